@@ -1,0 +1,317 @@
+"""What a problem is: the interface that every test problem offers, and the optimum it may know.
+
+A problem is a dataclass whose fields are its parameters. Its constructor makes host (NumPy, float64) data; `place` lays
+out what the evaluation needs on a backend, and `on` returns a copy of the problem that lives there. Particular problems
+are in the package `problems`.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from optbench.arrays import NUMPY, Array, Backend
+from optbench.errors import InputError
+from optbench.registry import PROBLEMS, coerce, coerce_all, format_spec, parameters, source_hash
+from optbench.sampling import Batches, Sampler, stream
+
+__all__ = ["Optimum", "Problem", "make_problem", "problem", "stream"]
+
+T = TypeVar("T", bound=type)
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimum:
+    """The smallest value of a problem, and how it is known.
+
+    Attributes
+    ----------
+    f : float
+        Value at `x`: an upper bound of the infimum, and what gaps are measured from.
+    lower : float
+        Certified lower bound of the infimum; the infimum lies in [lower, f].
+    x : array of shape (d,), or None
+        A global minimizer (NumPy, float64); None where the infimum is known but not a point that attains it.
+    method : str
+        How the interval was certified.
+    gradient_norm : float or None
+        Euclidean norm of the gradient at `x`.
+    """
+
+    f: float
+    lower: float
+    x: np.ndarray | None
+    method: str
+    gradient_norm: float | None = None
+
+
+class Problem:
+    """Base of all problems. A subclass is a dataclass decorated with `problem("its-name")`.
+
+    A subclass sets `dim` in ``__post_init__`` and implements `place` and `value_and_grad`; the rest has defaults. Points
+    have shape (..., d): a single vector and the engine's stack of runs are the same call.
+
+    Attributes
+    ----------
+    dim : int
+        Number of parameters d.
+    n_samples : int or None
+        Number of terms n of a finite sum f = (1/n) sum f_i, from which mini-batches are drawn; None where there is no sum.
+    smoothness : float or None
+        A Lipschitz constant L of the gradient; exact for quadratics, an upper bound elsewhere, None where unknown.
+    strong_convexity : float or None
+        A constant mu with f - mu/2 |x|^2 convex; 0 for merely convex problems, None for non-convex ones.
+    max_hessian_dim : int
+        Largest d at which `hessian` is offered.
+    """
+
+    name: ClassVar[str] = ""
+    citation: ClassVar[str] = ""
+    formula: ClassVar[str] = ""
+    max_hessian_dim: ClassVar[int] = 1000
+
+    dim: int
+    n_samples: int | None = None
+    smoothness: float | None = None
+    strong_convexity: float | None = None
+    backend: Backend = NUMPY
+    _host: Problem | None = None
+
+    # ---- what a subclass implements ----------------------------------------------------------------------------------
+
+    def place(self) -> None:
+        """Lay the arrays that the evaluation needs out on `self.backend`. Called once per backend."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement place()")
+
+    def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
+        """Objective and gradient.
+
+        Parameters
+        ----------
+        x : array of shape (..., d)
+        samples : array, optional
+            What the stochastic oracle drew. For finite sums, sample numbers of shape (b,), the same batch for every
+            point, or (S, b) with `x` of shape (S, ..., d): row s for the points x[s]. For noisy oracles, the noise itself,
+            of shape (d,) or (S, d). None evaluates the full, noiseless objective.
+
+        Returns
+        -------
+        f : array of shape (...)
+        g : array of shape (..., d)
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not implement value_and_grad()")
+
+    def draw_start(self, rng: np.random.Generator) -> np.ndarray:
+        """A start point on the host, shape (d,), from the stream of a seed. By default standard normal."""
+        return rng.standard_normal(self.dim)
+
+    def solve(self) -> Optimum | None:
+        """The optimum, where it is known or can be certified."""
+        return None
+
+    # ---- what a subclass may offer -----------------------------------------------------------------------------------
+
+    def value(self, x: Array) -> Array:
+        """Full objective; x of shape (..., d) gives shape (...)."""
+        return self.value_and_grad(x)[0]
+
+    def hvp(self, x: Array, v: Array) -> Array:
+        """Hessian-vector products H(x) v; x and v of shape (..., d). By default a product with `hessian`."""
+        return (self.hessian(x) @ v[..., None])[..., 0]
+
+    def hessian(self, x: Array) -> Array:
+        """Hessian; x of shape (..., d) gives shape (..., d, d).
+
+        Raises
+        ------
+        InputError
+            If the problem has none, or d is above `max_hessian_dim`.
+        """
+        raise InputError(f"{self.spec} has no Hessian")
+
+    @property
+    def has_hessian(self) -> bool:
+        """Whether `hessian` can be called at this dimension."""
+        return type(self).hessian is not Problem.hessian and self.dim <= self.max_hessian_dim
+
+    def metrics(self, x: Array) -> dict[str, Array]:
+        """Further figures of points of shape (..., d), such as ``test_accuracy``; each of shape (...)."""
+        return {}
+
+    def bytes_per_run(self, batch_size: int | None) -> int:
+        """Bytes of intermediate results that one run of a stack keeps in flight while it is evaluated."""
+        return 8 * 4 * self.dim
+
+    def sampler(self, seeds: tuple[int, ...], batch_size: int | None) -> Sampler | None:
+        """What the stochastic oracle draws step by step; None for an exact oracle.
+
+        Raises
+        ------
+        InputError
+            If the batch size does not fit the problem.
+        """
+        if batch_size is None:
+            return None
+        if self.n_samples is None:
+            raise InputError(f"{self.spec} is not a sum over samples, so it has no mini-batches; leave batch_size out")
+        if not 1 <= batch_size <= self.n_samples:
+            raise InputError(
+                f"batch_size must be between 1 and the {self.n_samples} samples of {self.spec}, not {batch_size}"
+            )
+        return Batches(seeds, self.n_samples, batch_size)
+
+    def call_fraction(self, batch_size: int | None) -> float:
+        """What part of a full oracle call one step asks for: b/n for a mini-batch of b out of n samples, else 1."""
+        return batch_size / self.n_samples if batch_size and self.n_samples else 1.0
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the data, for problems that hold data from outside; empty where the parameters tell everything."""
+        return ""
+
+    # ---- what every problem has --------------------------------------------------------------------------------------
+
+    def on(self, backend: Backend) -> Problem:
+        """A copy of this problem whose arrays live on `backend`; the problem itself if it lives there already."""
+        if backend == self.backend:
+            return self
+        other = copy.copy(self)
+        other.backend, other._host = backend, self.host
+        other.place()
+        return other
+
+    @property
+    def host(self) -> Problem:
+        """The NumPy float64 problem that this one is a copy of, or itself."""
+        return self._host if self._host is not None else self
+
+    def start(self, seed: int) -> Array:
+        """Start point of a seed; shape (d,). Identical numbers on every backend."""
+        return self.backend.asarray(self.draw_start(stream("start", seed)))
+
+    def starts(self, seeds: Iterable[int]) -> Array:
+        """Start points of several seeds; shape (S, d)."""
+        return self.backend.asarray(np.stack([self.draw_start(stream("start", seed)) for seed in seeds]))
+
+    @property
+    def optimum(self) -> Optimum | None:
+        """The optimum, computed on the host when first asked for."""
+        return self.host._optimum
+
+    @functools.cached_property
+    def _optimum(self) -> Optimum | None:
+        return self.solve()
+
+    @property
+    def f_star(self) -> float | None:
+        """Optimal value, or None where it is not known."""
+        return None if self.optimum is None else self.optimum.f
+
+    @property
+    def x_star(self) -> np.ndarray | None:
+        """A global minimizer, shape (d,), or None where none is known."""
+        return None if self.optimum is None else self.optimum.x
+
+    @property
+    def condition_number(self) -> float | None:
+        """L / mu, where both are known and mu is positive."""
+        if not self.smoothness or not self.strong_convexity:
+            return None
+        return self.smoothness / self.strong_convexity
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """All parameters by name."""
+        return {name: getattr(self, name) for name in parameters(type(self))}
+
+    @property
+    def spec(self) -> str:
+        """The text that makes this problem again: its name and the parameters that differ from their defaults."""
+        declared = parameters(type(self))
+        changed = {name: value for name, value in self.params.items() if value != declared[name].default}
+        return format_spec(self.name or type(self).__name__, changed)
+
+    @property
+    def code_version(self) -> str:
+        """Hash of the source text of the problem's class and of its bases."""
+        return source_hash(cls for cls in type(self).__mro__[:-1])
+
+    def check_types(self) -> None:
+        """Convert every parameter to its declared type; called first thing in ``__post_init__``."""
+        for name, declared in parameters(type(self)).items():
+            setattr(self, name, coerce(f"problem {self.name!r}", declared, getattr(self, name)))
+
+    def points(self, x: Any) -> Array:
+        """`x` checked to be points of this problem; host values are moved to the backend.
+
+        Raises
+        ------
+        InputError
+            If the last axis does not have length d.
+        """
+        if not hasattr(x, "shape") or (
+            isinstance(x, np.ndarray) and (self.backend.name != "numpy" or x.dtype.kind != "f")
+        ):
+            x = self.backend.asarray(x)
+        if x.shape[-1:] != (self.dim,):
+            raise InputError(f"{self.spec} takes points of shape (..., {self.dim}), not {tuple(x.shape)}")
+        return x
+
+    def per_seed(self, samples: Array, x: Array) -> Array:
+        """Samples of shape (k,) or (S, k), shaped to broadcast against points of shape (..., d) or (S, ..., d)."""
+        if samples.ndim == 1:
+            return samples
+        seeds, k = samples.shape
+        if x.ndim < 2 or x.shape[0] != seeds:
+            raise InputError(
+                f"samples of shape {(seeds, k)} need points of shape ({seeds}, ..., {self.dim}), not {tuple(x.shape)}"
+            )
+        return self.backend.xp.reshape(samples, (seeds, *(1,) * (x.ndim - 2), k))
+
+    def __str__(self) -> str:
+        return self.spec
+
+
+def problem(name: str) -> Callable[[T], T]:
+    """Register a problem class (a dataclass) under a name; the class is returned unchanged but for its `name`."""
+
+    def register(cls: T) -> T:
+        PROBLEMS.register(name, cls)
+        cls.name = name  # type: ignore[attr-defined]
+        return cls
+
+    return register
+
+
+def make_problem(name: str, settings: dict[str, Any] | None = None) -> Problem:
+    """The registered problem `name` with the given parameters (text or values).
+
+    Raises
+    ------
+    InputError
+        If there is no such problem or parameter, or a value is impossible.
+    """
+    cls = PROBLEMS[name]
+    made: Problem = cls(**coerce_all(f"problem {name!r}", parameters(cls), settings or {}))
+    return made
+
+
+def at_least(problem: Problem, name: str, least: float, *, strict: bool = False) -> None:
+    """Raise `InputError` unless the parameter `name` is at least (or, if strict, above) `least`."""
+    value = getattr(problem, name)
+    if not (value > least if strict else value >= least):
+        raise InputError(
+            f"problem {problem.name!r}: {name} must be {'above' if strict else 'at least'} {least:g}, not {value!r}"
+        )
+
+
+def one_of(problem: Problem, name: str, choices: Iterable[str]) -> None:
+    """Raise `InputError` unless the parameter `name` is one of the choices."""
+    value, choices = getattr(problem, name), tuple(choices)
+    if value not in choices:
+        raise InputError(f"problem {problem.name!r}: {name} must be one of {', '.join(choices)}, not {value!r}")

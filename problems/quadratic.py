@@ -1,0 +1,139 @@
+"""Convex quadratics with a prescribed spectrum, closed-form optimum and optional gradient noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from optbench.arrays import Array
+from optbench.problem import Optimum, Problem, at_least, one_of, problem, stream
+from optbench.sampling import Normals, Sampler
+
+SPECTRA = ("log", "linear", "clusters", "distinct", "chain")
+
+
+@problem("quadratic")
+@dataclass(eq=False)
+class Quadratic(Problem):
+    """f(x) = 1/2 (x - x*)^T H (x - x*) + f*, with eigenvalues of H between mu = 1/condition and L = 1.
+
+    The value is computed in this shifted form, so that the gap f - f* keeps its digits down to the smallest numbers.
+
+    Parameters
+    ----------
+    dim : int
+        Number of parameters, at least 1.
+    condition : float
+        Condition number L / mu, at least 1. The spectrum ``chain`` has its own, about (2 (dim + 1) / pi)^2, and ignores this.
+    spectrum : str
+        ``log``: log-spaced eigenvalues; ``linear``: equally spaced; ``clusters``: one half within 10 % above mu, the other
+        within 10 % below L; ``distinct``: three values, mu, sqrt(mu L) and L, in equal numbers; ``chain``: the tridiagonal
+        worst case of Nesterov's lower bound, f = L/4 (1/2 x^T A x - x_1) with A = tridiag(-1, 2, -1), in its own coordinates.
+    rotate : bool
+        Whether H is turned by a random orthogonal matrix (Haar); otherwise it is diagonal and costs O(d). ``chain`` is never
+        turned: its lower bound needs the coordinates.
+    noise : float
+        Standard deviation of independent Gaussian noise on each coordinate of the gradient, at a batch of one; a batch of b
+        divides the variance by b. The stochastic objective is F(x; xi) = f(x) + xi^T (x - x*), whose mean is f.
+    seed : int
+        Seed of the rotation and of x*, which is standard normal (``chain`` has its own x*).
+
+    References
+    ----------
+    Nesterov, Lectures on Convex Optimization (2018), section 2.1.2 (chain) and 2.1.4.
+    """
+
+    citation = "Nesterov, Lectures on Convex Optimization, 2nd ed. (2018), sections 2.1.2 and 2.1.4"
+    formula = "f(x) = 1/2 (x - x*)^T H (x - x*) + f*"
+    max_hessian_dim = 5000
+
+    dim: int = 100
+    condition: float = 100.0
+    spectrum: str = "log"
+    rotate: bool = True
+    noise: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.check_types()
+        at_least(self, "dim", 1)
+        at_least(self, "condition", 1)
+        at_least(self, "noise", 0)
+        at_least(self, "seed", 0)
+        one_of(self, "spectrum", SPECTRA)
+        rng = stream("data", self.seed)
+        self._center = rng.standard_normal(self.dim)  # x*, (d,)
+        self._f_star = 0.0
+        self._matrix: np.ndarray | None = None  # (d, d); None for a diagonal H
+        self.eigenvalues = self._spectrum()  # ascending, (d,)
+        if self.spectrum == "chain":
+            self._center = 1 - np.arange(1, self.dim + 1) / (self.dim + 1)
+            self._f_star = (-1 + 1 / (self.dim + 1)) / 8
+            self._matrix = (2 * np.eye(self.dim) - np.eye(self.dim, k=1) - np.eye(self.dim, k=-1)) / 4
+        elif self.rotate and self.dim > 1:
+            # QR of a Gaussian matrix, signs fixed, is Haar distributed (Mezzadri 2007)
+            q, r = np.linalg.qr(rng.standard_normal((self.dim, self.dim)))
+            q = q * np.sign(np.diagonal(r))
+            self._matrix = (q * self.eigenvalues) @ q.T
+            self._matrix = (self._matrix + self._matrix.T) / 2
+        self.smoothness = float(self.eigenvalues[-1])
+        self.strong_convexity = float(self.eigenvalues[0])
+        self.place()
+
+    def _spectrum(self) -> np.ndarray:
+        d, low = self.dim, 1 / self.condition
+        if self.spectrum == "chain":
+            return np.sort(np.sin(np.arange(1, d + 1) * np.pi / (2 * (d + 1))) ** 2)
+        if d == 1:
+            return np.ones(1)
+        if self.spectrum == "log":
+            values = np.geomspace(low, 1, d)
+        elif self.spectrum == "linear":
+            values = np.linspace(low, 1, d)
+        elif self.spectrum == "clusters":
+            half = d // 2
+            values = np.concatenate([low * np.linspace(1, 1.1, half), np.linspace(0.9, 1, d - half)])
+            values = np.clip(values, low, 1)
+        else:
+            values = np.repeat([low, low**0.5, 1.0], [len(part) for part in np.array_split(np.arange(d), 3)])
+        values[-1] = 1.0
+        return np.sort(values)
+
+    def place(self) -> None:
+        to = self.backend.asarray
+        self.xp = self.backend.xp
+        self.center = to(self._center)  # (d,)
+        self.diagonal = to(self.eigenvalues) if self._matrix is None else None  # (d,)
+        self.matrix = None if self._matrix is None else to(self._matrix)  # (d, d), symmetric
+
+    def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
+        x = self.points(x)
+        e = x - self.center  # (..., d)
+        g = e * self.diagonal if self.matrix is None else e @ self.matrix  # (..., d)
+        f = 0.5 * self.xp.vecdot(e, g) + self._f_star  # (...)
+        if samples is not None:
+            xi = self.per_seed(samples, x)
+            f, g = f + self.xp.vecdot(e, xi), g + xi
+        return f, g
+
+    def hessian(self, x: Array) -> Array:
+        x = self.points(x)
+        h = (
+            self.xp.eye(self.dim, dtype=x.dtype, device=self.backend.device) * self.diagonal
+            if self.matrix is None
+            else self.matrix
+        )
+        return self.xp.broadcast_to(h, (*x.shape[:-1], self.dim, self.dim))
+
+    def hvp(self, x: Array, v: Array) -> Array:
+        v = self.points(v)
+        return v * self.diagonal if self.matrix is None else v @ self.matrix
+
+    def solve(self) -> Optimum:
+        return Optimum(self._f_star, self._f_star, self._center, "exact by construction", 0.0)
+
+    def sampler(self, seeds: tuple[int, ...], batch_size: int | None) -> Sampler | None:
+        if self.noise == 0:
+            return super().sampler(seeds, batch_size)
+        return Normals(seeds, self.dim, self.noise / (batch_size or 1) ** 0.5, "noise")

@@ -1,0 +1,3 @@
+"""Figures, tables and the page made from stored results."""
+
+__optbench__ = True
