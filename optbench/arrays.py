@@ -41,6 +41,12 @@ class Backend:
     device: Any = None
     precision: str = "float64"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # modules cannot be pickled; a process looks the namespace up by name
+        if self.name not in ("numpy", "cupy"):
+            raise BackendError(f"the array module {self.name} cannot be sent to another process; use one job")
+        return get_backend, (self.name, self.device, self.precision)
+
     @functools.cached_property
     def dtype(self) -> Any:
         """Floating-point dtype of every array of this backend."""

@@ -246,6 +246,11 @@ class Problem:
         for name, declared in parameters(type(self)).items():
             setattr(self, name, coerce(f"problem {self.name!r}", declared, getattr(self, name)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a process gets the parameters and makes the arrays anew; a known optimum goes along, as it may be dear
+        solved = {"_optimum": self.host._optimum} if "_optimum" in vars(self.host) else {}
+        return _rebuild, (type(self), self.params, self.backend, solved)
+
     def points(self, x: Any) -> Array:
         """`x` checked to be points of this problem; host values are moved to the backend.
 
@@ -275,6 +280,12 @@ class Problem:
 
     def __str__(self) -> str:
         return self.spec
+
+
+def _rebuild(cls: type, params: dict[str, Any], backend: Backend, solved: dict[str, Any]) -> Problem:
+    made: Problem = cls(**params)
+    vars(made).update(solved)
+    return made.on(backend)
 
 
 def problem(name: str) -> Callable[[T], T]:

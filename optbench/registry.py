@@ -56,10 +56,11 @@ class Registry:
         self.group = f"optbench.{kind}s"
         self._builtin = builtin
         self._objects: dict[str, Any] = {}
+        self._options: dict[str, dict[str, Any]] = {}
         self._loaded = False
 
-    def register(self, name: str, target: Any) -> None:
-        """Enter `target` under `name`.
+    def register(self, name: str, target: Any, **options: Any) -> None:
+        """Enter `target` under `name`, with options that its maker reads back.
 
         Raises
         ------
@@ -72,6 +73,11 @@ class Registry:
                 f"two {self.kind}s are called {name!r}: {_origin(known)} and {_origin(target)}; rename one"
             )
         self._objects[name] = target
+        self._options[name] = options
+
+    def options(self, name: str) -> dict[str, Any]:
+        """What was said of a name when it was registered."""
+        return self._options.get(name, {})
 
     def __getitem__(self, name: str) -> Any:
         self._load_builtin()
@@ -197,14 +203,18 @@ def parse_spec(text: str) -> tuple[str, dict[str, str]]:
 
 def coerce_all(owner: str, declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
     """The given parameters, each checked against its declaration and converted to the declared type."""
-    checked = {}
-    for name, value in given.items():
+    check_names(owner, declared, given)
+    return {name: coerce(owner, declared[name], value) for name, value in given.items()}
+
+
+def check_names(owner: str, declared: Iterable[str], given: Iterable[str]) -> None:
+    """Raise `InputError` for a given name that is not declared, and suggest the nearest that is."""
+    declared = list(declared)
+    for name in given:
         if name not in declared:
             near = difflib.get_close_matches(name, declared, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else "it has: " + (", ".join(declared) or "none")
             raise InputError(f"{owner} has no parameter {name!r}; {hint}")
-        checked[name] = coerce(owner, declared[name], value)
-    return checked
 
 
 def coerce(owner: str, parameter: Parameter, value: Any) -> Any:

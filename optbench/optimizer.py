@@ -1,0 +1,237 @@
+"""The protocol between the loop and an optimizer, and `FirstOrder`, which makes an optimizer of an update rule.
+
+No optimizer calls the objective (reverse communication): the loop evaluates the point that the optimizer asked for and
+hands the answer to `step`, which returns the next point. All R runs of a stack take the step together.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from optbench.arrays import Array, Backend
+from optbench.errors import InputError
+from optbench.registry import OPTIMIZERS, Parameter, check_names, coerce, format_spec, parameters, source_hash
+
+# modules whose text decides what an optimizer does with a problem: part of the key of a stored result
+ENGINE = ("optbench.optimizer", "optbench.loop", "optbench.sampling", "optbench.schedules", "optbench.problem")
+
+
+class At(NamedTuple):
+    """What the oracle answered at the point that was asked for. Row r belongs to run r.
+
+    Attributes
+    ----------
+    x : array of shape (R, d)
+    f : array of shape (R, 1)
+    g : array of shape (R, d), or None for methods that use values only
+    hessian : array of shape (R, d, d), or None unless the optimizer's `oracle` is ``"hessian"``
+    z : array of shape (R, d), or None unless `draws` is set: standard normal numbers for this step
+    """
+
+    x: Array
+    f: Array
+    g: Array | None = None
+    hessian: Array | None = None
+    z: Array | None = None
+
+
+class Optimizer:
+    """Base of all optimizers.
+
+    Attributes
+    ----------
+    oracle : {"value", "gradient", "hessian"}
+        What the optimizer needs to be told at a point.
+    full_batch : bool
+        Whether it compares values of different points, so that a mini-batch would mislead it.
+    incumbent : bool
+        Whether points are proposals that may be rejected, so that the iterate is the best point so far.
+    draws : bool
+        Whether it needs random numbers.
+    step_size : str or None
+        Name of the hyperparameter that a sweep tunes first (``"lr"``, ``"scale"``); None where there is none to tune.
+    max_dim : int or None
+        Largest d at which its memory is reasonable.
+    """
+
+    name: str = ""
+    oracle: ClassVar[str] = "gradient"
+    full_batch: bool = False
+    incumbent: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
+    step_size: str | None = None
+    max_dim: ClassVar[int | None] = None
+
+    def init(self, x: Array, backend: Backend) -> Any:
+        """State before the first step; x of shape (R, d)."""
+        raise NotImplementedError
+
+    def step(self, t: int, at: At, state: Any) -> tuple[Array, Any]:
+        """Next point (R, d) and state after the answer `at` to step t, counted from 1."""
+        raise NotImplementedError
+
+
+class FirstOrder(Optimizer):
+    """The optimizer that a rule makes: state starts at zero, hyperparameters are numbers or columns (R, 1).
+
+    Parameters
+    ----------
+    rule : callable
+        An update rule, see `rules`.
+    hyperparameters : mapping
+        Values by name; a sequence of length R becomes a column, one value a run.
+    factor : callable, optional
+        Factor on the learning rate by the number of steps already taken.
+    """
+
+    def __init__(
+        self,
+        rule: Callable[..., Any],
+        hyperparameters: Mapping[str, Any] | None = None,
+        factor: Callable[[int], float] | None = None,
+        *,
+        name: str = "",
+        full_batch: bool = False,
+    ) -> None:
+        self.rule = rule
+        self.name = name or rule.__name__
+        self.full_batch = full_batch
+        self.factor = factor
+        declared = parameters(rule)
+        self.hyperparameters = {key: p.default for key, p in declared.items()} | dict(hyperparameters or {})
+        self.step_size = "lr" if "lr" in declared else None
+        names = list(inspect.signature(rule).parameters)
+        self.state_names = [key for key in names[4:] if key not in declared]
+
+    def init(self, x: Array, backend: Backend) -> tuple[Array, ...]:
+        self.xp = backend.xp
+        # numbers stay Python floats, which never widen a float32 array
+        self.columns = {
+            key: backend.asarray(np.asarray(value)[:, None]) if np.ndim(value) else float(value)
+            for key, value in self.hyperparameters.items()
+        }
+        return tuple(backend.zeros(x.shape) for _ in self.state_names)  # each (R, d)
+
+    def step(self, t: int, at: At, state: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
+        columns = self.columns
+        if self.factor is not None:
+            columns = columns | {"lr": columns["lr"] * self.factor(t - 1)}
+        x, *new = self.rule(self.xp, at.x, at.g, t, *state, **columns)
+        return x, tuple(new)
+
+
+class Recipe(NamedTuple):
+    """An optimizer by name and settings, before it is laid out for a stack of runs.
+
+    Attributes
+    ----------
+    target : callable or type
+        The registered rule, or the class of an `Optimizer`.
+    declared : dict
+        Its parameters.
+    settings : dict
+        Given values; a tuple of values is to be swept.
+    """
+
+    name: str
+    target: Any
+    declared: dict[str, Parameter]
+    settings: dict[str, Any]
+
+    @property
+    def kind(self) -> Any:
+        """An object that has the class attributes of the optimizer."""
+        return self.target if isinstance(self.target, type) else self.build({}, None)
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Names of the hyperparameters that may differ from run to run within one array."""
+        if isinstance(self.target, type):
+            return frozenset(getattr(self.target, "columns", ()))
+        return frozenset(self.declared)
+
+    @property
+    def spec(self) -> str:
+        """The text that makes this recipe again."""
+        settings = {
+            key: "/".join(f"{v:.12g}" if isinstance(v, float) else str(v) for v in value)
+            if isinstance(value, tuple)
+            else value
+            for key, value in self.settings.items()
+        }
+        return format_spec(self.name, settings)
+
+    @property
+    def code_version(self) -> str:
+        """Hash of the source text that decides what this optimizer does."""
+        return source_hash([self.target], ENGINE)
+
+    def build(self, settings: Mapping[str, Any], factor: Callable[[int], float] | None) -> Optimizer:
+        """The optimizer for a stack of runs: `settings` holds one number a run for each swept hyperparameter."""
+        if isinstance(self.target, type):
+            made: Optimizer = self.target(**settings)
+            made.name = self.name
+            return made
+        options = OPTIMIZERS.options(self.name)
+        return FirstOrder(self.target, settings, factor, name=self.name, full_batch=options.get("full_batch", False))
+
+
+def make_recipe(optimizer: Any, settings: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe for a registered name, a rule (registered or not) or an `Optimizer` class, with settings.
+
+    Text such as ``"0.9/0.99"`` and any sequence of values mean: one run for each.
+
+    Raises
+    ------
+    InputError
+        If there is no such optimizer or hyperparameter, or a value is impossible.
+    """
+    if isinstance(optimizer, str):
+        name, target = optimizer, OPTIMIZERS[optimizer]
+    elif isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+        name, target = optimizer.name or optimizer.__name__, optimizer
+    elif callable(optimizer) and not isinstance(optimizer, Optimizer):
+        name, target = optimizer.__name__, optimizer
+    else:
+        raise InputError(f"an optimizer is a name, a rule or an Optimizer class, not {optimizer!r}")
+    owner = f"optimizer {name!r}"
+    declared = parameters(target)
+    check_names(owner, declared, settings or {})
+    checked = {}
+    for key, value in (settings or {}).items():
+        many = value.split("/") if isinstance(value, str) else list(np.ravel(np.asarray(value)))
+        values = tuple(coerce(owner, declared[key], v.item() if isinstance(v, np.generic) else v) for v in many)
+        if not values:
+            raise InputError(f"{owner}: {key} is an empty list; give at least one value")
+        checked[key] = values if len(values) > 1 else values[0]
+    if target.__module__.startswith("optbench."):
+        _check_ranges(owner, checked)
+    return Recipe(name, target, declared, checked)
+
+
+# what the hyperparameters of optbench's own optimizers must satisfy; a plug-in may mean something else by a name
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "lr": (lambda v: v > 0, "above 0"),
+    "scale": (lambda v: v > 0, "above 0"),
+    "eps": (lambda v: v >= 0, "at least 0"),
+    "l2": (lambda v: v >= 0, "at least 0"),
+    "weight_decay": (lambda v: v >= 0, "at least 0"),
+    "beta": (lambda v: 0 <= v < 1, "in [0, 1)"),
+    "beta1": (lambda v: 0 <= v < 1, "in [0, 1)"),
+    "beta2": (lambda v: 0 <= v < 1, "in [0, 1)"),
+    "rho": (lambda v: 0 <= v < 1, "in [0, 1)"),
+    "memory": (lambda v: v >= 1, "at least 1"),
+}
+
+
+def _check_ranges(owner: str, settings: Mapping[str, Any]) -> None:
+    for key, value in settings.items():
+        if key in _RANGES:
+            holds, wanted = _RANGES[key]
+            for one in value if isinstance(value, tuple) else (value,):
+                if not holds(one):
+                    raise InputError(f"{owner}: {key} must be {wanted}, not {one:g}")

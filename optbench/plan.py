@@ -1,0 +1,305 @@
+"""What is to be run: settings x seeds laid out as columns, the key of every run, and chunks that fit the cache.
+
+A `Plan` is one sweep: one problem, one optimizer, a grid of settings and some seeds. Nothing here computes anything but
+what a chunk of a plan asks for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from optbench.errors import InputError
+from optbench.loop import Trace, check_pair, minimize
+from optbench.optimizer import Optimizer, Recipe, make_recipe
+from optbench.problem import Problem
+from optbench.registry import canonical, format_spec
+from optbench.schedules import Schedule, make_schedule
+
+SCHEMA = 1  # of keys and of stored rows
+
+# Bytes of intermediate results that the runs of one chunk may keep in flight. Measured: see CONTRIBUTING, "Chunks".
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One sweep, checked.
+
+    Attributes
+    ----------
+    problem : Problem
+        On the backend to compute with.
+    recipe : Recipe
+        The optimizer and its fixed settings.
+    grid : tuple of dict
+        The L settings to be swept, each a number by name of a hyperparameter.
+    seeds : tuple of int
+        The S seeds.
+    schedule : str
+        Learning-rate schedule, as a spec.
+    steps : int
+    batch_size : int or None
+    stop_at_target : bool
+        Whether a run ends once it reaches the last target.
+    checkpoint_count : int
+    """
+
+    problem: Problem
+    recipe: Recipe
+    grid: tuple[dict[str, float], ...]
+    seeds: tuple[int, ...]
+    schedule: str
+    steps: int
+    batch_size: int | None = None
+    stop_at_target: bool = False
+    checkpoint_count: int = 100
+
+    @property
+    def size(self) -> int:
+        """Number of runs, R = S L."""
+        return len(self.seeds) * len(self.grid)
+
+    @cached_property
+    def optimizer_spec(self) -> str:
+        """Name and fixed settings that differ from their defaults, without what is swept."""
+        declared = self.recipe.declared
+        fixed = {k: v for k, v in self.recipe.settings.items() if v != declared[k].default and k not in self.grid[0]}
+        return format_spec(self.recipe.name, {k: v for k, v in fixed.items() if k != self.recipe.kind.step_size})
+
+    @property
+    def method(self) -> str:
+        """What is compared in tables and figures: optimizer, schedule and batch size, tuned over the grid."""
+        parts = [self.optimizer_spec]
+        if self.schedule != "constant":
+            parts.append(self.schedule)
+        if self.batch_size is not None:
+            parts.append(f"batch {self.batch_size}")
+        return ", ".join(parts)
+
+    def settings(self, point: Mapping[str, float]) -> dict[str, Any]:
+        """All hyperparameters of one point of the grid, defaults included."""
+        defaults = {key: p.default for key, p in self.recipe.declared.items()}
+        return {key: _plain(v) for key, v in (defaults | self.recipe.settings | dict(point)).items()}
+
+    @cached_property
+    def common_key(self) -> dict[str, Any]:
+        """What the keys of all runs of this plan share."""
+        problem = self.problem
+        return {
+            "schema": SCHEMA,
+            "problem": [problem.name, {k: _plain(v) for k, v in problem.params.items()}, problem.fingerprint],
+            "optimizer": self.recipe.name,
+            "schedule": self.schedule,
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "stop_at_target": self.stop_at_target,
+            "checkpoints": self.checkpoint_count,
+            "backend": problem.backend.name,
+            "precision": problem.backend.precision,
+        }
+
+    @cached_property
+    def code(self) -> str:
+        """Hash of the source text that decides the result."""
+        return hashlib.sha256((self.problem.code_version + self.recipe.code_version).encode()).hexdigest()[:16]
+
+    def identity(self, point: Mapping[str, float], seed: int) -> str:
+        """Hash of everything that was asked of a run; the same for every version of the code."""
+        return _hash({**self.common_key, "settings": self.settings(point), "seed": seed})
+
+    def key(self, point: Mapping[str, float], seed: int) -> str:
+        """Hash of everything that determines the result of a run."""
+        return _hash({"identity": self.identity(point, seed), "code": self.code})
+
+    def build(self, grid: Sequence[Mapping[str, float]], seeds: Sequence[int]) -> Optimizer:
+        """The optimizer for the stack of `grid` x `seeds`: swept settings as sequences of length R, seed by seed."""
+        _, schedule = make_schedule(self.schedule)
+        swept = {key: np.tile([point[key] for point in grid], len(seeds)) for key in grid[0]}  # each (R,)
+        fixed = {key: value for key, value in self.recipe.settings.items() if key not in swept}
+        return self.recipe.build(fixed | swept, self._factor(schedule))
+
+    def _factor(self, schedule: Schedule) -> Callable[[int], float] | None:
+        if self.schedule == "constant":
+            return None
+        return lambda t: schedule(t, self.steps)
+
+    def chunks(self, missing: Callable[[str], bool] = lambda key: True) -> Iterator[Chunk]:
+        """Chunks of the runs whose key is missing. Each is a full product of some settings and some seeds.
+
+        The chunks of a plan do not depend on what is missing, only which of their runs are left; so a plan that was
+        interrupted between two chunks goes on with the very same arrays.
+        """
+        runs = max(1, CHUNK_BYTES // self.problem.bytes_per_run(self.batch_size))
+        per_seed = [list(part) for part in _pieces(range(len(self.grid)), runs)]
+        seeds_at_once = max(1, runs // len(self.grid))
+        for seeds in _pieces(self.seeds, seeds_at_once):
+            for points in per_seed:
+                left: dict[tuple[int, ...], list[int]] = {}
+                for seed in seeds:
+                    wanted = tuple(i for i in points if missing(self.key(self.grid[i], seed)))
+                    left.setdefault(wanted, []).append(seed)
+                for wanted, those in left.items():
+                    if wanted:
+                        yield Chunk(self, tuple(self.grid[i] for i in wanted), tuple(those))
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Part of a plan that is one array of runs."""
+
+    plan: Plan
+    grid: tuple[dict[str, float], ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of runs."""
+        return len(self.grid) * len(self.seeds)
+
+    @property
+    def runs(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """Seed and settings of each run, in the order of the rows."""
+        return itertools.product(self.seeds, self.grid)
+
+    def compute(self, progress: Callable[[int], None] | None = None) -> Trace:
+        """Run the chunk."""
+        plan, xp = self.plan, self.plan.problem.backend.xp
+        starts = plan.problem.starts(self.seeds)  # (S, d)
+        shape = (len(self.seeds), len(self.grid), plan.problem.dim)
+        x0 = xp.reshape(xp.broadcast_to(starts[:, None, :], shape), (self.size, plan.problem.dim))
+        return minimize(
+            plan.problem,
+            plan.build(self.grid, self.seeds),
+            x0,
+            seeds=self.seeds,
+            steps=plan.steps,
+            batch_size=plan.batch_size,
+            stop_at_target=plan.stop_at_target,
+            checkpoint_count=plan.checkpoint_count,
+            progress=progress,
+        )
+
+
+def make_plans(
+    problem: Problem,
+    optimizer: Any,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    seeds: int | Iterable[int] = 10,
+    steps: int | None = None,
+    calls: float | None = None,
+    batch_size: int | Sequence[int] | None = None,
+    linear_scaling: bool = False,
+    schedule: str | Sequence[str] = "constant",
+    stop_at_target: bool = False,
+    checkpoint_count: int = 100,
+) -> list[Plan]:
+    """The plans of a sweep: one for each batch size, schedule and combination of settings that cannot share an array.
+
+    Parameters
+    ----------
+    problem : Problem
+        On the backend to compute with.
+    optimizer : str, rule, Optimizer class or Recipe
+    settings : mapping
+        Hyperparameters by name; a sequence of values is swept, several sequences are swept as their product.
+    seeds : int or iterable of int
+        How many seeds (0, 1, ...), or which.
+    steps, calls : int, float
+        Budget of every run: steps, or oracle calls (a mini-batch counts its fraction). Exactly one; 1000 steps if neither.
+    batch_size : int, sequence of int or None
+        Samples a mini-batch; None for the full objective.
+    linear_scaling : bool
+        Whether the learning rate is given for the first batch size and multiplied by N for a batch N times as large (Goyal
+        et al. 2017).
+    schedule : str or sequence of str
+        Specs such as ``"cosine:warmup=0.05"``.
+
+    Raises
+    ------
+    InputError
+        If anything is impossible; nothing has been computed then.
+    """
+    recipe = optimizer if isinstance(optimizer, Recipe) else make_recipe(optimizer, settings)
+    if isinstance(optimizer, Recipe) and settings:
+        recipe = make_recipe(optimizer.target, optimizer.settings | dict(settings))._replace(name=optimizer.name)
+    seed_list = _seeds(seeds)
+    batches = list(batch_size) if isinstance(batch_size, Sequence) else [batch_size]
+    specs = [schedule] if isinstance(schedule, str) else list(schedule)
+    if steps is not None and calls is not None:
+        raise InputError("a budget is either steps or calls; give one of them")
+    if linear_scaling and (None in batches or recipe.kind.step_size != "lr"):
+        raise InputError("linear_scaling needs batch sizes, and an optimizer with a learning rate")
+    swept = {key: value for key, value in recipe.settings.items() if isinstance(value, tuple)}
+    if recipe.kind.step_size and recipe.kind.step_size not in swept:
+        name = recipe.kind.step_size
+        swept[name] = (recipe.settings.get(name, recipe.declared[name].default),)
+    fixed = {key: value for key, value in recipe.settings.items() if key not in swept}
+    apart = [key for key in swept if key not in recipe.columns]
+    together = [key for key in swept if key in recipe.columns]
+    plans = []
+    for size, spec in itertools.product(batches, specs):
+        if size is not None and (isinstance(size, bool) or int(size) != size):
+            raise InputError(f"batch_size must be a whole number, not {size!r}")
+        check_pair(problem, recipe.kind, recipe.name, size)
+        spelled, _ = make_schedule(spec)
+        if spelled != "constant" and recipe.kind.step_size != "lr":
+            raise InputError(
+                f"{recipe.name} has no learning rate, so the schedule {spec!r} would do nothing; leave it out"
+            )
+        scale = size / batches[0] if linear_scaling and size is not None and batches[0] else 1.0
+        for values in itertools.product(*(swept[key] for key in apart)):
+            grid = tuple(
+                {key: v * scale if key == "lr" else v for key, v in zip(together, point, strict=True)}
+                for point in itertools.product(*(swept[key] for key in together))
+            )
+            budget = steps if steps is not None else 1000
+            if calls is not None:
+                budget = max(1, round(calls / problem.call_fraction(size)) - 1)
+            if budget < 1:
+                raise InputError(f"the budget must be at least one step, not {budget}")
+            plans.append(
+                Plan(
+                    problem=problem,
+                    recipe=recipe._replace(settings=fixed | dict(zip(apart, values, strict=True))),
+                    grid=grid or ({},),
+                    seeds=seed_list,
+                    schedule=spelled,
+                    steps=int(budget),
+                    batch_size=None if size is None else int(size),
+                    stop_at_target=stop_at_target,
+                    checkpoint_count=checkpoint_count,
+                )
+            )
+    return plans
+
+
+def _seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
+    if isinstance(seeds, bool) or (isinstance(seeds, int | np.integer) and seeds < 1):
+        raise InputError(f"seeds must be at least 1, not {seeds!r}")
+    given = list(range(int(seeds))) if isinstance(seeds, int | np.integer) else list(seeds)
+    if not given or any(isinstance(s, bool) or int(s) != s or s < 0 for s in given) or len(set(given)) < len(given):
+        raise InputError(f"seeds must be different whole numbers of at least 0, not {given!r}")
+    return tuple(int(s) for s in given)
+
+
+def _pieces(items: Sequence[Any], most: int) -> list[Sequence[Any]]:
+    """Consecutive pieces of at most `most` items, as even as possible."""
+    count = -(-len(items) // most)
+    edges = [round(i * len(items) / count) for i in range(count + 1)]
+    return [items[a:b] for a, b in itertools.pairwise(edges)]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
