@@ -1,0 +1,328 @@
+"""Results as rows and tidy tables. Everything after the loop is a function from table to table.
+
+A row is what is stored of one run: scalars, and its curve as lists. `Runs` holds rows and gives two tables: `table`, one
+row a run, and `curves`, one row a run and checkpoint. `COLUMNS` is the one place that fixes the columns of a row.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from optbench.loop import Trace
+from optbench.plan import Chunk
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# name -> (Arrow type, meaning); the order is the order of the columns
+COLUMNS: dict[str, tuple[str, str]] = {
+    "key": ("string", "hash of everything that determines the result"),
+    "identity": ("string", "hash of everything that was asked for, whatever the version of the code"),
+    "code": ("string", "hash of the source text of problem, optimizer and loop"),
+    "created": ("string", "when the run ended, UTC"),
+    "problem": ("string", "spec of the problem"),
+    "problem_name": ("string", "registered name of the problem"),
+    "problem_params": ("string", "all parameters of the problem, JSON"),
+    "data_hash": ("string", "hash of the problem's data, empty where the parameters tell everything"),
+    "dim": ("int64", "number of parameters d"),
+    "method": ("string", "what is compared: optimizer with fixed settings, schedule and batch size"),
+    "optimizer": ("string", "registered name of the optimizer"),
+    "settings": ("string", "all hyperparameters, JSON"),
+    "step_size": ("double", "value of the hyperparameter that is tuned: lr, or scale; null where there is none"),
+    "schedule": ("string", "learning-rate schedule"),
+    "batch_size": ("int64", "samples a mini-batch; null for the full objective"),
+    "seed": ("int64", "seed of start, batches, noise and search directions"),
+    "steps": ("int64", "steps asked for"),
+    "backend": ("string", "array module"),
+    "precision": ("string", "float64 or float32"),
+    "chunk_runs": ("int64", "runs that shared the array"),
+    "status": ("string", "budget, target, diverged or failed"),
+    "error": ("string", "why a run failed"),
+    "end": ("int64", "iterate at which the run ended"),
+    "oracle": ("string", "what every call was asked for: value, gradient or hessian"),
+    "calls": ("double", "oracle calls made up to the end; a mini-batch counts its fraction"),
+    "values": ("double", "objective values computed"),
+    "gradients": ("double", "gradients computed"),
+    "hessians": ("double", "Hessians computed"),
+    "fraction": ("double", "part of a full call that one step costs"),
+    "f_start": ("double", "objective at the start"),
+    "f_end": ("double", "objective at the last finite iterate"),
+    "f_best": ("double", "smallest objective of the run"),
+    "f_star": ("double", "optimal value; null where unknown"),
+    "f_star_lower": ("double", "certified lower bound of the optimal value"),
+    "f_star_method": ("string", "how the optimum is known"),
+    "hits": (
+        "list<double>",
+        "oracle calls to each of the 50 targets; inf where never reached, null without an optimum",
+    ),
+    "exact_hits": ("bool", "whether hits are exact, or at the resolution of the checkpoints"),
+    "t": ("list<int64>", "checkpoints: steps taken"),
+    "f": ("list<double>", "objective at the checkpoints"),
+    "best": ("list<double>", "smallest objective so far"),
+    "gradient_norm": ("list<double>", "norm of the full gradient"),
+    "metrics": ("map<string, list<double>>", "further figures at the checkpoints"),
+}
+
+SCALARS = [name for name, (kind, _) in COLUMNS.items() if "<" not in kind]
+
+
+def rows_of(chunk: Chunk, trace: Trace) -> list[dict[str, Any]]:
+    """The rows of a chunk that ran; beside the columns each holds its last iterate `x`, which is not stored."""
+    rows = []
+    for r, (seed, point) in enumerate(chunk.runs):
+        row = _asked(chunk, seed, point)
+        end = int(trace.end[r])
+        t = trace.t[trace.t <= end]
+        keep = slice(0, len(t))
+        f, best = trace.f[r, keep], trace.best[r, keep]
+        norms = trace.gradient_norm[r, keep]
+        metrics = {name: values[r, keep] for name, values in trace.metrics.items()}
+        if t[-1] < end and trace.status[r] == "target":  # the end itself, where it lies between two checkpoints
+            t = np.append(t, end)
+            f, best = np.append(f, trace.f_end[r]), np.append(best, trace.best_end[r])
+            norms = np.append(norms, np.nan)
+            metrics = {name: np.append(values, np.nan) for name, values in metrics.items()}
+        calls = (end + 1) * trace.fraction
+        known = not np.isnan(trace.hits[r, 0])
+        row.update(
+            status=trace.status[r],
+            error=None,
+            end=end,
+            oracle=trace.oracle,
+            calls=calls,
+            values=calls,
+            gradients=0.0 if trace.oracle == "value" else calls,
+            hessians=calls if trace.oracle == "hessian" else 0.0,
+            fraction=trace.fraction,
+            f_start=_finite(trace.f[r, 0]),
+            f_end=_finite(trace.f_end[r]),
+            f_best=_finite(trace.best_end[r]),
+            hits=((trace.hits[r] + 1) * trace.fraction).tolist() if known else None,
+            exact_hits=chunk.plan.problem.sampler((0,), chunk.plan.batch_size) is None,
+            t=t.tolist(),
+            f=f.tolist(),
+            best=best.tolist(),
+            gradient_norm=norms.tolist(),
+            metrics=[(name, values.tolist()) for name, values in metrics.items()],
+            x=trace.x[r],
+        )
+        rows.append(row)
+    return rows
+
+
+def failed_rows(chunk: Chunk, error: BaseException) -> list[dict[str, Any]]:
+    """The rows of a chunk that raised: what was asked for, and why there is no answer."""
+    empty = dict.fromkeys(COLUMNS) | {"t": [], "f": [], "best": [], "gradient_norm": [], "metrics": []}
+    reason = f"{type(error).__name__}: {error}"
+    return [empty | _asked(chunk, seed, point) | {"status": "failed", "error": reason} for seed, point in chunk.runs]
+
+
+def _asked(chunk: Chunk, seed: int, point: Mapping[str, float]) -> dict[str, Any]:
+    plan = chunk.plan
+    problem, settings = plan.problem, plan.settings(point)
+    size = settings.get(plan.recipe.kind.step_size) if plan.recipe.kind.step_size else None
+    row = dict.fromkeys(COLUMNS) | {
+        "key": plan.key(point, seed),
+        "identity": plan.identity(point, seed),
+        "code": plan.code,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds"),
+        "problem": problem.spec,
+        "problem_name": problem.name,
+        "problem_params": json.dumps(problem.params, sort_keys=True),
+        "data_hash": problem.fingerprint,
+        "dim": problem.dim,
+        "method": plan.method,
+        "optimizer": plan.recipe.name,
+        "settings": json.dumps(settings, sort_keys=True),
+        "step_size": None if size is None else float(size),
+        "schedule": plan.schedule,
+        "batch_size": plan.batch_size,
+        "seed": seed,
+        "steps": plan.steps,
+        "backend": problem.backend.name,
+        "precision": problem.backend.precision,
+        "chunk_runs": chunk.size,
+    }
+    optimum = problem.optimum
+    if optimum is not None:
+        row.update(f_star=optimum.f, f_star_lower=optimum.lower, f_star_method=optimum.method)
+    return row
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+class Runs:
+    """Results of some runs, as tables.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Rows with the columns `COLUMNS`.
+    environments : sequence of dict
+        Where the rows were computed, see `environment`.
+    x : array of shape (R, d), optional
+        Last iterates, row by row, where they were computed just now.
+    """
+
+    def __init__(
+        self, rows: pd.DataFrame, environments: Iterable[Mapping[str, str]] = (), x: np.ndarray | None = None
+    ) -> None:
+        self.rows = rows
+        self.environments = [dict(e) for e in environments]
+        self.x = x
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        if self.rows.empty:
+            return "<Runs: none>"
+        counts = self.rows["status"].value_counts()
+        return (
+            f"<Runs: {len(self.rows)} runs of {self.rows['method'].nunique()} methods on "
+            f"{self.rows['problem'].nunique()} problems; {', '.join(f'{n} {s}' for s, n in counts.items())}>"
+        )
+
+    @functools.cached_property
+    def table(self) -> pd.DataFrame:
+        """One row a run: the scalar columns of `COLUMNS`, the gaps, and each hyperparameter as a column of its own."""
+        import pandas as pd
+
+        table = self.rows[SCALARS].copy()
+        for name in ("f_start", "f_end", "f_best"):
+            table[name.replace("f_", "gap_")] = table[name] - table["f_star"]
+        settings = pd.DataFrame([json.loads(text) for text in table["settings"]], index=table.index)
+        return table.join(settings[[name for name in settings.columns if name not in table.columns]])
+
+    @functools.cached_property
+    def curves(self) -> pd.DataFrame:
+        """One row a run and checkpoint.
+
+        Columns: what tells the run (`key`, `problem`, `method`, `optimizer`, `schedule`, `batch_size`, `step_size`,
+        `seed`), `t` (steps taken), `calls` (oracle calls), `f`, `best`, `gap` and `best_gap` (f and best less f*; null
+        where no optimum is known), `gradient_norm`, and one column a metric of the problem.
+        """
+        import pandas as pd
+
+        names = ["key", "problem", "method", "optimizer", "schedule", "batch_size", "step_size", "seed"]
+        rows = self.rows.reset_index(drop=True)
+        lengths = rows["t"].map(len).to_numpy()
+        which = np.repeat(np.arange(len(rows)), lengths)
+        curves = rows[names].take(which).reset_index(drop=True)
+        for name in ("t", "f", "best", "gradient_norm"):
+            parts = [np.asarray(values, dtype=float) for values in rows[name]]
+            curves[name] = np.concatenate(parts) if parts else np.empty(0)
+        curves["t"] = curves["t"].astype(int)
+        curves["calls"] = (curves["t"] + 1) * rows["fraction"].astype(float).to_numpy()[which]
+        f_star = rows["f_star"].astype(float).to_numpy()[which]
+        curves["gap"] = curves["f"] - f_star
+        curves["best_gap"] = curves["best"] - f_star
+        metrics = [dict(pairs) for pairs in rows["metrics"]]
+        for name in sorted({name for held in metrics for name in held}):
+            missing = [np.full(n, np.nan) for n in lengths]
+            curves[name] = np.concatenate([held.get(name, gap) for held, gap in zip(metrics, missing, strict=True)])
+        order = [*names, "t", "calls", "f", "best", "gap", "best_gap"]
+        return pd.DataFrame(curves[order + [name for name in curves.columns if name not in order]])
+
+
+def runs_of(rows: list[dict[str, Any]], environments: Iterable[Mapping[str, str]] = ()) -> Runs:
+    """`Runs` of rows just computed."""
+    import pandas as pd
+
+    held = [row["x"] for row in rows if "x" in row]
+    x = np.stack(held) if held and len(held) == len(rows) and len({len(v) for v in held}) == 1 else None
+
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    for name, (kind, _) in COLUMNS.items():
+        if kind == "double":
+            frame[name] = frame[name].astype(float)
+        elif kind == "int64":
+            frame[name] = frame[name].astype("Int64" if name in ("batch_size", "end", "chunk_runs") else int)
+    return Runs(frame, environments, x)
+
+
+def tell_apart(rows: pd.DataFrame) -> pd.DataFrame:
+    """Give different names to methods and problems that differ only in what their names leave out.
+
+    Within one store the same method may have been run with several budgets, precisions or array modules, and a file of data
+    may have changed under its name. Runs of one name are tuned and averaged together, so those must not share one.
+    """
+    rows = rows.copy()
+    for column, text in (("steps", "{} steps"), ("precision", "{}"), ("backend", "{}")):
+        several = rows.groupby(["problem", "data_hash", "method"])[column].transform("nunique") > 1
+        if several.any():
+            names = zip(rows.loc[several, "method"], rows.loc[several, column], strict=True)
+            rows.loc[several, "method"] = [f"{name}, {text.format(value)}" for name, value in names]
+    several = rows.groupby("problem")["data_hash"].transform("nunique") > 1
+    if several.any():
+        rows.loc[several, "problem"] += " [data " + rows.loc[several, "data_hash"].str[:8] + "]"
+    return rows
+
+
+@functools.cache
+def environment() -> dict[str, str]:
+    """Where results come from: versions, processor, threads and commit."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    def version_of(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "absent"
+
+    found = {
+        "optbench": version_of("optbench"),
+        "python": platform.python_version(),
+        **{name: version_of(name) for name in ("numpy", "scipy", "scikit-learn", "pandas", "pyarrow")},
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "blas threads": "1",
+        "commit": _commit(),
+    }
+    return found | _gpu()
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+def _commit() -> str:
+    """Commit of the checkout that optbench runs from; empty for an installed copy."""
+    here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists():
+        return ""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _gpu() -> dict[str, str]:
+    cupy = sys.modules.get("cupy")
+    if cupy is None or not cupy.cuda.is_available():
+        return {}
+    properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+    return {"gpu": properties["name"].decode(), "cupy": cupy.__version__, "tf32": os.environ.get("CUPY_TF32", "0")}

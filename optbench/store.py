@@ -1,0 +1,175 @@
+"""Results on disk: content-addressed Parquet files that are written whole or not at all.
+
+A store is a folder; below ``v1/`` lies one file for each batch of runs that was computed together, named by the hash of
+the keys in it. A file is written under a temporary name, synced and renamed, so that a killed process leaves no half
+file, and several processes may write at once. Nothing is ever changed or deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from optbench.errors import StoreError
+from optbench.results import COLUMNS, Runs, environment, runs_of, tell_apart
+
+
+class Store:
+    """A folder of results.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder; it is made when the first results are written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._folder = self.path / "v1"
+
+    @property
+    def files(self) -> list[Path]:
+        """All result files, in a fixed order."""
+        return sorted(self._folder.glob("??/*.parquet"))
+
+    def check_writable(self) -> None:
+        """Make the folder and try it out, before any work is done.
+
+        Raises
+        ------
+        StoreError
+            If nothing can be written there.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._folder):
+                pass
+        except OSError as error:
+            raise StoreError(
+                f"the results folder {str(self.path)!r} cannot be written ({error.strerror or error}); "
+                "choose another with --output"
+            ) from None
+
+    def keys(self, *, failed: bool = True) -> set[str]:
+        """Keys of the runs that are there; without those that failed if `failed` is false."""
+        import pyarrow.parquet as pq
+
+        found: set[str] = set()
+        for path in self.files:
+            table = self._read(pq.read_table, path, columns=["key", "status"])
+            keys, statuses = (table.column(name).to_pylist() for name in ("key", "status"))
+            found.update(k for k, s in zip(keys, statuses, strict=True) if failed or s != "failed")
+        return found
+
+    def write(self, rows: list[dict[str, Any]]) -> Path:
+        """Store the rows of runs that were computed together.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full or the folder cannot be written; nothing is left behind then.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        name = hashlib.sha256("\n".join(sorted(row["key"] + row["status"] for row in rows)).encode()).hexdigest()
+        path = self._folder / name[:2] / f"{name}.parquet"
+        metadata = {"optbench": json.dumps({"schema": 1, "environment": environment()}, sort_keys=True)}
+        table = pa.Table.from_pylist(rows, schema=_schema().with_metadata(metadata))
+        temporary = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+                temporary = Path(file.name)
+                pq.write_table(table, file, compression="zstd")
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            if temporary is not None:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+            raise StoreError(
+                f"cannot write results to {str(self.path)!r} ({error.strerror or error}); free some space or "
+                "choose another folder with --output. What was stored before is safe"
+            ) from None
+        return path
+
+    def load(self, keys: Iterable[str] | None = None) -> Runs:
+        """The stored runs: all, or those with the given keys.
+
+        Of runs that were asked for alike but computed by different versions of the code, or stored as failed and
+        computed again later, the newest is returned.
+
+        Raises
+        ------
+        StoreError
+            If there is no store in the folder, or a file in it cannot be read.
+        """
+        import pandas as pd
+        import pyarrow.parquet as pq
+
+        if not self.path.is_dir():
+            raise StoreError(f"there is no results folder {str(self.path)!r}; optbench run makes one")
+        wanted = None if keys is None else set(keys)
+        frames, environments = [], {}
+        for path in self.files:
+            table = self._read(pq.read_table, path)
+            if wanted is not None:
+                import pyarrow as pa
+                import pyarrow.compute as pc
+
+                table = table.filter(pc.is_in(table.column("key"), pa.array(sorted(wanted), pa.string())))
+            if table.num_rows:
+                known = json.loads((table.schema.metadata or {}).get(b"optbench", b"{}"))
+                text = json.dumps(known.get("environment", {}), sort_keys=True)
+                environments[text] = environments.get(text, 0) + table.num_rows
+                frames.append(table.select(list(COLUMNS)).to_pandas(types_mapper=_nullable))
+        if not frames:
+            return runs_of([])
+        rows = pd.concat(frames, ignore_index=True)
+        asked = ["problem", "data_hash", "method", "settings", "seed", "steps", "precision", "backend"]
+        newest = rows.sort_values(["created", "key"]).drop_duplicates(asked, keep="last")
+        order = ["problem", "method", "step_size", "settings", "seed", "steps", "key"]
+        newest = tell_apart(newest).sort_values(order, kind="stable").reset_index(drop=True)
+        return Runs(newest, [json.loads(text) for text in sorted(environments)])
+
+    def _read(self, reader: Any, path: Path, **options: Any) -> Any:
+        import pyarrow as pa
+
+        try:
+            return reader(path, **options)
+        except (OSError, pa.ArrowException, KeyError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise StoreError(
+                f"{path} cannot be read ({reason}); move it away, and optbench run will compute its runs again"
+            ) from None
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    types = {
+        "string": pa.string(),
+        "int64": pa.int64(),
+        "double": pa.float64(),
+        "bool": pa.bool_(),
+        "list<double>": pa.list_(pa.float64()),
+        "list<int64>": pa.list_(pa.int64()),
+        "map<string, list<double>>": pa.map_(pa.string(), pa.list_(pa.float64())),
+    }
+    return pa.schema([(name, types[kind]) for name, (kind, _) in COLUMNS.items()])
+
+
+def _nullable(kind: Any) -> Any:
+    """Whole numbers stay whole where some are missing."""
+    import pandas as pd
+    import pyarrow as pa
+
+    return pd.Int64Dtype() if kind == pa.int64() else None
