@@ -1,0 +1,412 @@
+"""Data for the learning problems: sets that come with scikit-learn, a user's files, synthetic data; splits and scaling.
+
+Everything here is host data, NumPy float64. Nothing is downloaded; scikit-learn and pandas are imported when a set is
+read.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import gzip
+import hashlib
+import itertools
+import math
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optbench.errors import InputError
+from optbench.sampling import stream
+
+BUILTIN = ("breast_cancer", "digits", "digits_binary", "wine", "iris")
+SUFFIXES = {"libsvm": (".libsvm", ".svm", ".svmlight", ".txt"), "csv": (".csv", ".tsv")}
+MAX_BYTES = 4 * 2**30  # a sparse file can be small on disk and beyond any memory once dense
+MANY_LABELS = 50  # more distinct labels than this are looked at twice: they may be measurements
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Features and class labels.
+
+    Attributes
+    ----------
+    X : array of shape (n, p)
+        Features as they were read, float64, finite, read-only.
+    y : array of shape (n,)
+        Class numbers 0 ... K-1, int64, read-only; every class occurs.
+    name : str
+        Built-in name, path, or ``"synthetic"``.
+    classes : tuple of str, length K
+        What each class number stands for; in numerical order where labels are numbers, else in alphabetical order.
+    sha256 : str
+        Hash of the shape and of the bytes of X and y (little-endian, row by row), the same on every machine.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    name: str
+    classes: tuple[str, ...]
+    sha256: str
+
+    def __repr__(self) -> str:
+        n, p = self.X.shape
+        return f"Dataset({self.name!r}, n={n}, p={p}, classes={len(self.classes)}, sha256={self.sha256[:12]})"
+
+
+def load(data: str, target: str = "") -> Dataset:
+    """The data set of a built-in name, or of a file.
+
+    Parameters
+    ----------
+    data : str
+        ``breast_cancer``, ``digits``, ``digits_binary`` (0-4 against 5-9), ``wine`` or ``iris``; or the path of a
+        LIBSVM file (.libsvm, .svm, .svmlight, .txt) or of a CSV file with a line of column names (.csv, .tsv), each
+        also with .gz. Sparse features are made dense.
+    target : str
+        Label column of a CSV file; by default its last column.
+
+    Raises
+    ------
+    InputError
+        If there is no such set, file or column, or the file does not hold finite numeric features and at least two
+        classes; the message says where.
+    """
+    if data in BUILTIN:
+        _no_target(data, target)
+        return _builtin(data)
+    path = Path(data).expanduser()
+    kind, suffix = _kind(data, path)
+    if kind == "libsvm":
+        _no_target(data, target)
+        X, labels = _read_libsvm(path)
+        columns: Sequence[Any] = range(1, X.shape[1] + 1)
+    else:
+        X, labels, columns = _read_csv(path, "\t" if suffix == ".tsv" else ",", target)
+    bad = np.argwhere(~np.isfinite(X))
+    if len(bad):
+        row, column = bad[0]
+        raise InputError(
+            f"{data}: row {row + 1}, column {columns[column]!r} is {_what(X[row, column])}; every feature must be a "
+            "finite number: fill it in or leave the row out"
+        )
+    return _classified(data, X, labels)
+
+
+def synthetic(rows: int, columns: int, condition: float, seed: int) -> Dataset:
+    """Two classes with features of a prescribed covariance spectrum, and labels drawn from a logistic model.
+
+    The features have mean 0 and variance 1, and the eigenvalues of their covariance are log-spaced, the largest
+    `condition` times the smallest; so standardizing leaves the spectrum as it is. Labels are drawn with
+    P(y = 1 | x) = 1 / (1 + exp(-w^T x)), w Gaussian and scaled so that w^T x has standard deviation 2.
+
+    Parameters
+    ----------
+    rows, columns : int
+        n > p >= 1.
+    condition : float
+        At least 1; a single column has condition 1 whatever is asked for.
+    seed : int
+        Seed of features, weights and labels.
+
+    Raises
+    ------
+    InputError
+        If there are too few rows, or all labels come out equal.
+
+    References
+    ----------
+    Davies & Higham, Numerically stable generation of correlation matrices and their factors, BIT 40 (2000): rotations
+    that bring the diagonal to one and keep the eigenvalues (section 3, after Bendel & Mickey 1978).
+    """
+    if columns < 1 or rows <= columns:
+        raise InputError(f"synthetic data need at least 1 column and more rows than columns, not {rows} x {columns}")
+    if not condition >= 1:
+        raise InputError(f"the condition of synthetic data must be at least 1, not {condition!r}")
+    rng = stream("data", seed)
+    eigenvalues = np.geomspace(1 / condition, 1, columns)
+    eigenvalues *= columns / eigenvalues.sum()  # the trace of a correlation matrix
+    root = _unit_rows(np.linalg.qr(rng.standard_normal((columns, columns)))[0] * np.sqrt(eigenvalues))  # (p, p)
+    white = rng.standard_normal((rows, columns))
+    white = np.linalg.qr(white - white.mean(axis=0))[0] * math.sqrt(rows)  # (n, p), mean 0, covariance I
+    X = white @ root.T
+    w = rng.standard_normal(columns)
+    margin = X @ w
+    margin *= 2 / margin.std()
+    y = rng.random(rows) * (1 + np.exp(-margin)) < 1
+    if y.all() or not y.any():
+        raise InputError(f"synthetic data with {rows} rows and seed {seed} have a single class; ask for more rows")
+    return _dataset("synthetic", X, y, ("0", "1"))
+
+
+def split(y: np.ndarray | int, fractions: Sequence[float], seed: int) -> tuple[np.ndarray, ...]:
+    """Cut rows at random into a training part and one further part a fraction, each with the classes in proportion.
+
+    ``split(y, (0.2,), seed)`` gives train, test; ``split(y, (0.15, 0.15), seed)`` gives train, validation, test.
+
+    Parameters
+    ----------
+    y : array of shape (n,), or int
+        Class labels, by which the parts are stratified; or only the number of rows n, where there are no classes.
+    fractions : sequence of float
+        Share of each part after the first, each at least 0, together below 1. A part has the share's nearest number of
+        rows.
+    seed : int
+        The split is the same for the same labels, fractions and seed.
+
+    Returns
+    -------
+    parts : tuple of int arrays
+        Row numbers, ascending. Every class has a row in the training part.
+
+    Raises
+    ------
+    InputError
+        If a fraction is impossible, a part would have no rows, or the training part fewer rows than there are classes.
+    """
+    if any(not fraction >= 0 for fraction in fractions) or not sum(fractions) < 1:
+        raise InputError(f"the fractions of a split must be at least 0 and sum to less than 1, not {tuple(fractions)}")
+    labels = np.zeros(y, dtype=int) if isinstance(y, int) else np.asarray(y)
+    n = len(labels)
+    classes, number, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    edges = [n - round(n * sum(fractions[i:])) for i in range(len(fractions))]
+    sizes = np.diff([*edges, n])
+    if edges and edges[0] < max(1, len(classes)):
+        raise InputError(
+            f"{n} rows of {len(classes)} classes are too few to keep one of each for training; split off less"
+        )
+    if any(size == 0 < fraction for size, fraction in zip(sizes, fractions, strict=True)):
+        raise InputError(f"{n} rows are too few for the fractions {tuple(fractions)}: a part would be empty")
+    order = stream("split", seed).permutation(n)
+    by_class = order[np.argsort(number[order], kind="stable")]
+    rank = np.empty(
+        n
+    )  # place of a row among its class, from 0 to 1: every interval of it holds the classes in proportion
+    rank[by_class] = np.concatenate([np.arange(count) / count for count in counts]) if n else 0
+    return tuple(np.sort(part) for part in np.split(order[np.argsort(rank[order], kind="stable")], edges))
+
+
+def standardize(train: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Features minus the mean, divided by the population standard deviation, both of the training rows.
+
+    Parameters
+    ----------
+    train, *others : arrays of shape (n, p), (m, p), ...
+
+    Returns
+    -------
+    scaled : tuple of arrays of the same shapes
+        A column that is constant in `train` becomes 0 in all of them.
+    """
+    varies = (train != train[:1]).any(
+        axis=0
+    )  # asked of the values: a mean is rounded, so a deviation is rarely exactly 0
+    _, exponent = np.frexp(np.abs(train).max(axis=0, initial=0))
+    shrunk = [
+        np.ldexp(part, -exponent) for part in (train, *others)
+    ]  # powers of two: exact, and squares cannot overflow
+    mean = shrunk[0].mean(axis=0)
+    deviation = np.where(varies, shrunk[0].std(axis=0), np.inf)
+    return tuple((part - mean) / deviation for part in shrunk)
+
+
+# ---- what is read from where -----------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _builtin(name: str) -> Dataset:
+    import sklearn.datasets
+
+    source = name.removesuffix("_binary")
+    bunch = getattr(sklearn.datasets, f"load_{source}")()
+    if name == "digits_binary":
+        return _dataset(name, bunch.data, bunch.target >= 5, ("0-4", "5-9"))
+    return _dataset(name, bunch.data, bunch.target, tuple(str(c) for c in bunch.target_names))
+
+
+def _no_target(data: str, target: str) -> None:
+    if target:
+        raise InputError(f"{data}: a target column is named for CSV files only, not target={target!r}; leave it out")
+
+
+def _kind(data: str, path: Path) -> tuple[str, str]:
+    """The format of a file and its suffix without .gz; InputError unless there is such a file to read."""
+    suffixes = [s.lower() for s in path.suffixes]
+    suffix = next((s for s in reversed(suffixes) if s != ".gz"), "")
+    if path.is_dir():
+        raise InputError(f"{data} is a directory; name a data file in it")
+    if not path.exists():
+        if suffix or len(path.parts) > 1:
+            raise InputError(f"there is no file {data}; check the path (it is read from {Path.cwd()})")
+        near = difflib.get_close_matches(data, BUILTIN, n=1, cutoff=0.5)
+        hint = (
+            f"did you mean {near[0]!r}?" if near else f"choose {', '.join(BUILTIN)}, synthetic, or the path of a file"
+        )
+        raise InputError(f"no data set {data!r}; {hint}")
+    for kind, known in SUFFIXES.items():
+        if suffix in known:
+            return kind, suffix
+    every = " ".join(s for known in SUFFIXES.values() for s in known)
+    raise InputError(f"{data}: the format is told by the ending, one of {every}, also with .gz; rename the file")
+
+
+def _attempt(path: Path, read: Callable[[], Any], where: Callable[[], str] = str) -> Any:
+    """The result of `read`, its errors told as ours; `where` looks for the place once reading has failed."""
+    try:
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: the file is empty")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # the readers warn where they drop what does not fit
+            return read()
+    except InputError:
+        raise
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: the file cannot be read ({reason})") from error
+    except (ValueError, OverflowError, Warning) as error:
+        reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
+        raise InputError(f"{path}: the file is malformed{where()}: {reason}") from error
+
+
+def _read_libsvm(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_svmlight_file
+
+    sparse, labels = _attempt(path, lambda: load_svmlight_file(str(path)), lambda: _malformed_line(path))
+    n, p = sparse.shape
+    if sparse.nnz == 0:
+        raise InputError(f"{path}: the file has {n} rows and no features; there is nothing to learn from")
+    if 8 * n * p > MAX_BYTES:
+        raise InputError(
+            f"{path}: {n} x {p} features take {8 * n * p / 2**30:.0f} GiB once dense, above {MAX_BYTES / 2**30:.0f} "
+            "GiB; take fewer rows or columns"
+        )
+    return sparse.toarray(), labels
+
+
+def _malformed_line(path: Path) -> str:
+    """Where the first line is that is not ``label index:value ...``, as scikit-learn does not say."""
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            label, *pairs = line.partition(b"#")[0].split() or [b"0"]
+            try:
+                numbers = [(int(index), float(value)) for index, _, value in (pair.partition(b":") for pair in pairs)]
+                float(label)
+            except ValueError:
+                return f" in line {number} (each must read: label index:value index:value ...)"
+            if any(a >= b for (a, _), (b, _) in itertools.pairwise(numbers)):
+                return f" in line {number} (its indices do not ascend)"
+    return ""
+
+
+def _read_csv(path: Path, separator: str, target: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    import pandas as pd
+
+    # index_col=False: else a line with one field too many would silently shift every column by one
+    frame = _attempt(path, lambda: pd.read_csv(path, sep=separator, index_col=False, low_memory=False))
+    frame.columns = [str(name).strip() for name in frame.columns]
+    names = list(frame.columns)
+    _check_header(path, names)
+    target = target or names[-1]
+    if target not in names:
+        near = difflib.get_close_matches(target, names, n=1, cutoff=0.5)
+        hint = (
+            f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names[:10])}{', ...' if names[10:] else ''}"
+        )
+        raise InputError(f"{path}: there is no column {target!r}; {hint}")
+    if len(frame) == 0 or len(names) < 2:
+        raise InputError(
+            f"{path}: {len(frame)} rows of {len(names)} columns; needed are rows with features and a label"
+        )
+    features = frame.drop(columns=target)
+    for name in features.columns:
+        if not (pd.api.types.is_numeric_dtype(features[name]) or pd.api.types.is_bool_dtype(features[name])):
+            texts = features[name]
+            row = int((pd.to_numeric(texts, errors="coerce").isna() & texts.notna()).to_numpy().argmax())
+            raise InputError(
+                f"{path}: row {row + 1}, column {name!r} holds {str(texts.iloc[row])!r}, which is not a number; encode "
+                "the column as numbers, leave it out, or name it as the target"
+            )
+    missing = frame[target].isna().to_numpy()
+    if missing.any():
+        raise InputError(f"{path}: row {missing.argmax() + 1} has no label in column {target!r}; leave the row out")
+    column = frame[target]
+    labels = column.to_numpy() if pd.api.types.is_numeric_dtype(column) else column.astype(str).to_numpy(dtype=str)
+    return features.to_numpy(dtype=np.float64), labels, list(features.columns)
+
+
+def _check_header(path: Path, names: list[str]) -> None:
+    """InputError if the names look like a first row of data; numbered columns (0, 1, 2 ...) are names."""
+    numbers = [_number(name) for name in names]
+    found = [v for v in numbers if v is not None]
+    if found and found != [found[0] + i for i in range(len(found))]:
+        raise InputError(
+            f"{path}: its first line ({', '.join(names[:4])}{', ...' if names[4:] else ''}) looks like data; "
+            "put a line of different column names above it"
+        )
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+# ---- what makes a data set -------------------------------------------------------------------------------------------
+
+
+def _classified(name: str, X: np.ndarray, labels: np.ndarray) -> Dataset:
+    """The data set of finite features and labels of any kind; InputError if the labels are no classes."""
+    numeric = labels.dtype.kind in "iuf"
+    if numeric and not np.isfinite(labels).all():
+        row = int(np.argmin(np.isfinite(labels)))
+        raise InputError(f"{name}: the label of row {row + 1} is {_what(labels[row])}; leave the row out")
+    values, y = np.unique(labels, return_inverse=True)
+    if len(values) < 2:
+        raise InputError(
+            f"{name}: all {len(y)} rows have the label {values[0].item()!r}; needed are at least two classes"
+        )
+    whole = not numeric or bool((values == np.round(values)).all())
+    if len(values) > MANY_LABELS and (not whole or len(values) > len(y) / 2):
+        raise InputError(
+            f"{name}: the labels have {len(values)} different values in {len(y)} rows, which looks like regression or "
+            "a row number; name another target column, or turn the values into classes"
+        )
+    return _dataset(name, X, y, tuple(np.format_float_positional(v, trim="-") if numeric else str(v) for v in values))
+
+
+def _dataset(name: str, X: np.ndarray, y: np.ndarray, classes: tuple[str, ...]) -> Dataset:
+    X = np.array(X, dtype=np.float64, order="C") + 0.0  # -0.0 and 0.0 are one number and get one hash
+    y = np.array(y, dtype=np.int64)
+    digest = hashlib.sha256(f"{X.shape[0]} {X.shape[1]}\n".encode())
+    digest.update(X.astype("<f8", copy=False).data)
+    digest.update(y.astype("<i8", copy=False).data)
+    X.setflags(write=False)
+    y.setflags(write=False)
+    return Dataset(X, y, name, classes, digest.hexdigest())
+
+
+def _what(value: float) -> str:
+    return "missing (NaN)" if math.isnan(value) else "infinite"
+
+
+def _unit_rows(root: np.ndarray) -> np.ndarray:
+    """Rows turned in pairs until each has length one; the singular values stay. The squared lengths must sum to p."""
+    root = root.copy()
+    length = np.einsum("ij,ij->i", root, root)  # the diagonal of root @ root.T, (p,)
+    for _ in range(len(root) - 1):
+        i, j = int(length.argmin()), int(length.argmax())
+        # a turn by the angle with tangent t brings row i to length one (Davies & Higham 2000, equation 3.1)
+        aii, ajj, aij = length[i] - 1, length[j] - 1, root[i] @ root[j]
+        if not (aii < 0 < ajj):
+            break
+        t = (aij + math.copysign(math.sqrt(aij * aij - aii * ajj), aij)) / ajj
+        c = 1 / math.hypot(1, t)
+        root[i], root[j] = c * (root[i] - t * root[j]), c * (root[j] + t * root[i])
+        length[i], length[j] = 1.0, root[j] @ root[j]
+    return root
