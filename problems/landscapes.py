@@ -1,0 +1,464 @@
+"""Classic landscapes of the optimization literature: curved valleys, several minima, and saddles, in closed form.
+
+Each class states the formula of its value, gradient and Hessian as its source prints them; what they share (stacks of
+points, start points, the optimum) is `Landscape`, and `Plane` for functions of two variables x and y. Nothing here is
+random but the start points, which scatter around the classic one of the literature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from optbench.arrays import Array
+from optbench.errors import InputError
+from optbench.problem import Optimum, Problem, at_least, problem
+
+View = tuple[tuple[float, float], tuple[float, float]]
+
+
+class Landscape(Problem):
+    """A smooth function in closed form, with a classic start point and known minimizers.
+
+    Attributes
+    ----------
+    minimizers : array of shape (k, d)
+        All k global minimizers (NumPy, float64); the first is `x_star`.
+    classic_start : array of shape (d,)
+        The start point of the literature (NumPy, float64), around which the seeded start points scatter.
+    spread : float
+        Standard deviation of the independent Gaussian perturbation of each coordinate of a seeded start point.
+    view : ((float, float), (float, float))
+        Ranges of x and of y that show the two-dimensional landscape, its minima and its start.
+    """
+
+    spread: ClassVar[float] = 0.1
+    view: ClassVar[View]
+    classic_start: np.ndarray
+    minimizers: np.ndarray
+    minimum = 0.0
+
+    def place(self) -> None:
+        self.xp = self.backend.xp
+
+    def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
+        if samples is not None:
+            raise InputError(f"{self.spec} has an exact oracle and takes no samples")
+        return self.evaluate(self.points(x))
+
+    def evaluate(self, x: Array) -> tuple[Array, Array]:
+        """Value of shape (...) and gradient of shape (..., d) of points of shape (..., d)."""
+        raise NotImplementedError
+
+    def draw_start(self, rng: np.random.Generator) -> np.ndarray:
+        """The classic start, each coordinate moved by a Gaussian of standard deviation `spread`."""
+        return self.classic_start + self.spread * rng.standard_normal(self.dim)
+
+    def solve(self) -> Optimum:
+        return Optimum(self.minimum, self.minimum, self.minimizers[0], "closed form")
+
+    def diagonal_matrix(self, h: Array) -> Array:
+        """Diagonal matrices (..., d, d) of vectors (..., d).
+
+        Raises
+        ------
+        InputError
+            If d is above `max_hessian_dim`.
+        """
+        if not self.has_hessian:
+            raise InputError(f"{self.spec} offers its Hessian up to {self.max_hessian_dim} parameters; use hvp")
+        return self.xp.eye(self.dim, dtype=h.dtype, device=self.backend.device) * h[..., None]
+
+
+class Plane(Landscape):
+    """A landscape over two variables x and y; a subclass writes its partial derivatives."""
+
+    dim = 2
+
+    def __post_init__(self) -> None:
+        self.check_types()
+        self.place()
+
+    def partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+        """f, df/dx and df/dy, each of the shape of x and of y."""
+        raise NotImplementedError
+
+    def second_partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+        """d2f/dx2, d2f/dxdy and d2f/dy2, each of the shape of x and of y."""
+        raise NotImplementedError
+
+    def evaluate(self, x: Array) -> tuple[Array, Array]:
+        f, f_x, f_y = self.partials(x[..., 0], x[..., 1])
+        return f, self.xp.stack([f_x, f_y], axis=-1)
+
+    def hessian(self, x: Array) -> Array:
+        x = self.points(x)
+        f_xx, f_xy, f_yy = self.second_partials(x[..., 0], x[..., 1])
+        stack = self.xp.stack
+        return stack([stack([f_xx, f_xy], axis=-1), stack([f_xy, f_yy], axis=-1)], axis=-2)
+
+    def hvp(self, x: Array, v: Array) -> Array:
+        x, v = self.points(x), self.points(v)
+        f_xx, f_xy, f_yy = self.second_partials(x[..., 0], x[..., 1])
+        v_x, v_y = v[..., 0], v[..., 1]
+        return self.xp.stack([f_xx * v_x + f_xy * v_y, f_xy * v_x + f_yy * v_y], axis=-1)
+
+
+@problem("rosenbrock")
+@dataclass(eq=False)
+class Rosenbrock(Landscape):
+    """f(x) = sum over i < d of 100 (x_{i+1} - x_i^2)^2 + (1 - x_i)^2: a flat, curved valley.
+
+    The only global minimizer is (1, ..., 1). From dim = 4 on there is a second, local minimum near (-1, 1, ..., 1) (at
+    dim = 4 its value is 3.70143), so not reaching f* = 0 need not be a slow method. Starts scatter around
+    (-1.2, 1, -1.2, 1, ...) with standard deviation 0.1.
+
+    Parameters
+    ----------
+    dim : int
+        Number of parameters, at least 2.
+
+    References
+    ----------
+    Rosenbrock, The Computer Journal 3 (1960) 175-184; start: More, Garbow & Hillstrom, ACM TOMS 7 (1981) 17-41, problem
+    1; second minimum: Shang & Qiu, Evolutionary Computation 14 (2006) 119-126.
+    """
+
+    citation = "Rosenbrock, The Computer Journal 3 (1960) 175-184; More, Garbow & Hillstrom, ACM TOMS 7 (1981) 17-41"
+    formula = "f(x) = sum_i 100 (x_{i+1} - x_i^2)^2 + (1 - x_i)^2"
+    view: ClassVar[View] = ((-2.0, 2.0), (-1.0, 3.0))
+
+    dim: int = 2
+
+    def __post_init__(self) -> None:
+        self.check_types()
+        at_least(self, "dim", 2)
+        self.classic_start = np.resize([-1.2, 1.0], self.dim)
+        self.minimizers = np.ones((1, self.dim))
+        self.place()
+
+    def evaluate(self, x: Array) -> tuple[Array, Array]:
+        a, b = x[..., :-1], x[..., 1:]  # x_i and x_{i+1}, (..., d - 1)
+        r = b - a * a
+        f = self.xp.sum(100 * r * r + (1 - a) ** 2, axis=-1)
+        return f, self._add(-400 * a * r - 2 * (1 - a), 200 * r)
+
+    def _add(self, by_a: Array, by_b: Array) -> Array:
+        """What each term adds to its two coordinates i and i + 1, summed up: (..., d - 1) twice gives (..., d)."""
+        zero = self.xp.zeros_like(by_a[..., :1])
+        return self.xp.concat([by_a, zero], axis=-1) + self.xp.concat([zero, by_b], axis=-1)
+
+    def _bands(self, x: Array) -> tuple[Array, Array]:
+        """The diagonal (..., d) of the Hessian and the band (..., d - 1) next to it."""
+        a, b = x[..., :-1], x[..., 1:]
+        return self._add(1200 * a * a - 400 * b + 2, self.xp.full_like(b, 200.0)), -400 * a
+
+    def hessian(self, x: Array) -> Array:
+        x = self.points(x)
+        diagonal, band = self._bands(x)
+        matrix = self.diagonal_matrix(diagonal)  # (..., d, d)
+        shift = self.xp.eye(self.dim, k=1, dtype=x.dtype, device=self.backend.device)
+        upper = shift * self.xp.concat([band, self.xp.zeros_like(band[..., :1])], axis=-1)[..., None]
+        return matrix + upper + self.xp.matrix_transpose(upper)
+
+    def hvp(self, x: Array, v: Array) -> Array:
+        v = self.points(v)
+        diagonal, band = self._bands(self.points(x))
+        return diagonal * v + self._add(band * v[..., 1:], band * v[..., :-1])
+
+
+@problem("beale")
+@dataclass(eq=False)
+class Beale(Plane):
+    """f(x, y) = (1.5 - x + x y)^2 + (2.25 - x + x y^2)^2 + (2.625 - x + x y^3)^2: a steep cross on a wide plain.
+
+    Minimizer (3, 1/2) with f* = 0. Starts scatter around (1, 1) with standard deviation 0.1.
+
+    References
+    ----------
+    Beale, Technical Report 25, Statistical Techniques Research Group, Princeton (1958); start: More, Garbow &
+    Hillstrom, ACM TOMS 7 (1981) 17-41, problem 5.
+    """
+
+    citation = "Beale, Technical Report 25, Princeton (1958); More, Garbow & Hillstrom, ACM TOMS 7 (1981) 17-41"
+    formula = "f(x, y) = (1.5 - x + x y)^2 + (2.25 - x + x y^2)^2 + (2.625 - x + x y^3)^2"
+    view: ClassVar[View] = ((-1.0, 4.5), (-1.5, 1.5))
+    classic_start = np.array([1.0, 1.0])
+    minimizers = np.array([[3.0, 0.5]])
+
+    def partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+        y2, y3 = y * y, y * y * y
+        a, b, c = 1.5 - x + x * y, 2.25 - x + x * y2, 2.625 - x + x * y3
+        f = a * a + b * b + c * c
+        f_x = 2 * (a * (y - 1) + b * (y2 - 1) + c * (y3 - 1))
+        f_y = 2 * x * (a + 2 * b * y + 3 * c * y2)
+        return f, f_x, f_y
+
+    def second_partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+        y2, y3 = y * y, y * y * y
+        a, b, c = 1.5 - x + x * y, 2.25 - x + x * y2, 2.625 - x + x * y3
+        f_xx = 2 * ((y - 1) ** 2 + (y2 - 1) ** 2 + (y3 - 1) ** 2)
+        f_xy = 2 * (a + 2 * b * y + 3 * c * y2) + 2 * x * ((y - 1) + 2 * y * (y2 - 1) + 3 * y2 * (y3 - 1))
+        f_yy = 2 * x * (x + 2 * b + 4 * x * y2 + 6 * c * y + 9 * x * y2 * y2)
+        return f_xx, f_xy, f_yy
+
+
+def _himmelblau_minimizers() -> np.ndarray:
+    """All points with x^2 + y = 11 and x + y^2 = 7: y = 11 - x^2 leaves (x - 3) (x^3 + 3 x^2 - 13 x - 38) = 0."""
+    x = np.array([3.0, *sorted(np.roots([1, 3, -13, -38]).real)])
+    y = 11 - x * x
+    for _ in range(2):  # one Newton step on both equations brings the last digit, a second one shows it
+        a, b = x * x + y - 11, x + y * y - 7
+        determinant = 4 * x * y - 1
+        x, y = x - (2 * y * a - b) / determinant, y - (2 * x * b - a) / determinant
+    return np.stack([x, y], axis=-1)
+
+
+@problem("himmelblau")
+@dataclass(eq=False)
+class Himmelblau(Plane):
+    """f(x, y) = (x^2 + y - 11)^2 + (x + y^2 - 7)^2: four minima of equal depth.
+
+    Minimizers (3, 2), (-3.779310, -3.283186), (-2.805118, 3.131313) and (3.584428, -1.848127), all with f* = 0. Starts
+    scatter around the origin, near the local maximum between them, with standard deviation 0.1.
+
+    References
+    ----------
+    Himmelblau, Applied Nonlinear Programming (McGraw-Hill 1972).
+    """
+
+    citation = "Himmelblau, Applied Nonlinear Programming (1972)"
+    formula = "f(x, y) = (x^2 + y - 11)^2 + (x + y^2 - 7)^2"
+    view: ClassVar[View] = ((-5.0, 5.0), (-5.0, 5.0))
+    classic_start = np.zeros(2)
+    minimizers = _himmelblau_minimizers()
+
+    def partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+        a, b = x * x + y - 11, x + y * y - 7
+        return a * a + b * b, 4 * x * a + 2 * b, 2 * a + 4 * y * b
+
+    def second_partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+        a, b = x * x + y - 11, x + y * y - 7
+        return 4 * a + 8 * x * x + 2, 4 * x + 4 * y, 4 * b + 8 * y * y + 2
+
+
+@problem("styblinski_tang")
+@dataclass(eq=False)
+class StyblinskiTang(Landscape):
+    """f(x) = 1/2 sum_i x_i^4 - 16 x_i^2 + 5 x_i: two minima along each coordinate, 2^d in all, one of them global.
+
+    The minimizer has all coordinates at the lowest root -2.903534 of f' = 2 t^3 - 16 t + 5/2, and f* = -39.166166 d.
+    Starts scatter around the origin with standard deviation 0.1; a coordinate that starts above the middle root 0.1567
+    lies in the basin of the local minimum 2.746803, which costs 14.14 in f.
+
+    Parameters
+    ----------
+    dim : int
+        Number of parameters, at least 1.
+
+    References
+    ----------
+    Styblinski & Tang, Neural Networks 3 (1990) 467-483.
+    """
+
+    citation = "Styblinski & Tang, Neural Networks 3 (1990) 467-483"
+    formula = "f(x) = 1/2 sum_i (x_i^4 - 16 x_i^2 + 5 x_i)"
+    view: ClassVar[View] = ((-4.5, 4.5), (-4.5, 4.5))
+
+    dim: int = 2
+
+    def __post_init__(self) -> None:
+        self.check_types()
+        at_least(self, "dim", 1)
+        t = min(np.roots([2, 0, -16, 2.5]).real)
+        t = t - (2 * t**3 - 16 * t + 2.5) / (6 * t**2 - 16)  # a Newton step for the last digits
+        self.classic_start = np.zeros(self.dim)
+        self.minimizers = np.full((1, self.dim), t)
+        self.minimum = float(self.dim * (t**4 - 16 * t**2 + 5 * t) / 2)
+        self.place()
+
+    def evaluate(self, x: Array) -> tuple[Array, Array]:
+        x2 = x * x
+        f = 0.5 * self.xp.sum(x2 * x2 - 16 * x2 + 5 * x, axis=-1)
+        return f, 2 * x2 * x - 16 * x + 2.5
+
+    def hessian(self, x: Array) -> Array:
+        x = self.points(x)
+        return self.diagonal_matrix(6 * x * x - 16)
+
+    def hvp(self, x: Array, v: Array) -> Array:
+        x = self.points(x)
+        return (6 * x * x - 16) * self.points(v)
+
+
+@problem("strict_saddle")
+@dataclass(eq=False)
+class StrictSaddle(Landscape):
+    """f(x, y) = 1/2 sum_i lambda_i x_i^2 - 1/2 y^2 + 1/4 y^4: a saddle at 0 between two minima.
+
+    The d - 1 curvatures lambda_i are log-spaced from `curvature` down to 1, and y is the last coordinate. Minimizers
+    x = 0, y = 1 and y = -1, with f* = -1/4. The value is computed as 1/2 sum lambda_i x_i^2 + 1/4 (y^2 - 1)^2 - 1/4,
+    so that no rounding takes it below f*. Starts have y = `offset` exactly, and x_i scattered around 1 with standard
+    deviation 0.1: gradient descent with learning rate lr needs about log(1 / offset) / log(1 + lr) steps to get away.
+
+    Parameters
+    ----------
+    dim : int
+        Number of parameters, at least 2.
+    curvature : float
+        Largest curvature lambda across the escape direction, at least 1; the only one at dim = 2.
+    offset : float
+        Distance of the start from the saddle along the escape direction, at least 0; at 0 no gradient leads away.
+
+    References
+    ----------
+    Nesterov, Introductory Lectures on Convex Optimization (2004), section 1.2.3 (the function at d = 2, lambda = 1);
+    Lee, Simchowitz, Jordan & Recht, Gradient Descent Only Converges to Minimizers, COLT 2016 (strict saddles).
+    """
+
+    citation = "Nesterov, Introductory Lectures on Convex Optimization (2004), section 1.2.3; Lee et al., COLT 2016"
+    formula = "f(x, y) = 1/2 sum_i lambda_i x_i^2 - 1/2 y^2 + 1/4 y^4"
+    view: ClassVar[View] = ((-1.5, 1.5), (-1.5, 1.5))
+    minimum = -0.25
+
+    dim: int = 2
+    curvature: float = 10.0
+    offset: float = 1e-3
+
+    def __post_init__(self) -> None:
+        self.check_types()
+        at_least(self, "dim", 2)
+        at_least(self, "curvature", 1)
+        at_least(self, "offset", 0)
+        # lambda_i, and 0 in the place of y, whose curvature is not constant
+        self._lambdas = np.append(np.geomspace(self.curvature, 1, self.dim - 1), 0.0)  # (d,)
+        self.classic_start = np.append(np.ones(self.dim - 1), self.offset)
+        self.minimizers = np.zeros((2, self.dim))
+        self.minimizers[:, -1] = 1, -1
+        self.place()
+
+    def place(self) -> None:
+        super().place()
+        self.lambdas = self.backend.asarray(self._lambdas)  # (d,)
+        self.escape = self.backend.asarray(np.arange(self.dim) == self.dim - 1)  # unit vector along y, (d,)
+
+    def draw_start(self, rng: np.random.Generator) -> np.ndarray:
+        """(1, ..., 1) moved by a Gaussian of standard deviation `spread`, and y = `offset`."""
+        start = super().draw_start(rng)
+        start[-1] = self.offset
+        return start
+
+    def evaluate(self, x: Array) -> tuple[Array, Array]:
+        y = x[..., -1:]  # (..., 1)
+        g = self.lambdas * x
+        w = y * y - 1
+        f = 0.5 * self.xp.vecdot(g, x) + (0.25 * w * w - 0.25)[..., 0]
+        return f, g + self.escape * (y * w)
+
+    def _curvatures(self, x: Array) -> Array:
+        y = x[..., -1:]
+        return self.lambdas + self.escape * (3 * y * y - 1)  # (..., d)
+
+    def hessian(self, x: Array) -> Array:
+        return self.diagonal_matrix(self._curvatures(self.points(x)))
+
+    def hvp(self, x: Array, v: Array) -> Array:
+        return self._curvatures(self.points(x)) * self.points(v)
+
+
+@problem("monkey_saddle")
+@dataclass(eq=False)
+class MonkeySaddle(Plane):
+    """f(x, y) = x^3 - 3 x y^2 + 3/4 (x^2 + y^2)^2: three ways down from a saddle whose Hessian is zero.
+
+    The quartic bounds the monkey saddle from below: in polar coordinates f = r^3 cos(3 theta) + 3/4 r^4, so the
+    minimizers are (-1, 0), (1/2, sqrt(3)/2) and (1/2, -sqrt(3)/2), with f* = -1/4. Starts lie at distance `offset` from
+    the saddle, in a direction drawn uniformly; the classic start is at 45 degrees.
+
+    Parameters
+    ----------
+    offset : float
+        Distance of the start from the saddle, above 0.
+
+    References
+    ----------
+    Hilbert & Cohn-Vossen, Anschauliche Geometrie (1932) (the surface); Anandkumar & Ge, Efficient
+    Approaches for Escaping Higher Order Saddle Points in Non-Convex Optimization, COLT 2016 (as an optimization problem).
+    """
+
+    citation = "Anandkumar & Ge, Efficient Approaches for Escaping Higher Order Saddle Points, COLT 2016"
+    formula = "f(x, y) = x^3 - 3 x y^2 + 3/4 (x^2 + y^2)^2"
+    view: ClassVar[View] = ((-1.5, 1.5), (-1.5, 1.5))
+    minimum = -0.25
+    minimizers = np.array([[-1.0, 0.0], [0.5, 0.75**0.5], [0.5, -(0.75**0.5)]])
+
+    offset: float = 1e-2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, "offset", 0, strict=True)
+        self.classic_start = np.full(2, self.offset * 0.5**0.5)
+
+    def draw_start(self, rng: np.random.Generator) -> np.ndarray:
+        """A point at distance `offset` from the saddle, in a uniformly drawn direction."""
+        theta = rng.uniform(0, 2 * np.pi)
+        return self.offset * np.array([np.cos(theta), np.sin(theta)])
+
+    def partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+        r2 = x * x + y * y
+        f = x * x * x - 3 * x * y * y + 0.75 * r2 * r2
+        return f, 3 * x * x - 3 * y * y + 3 * r2 * x, -6 * x * y + 3 * r2 * y
+
+    def second_partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+        r2 = x * x + y * y
+        return 6 * x + 3 * r2 + 6 * x * x, -6 * y + 6 * x * y, -6 * x + 3 * r2 + 6 * y * y
+
+
+@problem("valley")
+@dataclass(eq=False)
+class Valley(Plane):
+    """f(x, y) = 1/2 (u^2 / condition + v^2): a straight valley, the two-dimensional picture of ill-conditioning.
+
+    u = c x + s y runs along the valley floor and v = c y - s x across it, with c and s the cosine and sine of `angle`.
+    Minimizer 0 with f* = 0; L = 1 and mu = 1 / condition. Starts scatter around u = 2, v = 1 with standard deviation
+    0.1.
+
+    Parameters
+    ----------
+    condition : float
+        Condition number L / mu, at least 1.
+    angle : float
+        Angle between the valley floor and the x-axis, in degrees. At 0 the Hessian is diagonal.
+
+    References
+    ----------
+    Nocedal & Wright, Numerical Optimization, 2nd ed. (2006), section 3.3 (steepest descent on such a quadratic).
+    """
+
+    citation = "Nocedal & Wright, Numerical Optimization, 2nd ed. (2006), section 3.3"
+    formula = "f(x, y) = 1/2 (u^2 / condition + v^2), u along and v across the valley"
+    view: ClassVar[View] = ((-2.5, 2.5), (-2.5, 2.5))
+    minimizers = np.zeros((1, 2))
+    smoothness = 1.0
+
+    condition: float = 100.0
+    angle: float = 30.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, "condition", 1)
+        self.strong_convexity = 1 / self.condition
+        self._cos, self._sin = float(np.cos(np.radians(self.angle))), float(np.sin(np.radians(self.angle)))
+        self.classic_start = np.array([2 * self._cos - self._sin, 2 * self._sin + self._cos])
+
+    def partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+        mu, c, s = 1 / self.condition, self._cos, self._sin
+        u, v = c * x + s * y, c * y - s * x
+        return 0.5 * (mu * u * u + v * v), mu * c * u - s * v, mu * s * u + c * v
+
+    def second_partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+        mu, c, s = 1 / self.condition, self._cos, self._sin
+        full = self.xp.full_like
+        return full(x, mu * c * c + s * s), full(x, (mu - 1) * c * s), full(x, mu * s * s + c * c)

@@ -1,0 +1,75 @@
+"""Write mlp.json: values, gradients and Hessian products of the networks by PyTorch's automatic differentiation.
+
+Run with an interpreter that has PyTorch and this checkout: ``python tests/references/make_mlp.py``. Only the data come from
+the problems; layers, losses and derivatives are PyTorch's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from optbench.problem import make_problem
+from optbench.registry import parse_spec
+
+SPECS = [
+    "mlp:data=iris,hidden=6-5",
+    "mlp:data=wine,hidden=5,activation=relu,l2=0",
+    "mlp:data=moons,hidden=4-3,loss=squared,rows=100",
+    "mlp:data=digits,hidden=3,l2=0.01",
+    "teacher:inputs=3,outputs=2,hidden=5,teacher_hidden=3,activation=relu,rows=40,l2=0.001",
+    "autoencoder:data=iris,hidden=2,scaling=feature",
+]
+
+
+def perceptron(problem) -> Callable[[torch.Tensor], torch.Tensor]:
+    X, Y = (torch.from_numpy(part) for part in problem._parts["train"])
+    activation = getattr(torch, problem.activation)
+
+    def objective(w: torch.Tensor) -> torch.Tensor:
+        a, k = X, 0
+        for p, q in zip(problem.sizes, problem.sizes[1:], strict=False):
+            a = activation(a) if k else a
+            W, c = w[k : k + q * p].reshape(q, p), w[k + q * p : k + q * p + q]
+            a, k = torch.nn.functional.linear(a, W, c), k + q * p + q
+        if problem.loss == "squared":
+            loss = ((a - Y) ** 2).sum(dim=1).mean() / 2
+        else:
+            loss = torch.nn.functional.cross_entropy(a, Y.argmax(dim=1))
+        return loss + problem.l2 / 2 * (w @ w)
+
+    return objective
+
+
+def autoencoder(problem) -> Callable[[torch.Tensor], torch.Tensor]:
+    X = torch.from_numpy(problem._host_rows)
+
+    def objective(w: torch.Tensor) -> torch.Tensor:
+        W1, W2 = w.reshape(2, -1)
+        W1, W2 = W1.reshape(problem.hidden, -1), W2.reshape(-1, problem.hidden)
+        return ((X - X @ W1.T @ W2.T) ** 2).sum(dim=1).mean() / 2
+
+    return objective
+
+
+def main() -> None:
+    cases = []
+    for spec in SPECS:
+        problem = make_problem(*parse_spec(spec))
+        objective = autoencoder(problem) if problem.name == "autoencoder" else perceptron(problem)
+        x, v = np.random.default_rng(1).standard_normal((2, problem.dim)) / 2
+        w = torch.from_numpy(x).requires_grad_()
+        f = objective(w)
+        (g,) = torch.autograd.grad(f, w, create_graph=True)
+        (hv,) = torch.autograd.grad(g @ torch.from_numpy(v), w)
+        cases.append({"spec": spec, "f": f.item(), "g": g.tolist(), "hv": hv.tolist()})
+    lines = ",\n".join(json.dumps(case) for case in cases)
+    Path(__file__).with_name("mlp.json").write_text(f"[\n{lines}\n]\n")
+
+
+if __name__ == "__main__":
+    main()
