@@ -158,6 +158,7 @@ class Newton(LineSearchMethod):
     """
 
     oracle: ClassVar[str] = "hessian"
+    matrices: ClassVar[int] = 6
 
     def model_init(self, x: Array, backend: Backend) -> Array:
         runs, d = x.shape
@@ -244,6 +245,7 @@ class Inverse(NamedTuple):
 class BFGS(LineSearchMethod):
     """BFGS (Nocedal & Wright 2006, Algorithm 6.1 and equation 6.17), the identity scaled by the first pair (6.20)."""
 
+    matrices: ClassVar[int] = 6
     max_dim: ClassVar[int | None] = 2000
 
     def model_init(self, x: Array, backend: Backend) -> Inverse:

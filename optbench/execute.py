@@ -95,9 +95,7 @@ def execute(
 def work_of(chunk: Chunk) -> float:
     """A rough measure of a chunk's work: bytes that its steps move."""
     plan = chunk.plan
-    each = plan.problem.bytes_per_run(plan.batch_size)
-    if plan.recipe.kind.oracle == "hessian":
-        each += 8 * plan.problem.dim**2
+    each = plan.problem.bytes_per_run(plan.batch_size) + 8 * plan.recipe.kind.matrices * plan.problem.dim**2
     return float(chunk.size * plan.steps * (each + 2000))
 
 

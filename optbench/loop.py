@@ -267,7 +267,7 @@ class _Record:
         self.targets: np.ndarray | None = None  # (R, 50)
         width = 8 * runs
         self.longest = max(1, min(MAX_BLOCK, MAX_BLOCK_BYTES // width))
-        self.next = min(31, self.longest - 1, loop.steps)
+        self.next = min(7, self.longest - 1, loop.steps)
 
     def mark(self, x: Array, at: At | None) -> None:
         """Note what is only known while iterate x, of shape (R, d), is here."""
@@ -280,7 +280,7 @@ class _Record:
         self.marked.append(noted)
 
     def due(self, t: int) -> bool:
-        """Whether to fetch: after 32 steps, 64, 128, ... so that stacks which are done early stop early."""
+        """Whether to fetch: after 8 steps, 16, 32, ... so that stacks which are done early stop early."""
         return t == self.next or t == self.loop.steps
 
     @property

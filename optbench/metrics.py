@@ -41,7 +41,7 @@ def score(rows: pd.DataFrame) -> tuple[float, float, float]:
     """How good one setting of a method is, from the runs of its seeds; smaller is better.
 
     First how deep it gets: the hardest of the 50 targets that at least half of the seeds reach. Then how soon: the median
-    of the oracle calls to that target. Then the median of the final objective, which also decides where no optimum is known.
+    of the oracle calls to that target. Then the median of the final objective, which decides where no optimum is known.
     """
     calls = hits(rows)
     reached = np.isfinite(calls).mean(axis=0) >= 0.5

@@ -54,8 +54,10 @@ class Optimizer:
         Whether it needs random numbers.
     step_size : str or None
         Name of the hyperparameter that a sweep tunes first (``"lr"``, ``"scale"``); None where there is none to tune.
+    matrices : int
+        Number of d x d matrices that a step keeps in flight for each run.
     max_dim : int or None
-        Largest d at which its memory is reasonable.
+        Largest d at which those are reasonable.
     """
 
     name: str = ""
@@ -64,6 +66,7 @@ class Optimizer:
     incumbent: ClassVar[bool] = False
     draws: ClassVar[bool] = False
     step_size: str | None = None
+    matrices: ClassVar[int] = 0
     max_dim: ClassVar[int | None] = None
 
     def init(self, x: Array, backend: Backend) -> Any:

@@ -24,8 +24,11 @@ from optbench.schedules import Schedule, make_schedule
 
 SCHEMA = 1  # of keys and of stored rows
 
-# Bytes of intermediate results that the runs of one chunk may keep in flight. Measured: see CONTRIBUTING, "Chunks".
-CHUNK_BYTES = 1 << 20
+# How many runs share an array: as many as keep this much in flight, but at least a few, unless even they take too much.
+# Measured: see CONTRIBUTING, "Chunks".
+CHUNK_BYTES = 4 << 20
+CHUNK_RUNS = 16
+MEMORY_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,9 @@ class Plan:
         The chunks of a plan do not depend on what is missing, only which of their runs are left; so a plan that was
         interrupted between two chunks goes on with the very same arrays.
         """
-        runs = max(1, CHUNK_BYTES // self.problem.bytes_per_run(self.batch_size))
+        each = self.problem.bytes_per_run(self.batch_size)
+        each += 8 * self.recipe.kind.matrices * self.problem.dim**2
+        runs = max(1, CHUNK_BYTES // each, min(CHUNK_RUNS, MEMORY_BYTES // each))
         per_seed = [list(part) for part in _pieces(range(len(self.grid)), runs)]
         seeds_at_once = max(1, runs // len(self.grid))
         for seeds in _pieces(self.seeds, seeds_at_once):

@@ -26,8 +26,13 @@ def stream(purpose: str, seed: int, *position: int) -> np.random.Generator:
 class Sampler(Protocol):
     """What a stochastic oracle draws: for steps `first <= t < last`, an array (last - first, S, ...) on the host."""
 
-    integer: bool
-    row_bytes: int
+    @property
+    def integer(self) -> bool:
+        """Whether the draws are sample numbers."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the draws of one step."""
 
     def draw(self, first: int, last: int) -> np.ndarray: ...
 

@@ -187,10 +187,19 @@ class Perceptron(Network):
             delta = self.xp.matrix_transpose(W) @ delta
             delta *= self._slope(a)
         g = self._joined([self._times_rows(delta, rows), delta @ ones, *parts])  # (S, L, d)
+        f = f + self._decay(w)
         if self.l2:
-            f = f + (self.l2 / 2) * self.xp.vecdot(w, w)
             g += self.l2 * w
         return self.xp.reshape(f, x.shape[:-1]), self.xp.reshape(g, x.shape)
+
+    def value(self, x: Array) -> Array:
+        x = self.points(x)
+        w, (rows, targets) = self._stacked(x, None)  # (1, L, d)
+        f, _ = self._loss(self._forward(self._layers(w), rows)[-1], targets)
+        return self.xp.reshape(f + self._decay(w), x.shape[:-1])
+
+    def _decay(self, w: Array) -> Array | float:
+        return (self.l2 / 2) * self.xp.vecdot(w, w) if self.l2 else 0.0
 
     def metrics(self, x: Array) -> dict[str, Array]:
         """Losses without the decay, and for classes accuracies: the share of samples whose largest output is right."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optbench.arrays import Array
+from optbench.errors import InputError
 from optbench.problem import Optimum, Problem, at_least, one_of, problem, stream
 from optbench.sampling import Normals, Sampler
 
@@ -25,14 +26,14 @@ class Quadratic(Problem):
     dim : int
         Number of parameters, at least 1.
     condition : float
-        Condition number L / mu, at least 1. The spectrum ``chain`` has its own, about (2 (dim + 1) / pi)^2, and ignores this.
+        Condition number L / mu, at least 1. The spectrum ``chain`` has its own, about (2 (dim + 1) / pi)^2.
     spectrum : str
-        ``log``: log-spaced eigenvalues; ``linear``: equally spaced; ``clusters``: one half within 10 % above mu, the other
-        within 10 % below L; ``distinct``: three values, mu, sqrt(mu L) and L, in equal numbers; ``chain``: the tridiagonal
-        worst case of Nesterov's lower bound, f = L/4 (1/2 x^T A x - x_1) with A = tridiag(-1, 2, -1), in its own coordinates.
+        ``log``: log-spaced eigenvalues; ``linear``: equally spaced; ``clusters``: one half within 10 % above mu, the
+        other within 10 % below L; ``distinct``: three values, mu, sqrt(mu L) and L, in equal numbers; ``chain``: the
+        tridiagonal worst case of Nesterov's lower bound, f = L/4 (1/2 x^T A x - x_1) with A = tridiag(-1, 2, -1).
     rotate : bool
-        Whether H is turned by a random orthogonal matrix (Haar); otherwise it is diagonal and costs O(d). ``chain`` is never
-        turned: its lower bound needs the coordinates.
+        Whether H is turned by a random orthogonal matrix (Haar); otherwise it is diagonal and costs O(d). ``chain`` is
+        never turned: its lower bound needs the coordinates.
     noise : float
         Standard deviation of independent Gaussian noise on each coordinate of the gradient, at a batch of one; a batch of b
         divides the variance by b. The stochastic objective is F(x; xi) = f(x) + xi^T (x - x*), whose mean is f.
@@ -119,6 +120,8 @@ class Quadratic(Problem):
 
     def hessian(self, x: Array) -> Array:
         x = self.points(x)
+        if not self.has_hessian:
+            raise InputError(f"{self.spec} offers a Hessian up to d = {self.max_hessian_dim}; use hvp")
         h = (
             self.xp.eye(self.dim, dtype=x.dtype, device=self.backend.device) * self.diagonal
             if self.matrix is None

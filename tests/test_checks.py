@@ -13,7 +13,6 @@ from optbench import checks
 from optbench.arrays import Backend, get_backend
 from optbench.checks import (
     ProblemCheck,
-    centered_difference,
     check_constants,
     check_gradient,
     check_hessian,
@@ -22,9 +21,8 @@ from optbench.checks import (
     check_problem,
     check_samples,
     check_shapes,
-    forward_difference,
-    hessian_difference,
 )
+from optbench.differences import centered_difference, forward_difference, hessian_difference
 from optbench.errors import InputError
 from optbench.problem import Optimum, Problem
 from problems.landscapes import Beale, Rosenbrock, StyblinskiTang
@@ -82,7 +80,7 @@ class Ridge(Problem):
 
 @dataclass(eq=False)
 class Relu(Problem):
-    """f(x) = sum_i max(0, x_i - kink_i) + 1/2 x_i^2: a kink in every coordinate, `distance` above the first point checked."""
+    """f(x) = sum_i max(0, x_i - kink_i) + 1/2 x_i^2, with every kink `distance` above the first point checked."""
 
     dim: int = 5
     distance: float = 1e-6
@@ -153,7 +151,7 @@ def test_differences_are_taken_at_one_point() -> None:
 def test_chunks_do_not_change_the_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Rosenbrock(dim=9)
     whole = centered_difference(problem, problem.start(0))
-    monkeypatch.setattr(checks, "CHUNK_BYTES", 32 * 9 * 2)  # two points a call
+    monkeypatch.setattr("optbench.differences.CHUNK_BYTES", 32 * 9 * 2)  # two points a call
     np.testing.assert_array_equal(centered_difference(problem, problem.start(0)), whole)
 
 

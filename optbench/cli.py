@@ -1,0 +1,459 @@
+"""The command line: list, check, run, report.
+
+A command parses, calls one library function with the same argument names, and prints. Libraries that take long to import
+are imported by the command that needs them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optbench import __version__
+from optbench.errors import InputError, OptbenchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from optbench.checks import Finding
+    from optbench.results import Runs
+    from optbench.study import Study
+
+_SPEC = "a name, with parameters after a colon: quadratic:dim=100,condition=1e4"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0 well, 1 something that was computed is wrong, 2 a bad request."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_args(arguments)
+    options.command_line = shlex.join(["optbench", *arguments])
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        warnings.filterwarnings("always", module="optbench")
+        try:
+            return int(options.function(options))
+        except OptbenchError as error:
+            print(f"optbench: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print(
+                "optbench: interrupted; what was done is stored, and the same command goes on from there",
+                file=sys.stderr,
+            )
+            return 130
+        except BrokenPipeError:
+            # the reader of a pipe (head, less) has gone; nothing is left to say to it
+            sys.stderr.close()
+            return 141
+
+
+def _show_warning(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+    print(f"optbench: warning: {message}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="optbench",
+        description="Compare gradient-based optimizers honestly: which reaches the goal first on this problem, and how "
+        "much does the answer depend on the learning rate and the seed?",
+        epilog="Begin with: optbench run. It compares all optimizers on quadratics, logistic regression and a small "
+        "network, prints a table and writes a page.",
+    )
+    parser.add_argument("--version", action="version", version=f"optbench {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    list_ = _command(
+        commands,
+        "list",
+        _list,
+        "Show the problems, optimizers, schedules and suites there are, with their parameters.",
+        "optbench list                    everything, a line each\n"
+        "optbench list logistic adam      what they are, and what their parameters mean",
+    )
+    list_.add_argument("names", nargs="*", metavar="NAME", help="show the full description of these")
+
+    check = _command(
+        commands,
+        "check",
+        _check,
+        "Check problems: gradient and Hessian against numerical differences, the stated optimum, mini-batches, shapes.",
+        "optbench check                   every registered problem, with default parameters\n"
+        "optbench check logistic:data=digits mlp:activation=relu",
+    )
+    check.add_argument("problems", nargs="*", metavar="PROBLEM", help=_SPEC)
+    check.add_argument("--seed", type=int, default=0, help="seed of the random points (default 0)")
+
+    run = _command(
+        commands,
+        "run",
+        _run,
+        "Run a study: every optimizer on every problem, over a grid of learning rates and several seeds. Results are kept, "
+        "so that a second run computes only what is missing and an interrupted one goes on.",
+        "optbench run                     the default suite\n"
+        "optbench run study.toml          a study of your own\n"
+        "optbench run --problem logistic:data=digits --optimizer adam --optimizer lbfgs --seeds 10 --steps 2000\n"
+        "optbench run --problem rosenbrock:dim=10 --optimizer momentum:beta=0.5/0.9/0.99 --lr 1e-5:1e-2:10",
+    )
+    run.add_argument("study", nargs="?", metavar="STUDY", help="name of a suite (optbench list) or path of a TOML file")
+    run.add_argument("--problem", action="append", metavar="SPEC", help=f"{_SPEC}; may be repeated")
+    run.add_argument(
+        "--optimizer", action="append", metavar="SPEC", help="likewise; several values of a parameter: beta=0.9/0.99"
+    )
+    run.add_argument(
+        "--lr",
+        metavar="RATES",
+        help="step sizes for optimizers that do not fix theirs: 0.1, or 1e-3,1e-2, or low:high:count, log-spaced "
+        "(default 1e-4:10:16; for random search its scale)",
+    )
+    run.add_argument("--seeds", type=int, metavar="N", help="number of seeds (default 5)")
+    budget = run.add_mutually_exclusive_group()
+    budget.add_argument("--steps", type=int, metavar="N", help="steps of every run (default 1000)")
+    budget.add_argument("--calls", type=float, metavar="N", help="oracle calls of every run instead")
+    run.add_argument("--batch-size", metavar="B", help="samples a mini-batch, or several: 16,64 (default: all samples)")
+    run.add_argument(
+        "--linear-scaling",
+        action="store_true",
+        default=None,
+        help="multiply the learning rate by N for a batch N times the first",
+    )
+    run.add_argument(
+        "--schedule",
+        action="append",
+        metavar="SPEC",
+        help="learning-rate schedule: cosine:warmup=0.05; may be repeated",
+    )
+    run.add_argument("--device", default="cpu", help="cpu or gpu (default cpu)")
+    run.add_argument("--precision", choices=["float64", "float32"], help="(default float64)")
+    run.add_argument("--jobs", type=int, metavar="N", help="processes (default: all cores where that pays)")
+    run.add_argument("--dask", metavar="ADDRESS", help="run on the Dask cluster of this scheduler instead")
+    run.add_argument("--retry-failed", action="store_true", help="try runs again that are stored as failed")
+    run.add_argument(
+        "-o", "--output", default="results", metavar="FOLDER", help="where results are kept (default results)"
+    )
+    run.add_argument("--no-report", action="store_true", help="do not write the page")
+
+    report = _command(
+        commands,
+        "report",
+        _report,
+        "Write the page again from stored results.",
+        "optbench report results          writes results/report.html\n"
+        "optbench report results -o site  writes site/index.html",
+    )
+    report.add_argument("store", metavar="FOLDER", help="results folder of optbench run")
+    report.add_argument("-o", "--output", metavar="PATH", help="folder, or file ending in .html")
+    report.add_argument("--title", default="optbench report", help="title of the page")
+    return parser
+
+
+def _command(commands: Any, name: str, function: Any, description: str, examples: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=description.split(":")[0].split(". ")[0].rstrip("."),
+        description=description,
+        epilog="examples:\n  " + examples.replace("\n", "\n  "),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(function=function)
+    return parser
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    # a pipe or a file has no width; tables are not to be folded there
+    return Console(stderr=stderr, width=None if stream.isatty() else 160, highlight=False, soft_wrap=False)
+
+
+# ---- list ------------------------------------------------------------------------------------------------------------
+
+
+def _list(options: argparse.Namespace) -> int:
+    from rich.table import Table
+    from rich.text import Text
+
+    from optbench.registry import OPTIMIZERS, PROBLEMS, SCHEDULES, parameters
+    from optbench.schedules import schedule_parameters
+    from optbench.study import suites
+
+    console = _console()
+    if options.names:
+        for name in options.names:
+            _describe(console, name)
+        return 0
+    for registry, title in ((PROBLEMS, "Problems"), (OPTIMIZERS, "Optimizers"), (SCHEDULES, "Schedules")):
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
+        for heading in ("name", "parameters and defaults", "what it is"):
+            table.add_column(heading, overflow="fold", max_width=48 if heading.startswith("par") else None)
+        for name in registry.names():
+            target = registry[name]
+            declared = schedule_parameters(name) if registry is SCHEDULES else parameters(target)
+            source = registry.plugin_of(name)
+            line = _first_line(target) + (f" (from {source})" if source else "")
+            table.add_row(Text(name, "bold"), Text(" ".join(map(str, declared.values()))), Text(line))
+        console.print(table)
+        console.print()
+    table = Table(title="Suites", title_justify="left", box=None, pad_edge=False, header_style="dim")
+    table.add_column("name")
+    table.add_column("title")
+    for name, title in suites().items():
+        table.add_row(Text(name, "bold"), Text(title))
+    console.print(table)
+    return 0
+
+
+def _describe(console: Console, name: str) -> None:
+    import inspect
+
+    from rich.text import Text
+
+    from optbench.registry import OPTIMIZERS, PROBLEMS, SCHEDULES
+
+    found = [registry for registry in (PROBLEMS, OPTIMIZERS, SCHEDULES) if name in registry.names()]
+    if not found:
+        from difflib import get_close_matches
+
+        everything = [n for registry in (PROBLEMS, OPTIMIZERS, SCHEDULES) for n in registry.names()]
+        near = get_close_matches(name, everything, n=1, cutoff=0.5)
+        raise InputError(
+            f"nothing is called {name!r}; " + (f"did you mean {near[0]!r}?" if near else "see optbench list")
+        )
+    for registry in found:
+        target = registry[name]
+        console.print(Text(f"{registry.kind} {name}", "bold"))
+        console.print(Text(inspect.getdoc(target) or "no description"))
+        citation = getattr(target, "citation", "")
+        if citation:
+            console.print(Text(f"\nSource: {citation}"))
+        if inspect.isfunction(target):
+            console.print(Text("\n" + inspect.getsource(target), "dim"))
+        console.print()
+
+
+def _first_line(target: Any) -> str:
+    lines = (target.__doc__ or "").strip().splitlines()
+    return lines[0] if lines else ""
+
+
+# ---- check -----------------------------------------------------------------------------------------------------------
+
+
+def _check(options: argparse.Namespace) -> int:
+    from rich.table import Table
+    from rich.text import Text
+
+    from optbench.checks import check_problem
+    from optbench.problem import make_problem
+    from optbench.registry import PROBLEMS, parse_spec
+
+    if options.seed < 0:
+        raise InputError(f"--seed must be at least 0, not {options.seed}")
+    problems = [make_problem(*parse_spec(spec)) for spec in options.problems or PROBLEMS.names()]
+    console, wrong = _console(), 0
+    for problem in problems:
+        checked = check_problem(problem, seed=options.seed)
+        wrong += not checked.passed
+        console.print(Text(f"{problem.spec}  (d = {problem.dim})", "bold"))
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for heading in ("check", "figure", "limit", "", "note"):
+            table.add_column(heading, justify="right" if heading in ("figure", "limit") else "left", overflow="fold")
+        for row in checked.rows:
+            table.add_row(*_check_row(row))
+        console.print(table)
+        optimum = problem.optimum
+        if optimum is not None:
+            console.print(Text(f"f* = {optimum.f:.12g}  ({optimum.method})"))
+        console.print()
+    console.print(f"{len(problems) - wrong} of {len(problems)} problems passed")
+    return 1 if wrong else 0
+
+
+def _check_row(row: Finding) -> tuple[str | Text, ...]:
+    from rich.text import Text
+
+    verdict = {True: Text("ok", "green"), False: Text("WRONG", "bold red"), None: Text("-", "dim")}[row.passed]
+    figures = ("" if figure is None else f"{figure:.1e}" for figure in (row.figure, row.limit))
+    return row.check, *figures, verdict, row.note
+
+
+# ---- run -------------------------------------------------------------------------------------------------------------
+
+
+def _run(options: argparse.Namespace) -> int:
+    from optbench.execute import default_jobs, execute
+    from optbench.store import Store
+
+    console = _console()
+    store = Store(options.output)
+    store.check_writable()
+    study = _study_of(options)
+    jobs = options.jobs if options.jobs is not None else default_jobs(study.plans)
+    with _Bar() as bar, _Cluster(options.dask) as executor:
+        runs = execute(
+            study.plans,
+            store=store,
+            jobs=jobs,
+            executor=executor,
+            retry_failed=options.retry_failed,
+            on_start=bar.start,
+            progress=bar.advance,
+        )
+    _print_summary(console, runs)
+    if not options.no_report:
+        from reports import build_page
+
+        page = build_page(runs, Path(options.output) / "report.html", title=study.title, command=options.command_line)
+        console.print(f"results  {options.output}\nreport   {page}", soft_wrap=True)
+    return _verdict(runs)
+
+
+def _study_of(options: argparse.Namespace) -> Study:
+    from optbench.study import load_study, study_of
+
+    given = {
+        "lr": options.lr,
+        "seeds": options.seeds,
+        "steps": options.steps,
+        "calls": options.calls,
+        "batch_size": _whole_numbers(options.batch_size),
+        "linear_scaling": options.linear_scaling,
+        "schedule": options.schedule,
+        "precision": options.precision,
+    }
+    overrides = {key: value for key, value in given.items() if value is not None}
+    if options.study is not None or not (options.problem or options.optimizer):
+        if options.problem or options.optimizer:
+            raise InputError("give either a study or --problem and --optimizer, not both")
+        return load_study(options.study or "default", device=options.device, overrides=overrides)
+    if not options.problem or not options.optimizer:
+        absent = "--optimizer" if options.problem else "--problem"
+        raise InputError(f"{absent} is missing; for example: optbench run --problem quadratic --optimizer adam")
+    table = {"problems": options.problem, "optimizers": options.optimizer}
+    content = {"title": "optbench: a comparison", "seeds": 5, "stop_at_target": True, "compare": [table]}
+    return study_of(content, where="command line", device=options.device, overrides=overrides)
+
+
+def _whole_numbers(text: str | None) -> int | list[int] | None:
+    if text is None:
+        return None
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--batch-size must be a whole number or several, such as 16,64; not {text!r}") from None
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+class _Bar:
+    """A progress bar with the time that is left; nothing but a first line where nobody watches."""
+
+    def __enter__(self) -> _Bar:
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self.console = _console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+    def start(self, work: float, runs: int, found: int) -> None:
+        self.console.print(f"{runs} runs to compute" + (f", {found} found in the results folder" if found else ""))
+        self.task = self.bar.add_task("running", total=max(work, 1.0))
+        if runs:
+            self.bar.start()
+
+    def advance(self, done: float) -> None:
+        self.bar.advance(self.task, done)
+
+
+class _Cluster:
+    """The executor of a Dask cluster, or none."""
+
+    def __init__(self, address: str | None) -> None:
+        self.address = address
+        self.client: Any = None
+
+    def __enter__(self) -> Any:
+        if self.address is None:
+            return None
+        try:
+            from distributed import Client
+        except ImportError:
+            raise InputError("--dask needs the package distributed: pip install 'optbench[cluster]'") from None
+        try:
+            self.client = Client(self.address, timeout=10)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise InputError(f"no Dask scheduler answers at {self.address!r} ({error})") from None
+        return self.client.get_executor(pure=False)
+
+    def __exit__(self, *exception: object) -> None:
+        if self.client is not None:
+            self.client.close()
+
+
+def _print_summary(console: Console, runs: Runs) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from reports import summary_table
+
+    table = summary_table(runs)
+    for problem, rows in table.groupby("problem", sort=False):
+        shown = Table(
+            title=Text(str(problem), "bold"), title_justify="left", box=None, pad_edge=False, header_style="dim"
+        )
+        for name in rows.columns.drop("problem"):
+            shown.add_column(str(name), justify="left" if name == "method" else "right")
+        for line in rows.drop(columns="problem").itertuples(index=False):
+            shown.add_row(*(Text(str(cell)) for cell in line))
+        console.print(shown)
+        console.print()
+
+
+def _verdict(runs: Runs) -> int:
+    failed = runs.rows[runs.rows["status"] == "failed"]
+    for error, rows in failed.groupby("error"):
+        methods = ", ".join(sorted(rows["method"].unique()))
+        print(f"optbench: {len(rows)} runs of {methods} failed: {error}", file=sys.stderr)
+    return 1 if len(failed) else 0
+
+
+# ---- report ----------------------------------------------------------------------------------------------------------
+
+
+def _report(options: argparse.Namespace) -> int:
+    from optbench.store import Store
+    from reports import build_page
+
+    runs = Store(options.store).load()
+    if not len(runs):
+        raise InputError(f"there are no results in {options.store!r}; optbench run -o {options.store} makes some")
+    output = Path(options.output) if options.output else Path(options.store) / "report.html"
+    if output.suffix != ".html":
+        output = output / "index.html"
+    page = build_page(runs, output, title=options.title, command=options.command_line)
+    _console().print(f"report   {page}", soft_wrap=True)
+    return 0
