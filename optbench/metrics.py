@@ -43,11 +43,26 @@ def score(rows: pd.DataFrame) -> tuple[float, float, float]:
     First how deep it gets: the hardest of the 50 targets that at least half of the seeds reach. Then how soon: the median
     of the oracle calls to that target. Then the median of the final objective, which decides where no optimum is known.
     """
-    calls = hits(rows)
+    return _score(hits(rows), _final(rows))
+
+
+def _score(calls: np.ndarray, final: np.ndarray) -> tuple[float, float, float]:
+    """`score` from the calls to the targets, shape (S, 50), and the final objectives, shape (S,)."""
     reached = np.isfinite(calls).mean(axis=0) >= 0.5
     deepest = int(np.flatnonzero(reached)[-1]) if reached.any() else -1
     soon = _median(calls[:, deepest]) if deepest >= 0 else np.inf
-    return -float(deepest), soon, _median(_final(rows))
+    return -float(deepest), soon, _median(final)
+
+
+def _best_settings(rows: pd.DataFrame) -> tuple[str, np.ndarray]:
+    """The settings with the smallest `score` among the rows of one method on one problem, and where their rows are."""
+    first = rows["settings"].iloc[0]
+    if (rows["settings"] == first).all():
+        return first, np.arange(len(rows))
+    calls, final = hits(rows), _final(rows)
+    where = rows.groupby("settings", sort=True).indices
+    best = min(sorted(where), key=lambda text: _score(calls[where[text]], final[where[text]]))
+    return best, where[best]
 
 
 def tuned(runs: Runs) -> pd.DataFrame:
@@ -66,10 +81,8 @@ def tuned(runs: Runs) -> pd.DataFrame:
 
     chosen = []
     for (problem, method), group in runs.rows.groupby(["problem", "method"], sort=True):
-        scores = {text: score(part) for text, part in group.groupby("settings", sort=True)}
-        best = min(scores, key=lambda text: scores[text])
-        step_size = group.loc[group["settings"] == best, "step_size"].iloc[0]
-        chosen.append((problem, method, best, step_size, len(scores)))
+        best, where = _best_settings(group)
+        chosen.append((problem, method, best, group["step_size"].iloc[where[0]], group["settings"].nunique()))
     return pd.DataFrame(chosen, columns=["problem", "method", "settings", "step_size", "n_settings"])
 
 
@@ -144,8 +157,7 @@ def sensitivity(runs: Runs) -> pd.DataFrame:
     lines = []
     rows = runs.rows[runs.rows["step_size"].notna()]
     for (problem, method, size), group in rows.groupby(["problem", "method", "step_size"], sort=True):
-        scores = {text: score(part) for text, part in group.groupby("settings", sort=True)}
-        part = group[group["settings"] == min(scores, key=lambda text: scores[text])]
+        part = group.iloc[_best_settings(group)[1]]
         ended_well = part["status"].isin(["budget", "target"]).to_numpy()
         start = part["f_start"].to_numpy(dtype=float)
         value = np.where(ended_well, _reached(part), start)

@@ -31,7 +31,7 @@ CHUNK_RUNS = 16
 MEMORY_BYTES = 1 << 30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """One sweep, checked.
 
@@ -155,7 +155,7 @@ class Plan:
                         yield Chunk(self, tuple(self.grid[i] for i in wanted), tuple(those))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chunk:
     """Part of a plan that is one array of runs."""
 

@@ -24,6 +24,7 @@ from optbench.plan import Chunk
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 # name -> (Arrow type, meaning); the order is the order of the columns
 COLUMNS: dict[str, tuple[str, str]] = {
@@ -123,9 +124,9 @@ def rows_of(chunk: Chunk, trace: Trace) -> list[dict[str, Any]]:
 
 def failed_rows(chunk: Chunk, error: BaseException) -> list[dict[str, Any]]:
     """The rows of a chunk that raised: what was asked for, and why there is no answer."""
-    empty = dict.fromkeys(COLUMNS) | {"t": [], "f": [], "best": [], "gradient_norm": [], "metrics": []}
+    empty: dict[str, Any] = {"t": [], "f": [], "best": [], "gradient_norm": [], "metrics": []}
     reason = f"{type(error).__name__}: {error}"
-    return [empty | _asked(chunk, seed, point) | {"status": "failed", "error": reason} for seed, point in chunk.runs]
+    return [_asked(chunk, seed, point) | empty | {"status": "failed", "error": reason} for seed, point in chunk.runs]
 
 
 def _asked(chunk: Chunk, seed: int, point: Mapping[str, float]) -> dict[str, Any]:
@@ -238,20 +239,35 @@ class Runs:
         return pd.DataFrame(curves[order + [name for name in curves.columns if name not in order]])
 
 
+def arrow_of(rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows as an Arrow table with the columns and types of `COLUMNS`."""
+    import pyarrow as pa
+
+    types = {
+        "string": pa.string(),
+        "int64": pa.int64(),
+        "double": pa.float64(),
+        "bool": pa.bool_(),
+        "list<double>": pa.list_(pa.float64()),
+        "list<int64>": pa.list_(pa.int64()),
+        "map<string, list<double>>": pa.map_(pa.string(), pa.list_(pa.float64())),
+    }
+    return pa.Table.from_pylist(rows, schema=pa.schema([(name, types[kind]) for name, (kind, _) in COLUMNS.items()]))
+
+
+def frame_of(table: pa.Table) -> pd.DataFrame:
+    """An Arrow table of rows for pandas; whole numbers stay whole where some are missing."""
+    import pandas as pd
+    import pyarrow as pa
+
+    return table.to_pandas(types_mapper=lambda kind: pd.Int64Dtype() if kind == pa.int64() else None)
+
+
 def runs_of(rows: list[dict[str, Any]], environments: Iterable[Mapping[str, str]] = ()) -> Runs:
     """`Runs` of rows just computed."""
-    import pandas as pd
-
     held = [row["x"] for row in rows if "x" in row]
     x = np.stack(held) if held and len(held) == len(rows) and len({len(v) for v in held}) == 1 else None
-
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    for name, (kind, _) in COLUMNS.items():
-        if kind == "double":
-            frame[name] = frame[name].astype(float)
-        elif kind == "int64":
-            frame[name] = frame[name].astype("Int64" if name in ("batch_size", "end", "chunk_runs") else int)
-    return Runs(frame, environments, x)
+    return Runs(frame_of(arrow_of(rows)), environments, x)
 
 
 def tell_apart(rows: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from optbench.errors import StoreError
-from optbench.results import COLUMNS, Runs, environment, runs_of, tell_apart
+from optbench.results import COLUMNS, Runs, arrow_of, environment, frame_of, runs_of, tell_apart
 
 
 class Store:
@@ -75,13 +75,12 @@ class Store:
         StoreError
             If the disk is full or the folder cannot be written; nothing is left behind then.
         """
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         name = hashlib.sha256("\n".join(sorted(row["key"] + row["status"] for row in rows)).encode()).hexdigest()
         path = self._folder / name[:2] / f"{name}.parquet"
         metadata = {"optbench": json.dumps({"schema": 1, "environment": environment()}, sort_keys=True)}
-        table = pa.Table.from_pylist(rows, schema=_schema().with_metadata(metadata))
+        table = arrow_of(rows).replace_schema_metadata(metadata)
         temporary = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +129,7 @@ class Store:
                 known = json.loads((table.schema.metadata or {}).get(b"optbench", b"{}"))
                 text = json.dumps(known.get("environment", {}), sort_keys=True)
                 environments[text] = environments.get(text, 0) + table.num_rows
-                frames.append(table.select(list(COLUMNS)).to_pandas(types_mapper=_nullable))
+                frames.append(frame_of(table.select(list(COLUMNS))))
         if not frames:
             return runs_of([])
         rows = pd.concat(frames, ignore_index=True)
@@ -150,26 +149,3 @@ class Store:
             raise StoreError(
                 f"{path} cannot be read ({reason}); move it away, and optbench run will compute its runs again"
             ) from None
-
-
-def _schema() -> Any:
-    import pyarrow as pa
-
-    types = {
-        "string": pa.string(),
-        "int64": pa.int64(),
-        "double": pa.float64(),
-        "bool": pa.bool_(),
-        "list<double>": pa.list_(pa.float64()),
-        "list<int64>": pa.list_(pa.int64()),
-        "map<string, list<double>>": pa.map_(pa.string(), pa.list_(pa.float64())),
-    }
-    return pa.schema([(name, types[kind]) for name, (kind, _) in COLUMNS.items()])
-
-
-def _nullable(kind: Any) -> Any:
-    """Whole numbers stay whole where some are missing."""
-    import pandas as pd
-    import pyarrow as pa
-
-    return pd.Int64Dtype() if kind == pa.int64() else None
