@@ -84,7 +84,8 @@ class Backend:
         if self.name == "numpy":
             return np.asarray(array)
         if self.name == "cupy":
-            return self.xp.asnumpy(array)
+            host: np.ndarray = self.xp.asnumpy(array)
+            return host
         import array_api_compat
 
         home = self.xp.__array_namespace_info__().default_device()
@@ -154,16 +155,16 @@ def get_backend(name: Any = "numpy", device: Any = None, precision: str = "float
     if not isinstance(name, str):
         return Backend(name.__name__.rpartition(".")[2], name, device, precision)
     if name in ("numpy", "cpu"):
-        import array_api_compat.numpy as xp
+        import array_api_compat.numpy
 
-        return Backend("numpy", xp, None, precision)
+        return Backend("numpy", array_api_compat.numpy, None, precision)
     if name in ("cupy", "gpu", "cuda"):
         problem = gpu_problem()
         if problem:
             raise BackendError(problem)
-        import array_api_compat.cupy as xp
+        import array_api_compat.cupy
 
-        return Backend("cupy", xp, device, precision)
+        return Backend("cupy", array_api_compat.cupy, device, precision)
     raise InputError(f"no device or array module {name!r}; choose cpu (numpy) or gpu (cupy)")
 
 

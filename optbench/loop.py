@@ -272,11 +272,13 @@ class _Record:
     def mark(self, x: Array, at: At | None) -> None:
         """Note what is only known while iterate x, of shape (R, d), is here."""
         problem, xp = self.loop.problem, self.loop.xp
-        noted = dict(problem.metrics(x))
         if self.loop.stochastic:
-            noted["f"] = problem.value(x)
-        elif at is not None and at.g is not None:
-            noted["gradient_norm"] = xp.linalg.vector_norm(at.g, axis=-1)
+            f, metrics = problem.evaluate(x)
+            noted = {**metrics, "f": f}
+        else:
+            noted = dict(problem.metrics(x))
+            if at is not None and at.g is not None:
+                noted["gradient_norm"] = xp.linalg.vector_norm(at.g, axis=-1)
         self.marked.append(noted)
 
     def due(self, t: int) -> bool:
@@ -325,7 +327,7 @@ class _Record:
             else:
                 self.targets = np.full((self.loop.runs, len(TARGETS)), -np.inf)
         for r in np.flatnonzero(self.open):
-            self._fold_run(r, times, values[:, r], best[:, r], finite[:, r])
+            self._fold_run(int(r), times, values[:, r], best[:, r], finite[:, r])
         self.best = best[-1]
         return best
 

@@ -205,7 +205,8 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
                 wide[t >= row.end, i] = np.inf
             wide[:, i] -= row.f_star if has_gap else 0.0
         ranked = np.sort(wide, axis=1)  # infinite values last
-        low, median, high = (ranked[:, round(q * (len(group) - 1))] for q in (0.25, 0.5, 0.75))
+        low, high = (ranked[:, round(q * (len(group) - 1))] for q in (0.25, 0.75))
+        median = ranked[:, len(group) // 2]  # the larger of the middle two, as in the tables
         band = {"t": t, "calls": (t + 1) * group["fraction"].iloc[0], "median": median, "low": low, "high": high}
         parts.append(
             pd.DataFrame({"problem": problem, "method": method, **band, "gap": has_gap, "n_seeds": len(group)})
@@ -220,7 +221,8 @@ def _final(rows: pd.DataFrame) -> np.ndarray:
 
 
 def _reached(rows: pd.DataFrame) -> np.ndarray:
-    return rows["f_best"].to_numpy(dtype=float)
+    values: np.ndarray = rows["f_best"].to_numpy(dtype=float)
+    return values
 
 
 def _median(values: np.ndarray) -> float:

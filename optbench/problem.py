@@ -143,6 +143,10 @@ class Problem:
         """Further figures of points of shape (..., d), such as ``test_accuracy``; each of shape (...)."""
         return {}
 
+    def evaluate(self, x: Array) -> tuple[Array, dict[str, Array]]:
+        """`value` and `metrics` together, for problems where they share work."""
+        return self.value(x), self.metrics(x)
+
     def bytes_per_run(self, batch_size: int | None) -> int:
         """Bytes of intermediate results that one run of a stack keeps in flight while it is evaluated."""
         return 8 * 4 * self.dim

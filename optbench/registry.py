@@ -164,6 +164,11 @@ SCHEDULES = Registry("schedule", ("optbench.schedules",))
 
 def parameters(target: Any) -> dict[str, Parameter]:
     """The declared parameters of a registered object: a dataclass's fields, or a function's arguments with a default."""
+    return _parameters(target)
+
+
+@functools.cache
+def _parameters(target: Any) -> dict[str, Parameter]:
     if dataclasses.is_dataclass(target):
         kind = target if isinstance(target, type) else type(target)
         hints = typing.get_type_hints(kind)

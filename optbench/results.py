@@ -220,7 +220,7 @@ class Runs:
 
         names = ["key", "problem", "method", "optimizer", "schedule", "batch_size", "step_size", "seed"]
         rows = self.rows.reset_index(drop=True)
-        lengths = rows["t"].map(len).to_numpy()
+        lengths = rows["t"].map(len).to_numpy(dtype=int)
         which = np.repeat(np.arange(len(rows)), lengths)
         curves = rows[names].take(which).reset_index(drop=True)
         for name in ("t", "f", "best", "gradient_norm"):

@@ -4,6 +4,8 @@ A rule is a pure function of the array module `xp`, the iterates `x` and gradien
 the number `t` of this step, counted from 1. Arguments without a default are state, arrays like `x` that start at zero;
 arguments with a default are hyperparameters, numbers or columns of shape (R, 1). It returns the new iterates followed by
 the new state. Nothing here evaluates an objective; what turns a rule into an optimizer is in `optimizer`.
+
+The rules carry no annotations: they are read as formulas, and take whatever `xp` computes with.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-from optbench.arrays import Array
 from optbench.registry import OPTIMIZERS
 
 __optbench__ = True
@@ -41,20 +42,20 @@ def rule(function: Any = None, *, name: str | None = None, full_batch: bool = Fa
 
 @rule(name="gradient_descent", full_batch=True)
 @rule
-def sgd(xp: Any, x: Array, g: Array, t: int, lr: Any = 0.1) -> tuple[Array, ...]:
+def sgd(xp, x, g, t, lr=0.1):
     """Gradient descent (Cauchy 1847); with mini-batches, stochastic gradient descent (Robbins & Monro 1951)."""
     return (x - lr * g,)
 
 
 @rule
-def momentum(xp: Any, x: Array, g: Array, t: int, v: Array, lr: Any = 0.1, beta: Any = 0.9) -> tuple[Array, ...]:
+def momentum(xp, x, g, t, v, lr=0.1, beta=0.9):
     """Heavy ball (Polyak 1964), in the form v = beta v + g, x = x - lr v, where lr is not folded into v."""
     v = beta * v + g
     return x - lr * v, v
 
 
 @rule
-def nesterov(xp: Any, x: Array, g: Array, t: int, v: Array, lr: Any = 0.1, beta: Any = 0.9) -> tuple[Array, ...]:
+def nesterov(xp, x, g, t, v, lr=0.1, beta=0.9):
     """Nesterov's accelerated gradient (Nesterov 1983) for the look-ahead point (Sutskever et al. 2013).
 
     The iterate is the point y = x - lr beta v at which the gradient is taken, so one gradient a step is enough.
@@ -64,51 +65,34 @@ def nesterov(xp: Any, x: Array, g: Array, t: int, v: Array, lr: Any = 0.1, beta:
 
 
 @rule
-def momentum_l2(
-    xp: Any, x: Array, g: Array, t: int, v: Array, lr: Any = 0.1, beta: Any = 0.9, l2: Any = 1e-4
-) -> tuple[Array, ...]:
+def momentum_l2(xp, x, g, t, v, lr=0.1, beta=0.9, l2=1e-4):
     """Heavy ball with coupled l2: the gradient of l2/2 |x|^2 joins g and is averaged with it."""
     return momentum(xp, x, g + l2 * x, t, v, lr, beta)
 
 
 @rule
-def sgdw(
-    xp: Any, x: Array, g: Array, t: int, v: Array, lr: Any = 0.1, beta: Any = 0.9, weight_decay: Any = 1e-4
-) -> tuple[Array, ...]:
+def sgdw(xp, x, g, t, v, lr=0.1, beta=0.9, weight_decay=1e-4):
     """SGDW: heavy ball with decoupled weight decay (Loshchilov & Hutter 2019, Algorithm 1), the decay times lr."""
     y, v = momentum(xp, x, g, t, v, lr, beta)
     return y - lr * weight_decay * x, v
 
 
 @rule
-def adagrad(xp: Any, x: Array, g: Array, t: int, s: Array, lr: Any = 0.01, eps: Any = 1e-10) -> tuple[Array, ...]:
+def adagrad(xp, x, g, t, s, lr=0.01, eps=1e-10):
     """AdaGrad, diagonal (Duchi, Hazan & Singer 2011, Figure 1; eps is added outside the root)."""
     s = s + g * g
     return x - lr * g / (xp.sqrt(s) + eps), s
 
 
 @rule
-def rmsprop(
-    xp: Any, x: Array, g: Array, t: int, v: Array, lr: Any = 0.01, rho: Any = 0.99, eps: Any = 1e-8
-) -> tuple[Array, ...]:
+def rmsprop(xp, x, g, t, v, lr=0.01, rho=0.99, eps=1e-8):
     """RMSProp (Tieleman & Hinton 2012, lecture 6e; not centered, eps is added outside the root)."""
     v = rho * v + (1 - rho) * g * g
     return x - lr * g / (xp.sqrt(v) + eps), v
 
 
 @rule
-def adam(
-    xp: Any,
-    x: Array,
-    g: Array,
-    t: int,
-    m: Array,
-    v: Array,
-    lr: Any = 1e-3,
-    beta1: Any = 0.9,
-    beta2: Any = 0.999,
-    eps: Any = 1e-8,
-) -> tuple[Array, ...]:
+def adam(xp, x, g, t, m, v, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
     """Adam (Kingma & Ba 2015, Algorithm 1; eps is added outside the root)."""
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g * g
@@ -118,18 +102,7 @@ def adam(
 
 
 @rule
-def adam_uncorrected(
-    xp: Any,
-    x: Array,
-    g: Array,
-    t: int,
-    m: Array,
-    v: Array,
-    lr: Any = 1e-3,
-    beta1: Any = 0.9,
-    beta2: Any = 0.999,
-    eps: Any = 1e-8,
-) -> tuple[Array, ...]:
+def adam_uncorrected(xp, x, g, t, m, v, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
     """Adam without bias correction: the averages start at zero and are used as they are (for comparison with Adam)."""
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g * g
@@ -137,37 +110,13 @@ def adam_uncorrected(
 
 
 @rule
-def adam_l2(
-    xp: Any,
-    x: Array,
-    g: Array,
-    t: int,
-    m: Array,
-    v: Array,
-    lr: Any = 1e-3,
-    beta1: Any = 0.9,
-    beta2: Any = 0.999,
-    eps: Any = 1e-8,
-    l2: Any = 1e-2,
-) -> tuple[Array, ...]:
+def adam_l2(xp, x, g, t, m, v, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, l2=1e-2):
     """Adam with coupled l2: the gradient of l2/2 |x|^2 joins g, and is divided by the root of v like the rest."""
     return adam(xp, x, g + l2 * x, t, m, v, lr, beta1, beta2, eps)
 
 
 @rule
-def adamw(
-    xp: Any,
-    x: Array,
-    g: Array,
-    t: int,
-    m: Array,
-    v: Array,
-    lr: Any = 1e-3,
-    beta1: Any = 0.9,
-    beta2: Any = 0.999,
-    eps: Any = 1e-8,
-    weight_decay: Any = 1e-2,
-) -> tuple[Array, ...]:
+def adamw(xp, x, g, t, m, v, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=1e-2):
     """AdamW: Adam with decoupled weight decay (Loshchilov & Hutter 2019, Algorithm 2), the decay times lr."""
     y, m, v = adam(xp, x, g, t, m, v, lr, beta1, beta2, eps)
     return y - lr * weight_decay * x, m, v

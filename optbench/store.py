@@ -117,7 +117,8 @@ class Store:
         if not self.path.is_dir():
             raise StoreError(f"there is no results folder {str(self.path)!r}; optbench run makes one")
         wanted = None if keys is None else set(keys)
-        frames, environments = [], {}
+        frames: list[pd.DataFrame] = []
+        environments: set[str] = set()
         for path in self.files:
             table = self._read(pq.read_table, path)
             if wanted is not None:
@@ -127,8 +128,7 @@ class Store:
                 table = table.filter(pc.is_in(table.column("key"), pa.array(sorted(wanted), pa.string())))
             if table.num_rows:
                 known = json.loads((table.schema.metadata or {}).get(b"optbench", b"{}"))
-                text = json.dumps(known.get("environment", {}), sort_keys=True)
-                environments[text] = environments.get(text, 0) + table.num_rows
+                environments.add(json.dumps(known.get("environment", {}), sort_keys=True))
                 frames.append(frame_of(table.select(list(COLUMNS))))
         if not frames:
             return runs_of([])

@@ -124,16 +124,18 @@ def study_of(
     for number, table in enumerate(tables, start=1):
         place = f"{where}, table {number}" if len(tables) > 1 else where
         check_names(place, ["problems", "optimizers", *sorted(_COMMON)], table)
-        merged = {**common, **table}
-        for key, value in (overrides or {}).items():
-            if key in ("steps", "calls"):
-                merged.pop("steps", None), merged.pop("calls", None)
-            merged[key] = value
+        merged = _over(_over(common, table), overrides or {})
         try:
             plans += _plans_of(merged, device)
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
     return Study(str(content.get("title", where)), tuple(plans))
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said above replaces what is said below; a budget replaces the other kind of budget too."""
+    budget = {"steps", "calls"}
+    return {key: value for key, value in below.items() if not (key in budget and budget & set(above))} | dict(above)
 
 
 def _plans_of(table: Mapping[str, Any], device: str) -> list[Plan]:
@@ -183,8 +185,7 @@ def learning_rates(given: Any) -> tuple[float, ...]:
     """
     try:
         if isinstance(given, str) and ":" in given:
-            low, high, count = given.split(":")
-            given = {"low": float(low), "high": float(high), "count": int(count)}
+            given = dict(zip(("low", "high", "count"), map(float, given.split(":", 2)), strict=True))
         elif isinstance(given, str):
             given = [float(part) for part in given.split(",")]
         if isinstance(given, Mapping):

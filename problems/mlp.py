@@ -198,23 +198,27 @@ class Perceptron(Network):
         f, _ = self._loss(self._forward(self._layers(w), rows)[-1], targets)
         return self.xp.reshape(f + self._decay(w), x.shape[:-1])
 
-    def _decay(self, w: Array) -> Array | float:
-        return (self.l2 / 2) * self.xp.vecdot(w, w) if self.l2 else 0.0
+    def _decay(self, w: Array) -> Array:
+        return (self.l2 / 2) * self.xp.vecdot(w, w) if self.l2 else self.xp.zeros_like(w[..., 0])
 
     def metrics(self, x: Array) -> dict[str, Array]:
         """Losses without the decay, and for classes accuracies: the share of samples whose largest output is right."""
+        return self.evaluate(x)[1]
+
+    def evaluate(self, x: Array) -> tuple[Array, dict[str, Array]]:
         x = self.points(x)
         xp, shape = self.xp, x.shape[:-1]
-        layers = self._layers(xp.reshape(x, (1, math.prod(shape), self.dim)))
+        w = xp.reshape(x, (1, math.prod(shape), self.dim))
+        layers = self._layers(w)
         figures = {}
         for part, (rows, targets) in self._placed.items():
             *_, z = self._forward(layers, rows)  # (1, L, q, m)
             if targets.shape[2] > 1:
                 hits = xp.argmax(z, axis=-2) == xp.argmax(targets, axis=-2)  # (1, L, m)
                 figures[f"{part}_accuracy"] = xp.reshape(xp.mean(xp.astype(hits, x.dtype), axis=-1), shape)
-            if part != "train":
-                figures[f"{part}_loss"] = xp.reshape(self._loss(z, targets)[0], shape)
-        return figures
+            figures[f"{part}_loss"] = xp.reshape(self._loss(z, targets)[0], shape)
+        f = figures.pop("train_loss") + xp.reshape(self._decay(w), shape)
+        return f, figures
 
     def bytes_per_run(self, batch_size: int | None) -> int:
         # every hidden activation is kept; of the widest layer two more are under way, or of the outputs three; the batch

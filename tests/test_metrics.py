@@ -1,0 +1,122 @@
+"""Figures of merit, on rows made by hand so that the answers are known."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optbench import metrics
+from optbench.loop import TARGETS
+from optbench.results import COLUMNS, Runs, runs_of
+
+
+def row(lr: float, seed: int, hits: list[float] | None, f_end: float = 1.0, **more: Any) -> dict[str, Any]:
+    """A run with a few targets reached: calls by number of the target; the rest is out of reach."""
+    calls = None if hits is None else [*hits, *[np.inf] * (len(TARGETS) - len(hits))]
+    made = dict.fromkeys(COLUMNS) | {
+        "key": f"{more.get('method', 'm')}-{more.get('problem', 'p')}-{lr}-{seed}", "problem": "p", "method": "m",
+        "settings": json.dumps({"lr": lr}), "step_size": lr, "seed": seed, "status": "budget", "oracle": "gradient",
+        "fraction": 1.0, "f_start": 10.0, "f_end": f_end, "f_best": f_end, "f_star": None if hits is None else 0.0,
+        "hits": calls, "t": [0, 1, 4], "f": [10.0, 5.0, f_end], "best": [10.0, 5.0, f_end], "end": 4,
+        "gradient_norm": [np.nan] * 3, "metrics": [], "schedule": "constant", "steps": 4,
+    }  # fmt: skip
+    return made | more
+
+
+def runs(*rows: dict[str, Any]) -> Runs:
+    return runs_of(list(rows))
+
+
+def test_the_deepest_target_wins_before_the_soonest() -> None:
+    deep = [row(0.1, s, [10, 20, 30]) for s in range(3)]
+    soon = [row(0.2, s, [1, 2]) for s in range(3)]
+    (best,) = metrics.tuned(runs(*deep, *soon)).itertuples()
+    assert best.step_size == 0.1
+    assert best.n_settings == 2
+
+
+def test_of_equally_deep_settings_the_soonest_wins() -> None:
+    slow = [row(0.1, s, [10, 20]) for s in range(3)]
+    fast = [row(0.2, s, [50, 15 + s]) for s in range(3)]
+    assert metrics.tuned(runs(*slow, *fast))["step_size"].tolist() == [0.2]
+
+
+def test_a_target_counts_if_half_of_the_seeds_reach_it() -> None:
+    lucky = [row(0.1, 0, [1, 1, 1, 1]), row(0.1, 1, [1]), row(0.1, 2, [1])]
+    steady = [row(0.2, s, [9, 9]) for s in range(3)]
+    assert metrics.tuned(runs(*lucky, *steady))["step_size"].tolist() == [0.2]
+    half = [row(0.1, 0, [1, 1, 1]), row(0.1, 1, [1])]
+    assert metrics.tuned(runs(*half, *steady))["step_size"].tolist() == [0.1]
+
+
+def test_without_an_optimum_the_final_objective_decides_and_divergence_is_last() -> None:
+    low = [row(0.1, s, None, 2.0) for s in range(3)]
+    wild = [row(0.2, s, None, 0.1, status="diverged") for s in range(3)]
+    assert metrics.tuned(runs(*low, *wild))["step_size"].tolist() == [0.1]
+
+
+def test_summary() -> None:
+    count = metrics.target_index(1e-4) + 1
+    some = [row(0.1, s, list(range(1, count + 1)) if s else [3.0], 0.5 + s) for s in range(3)]
+    worse = [row(1.0, s, [], status="diverged") for s in range(3)]
+    other = [row(0.1, s, [1.0] * 50, 0.0, method="n", status="target") for s in range(3)]
+    failed = [row(0.1, s, None, method="x", status="failed", error="e", f_end=None, f_best=None) for s in range(2)]
+    table = metrics.summary(runs(*some, *worse, *other, *failed)).set_index("method")
+    assert list(table.index) == ["n", "m", "x"]
+    m = table.loc["m"]
+    assert m["calls_1e-02"] == metrics.target_index(1e-2) + 1
+    assert m["reached_1e-02"] == 2
+    assert m["calls_1e-04"] == count
+    assert np.isinf(m["calls_1e-08"])
+    assert m["reached_1e-08"] == 0
+    assert m["final"] == 1.5
+    assert (m["diverged"], m["runs"], m["seeds"], m["edge"]) == (3, 6, 3, True)
+    assert table.loc["x", "failed"] == 2
+    assert np.isnan(table.loc["x", "calls_1e-02"])
+    assert np.isinf(table.loc["x", "final"])
+
+
+def test_target_index_finds_the_recorded_targets() -> None:
+    for target in metrics.SHOWN_TARGETS:
+        assert TARGETS[metrics.target_index(target)] == pytest.approx(target)
+
+
+def test_sensitivity_counts_divergence_with_the_start() -> None:
+    good = [row(0.1, s, [1.0], 1.0 + s) for s in range(3)]
+    bad = [row(1.0, 0, [], 0.1, status="diverged"), row(1.0, 1, [1.0], 2.0), row(1.0, 2, [1.0], 3.0)]
+    table = metrics.sensitivity(runs(*good, *bad)).set_index("step_size")
+    assert table.loc[0.1, ["low", "median", "high"]].tolist() == [1.5, 2.0, 2.5]
+    assert table.loc[1.0, "median"] == 3.0
+    assert table.loc[1.0, "n_diverged"] == 1
+    assert table.loc[1.0, "high"] == 6.5
+
+
+@pytest.mark.parametrize("value", ["best", "f"])
+def test_bands(value: str) -> None:
+    short = row(0.1, 0, [1.0], 1.0, t=[0, 1], f=[10.0, 1.0], best=[10.0, 1.0], end=1, status="target")
+    wild = row(0.1, 1, [1.0], 5.0, t=[0, 1], f=[10.0, 5.0], best=[10.0, 5.0], end=3, status="diverged")
+    long = row(0.1, 2, [1.0], 3.0)
+    table = metrics.bands(runs(short, wild, long), value).set_index("t")
+    assert table.index.tolist() == [0, 1, 4]
+    assert table["calls"].tolist() == [1, 2, 5]
+    assert table.loc[4, "median"] == 3.0  # of 1, 3 and 5 (the best of the diverged run) or infinity
+    assert table.loc[1, "median"] == 5.0
+    assert table["gap"].all()
+
+
+def test_tables_of_nothing_have_their_columns() -> None:
+    nothing = runs()
+    for table in (
+        metrics.tuned(nothing),
+        metrics.summary(nothing),
+        metrics.sensitivity(nothing),
+        metrics.bands(nothing),
+    ):
+        assert table.empty
+        assert "method" in table.columns
+    assert nothing.table.empty
+    assert nothing.curves.empty
+    assert repr(nothing) == "<Runs: none>"

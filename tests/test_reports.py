@@ -1,0 +1,439 @@
+"""The figures, the tables and the page, made from a small store of real runs."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import reports
+from optbench import metrics
+from optbench.errors import InputError, StoreError
+from optbench.execute import execute
+from optbench.optimizer import make_recipe
+from optbench.plan import make_plans
+from optbench.problem import make_problem
+from optbench.results import Runs, runs_of
+from optbench.store import Store
+from optbench.study import study_of
+from reports import figures, tables
+
+VALLEY, NOISE, STEEP = "quadratic:dim=8", "quadratic:dim=5,noise=0.1", "quadratic:dim=50,spectrum=chain"
+STUDY = {
+    "seeds": 5,
+    "lr": "1e-3:10:9",
+    "steps": 60,
+    "compare": [
+        {"problems": [VALLEY], "optimizers": ["gradient_descent", "adam", "lbfgs", "newton", "random_search"]},
+        {"problems": [VALLEY], "optimizers": [{"name": "momentum", "beta": [0.5, 0.9]}], "stop_at_target": True},
+        {"problems": [NOISE], "optimizers": ["sgd"], "steps": 40},
+        {"problems": ["mlp"], "optimizers": ["sgd", "adam"], "batch_size": 100, "steps": 20, "lr": "1e-2:1:3"},
+        {"problems": ["mlp"], "optimizers": ["lbfgs"], "steps": 6},
+        {"problems": [STEEP], "optimizers": ["gradient_descent"], "lr": [1e3, 1e4], "steps": 400},
+    ],
+}
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '" onload="alert(1)\' </title></svg>',
+    "$\\frac{1}{0}$ & _under {{ 7 * 7 }} {% raise %}",
+    "最適化 метод بهینه‌سازی \u202eevil \x07",
+    "long" * 50,
+]
+
+
+def broken(xp: Any, x: Any, g: Any, t: int, lr: Any = 0.1) -> tuple[Any, ...]:
+    """A rule with a defect, whose message is hostile too."""
+    raise RuntimeError("no <b>luck</b> & no $\\end today")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of real runs, one method of which fails."""
+    path = tmp_path_factory.mktemp("results")
+    plans = [
+        *study_of(STUDY).plans,
+        *make_plans(make_problem("quadratic", {"dim": 8}), make_recipe(broken, {}), seeds=2),
+    ]
+    execute(plans, store=Store(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(folder: Path) -> Runs:
+    return Store(folder).load()
+
+
+@pytest.fixture(scope="module")
+def page(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = reports.build_page(runs, tmp_path_factory.mktemp("site"), title="A page", command="optbench run a.toml")
+    assert path.name == "index.html"
+    return path.read_text(encoding="utf-8")
+
+
+class Reader(html.parser.HTMLParser):
+    """What a browser would make of a page: its elements with their attributes, its text, and whether it is well nested."""
+
+    VOID = ("meta", "link", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {key: value or "" for key, value in attrs}))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def test_every_problem_and_method_is_on_the_page(page: str, runs: Runs) -> None:
+    read = Reader(page)
+    for name in {*runs.rows["problem"], *runs.rows["method"]}:
+        assert name in read.text
+    assert "RuntimeError: no <b>luck</b> & no $\\end today" in read.text
+    assert "optbench run a.toml" in read.text
+    for key in ("numpy", "processor", "cores", "commit", "float64"):
+        assert key in read.text
+
+
+def test_the_page_asks_for_nothing(page: str) -> None:
+    assert "http://" not in page
+    assert "https://" not in page
+    for _, attributes in Reader(page).elements:
+        for key in ("src", "href", "xlink:href", "action", "data"):
+            assert attributes.get(key, "#").startswith(("#", "data:,"))
+    assert "@import" not in page
+    assert re.findall(r"url\((?!#)", page) == []
+
+
+def test_the_page_can_be_used_without_seeing_it(page: str) -> None:
+    read = Reader(page)
+    assert read.all("html")[0]["lang"] == "en"
+    assert "A page" in read.text
+    pictures = [a for a in read.all("svg") if a.get("aria-hidden") != "true"]
+    assert len(pictures) == 8
+    assert all(a["role"] == "img" and len(a["aria-label"]) > 40 for a in pictures)
+    assert len(read.all("caption")) == len(read.all("table"))
+    assert all(a["scope"] in ("col", "row") for a in read.all("th"))
+    ids = [a["id"] for _, a in read.elements if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert {a["href"][1:] for a in read.all("a")} <= set(ids)
+
+
+def test_references_inside_figures_lead_somewhere(page: str) -> None:
+    read = Reader(page)
+    ids = {a["id"] for _, a in read.elements if "id" in a}
+    used = {a["href"][1:] for a in read.all("use")} | set(re.findall(r"url\(#([^)]+)\)", page))
+    assert used
+    assert used <= ids
+
+
+def test_same_results_same_bytes(runs: Runs, page: str, tmp_path: Path) -> None:
+    shuffled = Runs(runs.rows.sample(frac=1, random_state=1), runs.environments)
+    again = reports.build_page(shuffled, tmp_path / "again.html", title="A page", command="optbench run a.toml")
+    assert again.read_text(encoding="utf-8") == page
+
+
+def test_the_page_is_small(page: str) -> None:
+    assert len(page.encode()) < 600_000
+
+
+def test_figures_do_not_depend_on_matplotlib_settings(runs: Runs) -> None:
+    import matplotlib as mpl
+
+    def drawn() -> str:
+        return figures.to_svg(
+            figures.figure(figures.convergence, runs, VALLEY), "a-", "label", dict.fromkeys(range(99), "m")
+        )
+
+    plain = drawn()
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "path", "lines.linewidth": 9}):
+        assert drawn() == plain
+
+
+def test_drawing_a_page_leaves_pyplot_alone(page: str) -> None:
+    import matplotlib.pyplot as plt
+
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("where", ["problem", "method"])
+def test_hostile_names_are_text(runs: Runs, tmp_path: Path, where: str) -> None:
+    rows = runs.rows[(runs.rows["problem"] == VALLEY) & (runs.rows["seed"] < 2)].copy()
+    known = sorted(set(rows["method"])) if where == "method" else [VALLEY]
+    for old, new in zip(known, HOSTILE, strict=False):
+        rows[where] = rows[where].replace(old, new)
+    made = Runs(rows, [{"processor": HOSTILE[0], "numpy": HOSTILE[1]}, {"numpy": "2"}])
+    text = reports.build_page(made, tmp_path / "a.html", title=HOSTILE[1], command="\ud800" + HOSTILE[0]).read_text(
+        "utf-8"
+    )
+    read = Reader(text)
+    assert len(read.all("script")) == 1
+    assert not any(key.startswith("on") for _, attributes in read.elements for key in attributes)
+    for name in HOSTILE[: len(known)]:
+        assert figures.clean(name) in read.text
+    assert not set("\x07\u202e") & set(text)
+
+
+def test_hostile_names_in_a_figure_are_drawn_as_they_are(runs: Runs) -> None:
+    rows = runs.rows[runs.rows["problem"] == VALLEY].replace({"problem": {VALLEY: HOSTILE[2]}})
+    svg = figures.to_svg(
+        figures.figure(figures.convergence, Runs(rows), HOSTILE[2]), "a-", "label", dict.fromkeys(range(9), "m")
+    )
+    assert "$\\frac{1}{0}$ &amp; _un" in svg
+
+
+def test_an_empty_page(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    path = reports.build_page(Store(tmp_path / "results").load(), tmp_path / "a.html")
+    assert "There are no results to show yet" in Reader(path.read_text("utf-8")).text
+    assert reports.summary_table(runs_of([])).empty
+
+
+@pytest.mark.parametrize(
+    "pick",
+    [
+        pytest.param(lambda rows: rows.index == rows.index[rows["method"] == "adam"][0], id="one run"),
+        pytest.param(lambda rows: rows["method"] == "broken", id="only failures"),
+        pytest.param(lambda rows: rows["problem"] == STEEP, id="only divergences"),
+        pytest.param(lambda rows: rows["problem"] == "mlp", id="no optimum"),
+        pytest.param(lambda rows: rows["method"] == "newton", id="no step size"),
+    ],
+)
+def test_odd_results_make_a_page(runs: Runs, tmp_path: Path, pick: Any) -> None:
+    rows = runs.rows[pick(runs.rows)]
+    assert len(rows)
+    read = Reader(reports.build_page(Runs(rows, runs.environments), tmp_path / "a.html").read_text("utf-8"))
+    for name in {*rows["problem"], *rows["method"]}:
+        assert name in read.text
+    assert "nan" not in read.text.replace("finance", "")
+
+
+def test_nothing_finite_is_said_and_not_drawn(runs: Runs) -> None:
+    rows = runs.rows[runs.rows["method"] == "broken"]
+    for draw in (figures.convergence, figures.sensitivity):
+        svg = figures.to_svg(figures.figure(draw, Runs(rows), VALLEY), "a-", "label", {})
+        assert ">No " in svg
+
+
+def plain_table(folder: Path) -> pd.DataFrame:
+    """The stored rows as pandas reads them."""
+    return pd.concat([pq.read_table(path).to_pandas() for path in sorted(folder.rglob("*.parquet"))], ignore_index=True)
+
+
+def test_numbers_of_the_table_from_the_files(folder: Path, runs: Runs, page: str) -> None:
+    stored = plain_table(folder)
+    shown = reports.summary_table(runs)
+    assert len(shown) == len(stored.drop_duplicates(["problem", "method"]))
+    for line in shown.to_dict("records"):
+        rows = stored[(stored["problem"] == line["problem"]) & (stored["method"] == line["method"])]
+        assert line["tried"] == str(rows["settings"].nunique())
+        lost = int((rows["status"] == "diverged").sum())
+        assert line["diverged"] == (f"{lost} of {len(rows)}" if lost else "0")
+        if line["method"] == "broken":
+            assert line["failed"] == "2 of 2"
+            continue
+        size = line["best settings"].split(",")[0].rstrip("*")
+        if size != "–":
+            rows = rows[np.isclose(rows["step_size"], float(size), rtol=5e-3)]
+        if "beta=" in line["best settings"]:
+            beta = float(line["best settings"].rpartition("beta=")[2])
+            rows = rows[[json.loads(text)["beta"] == beta for text in rows["settings"]]]
+        assert len(rows) == 5
+        for target, index in (("1e-2", 9), ("1e-4", 19), ("1e-8", 39)):
+            if rows["f_star"].isna().all():
+                assert line[f"calls to {target}"] == "–"
+                continue
+            hits = np.sort([np.inf if h is None else h[index] for h in rows["hits"]])
+            got = int(np.isfinite(hits).sum())
+            median = "–" if np.isinf(hits[2]) else f"{hits[2]:g}"
+            assert line[f"calls to {target}"] == median + (f" ({got}/5)" if 0 < got < 5 else "")
+        ended = np.where(rows["status"].isin(["budget", "target"]), rows["f_end"], np.inf)
+        final = np.sort(ended - rows["f_star"].fillna(0.0))[2]
+        at_end = line["gap or objective at the end"]
+        assert at_end == "–" if np.isinf(final) else float(at_end) == pytest.approx(final, rel=6e-3)
+    cells = re.findall(r'<td data-key="[^"]*"[^>]*>([^<]*)</td>', page)
+    for text in shown.loc[shown["problem"] == VALLEY, "calls to 1e-2"]:
+        assert text in cells
+
+
+def test_the_leader_from_the_files(folder: Path, runs: Runs) -> None:
+    found = {leader.problem: leader for leader in tables.leaders(runs)}
+    stored = plain_table(folder)
+    newton = stored[(stored["problem"] == VALLEY) & (stored["method"] == "newton")]
+    assert found[VALLEY].methods == ("newton",)
+    assert found[VALLEY].result == f"{np.median([h[49] for h in newton['hits']]):g} calls"
+    assert found[VALLEY].goal == "1e-10 of the initial gap"
+    assert "without Hessians: " in found[VALLEY].remark
+    assert found[STEEP].methods == ()
+    assert found["mlp"].goal.startswith("smallest objective within ")
+    assert len(found["mlp"].methods) == 1
+
+
+def test_a_lead_on_few_seeds_is_too_close_to_call(runs: Runs, tmp_path: Path) -> None:
+    rows = runs.rows[runs.rows["problem"] == NOISE]
+    best = rows[rows["step_size"] == metrics.tuned(Runs(rows))["step_size"][0]]
+    twin = best.assign(method="twin", seed=best["seed"].to_numpy()[::-1])
+    leader = tables.leaders(Runs(pd.concat([best, twin], ignore_index=True)))[0]
+    assert not leader.certain
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"), (1.0, "1"), (0.0312345, "0.0312"), (4.6416, "4.64"), (1234.5, "1230"), (5.4321e-10, "5.43e-10"),
+        (99_999.0, "1e5"), (1e-3, "0.001"), (-0.12255, "-0.123"), (2e300, "2e300"), (np.inf, "–"), (np.nan, "–"),
+    ],
+)  # fmt: skip
+def test_numbers_have_three_digits(value: float, text: str) -> None:
+    assert tables.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(3.2, "3.2"), (0.064, "0.064"), (5.0, "5"), (41.4, "41"), (99_999, "99999"), (1e6, "1e6"), (np.inf, "–")],
+)
+def test_calls_are_whole_from_ten_on(value: float, text: str) -> None:
+    assert tables.calls(value) == text
+
+
+@pytest.fixture
+def ax() -> Axes:
+    return Figure().add_subplot()
+
+
+@pytest.mark.parametrize("draw", [reports.convergence, reports.sensitivity])
+@pytest.mark.parametrize("problem", [VALLEY, "mlp", NOISE, STEEP])
+def test_figures_say_what_they_show(runs: Runs, ax: Axes, draw: Any, problem: str) -> None:
+    assert draw(runs, problem, ax) is ax
+    assert problem in ax.get_title(loc="left")
+    assert "oracle calls" in ax.get_xlabel() or "step size" in ax.get_xlabel()
+    assert ax.get_ylabel().startswith("objective" if problem == "mlp" else "gap")
+    legend = ax.get_legend()
+    assert legend is not None
+    names = {text.get_text() for text in legend.get_texts()}
+    rows = runs.rows[(runs.rows["problem"] == problem) & (runs.rows["status"] != "failed")]
+    wanted = set(rows["method"] if draw is reports.convergence else rows.loc[rows["step_size"].notna(), "method"])
+    assert wanted <= names
+    assert legend.get_window_extent().x0 >= ax.get_window_extent().x1  # it hides no data
+
+
+def test_convergence_draws_the_bands(runs: Runs, ax: Axes) -> None:
+    figures.convergence(runs, VALLEY, ax)
+    curve = metrics.bands(runs).query("problem == @VALLEY and method == 'adam'")
+    index = figures.method_styles(runs)["adam"].index
+    (line,) = [line for line in ax.get_lines() if line.get_gid() == f"curve-{index}-line"]
+    np.testing.assert_array_equal(line.get_xdata(), curve["calls"])
+    np.testing.assert_array_equal(line.get_ydata(), curve["median"])
+
+
+def test_gaps_below_rounding_are_drawn_at_the_floor(runs: Runs, ax: Axes) -> None:
+    figures.convergence(runs, VALLEY, ax)
+    lowest = min(np.min(line.get_ydata()) for line in ax.get_lines())
+    assert lowest == 8 * np.finfo(float).eps
+
+
+def test_a_method_looks_the_same_everywhere(runs: Runs) -> None:
+    index = figures.method_styles(runs)["lbfgs"].index
+    looks = set()
+    for problem in (VALLEY, "mlp"):
+        ax = reports.convergence(runs, problem, Figure().add_subplot())
+        (line,) = [line for line in ax.get_lines() if line.get_gid() == f"curve-{index}-line"]
+        looks.add((line.get_color(), line.get_marker(), line.get_linestyle()))
+    assert len(looks) == 1
+
+
+def test_methods_can_be_told_apart_in_grey() -> None:
+    many = Runs(pd.DataFrame({"method": [f"method {i}" for i in range(36)]}))
+    assert len({(style.dashes, style.marker) for style in figures.method_styles(many).values()}) == 36
+
+
+def test_curves_are_thinned() -> None:
+    kept = figures._thin(5000)
+    assert len(kept) == figures.MAX_POINTS
+    assert kept[0] == 0
+    assert kept[-1] == 4999
+    assert figures._thin(3).tolist() == [0, 1, 2]
+
+
+def test_figures_ask_for_a_problem(runs: Runs) -> None:
+    with pytest.raises(InputError, match="choose a problem"):
+        reports.convergence(runs)
+    with pytest.raises(InputError, match="no results for problem 'sphere'"):
+        reports.sensitivity(runs, "sphere")
+
+
+def test_one_problem_needs_no_name(runs: Runs) -> None:
+    import matplotlib.pyplot as plt
+
+    ax = reports.convergence(Runs(runs.rows[runs.rows["problem"] == "mlp"]))
+    assert "mlp" in ax.get_title(loc="left")
+    plt.close("all")
+
+
+def test_a_page_that_cannot_be_written(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match=r"cannot be written .*choose another place"):
+        reports.build_page(runs_of([]), tmp_path / "file" / "page.html")
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(StoreError, match="is a folder"):
+        reports.build_page(runs_of([]), tmp_path / "folder.html")
+    old = tmp_path / "page.html"
+    old.write_text("as it was")
+
+    def full(self: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        reports.build_page(runs_of([]), old)
+    assert old.read_text() == "as it was"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.html", "page.html"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are those of POSIX")
+def test_others_may_read_the_page(tmp_path: Path) -> None:
+    mask = os.umask(0o022)
+    try:
+        path = reports.build_page(runs_of([]), tmp_path / "page.html")
+    finally:
+        os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_importing_reports_draws_nothing_in() -> None:
+    code = "import sys, reports; print([m for m in ('matplotlib', 'pandas', 'seaborn', 'jinja2') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    with pytest.raises(AttributeError, match="no attribute 'conver'"):
+        _ = reports.conver
+    assert {"build_page", "summary_table"} <= set(dir(reports))
