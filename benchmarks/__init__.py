@@ -1,0 +1,1 @@
+"""The asv suite: one file a question; `common` holds what they share."""

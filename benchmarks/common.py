@@ -1,0 +1,30 @@
+"""What the benchmarks share: the backends as a parameter, with those that are absent skipped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optbench.arrays import Backend, get_backend
+from optbench.errors import BackendError
+from optbench.problem import Problem, make_problem
+from optbench.registry import parse_spec
+
+BACKENDS = ["numpy", "cupy"]
+
+
+def backend_or_skip(name: str) -> Backend:
+    """The backend, or asv's word for a benchmark that does not apply here."""
+    try:
+        return get_backend(name)
+    except BackendError as error:
+        raise NotImplementedError(str(error)) from None
+
+
+def problem_of(spec: str, backend: Backend) -> Problem:
+    """The problem of a spec, on a backend."""
+    return make_problem(*parse_spec(spec)).on(backend)
+
+
+def points(problem: Problem, runs: int) -> Any:
+    """Start points of the seeds 0, 1, ...; shape (runs, d)."""
+    return problem.starts(range(runs))

@@ -1,0 +1,53 @@
+"""How long does a value with its gradient take, by problem?"""
+
+from __future__ import annotations
+
+from benchmarks.common import BACKENDS, backend_or_skip, points, problem_of
+from optbench.sampling import Batches
+
+SPECS = [
+    "quadratic:dim=100",
+    "quadratic:dim=1000",
+    "logistic:data=breast_cancer",
+    "logistic:data=digits",
+    "mlp:data=digits,hidden=12",
+    "rosenbrock:dim=100",
+]
+
+
+class Oracle:
+    """Value and gradient of the full objective, 20 runs at once."""
+
+    params = (SPECS, BACKENDS)
+    param_names = ("problem", "backend")
+
+    def setup(self, spec: str, backend: str) -> None:
+        self.backend = backend_or_skip(backend)
+        self.problem = problem_of(spec, self.backend)
+        self.x = points(self.problem, 20)
+        self.time_value_and_grad()
+
+    def time_value_and_grad(self, *_: object) -> None:
+        self.problem.value_and_grad(self.x)
+        self.backend.synchronize()
+
+
+class MiniBatch:
+    """Value and gradient on mini-batches of 64, 5 seeds x 4 settings."""
+
+    params = (["logistic:data=digits", "mlp:data=digits,hidden=12"], BACKENDS)
+    param_names = ("problem", "backend")
+
+    def setup(self, spec: str, backend: str) -> None:
+        self.backend = backend_or_skip(backend)
+        self.problem = problem_of(spec, self.backend)
+        x = points(self.problem, 20)
+        self.x = self.backend.xp.reshape(x, (5, 4, self.problem.dim))
+        assert self.problem.n_samples is not None
+        batches = Batches(tuple(range(5)), self.problem.n_samples, 64)
+        self.samples = self.backend.indices(batches.draw(0, 1)[0])
+        self.time_value_and_grad()
+
+    def time_value_and_grad(self, *_: object) -> None:
+        self.problem.value_and_grad(self.x, self.samples)
+        self.backend.synchronize()

@@ -1,0 +1,33 @@
+"""How long does a step of a rule take, by size?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.common import BACKENDS, backend_or_skip
+from optbench.optimizer import At, FirstOrder, make_recipe
+
+RULES = ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"]
+
+
+class Step:
+    """One step of a rule on a stack of runs, oracle aside."""
+
+    params = (RULES, [(1, 100), (64, 10_000)], BACKENDS)
+    param_names = ("rule", "runs x d", "backend")
+
+    def setup(self, rule: str, shape: tuple[int, int], backend: str) -> None:
+        self.backend = backend_or_skip(backend)
+        rng = np.random.default_rng(0)
+        x, g = (self.backend.asarray(rng.standard_normal(shape)) for _ in range(2))
+        self.optimizer = make_recipe(rule).build({"lr": np.full(shape[0], 1e-3)}, None)
+        assert isinstance(self.optimizer, FirstOrder)
+        self.at = At(x, self.backend.zeros((shape[0], 1)), g)
+        self.state = self.optimizer.init(x, self.backend)
+        self.t = 0
+        self.time_step()  # whatever is compiled at the first call is compiled now
+
+    def time_step(self, *_: object) -> None:
+        self.t += 1
+        _, self.state = self.optimizer.step(self.t, self.at, self.state)
+        self.backend.synchronize()
