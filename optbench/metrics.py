@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from optbench.loop import TARGETS
+from optbench.loop import TARGETS as TARGETS  # reports knows the targets from here
 from optbench.results import Runs
 
 if TYPE_CHECKING:

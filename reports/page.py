@@ -1,0 +1,269 @@
+"""The page: one HTML file that holds everything it shows, and asks for nothing from anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup, escape
+
+from optbench.errors import StoreError
+from optbench.results import Runs
+from reports import figures, tables
+
+
+def build_page(runs: Runs, path: str | Path, *, title: str = "optbench report", command: str | None = None) -> Path:
+    """Write the results as one HTML page that needs no network. The same results give the same bytes.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file to write, or a folder (any path that does not end in .html or .htm), which gets an index.html.
+    title : str
+        Heading of the page.
+    command : str, optional
+        The command that computed the results, to be shown.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be written; a page that was there before stays as it was.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        path = path / "index.html"
+    _check_writable(path)
+    page = jinja2.Environment(
+        loader=jinja2.PackageLoader("reports"),
+        autoescape=True,  # names come from users
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page.filters["whole"] = _whole
+    text = page.get_template("page.html.j2").render(title=title, command=command, **_content(runs))
+    _write(path, figures.clean(text))
+    return path
+
+
+def _content(runs: Runs) -> dict[str, Any]:
+    """What the template shows; everything in a fixed order, whatever the order of the rows."""
+    runs = Runs(runs.rows.sort_values(["problem", "method", "settings", "seed", "key"]), runs.environments)
+    rows = runs.rows
+    styles = figures.method_styles(runs)
+    names = {style.index: figures.clean(method) for method, style in styles.items()}
+    lines = tables.lines(runs)
+    problems = [
+        _problem(number, name, runs, lines[lines["problem"] == name], styles, names)
+        for number, name in enumerate(sorted(set(rows["problem"])), start=1)
+    ]
+    anchors = {problem["name"]: problem["anchor"] for problem in problems}
+    return {
+        "counts": {
+            "run": len(rows),
+            "problem": rows["problem"].nunique(),
+            "method": rows["method"].nunique(),
+            "seed": rows["seed"].nunique(),
+        },
+        "styles": styles,
+        "palettes": {"light": figures.PALETTE, "dark": figures.PALETTE_ON_BLACK},
+        "inks": {"ink": figures.INK, "muted": figures.MUTED, "grid": figures.GRID, "paper": figures.PAPER},
+        "problems": problems,
+        "leaders": [leader._asdict() | {"anchor": anchors[leader.problem]} for leader in tables.leaders(runs)],
+        "notes": _notes(rows, lines),
+        "lost": [_lost(key, part) for key, part in _unwell(rows).groupby(["problem", "method"], sort=True)],
+        "environment": _environment(runs),
+    }
+
+
+def _problem(
+    number: int, name: str, runs: Runs, lines: pd.DataFrame, styles: dict[str, figures.Style], names: dict[int, str]
+) -> dict[str, Any]:
+    """One problem's part of the page."""
+    rows = runs.rows[runs.rows["problem"] == name]
+    anchor = f"problem-{number}"
+    gap = "gap" if rows["f_star"].notna().all() else "objective"
+    best = lines["method"].iloc[0]
+    pictures = {
+        "convergence": f"Convergence on {name}: smallest {gap} so far against oracle calls, one line for each of "
+        f"{len(lines)} methods. Best in the table below: {best}.",
+        "sensitivity": f"Step sizes on {name}: smallest {gap} of a run against the step size, one line for each method "
+        "that has one.",
+    }
+    drawn = {}
+    for kind, label in pictures.items():
+        made = figures.figure(getattr(figures, kind), runs, name)
+        drawn[kind] = Markup(figures.to_svg(made, f"{anchor}-{kind[0]}-", figures.clean(label), names))
+    columns = tables.columns(lines)
+    return {
+        "name": name,
+        "anchor": anchor,
+        "facts": _facts(rows),
+        "gap": gap,
+        "figures": drawn,
+        "without_step_size": sorted(rows.groupby("method")["step_size"].count().loc[lambda n: n == 0].index),
+        "has_step_size": bool(rows["step_size"].notna().any()),
+        "not_drawn": sorted(set(rows["method"]) - set(rows.loc[rows["status"] != "failed", "method"])),
+        "columns": [{"title": column.title, "meaning": column.meaning} for column in columns],
+        "lines": [
+            {"method": line["method"], "cells": [column.cell(line) for column in columns]}
+            for line in lines.to_dict("records")
+        ],
+        "methods": sorted(lines["method"]),
+    }
+
+
+def _facts(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """What a problem is, as pairs of name and text."""
+    first = rows.iloc[0]
+    params = json.loads(first["problem_params"] or "{}")
+    facts = [("dimension d", str(first["dim"]))]
+    if params:
+        facts.append(("parameters", ", ".join(f"{key} = {_plain(value)}" for key, value in params.items())))
+    if rows["f_star"].notna().all():
+        f_star, lower = float(first["f_star"]), first["f_star_lower"]
+        width = 0.0 if pd.isna(lower) else max(0.0, f_star - float(lower))
+        certain = f", certain to {tables.number(width)}" if width > 0 else ""
+        facts.append(("optimal value f*", f"{f_star:.12g}{certain} ({first['f_star_method'] or 'method not stated'})"))
+    else:
+        facts.append(("optimal value f*", "not known; the objective is shown instead of the gap"))
+    starts = rows["f_start"].dropna().astype(float)
+    if len(starts):
+        low, high = tables.number(starts.min()), tables.number(starts.max())
+        facts.append(("objective at the start", low if low == high else f"{low} to {high}, by seed"))
+    ran = rows.dropna(subset=["fraction"])
+    if len(ran):
+        budgets = sorted(
+            {(int(steps) + 1) * float(part) for steps, part in zip(ran["steps"], ran["fraction"], strict=True)}
+        )
+        shown = sorted({tables.calls(budget): budget for budget in budgets}.items(), key=lambda pair: pair[1])
+        facts.append(("budget of a run", " or ".join(text for text, _ in shown) + " oracle calls"))
+    return facts
+
+
+def _notes(rows: pd.DataFrame, lines: pd.DataFrame) -> list[str]:
+    """What a reader must know before quoting a number; only what applies to these results."""
+    notes = [
+        "The settings of every method were chosen on the same seeds as are shown, and among those that were tried, no "
+        "more: a method with a finer grid has an advantage, which the column “tried” tells.",
+        "An oracle call is counted alike whether it asks for a value, a gradient or a Hessian, though these cost "
+        "different time; the column “a call asks for” tells which. Nothing on this page is measured in seconds.",
+    ]
+    if not all(rows["exact_hits"].dropna()):
+        notes.append(
+            "With mini-batches or noise the full objective is looked at only at checkpoints, about 100 a run, so that "
+            "calls to a target are rounded up to the next one. A mini-batch of b out of n samples counts b/n of a call."
+        )
+    if (rows["status"] == "target").any():
+        notes.append(
+            "Runs were ended once they reached 1e-10 of their initial gap, so that smaller gaps at the end do not tell "
+            "which method is better."
+        )
+    if len(lines) and lines["edge"].any():
+        notes.append(
+            "* The best step size is the smallest or the largest that was tried; a better one may lie outside the grid."
+        )
+    if len(set(rows["seed"])) == 1:
+        notes.append("There is only one seed: nothing here says how much results vary from seed to seed.")
+    ran = rows.dropna(subset=["fraction"])
+    if len(set(zip(ran["problem"], ran["steps"], ran["fraction"], strict=True))) > ran["problem"].nunique():
+        notes.append(
+            "Not all methods had the same budget; their objectives at the end compare different amounts of work."
+        )
+    return notes
+
+
+def _unwell(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["status"].isin(["diverged", "failed"])]
+
+
+def _lost(key: tuple[Any, ...], rows: pd.DataFrame) -> dict[str, Any]:
+    """Why runs of a method have no result."""
+    reasons = []
+    diverged = rows[rows["status"] == "diverged"]
+    if len(diverged):
+        sizes = diverged["step_size"].dropna().astype(float)
+        where = ""
+        if len(sizes):
+            low, high = tables.number(sizes.min()), tables.number(sizes.max())
+            where = f", at step size {low}" if low == high else f", at step sizes from {low} to {high}"
+        steps = sorted(int(end) for end in diverged["end"].dropna())
+        when = f", after {steps[0]} to {steps[-1]} steps" if steps and steps[0] != steps[-1] else ""
+        when = f", after {steps[0]} steps" if steps and steps[0] == steps[-1] else when
+        reasons.append(f"{len(diverged)} left the finite numbers{where}{when}")
+    failed = rows[rows["status"] == "failed"]
+    for error, part in failed.groupby(failed["error"].fillna("no reason was recorded"), sort=True):
+        reasons.append(f"{len(part)} failed: {figures.shorten(str(error), 600)}")
+    return {"problem": key[0], "method": key[1], "runs": len(rows), "reasons": reasons}
+
+
+def _environment(runs: Runs) -> list[tuple[str, list[str]]]:
+    """Names and values of what the results were computed with: one value for each environment, the first ones for all."""
+    rows = runs.rows
+    facts = [
+        ("array module", [_several(rows["backend"])]),
+        ("precision", [_several(rows["precision"])]),
+    ]
+    kinds = sorted({json.dumps(environment, sort_keys=True): environment for environment in runs.environments}.items())
+    keys = dict.fromkeys(key for _, environment in kinds for key in environment)
+    for key in keys:
+        values = [str(environment.get(key, "")) or tables.NEVER for _, environment in kinds]
+        facts.append((key, values[:1] if len(set(values)) == 1 else values))
+    return facts
+
+
+def _whole(text: str) -> Markup:
+    """Text as HTML in which no line ends within a number such as 1e-10."""
+    return Markup(re.sub(r"\d(?:\.\d+)?e-\d+", r'<span class="whole">\g<0></span>', str(escape(text))))
+
+
+def _several(values: Iterable[Any]) -> str:
+    return ", ".join(sorted({str(value) for value in values if pd.notna(value)})) or tables.NEVER
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else figures.shorten(str(value), 200) or "none"
+
+
+def _check_writable(path: Path) -> None:
+    """Make the folder, before figures are drawn for nothing."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refused(path, error) from None
+    if not os.access(path.parent, os.W_OK) or path.is_dir():
+        reason = "is a folder" if path.is_dir() else "permission denied"
+        raise StoreError(f"the page {str(path)!r} cannot be written ({reason}); choose another place for it")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        # opened plainly, not as a temporary file, so that others may read the page where the umask lets them
+        with temporary.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise _refused(path, error) from None
+
+
+def _refused(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"the page {str(path)!r} cannot be written ({error.strerror or error}); choose another place for it"
+    )

@@ -1,0 +1,262 @@
+"""Tables for people: numbers as text, shared by the terminal and the page. The numbers are those of `optbench.metrics`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from optbench import metrics
+from optbench.results import Runs
+
+NEVER = "–"
+ASKS = {"value": "f", "gradient": "f, gradient", "hessian": "f, gradient, Hessian", "": NEVER}
+
+Line = dict[Any, Any]  # a row of `lines`
+
+
+class Cell(NamedTuple):
+    """What a table shows, and the number that it is sorted by (text if it has none)."""
+
+    text: str
+    key: float | str
+
+
+Show = Callable[[Line], Cell]
+
+
+class Column(NamedTuple):
+    """A column of the summary: its title, what it means, and its cell from a line of `lines`."""
+
+    title: str
+    meaning: str
+    cell: Show
+
+
+def number(value: float) -> str:
+    """Three significant digits: 0.0312, 4.64, 1230, 5.4e-10; a dash for what is not finite."""
+    if value is None or not np.isfinite(value):
+        return NEVER
+    if value == 0:
+        return "0"
+    rounded = float(f"{value:.3g}")
+    if not 1e-3 <= abs(rounded) < 1e5:
+        mantissa, _, exponent = f"{value:.2e}".partition("e")
+        mantissa = mantissa.rstrip("0").rstrip(".")
+        return f"{mantissa}e{int(exponent)}"
+    return f"{rounded:.15g}"
+
+
+def calls(value: float) -> str:
+    """A number of oracle calls: whole from ten on, two digits below (mini-batches cost fractions); a dash for never."""
+    if not np.isfinite(value):
+        return NEVER
+    if value < 10:
+        return f"{float(f'{value:.2g}'):g}"
+    return f"{value:.0f}" if value < 99_999.5 else number(value)
+
+
+def target(fraction: float) -> str:
+    """A fraction of the initial gap: 1e-2, 6.31e-8, 0.631."""
+    mantissa, _, exponent = f"{fraction:.2e}".partition("e")
+    return number(fraction) if fraction > 0.1 else f"{float(mantissa):g}e{int(exponent)}"
+
+
+def lines(runs: Runs) -> pd.DataFrame:
+    """`metrics.summary` with two columns more.
+
+    n_settings : number of settings that were tried
+    others : values of the hyperparameters that were swept beside the step size, by name, in the best settings
+    """
+    tuned = metrics.tuned(runs)
+    tried = dict(iter(runs.rows.groupby(["problem", "method"], sort=True)))
+    others = []
+    for problem, method, best in zip(tuned["problem"], tuned["method"], tuned["settings"], strict=True):
+        sizes = tried[problem, method].drop_duplicates("settings").set_index("settings")["step_size"]
+        settings = {text: json.loads(text) for text in sizes.index}
+        swept = [name for name in settings[best] if len({json.dumps(s.get(name)) for s in settings.values()}) > 1]
+        beside = [name for name in swept if any(s.get(name) != sizes[text] for text, s in settings.items())]
+        others.append({name: settings[best][name] for name in beside})
+    extra = tuned[["problem", "method", "n_settings"]].assign(others=pd.Series(others, dtype=object))
+    return metrics.summary(runs).merge(extra, on=["problem", "method"], how="left")
+
+
+def columns(table: pd.DataFrame) -> list[Column]:
+    """The columns that a table of `lines` needs: calls to targets where optima are known, failures where there are any."""
+    start = "of what it was at the start"
+    targets = [
+        Column(
+            f"calls to {target(t)}", f"median oracle calls until the gap is {target(t)} {start}", _target(f"{t:.0e}")
+        )
+        for t in metrics.SHOWN_TARGETS
+        if table.empty or table[f"calls_{t:.0e}"].notna().any()
+    ]
+    failed = [Column("failed", "runs that failed, of all settings and seeds", _share("failed"))]
+    gaps = set(table["gap"])
+    end = "gap" if gaps == {True} else "objective" if gaps == {False} else "gap or objective"
+    return [
+        Column("method", "optimizer with its fixed settings, schedule and batch size", _text("method")),
+        Column("best settings", "chosen step size, and what else was swept; * at the edge of its grid", _settings),
+        *targets,
+        Column(f"{end} at the end", "median over seeds of the last iterate of a run", _number("final")),
+        Column("diverged", "runs that diverged, of all settings and seeds", _share("diverged")),
+        *(failed if (table["failed"] > 0).any() else []),
+        Column("tried", "settings that were compared", _number("n_settings")),
+        Column("a call asks for", "what the problem computes in one oracle call", _text("oracle", ASKS)),
+    ]
+
+
+def summary_table(runs: Runs) -> pd.DataFrame:
+    """What `metrics.summary` found, as text: one row a problem and method, best method first.
+
+    Returns
+    -------
+    DataFrame
+        All columns are text: problem, method, best settings (with * where the step size is the smallest or largest that was
+        tried), median oracle calls to 1e-2, 1e-4 and 1e-8 of the initial gap ("41 (4/5)" where one of five seeds did not
+        get there, "– (1/5)" where fewer than half did, "–" where none), gap or objective at the end, runs that diverged,
+        runs that failed (if any did), settings tried, and what an oracle call asks for.
+    """
+    table = lines(runs)
+    shown = columns(table)
+    text = [[line["problem"], *(column.cell(line).text for column in shown)] for line in table.to_dict("records")]
+    return pd.DataFrame(text, columns=["problem", *(column.title for column in shown)], dtype=object)
+
+
+class Leader(NamedTuple):
+    """Which method leads on a problem, as far as the runs can tell."""
+
+    problem: str
+    goal: str  # what the methods are compared in
+    methods: tuple[str, ...]  # several where they are level, none where nobody got anywhere
+    result: str
+    asks: str
+    remark: str
+    certain: bool = True  # whether the first is ahead of the second on three of four seeds at least
+
+
+def leaders(runs: Runs) -> list[Leader]:
+    """Who leads on each problem, and by how much.
+
+    Where the optimum is known, the method with the smallest median of oracle calls to the hardest target that any method
+    reaches in the median. Elsewhere, the smallest objective within the oracle calls that every method made.
+    """
+    best = metrics.tuned_rows(runs)
+    found = []
+    for problem, rows in best.groupby("problem", sort=True):
+        known = bool(rows["f_star"].notna().all())
+        found.append((_fastest if known else _lowest)(str(problem), rows, runs))
+    return found
+
+
+def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
+    goal, ranking = _ranking(rows)
+    if not ranking:
+        easiest = f"{target(metrics.TARGETS[0])} of the initial gap"
+        return Leader(problem, easiest, (), NEVER, NEVER, "no method gets there on most seeds")
+    calls_of = {
+        method: part.drop_duplicates("seed").set_index("seed")["hits"] for method, part in rows.groupby("method")
+    }
+    oracles = rows.dropna(subset="oracle").groupby("method")["oracle"].first()
+    least = ranking[0][0]
+    methods = tuple(method for count, method in ranking if count == least)
+    behind = ranking[len(methods) :]
+    remarks, certain = [], len(methods) == 1
+    if len(methods) == 1 and behind:
+        count, second = behind[0]
+        index = metrics.target_index(goal)
+        both = sorted(set(calls_of[methods[0]].index) & set(calls_of[second].index))
+        ahead = sum(calls_of[methods[0]][seed][index] < calls_of[second][seed][index] for seed in both)
+        certain = 4 * ahead >= 3 * len(both)
+        verdict = f"and more on {'' if certain else 'only '}{ahead} of {len(both)} seeds"
+        remarks.append(f"{second} needs {_times(count / least)} as many, {verdict}")
+    elif not behind:
+        remarks.append("no other method gets there on most seeds")
+    if all(oracles[method] == "hessian" for method in methods):
+        further, rest = _ranking(rows[~rows["method"].isin(oracles.index[oracles == "hessian"])])
+        if rest:
+            remarks.append(f"without Hessians: {rest[0][1]}, {calls(rest[0][0])} calls to {target(further)}")
+    asks = " or ".join(sorted({ASKS[oracles[method]] for method in methods}))
+    return Leader(
+        problem,
+        f"{target(goal)} of the initial gap",
+        methods,
+        f"{calls(least)} calls",
+        asks,
+        "; ".join(remarks),
+        certain,
+    )
+
+
+def _ranking(rows: pd.DataFrame) -> tuple[float, list[tuple[float, str]]]:
+    """The hardest target that any method reaches in the median, and (median calls, method) of those that do."""
+    medians = {}
+    for method, part in rows.groupby("method", sort=True):
+        count = metrics.hits(part)  # (S, 50)
+        medians[str(method)] = np.sort(np.where(np.isnan(count), np.inf, count), axis=0)[len(part) // 2]
+    finite = np.isfinite(np.array(list(medians.values())).reshape(-1, len(metrics.TARGETS))).any(axis=0)
+    if not finite.any():
+        return float(metrics.TARGETS[0]), []
+    hardest = int(np.flatnonzero(finite)[-1])
+    ranking = [(float(median[hardest]), method) for method, median in medians.items() if np.isfinite(median[hardest])]
+    return float(metrics.TARGETS[hardest]), sorted(ranking)
+
+
+def _lowest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
+    curves = metrics.bands(Runs(runs.rows[runs.rows["problem"] == problem]))
+    curves = curves[np.isfinite(curves["median"])]
+    if curves.empty:
+        return Leader(problem, "smallest objective", (), NEVER, NEVER, "no run has a finite value")
+    budget = curves.groupby("method")["calls"].max().min()
+    reached = curves[curves["calls"] <= budget].groupby("method")["median"].min().sort_values(kind="stable")
+    goal = f"smallest objective within {calls(budget)} calls, which every method made"
+    if reached.empty:  # not even a first checkpoint in common
+        return Leader(problem, "smallest objective", (), NEVER, NEVER, "the budgets have nothing in common")
+    methods = tuple(str(m) for m in reached.index[reached == reached.iloc[0]])
+    behind = reached[reached > reached.iloc[0]]
+    remark = f"{behind.index[0]} reaches {number(behind.iloc[0])}" if len(behind) else "no other method to compare with"
+    oracles = rows.dropna(subset="oracle").groupby("method")["oracle"].first()
+    asks = " or ".join(sorted({ASKS[oracles[method]] for method in methods}))
+    return Leader(problem, goal, methods, number(reached.iloc[0]), asks, remark)
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f} times" if ratio < 1.995 else f"{ratio:.1f} times" if ratio < 9.95 else f"{ratio:.0f} times"
+
+
+def _text(name: str, words: dict[str, str] | None = None) -> Show:
+    def show(line: Line) -> Cell:
+        text = str(line[name])
+        return Cell(words[text] if words else text, text)
+
+    return show
+
+
+def _number(name: str) -> Show:
+    return lambda line: Cell(number(line[name]), _finite_first(line[name]))
+
+
+def _share(name: str) -> Show:
+    return lambda line: Cell(f"{line[name]} of {line['runs']}" if line[name] else "0", line[name])
+
+
+def _target(name: str) -> Show:
+    def show(line: Line) -> Cell:
+        count, reached, seeds = line[f"calls_{name}"], line[f"reached_{name}"], line["seeds"]
+        return Cell(calls(count) + (f" ({reached}/{seeds})" if 0 < reached < seeds else ""), _finite_first(count))
+
+    return show
+
+
+def _settings(line: Line) -> Cell:
+    size = "" if pd.isna(line["step_size"]) else number(line["step_size"]) + ("*" if line["edge"] else "")
+    others = [f"{name}={v:.4g}" if isinstance(v, float) else f"{name}={v}" for name, v in line["others"].items()]
+    return Cell(", ".join(filter(None, [size, *others])) or NEVER, _finite_first(line["step_size"]))
+
+
+def _finite_first(value: float) -> float:
+    """What to sort by: the number, or infinity for what was never reached or is not there."""
+    return float(value) if np.isfinite(value) else np.inf
