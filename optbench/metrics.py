@@ -40,7 +40,7 @@ def hits(rows: pd.DataFrame) -> np.ndarray:
 def score(rows: pd.DataFrame) -> tuple[float, float, float]:
     """How good one setting of a method is, from the runs of its seeds; smaller is better.
 
-    First how deep it gets: the hardest of the 50 targets that at least half of the seeds reach. Then how soon: the median
+    First how deep it gets: the hardest of the 50 targets that more than half of the seeds reach. Then how soon: the median
     of the oracle calls to that target. Then the median of the final objective, which decides where no optimum is known.
     """
     return _score(hits(rows), _final(rows))
@@ -48,7 +48,7 @@ def score(rows: pd.DataFrame) -> tuple[float, float, float]:
 
 def _score(calls: np.ndarray, final: np.ndarray) -> tuple[float, float, float]:
     """`score` from the calls to the targets, shape (S, 50), and the final objectives, shape (S,)."""
-    reached = np.isfinite(calls).mean(axis=0) >= 0.5
+    reached = np.isfinite(calls).mean(axis=0) > 0.5
     deepest = int(np.flatnonzero(reached)[-1]) if reached.any() else -1
     soon = _median(calls[:, deepest]) if deepest >= 0 else np.inf
     return -float(deepest), soon, _median(final)
@@ -98,7 +98,7 @@ def summary(runs: Runs) -> pd.DataFrame:
     -------
     problem, method, step_size : what was run, and the best step size (null where there is none)
     calls_1e-02, calls_1e-04, calls_1e-08 : median over seeds of the oracle calls until f - f* is that fraction of its
-        start; inf where fewer than half of the seeds got there, NaN where no optimum is known
+        start; inf where half of the seeds or more did not get there, NaN where no optimum is known
     reached_1e-02, ... : how many seeds got there
     final : median of f - f* at the end where the optimum is known, else of the objective
     gap : whether `final` is a gap

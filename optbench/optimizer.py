@@ -6,6 +6,7 @@ hands the answer to `step`, which returns the next point. All R runs of a stack 
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -148,7 +149,7 @@ class Recipe(NamedTuple):
     @property
     def kind(self) -> Any:
         """An object that has the class attributes of the optimizer."""
-        return self.target if isinstance(self.target, type) else self.build({}, None)
+        return self.target if isinstance(self.target, type) else _example(self.target, self.name)
 
     @property
     def columns(self) -> frozenset[str]:
@@ -179,8 +180,13 @@ class Recipe(NamedTuple):
             made: Optimizer = self.target(**settings)
             made.name = self.name
             return made
-        options = OPTIMIZERS.options(self.name)
-        return FirstOrder(self.target, settings, factor, name=self.name, full_batch=options.get("full_batch", False))
+        full_batch = bool(OPTIMIZERS.options(self.name).get("full_batch"))
+        return FirstOrder(self.target, settings, factor, name=self.name, full_batch=full_batch)
+
+
+@functools.cache
+def _example(rule: Callable[..., Any], name: str) -> Optimizer:
+    return Recipe(name, rule, {}, {}).build({}, None)
 
 
 def make_recipe(optimizer: Any, settings: Mapping[str, Any] | None = None) -> Recipe:

@@ -92,34 +92,43 @@ class Plan:
         return {key: _plain(v) for key, v in (defaults | self.recipe.settings | dict(point)).items()}
 
     @cached_property
-    def common_key(self) -> dict[str, Any]:
-        """What the keys of all runs of this plan share."""
+    def _common(self) -> str:
+        """What the identities of all runs of this plan share, as canonical JSON."""
         problem = self.problem
-        return {
-            "schema": SCHEMA,
-            "problem": [problem.name, {k: _plain(v) for k, v in problem.params.items()}, problem.fingerprint],
-            "optimizer": self.recipe.name,
-            "schedule": self.schedule,
-            "steps": self.steps,
-            "batch_size": self.batch_size,
-            "stop_at_target": self.stop_at_target,
-            "checkpoints": self.checkpoint_count,
-            "backend": problem.backend.name,
-            "precision": problem.backend.precision,
-        }
+        return canonical(
+            {
+                "schema": SCHEMA,
+                "problem": [problem.name, {k: _plain(v) for k, v in problem.params.items()}, problem.fingerprint],
+                "optimizer": self.recipe.name,
+                "schedule": self.schedule,
+                "steps": self.steps,
+                "batch_size": self.batch_size,
+                "stop_at_target": self.stop_at_target,
+                "checkpoints": self.checkpoint_count,
+                "backend": problem.backend.name,
+                "precision": problem.backend.precision,
+            }
+        )
 
     @cached_property
     def code(self) -> str:
         """Hash of the source text that decides the result."""
-        return hashlib.sha256((self.problem.code_version + self.recipe.code_version).encode()).hexdigest()[:16]
+        return _hash(self.problem.code_version + self.recipe.code_version)[:16]
 
     def identity(self, point: Mapping[str, float], seed: int) -> str:
         """Hash of everything that was asked of a run; the same for every version of the code."""
-        return _hash({**self.common_key, "settings": self.settings(point), "seed": seed})
+        return _hash(f"{self._common}{canonical(self.settings(point))}{seed}")
+
+    @cached_property
+    def _keys(self) -> dict[tuple[Any, ...], str]:
+        return {}
 
     def key(self, point: Mapping[str, float], seed: int) -> str:
         """Hash of everything that determines the result of a run."""
-        return _hash({"identity": self.identity(point, seed), "code": self.code})
+        place = (*point.values(), seed)  # the names are those of the grid
+        if place not in self._keys:
+            self._keys[place] = _hash(self.identity(point, seed) + self.code)
+        return self._keys[place]
 
     def build(self, grid: Sequence[Mapping[str, float]], seeds: Sequence[int]) -> Optimizer:
         """The optimizer for the stack of `grid` x `seeds`: swept settings as sequences of length R, seed by seed."""
@@ -306,5 +315,5 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _hash(value: Any) -> str:
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

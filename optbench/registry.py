@@ -311,10 +311,9 @@ def canonical(value: Any) -> str:
 
 @functools.cache
 def _module_source(name: str) -> str:
-    module = sys.modules[name]
     try:
-        return inspect.getsource(module)
-    except (OSError, TypeError):  # typed into an interpreter: there is no file
+        return inspect.getsource(sys.modules[name])
+    except (OSError, TypeError, KeyError):  # typed into an interpreter: there is no file
         return ""
 
 

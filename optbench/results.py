@@ -13,7 +13,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,8 +81,8 @@ SCALARS = [name for name, (kind, _) in COLUMNS.items() if "<" not in kind]
 def rows_of(chunk: Chunk, trace: Trace) -> list[dict[str, Any]]:
     """The rows of a chunk that ran; beside the columns each holds its last iterate `x`, which is not stored."""
     rows = []
-    for r, (seed, point) in enumerate(chunk.runs):
-        row = _asked(chunk, seed, point)
+    exact = chunk.plan.problem.sampler((0,), chunk.plan.batch_size) is None
+    for r, row in enumerate(_asked(chunk)):
         end = int(trace.end[r])
         t = trace.t[trace.t <= end]
         keep = slice(0, len(t))
@@ -110,7 +110,7 @@ def rows_of(chunk: Chunk, trace: Trace) -> list[dict[str, Any]]:
             f_end=_finite(trace.f_end[r]),
             f_best=_finite(trace.best_end[r]),
             hits=((trace.hits[r] + 1) * trace.fraction).tolist() if known else None,
-            exact_hits=chunk.plan.problem.sampler((0,), chunk.plan.batch_size) is None,
+            exact_hits=exact,
             t=t.tolist(),
             f=f.tolist(),
             best=best.tolist(),
@@ -126,16 +126,13 @@ def failed_rows(chunk: Chunk, error: BaseException) -> list[dict[str, Any]]:
     """The rows of a chunk that raised: what was asked for, and why there is no answer."""
     empty: dict[str, Any] = {"t": [], "f": [], "best": [], "gradient_norm": [], "metrics": []}
     reason = f"{type(error).__name__}: {error}"
-    return [_asked(chunk, seed, point) | empty | {"status": "failed", "error": reason} for seed, point in chunk.runs]
+    return [row | empty | {"status": "failed", "error": reason} for row in _asked(chunk)]
 
 
-def _asked(chunk: Chunk, seed: int, point: Mapping[str, float]) -> dict[str, Any]:
-    plan = chunk.plan
-    problem, settings = plan.problem, plan.settings(point)
-    size = settings.get(plan.recipe.kind.step_size) if plan.recipe.kind.step_size else None
-    row = dict.fromkeys(COLUMNS) | {
-        "key": plan.key(point, seed),
-        "identity": plan.identity(point, seed),
+def _asked(chunk: Chunk) -> Iterator[dict[str, Any]]:
+    """What was asked of each run of a chunk, in the order of its rows; the other columns are None."""
+    plan, problem = chunk.plan, chunk.plan.problem
+    common = dict.fromkeys(COLUMNS) | {
         "code": plan.code,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds"),
         "problem": problem.spec,
@@ -145,20 +142,26 @@ def _asked(chunk: Chunk, seed: int, point: Mapping[str, float]) -> dict[str, Any
         "dim": problem.dim,
         "method": plan.method,
         "optimizer": plan.recipe.name,
-        "settings": json.dumps(settings, sort_keys=True),
-        "step_size": None if size is None else float(size),
         "schedule": plan.schedule,
         "batch_size": plan.batch_size,
-        "seed": seed,
         "steps": plan.steps,
         "backend": problem.backend.name,
         "precision": problem.backend.precision,
         "chunk_runs": chunk.size,
     }
-    optimum = problem.optimum
-    if optimum is not None:
-        row.update(f_star=optimum.f, f_star_lower=optimum.lower, f_star_method=optimum.method)
-    return row
+    if problem.optimum is not None:
+        optimum = problem.optimum
+        common |= {"f_star": optimum.f, "f_star_lower": optimum.lower, "f_star_method": optimum.method}
+    step_size = plan.recipe.kind.step_size
+    for seed, point in chunk.runs:
+        settings = plan.settings(point)
+        yield common | {
+            "key": plan.key(point, seed),
+            "identity": plan.identity(point, seed),
+            "settings": json.dumps(settings, sort_keys=True),
+            "step_size": float(settings[step_size]) if step_size else None,
+            "seed": seed,
+        }
 
 
 def _finite(value: Any) -> float | None:

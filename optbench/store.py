@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -81,19 +82,18 @@ class Store:
         path = self._folder / name[:2] / f"{name}.parquet"
         metadata = {"optbench": json.dumps({"schema": 1, "environment": environment()}, sort_keys=True)}
         table = arrow_of(rows).replace_schema_metadata(metadata)
-        temporary = None
+        # opened by ourselves and not by tempfile, whose files nobody else on a shared disk could read
+        temporary = path.with_name(f"{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-                temporary = Path(file.name)
+            with temporary.open("xb") as file:
                 pq.write_table(table, file, compression="zstd")
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
         except OSError as error:
-            if temporary is not None:
-                with contextlib.suppress(OSError):
-                    temporary.unlink()
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise StoreError(
                 f"cannot write results to {str(self.path)!r} ({error.strerror or error}); free some space or "
                 "choose another folder with --output. What was stored before is safe"
