@@ -34,18 +34,21 @@ class Backend:
         The namespace's own device object; None for its default.
     precision : str
         ``"float64"`` or ``"float32"``.
+    fused : bool or None
+        Whether update rules run as one compiled pass over memory (see `fuse`); None leaves it to what pays.
     """
 
     name: str
     xp: Any
     device: Any = None
     precision: str = "float64"
+    fused: bool | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # modules cannot be pickled; a process looks the namespace up by name
         if self.name not in ("numpy", "cupy"):
             raise BackendError(f"the array module {self.name} cannot be sent to another process; use one job")
-        return get_backend, (self.name, self.device, self.precision)
+        return get_backend, (self.name, self.device, self.precision, self.fused)
 
     @functools.cached_property
     def dtype(self) -> Any:
@@ -74,6 +77,10 @@ class Backend:
         if self.name == "numpy":
             return np.asarray(values, dtype=np.intp)
         return self.xp.asarray(np.asarray(values, dtype=np.int64), device=self.device)
+
+    def wide(self, column: np.ndarray) -> Array:
+        """A column of hyperparameters for a fused rule: on the CPU in float64 whatever the precision of the arrays."""
+        return np.ascontiguousarray(column, dtype=np.float64) if self.name == "numpy" else self.asarray(column)
 
     def zeros(self, shape: tuple[int, ...]) -> Array:
         """Zeros of this precision on the device."""
@@ -129,7 +136,9 @@ class Backend:
         return solve_triangular(matrix, rhs, lower=lower)
 
 
-def get_backend(name: Any = "numpy", device: Any = None, precision: str = "float64") -> Backend:
+def get_backend(
+    name: Any = "numpy", device: Any = None, precision: str = "float64", fused: bool | None = None
+) -> Backend:
     """The backend for a name, a `--device` word or an array-API namespace.
 
     Parameters
@@ -140,6 +149,8 @@ def get_backend(name: Any = "numpy", device: Any = None, precision: str = "float
     device : object, optional
         Device of the namespace: for CuPy the number of the GPU, else what the namespace's creation functions take.
     precision : {"float64", "float32"}
+    fused : bool, optional
+        Whether update rules run fused, see `Backend`.
 
     Raises
     ------
@@ -153,18 +164,18 @@ def get_backend(name: Any = "numpy", device: Any = None, precision: str = "float
     if precision not in PRECISIONS:
         raise InputError(f"no precision {precision!r}; choose float64 or float32")
     if not isinstance(name, str):
-        return Backend(name.__name__.rpartition(".")[2], name, device, precision)
+        return Backend(name.__name__.rpartition(".")[2], name, device, precision, fused)
     if name in ("numpy", "cpu"):
         import array_api_compat.numpy
 
-        return Backend("numpy", array_api_compat.numpy, None, precision)
+        return Backend("numpy", array_api_compat.numpy, None, precision, fused)
     if name in ("cupy", "gpu", "cuda"):
         problem = gpu_problem()
         if problem:
             raise BackendError(problem)
         import array_api_compat.cupy
 
-        return Backend("cupy", array_api_compat.cupy, device, precision)
+        return Backend("cupy", array_api_compat.cupy, device, precision, fused)
     raise InputError(f"no device or array module {name!r}; choose cpu (numpy) or gpu (cupy)")
 
 

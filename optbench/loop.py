@@ -203,6 +203,7 @@ class _Loop:
         xp, optimizer, incumbent = self.xp, self.optimizer, self.optimizer.incumbent
         record = _Record(self, checkpoints(self.steps, count), stop)
         marks = set(record.t.tolist())
+        x = xp.asarray(x, copy=True)  # a fused rule writes the new iterates over the old ones
         state = optimizer.init(x, self.backend)
         best_x = x
         best_f = self.backend.zeros((self.runs, 1)) + xp.inf

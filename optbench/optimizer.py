@@ -7,7 +7,6 @@ hands the answer to `step`, which returns the next point. All R runs of a stack 
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from optbench.arrays import Array, Backend
 from optbench.errors import InputError
+from optbench.fuse import fuse, state_names
 from optbench.registry import OPTIMIZERS, Parameter, check_names, coerce, format_spec, parameters, source_hash
 
 # modules whose text decides what an optimizer does with a problem: part of the key of a stored result
@@ -75,7 +75,10 @@ class Optimizer:
         raise NotImplementedError
 
     def step(self, t: int, at: At, state: Any) -> tuple[Array, Any]:
-        """Next point (R, d) and state after the answer `at` to step t, counted from 1."""
+        """Next point (R, d) and state after the answer `at` to step t, counted from 1.
+
+        The arrays of `at` and `state` may be overwritten.
+        """
         raise NotImplementedError
 
 
@@ -90,6 +93,8 @@ class FirstOrder(Optimizer):
         Values by name; a sequence of length R becomes a column, one value a run.
     factor : callable, optional
         Factor on the learning rate by the number of steps already taken.
+    fused : bool
+        Whether to run as one compiled pass over memory, on a backend that leaves the choice.
     """
 
     def __init__(
@@ -100,30 +105,43 @@ class FirstOrder(Optimizer):
         *,
         name: str = "",
         full_batch: bool = False,
+        fused: bool = False,
     ) -> None:
         self.rule = rule
+        self.fused = fused
         self.name = name or rule.__name__
         self.full_batch = full_batch
         self.factor = factor
         declared = parameters(rule)
         self.hyperparameters = {key: p.default for key, p in declared.items()} | dict(hyperparameters or {})
         self.step_size = "lr" if "lr" in declared else None
-        names = list(inspect.signature(rule).parameters)
-        self.state_names = [key for key in names[4:] if key not in declared]
+        self.state_names = state_names(rule)
 
     def init(self, x: Array, backend: Backend) -> tuple[Array, ...]:
-        self.xp = backend.xp
-        # numbers stay Python floats, which never widen a float32 array
-        self.columns = {
-            key: backend.asarray(np.asarray(value)[:, None]) if np.ndim(value) else float(value)
-            for key, value in self.hyperparameters.items()
-        }
+        self.xp, self.backend = backend.xp, backend
+        wanted = self.fused if backend.fused is None else backend.fused
+        self.kernel = fuse(self.rule, backend) if wanted else None
+        if self.kernel is not None:
+            self.columns = {key: backend.wide(self._column(value, x)) for key, value in self.hyperparameters.items()}
+        else:
+            # numbers stay Python floats, which never widen a float32 array
+            self.columns = {
+                key: backend.asarray(np.asarray(value)[:, None]) if np.ndim(value) else float(value)
+                for key, value in self.hyperparameters.items()
+            }
         return tuple(backend.zeros(x.shape) for _ in self.state_names)  # each (R, d)
+
+    @staticmethod
+    def _column(value: Any, x: Array) -> np.ndarray:
+        """A hyperparameter as a column, (R, 1)."""
+        return np.broadcast_to(np.reshape(np.asarray(value, dtype=float), (-1, 1)), (x.shape[0], 1))
 
     def step(self, t: int, at: At, state: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
         columns = self.columns
         if self.factor is not None:
             columns = columns | {"lr": columns["lr"] * self.factor(t - 1)}
+        if self.kernel is not None:
+            return self.kernel(at.x, at.g, t, state, tuple(columns.values()))
         x, *new = self.rule(self.xp, at.x, at.g, t, *state, **columns)
         return x, tuple(new)
 
@@ -174,14 +192,16 @@ class Recipe(NamedTuple):
         """Hash of the source text that decides what this optimizer does."""
         return source_hash([self.target], ENGINE)
 
-    def build(self, settings: Mapping[str, Any], factor: Callable[[int], float] | None) -> Optimizer:
+    def build(
+        self, settings: Mapping[str, Any], factor: Callable[[int], float] | None = None, *, fused: bool = False
+    ) -> Optimizer:
         """The optimizer for a stack of runs: `settings` holds one number a run for each swept hyperparameter."""
         if isinstance(self.target, type):
             made: Optimizer = self.target(**settings)
             made.name = self.name
             return made
         full_batch = bool(OPTIMIZERS.options(self.name).get("full_batch"))
-        return FirstOrder(self.target, settings, factor, name=self.name, full_batch=full_batch)
+        return FirstOrder(self.target, settings, factor, name=self.name, full_batch=full_batch, fused=fused)
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from optbench.errors import InputError
+from optbench.fuse import WORTH_IT
 from optbench.loop import Trace, check_pair, minimize
 from optbench.optimizer import Optimizer, Recipe, make_recipe
 from optbench.problem import Problem
@@ -135,7 +136,9 @@ class Plan:
         _, schedule = make_schedule(self.schedule)
         swept = {key: np.tile([point[key] for point in grid], len(seeds)) for key in grid[0]}  # each (R,)
         fixed = {key: value for key, value in self.recipe.settings.items() if key not in swept}
-        return self.recipe.build(fixed | swept, self._factor(schedule))
+        # by the whole plan, so that a chunk computes the same whatever else is left to do
+        fused = self.size * self.steps * self.problem.dim >= WORTH_IT
+        return self.recipe.build(fixed | swept, self._factor(schedule), fused=fused)
 
     def _factor(self, schedule: Schedule) -> Callable[[int], float] | None:
         if self.schedule == "constant":

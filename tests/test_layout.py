@@ -16,7 +16,7 @@ FLOORS = [
     {"errors"},
     {"arrays", "registry"},
     {"sampling"},
-    {"problem", "rules", "schedules"},
+    {"problem", "rules", "schedules", "fuse"},
     {"optimizer", "differences"},
     {"curvature", "search", "checks"},
     {"loop"},
