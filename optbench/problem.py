@@ -68,12 +68,15 @@ class Problem:
         A constant mu with f - mu/2 |x|^2 convex; 0 for merely convex problems, None for non-convex ones.
     max_hessian_dim : int
         Largest d at which `hessian` is offered.
+    always_shown : tuple of str
+        Parameters that `spec` names even at their defaults, because a reader wants to see them.
     """
 
     name: ClassVar[str] = ""
     citation: ClassVar[str] = ""
     formula: ClassVar[str] = ""
     max_hessian_dim: ClassVar[int] = 1000
+    always_shown: ClassVar[tuple[str, ...]] = ()
 
     dim: int
     n_samples: int | None = None
@@ -235,10 +238,13 @@ class Problem:
 
     @property
     def spec(self) -> str:
-        """The text that makes this problem again: its name and the parameters that differ from their defaults."""
-        declared = parameters(type(self))
-        changed = {name: value for name, value in self.params.items() if value != declared[name].default}
-        return format_spec(self.name or type(self).__name__, changed)
+        """The text that makes this problem again: its name and the parameters that are not what they are by default."""
+        shown = {
+            name: value
+            for name, value in self.params.items()
+            if value != parameters(type(self))[name].default or name in self.always_shown
+        }
+        return format_spec(self.name or type(self).__name__, shown)
 
     @property
     def code_version(self) -> str:

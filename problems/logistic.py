@@ -67,6 +67,7 @@ class Logistic(Problem):
 
     citation = "Böhning, Multinomial logistic regression algorithm, Ann. Inst. Statist. Math. 44 (1992) 197-200"
     formula = "f(w) = (1/n) sum_i log(1 + exp(-y_i w^T z_i)) + l2/2 |w|^2; K > 2 classes: softmax cross-entropy"
+    always_shown = ("data",)
 
     data: str = "breast_cancer"
     l2: float = 1e-2

@@ -351,6 +351,7 @@ class MLP(Perceptron):
         "Hessian products: Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994)"
     )
     formula = "f(w) = 1/n sum_i loss(net(x_i; w), y_i) + l2/2 |w|^2"
+    always_shown = ("data",)
 
     data: str = "digits"
     target: str = ""

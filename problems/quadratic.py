@@ -48,6 +48,7 @@ class Quadratic(Problem):
     citation = "Nesterov, Lectures on Convex Optimization, 2nd ed. (2018), sections 2.1.2 and 2.1.4"
     formula = "f(x) = 1/2 (x - x*)^T H (x - x*) + f*"
     max_hessian_dim = 5000
+    always_shown = ("dim",)
 
     dim: int = 100
     condition: float = 100.0

@@ -164,7 +164,7 @@ def _notes(rows: pd.DataFrame, lines: pd.DataFrame) -> list[str]:
     ]
     if not all(rows["exact_hits"].dropna()):
         notes.append(
-            "With mini-batches or noise the full objective is looked at only at checkpoints, about 100 a run, so that "
+            "With mini-batches or noise the full objective is looked at only at checkpoints, so that "
             "calls to a target are rounded up to the next one. A mini-batch of b out of n samples counts b/n of a call."
         )
     if (rows["status"] == "target").any():

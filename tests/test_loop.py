@@ -246,7 +246,7 @@ def test_runs_of_one_seed_share_their_directions() -> None:
         (lambda: minimize(Logistic(), build("lbfgs"), batch_size=8), "lbfgs compares values"),
         (lambda: minimize(Logistic(), build("gradient_descent"), batch_size=8), "mislead it; leave batch_size out"),
         (lambda: minimize(Quadratic(noise=1.0), build("newton")), "leave the noise out"),
-        (lambda: minimize(MLP(), build("newton")), "needs Hessians, which mlp does not offer at d = "),
+        (lambda: minimize(MLP(), build("newton")), "needs Hessians, which mlp:data=digits does not offer at d = "),
         (lambda: minimize(Quadratic(dim=3000, rotate=False), build("bfgs")), "above 2000"),
         (lambda: minimize(Quadratic(), build("sgd"), batch_size=8), "no mini-batches"),
         (lambda: minimize(Logistic(data="iris"), build("sgd"), batch_size=151), "between 1 and the 150 samples"),

@@ -30,6 +30,7 @@ from optbench.store import Store
 from optbench.study import study_of
 from reports import figures, tables
 
+NETWORK = "mlp:data=digits"
 VALLEY, NOISE, STEEP = "quadratic:dim=8", "quadratic:dim=5,noise=0.1", "quadratic:dim=50,spectrum=chain"
 STUDY = {
     "seeds": 5,
@@ -225,7 +226,7 @@ def test_an_empty_page(tmp_path: Path) -> None:
         pytest.param(lambda rows: rows.index == rows.index[rows["method"] == "adam"][0], id="one run"),
         pytest.param(lambda rows: rows["method"] == "broken", id="only failures"),
         pytest.param(lambda rows: rows["problem"] == STEEP, id="only divergences"),
-        pytest.param(lambda rows: rows["problem"] == "mlp", id="no optimum"),
+        pytest.param(lambda rows: rows["problem"] == NETWORK, id="no optimum"),
         pytest.param(lambda rows: rows["method"] == "newton", id="no step size"),
     ],
 )
@@ -295,8 +296,8 @@ def test_the_leader_from_the_files(folder: Path, runs: Runs) -> None:
     assert found[VALLEY].goal == "1e-10 of the initial gap"
     assert "without Hessians: " in found[VALLEY].remark
     assert found[STEEP].methods == ()
-    assert found["mlp"].goal.startswith("smallest objective within ")
-    assert len(found["mlp"].methods) == 1
+    assert found[NETWORK].goal.startswith("smallest objective within ")
+    assert len(found[NETWORK].methods) == 1
 
 
 def test_a_lead_on_few_seeds_is_too_close_to_call(runs: Runs, tmp_path: Path) -> None:
@@ -332,12 +333,12 @@ def ax() -> Axes:
 
 
 @pytest.mark.parametrize("draw", [reports.convergence, reports.sensitivity])
-@pytest.mark.parametrize("problem", [VALLEY, "mlp", NOISE, STEEP])
+@pytest.mark.parametrize("problem", [VALLEY, NETWORK, NOISE, STEEP])
 def test_figures_say_what_they_show(runs: Runs, ax: Axes, draw: Any, problem: str) -> None:
     assert draw(runs, problem, ax) is ax
     assert problem in ax.get_title(loc="left")
     assert "oracle calls" in ax.get_xlabel() or "step size" in ax.get_xlabel()
-    assert ax.get_ylabel().startswith("objective" if problem == "mlp" else "gap")
+    assert ax.get_ylabel().startswith("objective" if problem == NETWORK else "gap")
     legend = ax.get_legend()
     assert legend is not None
     names = {text.get_text() for text in legend.get_texts()}
@@ -365,7 +366,7 @@ def test_gaps_below_rounding_are_drawn_at_the_floor(runs: Runs, ax: Axes) -> Non
 def test_a_method_looks_the_same_everywhere(runs: Runs) -> None:
     index = figures.method_styles(runs)["lbfgs"].index
     looks = set()
-    for problem in (VALLEY, "mlp"):
+    for problem in (VALLEY, NETWORK):
         ax = reports.convergence(runs, problem, Figure().add_subplot())
         (line,) = [line for line in ax.get_lines() if line.get_gid() == f"curve-{index}-line"]
         looks.add((line.get_color(), line.get_marker(), line.get_linestyle()))
@@ -395,8 +396,8 @@ def test_figures_ask_for_a_problem(runs: Runs) -> None:
 def test_one_problem_needs_no_name(runs: Runs) -> None:
     import matplotlib.pyplot as plt
 
-    ax = reports.convergence(Runs(runs.rows[runs.rows["problem"] == "mlp"]))
-    assert "mlp" in ax.get_title(loc="left")
+    ax = reports.convergence(Runs(runs.rows[runs.rows["problem"] == NETWORK]))
+    assert NETWORK in ax.get_title(loc="left")
     plt.close("all")
 
 
