@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,20 @@ import numpy as np
 import pytest
 
 from optbench.arrays import Backend, get_backend, gpu_problem
+from optbench.fuse import numba_is_there
+
+# of processes that tests start; this one is pinned below, its BLAS being loaded already
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """One BLAS thread: the arrays of the tests are small, and machines are shared."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
 
 
 def strict_backend(precision: str = "float64") -> Backend:
@@ -19,14 +34,32 @@ def strict_backend(precision: str = "float64") -> Backend:
     return get_backend(array_api_strict, device=array_api_strict.Device("device1"), precision=precision)
 
 
-@pytest.fixture(params=["numpy", "strict", pytest.param("cupy", marks=pytest.mark.gpu)])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    """Every backend that problems and optimizers must work on."""
-    if request.param == "strict":
+def made_backend(name: str) -> Backend:
+    """The backend of a test parameter; skips where there is no GPU."""
+    if name == "strict":
         return strict_backend()
-    if request.param == "cupy" and gpu_problem():
+    if name == "cupy" and gpu_problem():
         pytest.skip(str(gpu_problem()))
-    return get_backend(request.param)
+    if name == "numpy fused":
+        if not numba_is_there():
+            pytest.skip("Numba is not there for this version of Python")
+        return get_backend("numpy", fused=True)
+    return get_backend(name)
+
+
+GPU = pytest.param("cupy", marks=pytest.mark.gpu)
+
+
+@pytest.fixture(params=["numpy", "strict", GPU])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Every backend that problems must work on."""
+    return made_backend(request.param)
+
+
+@pytest.fixture(params=["numpy", "numpy fused", "strict", GPU])
+def rule_backend(request: pytest.FixtureRequest) -> Backend:
+    """Every backend that update rules must work on."""
+    return made_backend(request.param)
 
 
 @contextlib.contextmanager

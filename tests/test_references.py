@@ -58,9 +58,7 @@ def test_rules_are_those_of_the_libraries(case: dict[str, Any]) -> None:
 
 
 def live(cases: dict[str, Any]) -> list[Any]:
-    return [
-        pytest.param(library, spec, call, id=call) for library, (pairs, _) in cases.items() for spec, call in pairs
-    ]
+    return [pytest.param(library, spec, call, id=call) for library, (pairs, _) in cases.items() for spec, call in pairs]
 
 
 def skip_without(library: str) -> None:
@@ -129,13 +127,15 @@ def test_every_rule_has_a_reference() -> None:
 def test_coupled_l2_is_not_decoupled_decay() -> None:
     """The same number as l2 and as weight decay: Adam's iterates part by far more than rounding, sgd's by lr."""
     same = "lr=0.05,beta1=0.7,beta2=0.99"
-    coupled, decoupled = our_path(f"adam_l2:{same},l2=0.3", "logistic"), our_path(
-        f"adamw:{same},weight_decay=0.3", "logistic"
+    coupled, decoupled = (
+        our_path(f"adam_l2:{same},l2=0.3", "logistic"),
+        our_path(f"adamw:{same},weight_decay=0.3", "logistic"),
     )
     assert deviation(coupled, decoupled) > 0.1
     same = "lr=0.05,beta=0.8"
-    averaged, apart = our_path(f"momentum_l2:{same},l2=0.1", "logistic"), our_path(
-        f"sgdw:{same},weight_decay=0.1", "logistic"
+    averaged, apart = (
+        our_path(f"momentum_l2:{same},l2=0.1", "logistic"),
+        our_path(f"sgdw:{same},weight_decay=0.1", "logistic"),
     )
     assert deviation(averaged[:1], apart[:1]) < 1e-15  # in the first step there is nothing to average
     assert deviation(averaged, apart) > 0.1
@@ -246,7 +246,9 @@ CURVATURE = ["newton", "bfgs", "lbfgs"]
 @pytest.mark.parametrize(("precision", "fall"), [("float64", 1e-4), ("float32", 3e-3)])
 @pytest.mark.parametrize("name", CURVATURE)
 @pytest.mark.parametrize("spec", HARD)
-def test_no_start_leaves_a_method_far_from_a_stationary_point(spec: str, name: str, precision: str, fall: float) -> None:
+def test_no_start_leaves_a_method_far_from_a_stationary_point(
+    spec: str, name: str, precision: str, fall: float
+) -> None:
     """Starts as they are, a thousandth and a thousand times as far from the origin, each from two seeds."""
     host = make_problem(*parse_spec(spec))
     problem = host.on(get_backend(precision=precision))

@@ -52,7 +52,10 @@ OPTAX = [
     ("sgd:lr=0.3", "optax.sgd(0.3)"),
     ("momentum:lr=0.2,beta=0.5", "optax.sgd(0.2, momentum=0.5)"),
     ("nesterov:lr=0.05,beta=0.7", "optax.sgd(0.05, momentum=0.7, nesterov=True)"),
-    ("momentum_l2:lr=0.05,beta=0.8,l2=0.1", "optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.05, momentum=0.8))"),
+    (
+        "momentum_l2:lr=0.05,beta=0.8,l2=0.1",
+        "optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.05, momentum=0.8))",
+    ),
     (
         "sgdw:lr=0.05,beta=0.8,weight_decay=0.1",
         "optax.chain(optax.trace(0.8), optax.add_decayed_weights(0.1), optax.scale_by_learning_rate(0.05))",
