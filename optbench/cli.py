@@ -418,16 +418,15 @@ def _print_summary(console: Console, runs: Runs) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from optbench.results import Runs
     from reports import summary_table
 
-    table = summary_table(runs)
-    for problem, rows in table.groupby("problem", sort=False):
-        shown = Table(
-            title=Text(str(problem), "bold"), title_justify="left", box=None, pad_edge=False, header_style="dim"
-        )
-        for name in rows.columns.drop("problem"):
+    for problem in sorted(runs.rows["problem"].unique()):
+        table = summary_table(Runs(runs.rows[runs.rows["problem"] == problem])).drop(columns="problem")
+        shown = Table(title=Text(problem, "bold"), title_justify="left", box=None, pad_edge=False, header_style="dim")
+        for name in table.columns:
             shown.add_column(str(name), justify="left" if name == "method" else "right")
-        for line in rows.drop(columns="problem").itertuples(index=False):
+        for line in table.itertuples(index=False):
             shown.add_row(*(Text(str(cell)) for cell in line))
         console.print(shown)
         console.print()

@@ -152,35 +152,59 @@ def _on_executor(
         yield rows
 
 
+# Work done so far by the chunks that a worker process is at, told to the process that waits for them.
+_told: Any = None
+
+
+def _attach(told: Any) -> None:
+    global _told
+    _told = told
+
+
+def _compute_and_tell(chunk: Chunk, store: Store | None) -> list[dict[str, Any]]:
+    def tell(done: float) -> None:
+        with _told.get_lock():
+            _told.value += done
+
+    return _compute(chunk, store, tell)
+
+
 def _on_processes(
     jobs: int, chunks: Sequence[Chunk], store: Store | None, report: Progress
 ) -> Iterator[list[dict[str, Any]]]:
     """A pool of fresh processes that is built anew when one of them dies, and goes on with what is not done."""
+    context = multiprocessing.get_context("spawn")
+    told, heard = context.Value("d", 0.0), 0.0
     left = dict.fromkeys(_largest_first(chunks), 0)  # chunk -> times it was lost
     while left:
         lost: list[Chunk] = []
         # chunks under suspicion run one at a time, so that the guilty one is known
         suspects = [chunk for chunk, times in left.items() if times]
         batch, workers = (suspects[:1], 1) if suspects else (list(left), jobs)
-        with _pinned(), cf.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pool = cf.ProcessPoolExecutor(workers, mp_context=context, initializer=_attach, initargs=(told,))
+        with _pinned(), pool:
             try:
-                futures = {pool.submit(_compute, chunk, store): chunk for chunk in batch}
-                for future in cf.as_completed(futures):
-                    chunk = futures[future]
-                    try:
-                        rows = future.result()
-                    except OptbenchError:
-                        raise
-                    except BrokenProcessPool:
-                        lost.append(chunk)
-                        continue
-                    except Exception as error:  # it cannot be sent to a process
-                        rows = failed_rows(chunk, error)
-                        if store is not None:
-                            store.write(rows)
-                    del left[chunk]
-                    report(work_of(chunk))
-                    yield rows
+                futures = {pool.submit(_compute_and_tell, chunk, store): chunk for chunk in batch}
+                waiting = set(futures)
+                while waiting:
+                    done, waiting = cf.wait(waiting, timeout=0.2, return_when=cf.FIRST_COMPLETED)
+                    report(told.value - heard)
+                    heard = told.value
+                    for future in done:
+                        chunk = futures[future]
+                        try:
+                            rows = future.result()
+                        except OptbenchError:
+                            raise
+                        except BrokenProcessPool:
+                            lost.append(chunk)
+                            continue
+                        except Exception as error:  # it cannot be sent to a process
+                            rows = failed_rows(chunk, error)
+                            if store is not None:
+                                store.write(rows)
+                        del left[chunk]
+                        yield rows
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -191,7 +215,6 @@ def _on_processes(
                 if store is not None:
                     store.write(rows)
                 del left[chunk]
-                report(work_of(chunk))
                 yield rows
 
 
