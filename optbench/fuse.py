@@ -187,7 +187,10 @@ def _cupy_kernel(rule: Callable[..., Any]) -> Kernel:
     import cupy
 
     # cupy.fuse takes positional arrays and numbers, and its traced functions know cupy, not the compat namespace
-    fused = cupy.fuse()(functools.partial(rule, cupy))
+    def traced(*args: Any) -> Any:
+        return rule(cupy, *args)
+
+    fused = cupy.fuse(kernel_name=rule.__name__)(traced)
 
     def kernel(x: Array, g: Array, t: int, state: Sequence[Array], columns: Sequence[Array]) -> Any:
         new, *rest = fused(x, g, t, *state, *columns)
