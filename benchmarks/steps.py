@@ -1,6 +1,8 @@
-"""How long does a step of a rule take, by size?"""
+"""How long does a step of a rule take, by size, as it is written and fused?"""
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 
@@ -13,11 +15,11 @@ RULES = ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"]
 class Step:
     """One step of a rule on a stack of runs, oracle aside."""
 
-    params = (RULES, [(1, 100), (64, 10_000)], BACKENDS)
-    param_names = ("rule", "runs x d", "backend")
+    params = (RULES, [(1, 100), (64, 10_000)], BACKENDS, ["plain", "fused"])
+    param_names = ("rule", "runs x d", "backend", "text")
 
-    def setup(self, rule: str, shape: tuple[int, int], backend: str) -> None:
-        self.backend = backend_or_skip(backend)
+    def setup(self, rule: str, shape: tuple[int, int], backend: str, text: str) -> None:
+        self.backend = dataclasses.replace(backend_or_skip(backend), fused=text == "fused")
         rng = np.random.default_rng(0)
         x, g = (self.backend.asarray(rng.standard_normal(shape)) for _ in range(2))
         self.optimizer = make_recipe(rule).build({"lr": np.full(shape[0], 1e-3)}, None)

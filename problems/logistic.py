@@ -131,18 +131,35 @@ class Logistic(Problem):
         g = xp.reshape(g, x.shape) / count + self.l2 * x
         return f, g
 
+    def value(self, x: Array) -> Array:
+        x = self.points(x)
+        runs = self.xp.reshape(x, (-1, self.dim))
+        (f,) = _total((self._loss_sums(runs, Z, y),) for Z, y in self._blocks(runs.shape[0] * self.heads))
+        return self.xp.reshape(f, x.shape[:-1]) / self.n_samples + self.l2 / 2 * self.xp.vecdot(x, x)
+
+    def _loss_sums(self, x: Array, Z: Array, y: Array) -> Array:
+        """Sum of the losses (R,) of points (R, d) over the samples of Z (b, p + 1)."""
+        if self.heads == 1:
+            return self._signed_losses(x @ Z.mT)[0]
+        W = self.xp.reshape(x, (-1, self.width))  # (R K, p + 1)
+        return self.xp.sum(self._probabilities(W, Z, y)[1], axis=-1)
+
     def _sums(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array]:
         """Sum of the losses (..., L) and of their gradients (..., L, d) over the samples of Z (..., b, p + 1)."""
         return self._signed_sums(x, Z) if self.heads == 1 else self._softmax_sums(x, Z, y)
 
     def _signed_sums(self, w: Array, Z: Array) -> tuple[Array, Array]:
-        xp = self.xp
         margin = w @ Z.mT  # (..., L, b)
-        size = xp.abs(margin)
-        e = xp.exp(-size)
-        loss = self._sum_log1p(e) + xp.sum(size - margin, axis=-1) / 2  # log(1 + exp(-m)) = log1p(e) + max(-m, 0)
+        loss, e = self._signed_losses(margin)
+        xp = self.xp
         weight = xp.maximum(e, xp.astype(margin <= 0, e.dtype)) / (1 + e)  # 1 / (1 + exp(m)), with one exponential
         return loss, -(weight @ Z)
+
+    def _signed_losses(self, margin: Array) -> tuple[Array, Array]:
+        """Sum of log(1 + exp(-m)) over the margins m (..., b), and exp(-|m|)."""
+        size = self.xp.abs(margin)
+        e = self.xp.exp(-size)
+        return self._sum_log1p(e) + self.xp.sum(size - margin, axis=-1) / 2, e  # log1p(e) + max(-m, 0)
 
     def _sum_log1p(self, e: Array) -> Array:
         """Sum of log1p(e) over the last axis, for e in [0, 1].
