@@ -1,4 +1,4 @@
-"""The command line: list, check, run, report.
+"""The command line: list, check, run, race, report.
 
 A command parses, calls one library function with the same argument names, and prints. Libraries that take long to import
 are imported by the command that needs them.
@@ -18,6 +18,7 @@ from optbench import __version__
 from optbench.errors import InputError, OptbenchError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
     from rich.text import Text
 
@@ -40,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return int(options.function(options))
         except OptbenchError as error:
             print(f"optbench: {error}", file=sys.stderr)
+            return 2
+        except MemoryError as error:
+            print(f"optbench: there is not enough memory ({error or 'none left'}); ask for less", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print(
@@ -137,6 +141,41 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", default="results", metavar="FOLDER", help="where results are kept (default results)"
     )
     run.add_argument("--no-report", action="store_true", help="do not write the page")
+
+    race = _command(
+        commands,
+        "race",
+        _race,
+        "Time single runs: seconds a step, in turn, paired and with nothing but the steps on the clock. The contestants "
+        "are all optimizers on all problems. They run A B C A B C ..., one round a seed, pinned to one core and thread; "
+        "what the oracle takes is told apart. Timings are kept beside the results of optbench run; where those hold the "
+        "same method on the same problem, seconds to target are shown too. Close other programs first.",
+        "optbench race --problem quadratic:dim=1000 --optimizer adam --optimizer sgd\n"
+        "optbench race --problem mlp --optimizer adam --optimizer momentum:beta=0.99 --batch-size 64 --rounds 20\n"
+        "optbench race --problem logistic:data=digits --optimizer adam --precision float32 --plain -o elsewhere",
+    )
+    race.add_argument("--problem", action="append", metavar="SPEC", help=f"{_SPEC}; may be repeated")
+    race.add_argument(
+        "--optimizer",
+        action="append",
+        metavar="SPEC",
+        help="likewise, with one value a parameter: adam:lr=0.01; ratios are to the first",
+    )
+    race.add_argument("--steps", type=int, default=500, metavar="N", help="steps of every run (default 500)")
+    race.add_argument(
+        "--rounds", type=int, default=10, metavar="N", help="runs of every contestant, at least 3 (default 10)"
+    )
+    race.add_argument("--batch-size", type=int, metavar="B", help="samples a mini-batch (default: all samples)")
+    race.add_argument(
+        "--schedule", default="constant", metavar="SPEC", help="learning-rate schedule (default constant)"
+    )
+    race.add_argument("--device", default="cpu", help="cpu or gpu (default cpu)")
+    race.add_argument("--precision", choices=["float64", "float32"], default="float64", help="(default float64)")
+    race.add_argument("--plain", action="store_true", help="run update rules as they are written, not fused")
+    race.add_argument("--seed", type=int, default=0, help="seed of the first round; the next has the next (default 0)")
+    race.add_argument(
+        "-o", "--output", default="results", metavar="FOLDER", help="where timings are kept (default results)"
+    )
 
     report = _command(
         commands,
@@ -331,7 +370,8 @@ def _study_of(options: argparse.Namespace) -> Study:
     if options.study is not None or not (options.problem or options.optimizer):
         if options.problem or options.optimizer:
             raise InputError("give either a study or --problem and --optimizer, not both")
-        return load_study(options.study or "default", device=options.device, overrides=overrides)
+        name = "default" if options.study is None else options.study
+        return load_study(name, device=options.device, overrides=overrides)
     if not options.problem or not options.optimizer:
         absent = "--optimizer" if options.problem else "--problem"
         raise InputError(f"{absent} is missing; for example: optbench run --problem quadratic --optimizer adam")
@@ -438,6 +478,106 @@ def _verdict(runs: Runs) -> int:
         methods = ", ".join(sorted(rows["method"].unique()))
         print(f"optbench: {len(rows)} runs of {methods} failed: {error}", file=sys.stderr)
     return 1 if len(failed) else 0
+
+
+# ---- race ------------------------------------------------------------------------------------------------------------
+
+
+def _race(options: argparse.Namespace) -> int:
+    from optbench.metrics import race_summary, seconds_to_target
+    from optbench.race import compete, contestants
+    from optbench.results import RACE_COLUMNS, arrow_of, frame_of
+    from optbench.store import Store
+
+    for name in ("problem", "optimizer"):
+        if not getattr(options, name):
+            raise InputError(f"--{name} is missing; for example: optbench race --problem quadratic --optimizer adam")
+    plans = contestants(
+        options.problem,
+        options.optimizer,
+        rounds=options.rounds,
+        steps=options.steps,
+        batch_size=options.batch_size,
+        schedule=options.schedule,
+        device=options.device,
+        precision=options.precision,
+        fused=not options.plain,
+        seed=options.seed,
+    )
+    store = Store(options.output)
+    store.check_writable()
+    # a line and no bar, whose thread would run beside what is timed
+    what = f"{len(plans)} contestant{'s' * (len(plans) > 1)}, {options.rounds} rounds of {options.steps} steps"
+    _console(stderr=True).print(f"{what}; no figures until the end, so that nothing runs beside them")
+    try:
+        rows = compete(plans)
+    except KeyboardInterrupt:
+        print("optbench: interrupted; nothing of this race is stored", file=sys.stderr)
+        return 130
+    path = store.write_race(rows)
+    races = frame_of(arrow_of(rows, RACE_COLUMNS))
+    runs = store.load()
+    _print_race(race_summary(races), seconds_to_target(runs, races), f"{rows[0]['machine']}, {_pinning(rows[0])}")
+    _console().print(f"timings  {path}", soft_wrap=True)
+    return 0
+
+
+def _pinning(row: dict[str, Any]) -> str:
+    core = "not pinned to a core" if row["core"] is None else f"core {row['core']} of {row['cores']}"
+    return f"{core}, one thread, {row['backend']} {row['precision']}"
+
+
+def _print_race(summary: pd.DataFrame, reached: pd.DataFrame, where: str) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    console = _console()
+    console.print(Text(where, "dim"))
+    for problem, rows in summary.groupby("problem", sort=False):
+        title = Text(str(problem), "bold")
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
+        its = reached[reached["race_problem"] == problem]
+        first = rows["contestant"].iloc[0]
+        headings = ["contestant", "a step", "95 %", f"times {first}", "95 %", "oracle", "the rest", "95 %"]
+        headings += ["tuned, to 1e-4", "95 %"] if len(its) else []
+        for heading in headings:
+            table.add_column(heading, justify="left" if heading == "contestant" else "right", overflow="fold")
+        for row in rows.to_dict("records"):
+            cells = [
+                row["contestant"] + ("*" if row["disturbed"] else "") + (" (diverged)" if not row["finite"] else "")
+            ]
+            cells += _times(row["seconds"], row["seconds_low"], row["seconds_high"])
+            cells += [f"{row['ratio']:.2f}", f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}"]
+            cells += [f"{100 * row['oracle_share']:.0f} %"]
+            cells += _times(row["optimizer_seconds"], row["optimizer_low"], row["optimizer_high"])
+            cells += _to_target(its, row["method"]) if len(its) else []
+            table.add_row(*map(Text, cells))
+        console.print(table)
+        marks = rows[rows["disturbed"]].assign(reason=rows["reason"].str.split("; ")).explode("reason")
+        for reason, those in marks.groupby("reason", sort=False):
+            console.print(Text(f"* disturbed: {', '.join(those['contestant'])}: {reason}", "yellow"))
+        console.print()
+
+
+def _to_target(reached: pd.DataFrame, method: str) -> list[str]:
+    """Seconds to target of a method, if it was tuned; of several budgets, which its name tells in runs, the best."""
+    names = reached["method"]
+    rows = reached[(names == method) | names.str.startswith(f"{method}, ")].sort_values("seconds")
+    if rows.empty:
+        return ["", ""]
+    return _times(*rows.iloc[0][["seconds", "seconds_low", "seconds_high"]])
+
+
+def _times(median: float, low: float, high: float) -> list[str]:
+    """A duration and its interval in one unit, three significant digits of the median: 12.3 µs, 11.9 to 12.8."""
+    import math
+
+    if not math.isfinite(median):
+        return ["–", ""]
+    unit, name = next(((u, n) for u, n in ((1.0, "s"), (1e-3, "ms")) if abs(median) >= u), (1e-6, "µs"))
+    digits = max(0, 2 - math.floor(math.log10(max(abs(median) / unit, 1e-2))))
+    shown = (f"{value / unit:.{digits}f}" if math.isfinite(value) else "never" for value in (low, high))
+    return [f"{median / unit:.{digits}f} {name}", " to ".join(shown)]
 
 
 # ---- report ----------------------------------------------------------------------------------------------------------

@@ -267,12 +267,19 @@ class Problem:
         Raises
         ------
         InputError
-            If the last axis does not have length d.
+            If the last axis does not have length d, or they are not real numbers.
         """
         if not hasattr(x, "shape") or (
             isinstance(x, np.ndarray) and (self.backend.name != "numpy" or x.dtype.kind != "f")
         ):
-            x = self.backend.asarray(x)
+            try:
+                if np.iscomplexobj(x):
+                    raise TypeError("complex numbers")
+                x = self.backend.asarray(x)
+            except (TypeError, ValueError) as error:
+                raise InputError(
+                    f"{self.spec} takes points of shape (..., {self.dim}) that are real numbers ({error})"
+                ) from None
         if x.shape[-1:] != (self.dim,):
             raise InputError(f"{self.spec} takes points of shape (..., {self.dim}), not {tuple(x.shape)}")
         return x
@@ -318,7 +325,13 @@ def make_problem(name: str, settings: dict[str, Any] | None = None) -> Problem:
         If there is no such problem or parameter, or a value is impossible.
     """
     cls = PROBLEMS[name]
-    made: Problem = cls(**coerce_all(f"problem {name!r}", parameters(cls), settings or {}))
+    checked = coerce_all(f"problem {name!r}", parameters(cls), settings or {})
+    try:
+        made: Problem = cls(**checked)
+    except InputError:
+        raise
+    except (MemoryError, OverflowError, ValueError) as error:  # NumPy calls a shape that no memory holds a wrong value
+        raise InputError(f"{format_spec(name, checked)} cannot be made: {error}") from error
     return made
 
 

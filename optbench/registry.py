@@ -17,6 +17,7 @@ import inspect
 import json
 import math
 import numbers
+import re
 import sys
 import types
 import typing
@@ -236,7 +237,7 @@ def coerce(owner: str, parameter: Parameter, value: Any) -> Any:
     for kind in kinds:
         try:
             return _as_type(kind, value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
     wanted = " or ".join(_type_name(kind) for kind in kinds)
     raise InputError(f"{owner}: {parameter.name} must be {wanted}, not {value!r}")
@@ -254,7 +255,7 @@ def _as_type(kind: Any, value: Any) -> Any:
     if typing.get_origin(kind) is tuple:
         (item, *_) = typing.get_args(kind)
         if isinstance(value, str):
-            value = [part for part in value.split("-") if part]
+            value = re.split(r"(?<![eE])-", value) if value else []  # not at the dash of 1e-3
         return tuple(_as_type(item, v) for v in (value if isinstance(value, Iterable) else [value]))
     if kind is bool:
         words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -320,14 +321,29 @@ def _module_source(name: str) -> str:
 def source_hash(targets: Iterable[Callable[..., Any] | type], modules: Iterable[str] = ()) -> str:
     """Hash of the source text of the modules that define the targets, and of further modules by name.
 
-    A target without a source file (typed into an interpreter) is known by its byte code.
+    A target without a source file (typed into an interpreter) is known by its byte code; so is, besides, a function made
+    within another one, of which a module may make several.
     """
     digest = hashlib.sha256()
     for target in targets:
         text = _module_source(target.__module__)
-        code = getattr(target, "__code__", None)
-        digest.update(text.encode() or repr((code.co_code, code.co_consts) if code else target).encode())
+        if not text or "<" in target.__qualname__:
+            text += _byte_code(target)
+        digest.update(text.encode())
     for module in modules:
         importlib.import_module(module)
         digest.update(_module_source(module).encode())
     return digest.hexdigest()[:16]
+
+
+def _byte_code(target: Any) -> str:
+    """Text that tells a function or a class from another of the same name by what it computes."""
+    if isinstance(target, type):
+        return "".join(f"{name}{_byte_code(member)}" for name, member in sorted(vars(target).items()))
+    if isinstance(target, types.CodeType):
+        constants = [_byte_code(c) if isinstance(c, types.CodeType) else repr(c) for c in target.co_consts]
+        return repr((target.co_code, target.co_names, constants))
+    if isinstance(target, types.FunctionType):
+        held = [repr(cell.cell_contents) for cell in target.__closure__ or ()]
+        return _byte_code(target.__code__) + repr(held)
+    return ""

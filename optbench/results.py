@@ -75,6 +75,34 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "metrics": ("map<string, list<double>>", "further figures at the checkpoints"),
 }
 
+# likewise, one row a round and contestant of a race
+RACE_COLUMNS: dict[str, tuple[str, str]] = {
+    "race": ("string", "name of the race: when it began, UTC, and a random part"),
+    "created": ("string", "when the race ended, UTC"),
+    "machine": ("string", "processor, or GPU, that it was held on"),
+    "cores": ("int64", "cores of the machine"),
+    "core": ("int64", "core that the race was pinned to; null where the system does not pin"),
+    "load_before": ("double", "load average of the minute before the race; null where the system does not tell"),
+    "load_after": ("double", "load average at its end"),
+    "round": ("int64", "number of the round, from 0"),
+    "place": ("int64", "place in the order of every round, from 0: tells the contestants of a race apart"),
+    "seed": ("int64", "seed of start, batches, noise and search directions; the same for all of a round"),
+    **{name: COLUMNS[name] for name in ("problem", "problem_name", "problem_params", "data_hash", "dim")},
+    "contestant": ("string", "optimizer with all settings that are not its defaults, schedule and batch size"),
+    **{name: COLUMNS[name] for name in ("method", "optimizer", "settings")},
+    "structure": (
+        "string",
+        "the settings that may change what a step costs, JSON: not those that may differ in an array",
+    ),
+    **{name: COLUMNS[name] for name in ("step_size", "schedule", "batch_size", "fraction", "oracle", "steps")},
+    **{name: COLUMNS[name] for name in ("backend", "precision", "code")},
+    "fused": ("bool", "whether the update rule ran as one compiled pass over memory"),
+    "seconds": ("double", "seconds of all steps, oracle calls included"),
+    "oracle_seconds": ("double", "seconds of the oracle calls alone"),
+    "warmup_seconds": ("double", "seconds of the contestant's warm-up, which is not in the others"),
+    "finite": ("bool", "whether the last iterate was finite"),
+}
+
 SCALARS = [name for name, (kind, _) in COLUMNS.items() if "<" not in kind]
 
 
@@ -242,8 +270,8 @@ class Runs:
         return pd.DataFrame(curves[order + [name for name in curves.columns if name not in order]])
 
 
-def arrow_of(rows: list[dict[str, Any]]) -> pa.Table:
-    """Rows as an Arrow table with the columns and types of `COLUMNS`."""
+def arrow_of(rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, str]] = COLUMNS) -> pa.Table:
+    """Rows as an Arrow table with the given columns and types: `COLUMNS` for runs, `RACE_COLUMNS` for races."""
     import pyarrow as pa
 
     types = {
@@ -255,7 +283,7 @@ def arrow_of(rows: list[dict[str, Any]]) -> pa.Table:
         "list<int64>": pa.list_(pa.int64()),
         "map<string, list<double>>": pa.map_(pa.string(), pa.list_(pa.float64())),
     }
-    return pa.Table.from_pylist(rows, schema=pa.schema([(name, types[kind]) for name, (kind, _) in COLUMNS.items()]))
+    return pa.Table.from_pylist(rows, schema=pa.schema([(name, types[kind]) for name, (kind, _) in columns.items()]))
 
 
 def frame_of(table: pa.Table) -> pd.DataFrame:

@@ -103,6 +103,8 @@ def make_schedule(spec: str) -> tuple[str, Schedule]:
         low, high = _LIMITS.get(key, (-math.inf, math.inf))
         if isinstance(value, float) and (not low <= value <= high or (key == "shift" and value == 0)):
             raise InputError(f"schedule {name!r}: {key} must not be {value:g}; it is a positive number")
+    if name == "drops" and not all(0 < fraction < 1 for fraction in settings.get("at", ())):
+        raise InputError(f"schedule 'drops': at must be fractions between 0 and 1, such as 0.5-0.75, not in {spec!r}")
     if name == "exponential" and settings.get("final", 1.0) == 0:
         raise InputError("schedule 'exponential': final must be above 0; a ratio never reaches it")
     spelled = format_spec(name, settings)

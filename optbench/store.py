@@ -3,6 +3,9 @@
 A store is a folder; below ``v1/`` lies one file for each batch of runs that was computed together, named by the hash of
 the keys in it. A file is written under a temporary name, synced and renamed, so that a killed process leaves no half
 file, and several processes may write at once. Nothing is ever changed or deleted.
+
+Races lie below ``races/v1/``, a file each. Timings are not determined by what was asked for, so they are not looked up but
+gathered: every race adds a file.
 """
 
 from __future__ import annotations
@@ -15,10 +18,13 @@ import secrets
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optbench.errors import StoreError
-from optbench.results import COLUMNS, Runs, arrow_of, environment, frame_of, runs_of, tell_apart
+from optbench.results import COLUMNS, RACE_COLUMNS, Runs, arrow_of, environment, frame_of, runs_of, tell_apart
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Store:
@@ -33,11 +39,17 @@ class Store:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._folder = self.path / "v1"
+        self._races = self.path / "races" / "v1"
 
     @property
     def files(self) -> list[Path]:
         """All result files, in a fixed order."""
         return sorted(self._folder.glob("??/*.parquet"))
+
+    @property
+    def race_files(self) -> list[Path]:
+        """All files of races, oldest first."""
+        return sorted(self._races.glob("*.parquet"))
 
     def check_writable(self) -> None:
         """Make the folder and try it out, before any work is done.
@@ -76,14 +88,26 @@ class Store:
         StoreError
             If the disk is full or the folder cannot be written; nothing is left behind then.
         """
+        name = hashlib.sha256("\n".join(sorted(row["key"] + row["status"] for row in rows)).encode()).hexdigest()
+        return self._write(arrow_of(rows), self._folder / name[:2] / f"{name}.parquet")
+
+    def write_race(self, rows: list[dict[str, Any]]) -> Path:
+        """Store the rows of one race, with the columns `RACE_COLUMNS`, beside those of all races before it.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full or the folder cannot be written; nothing is left behind then.
+        """
+        return self._write(arrow_of(rows, RACE_COLUMNS), self._races / f"{rows[0]['race']}.parquet")
+
+    def _write(self, table: Any, path: Path) -> Path:
         import pyarrow.parquet as pq
 
-        name = hashlib.sha256("\n".join(sorted(row["key"] + row["status"] for row in rows)).encode()).hexdigest()
-        path = self._folder / name[:2] / f"{name}.parquet"
         metadata = {"optbench": json.dumps({"schema": 1, "environment": environment()}, sort_keys=True)}
-        table = arrow_of(rows).replace_schema_metadata(metadata)
+        table = table.replace_schema_metadata(metadata)
         # opened by ourselves and not by tempfile, whose files nobody else on a shared disk could read
-        temporary = path.with_name(f"{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        temporary = path.with_name(f"{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("xb") as file:
@@ -120,7 +144,7 @@ class Store:
         frames: list[pd.DataFrame] = []
         environments: set[str] = set()
         for path in self.files:
-            table = self._read(pq.read_table, path)
+            table = self._read(pq.read_table, path, columns=list(COLUMNS))
             if wanted is not None:
                 import pyarrow as pa
                 import pyarrow.compute as pc
@@ -129,7 +153,7 @@ class Store:
             if table.num_rows:
                 known = json.loads((table.schema.metadata or {}).get(b"optbench", b"{}"))
                 environments.add(json.dumps(known.get("environment", {}), sort_keys=True))
-                frames.append(frame_of(table.select(list(COLUMNS))))
+                frames.append(frame_of(table))
         if not frames:
             return runs_of([])
         rows = pd.concat(frames, ignore_index=True)
@@ -138,6 +162,21 @@ class Store:
         order = ["problem", "method", "step_size", "settings", "seed", "steps", "key"]
         newest = tell_apart(newest).sort_values(order, kind="stable").reset_index(drop=True)
         return Runs(newest, [json.loads(text) for text in sorted(environments)])
+
+    def load_races(self) -> pd.DataFrame:
+        """All stored races: one row a round and contestant, with the columns `RACE_COLUMNS`, oldest race first.
+
+        Raises
+        ------
+        StoreError
+            If a file cannot be read.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        tables = [self._read(pq.read_table, path, columns=list(RACE_COLUMNS)) for path in self.race_files]
+        empty = arrow_of([], RACE_COLUMNS)
+        return frame_of(pa.concat_tables([empty, *tables]))
 
     def _read(self, reader: Any, path: Path, **options: Any) -> Any:
         import pyarrow as pa

@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import dataclasses
+import math
+import numbers
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ _COMMON = {
     "lr", "seeds", "steps", "calls", "batch_size", "linear_scaling", "schedule", "stop_at_target", "checkpoint_count",
     "precision",
 }  # fmt: skip
+MAX_RATES = 10_000  # of a range; more than that is a slip
 DEFAULT_LR = {"low": 1e-4, "high": 10.0, "per_decade": 3}
 
 
@@ -145,9 +148,7 @@ def _plans_of(table: Mapping[str, Any], device: str) -> list[Plan]:
     backend = get_backend(device, precision=str(table.get("precision", "float64")))
     rates = learning_rates(table.get("lr", DEFAULT_LR))
     options = {key: table[key] for key in _COMMON - {"lr", "precision"} if key in table}
-    for key, kinds, wanted in _OPTION_TYPES:
-        if key in options and (not isinstance(options[key], kinds) or (bool not in kinds and options[key] is True)):
-            raise InputError(f"{key} must be {wanted}, not {options[key]!r}")
+    _check_options(options)
     problems = [_problem_of(entry).on(backend) for entry in _entries(table["problems"])]
     recipes = [_recipe_of(entry, rates) for entry in _entries(table["optimizers"])]
     plans = []
@@ -161,16 +162,41 @@ def _plans_of(table: Mapping[str, Any], device: str) -> list[Plan]:
 
 
 _EXAMPLES = {"problems": "logistic:data=digits", "optimizers": "adam"}
-_OPTION_TYPES: tuple[tuple[str, tuple[type, ...], str], ...] = (
-    ("seeds", (int, list, tuple), "a number of seeds or a list of them"),
-    ("steps", (int,), "a whole number"),
-    ("calls", (int, float), "a number"),
-    ("batch_size", (int, list, tuple), "a whole number or a list of them"),
-    ("linear_scaling", (bool,), "true or false"),
-    ("schedule", (str, list, tuple), "a schedule such as 'cosine:warmup=0.05' or a list of them"),
-    ("stop_at_target", (bool,), "true or false"),
-    ("checkpoint_count", (int,), "a whole number"),
+MAX_WHOLE = 2**63 - 1  # what a column of a table holds
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and abs(int(value)) <= MAX_WHOLE
+
+
+def _one_or_more(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    def either(value: Any) -> bool:
+        return holds(value) or (isinstance(value, list | tuple) and len(value) > 0 and all(map(holds, value)))
+
+    return either
+
+
+_OPTIONS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("seeds", _one_or_more(_whole), "a number of seeds or a list of them"),
+    ("steps", _whole, "a whole number"),
+    ("calls", lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool) and 0 < float(v) < math.inf, "above 0"),
+    ("batch_size", _one_or_more(lambda v: v is None or _whole(v)), "a whole number or a list of them"),
+    ("linear_scaling", lambda v: isinstance(v, bool), "true or false"),
+    (
+        "schedule",
+        _one_or_more(lambda v: isinstance(v, str)),
+        "a schedule such as 'cosine:warmup=0.05' or a list of them",
+    ),
+    ("stop_at_target", lambda v: isinstance(v, bool), "true or false"),
+    ("checkpoint_count", lambda v: _whole(v) and v >= 2, "a whole number of at least 2"),
 )
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Raise `InputError` unless the options of a sweep are of their kinds; what they mean together `make_plans` checks."""
+    for key, holds, wanted in _OPTIONS:
+        if key in options and not holds(options[key]):
+            raise InputError(f"{key} must be {wanted}, not {options[key]!r}")
 
 
 def learning_rates(given: Any) -> tuple[float, ...]:
@@ -191,12 +217,24 @@ def learning_rates(given: Any) -> tuple[float, ...]:
         if isinstance(given, Mapping):
             check_names("lr", ["low", "high", "per_decade", "count"], given)
             low, high = float(given["low"]), float(given["high"])
-            count = given.get("count") or round(np.log10(high / low) * given.get("per_decade", 3)) + 1
+            if not 0 < low <= high < math.inf:
+                raise InputError(f"learning rates go from a low positive number to a higher one, not {given!r}")
+            if "count" not in given:
+                count = round(math.log10(high / low) * given.get("per_decade", 3)) + 1
+            else:
+                count = int(given["count"])
+            if not 1 <= count <= MAX_RATES or count != given.get("count", count):
+                raise InputError(f"a range has a whole number of learning rates, 1 to {MAX_RATES}, not {given!r}")
             # rounded to 12 digits, so that a grid is the same numbers on every machine
-            rates = [float(f"{rate:.12g}") for rate in np.geomspace(low, high, int(count))]
+            rates = [float(f"{rate:.12g}") for rate in np.geomspace(low, high, count)]
         else:
-            rates = [float(rate) for rate in (given if isinstance(given, Iterable) else [given])]
-    except (TypeError, ValueError, KeyError, ZeroDivisionError, OverflowError):
+            listed = list(given) if isinstance(given, Iterable) else [given]
+            if any(isinstance(rate, bool) for rate in listed):
+                raise TypeError
+            rates = [float(rate) for rate in listed]
+    except InputError:
+        raise
+    except (TypeError, ValueError, KeyError, OverflowError):
         raise InputError(
             f"lr must be a number, a list, low:high:count or {{low, high, per_decade}}, not {given!r}"
         ) from None
@@ -208,7 +246,7 @@ def learning_rates(given: Any) -> tuple[float, ...]:
 def _entries(given: Any) -> list[tuple[str, dict[str, Any]]]:
     """Names and settings from specs and tables."""
     entries = []
-    for entry in [given] if isinstance(given, str | Mapping) else given:
+    for entry in given if isinstance(given, list | tuple) else [given]:
         if isinstance(entry, str):
             entries.append(parse_spec(entry))
         elif isinstance(entry, Mapping) and isinstance(entry.get("name"), str):
@@ -241,7 +279,7 @@ def sweep(
     linear_scaling: bool = False,
     schedule: str | Sequence[str] = "constant",
     device: str | Backend | None = None,
-    precision: str = "float64",
+    precision: str | None = None,
     stop_at_target: bool = False,
     checkpoint_count: int = 100,
     store: Store | str | Path | None = None,
@@ -272,7 +310,8 @@ def sweep(
     schedule : str or sequence of str
         Learning-rate schedules, such as ``"cosine:warmup=0.05"``.
     device, precision : str
-        ``"cpu"`` or ``"gpu"`` (by default, where the problem is), ``"float64"`` or ``"float32"``.
+        ``"cpu"`` or ``"gpu"``, ``"float64"`` or ``"float32"``; by default those of the problem, which for a spec are
+        ``"cpu"`` and ``"float64"``.
     stop_at_target : bool
         Whether a run ends once it reaches the last target, 1e-10 of its initial gap.
     store : Store, str or Path, optional
@@ -294,22 +333,33 @@ def sweep(
     """
     if isinstance(problem, str):
         problem = make_problem(*parse_spec(problem))
-    if device is not None or precision != problem.backend.precision:
-        problem = problem.on(get_backend(device or problem.backend.name, precision=precision))
+    if not isinstance(problem, Problem):
+        raise InputError(f"a problem is a spec such as 'quadratic:dim=100' or a Problem, not {problem!r}")
+    here = problem.backend
+    if device is not None or precision not in (None, here.precision):
+        problem = problem.on(
+            get_backend(here.name if device is None else device, precision=precision or here.precision)
+        )
     if isinstance(optimizer, str):
         optimizer, more = parse_spec(optimizer)
         settings = more | settings
-    plans = make_plans(
-        problem,
-        make_recipe(optimizer, settings),
-        seeds=seeds,
-        steps=steps,
-        calls=calls,
-        batch_size=batch_size,
-        linear_scaling=linear_scaling,
-        schedule=schedule,
-        stop_at_target=stop_at_target,
-        checkpoint_count=checkpoint_count,
-    )
+    options: dict[str, Any] = {
+        "seeds": _as_list(seeds),
+        "steps": steps,
+        "calls": calls,
+        "batch_size": _as_list(batch_size),
+        "linear_scaling": linear_scaling,
+        "schedule": _as_list(schedule),
+        "stop_at_target": stop_at_target,
+        "checkpoint_count": checkpoint_count,
+    }
+    options = {key: value for key, value in options.items() if value is not None}
+    _check_options(options)
+    plans = make_plans(problem, make_recipe(optimizer, settings), **options)
     kept = Store(store) if isinstance(store, str | Path) else store
     return execute(plans, store=kept, jobs=jobs, executor=executor)
+
+
+def _as_list(given: Any) -> Any:
+    """What can be iterated over (but text) as a list; anything else as it is."""
+    return list(given) if isinstance(given, Iterable) and not isinstance(given, str) else given

@@ -23,7 +23,7 @@ FLOORS = [
     {"plan"},
     {"results"},
     {"store"},
-    {"execute"},
+    {"execute", "race"},
     {"metrics"},
     {"study"},
     {"cli"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from conftest import strict_backend
@@ -202,3 +204,9 @@ def test_points_of_another_dimension_are_refused() -> None:
 def test_noise_of_other_seeds_is_refused() -> None:
     with pytest.raises(InputError, match=r"need points of shape \(2, \.\.\., 4\)"):
         Quadratic(dim=4, noise=1).value_and_grad(np.ones((3, 4)), np.ones((2, 4)))
+
+
+@pytest.mark.parametrize("x", ["abcd", ["a"] * 4, [[1, 2], [3]], np.ones(4) * 1j])
+def test_points_that_are_not_numbers_are_refused(x: Any) -> None:
+    with pytest.raises(InputError, match="takes points of shape"):
+        Quadratic(dim=4).value_and_grad(x)

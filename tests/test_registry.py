@@ -93,6 +93,7 @@ def test_specs() -> None:
         (tuple[int, ...], "32-16", (32, 16)),
         (tuple[int, ...], [8], (8,)),
         (tuple[int, ...], "", ()),
+        (tuple[float, ...], "1e-3-0.5", (0.001, 0.5)),
         (int | None, "none", None),
         (int | None, "3", 3),
     ],
@@ -105,7 +106,8 @@ def test_coerce(kind: Any, given: Any, expected: Any) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "given"),
-    [(int, "2.5"), (int, True), (float, "nan"), (float, "inf"), (float, "abc"), (bool, "maybe"), (int, None), (str, 3)],
+    [(int, "2.5"), (int, True), (float, "nan"), (float, "inf"), (float, "abc"), (bool, "maybe"), (int, None), (str, 3)]
+    + [(int, "inf"), (tuple[int, ...], "-3"), (tuple[int, ...], "3--2")],
 )
 def test_coerce_refuses(kind: Any, given: Any) -> None:
     with pytest.raises(InputError, match="x: p must be"):
@@ -148,7 +150,7 @@ def test_source_hash_tells_code_apart() -> None:
     assert source_hash([adam]) == source_hash([sgd])  # one module, one version
     assert source_hash([adam]) != source_hash([make_problem])
     typed: dict[str, Any] = {"__name__": "__console__"}
-    exec("def f(x): return x\ndef g(x): return x + 1", typed)
+    exec("def f(x): return x.sin()\ndef g(x): return x.cos()", typed)
     import sys
     import types
 
@@ -157,3 +159,15 @@ def test_source_hash_tells_code_apart() -> None:
         assert source_hash([typed["f"]]) != source_hash([typed["g"]])
     finally:
         del sys.modules["__console__"]
+
+
+def test_source_hash_tells_functions_made_by_one_function_apart() -> None:
+    def scaled(factor: float) -> Any:
+        def rule(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
+            return (x - factor * lr * g,)
+
+        return rule
+
+    assert source_hash([scaled(1.0)]) == source_hash([scaled(1.0)])
+    assert source_hash([scaled(1.0)]) != source_hash([scaled(2.0)])
+    assert source_hash([lambda x: x.sin()]) != source_hash([lambda x: x.cos()])

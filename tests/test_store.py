@@ -118,6 +118,16 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
         store.load()
 
 
+def test_a_table_of_something_else_is_named(tmp_path: Path) -> None:
+    import pandas as pd
+
+    (tmp_path / "v1" / "aa").mkdir(parents=True)
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "v1" / "aa" / "x.parquet")
+    for read in (Store(tmp_path).load, Store(tmp_path).keys):
+        with pytest.raises(StoreError, match=r"x\.parquet cannot be read"):
+            read()
+
+
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no results folder"):
         Store(tmp_path / "absent").load()

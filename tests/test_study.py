@@ -81,7 +81,9 @@ def test_learning_rates(given: Any, expected: tuple[float, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["abc", "1:2", "0:1:3", [0.1, -1], [], {"low": 1}, {"low": 1, "hihg": 2}, "nan", None]
+    "given",
+    ["abc", "1:2", "0:1:3", "1:0:3", "1:2:2.5", "1:2:0", [0.1, -1], [], [True], True, {"low": 1}, {"low": 1, "hihg": 2}]
+    + [{"low": 2, "high": 1}, {"low": 1, "high": 2, "per_decade": -9}, "nan", None],
 )
 def test_impossible_learning_rates(given: Any) -> None:
     with pytest.raises(InputError):
@@ -97,6 +99,14 @@ def test_impossible_learning_rates(given: Any) -> None:
         ("[[compare]]\noptimizers = ['adam']", "problems is missing"),
         ("[[compare]]\nproblems = ['quadratic']", "optimizers is missing"),
         ("[[compare]]\nproblems = ['quadratic']\noptimizers = ['adm']", "did you mean 'adam'"),
+        ("[[compare]]\nproblems = 3\noptimizers = ['adam']", "neither a spec"),
+        ("[[compare]]\nproblems = ['logistic']\noptimizers = ['sgd']\nbatch_size = []", "a whole number or a list"),
+        ("[[compare]]\nproblems = ['logistic']\noptimizers = ['sgd']\nbatch_size = ['a']", "a whole number or a list"),
+        ("[[compare]]\nproblems = ['quadratic']\noptimizers = ['sgd']\nseeds = ['a']", "a number of seeds"),
+        ("[[compare]]\nproblems = ['quadratic']\noptimizers = ['sgd']\ncalls = nan", "calls must be above 0"),
+        ("[[compare]]\nproblems = ['quadratic']\noptimizers = ['sgd']\nschedule = []", "a schedule such as"),
+        ("[[compare]]\nproblems = ['quadratic']\noptimizers = ['sgd']\nschedule = [3]", "a schedule such as"),
+        ("[[compare]]\nproblems = ['quadratic']\noptimizers = ['sgd']\ncheckpoint_count = 0", "at least 2"),
         ("[[compare]]\nproblems = [3]\noptimizers = ['adam']", "neither a spec"),
         ("[[compare]]\nproblems = ['quadratic']\noptimizers = ['adam']\nsteps = '9'", "steps must be a whole number"),
         ("[[compare]]\nproblems = ['quadratic']\noptimizers = ['adam']\nsteps = true", "steps must be a whole number"),

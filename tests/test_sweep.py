@@ -167,7 +167,17 @@ def test_a_change_of_code_changes_keys_but_not_identities(monkeypatch: pytest.Mo
         ({"seeds": 0}, "seeds must be at least 1"),
         ({"seeds": [1, 1]}, "different whole numbers"),
         ({"seeds": [-1]}, "different whole numbers"),
+        ({"seeds": 1.5}, "a number of seeds"),
+        ({"seeds": [2**63]}, "a number of seeds"),
         ({"steps": 0}, "at least one step"),
+        ({"steps": 2.5}, "steps must be a whole number"),
+        ({"calls": float("inf")}, "calls must be above 0"),
+        ({"calls": -3}, "calls must be above 0"),
+        ({"batch_size": []}, "a whole number or a list"),
+        ({"schedule": []}, "a schedule such as"),
+        ({"schedule": 3}, "a schedule such as"),
+        ({"checkpoint_count": 0}, "at least 2"),
+        ({"problem": Logistic}, "a problem is a spec"),
         ({"steps": 5, "calls": 5}, "either steps or calls"),
         ({"batch_size": 2.5}, "whole number"),
         ({"batch_size": 0}, "between 1 and"),
@@ -185,6 +195,17 @@ def test_bad_requests(options: dict[str, Any], message: str) -> None:
     asked = {"problem": Logistic(data="iris"), "optimizer": "sgd"} | options
     with pytest.raises(InputError, match=message):
         optbench.sweep(asked.pop("problem"), asked.pop("optimizer"), **asked)
+
+
+def test_whatever_counts_as_several() -> None:
+    many = optbench.sweep("logistic:data=iris", "sgd", seeds=range(2), steps=3, batch_size=np.array([5, 10]))
+    assert len(many) == 4
+
+
+def test_a_problem_keeps_its_precision() -> None:
+    problem = Logistic(data="iris").on(optbench.get_backend("numpy", precision="float32"))
+    assert set(optbench.sweep(problem, "sgd", seeds=1, steps=3).table["precision"]) == {"float32"}
+    assert set(optbench.sweep(problem, "sgd", seeds=1, steps=3, precision="float64").table["precision"]) == {"float64"}
 
 
 def test_float32_stays_float32() -> None:
