@@ -484,9 +484,9 @@ def _verdict(runs: Runs) -> int:
 
 
 def _race(options: argparse.Namespace) -> int:
-    from optbench.metrics import race_summary, seconds_to_target
     from optbench.race import compete, contestants
     from optbench.results import RACE_COLUMNS, arrow_of, frame_of
+    from optbench.seconds import race_summary, seconds_to_target
     from optbench.store import Store
 
     for name in ("problem", "optimizer"):

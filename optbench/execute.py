@@ -58,8 +58,8 @@ def execute(
     InputError
         If the number of jobs is impossible.
     """
-    if jobs < 1:
-        raise InputError(f"jobs must be at least 1, not {jobs}")
+    if not isinstance(jobs, int) or jobs < 1:
+        raise InputError(f"jobs must be at least 1, not {jobs!r}")
     stored: set[str] = set()
     if store is not None:
         store.check_writable()

@@ -17,7 +17,7 @@ that a step costs beyond its oracle call. It takes for granted that an oracle ca
 with its data as warm in the cache. The interval shows how well the rounds agree on the difference; where that is small
 against the oracle's time it may even come out negative, which means: too small to be told.
 
-The figures are made of the rows by `metrics.race_summary` and `metrics.seconds_to_target`. On a GPU the same code runs on
+The figures are made of the rows by `seconds.race_summary` and `seconds.seconds_to_target`. On a GPU the same code runs on
 `Backend.clock`, which waits for the device; it has not yet been run on one.
 """
 

@@ -219,6 +219,8 @@ def learning_rates(given: Any) -> tuple[float, ...]:
             low, high = float(given["low"]), float(given["high"])
             if not 0 < low <= high < math.inf:
                 raise InputError(f"learning rates go from a low positive number to a higher one, not {given!r}")
+            if not given.get("per_decade", 1) > 0:
+                raise InputError(f"per_decade must be above 0, not {given['per_decade']!r}")
             if "count" not in given:
                 count = round(math.log10(high / low) * given.get("per_decade", 3)) + 1
             else:

@@ -138,7 +138,7 @@ ONE = ["run", "--problem", "quadratic", "--optimizer", "adam"]
         ([*ONE, "--schedule", "drops:at=2"], "fractions between 0 and 1"),
         (["run", ""], "cannot read the study"),
         (["run", "--problem", "quadratic:dim=inf", "--optimizer", "adam"], "dim must be a whole number"),
-        (["run", "--problem", "quadratic:dim=1000000000", "--optimizer", "adam"], "cannot be made"),
+        (["run", "--problem", "quadratic:dim=1000000", "--optimizer", "adam"], "cannot be made"),
         (["check", "quadratic:dim=1e30"], "cannot be made"),
         (["check", "mlp:hidden=-3"], "hidden must be numbers"),
         ([*ONE, "--steps", "0"], "at least one step"),

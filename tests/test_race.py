@@ -19,7 +19,8 @@ import pandas as pd
 import pytest
 from conftest import host_reads_forbidden, strict_backend
 
-from optbench import metrics, race
+from optbench import race
+from optbench import seconds as seconds_of
 from optbench.arrays import NUMPY, Array, Backend
 from optbench.cli import main
 from optbench.errors import InputError, StoreError
@@ -234,7 +235,7 @@ def test_rules_run_fused_unless_plain_is_asked_for() -> None:
 def test_a_run_that_diverges_is_told() -> None:
     plans = race.contestants(["rosenbrock"], ["sgd:lr=100", "sgd:lr=1e-5"], rounds=3, steps=20)
     races = frame_of(arrow_of(race.compete(plans), RACE_COLUMNS))
-    assert metrics.race_summary(races)["finite"].tolist() == [False, True]
+    assert seconds_of.race_summary(races)["finite"].tolist() == [False, True]
 
 
 # ---- the machine -----------------------------------------------------------------------------------------------------
@@ -296,7 +297,7 @@ def test_a_system_that_does_not_pin_or_tell(world: World, monkeypatch: pytest.Mo
         rows = held(world, rule_of(world, "a", 1.0))
     assert _machine() == before
     assert rows[["core", "load_before", "load_after"]].isna().all(axis=None)
-    assert metrics.race_summary(rows)["reason"].tolist() == [""]
+    assert seconds_of.race_summary(rows)["reason"].tolist() == [""]
 
 
 def test_the_idlest_core_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,10 +331,10 @@ def table(*rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def test_intervals_contain_the_truth(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "RESAMPLES", 200)
+    monkeypatch.setattr(seconds_of, "RESAMPLES", 200)
     inside = []
     for _ in range(100):
-        (line,) = metrics.race_summary(table(timings(np.exp(0.1 * rng.standard_normal(11))))).itertuples()
+        (line,) = seconds_of.race_summary(table(timings(np.exp(0.1 * rng.standard_normal(11))))).itertuples()
         inside.append(line.seconds_low <= 1 <= line.seconds_high)
         assert line.seconds_low <= line.seconds <= line.seconds_high
     assert np.mean(inside) > 0.86  # 0.95 less what a bootstrap of eleven rounds and 100 trials lose
@@ -341,7 +342,7 @@ def test_intervals_contain_the_truth(rng: np.random.Generator, monkeypatch: pyte
 
 def test_ratios_are_taken_within_rounds(rng: np.random.Generator) -> None:
     noise = np.exp(rng.standard_normal(10))  # tenfold, but shared by all of a round
-    a, b = metrics.race_summary(table(timings(noise), timings(2 * noise, 1))).itertuples()
+    a, b = seconds_of.race_summary(table(timings(noise), timings(2 * noise, 1))).itertuples()
     assert (a.ratio, a.ratio_low, a.ratio_high) == (1, 1, 1)
     assert (b.ratio, b.ratio_low, b.ratio_high) == pytest.approx((2, 2, 2))
     assert b.seconds_high > 1.5 * b.seconds_low
@@ -350,7 +351,9 @@ def test_ratios_are_taken_within_rounds(rng: np.random.Generator) -> None:
 
 
 def test_the_reference_is_the_first_on_the_same_problem() -> None:
-    summary = metrics.race_summary(table(timings([1, 1, 1]), timings([3, 3, 3], 1, problem="q"), timings([6] * 3, 2)))
+    summary = seconds_of.race_summary(
+        table(timings([1, 1, 1]), timings([3, 3, 3], 1, problem="q"), timings([6] * 3, 2))
+    )
     assert summary["ratio"].tolist() == [1, 1, 6]
 
 
@@ -367,14 +370,14 @@ def test_the_reference_is_the_first_on_the_same_problem() -> None:
     ],
 )
 def test_disturbance_is_marked_with_its_reason(seconds: list[float], more: dict[str, Any], reason: str) -> None:
-    (line,) = metrics.race_summary(table(timings(seconds, **more))).itertuples()
+    (line,) = seconds_of.race_summary(table(timings(seconds, **more))).itertuples()
     assert line.reason.startswith(reason)
     assert line.disturbed == bool(reason) == bool(line.reason)
 
 
 def test_no_races_give_empty_tables() -> None:
-    assert metrics.race_summary(table()).empty
-    assert metrics.seconds_to_target(runs_of([]), table(timings([1, 1, 1]))).empty
+    assert seconds_of.race_summary(table()).empty
+    assert seconds_of.seconds_to_target(runs_of([]), table(timings([1, 1, 1]))).empty
 
 
 # ---- seconds to target -----------------------------------------------------------------------------------------------
@@ -397,7 +400,7 @@ def runs(*calls: float | None, **more: Any) -> Runs:
 
 def test_seconds_to_target_are_calls_times_seconds_a_call() -> None:
     seconds = [0.1, 0.11, 0.1, 0.09, 0.1]
-    (line,) = metrics.seconds_to_target(runs(100, 200, 300), table(timings(seconds))).itertuples()
+    (line,) = seconds_of.seconds_to_target(runs(100, 200, 300), table(timings(seconds))).itertuples()
     assert (line.calls, line.reached, line.seeds) == (200, 3, 3)
     assert line.seconds == pytest.approx(20)
     assert line.seconds_low == pytest.approx(100 * 0.09, rel=0.2)
@@ -407,18 +410,18 @@ def test_seconds_to_target_are_calls_times_seconds_a_call() -> None:
 
 def test_a_call_of_a_mini_batch_takes_several_steps() -> None:
     rows, races = runs(10, 10, 10, batch_size=4, fraction=0.25), table(timings([1] * 3, batch_size=4, fraction=0.25))
-    (line,) = metrics.seconds_to_target(rows, races).itertuples()
+    (line,) = seconds_of.seconds_to_target(rows, races).itertuples()
     assert line.seconds_per_call == pytest.approx(4)
     assert line.seconds == pytest.approx(40)
 
 
 def test_targets_that_are_missed_take_for_ever() -> None:
     races = table(timings([1, 1, 1]))
-    (line,) = metrics.seconds_to_target(runs(10, 10, np.inf), races).itertuples()
+    (line,) = seconds_of.seconds_to_target(runs(10, 10, np.inf), races).itertuples()
     assert (line.seconds, line.seconds_high, line.reached) == (10, np.inf, 2)
-    (line,) = metrics.seconds_to_target(runs(10, np.inf, np.inf), races).itertuples()
+    (line,) = seconds_of.seconds_to_target(runs(10, np.inf, np.inf), races).itertuples()
     assert (line.seconds, line.seconds_low) == (np.inf, 10)
-    (line,) = metrics.seconds_to_target(runs(None, None, None), races).itertuples()
+    (line,) = seconds_of.seconds_to_target(runs(None, None, None), races).itertuples()
     assert np.isnan([line.calls, line.seconds, line.seconds_low, line.seconds_high]).all()
 
 
@@ -430,14 +433,14 @@ def test_targets_that_are_missed_take_for_ever() -> None:
     ],
 )  # fmt: skip
 def test_what_costs_otherwise_is_not_mixed_in(other: dict[str, Any]) -> None:
-    assert metrics.seconds_to_target(runs(10, 10, 10), table(timings([1, 1, 1], **other))).empty
+    assert seconds_of.seconds_to_target(runs(10, 10, 10), table(timings([1, 1, 1], **other))).empty
     both = table(timings([1, 1, 1]), timings([9, 9, 9], 1, contestant="m0", **({"optimizer": "m0"} | other)))
-    assert metrics.seconds_to_target(runs(10, 10, 10), both)["seconds"].tolist() == [pytest.approx(10)]
+    assert seconds_of.seconds_to_target(runs(10, 10, 10), both)["seconds"].tolist() == [pytest.approx(10)]
 
 
 def test_a_structure_that_the_settings_have_is_the_same_method() -> None:
     races = table(timings([1, 1, 1], structure='{"memory": 3}'), timings([2, 2, 2], 1, structure='{"memory": 9}'))
-    found = metrics.seconds_to_target(runs(10, 10, 10, settings='{"memory": 3}'), races.assign(optimizer="m0"))
+    found = seconds_of.seconds_to_target(runs(10, 10, 10, settings='{"memory": 3}'), races.assign(optimizer="m0"))
     assert found["seconds"].tolist() == [pytest.approx(10)]
 
 
@@ -449,7 +452,7 @@ def test_machines_are_kept_apart_and_the_newest_undisturbed_race_is_taken() -> N
         timings([5, 5, 5], race="there", machine="N", load_before=4.0),
         timings([7, 7, 7], race="plain", fused=False),
     )
-    found = metrics.seconds_to_target(runs(10, 10, 10), races).set_index("race")
+    found = seconds_of.seconds_to_target(runs(10, 10, 10), races).set_index("race")
     assert found["seconds"].to_dict() == pytest.approx({"new": 20, "there": 50, "plain": 70})
     assert found["disturbed"].to_dict() == {"new": False, "there": True, "plain": False}
 

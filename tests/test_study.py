@@ -83,7 +83,13 @@ def test_learning_rates(given: Any, expected: tuple[float, ...]) -> None:
 @pytest.mark.parametrize(
     "given",
     ["abc", "1:2", "0:1:3", "1:0:3", "1:2:2.5", "1:2:0", [0.1, -1], [], [True], True, {"low": 1}, {"low": 1, "hihg": 2}]
-    + [{"low": 2, "high": 1}, {"low": 1, "high": 2, "per_decade": -9}, "nan", None],
+    + [
+        {"low": 2, "high": 1},
+        {"low": 1, "high": 2, "per_decade": -9},
+        {"low": 1, "high": 2, "per_decade": 0},
+        "nan",
+        None,
+    ],
 )
 def test_impossible_learning_rates(given: Any) -> None:
     with pytest.raises(InputError):

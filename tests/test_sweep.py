@@ -189,6 +189,7 @@ def test_a_change_of_code_changes_keys_but_not_identities(monkeypatch: pytest.Mo
         ({"precision": "half"}, "float64 or float32"),
         ({"device": "tpu"}, "choose cpu"),
         ({"jobs": 0}, "jobs must be at least 1"),
+        ({"jobs": "2"}, "jobs must be at least 1"),
     ],
 )
 def test_bad_requests(options: dict[str, Any], message: str) -> None:
