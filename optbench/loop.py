@@ -40,7 +40,8 @@ class Trace:
         Full objective at the iterate, and the smallest so far; NaN where an iterate has left the finite numbers. For
         methods that propose points and may reject them the iterate is the best point so far.
     gradient_norm : array of shape (R, C)
-        Euclidean norm of the full gradient; NaN where it was not evaluated (mini-batches, value-only methods).
+        Euclidean norm of the full gradient at the iterate; NaN where it is not known there (mini-batches, value-only
+        methods, and methods whose evaluated point may be rejected).
     metrics : dict of arrays of shape (R, C)
         What `Problem.metrics` says at the checkpoints.
     hits : array of shape (R, 50)
@@ -149,6 +150,8 @@ def minimize(
     InputError
         If the pair does not fit (see `check_pair`), or start points or steps are impossible.
     """
+    if not isinstance(optimizer, Optimizer):
+        raise InputError(f"minimize takes an Optimizer, such as make_recipe('adam').build({{}}), not {optimizer!r}")
     if steps < 1:
         raise InputError(f"steps must be at least 1, not {steps}")
     seeds = tuple(int(seed) for seed in seeds)
@@ -209,6 +212,7 @@ class _Loop:
         best_f = self.backend.zeros((self.runs, 1)) + xp.inf
         since = 0
         for t in range(self.steps + 1):
+            # after the last step only the full objective is asked for, by the record; a mini-batch would tell nothing
             at = self.evaluate(t, x) if t < self.steps or not self.stochastic else At(x, x[:, :1])
             if incumbent:
                 better = at.f < best_f

@@ -7,7 +7,7 @@ hands the answer to `step`, which returns the next point. All R runs of a stack 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -232,7 +232,7 @@ def make_recipe(optimizer: Any, settings: Mapping[str, Any] | None = None) -> Re
     check_names(owner, declared, settings or {})
     checked = {}
     for key, value in (settings or {}).items():
-        many = value.split("/") if isinstance(value, str) else list(np.ravel(np.asarray(value)))
+        many = value.split("/") if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
         values = tuple(coerce(owner, declared[key], v.item() if isinstance(v, np.generic) else v) for v in many)
         if not values:
             raise InputError(f"{owner}: {key} is an empty list; give at least one value")

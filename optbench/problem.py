@@ -232,9 +232,14 @@ class Problem:
         return self.smoothness / self.strong_convexity
 
     @property
+    def idle(self) -> frozenset[str]:
+        """Parameters that have no effect beside the values of the others, such as the size of data that is not made."""
+        return frozenset()
+
+    @property
     def params(self) -> dict[str, Any]:
-        """All parameters by name."""
-        return {name: getattr(self, name) for name in parameters(type(self))}
+        """All parameters by name that have an effect."""
+        return {name: getattr(self, name) for name in parameters(type(self)) if name not in self.idle}
 
     @property
     def spec(self) -> str:
@@ -252,9 +257,19 @@ class Problem:
         return source_hash(cls for cls in type(self).__mro__[:-1])
 
     def check_types(self) -> None:
-        """Convert every parameter to its declared type; called first thing in ``__post_init__``."""
-        for name, declared in parameters(type(self)).items():
-            setattr(self, name, coerce(f"problem {self.name!r}", declared, getattr(self, name)))
+        """Convert every parameter to its declared type; called first thing in ``__post_init__``.
+
+        Raises
+        ------
+        InputError
+            If a value is not of the type, or is given for a parameter that has no effect.
+        """
+        declared = parameters(type(self))
+        for name, parameter in declared.items():
+            setattr(self, name, coerce(f"problem {self.name!r}", parameter, getattr(self, name)))
+        for name in sorted(self.idle):
+            if getattr(self, name) != declared[name].default:
+                raise InputError(f"problem {self.spec!r}: {name} has no effect here; leave it out")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # a process gets the parameters and makes the arrays anew; a known optimum goes along, as it may be dear

@@ -92,8 +92,8 @@ def contestants(
     """
     if rounds < LEAST_ROUNDS:
         raise InputError(f"a race has at least {LEAST_ROUNDS} rounds, not {rounds}: fewer give no interval")
-    if seed < 0:
-        raise InputError(f"seed must be at least 0, not {seed}")
+    if not 0 <= seed <= 2**62:
+        raise InputError(f"seed must be at least 0 and at most 2^62, not {seed}")
     backend = get_backend(device, precision=precision, fused=fused)
     placed = [(make_problem(*parse_spec(p)) if isinstance(p, str) else p).on(backend) for p in problems]
     recipes = [make_recipe(*parse_spec(o)) if isinstance(o, str) else make_recipe(o) for o in optimizers]

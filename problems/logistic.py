@@ -102,6 +102,10 @@ class Logistic(Problem):
         self.strong_convexity = self.l2
         self.place()
 
+    @property
+    def idle(self) -> frozenset[str]:
+        return frozenset({"target"} if self.data == "synthetic" else {"rows", "columns", "condition"})
+
     def place(self) -> None:
         self.xp = self.backend.xp
         self.Z = self.backend.asarray(self._train[0])  # (n, p + 1); rows times y_i = -1, 1 where there are two classes

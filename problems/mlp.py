@@ -363,6 +363,10 @@ class MLP(Perceptron):
     noise: float = 0.2
     seed: int = 0
 
+    @property
+    def idle(self) -> frozenset[str]:
+        return frozenset({"target"} if self.data == "moons" else {"rows", "noise"})
+
     def __post_init__(self) -> None:
         self.check_types()
         self._check()

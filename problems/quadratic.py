@@ -11,6 +11,7 @@ from optbench.errors import InputError
 from optbench.problem import Optimum, Problem, at_least, one_of, problem, stream
 from optbench.sampling import Normals, Sampler
 
+MAX_MATRIX = 20_000  # 3 GiB in float64
 SPECTRA = ("log", "linear", "clusters", "distinct", "chain")
 
 
@@ -64,6 +65,11 @@ class Quadratic(Problem):
         at_least(self, "noise", 0)
         at_least(self, "seed", 0)
         one_of(self, "spectrum", SPECTRA)
+        if self.dim > MAX_MATRIX and (self.rotate or self.spectrum == "chain"):
+            raise InputError(
+                f"problem {self.spec!r} keeps a matrix of d x d numbers, d at most {MAX_MATRIX}; "
+                "use rotate=false with another spectrum than chain"
+            )
         rng = stream("data", self.seed)
         self._center = rng.standard_normal(self.dim)  # x*, (d,)
         self._f_star = 0.0

@@ -327,3 +327,11 @@ def test_memory_in_flight_is_as_stated(settings: dict[str, Any]) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert 0.5 < peak / (runs * problem.bytes_per_run(100)) < 2
+
+
+@pytest.mark.parametrize("parameter", ["rows", "columns", "condition"])
+def test_parameters_without_effect_are_refused_and_not_named(parameter: str) -> None:
+    assert parameter not in Logistic().params
+    assert parameter in Logistic(data="synthetic").params
+    with pytest.raises(InputError, match=f"{parameter} has no effect here"):
+        Logistic(**{parameter: 50})
