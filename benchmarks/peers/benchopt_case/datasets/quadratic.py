@@ -1,0 +1,14 @@
+"""The quadratics of optbench, with the start point of a seed."""
+
+from benchopt import BaseDataset
+
+from problems import Quadratic
+
+
+class Dataset(BaseDataset):
+    name = "quadratic"
+    parameters = {"dim": [10], "start_seed": [0]}  # noqa: RUF012
+
+    def get_data(self):
+        problem = Quadratic(dim=self.dim)
+        return {"center": problem.center, "matrix": problem.matrix, "start": problem.start(self.start_seed)}

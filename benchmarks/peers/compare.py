@@ -1,0 +1,165 @@
+"""Compare optbench with its peers on one thread and on all, and write the table into RESULTS.md.
+
+python benchmarks/peers/compare.py            # about half an hour
+python benchmarks/peers/compare.py --quick    # small sizes, a minute: whether all compute the same, not who is fast
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PACKAGES = ("numpy", "numba", "scipy", "jax", "optax", "torch", "benchopt")
+SECTIONS = {
+    "rules": (
+        "Update rules",
+        "One step of a rule on an array of float64, gradient given. *memory pattern* is a compiled loop that reads and "
+        "writes the arrays of the rule and computes next to nothing, *copy* one that copies an array.",
+    ),
+    "sweeps": (
+        "Sweeps of 100 runs",
+        "10 learning rates x 10 seeds, the same starts, batches and hyperparameters for all, the value of every step "
+        "computed and (but for optbench's mini-batches) kept; compile time aside. What takes one run at a time was given "
+        "2 runs and a tenth of the steps (200 at most), torch vmap all runs and a tenth of the steps (500 at most): "
+        "theirs are costs per run and step, not times of a whole sweep. *optbench* is the call of `sweep`, tables "
+        "included; *pool* the same handed to a standing pool of processes, *1 chunk a core* its loop cut by hand.",
+    ),
+    "fixed": (
+        "The whole call, where it is short",
+        "1000 steps of 100 runs on the smallest problem, compile time aside.",
+    ),
+    "lbfgs": (
+        "L-BFGS",
+        "optbench has no stop by the norm of the gradient: it takes the fewest evaluations after which all runs are there. "
+        "SciPy's runs each stop by the norm.",
+    ),
+    "benchopt": (
+        "What a recorded point costs",
+        "benchopt with its callback strategy, one run, recorded at every step.",
+    ),
+}
+
+
+def measured(cores: list[int], arguments: list[str]) -> dict[str, Any]:
+    """The figures of measure.py, run on these cores."""
+    threads = {name: str(len(cores)) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    command = [sys.executable, str(HERE / "measure.py"), "--cores", str(len(cores)), *arguments]
+    # every library starts as many threads as there are cores that it may use; torch and BLAS ask the environment too
+    pin = (lambda: os.sched_setaffinity(0, cores)) if hasattr(os, "sched_setaffinity") else None
+    done = subprocess.run(
+        command, env=os.environ | threads, preexec_fn=pin, stdout=subprocess.PIPE, text=True, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Markdown: a row a case, a column a contender, medians and in brackets the ratio to optbench."""
+    names = list(dict.fromkeys(name for row in rows for name in row["median"]))
+    lines = [f"| {rows[0]['unit']} | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    for row in rows:
+        cells = [
+            f"{row['median'][name]:.3g} ({row['ratio'][name]:.2g})" if name in row["median"] else "-" for name in names
+        ]
+        lines.append(f"| {row['title']} | {' | '.join(cells)} |")
+    if len(rows) > 2:
+        means = {
+            name: math.exp(sum(math.log(row["ratio"][name]) for row in rows) / len(rows))
+            for name in names
+            if all(name in row["ratio"] for row in rows)
+        }
+        lines.append(
+            f"| geometric mean of ratios | {' | '.join(f'{means[n]:.2g}' if n in means else '-' for n in names)} |"
+        )
+    return lines
+
+
+def notes(rows: list[dict[str, Any]]) -> list[str]:
+    """What stands below a table."""
+    lines = []
+    worst = max((row["deviation"] for row in rows if "deviation" in row), default=None)
+    if worst is not None:
+        lines.append(f"Largest relative difference between any two contenders: {worst:.0e}.")
+    compiling = [row["compiling"] for row in rows if "compiling" in row]
+    if compiling:
+        spans = [
+            f"{name} {min(c[name] for c in compiling):.1f}-{max(c[name] for c in compiling):.1f} s"
+            for name in compiling[0]
+        ]
+        lines.append(f"Compile time, not included: {', '.join(spans)} a sweep.")
+    for row in rows:
+        if "evaluations" in row:
+            lines.append("Evaluations a run: " + ", ".join(f"{k} {v:.0f}" for k, v in row["evaluations"].items()) + ".")
+    noisy = [
+        row["title"] for row in rows if row["spread"].get("optbench", row["spread"].get("optbench fused", 0)) > 0.2
+    ]
+    if noisy:
+        lines.append(f"Quartiles of optbench more than 20 % apart: {', '.join(noisy)}.")
+    return lines
+
+
+def page(found: dict[int, dict[str, Any]], repeats: int) -> str:
+    """The whole of RESULTS.md."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    lines = [
+        "# optbench and its peers, side by side",
+        "",
+        f"{datetime.date.today():%d %B %Y}; {machine()}; Python {platform.python_version()}, {versions}. Float64. Medians "
+        f"of {repeats} rounds in which all contenders take turns; in brackets the median, over the rounds, of the ratio "
+        "to optbench: above 1 optbench is ahead. Every case was checked to give the same numbers to 1e-9 before it was "
+        "timed.",
+    ]
+    for cores, result in found.items():
+        before, after = result["load"]
+        lines += ["", f"## {'One thread' if cores == 1 else f'{cores} threads'}", ""]
+        lines.append(f"Load average {before[0]:.1f} before, {after[0]:.1f} after.")
+        for section, (title, text) in SECTIONS.items():
+            rows = [row for row in result["rows"] if row["section"] == section]
+            if rows:
+                lines += ["", f"### {title}", "", text, "", *table(rows), "", *notes(rows)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def machine() -> str:
+    """Processor, cores, and the vector instructions that decide what an exponential costs."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text() if info.exists() else ""
+    model = next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")), "")
+    vectors = "AVX-512" if "avx512f" in text else "AVX2, no AVX-512" if "avx2" in text else ""
+    return ", ".join(part for part in (model or platform.processor(), f"{os.cpu_count()} cores", vectors) if part)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small sizes; the table is printed, not written")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", default="", help="sections, such as rules,sweeps; the table is printed, not written")
+    parser.add_argument("--threads", type=int, help="only this number of threads")
+    asked = parser.parse_args()
+    available = (
+        sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    )
+    arguments = ["--repeats", str(asked.repeats)]
+    arguments += ["--quick"] if asked.quick else []
+    arguments += ["--only", asked.only] if asked.only else []
+    counts = [asked.threads] if asked.threads else [1, len(available)]
+    found: dict[int, dict[str, Any]] = {}
+    for count in dict.fromkeys(counts):
+        found[count] = measured(available[-count:], arguments)
+        if not (asked.quick or asked.only or asked.threads):
+            (HERE / "RESULTS.md").write_text(page(found, asked.repeats), encoding="utf-8")
+    print(page(found, asked.repeats))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""JAX: a scan over steps, mapped over runs and compiled as a whole; gradients by hand or by autodiff and optax."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from work import BETA, BETA1, BETA2, EPS, Result, Work
+
+jax.config.update("jax_enable_x64", True)
+
+# ---- objectives: (parameters, batch, l2) -> value; batch is what the samples select from the data --------------------
+
+
+def quadratic(x: Any, batch: Any, l2: float) -> Any:
+    center, matrix = batch
+    e = x[0] - center
+    return 0.5 * (e @ (matrix @ e))
+
+
+def logistic(w: Any, batch: Any, l2: float) -> Any:
+    return jnp.mean(jax.nn.softplus(-(batch[0] @ w[0]))) + l2 / 2 * (w[0] @ w[0])
+
+
+def mlp(w: Any, batch: Any, l2: float) -> Any:
+    X, Y = batch
+    W1, c1, W2, c2 = w
+    z = jnp.tanh(X @ W1.T + c1) @ W2.T + c2
+    f = jnp.mean(jax.nn.logsumexp(z, axis=1) - jnp.sum(z * Y, axis=1))
+    return f + l2 / 2 * sum(jnp.vdot(part, part) for part in w)
+
+
+# ---- the same with gradients by hand ---------------------------------------------------------------------------------
+
+
+def quadratic_by_hand(x: Any, batch: Any, l2: float) -> Any:
+    center, matrix = batch
+    e = x[0] - center
+    g = matrix @ e
+    return 0.5 * (e @ g), (g,)
+
+
+def logistic_by_hand(w: Any, batch: Any, l2: float) -> Any:
+    Z = batch[0]
+    margin = Z @ w[0]
+    e = jnp.exp(-jnp.abs(margin))
+    weight = jnp.where(margin <= 0, 1.0, e) / (1 + e)
+    f = jnp.mean(jnp.log1p(e) + jnp.maximum(-margin, 0)) + l2 / 2 * (w[0] @ w[0])
+    return f, (l2 * w[0] - (weight @ Z) / len(Z),)
+
+
+def mlp_by_hand(w: Any, batch: Any, l2: float) -> Any:
+    X, Y = batch
+    W1, c1, W2, c2 = w
+    a = jnp.tanh(X @ W1.T + c1)
+    z = a @ W2.T + c2
+    z = z - jnp.max(z, axis=1, keepdims=True)
+    e = jnp.exp(z)
+    total = jnp.sum(e, axis=1, keepdims=True)
+    f = jnp.mean(jnp.log(total[:, 0]) - jnp.sum(z * Y, axis=1)) + l2 / 2 * sum(jnp.vdot(part, part) for part in w)
+    delta = (e / total - Y) / len(X)
+    back = (delta @ W2) * (1 - a * a)
+    g = back.T @ X, jnp.sum(back, axis=0), delta.T @ a, jnp.sum(delta, axis=0)
+    return f, tuple(gradient + l2 * part for gradient, part in zip(g, w, strict=True))
+
+
+VALUES = {"quadratic": quadratic, "logistic": logistic, "mlp": mlp}
+BY_HAND = {"quadratic": quadratic_by_hand, "logistic": logistic_by_hand, "mlp": mlp_by_hand}
+
+# ---- rules: (initial state, step) of a run with learning rate lr -----------------------------------------------------
+
+
+def optax_rule(name: str, lr: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    rule = optax.adam(lr, BETA1, BETA2, EPS) if name == "adam" else optax.sgd(lr, momentum=BETA)
+
+    def step(t: Any, x: Any, g: Any, state: Any) -> Any:
+        updates, state = rule.update(g, state, x)
+        return optax.apply_updates(x, updates), state
+
+    return rule.init, step
+
+
+def own_rule(name: str, lr: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    zeros = lambda x: jax.tree.map(jnp.zeros_like, x)  # noqa: E731
+
+    def momentum(t: Any, x: Any, g: Any, v: Any) -> Any:
+        v = jax.tree.map(lambda v, g: BETA * v + g, v, g)
+        return jax.tree.map(lambda x, v: x - lr * v, x, v), v
+
+    def adam(t: Any, x: Any, g: Any, state: Any) -> Any:
+        m = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, state[0], g)
+        v = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, state[1], g)
+        a, b = 1 - BETA1 ** (t + 1.0), 1 - BETA2 ** (t + 1.0)
+        return jax.tree.map(lambda x, m, v: x - lr * (m / a) / (jnp.sqrt(v / b) + EPS), x, m, v), (m, v)
+
+    return (zeros, momentum) if name == "momentum" else (lambda x: (zeros(x), zeros(x)), adam)
+
+
+def sweep(work: Work, how: str) -> Callable[[], Result]:
+    """All runs at once; `how` is "hand" (gradient and rule by hand) or "autodiff" (with optax)."""
+    value = VALUES[work.kind]
+    oracle = BY_HAND[work.kind] if how == "hand" else jax.value_and_grad(value)
+    rule = own_rule if how == "hand" else optax_rule
+    # runs of a seed share its batch: mapped over seeds, then over learning rates
+    lead = (len(work.seeds), len(work.rates))
+
+    @jax.jit
+    def whole(x: Any, lr: Any, samples: Any, data: Any) -> Any:
+        def points(oracle: Any, x: Any, rows: Any) -> Any:
+            if rows is None:
+                return jax.vmap(oracle, (0, None, None))(x, data, work.l2)
+
+            def of_seed(x: Any, rows: Any) -> Any:
+                batch = tuple(part[rows] for part in data)
+                return jax.vmap(oracle, (0, None, None))(x, batch, work.l2)
+
+            flat = jax.vmap(of_seed)(jax.tree.map(lambda part: part.reshape(*lead, *part.shape[1:]), x), rows)
+            return jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), flat)
+
+        def step(carry: Any, step_in: Any) -> Any:
+            x, state = carry
+            t, rows = step_in
+            f, g = points(oracle, x, rows)
+            x, state = jax.vmap(lambda lr, x, g, s: rule(work.rule, lr)[1](t, x, g, s))(lr, x, g, state)
+            return (x, state), f
+
+        first = None if samples is None else points(value, x, None)
+        state = jax.vmap(lambda lr, x: rule(work.rule, lr)[0](x))(lr, x)
+        (x, _), values = jax.lax.scan(step, (x, state), (jnp.arange(work.steps), samples))
+        return values, x, first, points(value, x, None)
+
+    given = (
+        tuple(map(jnp.asarray, work.parts(work.x0))),
+        jnp.asarray(work.lr),
+        None if work.samples is None else jnp.asarray(work.samples),
+        tuple(map(jnp.asarray, work.data)),
+    )
+
+    def run() -> Result:
+        values, x, *_ = jax.block_until_ready(whole(*given))
+        return Result(np.asarray(values), work.joined([np.asarray(part) for part in x]))
+
+    return run
+
+
+def step_of(rule: str, x: np.ndarray, g: np.ndarray, lr: float) -> Callable[[int], np.ndarray]:
+    """A function that takes so many jitted optax steps, the old iterates and state donated, and returns the last."""
+    init, update = optax_rule(rule, lr)
+
+    @jax.jit
+    def start(x: Any) -> Any:
+        return init(x)
+
+    def step(x: Any, state: Any, g: Any) -> Any:
+        return update(0, x, g, state)
+
+    compiled = jax.jit(step, donate_argnums=(0, 1))
+    # copies, because what is donated is gone, and a NumPy array may be shared without one
+    kept: list[Any] = [jnp.array(x, copy=True), start(jnp.asarray(x)), jnp.array(g, copy=True)]
+
+    def run(count: int) -> np.ndarray:
+        x, state, g = kept
+        for _ in range(count):
+            x, state = compiled(x, state, g)
+        kept[0], kept[1] = jax.block_until_ready((x, state))
+        return kept[0]
+
+    return run

@@ -1,0 +1,126 @@
+"""optbench, as its users call it, and cut over processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+from work import Result, Work
+
+import optbench
+from optbench.arrays import get_backend
+from optbench.loop import minimize
+from optbench.optimizer import At, FirstOrder, make_recipe
+
+
+def sweep(work: Work, executor: Any = None) -> Callable[[], Result]:
+    """The whole call of `optbench.sweep`, tables included."""
+    _ = work.problem.optimum  # solved once for a problem, however many sweeps follow
+
+    def run() -> Result:
+        runs = optbench.sweep(
+            work.problem,
+            work.rule,
+            lr=work.rates,
+            seeds=work.seeds,
+            steps=work.steps,
+            batch_size=work.batch,
+            checkpoint_count=2,
+            executor=executor,
+        )
+        return Result(None, runs.x)
+
+    return run
+
+
+def one_chunk_a_core(work: Work, executor: ProcessPoolExecutor, cores: int) -> Callable[[], Result]:
+    """The loop itself, runs cut by hand into as many arrays as there are cores: what `jobs` could reach."""
+    seeds = [tuple(map(int, part)) for part in np.array_split(work.seeds, cores) if len(part)]
+    name = f"{work.title}-{work.steps}"
+    for _ in range(20 * cores):  # every worker of the pool makes the problem before the clock starts
+        executor.submit(_place, name, work).result()
+
+    def run() -> Result:
+        futures = [executor.submit(_loop, name, part) for part in seeds]
+        return Result(None, np.concatenate([future.result() for future in futures]))
+
+    return run
+
+
+_placed: dict[str, Work] = {}
+
+
+def _place(name: str, work: Work) -> None:
+    if name not in _placed:
+        _placed[name] = work
+
+
+def _loop(name: str, seeds: tuple[int, ...]) -> np.ndarray:
+    work = _placed[name]
+    lr = np.tile(work.rates, len(seeds))
+    optimizer = make_recipe(work.rule).build({"lr": lr}, fused=True)
+    x0 = np.repeat(work.problem.starts(seeds), len(work.rates), axis=0)
+    with threadpool_limits(1, "blas"):
+        trace = minimize(
+            work.problem, optimizer, x0, seeds=seeds, steps=work.steps, batch_size=work.batch, checkpoint_count=2
+        )
+    return trace.x
+
+
+def pool(cores: int) -> ProcessPoolExecutor:
+    """Fresh processes of one BLAS thread each, all of them up."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    executor = ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn"))
+    list(executor.map(_ready, range(8 * cores)))
+    return executor
+
+
+def _ready(number: int) -> int:
+    return number
+
+
+def step_of(rule: str, x: np.ndarray, g: np.ndarray, lr: float, *, fused: bool) -> Callable[[int], np.ndarray]:
+    """A function that takes so many steps of a rule on one run, and returns the iterate."""
+    optimizer = make_recipe(rule).build({"lr": lr}, fused=fused)
+    assert isinstance(optimizer, FirstOrder)
+    backend = get_backend("numpy", fused=fused)
+    row, gradient, f = x[None, :].copy(), g[None, :].copy(), np.zeros((1, 1))
+    kept: list[Any] = [row, optimizer.init(row, backend), 0]
+
+    def run(count: int) -> np.ndarray:
+        x, state, taken = kept
+        for t in range(taken + 1, taken + count + 1):
+            x, state = optimizer.step(t, At(x, f, gradient), state)
+        kept[:] = x, state, taken + count
+        return x[0]
+
+    return run
+
+
+def lbfgs(problem: Any, starts: np.ndarray, steps: int) -> np.ndarray:
+    """Minimizers (R, d) after a number of evaluations that is the same for all runs."""
+    optimizer = make_recipe("lbfgs").build({})
+    with threadpool_limits(1, "blas"):
+        return minimize(problem, optimizer, starts, steps=steps, checkpoint_count=2).x
+
+
+def lbfgs_steps(problem: Any, starts: np.ndarray, tolerance: float) -> int:
+    """The fewest steps after which every run's gradient norm is at most the tolerance."""
+
+    def there(steps: int) -> bool:
+        g = problem.value_and_grad(lbfgs(problem, starts, steps))[1]
+        return bool(np.all(np.linalg.norm(g, axis=-1) <= tolerance))
+
+    low, high = 0, 32
+    while not there(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if there(middle) else (middle, high)
+    return high

@@ -1,0 +1,33 @@
+"""scipy.optimize: L-BFGS-B in a loop over the runs, with the objective of a careful user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy_peer import logistic
+from scipy.optimize import minimize
+
+
+def lbfgs(Z: np.ndarray, l2: float, starts: np.ndarray, tolerance: float) -> tuple[np.ndarray, int]:
+    """Minimizers (R, d) of the regularized logistic loss to a gradient norm, and the evaluations of all runs together."""
+    found, evaluations = [], 0
+    norm = np.inf  # of the gradient at the last evaluation
+
+    def oracle(x: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal norm
+        f, (g,) = logistic([x], None, (Z,), l2)
+        norm = float(np.linalg.norm(g))
+        return f, g
+
+    def stop(intermediate_result: Any) -> None:
+        if norm <= tolerance:  # that of the point which the line search has just accepted
+            raise StopIteration
+
+    # its own stopping rules are out of reach, so that all runs end by the norm
+    options = {"maxcor": 10, "ftol": 0.0, "gtol": 0.0, "maxiter": 10_000}
+    for x0 in starts:
+        result = minimize(oracle, x0, jac=True, method="L-BFGS-B", callback=stop, options=options)
+        found.append(result.x)
+        evaluations += result.nfev
+    return np.stack(found), evaluations
