@@ -116,8 +116,8 @@ def page(found: dict[int, dict[str, Any]], repeats: int) -> str:
         "",
         f"{datetime.date.today():%d %B %Y}; {machine()}; Python {platform.python_version()}, {versions}. Float64. Medians "
         f"of {repeats} rounds in which all contenders take turns; in brackets the median, over the rounds, of the ratio "
-        "to optbench: above 1 optbench is ahead. Every case was checked to give the same numbers to 1e-9 before it was "
-        "timed.",
+        "to optbench: above 1 optbench is ahead. Before it was timed, every case was checked to give the same numbers to "
+        "1e-9 over the first 20 steps (rules: 3).",
     ]
     for cores, result in found.items():
         before, after = result["load"]

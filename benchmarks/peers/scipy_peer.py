@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy_peer import logistic
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 
 def lbfgs(Z: np.ndarray, l2: float, starts: np.ndarray, tolerance: float) -> tuple[np.ndarray, int]:
@@ -26,8 +27,10 @@ def lbfgs(Z: np.ndarray, l2: float, starts: np.ndarray, tolerance: float) -> tup
 
     # its own stopping rules are out of reach, so that all runs end by the norm
     options = {"maxcor": 10, "ftol": 0.0, "gtol": 0.0, "maxiter": 10_000}
-    for x0 in starts:
-        result = minimize(oracle, x0, jac=True, method="L-BFGS-B", callback=stop, options=options)
-        found.append(result.x)
-        evaluations += result.nfev
+    # one BLAS thread however many there are: NumPy and SciPy bring a pool each, and the two fight over the cores
+    with threadpool_limits(1, "blas"):
+        for x0 in starts:
+            result = minimize(oracle, x0, jac=True, method="L-BFGS-B", callback=stop, options=options)
+            found.append(result.x)
+            evaluations += result.nfev
     return np.stack(found), evaluations
