@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from optbench.arrays import Backend, get_backend
     from optbench.checks import check_gradient, check_problem
     from optbench.errors import BackendError, InputError, OptbenchError, StoreError
-    from optbench.loop import Trace, minimize
+    from optbench.loop import minimize
     from optbench.optimizer import FirstOrder, Optimizer, make_recipe
     from optbench.problem import Optimum, Problem, make_problem
+    from optbench.record import Trace
     from optbench.results import Runs
     from optbench.rules import rule
     from optbench.store import Store
@@ -39,7 +40,7 @@ _HOMES = {
     "Runs": "results",
     "Store": "store",
     "StoreError": "errors",
-    "Trace": "loop",
+    "Trace": "record",
     "check_gradient": "checks",
     "check_problem": "checks",
     "get_backend": "arrays",

@@ -16,7 +16,7 @@ from typing import Any
 
 from optbench.errors import InputError, OptbenchError
 from optbench.plan import Chunk, Plan
-from optbench.results import Runs, environment, failed_rows, rows_of, runs_of
+from optbench.results import Done, Runs, environment, gathered, rows_of
 from optbench.store import Store
 
 # One BLAS thread a process: the stacks are small, and two pools of threads at once cost far more than they give.
@@ -64,16 +64,18 @@ def execute(
     if store is not None:
         store.check_writable()
         stored = store.keys(failed=not retry_failed)
-    wanted = {plan.key(point, seed) for plan in plans for seed in plan.seeds for point in plan.grid}
-    seen: set[str] = set()
+    wanted: set[str] = set()
+    if store is not None or len(plans) > 1:
+        wanted = {plan.key(point, seed) for plan in plans for seed in plan.seeds for point in plan.grid}
+    left = wanted - stored
 
     def missing(key: str) -> bool:
-        if key in stored or key in seen:
+        if key not in left:
             return False
-        seen.add(key)  # two plans may ask for the same run
+        left.remove(key)  # two plans may ask for the same run
         return True
 
-    chunks = [chunk for plan in plans for chunk in plan.chunks(missing)]
+    chunks = [chunk for plan in plans for chunk in plan.chunks(missing if wanted else None)]
     if on_start is not None:
         on_start(sum(map(work_of, chunks)), sum(chunk.size for chunk in chunks), len(wanted & stored))
     report = progress or (lambda done: None)
@@ -85,11 +87,10 @@ def execute(
         results = _on_processes(min(jobs, len(chunks)), chunks, store, report)
     else:
         results = (_compute(chunk, store, report) for chunk in chunks)
-    rows = [row for part in results for row in part]
+    parts = [done for done in results if done is not None]
     if store is not None:
         return store.load(wanted)
-    order = {key: i for i, key in enumerate(plan.key(p, s) for plan in plans for s in plan.seeds for p in plan.grid)}
-    return runs_of(sorted(rows, key=lambda row: order[row["key"]]), [environment()])
+    return gathered(parts, plans, [environment()])
 
 
 def work_of(chunk: Chunk) -> float:
@@ -106,8 +107,8 @@ def default_jobs(plans: Sequence[Plan]) -> int:
     return cores if work > 2e10 and all(plan.problem.backend.name == "numpy" for plan in plans) else 1
 
 
-def _compute(chunk: Chunk, store: Store | None, report: Progress | None = None) -> list[dict[str, Any]]:
-    """Compute one chunk and store it; its rows, or nothing if they are in the store."""
+def _compute(chunk: Chunk, store: Store | None, report: Progress | None = None) -> Done | None:
+    """Compute one chunk and store it; what it left, or nothing if that is in the store."""
     from threadpoolctl import threadpool_limits
 
     share = work_of(chunk) / (chunk.plan.steps + 1)
@@ -121,35 +122,38 @@ def _compute(chunk: Chunk, store: Store | None, report: Progress | None = None) 
 
     try:
         with threadpool_limits(1, user_api="blas"):
-            rows = rows_of(chunk, chunk.compute(step_done))
+            done = Done(chunk, chunk.compute(step_done))
     except OptbenchError:
         raise
     except Exception as error:  # a defect in a problem or an optimizer, or too little memory: it becomes a record
-        rows = failed_rows(chunk, error)
+        done = Done.failed(chunk, error)
     if report is not None:
         report(work_of(chunk) - told)
-    if store is not None:
-        store.write(rows)
-        return []
-    return rows
+    return _kept(done, store)
+
+
+def _kept(done: Done, store: Store | None) -> Done | None:
+    """What a chunk left, or nothing once that is in the store."""
+    if store is None:
+        return done
+    store.write(rows_of(done))
+    return None
 
 
 def _on_executor(
     executor: cf.Executor, chunks: Sequence[Chunk], store: Store | None, report: Progress
-) -> Iterator[list[dict[str, Any]]]:
+) -> Iterator[Done | None]:
     futures = {executor.submit(_compute, chunk, store): chunk for chunk in _largest_first(chunks)}
     for future in cf.as_completed(futures):
         chunk = futures[future]
         try:
-            rows = future.result()
+            done = future.result()
         except OptbenchError:
             raise
         except Exception as error:  # the worker died or the chunk cannot be sent: a record like any other failure
-            rows = failed_rows(chunk, error)
-            if store is not None:
-                store.write(rows)
+            done = _kept(Done.failed(chunk, error), store)
         report(work_of(chunk))
-        yield rows
+        yield done
 
 
 # Work done so far by the chunks that a worker process is at, told to the process that waits for them.
@@ -161,7 +165,7 @@ def _attach(told: Any) -> None:
     _told = told
 
 
-def _compute_and_tell(chunk: Chunk, store: Store | None) -> list[dict[str, Any]]:
+def _compute_and_tell(chunk: Chunk, store: Store | None) -> Done | None:
     def tell(done: float) -> None:
         with _told.get_lock():
             _told.value += done
@@ -169,9 +173,7 @@ def _compute_and_tell(chunk: Chunk, store: Store | None) -> list[dict[str, Any]]
     return _compute(chunk, store, tell)
 
 
-def _on_processes(
-    jobs: int, chunks: Sequence[Chunk], store: Store | None, report: Progress
-) -> Iterator[list[dict[str, Any]]]:
+def _on_processes(jobs: int, chunks: Sequence[Chunk], store: Store | None, report: Progress) -> Iterator[Done | None]:
     """A pool of fresh processes that is built anew when one of them dies, and goes on with what is not done."""
     context = multiprocessing.get_context("spawn")
     told, heard = context.Value("d", 0.0), 0.0
@@ -193,29 +195,25 @@ def _on_processes(
                     for future in done:
                         chunk = futures[future]
                         try:
-                            rows = future.result()
+                            left_by = future.result()
                         except OptbenchError:
                             raise
                         except BrokenProcessPool:
                             lost.append(chunk)
                             continue
                         except Exception as error:  # it cannot be sent to a process
-                            rows = failed_rows(chunk, error)
-                            if store is not None:
-                                store.write(rows)
+                            left_by = _kept(Done.failed(chunk, error), store)
                         del left[chunk]
-                        yield rows
+                        yield left_by
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         for chunk in lost:
             left[chunk] += 1
             if left[chunk] > _PATIENCE or (suspects and left[chunk] == _PATIENCE):
-                rows = failed_rows(chunk, RuntimeError("the process that computed it died; too little memory, perhaps"))
-                if store is not None:
-                    store.write(rows)
+                died = RuntimeError("the process that computed it died; too little memory, perhaps")
                 del left[chunk]
-                yield rows
+                yield _kept(Done.failed(chunk, died), store)
 
 
 def _largest_first(chunks: Sequence[Chunk]) -> list[Chunk]:

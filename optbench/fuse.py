@@ -1,75 +1,79 @@
-"""Update rules as one pass over memory: the registered text, unchanged, compiled for single numbers.
+"""Update rules as one pass over memory, and rules together with oracles as one compiled loop: the registered texts.
 
-On the CPU, Numba compiles the rule with NumPy for `xp`, and a small generated loop calls it for every parameter of every
-run, writing the new iterates and state over the old ones. On the GPU, `cupy.fuse` traces the same text. A rule that does
-not compile, or that computes something else number by number than array by array (because it mixes parameters or runs),
-runs as it is written, and says so once.
+On the CPU, Numba compiles the rule with NumPy for `xp`, and a generated loop calls it for every parameter of every run,
+writing the new iterates and state over the old ones. Where the oracle has a text as well (see `Problem.text`), `Together`
+compiles both into a loop over steps, which leaves nothing to be called between them. On the GPU, `cupy.fuse` traces the
+rule. A rule that does not compile, or that computes something else number by number than array by array (because it mixes
+parameters or runs), runs as it is written, and says so once.
 
-The generated loops are kept as files in the user's cache folder, so that Numba can keep what it compiled between processes;
-their names carry a hash of everything that the machine code depends on.
+The compiler may divide through a reciprocal and fuse a product with a sum, so a fused step equals the plain one up to a
+few roundings, not bit for bit.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib.util
 import inspect
-import os
-import sys
-import types
 import warnings
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from optbench.arrays import Array, Backend
-from optbench.registry import parameters, source_hash
+from optbench.compiled import loop, numba_is_there
+from optbench.record import Record, note
+from optbench.registry import parameters
 
-# Kernel: (x, g, t, state, columns) -> (x, state); on the CPU the arrays given are overwritten and returned
-Kernel = Callable[[Array, Array, int, Sequence[Array], Sequence[Array]], tuple[Array, tuple[Array, ...]]]
+# Kernel: (x, g, t, state, hyperparameters) -> (x, state); on the CPU the arrays given are overwritten and returned
+Kernel = Callable[[Array, Array, int, Sequence[Array], Sequence[Any]], tuple[Array, tuple[Array, ...]]]
 
-WORTH_IT = 1e8  # updates of a number in a plan; below it, loading and compiling take longer than they save
-
-
-def numba_is_there() -> bool:
-    """Whether Numba is installed; it lags behind new versions of Python."""
-    return importlib.util.find_spec("numba") is not None
+FASTMATH = ("arcp", "contract")
+FEW_RUNS, MANY_PARAMETERS = 4, 1000  # so few runs of so many parameters gain nothing from columns
+BLOCK_NUMBERS = 5e9  # products and sums of a block of steps, at most: a fraction of a second
 
 
-def state_names(rule: Callable[..., Any]) -> list[str]:
+@functools.cache
+def state_names(rule: Callable[..., Any]) -> tuple[str, ...]:
     """Names of the state of a rule: its arguments after `xp, x, g, t` that have no default."""
-    return [name for name in list(inspect.signature(rule).parameters)[4:] if name not in parameters(rule)]
+    return tuple(name for name in list(inspect.signature(rule).parameters)[4:] if name not in parameters(rule))
 
 
-def fuse(rule: Callable[..., Any], backend: Backend) -> Kernel | None:
-    """The fused form of a rule on a backend, or None where it has to run as it is written."""
-    if backend.name == "numpy" and numba_is_there():
-        return _checked(rule, backend)
-    if backend.name == "cupy":
-        return _checked(rule, backend)
+def fuse(rule: Callable[..., Any], backend: Backend, columns: Collection[str] = ()) -> Kernel | None:
+    """The fused form of a rule on a backend, or None where it has to run as it is written.
+
+    Parameters
+    ----------
+    columns : collection of str
+        Hyperparameters that the kernel is given as columns (R, 1), in float64; the others as numbers.
+    """
+    if backend.name == "cupy" or (backend.name == "numpy" and numba_is_there()):
+        return _checked(rule, backend, frozenset(columns))
     return None
 
 
 @functools.cache
-def _checked(rule: Callable[..., Any], backend: Backend) -> Kernel | None:
+def _checked(rule: Callable[..., Any], backend: Backend, columns: frozenset[str]) -> Kernel | None:
     """A kernel that has been seen to compute what the rule computes; None, and a warning, if it cannot be had."""
     try:
-        kernel = _numba_kernel(rule) if backend.name == "numpy" else _cupy_kernel(rule)
-        difference = _difference(rule, kernel, backend)
+        kernel = _numba_kernel(rule, columns) if backend.name == "numpy" else _cupy_kernel(rule)
+        difference = _difference(rule, kernel, backend, columns)
     except Exception as error:  # compilers raise what they like
         reason = f"it cannot be compiled ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
     else:
         if difference <= 64 * backend.eps:
             return kernel
         reason = "number by number it computes something else than array by array"
-    warnings.warn(f"the rule {rule.__name__!r} runs as it is written, not fused: {reason}", stacklevel=4)
+    _warn_once(rule, reason)
     return None
 
 
-def _difference(rule: Callable[..., Any], kernel: Kernel, backend: Backend) -> float:
+@functools.cache
+def _warn_once(rule: Callable[..., Any], reason: str) -> None:
+    warnings.warn(f"the rule {rule.__name__!r} runs as it is written, not fused: {reason}", stacklevel=5)
+
+
+def _difference(rule: Callable[..., Any], kernel: Kernel, backend: Backend, columns: Collection[str]) -> float:
     """Largest relative difference between a rule and its kernel on a small stack, over three steps."""
     rng = np.random.default_rng(0)
     declared = parameters(rule)
@@ -77,13 +81,14 @@ def _difference(rule: Callable[..., Any], kernel: Kernel, backend: Backend) -> f
     # squares, so that state under a root is not negative; defaults, so that hyperparameters are in their range
     state: Sequence[Array] = [backend.asarray(rng.standard_normal((2, 3)) ** 2) for _ in state_names(rule)]
     fused, fused_state = x + 0, tuple(s + 0 for s in state)
-    columns = [np.full((2, 1), float(p.default)) for p in declared.values()]  # each (R, 1)
+    numbers = {name: float(p.default) for name, p in declared.items()}
+    given = [backend.wide(np.full((2, 1), v)) if name in columns else v for name, v in numbers.items()]
     worst = 0.0
     with np.errstate(all="ignore"):
         for t in (1, 2, 3):
             g = backend.asarray(rng.standard_normal((2, 3)))
-            x, *state = rule(backend.xp, x, g, t, *state, **{k: p.default for k, p in declared.items()})
-            fused, fused_state = kernel(fused, g, t, fused_state, [backend.wide(column) for column in columns])
+            x, *state = rule(backend.xp, x, g, t, *state, **numbers)
+            fused, fused_state = kernel(fused, g, t, fused_state, given)
             for a, b in zip([x, *state], [fused, *fused_state], strict=True):
                 a, b = backend.to_host(a), backend.to_host(b)
                 if not np.array_equal(np.isfinite(a), np.isfinite(b)):
@@ -95,89 +100,137 @@ def _difference(rule: Callable[..., Any], kernel: Kernel, backend: Backend) -> f
 # ---- CPU -------------------------------------------------------------------------------------------------------------
 
 
-def _numba_kernel(rule: Callable[..., Any]) -> Kernel:
-    states, names = state_names(rule), list(parameters(rule))
-    loop = _compiled_loop(rule, states, names)
+def _numba_kernel(rule: Callable[..., Any], columns: Collection[str]) -> Kernel:
+    run = loop(rule.__name__, _row_lines(rule, columns), {"rule": rule}, FASTMATH)
 
-    def kernel(x: Array, g: Array, t: int, state: Sequence[Array], columns: Sequence[Array]) -> Any:
+    def kernel(x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
         # t as a float: a power with a float exponent is one call that the compiler moves out of the loop
-        loop(x, np.ascontiguousarray(g), float(t), *state, *columns)
+        run(x, np.ascontiguousarray(g), float(t), *state, *hyperparameters)
         return x, tuple(state)
 
     return kernel
 
 
-def _loop_source(rule: Callable[..., Any], states: list[str], names: list[str]) -> str:
-    arrays = ["x", "g", *states]
-    numbers = ", ".join([f"{a}[r, i]" for a in arrays[:2]] + ["t"] + [f"{s}[r, i]" for s in states] + names)
-    lines = [
-        f'"""The loop of the rule {rule.__name__}, generated by optbench."""',
-        "import numpy as np",
-        "",
-        f"def loop({', '.join([*arrays[:2], 't', *states, *(f'_{name}' for name in names)])}):",
+def _row_lines(rule: Callable[..., Any], columns: Collection[str]) -> list[str]:
+    """One step over arrays (R, d)."""
+    names = list(parameters(rule))
+    given = [f"{name}_column" if name in columns else name for name in names]
+    return [
+        f"def run({', '.join(['x', 'g', 't', *state_names(rule), *given])}):",
         "    for r in range(x.shape[0]):",
-        *(f"        {name} = _{name}[r, 0]" for name in names),
+        *(f"        {name} = {name}_column[r, 0]" for name in names if name in columns),
         "        for i in range(x.shape[1]):",
-        f"            {', '.join(f'{a}[r, i]' for a in ['x', *states])}{',' if not states else ''} = rule(np, {numbers})",
-        "",
+        f"            {_update(rule, 'r, i', dict.fromkeys(names))}",
     ]
-    return "\n".join(lines)
 
 
-def _compiled_loop(rule: Callable[..., Any], states: list[str], names: list[str]) -> Callable[..., Any]:
-    """The generated loop around the rule, compiled for float64 and float32 when first called with them."""
-    import numba
-
-    source = _loop_source(rule, states, names)
-    path = _cache_file(rule, source)
-    # a module, because Numba looks up what it kept by the name of one
-    module = types.ModuleType(f"_optbench_{path.stem if path else rule.__name__}")
-    module.__dict__["rule"] = _compiled_rule(rule)
-    sys.modules[module.__name__] = module
-    exec(compile(source, str(path or "<optbench>"), "exec"), module.__dict__)
-    loop: Callable[..., Any] = numba.njit(error_model="numpy", cache=path is not None)(module.__dict__["loop"])
-    return loop
+def _update(rule: Callable[..., Any], at: str, given: Mapping[str, str | None]) -> str:
+    """The line that calls the rule for the number at an index; hyperparameters as given, or by their names."""
+    states = [f"{name}[{at}]" for name in state_names(rule)]
+    left = ", ".join([f"x[{at}]", *states]) + ("" if states else ",")
+    numbers = ["np", f"x[{at}]", f"g[{at}]", "t", *states, *(text or name for name, text in given.items())]
+    return f"{left} = rule({', '.join(numbers)})"
 
 
-def _compiled_rule(rule: Callable[..., Any]) -> Any:
-    """The rule compiled by Numba, and with it the rules that it calls."""
-    import numba
+class Together:
+    """A rule and an oracle compiled together: many steps of all runs in one call. Points are columns, (d, R).
 
-    calls = {
-        name: _compiled_rule(value)
-        for name in rule.__code__.co_names
-        if isinstance(value := rule.__globals__.get(name), types.FunctionType)
-    }
-    copy = types.FunctionType(
-        rule.__code__, {**rule.__globals__, **calls}, rule.__name__, rule.__defaults__, rule.__closure__
+    Parameters
+    ----------
+    rule : callable
+    text : tuple
+        The oracle's text and data, see `Problem.text`.
+    x : array of shape (R, d)
+        Start points.
+    lr : array of shape (R,), or None
+        Learning rates, for a rule that has one.
+    numbers : mapping
+        The other hyperparameters.
+    factor : callable, optional
+        Factor on the learning rate by the number of steps already taken.
+    steps : int
+        Steps of every run.
+    """
+
+    def __init__(
+        self,
+        rule: Callable[..., Any],
+        text: tuple[Callable[..., Any], tuple[Any, ...]],
+        x: np.ndarray,
+        lr: np.ndarray | None,
+        numbers: Mapping[str, float],
+        factor: Callable[[int], float] | None,
+        steps: int,
+    ) -> None:
+        function, self._data = text
+        self._run = _loop_of_steps(rule, function, lr is not None)
+        self._x = np.ascontiguousarray(x.T)  # (d, R)
+        self._state = [np.zeros_like(self._x) for _ in state_names(rule)]  # each (d, R)
+        self._hyperparameters = ([] if lr is None else [np.ascontiguousarray(lr, dtype=float)]) + list(numbers.values())
+        self._factor, self.steps = factor, steps
+        work = x.size * max([x.shape[1] if np.ndim(part) == 2 else 1 for part in self._data] + [20])
+        self.longest = max(1, int(BLOCK_NUMBERS / work))  # steps of a block
+
+    @property
+    def x(self) -> np.ndarray:
+        """The iterates, (R, d)."""
+        return np.ascontiguousarray(self._x.T)
+
+    def advance(self, first: int, last: int, record: Record) -> None:
+        """Evaluate the iterates `first <= t < last` and record them, stepping after each but the last of all."""
+        marked = np.isin(np.arange(first, last), record.t)
+        f, best, norms = self._go(first, marked, record)
+        record.extend(f=f, best=best, gradient_norm=norms)
+
+    def look(self) -> tuple[np.ndarray, np.ndarray]:
+        """Values and gradient norms at the iterates, each (R,), without a step."""
+        scratch = Record(self._x.shape[1], self.steps, np.array([self.steps]), None, stop=False)
+        scratch.begin(np.zeros(scratch.runs))
+        (f,), _, (norms,) = self._go(self.steps, np.ones(1, dtype=bool), scratch)
+        return f, norms
+
+    def _go(self, first: int, marked: np.ndarray, record: Record) -> np.ndarray:
+        """Evaluate, record and step once for each of `marked`; value, smallest value and gradient norm where it is true."""
+        length = len(marked)
+        noted = np.empty((3, int(marked.sum()), record.runs))
+        factors = np.ones(length)
+        if self._factor is not None:
+            factors = np.array([self._factor(t) for t in range(first, first + length)])
+        given = self._x, noted, marked, first, self.steps, factors, record.stop, record.arrays, self._data
+        self._run(*given, *self._state, *self._hyperparameters)
+        return noted
+
+
+@functools.cache
+def _loop_of_steps(rule: Callable[..., Any], oracle: Callable[..., Any], has_lr: bool) -> Callable[..., Any]:
+    """The compiled loop of a rule and an oracle; data of other types make Numba compile another version of it."""
+    from optbench import columns
+
+    given = {name: "lr[r] * factor" if name == "lr" else None for name in parameters(rule)}
+    others = [name for name in given if name != "lr"]
+    arguments = ["x", "noted", "marked", "first", "steps", "factors", "stop", "held", "data", *state_names(rule)]
+    lines = [
+        f"def run({', '.join([*arguments, *(['lr'] if has_lr else []), *others])}):",
+        "    mark = 0",
+        "    for k in range(marked.shape[0]):",
+        "        f, points = oracle(columns, columns.Columns(x), *data)",
+        "        g = points.array",
+        "        note(first + k, f, stop, *held)",
+        "        if marked[k]:",
+        "            squares, best = columns.vecdot(points, points), held[2]",
+        "            for r in range(x.shape[1]):",
+        "                noted[0, mark, r], noted[1, mark, r], noted[2, mark, r] = f[r], best[r], np.sqrt(squares[r])",
+        "            mark += 1",
+        "        t = float(first + k + 1)",
+        "        if t <= steps:",
+        "            factor = factors[k]",
+        "            for i in range(x.shape[0]):",
+        "                for r in range(x.shape[1]):",
+        f"                    {_update(rule, 'i, r', given)}",
+    ]
+    return loop(
+        f"{rule.__name__}_together", lines, {"rule": rule, "oracle": oracle, "note": note}, FASTMATH, columns=columns
     )
-    return numba.njit(error_model="numpy")(copy)
-
-
-def _cache_file(rule: Callable[..., Any], source: str) -> Path | None:
-    """Where the loop of a rule is kept; None for a rule that has no source file, or if nothing can be written there."""
-    if (
-        rule.__closure__
-        or rule.__module__ not in sys.modules
-        or not getattr(sys.modules[rule.__module__], "__file__", None)
-    ):
-        return None
-    import numba
-
-    versions = f"{sys.version}{np.__version__}{numba.__version__}"  # Numba itself tells processors apart
-    depends = source + versions + rule.__qualname__ + source_hash([rule, _compiled_loop])
-    root = os.environ.get("OPTBENCH_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = Path(root).expanduser() / "optbench" / "loops"
-    path = folder / f"{rule.__name__}_{hashlib.sha256(depends.encode()).hexdigest()[:16]}.py"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(source, encoding="utf-8")
-            temporary.replace(path)
-    except OSError:
-        return None
-    return path
 
 
 # ---- GPU -------------------------------------------------------------------------------------------------------------
@@ -192,8 +245,8 @@ def _cupy_kernel(rule: Callable[..., Any]) -> Kernel:
 
     fused = cupy.fuse(kernel_name=rule.__name__)(traced)
 
-    def kernel(x: Array, g: Array, t: int, state: Sequence[Array], columns: Sequence[Array]) -> Any:
-        new, *rest = fused(x, g, t, *state, *columns)
+    def kernel(x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
+        new, *rest = fused(x, g, t, *state, *hyperparameters)
         return new, tuple(rest)
 
     return kernel

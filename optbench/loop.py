@@ -1,4 +1,4 @@
-"""The loop: evaluate, record, step; and the `Trace` it leaves.
+"""The loop: evaluate, record, step.
 
 All R runs of a stack advance together. Values stay on the device and are fetched in blocks of many steps, so that the
 loop itself never waits for the device. What a stack leaves is measured in oracle calls, never in seconds: its runs share a
@@ -7,7 +7,7 @@ clock.
 
 from __future__ import annotations
 
-import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,79 +15,13 @@ import numpy as np
 
 from optbench.arrays import Array, Backend
 from optbench.errors import InputError
+from optbench.fuse import Together
 from optbench.optimizer import At, Optimizer
 from optbench.problem import Problem
+from optbench.record import Record, Trace, checkpoints
 from optbench.sampling import Normals, Sampler
 
-TARGETS = 10.0 ** (-0.2 * np.arange(1, 51))  # fractions of the initial gap, (50,)
-STATUSES = ("budget", "target", "diverged", "failed")
-MAX_BLOCK = 4096  # steps whose values wait on the device
-MAX_BLOCK_BYTES = 1 << 24  # bytes of random numbers or values that wait on either side
-
-
-@dataclasses.dataclass
-class Trace:
-    """What a stack of R runs leaves behind; host arrays.
-
-    The iterate after t steps is known once the oracle has been asked t + 1 times, so the oracle calls of iterate t are
-    (t + 1) times the fraction of the samples that a call looks at.
-
-    Attributes
-    ----------
-    t : array of int, shape (C,)
-        Checkpoints, as numbers of steps taken: log-spaced, with 0 and the last.
-    f, best : arrays of shape (R, C)
-        Full objective at the iterate, and the smallest so far; NaN where an iterate has left the finite numbers. For
-        methods that propose points and may reject them the iterate is the best point so far.
-    gradient_norm : array of shape (R, C)
-        Euclidean norm of the full gradient at the iterate; NaN where it is not known there (mini-batches, value-only
-        methods, and methods whose evaluated point may be rejected).
-    metrics : dict of arrays of shape (R, C)
-        What `Problem.metrics` says at the checkpoints.
-    hits : array of shape (R, 50)
-        Steps taken at the first iterate whose best value reaches each of `TARGETS`; inf for those never reached, NaN where
-        no optimum is known. Exact for full batches, at the resolution of the checkpoints for mini-batches.
-    status : list of str, length R
-        ``budget``: all steps were taken; ``target``: stopped once the last target was reached; ``diverged``.
-    end : array of int, shape (R,)
-        Iterate at which the run ended: the last, the first at the last target, or the first that was not finite.
-    f_end, best_end : arrays of shape (R,)
-        Value at the last finite iterate up to `end`, and the smallest up to there.
-    x : array of shape (R, d)
-        Iterates of all runs when the loop ended (for methods that may reject points, the best ones).
-    steps : int
-        Steps asked for.
-    fraction : float
-        Part of a full oracle call that one step costs.
-    oracle : str
-        What each call was asked for: value, gradient (with the value) or hessian (with both).
-    """
-
-    t: np.ndarray
-    f: np.ndarray
-    best: np.ndarray
-    gradient_norm: np.ndarray
-    metrics: dict[str, np.ndarray]
-    hits: np.ndarray
-    status: list[str]
-    end: np.ndarray
-    f_end: np.ndarray
-    best_end: np.ndarray
-    x: np.ndarray
-    steps: int
-    fraction: float
-    oracle: str
-
-    @property
-    def calls(self) -> np.ndarray:
-        """Oracle calls at the checkpoints; shape (C,)."""
-        return (self.t + 1) * self.fraction
-
-
-def checkpoints(steps: int, count: int) -> np.ndarray:
-    """Up to `count` log-spaced numbers of steps from 0 to `steps`, both included; whole numbers, ascending."""
-    spaced = np.geomspace(1, steps + 1, max(count, 2)) - 1
-    return np.unique(np.concatenate([np.rint(spaced), [0, steps]]).astype(int))
+MAX_FEED_BYTES = 1 << 24  # random numbers that wait on either side
 
 
 def check_pair(problem: Problem, kind: Any, name: str, batch_size: int | None) -> None:
@@ -203,13 +137,32 @@ class _Loop:
         return At(x, f[:, None], g, hessian, z)
 
     def run(self, x: Array, stop: bool, count: int, progress: Callable[[int], None] | None) -> Trace:
+        record = Record(
+            self.runs, self.steps, checkpoints(self.steps, count), self.problem.f_star, stop, sparse=self.stochastic
+        )
+        x = self.xp.asarray(x, copy=True)  # a fused rule writes the new iterates over the old ones
+        state = self.optimizer.init(x, self.backend)
+        together = self._together(x)
+        tell = progress or (lambda steps: None)
+        x = self._steps(x, state, record, tell) if together is None else _blocks(together, record, tell)
+        return record.trace(self.backend.to_host(x), self.fraction, self.optimizer.oracle)
+
+    def _together(self, x: Array) -> Together | None:
+        """Optimizer and oracle as one compiled loop, where nothing else happens between two steps."""
+        problem = self.problem
+        if self.stochastic or type(problem).metrics is not Problem.metrics:
+            return None
+        together = self.optimizer.together(problem, x, self.steps)
+        return together if together is not None and _agree(problem, together, x) else None
+
+    def _steps(self, x: Array, state: Any, record: Record, progress: Callable[[int], None]) -> Array:
+        """Evaluate, record, step. Returns the last iterates (R, d)."""
         xp, optimizer, incumbent = self.xp, self.optimizer, self.optimizer.incumbent
-        record = _Record(self, checkpoints(self.steps, count), stop)
         marks = set(record.t.tolist())
-        x = xp.asarray(x, copy=True)  # a fused rule writes the new iterates over the old ones
-        state = optimizer.init(x, self.backend)
         best_x = x
         best_f = self.backend.zeros((self.runs, 1)) + xp.inf
+        values: list[Array] = []  # one (R,) a step, since the last fold; full batches only
+        noted: list[dict[str, Array]] = []  # one a checkpoint, since the last fold
         since = 0
         for t in range(self.steps + 1):
             # after the last step only the full objective is asked for, by the record; a mini-batch would tell nothing
@@ -219,20 +172,73 @@ class _Loop:
                 best_x = xp.where(better, at.x, best_x)
                 best_f = xp.where(better, at.f, best_f)
             if not self.stochastic:
-                record.values.append(best_f[:, 0] if incumbent else at.f[:, 0])
+                values.append(best_f[:, 0] if incumbent else at.f[:, 0])
             if t in marks:
-                record.mark(best_x if incumbent else x, None if incumbent else at)
+                noted.append(self._note(best_x if incumbent else x, None if incumbent else at))
             if t < self.steps:
                 x, state = optimizer.step(t + 1, at, state)
             since += 1
-            if record.due(t):
-                record.fold(t)
-                if progress is not None:
-                    progress(since)
+            if t == record.next:
+                record.fold(
+                    t,
+                    self._fetch(values),
+                    {key: self._fetch([row[key] for row in noted]) for key in noted[0]} if noted else {},
+                )
+                values, noted = [], []
+                progress(since)
                 since = 0
                 if record.finished:
                     break
-        return record.trace(best_x if incumbent else x)
+        return best_x if incumbent else x
+
+    def _note(self, x: Array, at: At | None) -> dict[str, Array]:
+        """What is only known while iterate x, of shape (R, d), is here."""
+        if self.stochastic:
+            f, metrics = self.problem.evaluate(x)
+            return {**metrics, "f": f}
+        noted = dict(self.problem.metrics(x))
+        if at is not None and at.g is not None:
+            noted["gradient_norm"] = self.xp.linalg.vector_norm(at.g, axis=-1)
+        return noted
+
+    def _fetch(self, rows: list[Array]) -> np.ndarray:
+        """Arrays (R,) from the device, as one (k, R)."""
+        if not rows:
+            return np.empty((0, self.runs))
+        return self.backend.to_host(self.xp.stack(rows)).astype(float, copy=False)
+
+
+_agreed: set[Any] = set()  # kinds of texts that were seen to compute what `value_and_grad` computes
+
+
+def _agree(problem: Problem, together: Together, x: Array) -> bool:
+    """Whether the text of a problem computes what `value_and_grad` does, as looked at once for each kind of data."""
+    assert problem.text is not None
+    function, data = problem.text
+    kind = (function, problem.backend.precision, *map(np.ndim, data))
+    if kind not in _agreed:
+        values, norms = together.look()
+        f, g = problem.value_and_grad(x)
+        pairs = [(values, f), (norms, np.linalg.vector_norm(g, axis=-1))]
+        if not all(np.allclose(a, b, rtol=problem.backend.eps**0.5, equal_nan=True) for a, b in pairs):
+            what = f"the text of {problem.spec} computes something else than value_and_grad; it is not used"
+            warnings.warn(what, stacklevel=6)
+            return False
+        _agreed.add(kind)
+    return True
+
+
+def _blocks(together: Together, record: Record, progress: Callable[[int], None]) -> Array:
+    """Many steps at a time, by a compiled loop. Returns the last iterates (R, d)."""
+    first, steps = 0, record.steps
+    record.begin(together.look()[0])
+    while first <= steps and not record.finished:
+        # a short one first, in case that all runs leave the finite numbers at once; then no more often than it takes
+        last = min(first + min(together.longest, 10**9 if first else record.first), steps + 1)
+        together.advance(first, last, record)
+        progress(last - first)
+        first = last
+    return together.x
 
 
 class _Feed:
@@ -240,7 +246,7 @@ class _Feed:
 
     def __init__(self, sampler: Sampler, backend: Backend, total: int) -> None:
         self.sampler, self.backend, self.total = sampler, backend, total
-        self.length = max(1, min(total, MAX_BLOCK_BYTES // sampler.row_bytes))
+        self.length = max(1, min(total, MAX_FEED_BYTES // sampler.row_bytes))
         self.first, self.last = 0, 0
 
     def __getitem__(self, t: int) -> Array:
@@ -250,128 +256,3 @@ class _Feed:
             host = self.sampler.draw(self.first, self.last)
             self.block = self.backend.indices(host) if self.sampler.integer else self.backend.asarray(host)
         return self.block[t - self.first, ...]
-
-
-class _Record:
-    """Values on their way from the device to a `Trace`."""
-
-    def __init__(self, loop: _Loop, t: np.ndarray, stop: bool) -> None:
-        self.loop, self.t, self.stop = loop, t, stop
-        runs = loop.runs
-        self.values: list[Array] = []  # one (R,) a step, since the last fold; full batches only
-        self.marked: list[dict[str, Array]] = []  # one a checkpoint, since the last fold
-        self.folded = 0  # iterates folded so far
-        self.columns: dict[str, list[np.ndarray]] = {"f": [], "best": [], "gradient_norm": []}
-        self.best = np.full(runs, np.inf)
-        self.end = np.full(runs, loop.steps)
-        self.status = ["budget"] * runs
-        self.open = np.ones(runs, dtype=bool)  # runs that have not ended
-        self.f_end = np.full(runs, np.nan)
-        self.best_end = np.full(runs, np.nan)
-        self.hits = np.full((runs, len(TARGETS)), np.nan)
-        self.targets: np.ndarray | None = None  # (R, 50)
-        width = 8 * runs
-        self.longest = max(1, min(MAX_BLOCK, MAX_BLOCK_BYTES // width))
-        self.next = min(7, self.longest - 1, loop.steps)
-
-    def mark(self, x: Array, at: At | None) -> None:
-        """Note what is only known while iterate x, of shape (R, d), is here."""
-        problem, xp = self.loop.problem, self.loop.xp
-        if self.loop.stochastic:
-            f, metrics = problem.evaluate(x)
-            noted = {**metrics, "f": f}
-        else:
-            noted = dict(problem.metrics(x))
-            if at is not None and at.g is not None:
-                noted["gradient_norm"] = xp.linalg.vector_norm(at.g, axis=-1)
-        self.marked.append(noted)
-
-    def due(self, t: int) -> bool:
-        """Whether to fetch: after 8 steps, 16, 32, ... so that stacks which are done early stop early."""
-        return t == self.next or t == self.loop.steps
-
-    @property
-    def finished(self) -> bool:
-        return not self.open.any()
-
-    def fold(self, t: int) -> None:
-        """Fetch what has gathered up to iterate t and fold it into the record."""
-        backend, xp = self.loop.backend, self.loop.xp
-        marks = self.t[(self.t >= self.folded) & (self.t <= t)]
-        noted = {
-            name: backend.to_host(xp.stack([row[name] for row in self.marked])).astype(float)
-            for name in (self.marked[0] if self.marked else {})
-        }  # each (marks, R)
-        if self.loop.stochastic:
-            times, values = marks, noted.pop("f", np.empty((0, self.loop.runs)))
-        else:
-            times = np.arange(self.folded, t + 1)
-            values = backend.to_host(xp.stack(self.values)).astype(float)  # (steps, R)
-        if len(times):
-            best = self._fold_values(times, values)
-            rows = np.searchsorted(times, marks)
-            self.columns["f"].append(values[rows])
-            self.columns["best"].append(best[rows])
-            noted.setdefault("gradient_norm", np.full((len(marks), self.loop.runs), np.nan))
-            for name, rows_of in noted.items():
-                self.columns.setdefault(name, []).append(rows_of)
-        self.values, self.marked, self.folded = [], [], t + 1
-        self.next = min(2 * t + 1, t + self.longest, self.loop.steps)
-
-    def _fold_values(self, times: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Running best, first hits and endings; times (k,), values (k, R). Returns the running best (k, R)."""
-        finite = np.isfinite(values)
-        clean = np.where(finite, values, np.inf)
-        best = np.minimum.accumulate(np.vstack([self.best, clean]))[1:]
-        if self.targets is None:
-            optimum = self.loop.problem.optimum
-            if optimum is not None:
-                self.targets = optimum.f + TARGETS * (clean[0][:, None] - optimum.f)
-                self.hits[:] = np.inf
-                self.hits[~finite[0]] = np.nan
-            else:
-                self.targets = np.full((self.loop.runs, len(TARGETS)), -np.inf)
-        for r in np.flatnonzero(self.open):
-            self._fold_run(int(r), times, values[:, r], best[:, r], finite[:, r])
-        self.best = best[-1]
-        return best
-
-    def _fold_run(self, r: int, times: np.ndarray, f: np.ndarray, best: np.ndarray, finite: np.ndarray) -> None:
-        assert self.targets is not None
-        bad = int(np.argmin(finite)) if not finite.all() else len(times)
-        # best never rises, so the first position at which it is at most a target is found by bisection
-        first = np.searchsorted(-best, -self.targets[r])  # (50,)
-        hit = (first < bad) & np.isinf(self.hits[r])
-        self.hits[r, hit] = times[first[hit]]
-        last = first[-1] if self.stop and np.isfinite(self.hits[r, -1]) else len(times)
-        if last < bad:
-            self.status[r], self.end[r], self.open[r] = "target", times[last], False
-            self.f_end[r], self.best_end[r] = f[last], best[last]
-        elif bad < len(times):
-            self.status[r], self.end[r], self.open[r] = "diverged", times[bad], False
-            if bad > 0:
-                self.f_end[r], self.best_end[r] = f[bad - 1], best[bad - 1]
-        else:
-            self.f_end[r], self.best_end[r] = f[-1], best[-1]
-
-    def trace(self, x: Array) -> Trace:
-        loop = self.loop
-        columns = {name: np.concatenate(parts).T for name, parts in self.columns.items() if parts}  # each (R, C)
-        t = self.t[: columns["f"].shape[1]]
-        f, best = columns.pop("f"), columns.pop("best")
-        return Trace(
-            t=t,
-            f=np.where(np.isfinite(f), f, np.nan),
-            best=np.where(np.isfinite(best), best, np.nan),
-            gradient_norm=columns.pop("gradient_norm"),
-            metrics=columns,
-            hits=self.hits,
-            status=self.status,
-            end=self.end,
-            f_end=self.f_end,
-            best_end=self.best_end,
-            x=loop.backend.to_host(x),
-            steps=loop.steps,
-            fraction=loop.fraction,
-            oracle=loop.optimizer.oracle,
-        )

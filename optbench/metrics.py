@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from optbench.loop import TARGETS as TARGETS  # reports knows the targets from here
+from optbench.record import TARGETS as TARGETS  # reports knows the targets from here
 from optbench.results import Runs
 
 if TYPE_CHECKING:

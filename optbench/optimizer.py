@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from optbench.arrays import Array, Backend
 from optbench.errors import InputError
-from optbench.fuse import fuse, state_names
+from optbench.fuse import FEW_RUNS, MANY_PARAMETERS, Together, fuse, state_names
 from optbench.registry import OPTIMIZERS, Parameter, check_names, coerce, format_spec, parameters, source_hash
 
+if TYPE_CHECKING:
+    from optbench.problem import Problem
+
 # modules whose text decides what an optimizer does with a problem: part of the key of a stored result
-ENGINE = ("optbench.optimizer", "optbench.loop", "optbench.sampling", "optbench.schedules", "optbench.problem")
+ENGINE = tuple(
+    f"optbench.{name}"
+    for name in ("optimizer", "loop", "record", "fuse", "compiled", "columns", "sampling", "schedules", "problem")
+)
 
 
 class At(NamedTuple):
@@ -81,6 +87,10 @@ class Optimizer:
         """
         raise NotImplementedError
 
+    def together(self, problem: Problem, x: Array, steps: int) -> Together | None:
+        """This optimizer and the oracle of a problem as one compiled loop, after `init`; None where there is none."""
+        return None
+
 
 class FirstOrder(Optimizer):
     """The optimizer that a rule makes: state starts at zero, hyperparameters are numbers or columns (R, 1).
@@ -120,21 +130,30 @@ class FirstOrder(Optimizer):
     def init(self, x: Array, backend: Backend) -> tuple[Array, ...]:
         self.xp, self.backend = backend.xp, backend
         wanted = self.fused if backend.fused is None else backend.fused
-        self.kernel = fuse(self.rule, backend) if wanted else None
-        if self.kernel is not None:
-            self.columns = {key: backend.wide(self._column(value, x)) for key, value in self.hyperparameters.items()}
-        else:
-            # numbers stay Python floats, which never widen a float32 array
-            self.columns = {
-                key: backend.asarray(np.asarray(value)[:, None]) if np.ndim(value) else float(value)
-                for key, value in self.hyperparameters.items()
-            }
+        swept = [key for key, value in self.hyperparameters.items() if np.ndim(value)]
+        self.kernel = fuse(self.rule, backend, swept) if wanted else None
+        to = backend.asarray if self.kernel is None else backend.wide
+        # numbers stay Python floats, which never widen a float32 array
+        self.columns = {
+            key: to(np.asarray(value, dtype=float)[:, None]) if key in swept else float(value)
+            for key, value in self.hyperparameters.items()
+        }
         return tuple(backend.zeros(x.shape) for _ in self.state_names)  # each (R, d)
 
-    @staticmethod
-    def _column(value: Any, x: Array) -> np.ndarray:
-        """A hyperparameter as a column, (R, 1)."""
-        return np.broadcast_to(np.reshape(np.asarray(value, dtype=float), (-1, 1)), (x.shape[0], 1))
+    def together(self, problem: Problem, x: Array, steps: int) -> Together | None:
+        text = problem.text
+        numbers = {key: value for key, value in self.columns.items() if key != "lr"}
+        few = x.shape[0] < FEW_RUNS and x.shape[1] > MANY_PARAMETERS
+        if (
+            self.kernel is None
+            or self.backend.name != "numpy"
+            or text is None
+            or few
+            or any(map(np.ndim, numbers.values()))
+        ):
+            return None
+        lr = np.broadcast_to(self.hyperparameters["lr"], (x.shape[0],)) if "lr" in self.columns else None
+        return Together(self.rule, text, x, lr, numbers, self.factor, steps)
 
     def step(self, t: int, at: At, state: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
         columns = self.columns

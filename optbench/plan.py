@@ -6,6 +6,7 @@ what a chunk of a plan asks for.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from optbench.errors import InputError
-from optbench.fuse import WORTH_IT
-from optbench.loop import Trace, check_pair, minimize
+from optbench.loop import check_pair, minimize
 from optbench.optimizer import Optimizer, Recipe, make_recipe
 from optbench.problem import Problem
+from optbench.record import Trace
 from optbench.registry import canonical, format_spec
 from optbench.schedules import Schedule, make_schedule
 
@@ -30,6 +31,9 @@ SCHEMA = 1  # of keys and of stored rows
 CHUNK_BYTES = 4 << 20
 CHUNK_RUNS = 16
 MEMORY_BYTES = 1 << 30
+# Numbers that a plan moves, from which on what it needs is compiled; below, loading and compiling take longer than they
+# save. A first compilation takes seconds, once a machine.
+WORTH_IT = 1e8
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +57,8 @@ class Plan:
     stop_at_target : bool
         Whether a run ends once it reaches the last target.
     checkpoint_count : int
+    fused : bool
+        Whether what can be compiled is, unless the backend says otherwise.
     """
 
     problem: Problem
@@ -64,11 +70,20 @@ class Plan:
     batch_size: int | None = None
     stop_at_target: bool = False
     checkpoint_count: int = 100
+    fused: bool = False
 
     @property
     def size(self) -> int:
         """Number of runs, R = S L."""
         return len(self.seeds) * len(self.grid)
+
+    @cached_property
+    def placed(self) -> Problem:
+        """The problem on a backend that says whether what can be compiled is."""
+        backend = self.problem.backend
+        if backend.fused is not None or not self.fused:
+            return self.problem
+        return self.problem.on(dataclasses.replace(backend, fused=True))
 
     @cached_property
     def optimizer_spec(self) -> str:
@@ -136,17 +151,15 @@ class Plan:
         _, schedule = make_schedule(self.schedule)
         swept = {key: np.tile([point[key] for point in grid], len(seeds)) for key in grid[0]}  # each (R,)
         fixed = {key: value for key, value in self.recipe.settings.items() if key not in swept}
-        # by the whole plan, so that a chunk computes the same whatever else is left to do
-        fused = self.size * self.steps * self.problem.dim >= WORTH_IT
-        return self.recipe.build(fixed | swept, self._factor(schedule), fused=fused)
+        return self.recipe.build(fixed | swept, self._factor(schedule), fused=self.fused)
 
     def _factor(self, schedule: Schedule) -> Callable[[int], float] | None:
         if self.schedule == "constant":
             return None
         return lambda t: schedule(t, self.steps)
 
-    def chunks(self, missing: Callable[[str], bool] = lambda key: True) -> Iterator[Chunk]:
-        """Chunks of the runs whose key is missing. Each is a full product of some settings and some seeds.
+    def chunks(self, missing: Callable[[str], bool] | None = None) -> Iterator[Chunk]:
+        """Chunks of the runs whose key is missing, or of all. Each is a full product of some settings and some seeds.
 
         The chunks of a plan do not depend on what is missing, only which of their runs are left; so a plan that was
         interrupted between two chunks goes on with the very same arrays.
@@ -160,7 +173,7 @@ class Plan:
             for points in per_seed:
                 left: dict[tuple[int, ...], list[int]] = {}
                 for seed in seeds:
-                    wanted = tuple(i for i in points if missing(self.key(self.grid[i], seed)))
+                    wanted = tuple(i for i in points if missing is None or missing(self.key(self.grid[i], seed)))
                     left.setdefault(wanted, []).append(seed)
                 for wanted, those in left.items():
                     if wanted:
@@ -187,12 +200,13 @@ class Chunk:
 
     def compute(self, progress: Callable[[int], None] | None = None) -> Trace:
         """Run the chunk."""
-        plan, xp = self.plan, self.plan.problem.backend.xp
-        starts = plan.problem.starts(self.seeds)  # (S, d)
-        shape = (len(self.seeds), len(self.grid), plan.problem.dim)
-        x0 = xp.reshape(xp.broadcast_to(starts[:, None, :], shape), (self.size, plan.problem.dim))
+        plan = self.plan
+        problem, xp = plan.placed, plan.placed.backend.xp
+        starts = problem.starts(self.seeds)  # (S, d)
+        shape = (len(self.seeds), len(self.grid), problem.dim)
+        x0 = xp.reshape(xp.broadcast_to(starts[:, None, :], shape), (self.size, problem.dim))
         return minimize(
-            plan.problem,
+            problem,
             plan.build(self.grid, self.seeds),
             x0,
             seeds=self.seeds,
@@ -217,6 +231,7 @@ def make_plans(
     schedule: str | Sequence[str] = "constant",
     stop_at_target: bool = False,
     checkpoint_count: int = 100,
+    fused_from: float = WORTH_IT,
 ) -> list[Plan]:
     """The plans of a sweep: one for each batch size, schedule and combination of settings that cannot share an array.
 
@@ -238,6 +253,9 @@ def make_plans(
         et al. 2017).
     schedule : str or sequence of str
         Specs such as ``"cosine:warmup=0.05"``.
+    fused_from : float
+        Numbers that a plan moves, from which on what can be compiled is. The whole plan decides, so that a chunk computes
+        the same whatever else is left to do.
 
     Raises
     ------
@@ -282,6 +300,7 @@ def make_plans(
                 budget = max(1, round(calls / problem.call_fraction(size)) - 1)
             if budget < 1:
                 raise InputError(f"the budget must be at least one step, not {budget}")
+            width = problem.bytes_per_run(size) / 32  # d, or more where samples make more intermediate results
             plans.append(
                 Plan(
                     problem=problem,
@@ -293,6 +312,7 @@ def make_plans(
                     batch_size=None if size is None else int(size),
                     stop_at_target=stop_at_target,
                     checkpoint_count=checkpoint_count,
+                    fused=len(grid) * len(seed_list) * int(budget) * width >= fused_from,
                 )
             )
     return plans

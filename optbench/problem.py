@@ -7,7 +7,6 @@ are in the package `problems`.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
@@ -23,6 +22,7 @@ from optbench.sampling import Batches, Sampler, stream
 __all__ = ["Optimum", "Problem", "make_problem", "problem", "stream"]
 
 T = TypeVar("T", bound=type)
+Text = tuple[Callable[..., Any], tuple[Any, ...]]  # of an oracle: a function (xp, x, *data) -> (f, g), and its data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +84,7 @@ class Problem:
     strong_convexity: float | None = None
     backend: Backend = NUMPY
     _host: Problem | None = None
+    _kept_starts: tuple[tuple[int, ...], np.ndarray] | None = None
 
     # ---- what a subclass implements ----------------------------------------------------------------------------------
 
@@ -118,6 +119,15 @@ class Problem:
         return None
 
     # ---- what a subclass may offer -----------------------------------------------------------------------------------
+
+    @property
+    def text(self) -> Text | None:
+        """The exact oracle as a pure function `(xp, x, *data) -> (f, g)` and its data, where `value_and_grad` is no more.
+
+        For problems so small that calls cost more than numbers: such a text is compiled together with the update rule. What
+        it may say is in `columns`; x has the shape (R, d). Without a text the loop calls `value_and_grad` step by step.
+        """
+        return None
 
     def value(self, x: Array) -> Array:
         """Full objective; x of shape (..., d) gives shape (...)."""
@@ -187,7 +197,8 @@ class Problem:
         """A copy of this problem whose arrays live on `backend`; the problem itself if it lives there already."""
         if backend == self.backend:
             return self
-        other = copy.copy(self)
+        other = object.__new__(type(self))  # not `copy`, which asks `__reduce__` and makes everything anew
+        vars(other).update(vars(self))
         other.backend, other._host = backend, self.host
         other.place()
         return other
@@ -203,7 +214,13 @@ class Problem:
 
     def starts(self, seeds: Iterable[int]) -> Array:
         """Start points of several seeds; shape (S, d)."""
-        return self.backend.asarray(np.stack([self.draw_start(stream("start", seed)) for seed in seeds]))
+        return self.backend.asarray(self.host._starts(tuple(seeds)))
+
+    def _starts(self, seeds: tuple[int, ...]) -> np.ndarray:
+        """Start points on the host, (S, d); the last ones are kept, because the next optimizer asks for them again."""
+        if self._kept_starts is None or self._kept_starts[0] != seeds:
+            self._kept_starts = seeds, np.stack([self.draw_start(stream("start", seed)) for seed in seeds])
+        return self._kept_starts[1].copy()
 
     @property
     def optimum(self) -> Optimum | None:

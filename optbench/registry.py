@@ -13,6 +13,7 @@ import difflib
 import functools
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import json
 import math
@@ -331,8 +332,9 @@ def source_hash(targets: Iterable[Callable[..., Any] | type], modules: Iterable[
             text += _byte_code(target)
         digest.update(text.encode())
     for module in modules:
-        importlib.import_module(module)
-        digest.update(_module_source(module).encode())
+        found = importlib.util.find_spec(module)  # not imported: some are heavy, and not needed everywhere
+        if found is not None and found.origin is not None:
+            digest.update(Path(found.origin).read_bytes())
     return digest.hexdigest()[:16]
 
 

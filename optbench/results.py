@@ -6,6 +6,7 @@ row a run, and `curves`, one row a run and checkpoint. `COLUMNS` is the one plac
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import functools
 import json
@@ -13,14 +14,15 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optbench.loop import Trace
-from optbench.plan import Chunk
+from optbench.plan import Chunk, Plan
+from optbench.record import Trace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,11 +108,31 @@ RACE_COLUMNS: dict[str, tuple[str, str]] = {
 SCALARS = [name for name, (kind, _) in COLUMNS.items() if "<" not in kind]
 
 
-def rows_of(chunk: Chunk, trace: Trace) -> list[dict[str, Any]]:
-    """The rows of a chunk that ran; beside the columns each holds its last iterate `x`, which is not stored."""
+@dataclass(frozen=True, eq=False)
+class Done:
+    """A chunk that was computed: what it left, or why it left nothing, and when."""
+
+    chunk: Chunk
+    trace: Trace | None
+    error: str | None = None
+    created: str = dataclasses.field(
+        default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+    )
+
+    @classmethod
+    def failed(cls, chunk: Chunk, error: BaseException) -> Done:
+        return cls(chunk, None, f"{type(error).__name__}: {error}")
+
+
+def rows_of(done: Done) -> list[dict[str, Any]]:
+    """The rows of a chunk; where it ran, each holds beside the columns its last iterate `x`, which is not stored."""
+    chunk, trace = done.chunk, done.trace
+    if trace is None:
+        empty: dict[str, Any] = {"t": [], "f": [], "best": [], "gradient_norm": [], "metrics": []}
+        return [row | empty | {"status": "failed", "error": done.error} for row in _asked(done)]
     rows = []
     exact = chunk.plan.problem.sampler((0,), chunk.plan.batch_size) is None
-    for r, row in enumerate(_asked(chunk)):
+    for r, row in enumerate(_asked(done)):
         end = int(trace.end[r])
         t = trace.t[trace.t <= end]
         keep = slice(0, len(t))
@@ -150,19 +172,13 @@ def rows_of(chunk: Chunk, trace: Trace) -> list[dict[str, Any]]:
     return rows
 
 
-def failed_rows(chunk: Chunk, error: BaseException) -> list[dict[str, Any]]:
-    """The rows of a chunk that raised: what was asked for, and why there is no answer."""
-    empty: dict[str, Any] = {"t": [], "f": [], "best": [], "gradient_norm": [], "metrics": []}
-    reason = f"{type(error).__name__}: {error}"
-    return [row | empty | {"status": "failed", "error": reason} for row in _asked(chunk)]
-
-
-def _asked(chunk: Chunk) -> Iterator[dict[str, Any]]:
+def _asked(done: Done) -> Iterator[dict[str, Any]]:
     """What was asked of each run of a chunk, in the order of its rows; the other columns are None."""
+    chunk = done.chunk
     plan, problem = chunk.plan, chunk.plan.problem
     common = dict.fromkeys(COLUMNS) | {
         "code": plan.code,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds"),
+        "created": done.created,
         "problem": problem.spec,
         "problem_name": problem.name,
         "problem_params": json.dumps(problem.params, sort_keys=True),
@@ -201,20 +217,32 @@ class Runs:
 
     Parameters
     ----------
-    rows : pandas.DataFrame
-        Rows with the columns `COLUMNS`.
+    rows : pandas.DataFrame, or callable
+        Rows with the columns `COLUMNS`, or what makes them when they are first asked for.
     environments : sequence of dict
         Where the rows were computed, see `environment`.
-    x : array of shape (R, d), optional
+    x : array of shape (R, d), callable or None
         Last iterates, row by row, where they were computed just now.
     """
 
     def __init__(
-        self, rows: pd.DataFrame, environments: Iterable[Mapping[str, str]] = (), x: np.ndarray | None = None
+        self,
+        rows: pd.DataFrame | Callable[[], pd.DataFrame],
+        environments: Iterable[Mapping[str, str]] = (),
+        x: np.ndarray | Callable[[], np.ndarray | None] | None = None,
     ) -> None:
-        self.rows = rows
+        self._rows, self._x = rows, x
         self.environments = [dict(e) for e in environments]
-        self.x = x
+
+    @functools.cached_property
+    def rows(self) -> pd.DataFrame:
+        """One row a run, with the columns `COLUMNS`."""
+        return self._rows() if callable(self._rows) else self._rows
+
+    @functools.cached_property
+    def x(self) -> np.ndarray | None:
+        """Last iterates, (R, d), where they were computed just now; otherwise None."""
+        return self._x() if callable(self._x) else self._x
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -295,10 +323,31 @@ def frame_of(table: pa.Table) -> pd.DataFrame:
 
 
 def runs_of(rows: list[dict[str, Any]], environments: Iterable[Mapping[str, str]] = ()) -> Runs:
-    """`Runs` of rows just computed."""
+    """`Runs` of rows."""
     held = [row["x"] for row in rows if "x" in row]
     x = np.stack(held) if held and len(held) == len(rows) and len({len(v) for v in held}) == 1 else None
     return Runs(frame_of(arrow_of(rows)), environments, x)
+
+
+def gathered(parts: Sequence[Done], plans: Sequence[Plan], environments: Iterable[Mapping[str, str]] = ()) -> Runs:
+    """`Runs` of chunks just computed, in the order of the plans, their seeds and their settings.
+
+    The tables are made when they are first asked for: they may take longer than the runs.
+    """
+
+    @functools.cache
+    def runs() -> Runs:
+        found = [row for done in parts for row in rows_of(done)]
+        order = {
+            key: i for i, key in enumerate(plan.key(p, s) for plan in plans for s in plan.seeds for p in plan.grid)
+        }
+        return runs_of(sorted(found, key=lambda row: order[row["key"]]))
+
+    def x() -> np.ndarray | None:
+        alone = parts[0].trace if len(parts) == 1 else None  # one chunk is in order
+        return runs().x if alone is None else alone.x
+
+    return Runs(lambda: runs().rows, environments, x)
 
 
 def tell_apart(rows: pd.DataFrame) -> pd.DataFrame:

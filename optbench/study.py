@@ -270,6 +270,10 @@ def _recipe_of(entry: tuple[str, dict[str, Any]], rates: tuple[float, ...]) -> R
     return make_recipe(name, {**settings, size: rates}) if size and size not in settings else recipe
 
 
+# Numbers that a sweep moves, from which on it is compiled. Lower than `plan.WORTH_IT`: a session goes on, and calls again.
+WORTH_IT_HERE = 5e5
+
+
 def sweep(
     problem: Problem | str,
     optimizer: Any,
@@ -284,6 +288,7 @@ def sweep(
     precision: str | None = None,
     stop_at_target: bool = False,
     checkpoint_count: int = 100,
+    fused: bool | None = None,
     store: Store | str | Path | None = None,
     jobs: int = 1,
     executor: cf.Executor | None = None,
@@ -316,6 +321,9 @@ def sweep(
         ``"cpu"`` and ``"float64"``.
     stop_at_target : bool
         Whether a run ends once it reaches the last target, 1e-10 of its initial gap.
+    fused : bool, optional
+        Whether rules and oracles run compiled, or as they are written. By default they are compiled unless the sweep is
+        over in a moment anyway. The first compilation of a rule takes seconds; it is kept on disk.
     store : Store, str or Path, optional
         Folder to keep results in; what it has already is not computed again.
     jobs, executor
@@ -357,7 +365,8 @@ def sweep(
     }
     options = {key: value for key, value in options.items() if value is not None}
     _check_options(options)
-    plans = make_plans(problem, make_recipe(optimizer, settings), **options)
+    fused_from = {None: WORTH_IT_HERE, True: 0.0, False: math.inf}[fused]
+    plans = make_plans(problem, make_recipe(optimizer, settings), fused_from=fused_from, **options)
     kept = Store(store) if isinstance(store, str | Path) else store
     return execute(plans, store=kept, jobs=jobs, executor=executor)
 

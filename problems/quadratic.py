@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from optbench.arrays import Array
 from optbench.errors import InputError
-from optbench.problem import Optimum, Problem, at_least, one_of, problem, stream
+from optbench.problem import Optimum, Problem, Text, at_least, one_of, problem, stream
 from optbench.sampling import Normals, Sampler
 
 MAX_MATRIX = 20_000  # 3 GiB in float64
 SPECTRA = ("log", "linear", "clusters", "distinct", "chain")
+
+
+def _oracle(xp: Any, x: Array, center: Array, H: Array, f_star: float) -> tuple[Array, Array]:
+    """Value (...) and gradient (..., d) of points (..., d); H of shape (d, d), or (d,) where it is diagonal."""
+    e = x - center
+    g = e @ H if H.ndim == 2 else e * H
+    return 0.5 * xp.vecdot(e, g) + f_star, g
 
 
 @problem("quadratic")
@@ -112,33 +120,34 @@ class Quadratic(Problem):
         to = self.backend.asarray
         self.xp = self.backend.xp
         self.center = to(self._center)  # (d,)
-        self.diagonal = to(self.eigenvalues) if self._matrix is None else None  # (d,)
-        self.matrix = None if self._matrix is None else to(self._matrix)  # (d, d), symmetric
+        self.H = to(self.eigenvalues if self._matrix is None else self._matrix)  # (d,) if diagonal, else (d, d)
 
     def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
         x = self.points(x)
-        e = x - self.center  # (..., d)
-        g = e * self.diagonal if self.matrix is None else e @ self.matrix  # (..., d)
-        f = 0.5 * self.xp.vecdot(e, g) + self._f_star  # (...)
+        f, g = _oracle(self.xp, x, self.center, self.H, self._f_star)
         if samples is not None:
             xi = self.per_seed(samples, x)
-            f, g = f + self.xp.vecdot(e, xi), g + xi
+            f, g = f + self.xp.vecdot(x - self.center, xi), g + xi
         return f, g
+
+    @property
+    def text(self) -> Text:
+        return _oracle, (self.center, self.H, self._f_star)
 
     def hessian(self, x: Array) -> Array:
         x = self.points(x)
         if not self.has_hessian:
             raise InputError(f"{self.spec} offers a Hessian up to d = {self.max_hessian_dim}; use hvp")
         h = (
-            self.xp.eye(self.dim, dtype=x.dtype, device=self.backend.device) * self.diagonal
-            if self.matrix is None
-            else self.matrix
+            self.xp.eye(self.dim, dtype=x.dtype, device=self.backend.device) * self.H
+            if self._matrix is None
+            else self.H
         )
         return self.xp.broadcast_to(h, (*x.shape[:-1], self.dim, self.dim))
 
     def hvp(self, x: Array, v: Array) -> Array:
         v = self.points(v)
-        return v * self.diagonal if self.matrix is None else v @ self.matrix
+        return v * self.H if self._matrix is None else v @ self.H
 
     def solve(self) -> Optimum:
         return Optimum(self._f_star, self._f_star, self._center, "exact by construction", 0.0)

@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # from the ground up; a module may import from the floors below its own, and from its own
 FLOORS = [
     {"errors"},
-    {"arrays", "registry"},
-    {"sampling"},
+    {"arrays", "registry", "record", "columns"},
+    {"sampling", "compiled"},
     {"problem", "rules", "schedules", "fuse"},
     {"optimizer", "differences"},
     {"curvature", "search", "checks"},

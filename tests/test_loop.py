@@ -10,9 +10,10 @@ import pytest
 
 from optbench.arrays import Backend
 from optbench.errors import InputError
-from optbench.loop import MAX_BLOCK, TARGETS, checkpoints, minimize
+from optbench.loop import minimize
 from optbench.optimizer import At, Optimizer, make_recipe
 from optbench.problem import Problem, make_problem
+from optbench.record import MAX_BLOCK, TARGETS, checkpoints
 from optbench.registry import OPTIMIZERS
 from optbench.search import RandomSearch
 from problems import MLP, Logistic, Quadratic, Rosenbrock
@@ -98,7 +99,7 @@ def test_curves_and_hits_are_those_of_a_plain_loop(stop: bool) -> None:
 def test_hits_are_the_same_however_values_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Quadratic(dim=10)
     whole = minimize(problem, build("momentum"), steps=300)
-    monkeypatch.setattr("optbench.loop.MAX_BLOCK", 3)
+    monkeypatch.setattr("optbench.record.MAX_BLOCK", 3)
     pieces = minimize(problem, build("momentum"), steps=300)
     for name in ("t", "f", "best", "gradient_norm", "hits", "end", "f_end", "best_end", "x"):
         np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
@@ -108,7 +109,7 @@ def test_random_numbers_are_the_same_however_they_are_moved(monkeypatch: pytest.
     problem = Logistic(data="iris")
     runs = {}
     for size in (1 << 24, 100):
-        monkeypatch.setattr("optbench.loop.MAX_BLOCK_BYTES", size)
+        monkeypatch.setattr("optbench.loop.MAX_FEED_BYTES", size)
         runs[size] = [
             minimize(problem, build(n), steps=70, batch_size=b).x for n, b in [("sgd", 7), ("local_search", None)]
         ]

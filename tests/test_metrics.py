@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from optbench import metrics
-from optbench.loop import TARGETS
+from optbench.record import TARGETS
 from optbench.results import COLUMNS, Runs, runs_of
 
 

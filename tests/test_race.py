@@ -25,8 +25,9 @@ from optbench.arrays import NUMPY, Array, Backend
 from optbench.cli import main
 from optbench.errors import InputError, StoreError
 from optbench.fuse import numba_is_there
-from optbench.loop import TARGETS, _Loop, minimize
+from optbench.loop import _Loop, minimize
 from optbench.problem import Problem
+from optbench.record import TARGETS
 from optbench.results import COLUMNS, RACE_COLUMNS, Runs, arrow_of, frame_of, runs_of
 from optbench.sampling import Batches
 from optbench.store import Store
@@ -164,7 +165,7 @@ def test_starts_batches_and_records_are_off_the_clock(
     world: World, monkeypatch: pytest.MonkeyPatch, block: int, part: int
 ) -> None:
     monkeypatch.setattr(race, "PART", part)
-    monkeypatch.setattr("optbench.loop.MAX_BLOCK_BYTES", block)  # all batches at once, or two steps' at a time
+    monkeypatch.setattr("optbench.loop.MAX_FEED_BYTES", block)  # all batches at once, or two steps' at a time
     rows = held(world, rule_of(world, "a", 3.0), batch_size=4)
     np.testing.assert_allclose(rows["seconds"], 5 * (2 + 3), rtol=1e-5)
     np.testing.assert_allclose(rows["oracle_seconds"], 5 * 2, rtol=1e-5)

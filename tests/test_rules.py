@@ -12,8 +12,9 @@ from conftest import strict_backend
 
 from optbench.arrays import NUMPY, Backend, get_backend
 from optbench.errors import InputError
-from optbench.loop import Trace, minimize
+from optbench.loop import minimize
 from optbench.optimizer import At, FirstOrder, Optimizer, make_recipe
+from optbench.record import Trace
 from optbench.registry import OPTIMIZERS, SCHEDULES
 from optbench.rules import rule
 from optbench.schedules import constant, make_schedule, warm_up

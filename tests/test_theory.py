@@ -15,8 +15,9 @@ import scipy.stats
 
 from optbench.arrays import NUMPY
 from optbench.curvature import BFGS, LBFGS, LineSearchMethod
-from optbench.loop import TARGETS, minimize
+from optbench.loop import minimize
 from optbench.optimizer import At, Optimizer, make_recipe
+from optbench.record import TARGETS
 from optbench.registry import OPTIMIZERS, parse_spec
 from optbench.schedules import make_schedule
 from problems import Logistic, Quadratic, Rosenbrock, StrictSaddle

@@ -72,7 +72,7 @@ class Work:
         """What the objective is made of: (center, matrix), (rows times labels,) or (inputs, targets)."""
         problem = self.problem
         if isinstance(problem, Quadratic):
-            return problem.center, problem.matrix
+            return problem.center, problem.H
         if isinstance(problem, Logistic):
             return (problem.Z,)
         assert isinstance(problem, MLP)

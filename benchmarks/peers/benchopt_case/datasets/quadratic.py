@@ -11,4 +11,4 @@ class Dataset(BaseDataset):
 
     def get_data(self):
         problem = Quadratic(dim=self.dim)
-        return {"center": problem.center, "matrix": problem.matrix, "start": problem.start(self.start_seed)}
+        return {"center": problem.center, "matrix": problem.H, "start": problem.start(self.start_seed)}

@@ -1,0 +1,101 @@
+"""Points as columns, for oracles that are compiled together with a rule: what `xp` and its arrays are there.
+
+A stack of R runs has the shape (R, d) to whoever reads the text of an oracle; here it is kept as (d, R), so that every
+step runs along the runs, which are many and contiguous, even where d is 2. Only what the oracles in `problems` are made of
+is defined: sums, differences and products with other points, with vectors (d,) and with numbers, products with a matrix,
+and `vecdot`.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+_OPTIONS: Any = {"error_model": "numpy", "fastmath": {"contract"}}
+
+
+class Columns(NamedTuple):
+    """Points of shape (R, d), held as an array (d, R)."""
+
+    array: Any
+
+
+def _points(kind: Any) -> bool:
+    return isinstance(kind, types.BaseNamedTuple) and getattr(kind, "instance_class", None) is Columns
+
+
+def _vector(kind: Any) -> bool:
+    return isinstance(kind, types.Array) and kind.ndim == 1
+
+
+def _elementwise(op: Any) -> None:
+    """Give an operator its meaning between points, and between points and vectors (d,) or numbers."""
+
+    @overload(op, jit_options=_OPTIONS)
+    def of_points(x, y):  # type: ignore[no-untyped-def]
+        if _points(x) and _points(y):
+
+            def both(x, y):  # type: ignore[no-untyped-def]
+                a, b = x.array, y.array
+                out = np.empty_like(a)  # (d, R)
+                for i in range(a.shape[0]):
+                    for r in range(a.shape[1]):
+                        out[i, r] = op(a[i, r], b[i, r])
+                return Columns(out)
+
+            return both
+        if _points(x) and _vector(y):
+
+            def with_vector(x, y):  # type: ignore[no-untyped-def]
+                a = x.array
+                out = np.empty_like(a)  # (d, R)
+                for i in range(a.shape[0]):
+                    number = y[i]
+                    for r in range(a.shape[1]):
+                        out[i, r] = op(a[i, r], number)
+                return Columns(out)
+
+            return with_vector
+        if _points(x) and isinstance(y, types.Number):
+
+            def with_number(x, y):  # type: ignore[no-untyped-def]
+                a = x.array
+                out = np.empty_like(a)  # (d, R)
+                for i in range(a.shape[0]):
+                    for r in range(a.shape[1]):
+                        out[i, r] = op(a[i, r], y)
+                return Columns(out)
+
+            return with_number
+        return None
+
+
+for _operator in (operator.add, operator.sub, operator.mul):
+    _elementwise(_operator)
+
+
+@overload(operator.matmul, jit_options=_OPTIONS)
+def _times_matrix(x, matrix):  # type: ignore[no-untyped-def]
+    if _points(x) and isinstance(matrix, types.Array) and matrix.ndim == 2:
+
+        def product(x, matrix):  # type: ignore[no-untyped-def]
+            return Columns(np.dot(matrix.T, x.array))
+
+        return product
+    return None
+
+
+@numba.njit(**_OPTIONS)
+def vecdot(x, y):  # type: ignore[no-untyped-def]
+    """Scalar products of points with points: (R,)."""
+    a, b = x.array, y.array
+    out = np.zeros(a.shape[1])
+    for i in range(a.shape[0]):
+        for r in range(a.shape[1]):
+            out[r] += a[i, r] * b[i, r]
+    return out
