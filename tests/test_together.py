@@ -43,7 +43,7 @@ def assert_same(one: Trace, other: Trace, rtol: float = 1e-9, atol: float = 1e-1
     np.testing.assert_array_equal(np.isfinite(one.hits), np.isfinite(other.hits))
     finite = np.isfinite(one.hits)
     np.testing.assert_allclose(one.hits[finite], other.hits[finite], atol=1)
-    assert np.mean(one.hits[finite] == other.hits[finite]) > 0.99
+    assert np.sum(one.hits[finite] != other.hits[finite]) <= 0.01 * np.sum(finite)
     for name in ("f", "best", "gradient_norm", "f_end", "best_end", "x"):
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=rtol, atol=atol, err_msg=name)
 
