@@ -24,8 +24,10 @@ from optbench.sampling import Normals, Sampler
 MAX_FEED_BYTES = 1 << 24  # random numbers that wait on either side
 
 
-def check_pair(problem: Problem, kind: Any, name: str, batch_size: int | None) -> None:
-    """Raise `InputError` if an optimizer (or its class) cannot be run on a problem with this batch size.
+def check_pair(
+    problem: Problem, kind: Any, name: str, batch_size: int | None, stop_at_gradient: float | None = None
+) -> None:
+    """Raise `InputError` if an optimizer (or its class) cannot be run on a problem with this batch size and stop.
 
     Raises
     ------
@@ -38,6 +40,12 @@ def check_pair(problem: Problem, kind: Any, name: str, batch_size: int | None) -
             f"{name} compares values or promises the full gradient, and {what} on {problem.spec} would mislead it; "
             f"leave {'batch_size' if batch_size else 'the noise'} out, or use a first-order rule such as sgd"
         )
+    if stop_at_gradient is not None:
+        if not stop_at_gradient >= 0:
+            raise InputError(f"stop_at_gradient must be at least 0, not {stop_at_gradient!r}")
+        if kind.oracle == "value" or problem.sampler((0,), batch_size) is not None:
+            why = f"{name} asks for values only" if kind.oracle == "value" else "only a part of the gradient is seen"
+            raise InputError(f"stop_at_gradient needs the full gradient at every step, but {why}; leave it out")
     if kind.oracle == "hessian" and not problem.has_hessian:
         raise InputError(f"{name} needs Hessians, which {problem.spec} does not offer at d = {problem.dim}")
     if kind.max_dim is not None and problem.dim > kind.max_dim:
@@ -55,6 +63,7 @@ def minimize(
     steps: int = 1000,
     batch_size: int | None = None,
     stop_at_target: bool = False,
+    stop_at_gradient: float | None = None,
     checkpoint_count: int = 100,
     progress: Callable[[int], None] | None = None,
 ) -> Trace:
@@ -74,6 +83,8 @@ def minimize(
         Samples a mini-batch; None for the full objective.
     stop_at_target : bool
         Whether a run ends once it reaches the last of `TARGETS`; the loop ends when every run has ended.
+    stop_at_gradient : float, optional
+        Whether, and at which norm of the gradient at the point asked for, a run ends likewise.
     checkpoint_count : int
         About how many checkpoints are recorded.
     progress : callable, optional
@@ -89,7 +100,7 @@ def minimize(
     if steps < 1:
         raise InputError(f"steps must be at least 1, not {steps}")
     seeds = tuple(int(seed) for seed in seeds)
-    check_pair(problem, optimizer, optimizer.name or type(optimizer).__name__, batch_size)
+    check_pair(problem, optimizer, optimizer.name or type(optimizer).__name__, batch_size, stop_at_gradient)
     x = problem.starts(seeds) if x0 is None else problem.points(x0)
     if x.ndim == 1:
         x = x[None, :]
@@ -99,7 +110,7 @@ def minimize(
         )
     loop = _Loop(problem, optimizer, seeds, steps, batch_size, x.shape[0])
     with np.errstate(all="ignore"):  # a run may leave the finite numbers; it is labelled, not warned of
-        return loop.run(x, stop_at_target, checkpoint_count, progress)
+        return loop.run(x, stop_at_target, stop_at_gradient, checkpoint_count, progress)
 
 
 class _Loop:
@@ -136,13 +147,14 @@ class _Loop:
         hessian = problem.hessian(x) if self.optimizer.oracle == "hessian" else None
         return At(x, f[:, None], g, hessian, z)
 
-    def run(self, x: Array, stop: bool, count: int, progress: Callable[[int], None] | None) -> Trace:
-        record = Record(
-            self.runs, self.steps, checkpoints(self.steps, count), self.problem.f_star, stop, sparse=self.stochastic
-        )
+    def run(
+        self, x: Array, stop: bool, tolerance: float | None, count: int, progress: Callable[[int], None] | None
+    ) -> Trace:
+        t, f_star = checkpoints(self.steps, count), self.problem.f_star
+        record = Record(self.runs, self.steps, t, f_star, stop, tolerance=tolerance, sparse=self.stochastic)
         x = self.xp.asarray(x, copy=True)  # a fused rule writes the new iterates over the old ones
         state = self.optimizer.init(x, self.backend)
-        together = self._together(x)
+        together = self._together(x) if tolerance is None else None
         tell = progress or (lambda steps: None)
         x = self._steps(x, state, record, tell) if together is None else _blocks(together, record, tell)
         return record.trace(self.backend.to_host(x), self.fraction, self.optimizer.oracle)
@@ -162,6 +174,7 @@ class _Loop:
         best_x = x
         best_f = self.backend.zeros((self.runs, 1)) + xp.inf
         values: list[Array] = []  # one (R,) a step, since the last fold; full batches only
+        norms: list[Array] = []  # likewise, where there is a tolerance
         noted: list[dict[str, Array]] = []  # one a checkpoint, since the last fold
         since = 0
         for t in range(self.steps + 1):
@@ -173,18 +186,17 @@ class _Loop:
                 best_f = xp.where(better, at.f, best_f)
             if not self.stochastic:
                 values.append(best_f[:, 0] if incumbent else at.f[:, 0])
+            if record.tolerance is not None:
+                norms.append(xp.linalg.vector_norm(at.g, axis=-1))
             if t in marks:
                 noted.append(self._note(best_x if incumbent else x, None if incumbent else at))
             if t < self.steps:
                 x, state = optimizer.step(t + 1, at, state)
             since += 1
             if t == record.next:
-                record.fold(
-                    t,
-                    self._fetch(values),
-                    {key: self._fetch([row[key] for row in noted]) for key in noted[0]} if noted else {},
-                )
-                values, noted = [], []
+                figures = {key: self._fetch([row[key] for row in noted]) for key in (noted[0] if noted else ())}
+                record.fold(t, self._fetch(values), figures, self._fetch(norms) if norms else None)
+                values, norms, noted = [], [], []
                 progress(since)
                 since = 0
                 if record.finished:

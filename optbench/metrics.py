@@ -160,7 +160,7 @@ def sensitivity(runs: Runs) -> pd.DataFrame:
     rows = runs.rows[runs.rows["step_size"].notna()]
     for (problem, method, size), group in rows.groupby(["problem", "method", "step_size"], sort=True):
         part = group.iloc[_best_settings(group)[1]]
-        ended_well = part["status"].isin(["budget", "target"]).to_numpy()
+        ended_well = part["status"].isin(["budget", "target", "gradient"]).to_numpy()
         start = part["f_start"].to_numpy(dtype=float)
         value = np.where(ended_well, _reached(part), start)
         has_gap = bool(part["f_star"].notna().all())
@@ -218,7 +218,7 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
 
 def _final(rows: pd.DataFrame) -> np.ndarray:
     """Objective at the end of each run; infinite for those that diverged or failed."""
-    ended_well = rows["status"].isin(["budget", "target"]).to_numpy()
+    ended_well = rows["status"].isin(["budget", "target", "gradient"]).to_numpy()
     return np.where(ended_well, rows["f_end"].to_numpy(dtype=float), np.inf)
 
 

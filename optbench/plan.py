@@ -56,6 +56,8 @@ class Plan:
     batch_size : int or None
     stop_at_target : bool
         Whether a run ends once it reaches the last target.
+    stop_at_gradient : float or None
+        Norm of the gradient at which a run ends.
     checkpoint_count : int
     fused : bool
         Whether what can be compiled is, unless the backend says otherwise.
@@ -69,6 +71,7 @@ class Plan:
     steps: int
     batch_size: int | None = None
     stop_at_target: bool = False
+    stop_at_gradient: float | None = None
     checkpoint_count: int = 100
     fused: bool = False
 
@@ -111,6 +114,7 @@ class Plan:
     def _common(self) -> str:
         """What the identities of all runs of this plan share, as canonical JSON."""
         problem = self.problem
+        stop = {} if self.stop_at_gradient is None else {"stop_at_gradient": self.stop_at_gradient}
         return canonical(
             {
                 "schema": SCHEMA,
@@ -123,6 +127,7 @@ class Plan:
                 "checkpoints": self.checkpoint_count,
                 "backend": problem.backend.name,
                 "precision": problem.backend.precision,
+                **stop,
             }
         )
 
@@ -213,6 +218,7 @@ class Chunk:
             steps=plan.steps,
             batch_size=plan.batch_size,
             stop_at_target=plan.stop_at_target,
+            stop_at_gradient=plan.stop_at_gradient,
             checkpoint_count=plan.checkpoint_count,
             progress=progress,
         )
@@ -230,6 +236,7 @@ def make_plans(
     linear_scaling: bool = False,
     schedule: str | Sequence[str] = "constant",
     stop_at_target: bool = False,
+    stop_at_gradient: float | None = None,
     checkpoint_count: int = 100,
     fused_from: float = WORTH_IT,
 ) -> list[Plan]:
@@ -283,7 +290,7 @@ def make_plans(
     for size, spec in itertools.product(batches, specs):
         if size is not None and (isinstance(size, bool) or int(size) != size):
             raise InputError(f"batch_size must be a whole number, not {size!r}")
-        check_pair(problem, recipe.kind, recipe.name, size)
+        check_pair(problem, recipe.kind, recipe.name, size, stop_at_gradient)
         spelled, _ = make_schedule(spec)
         if spelled != "constant" and recipe.kind.step_size != "lr":
             raise InputError(
@@ -311,6 +318,7 @@ def make_plans(
                     steps=int(budget),
                     batch_size=None if size is None else int(size),
                     stop_at_target=stop_at_target,
+                    stop_at_gradient=stop_at_gradient,
                     checkpoint_count=checkpoint_count,
                     fused=len(grid) * len(seed_list) * int(budget) * width >= fused_from,
                 )

@@ -8,8 +8,8 @@ import functools
 import numpy as np
 
 TARGETS = 10.0 ** (-0.2 * np.arange(1, 51))  # fractions of the initial gap, (50,)
-STATUSES = ("budget", "target", "diverged", "failed")
-TARGET, DIVERGED = 1, 2
+STATUSES = ("budget", "target", "diverged", "failed", "gradient")
+TARGET, DIVERGED, GRADIENT = 1, 2, 4
 MAX_BLOCK = 4096  # steps whose values wait on the device
 MAX_BLOCK_BYTES = 1 << 24  # bytes of them
 
@@ -37,9 +37,11 @@ class Trace:
         Steps taken at the first iterate whose best value reaches each of `TARGETS`; inf for those never reached, NaN where
         no optimum is known. Exact for full batches, at the resolution of the checkpoints for mini-batches.
     status : list of str, length R
-        ``budget``: all steps were taken; ``target``: stopped once the last target was reached; ``diverged``.
+        ``budget``: all steps were taken; ``target``: stopped once the last target was reached; ``gradient``: stopped once
+        the gradient was small enough; ``diverged``.
     end : array of int, shape (R,)
-        Iterate at which the run ended: the last, the first at the last target, or the first that was not finite.
+        Iterate at which the run ended: the last, the first at the last target or with a small gradient, or the first that
+        was not finite.
     f_end, best_end : arrays of shape (R,)
         Value at the last finite iterate up to `end`, and the smallest up to there.
     x : array of shape (R, d)
@@ -94,15 +96,25 @@ class Record:
         What gaps are measured from.
     stop : bool
         Whether a run ends at the last target.
+    tolerance : float or None
+        Gradient norm at which a run ends.
     sparse : bool
         Whether values are known at checkpoints only.
     """
 
     def __init__(
-        self, runs: int, steps: int, t: np.ndarray, f_star: float | None, stop: bool, *, sparse: bool = False
+        self,
+        runs: int,
+        steps: int,
+        t: np.ndarray,
+        f_star: float | None,
+        stop: bool,
+        *,
+        tolerance: float | None = None,
+        sparse: bool = False,
     ) -> None:
         self.runs, self.steps, self.t, self.f_star = runs, steps, t, f_star
-        self.stop, self.sparse = stop, sparse
+        self.stop, self.tolerance, self.sparse = stop, tolerance, sparse
         self.folded = 0  # iterates folded so far
         self.columns: dict[str, list[np.ndarray]] = {"f": [], "best": [], "gradient_norm": []}  # parts (k, R)
         self.best = np.full(runs, np.inf)
@@ -115,8 +127,9 @@ class Record:
         self.reached = np.zeros(runs, dtype=np.int64)  # how many targets
         self.targets: np.ndarray | None = None  # (R, 50)
         self.longest = max(1, min(MAX_BLOCK, MAX_BLOCK_BYTES // (8 * runs)))
-        # where runs may stop early, values are fetched after 8 steps, 16, 32, ..., so that stacks which are done stop soon
-        self.first, self.growth = (8, 2) if stop else (64, 8)
+        # where runs may stop early, values are fetched often, so that stacks which are done stop soon
+        often = stop or tolerance is not None
+        self.first, self.growth = (8, 1.125) if often else (64, 8.0)
         self.next = min(self.first, self.longest, steps + 1) - 1  # iterate after which to fold
 
     @property
@@ -138,30 +151,30 @@ class Record:
     def finished(self) -> bool:
         return not self.open.any()
 
-    def fold(self, t: int, values: np.ndarray, noted: dict[str, np.ndarray]) -> None:
+    def fold(self, t: int, values: np.ndarray, noted: dict[str, np.ndarray], norms: np.ndarray | None = None) -> None:
         """Fold what has gathered up to iterate t into the record.
 
         `values` holds one (R,) an iterate, or nothing where only checkpoints are evaluated; `noted` one (R,) a checkpoint
-        by name: for those the values, as ``f``.
+        by name: for those the values, as ``f``. `norms` holds one (R,) an iterate, where there is a tolerance.
         """
         marks = self.t[(self.t >= self.folded) & (self.t <= t)]
         times = np.arange(self.folded, t + 1)
         if self.sparse:
             times, values = marks, noted.pop("f", np.empty((0, self.runs)))
         if len(times):
-            best = self._fold_values(times, values)
+            best = self._fold_values(times, values, norms)
             rows = np.searchsorted(times, marks)
             noted.setdefault("gradient_norm", np.full((len(marks), self.runs), np.nan))
             self.extend(f=values[rows], best=best[rows], **noted)
         self.folded = t + 1
-        self.next = min(self.growth * (t + 1) - 1, t + self.longest, self.steps)
+        self.next = min(max(int(self.growth * (t + 1)) - 1, t + self.first), t + self.longest, self.steps)
 
     def extend(self, **columns: np.ndarray) -> None:
         """Note figures of further checkpoints, each (k, R)."""
         for name, part in columns.items():
             self.columns.setdefault(name, []).append(part)
 
-    def _fold_values(self, times: np.ndarray, values: np.ndarray) -> np.ndarray:
+    def _fold_values(self, times: np.ndarray, values: np.ndarray, norms: np.ndarray | None) -> np.ndarray:
         """Running best, first hits and endings; times (k,), values (k, R). Returns the running best (k, R)."""
         finite = np.isfinite(values)
         bad = np.full(len(self.best), len(times))  # position of the first that is not finite, (R,)
@@ -175,25 +188,31 @@ class Record:
         self.best = best[-1]
         left = np.minimum(self.reached, len(TARGETS) - 1)  # number of the next target, (R,)
         news = np.flatnonzero(self.open & (self.best <= self.targets[np.arange(len(left)), left]))
-        self._find_hits(news, times, values, best, bad)
-        for r in np.flatnonzero(self.open & (bad < len(times))):
-            self.status[r], self.end[r], self.open[r] = DIVERGED, times[bad[r]], False
-            if bad[r] > 0:
-                self.f_end[r], self.best_end[r] = values[bad[r] - 1, r], best[bad[r] - 1, r]
+        calm = np.full(len(self.best), len(times))  # position of the first small gradient, (R,)
+        if norms is not None:
+            small = norms <= self.tolerance
+            calm = np.where(small.any(axis=0), np.argmax(small, axis=0), calm)
+        self._find_hits(news, times, values, best, np.minimum(bad, calm + 1))
+        for r in np.flatnonzero(self.open & (np.minimum(bad, calm) < len(times))):
+            code, at = (GRADIENT, calm[r]) if calm[r] < bad[r] else (DIVERGED, bad[r])
+            self.status[r], self.end[r], self.open[r] = code, times[at], False
+            last = at if code == GRADIENT else at - 1
+            if last >= 0:
+                self.f_end[r], self.best_end[r] = values[last, r], best[last, r]
         self.f_end[self.open], self.best_end[self.open] = values[-1, self.open], self.best[self.open]
         return best
 
     def _find_hits(
-        self, news: np.ndarray, times: np.ndarray, values: np.ndarray, best: np.ndarray, bad: np.ndarray
+        self, news: np.ndarray, times: np.ndarray, values: np.ndarray, best: np.ndarray, limit: np.ndarray
     ) -> None:
-        """First hits of the runs `news`, and the end of those that stop at the last target."""
+        """First hits of the runs `news` before the positions `limit`, (R,), and the end of those at the last target."""
         if not len(news):
             return
         assert self.targets is not None
         # best never rises, so the first position at which it is at most a target is found by bisection
         rows = zip(np.ascontiguousarray(-best.T[news]), -self.targets[news], strict=True)
         first = np.stack([rising.searchsorted(levels) for rising, levels in rows])  # (news, 50)
-        new, target = np.nonzero((first < bad[news, None]) & np.isinf(self.hits[news]))
+        new, target = np.nonzero((first < limit[news, None]) & np.isinf(self.hits[news]))
         self.hits[news[new], target] = times[first[new, target]]
         self.reached[news] = np.isfinite(self.hits[news]).sum(axis=1)
         if self.stop:

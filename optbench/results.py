@@ -50,7 +50,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "backend": ("string", "array module"),
     "precision": ("string", "float64 or float32"),
     "chunk_runs": ("int64", "runs that shared the array"),
-    "status": ("string", "budget, target, diverged or failed"),
+    "status": ("string", "budget, target, gradient, diverged or failed"),
     "error": ("string", "why a run failed"),
     "end": ("int64", "iterate at which the run ended"),
     "oracle": ("string", "what every call was asked for: value, gradient or hessian"),
@@ -139,7 +139,11 @@ def rows_of(done: Done) -> list[dict[str, Any]]:
         f, best = trace.f[r, keep], trace.best[r, keep]
         norms = trace.gradient_norm[r, keep]
         metrics = {name: values[r, keep] for name, values in trace.metrics.items()}
-        if t[-1] < end and trace.status[r] == "target":  # the end itself, where it lies between two checkpoints
+        # the end itself, where it lies between two checkpoints
+        if t[-1] < end and trace.status[r] in (
+            "target",
+            "gradient",
+        ):
             t = np.append(t, end)
             f, best = np.append(f, trace.f_end[r]), np.append(best, trace.best_end[r])
             norms = np.append(norms, np.nan)

@@ -13,7 +13,7 @@ optimizers on all of its problems::
     steps = 1000
 
 Keys: problems, optimizers, lr, seeds, steps or calls, batch_size, linear_scaling, schedule, stop_at_target,
-checkpoint_count, precision. All but the first two may stand at the top, for all tables.
+stop_at_gradient, checkpoint_count, precision. All but the first two may stand at the top, for all tables.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from optbench.results import Runs
 from optbench.store import Store
 
 _COMMON = {
-    "lr", "seeds", "steps", "calls", "batch_size", "linear_scaling", "schedule", "stop_at_target", "checkpoint_count",
-    "precision",
+    "lr", "seeds", "steps", "calls", "batch_size", "linear_scaling", "schedule", "stop_at_target", "stop_at_gradient",
+    "checkpoint_count", "precision",
 }  # fmt: skip
 MAX_RATES = 10_000  # of a range; more than that is a slip
 DEFAULT_LR = {"low": 1e-4, "high": 10.0, "per_decade": 3}
@@ -169,6 +169,10 @@ def _whole(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and abs(int(value)) <= MAX_WHOLE
 
 
+def _number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _one_or_more(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
     def either(value: Any) -> bool:
         return holds(value) or (isinstance(value, list | tuple) and len(value) > 0 and all(map(holds, value)))
@@ -179,7 +183,7 @@ def _one_or_more(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
 _OPTIONS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("seeds", _one_or_more(_whole), "a number of seeds or a list of them"),
     ("steps", _whole, "a whole number"),
-    ("calls", lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool) and 0 < float(v) < math.inf, "above 0"),
+    ("calls", lambda v: _number(v) and float(v) > 0, "above 0"),
     ("batch_size", _one_or_more(lambda v: v is None or _whole(v)), "a whole number or a list of them"),
     ("linear_scaling", lambda v: isinstance(v, bool), "true or false"),
     (
@@ -188,6 +192,7 @@ _OPTIONS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "a schedule such as 'cosine:warmup=0.05' or a list of them",
     ),
     ("stop_at_target", lambda v: isinstance(v, bool), "true or false"),
+    ("stop_at_gradient", lambda v: _number(v) and float(v) >= 0, "a number of at least 0"),
     ("checkpoint_count", lambda v: _whole(v) and v >= 2, "a whole number of at least 2"),
 )
 
@@ -287,6 +292,7 @@ def sweep(
     device: str | Backend | None = None,
     precision: str | None = None,
     stop_at_target: bool = False,
+    stop_at_gradient: float | None = None,
     checkpoint_count: int = 100,
     fused: bool | None = None,
     store: Store | str | Path | None = None,
@@ -321,6 +327,8 @@ def sweep(
         ``"cpu"`` and ``"float64"``.
     stop_at_target : bool
         Whether a run ends once it reaches the last target, 1e-10 of its initial gap.
+    stop_at_gradient : float, optional
+        Norm of the gradient at which a run ends.
     fused : bool, optional
         Whether rules and oracles run compiled, or as they are written. By default they are compiled unless the sweep is
         over in a moment anyway. The first compilation of a rule takes seconds; it is kept on disk.
@@ -361,6 +369,7 @@ def sweep(
         "linear_scaling": linear_scaling,
         "schedule": _as_list(schedule),
         "stop_at_target": stop_at_target,
+        "stop_at_gradient": stop_at_gradient,
         "checkpoint_count": checkpoint_count,
     }
     options = {key: value for key, value in options.items() if value is not None}

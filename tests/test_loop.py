@@ -263,3 +263,33 @@ def test_what_cannot_be_done_is_said_before_work_starts(call: Any, message: str)
 def test_long_runs_are_folded_in_blocks() -> None:
     trace = minimize(Quadratic(dim=2), build("sgd"), steps=2 * MAX_BLOCK + 100)
     assert trace.t[-1] == 2 * MAX_BLOCK + 100
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "bfgs", "newton", "gradient_descent"])
+def test_runs_stop_at_a_small_gradient(optimizer: str) -> None:
+    problem = Logistic(data="iris", l2=0.1)
+    settings = {"lr": 0.5} if optimizer == "gradient_descent" else {}
+    asked: dict[str, Any] = {"seeds": (0, 1, 2), "steps": 300, "checkpoint_count": 5}
+    whole = minimize(problem, build(optimizer, **settings), **asked)
+    trace = minimize(problem, build(optimizer, **settings), stop_at_gradient=1e-3, **asked)
+    assert trace.status == ["gradient"] * 3
+    assert (trace.end < 300).all()
+    assert (trace.best_end >= whole.best_end).all()
+    f_star = problem.f_star
+    assert f_star is not None
+    # by strong convexity, a gradient of norm 1e-3 leaves a gap of at most (1e-3)^2 / (2 l2)
+    assert (trace.best_end - f_star <= 1e-6 / 0.2).all()
+    if optimizer == "gradient_descent":
+        before = minimize(problem, build(optimizer, **settings), steps=int(trace.end[0]), checkpoint_count=1000)
+        assert (before.gradient_norm[0, :-1] > 1e-3).all()
+        assert before.gradient_norm[0, -1] <= 1e-3
+
+
+def test_a_gradient_that_is_not_seen_stops_nothing() -> None:
+    problem = Logistic(data="iris")
+    with pytest.raises(InputError, match="values only"):
+        minimize(problem, build("random_search"), stop_at_gradient=1e-3)
+    with pytest.raises(InputError, match="only a part of the gradient"):
+        minimize(problem, build("sgd"), batch_size=10, stop_at_gradient=1e-3)
+    with pytest.raises(InputError, match="at least 0"):
+        minimize(problem, build("sgd"), stop_at_gradient=-1.0)

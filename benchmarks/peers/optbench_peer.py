@@ -103,24 +103,6 @@ def step_of(rule: str, x: np.ndarray, g: np.ndarray, lr: float, *, fused: bool) 
     return run
 
 
-def lbfgs(problem: Any, starts: np.ndarray, steps: int) -> np.ndarray:
-    """Minimizers (R, d) after a number of evaluations that is the same for all runs."""
-    optimizer = make_recipe("lbfgs").build({})
-    with threadpool_limits(1, "blas"):
-        return minimize(problem, optimizer, starts, steps=steps, checkpoint_count=2).x
-
-
-def lbfgs_steps(problem: Any, starts: np.ndarray, tolerance: float) -> int:
-    """The fewest steps after which every run's gradient norm is at most the tolerance."""
-
-    def there(steps: int) -> bool:
-        g = problem.value_and_grad(lbfgs(problem, starts, steps))[1]
-        return bool(np.all(np.linalg.norm(g, axis=-1) <= tolerance))
-
-    low, high = 0, 32
-    while not there(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if there(middle) else (middle, high)
-    return high
+def lbfgs(problem: Any, runs: int, tolerance: float) -> optbench.Runs:
+    """L-BFGS from the start points of so many seeds, each run until its gradient is small."""
+    return optbench.sweep(problem, "lbfgs", seeds=runs, steps=1000, stop_at_gradient=tolerance, checkpoint_count=2)
