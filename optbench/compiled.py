@@ -84,7 +84,7 @@ def loop(
     module.__dict__.update(np=np, **{key: compiled(text, flags) for key, text in texts.items()}, **names)
     sys.modules[module.__name__] = module
     exec(compile(source, str(path or "<optbench>"), "exec"), module.__dict__)
-    made: Callable[..., Any] = numba.njit(error_model="numpy", fastmath=set(flags), cache=path is not None)(
+    made: Callable[..., Any] = numba.njit(error_model="numpy", fastmath=set(flags), nogil=True, cache=path is not None)(
         module.__dict__["run"]
     )
     return made

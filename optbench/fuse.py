@@ -12,8 +12,11 @@ few roundings, not bit for bit.
 
 from __future__ import annotations
 
+import concurrent.futures as cf
 import functools
 import inspect
+import itertools
+import os
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -29,6 +32,7 @@ from optbench.registry import parameters
 Kernel = Callable[[Array, Array, int, Sequence[Array], Sequence[Any]], tuple[Array, tuple[Array, ...]]]
 
 FASTMATH = ("arcp", "contract")
+WORTH_THREADS = 1 << 22  # numbers of an array; below, threads cost more than they bring
 FEW_RUNS, MANY_PARAMETERS = 4, 1000  # so few runs of so many parameters gain nothing from columns
 BLOCK_NUMBERS = 5e9  # products and sums of a block of steps, at most: a fraction of a second
 
@@ -104,11 +108,43 @@ def _numba_kernel(rule: Callable[..., Any], columns: Collection[str]) -> Kernel:
     run = loop(rule.__name__, _row_lines(rule, columns), {"rule": rule}, FASTMATH)
 
     def kernel(x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
-        # t as a float: a power with a float exponent is one call that the compiler moves out of the loop
-        run(x, np.ascontiguousarray(g), float(t), *state, *hyperparameters)
+        g = np.ascontiguousarray(g)
+
+        def part(rows: slice, numbers: slice) -> None:
+            given = [p[rows] if np.ndim(p) else p for p in hyperparameters]
+            # t as a float: a power with a float exponent is one call that the compiler moves out of the loop
+            run(x[rows, numbers], g[rows, numbers], float(t), *(s[rows, numbers] for s in state), *given)
+
+        threads = _threads() if x.size >= WORTH_THREADS else 1
+        if threads == 1:
+            run(x, g, float(t), *state, *hyperparameters)
+        else:
+            list(_pool(threads).map(part, *zip(*_parts(x.shape[0], x.shape[1], threads), strict=True)))
         return x, tuple(state)
 
     return kernel
+
+
+def _threads() -> int:
+    """Threads that a step may use: one for each core of this process, unless OMP_NUM_THREADS says fewer."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, max(1, int(asked))) if asked.isdigit() else cores
+
+
+@functools.cache
+def _pool(threads: int) -> cf.ThreadPoolExecutor:
+    return cf.ThreadPoolExecutor(threads, thread_name_prefix="optbench")
+
+
+def _parts(runs: int, numbers: int, count: int) -> list[tuple[slice, slice]]:
+    """An array (runs, numbers) in at least `count` parts that lie contiguous in memory: whole rows, or parts of one row."""
+    if runs >= count:
+        edges = [round(k * runs / count) for k in range(count + 1)]
+        return [(slice(a, b), slice(None)) for a, b in itertools.pairwise(edges)]
+    each = -(-count // runs)
+    edges = [round(k * numbers / each) for k in range(each + 1)]
+    return [(slice(r, r + 1), slice(a, b)) for r in range(runs) for a, b in itertools.pairwise(edges)]
 
 
 def _row_lines(rule: Callable[..., Any], columns: Collection[str]) -> list[str]:

@@ -78,6 +78,32 @@ def test_a_sweep_is_fused_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None
     assert used
 
 
+@pytest.mark.parametrize("shape", [(1, 11), (2, 11), (7, 5)])
+def test_threads_change_nothing(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = get_backend("numpy", fused=True)
+    rng = np.random.default_rng(0)
+    x, g = rng.standard_normal((2, *shape))
+    given = [np.linspace(0.1, 0.2, shape[0])[:, None], 0.9, 0.999, 1e-8]
+    results = []
+    for threads in (1, 3):
+        monkeypatch.setattr(fusing, "WORTH_THREADS", 0)
+        monkeypatch.setattr(fusing, "_threads", lambda threads=threads: threads)
+        kernel = fuse(OPTIMIZERS["adam"], backend, ["lr"])
+        assert kernel is not None
+        state = (np.zeros(shape), np.zeros(shape))
+        y, state = kernel(x.copy(), g, 1, state, given)
+        results.append((y, *state))
+    for one, several in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, several)
+
+
+def test_threads_are_those_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert fusing._threads() == 1
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert fusing._threads() >= 1
+
+
 def test_start_points_are_not_overwritten() -> None:
     problem = Quadratic(dim=3).on(get_backend("numpy", fused=True))
     x0 = np.ones((2, 3))
