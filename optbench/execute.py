@@ -119,6 +119,7 @@ def _compute(chunk: Chunk, store: Store | None, report: Progress | None = None) 
         if report is not None:
             report(steps * share)
 
+    chunk.plan.problem.backend.free_memory()
     try:
         with threadpool_limits(1, user_api="blas"):
             rows = rows_of(chunk, chunk.compute(step_done))
