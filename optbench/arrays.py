@@ -69,7 +69,7 @@ class Backend:
         """Host values (anything NumPy can read) as an array of this backend's precision, on its device."""
         if self.name == "numpy":
             return np.asarray(values, dtype=self.precision)
-        # contiguous, so that CuPy copies it as it lies: into a page-locked buffer first, so that nobody waits for the device
+        # contiguous, so that CuPy copies it as it lies, by way of a page-locked buffer: nobody waits for the device
         host = np.asarray(values, dtype=self.precision, order="C")
         return self.xp.asarray(host, dtype=self.dtype, device=self.device)
 
@@ -82,8 +82,8 @@ class Backend:
     def wide(self, column: np.ndarray) -> Array:
         """A column of hyperparameters for a fused rule, in float64 whatever the precision of the arrays.
 
-        In single precision 1 - 0.999 would keep four digits, and the fused rule would differ from the text, whose numbers are
-        Python's.
+        In single precision 1 - 0.999 would keep four digits, and the fused rule would differ from the text, whose numbers
+        are Python's.
         """
         host = np.asarray(column, dtype=np.float64, order="C")
         return host if self.name == "numpy" else self.xp.asarray(host, device=self.device)
@@ -238,8 +238,8 @@ def gpu_problem() -> str | None:
         total = int((cupy.arange(3) + 1).sum())
     except Exception as error:  # NVRTC or its headers missing, an unsupported architecture, ...
         return (
-            f"a GPU is there but CuPy cannot compile kernels for it ({_first_line(error)}): install the CUDA component wheels "
-            "with pip install 'optbench[cuda13]' (or [cuda12]), or a CUDA toolkit"
+            f"a GPU is there but CuPy cannot compile kernels for it ({_first_line(error)}): install the CUDA component "
+            "wheels with pip install 'optbench[cuda13]' (or [cuda12]), or a CUDA toolkit"
         )
     if total != 6:
         return "a GPU is there but computes 1 + 2 + 3 wrongly; use --device cpu"

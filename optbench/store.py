@@ -21,7 +21,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optbench.errors import StoreError
-from optbench.results import ADDED, COLUMNS, GPU_COLUMNS, RACE_COLUMNS, Runs, arrow_of, environment, frame_of, runs_of, tell_apart
+from optbench.results import (
+    ADDED,
+    COLUMNS,
+    GPU_COLUMNS,
+    RACE_COLUMNS,
+    Runs,
+    arrow_of,
+    environment,
+    frame_of,
+    runs_of,
+    tell_apart,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
