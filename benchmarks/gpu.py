@@ -377,6 +377,7 @@ GROWING = {
     "strict_saddle": ("d", "strict_saddle:dim={}", (10, 100, 1000, 10_000, 100_000)),
 }
 RUNS = (10, 100, 1000, 10_000, 100_000)
+ROOM = 1 << 32  # bytes that a step may keep in flight: what a modest machine has, on either side
 
 
 def growing(names: Sequence[str] = ()) -> Iterator[tuple[str, str, str, Sequence[int]]]:
@@ -402,7 +403,7 @@ def sizes(
 ) -> Iterator[Row]:
     """Seconds of one step of momentum with its oracle, of `runs` runs at once, by size.
 
-    A problem grows until a step takes the CPU more than `patience` seconds.
+    A problem grows until a step takes the CPU more than `patience` seconds, or more than `ROOM` bytes.
 
     Parameters
     ----------
@@ -418,6 +419,8 @@ def sizes(
                 slow = False
                 try:
                     problem = make_problem(*parse_spec(spec.format(size)))
+                    if rows * problem.bytes_per_run(None) > ROOM:
+                        break
                     for contender, backend in (("cpu", host), ("gpu", device)):
                         backend = dataclasses.replace(backend, precision=precision, fused=True)
                         times = repeated(_walker(problem.on(backend), rows), backend, seconds, repeats)
