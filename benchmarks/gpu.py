@@ -136,6 +136,11 @@ def step_size(problem: Problem, name: str) -> float:
     return (1.0 if name == "gradient_descent" else 0.1) / L
 
 
+def settings_of(problem: Problem, name: str) -> dict[str, float]:
+    """What a method is given on a problem beside its defaults."""
+    return {"lr": step_size(problem, name)} if make_recipe(name).kind.step_size == "lr" else {}
+
+
 def optimizers_for(problem: Problem) -> Iterator[tuple[str, int | None]]:
     """Methods of the curves on a problem, with their batch size."""
     for name in OPTIMIZERS_SHOWN:
@@ -159,11 +164,10 @@ def curves(
         problem = make_problem(*parse_spec(name)).on(dataclasses.replace(host, precision="float64", fused=False))
         for method, batch in optimizers_for(problem):
             recipe = make_recipe(method)
-            settings = {"lr": step_size(problem, method)} if recipe.kind.step_size == "lr" else {}
             many = tuple(range(seeds))
             for precision in ("float64", "float32"):
                 eps = float(np.finfo(precision).eps)
-                build = functools.partial(recipe.build, settings)
+                build = functools.partial(recipe.build, settings_of(problem, method))
                 base = trajectory(problem, build(), many, steps, batch=batch, copies=COPIES, jitter=eps)
                 allowed, reference = envelope(base, eps), base[..., 0]
                 told = np.flatnonzero(~np.isfinite(allowed).all(axis=1))
@@ -304,8 +308,9 @@ def sweeps(host: Backend, device: Backend, *, quick: bool = False, repeats: int 
                     "quantity": "deviation after 20 steps",
                     "value": _apart(end, ends["cpu"]),
                 }
-            for run in runners.values():
-                run()  # compiled, placed, allocated
+            for name, run in runners.items():
+                if name != "cpu":  # which has compiled its loops in the short form; it is the slow one
+                    run()
             for repeat in range(repeats):  # in turn, so that all meet the same weather
                 for name, run in runners.items():
                     start = sides["gpu"].clock()
@@ -367,7 +372,7 @@ def _jax_peer() -> tuple[Any, str]:
 
 # what a problem grows in, and its spec at a size; every other problem grows in the number of runs
 GROWING = {
-    "quadratic": ("d", "quadratic:dim={}", (16, 64, 256, 1024, 4096)),
+    "quadratic": ("d", "quadratic:dim={}", (16, 64, 256, 1024, 2048)),
     "quadratic, diagonal": ("d", "quadratic:rotate=false,dim={}", (100, 1000, 10_000, 100_000)),
     "logistic": ("n", "logistic:data=synthetic,columns=99,rows={}", (100, 1000, 10_000, 100_000)),
     "mlp": ("n", "mlp:data=moons,hidden=32,rows={}", (100, 1000, 10_000, 100_000)),
@@ -411,31 +416,34 @@ def sizes(
         Sizes to use in place of the usual ones.
     """
     for name, axis, spec, usual in growing(names):
-        for precision in ("float64", "float32"):
-            for size in most or usual:
-                rows = size if axis == "runs" else runs
+        for size in most or usual:
+            rows = size if axis == "runs" else runs
+            try:
+                problem = make_problem(*parse_spec(spec.format(size)))
+            except InputError:  # smaller than the problem allows
+                continue
+            if rows * problem.bytes_per_run(None) > ROOM:
+                break
+            slowest = 0.0
+            for precision in ("float64", "float32"):
                 row = {"section": "sizes", "case": name, "precision": precision, "size": size}
                 row |= {"quantity": "seconds a step", "note": axis}
-                slow = False
-                try:
-                    problem = make_problem(*parse_spec(spec.format(size)))
-                    if rows * problem.bytes_per_run(None) > ROOM:
-                        break
-                    for contender, backend in (("cpu", host), ("gpu", device)):
-                        backend = dataclasses.replace(backend, precision=precision, fused=True)
+                for contender, backend in (("cpu", host), ("gpu", device)):
+                    backend = dataclasses.replace(backend, precision=precision, fused=True)
+                    try:
                         times = repeated(_walker(problem.on(backend), rows), backend, seconds, repeats)
-                        for repeat, taken in enumerate(times):
-                            yield row | {"contender": contender, "repeat": repeat, "value": taken}
-                        slow = slow or (contender == "cpu" and min(times) > patience)
-                except InputError:  # smaller than the problem allows
-                    continue
-                except Exception as error:  # mostly too little memory, for which each library has its own exception
-                    yield row | {"contender": "gpu", "value": None, "note": f"{axis}; {type(error).__name__}"}
-                    break
-                finally:
-                    device.free_memory()
-                if slow:
-                    break
+                    except Exception as error:  # mostly too little memory, for which each library has its own exception
+                        note = f"{axis}; {type(error).__name__}"
+                        yield row | {"contender": contender, "value": None, "note": note}
+                        continue
+                    finally:
+                        backend.free_memory()
+                    for repeat, taken in enumerate(times):
+                        yield row | {"contender": contender, "repeat": repeat, "value": taken}
+                    if contender == "cpu":
+                        slowest = max(slowest, min(times))
+            if slowest > patience:
+                break
 
 
 def _walker(problem: Problem, runs: int) -> Callable[[int], None]:

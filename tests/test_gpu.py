@@ -229,15 +229,8 @@ def test_every_problem_grows_and_has_a_step_size() -> None:
     for name in PROBLEMS.names():
         problem = make_problem(name)
         for method, batch in gpu.optimizers_for(problem):
-            values = gpu.trajectory(
-                problem,
-                make_recipe(method).build(
-                    {"lr": gpu.step_size(problem, method)} if "lr" in make_recipe(method).columns else {}
-                ),
-                (0,),
-                3,
-                batch=batch,
-            )
+            optimizer = make_recipe(method).build(gpu.settings_of(problem, method))
+            values = gpu.trajectory(problem, optimizer, (0,), 3, batch=batch)
             assert np.isfinite(values).all(), (name, method)
 
 
@@ -249,8 +242,17 @@ def test_too_little_memory_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "_walker", full)
     rows = list(gpu.steps(HOST, sizes=(100,)))
     assert {row["note"] for row in rows} == {"MemoryError: no room for 800 bytes"}
-    rows = list(gpu.sizes(HOST, HOST, names=("beale",)))
-    assert [(row["value"], row["note"]) for row in rows] == [(None, "runs; MemoryError")] * 2
+    rows = list(gpu.sizes(HOST, HOST, names=("beale",), most=(10,)))
+    assert [(row["value"], row["note"]) for row in rows] == [(None, "runs; MemoryError")] * 4  # both sides, precisions
+
+
+def test_growth_ends_where_it_takes_too_long_or_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "repeated", lambda run, backend, seconds, repeats: [1.0])
+    asked: dict[str, Any] = {"names": ("beale",), "most": (10, 100, 1000)}
+    assert {row["size"] for row in gpu.sizes(HOST, HOST, **asked)} == {10}
+    assert {row["size"] for row in gpu.sizes(HOST, HOST, **asked, patience=2.0)} == {10, 100, 1000}
+    monkeypatch.setattr(gpu, "ROOM", 100 * make_problem("beale").bytes_per_run(None))
+    assert {row["size"] for row in gpu.sizes(HOST, HOST, **asked, patience=2.0)} == {10, 100}
 
 
 def test_without_a_gpu_it_says_why(tmp_path: Path) -> None:
