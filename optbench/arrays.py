@@ -69,7 +69,8 @@ class Backend:
         """Host values (anything NumPy can read) as an array of this backend's precision, on its device."""
         if self.name == "numpy":
             return np.asarray(values, dtype=self.precision)
-        host = np.ascontiguousarray(values, dtype=self.precision)
+        # contiguous, so that CuPy copies it as it lies, by way of a page-locked buffer: nobody waits for the device
+        host = np.asarray(values, dtype=self.precision, order="C")
         return self.xp.asarray(host, dtype=self.dtype, device=self.device)
 
     def indices(self, values: np.ndarray) -> Array:
@@ -79,8 +80,13 @@ class Backend:
         return self.xp.asarray(np.asarray(values, dtype=np.int64), device=self.device)
 
     def wide(self, column: np.ndarray) -> Array:
-        """A column of hyperparameters for a fused rule: on the CPU in float64 whatever the precision of the arrays."""
-        return np.ascontiguousarray(column, dtype=np.float64) if self.name == "numpy" else self.asarray(column)
+        """A column of hyperparameters for a fused rule, in float64 whatever the precision of the arrays.
+
+        In single precision 1 - 0.999 would keep four digits, and the fused rule would differ from the text, whose numbers
+        are Python's.
+        """
+        host = np.asarray(column, dtype=np.float64, order="C")
+        return host if self.name == "numpy" else self.xp.asarray(host, device=self.device)
 
     def zeros(self, shape: tuple[int, ...]) -> Array:
         """Zeros of this precision on the device."""
@@ -112,12 +118,24 @@ class Backend:
         return time.perf_counter()
 
     def peak_memory(self) -> int | None:
-        """Bytes the device's memory pool has taken so far; None on the CPU, where the pool is the process."""
+        """Most bytes that the device's memory pool has held since `free_memory`; None on the CPU, which has no pool.
+
+        The pool keeps what was freed, so that what it holds is its peak. Handles and code of the libraries are not in it.
+        """
         if self.name != "cupy":
             return None
         import cupy
 
-        return int(cupy.get_default_memory_pool().total_bytes())
+        with cupy.cuda.Device(self.device):
+            return int(cupy.get_default_memory_pool().total_bytes())
+
+    def free_memory(self) -> None:
+        """Give back what the device's memory pool holds and nobody uses, so that `peak_memory` counts from now on."""
+        if self.name == "cupy":
+            import cupy
+
+            with cupy.cuda.Device(self.device):
+                cupy.get_default_memory_pool().free_all_blocks()
 
     def solve_triangular(self, matrix: Array, rhs: Array, *, lower: bool) -> Array:
         """Solve a triangular system `matrix @ y = rhs`; shapes (d, d) and (d, k).
@@ -147,7 +165,8 @@ def get_backend(
         ``"numpy"`` or ``"cpu"``; ``"cupy"`` or ``"gpu"``; or an array-API namespace such as ``array_api_strict``. A
         `Backend` is returned as it is.
     device : object, optional
-        Device of the namespace: for CuPy the number of the GPU, else what the namespace's creation functions take.
+        Device of the namespace, as its creation functions take it. For CuPy the number of the GPU, which becomes the
+        current device of this thread: `zeros` and its like know no other. One process uses one GPU.
     precision : {"float64", "float32"}
     fused : bool, optional
         Whether update rules run fused, see `Backend`.
@@ -175,16 +194,32 @@ def get_backend(
             raise BackendError(problem)
         import array_api_compat.cupy
 
+        if device is not None:
+            _use(device)
         return Backend("cupy", array_api_compat.cupy, device, precision, fused)
     raise InputError(f"no device or array module {name!r}; choose cpu (numpy) or gpu (cupy)")
+
+
+def _use(device: Any) -> None:
+    import cupy
+
+    try:
+        cupy.cuda.Device(device).use()
+    except Exception as error:  # CuPy has an exception of its own for what the driver says
+        raise BackendError(f"there is no GPU number {device!r} ({_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 @functools.cache
 def gpu_problem() -> str | None:
     """Why a GPU cannot be used here, in one sentence, or None if it can.
 
-    Importing CuPy proves nothing (it imports without a driver), and a device proves little (without NVRTC the first
-    kernel fails), so the three causes are told apart by trying each in turn. The answer is kept for the process.
+    Importing CuPy proves nothing (it imports without a driver), a device proves little (without NVRTC the first kernel
+    fails), and so does a kernel (cuBLAS and cuSOLVER are loaded when first called), so the four causes are told apart by
+    trying each in turn. The answer is kept for the process.
     """
     try:
         import cupy
@@ -202,12 +237,23 @@ def gpu_problem() -> str | None:
     try:
         total = int((cupy.arange(3) + 1).sum())
     except Exception as error:  # NVRTC or its headers missing, an unsupported architecture, ...
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         return (
-            f"a GPU is there but CuPy cannot compile kernels for it ({reason}): install the CUDA component wheels "
-            "with pip install 'optbench[cuda13]' (or [cuda12]), or a CUDA toolkit"
+            f"a GPU is there but CuPy cannot compile kernels for it ({_first_line(error)}): install the CUDA component "
+            "wheels with pip install 'optbench[cuda13]' (or [cuda12]), or a CUDA toolkit"
         )
-    return None if total == 6 else "a GPU is there but computes 1 + 2 + 3 wrongly; use --device cpu"
+    if total != 6:
+        return "a GPU is there but computes 1 + 2 + 3 wrongly; use --device cpu"
+    try:
+        square = cupy.ones((1, 2, 2))
+        values, _ = cupy.linalg.eigh(square @ square)  # a stack of one: eigenvalues 0 and 4
+        largest = float(values.max())
+    except Exception as error:  # cuBLAS, cuSOLVER or what they load is missing
+        return (
+            f"a GPU is there but CuPy cannot load the linear algebra for it ({_first_line(error)}): install the CUDA "
+            "component wheels with pip install 'optbench[cuda13]' (or [cuda12]), or a CUDA toolkit"
+        )
+    # a batched eigensolver of an older cuSOLVER left some matrices as they were (cupy issue 4847)
+    return None if abs(largest - 4) < 1e-12 else "a GPU is there but computes eigenvalues wrongly; use --device cpu"
 
 
 NUMPY = get_backend("numpy")

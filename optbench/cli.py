@@ -348,7 +348,13 @@ def _run(options: argparse.Namespace) -> int:
     if not options.no_report:
         from reports import build_page
 
-        page = build_page(runs, Path(options.output) / "report.html", title=study.title, command=options.command_line)
+        page = build_page(
+            runs,
+            Path(options.output) / "report.html",
+            title=study.title,
+            command=options.command_line,
+            gpu=store.load_gpu(),
+        )
         console.print(f"results  {options.output}\nreport   {page}", soft_wrap=True)
     return _verdict(runs)
 
@@ -587,12 +593,12 @@ def _report(options: argparse.Namespace) -> int:
     from optbench.store import Store
     from reports import build_page
 
-    runs = Store(options.store).load()
-    if not len(runs):
+    runs, gpu = Store(options.store).load(), Store(options.store).load_gpu()
+    if not len(runs) and gpu.empty:
         raise InputError(f"there are no results in {options.store!r}; optbench run -o {options.store} makes some")
     output = Path(options.output) if options.output else Path(options.store) / "report.html"
     if output.suffix != ".html":
         output = output / "index.html"
-    page = build_page(runs, output, title=options.title, command=options.command_line)
+    page = build_page(runs, output, title=options.title, command=options.command_line, gpu=gpu)
     _console().print(f"report   {page}", soft_wrap=True)
     return 0

@@ -120,9 +120,10 @@ def _compute(chunk: Chunk, store: Store | None, report: Progress | None = None) 
         if report is not None:
             report(steps * share)
 
+    chunk.plan.problem.backend.free_memory()
     try:
         with threadpool_limits(1, user_api="blas"):
-            done = Done(chunk, chunk.compute(step_done))
+            done = Done(chunk, chunk.compute(step_done), device_bytes=chunk.plan.problem.backend.peak_memory())
     except OptbenchError:
         raise
     except Exception as error:  # a defect in a problem or an optimizer, or too little memory: it becomes a record

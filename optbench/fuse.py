@@ -275,9 +275,10 @@ def _loop_of_steps(rule: Callable[..., Any], oracle: Callable[..., Any], has_lr:
 def _cupy_kernel(rule: Callable[..., Any]) -> Kernel:
     import cupy
 
-    # cupy.fuse takes positional arrays and numbers, and its traced functions know cupy, not the compat namespace
-    def traced(*args: Any) -> Any:
-        return rule(cupy, *args)
+    # cupy.fuse takes positional arrays and numbers, and its traced functions know cupy, not the compat namespace; columns
+    # are float64 whatever the arrays are, as on the CPU, and would widen the results
+    def traced(x: Any, *args: Any) -> Any:
+        return tuple(made.astype(x.dtype, copy=False) for made in rule(cupy, x, *args))
 
     fused = cupy.fuse(kernel_name=rule.__name__)(traced)
 

@@ -30,7 +30,7 @@ SCHEMA = 1  # of keys and of stored rows
 # Measured: see CONTRIBUTING, "Chunks".
 CHUNK_BYTES = 4 << 20
 CHUNK_RUNS = 16
-MEMORY_BYTES = 1 << 30
+MEMORY_BYTES = 1 << 30  # on a device, which no cache tells how much is best, this much is filled
 # Numbers that a plan moves, from which on what it needs is compiled; below, loading and compiling take longer than they
 # save. A first compilation takes seconds, once a machine.
 WORTH_IT = 1e8
@@ -171,7 +171,8 @@ class Plan:
         """
         each = self.problem.bytes_per_run(self.batch_size)
         each += 8 * self.recipe.kind.matrices * self.problem.dim**2
-        runs = max(1, CHUNK_BYTES // each, min(CHUNK_RUNS, MEMORY_BYTES // each))
+        room = CHUNK_BYTES if self.problem.backend.name == "numpy" else MEMORY_BYTES
+        runs = max(1, room // each, min(CHUNK_RUNS, MEMORY_BYTES // each))
         per_seed = [list(part) for part in _pieces(range(len(self.grid)), runs)]
         seeds_at_once = max(1, runs // len(self.grid))
         for seeds in _pieces(self.seeds, seeds_at_once):

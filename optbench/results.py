@@ -75,7 +75,9 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "best": ("list<double>", "smallest objective so far"),
     "gradient_norm": ("list<double>", "norm of the full gradient"),
     "metrics": ("map<string, list<double>>", "further figures at the checkpoints"),
+    "device_bytes": ("int64", "most bytes in the device's memory pool while its array was computed; null on the CPU"),
 }
+ADDED = {"device_bytes"}  # columns that files of earlier versions do not have: null there
 
 # likewise, one row a round and contestant of a race
 RACE_COLUMNS: dict[str, tuple[str, str]] = {
@@ -105,16 +107,34 @@ RACE_COLUMNS: dict[str, tuple[str, str]] = {
     "finite": ("bool", "whether the last iterate was finite"),
 }
 
+# likewise, one row a figure of `benchmarks.gpu`, in long form: what was measured, of whom, and how much it was
+GPU_COLUMNS: dict[str, tuple[str, str]] = {
+    "measurement": ("string", "name of the run of the script: when it began, UTC, and a random part"),
+    "created": ("string", "when the section ended, UTC"),
+    "machine": ("string", "GPU"),
+    "processor": ("string", "processor of the CPU that it is compared with"),
+    "section": ("string", "curves, steps, sweeps or sizes"),
+    "case": ("string", "what was computed: problem and method, rule, sweep or problem"),
+    "precision": ("string", "float64 or float32"),
+    "size": ("int64", "numbers in an array, or what the case grows in; null where there is one size"),
+    "contender": ("string", "who computed it: gpu, gpu fused, cpu, copy, jax on gpu"),
+    "quantity": ("string", "what was measured, with its unit"),
+    "repeat": ("int64", "number of the repeat, from 0"),
+    "value": ("double", "how much; null where it could not be measured, or never happened"),
+    "note": ("string", "why there is no value, or what the size is; empty otherwise"),
+}
+
 SCALARS = [name for name, (kind, _) in COLUMNS.items() if "<" not in kind]
 
 
 @dataclass(frozen=True, eq=False)
 class Done:
-    """A chunk that was computed: what it left, or why it left nothing, and when."""
+    """A chunk that was computed: what it left, or why it left nothing, the device memory it took, and when it ended."""
 
     chunk: Chunk
     trace: Trace | None
     error: str | None = None
+    device_bytes: int | None = None
     created: str = dataclasses.field(
         default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
     )
@@ -196,6 +216,7 @@ def _asked(done: Done) -> Iterator[dict[str, Any]]:
         "backend": problem.backend.name,
         "precision": problem.backend.precision,
         "chunk_runs": chunk.size,
+        "device_bytes": done.device_bytes,
     }
     if problem.optimum is not None:
         optimum = problem.optimum
@@ -372,9 +393,13 @@ def tell_apart(rows: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-@functools.cache
 def environment() -> dict[str, str]:
-    """Where results come from: versions, processor, threads and commit."""
+    """Where results come from: versions, processor, threads, commit, and the GPU once this process has asked for one."""
+    return _host_environment() | _gpu()
+
+
+@functools.cache
+def _host_environment() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     def version_of(package: str) -> str:
@@ -383,7 +408,7 @@ def environment() -> dict[str, str]:
         except PackageNotFoundError:
             return "absent"
 
-    found = {
+    return {
         "optbench": version_of("optbench"),
         "python": platform.python_version(),
         **{name: version_of(name) for name in ("numpy", "scipy", "scikit-learn", "pandas", "pyarrow")},
@@ -393,7 +418,6 @@ def environment() -> dict[str, str]:
         "blas threads": "1",
         "commit": _commit(),
     }
-    return found | _gpu()
 
 
 def _processor() -> str:
@@ -425,4 +449,21 @@ def _gpu() -> dict[str, str]:
     if cupy is None or not cupy.cuda.is_available():
         return {}
     properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
-    return {"gpu": properties["name"].decode(), "cupy": cupy.__version__, "tf32": os.environ.get("CUPY_TF32", "0")}
+    # the switch, and what CuPy makes of it: a program may have set the compute type itself
+    asked = os.environ.get("CUPY_TF32", "0")
+    try:
+        from cupy._core import _routines_linalg as products
+
+        kind = products.compute_type_to_str(products.get_compute_type(np.dtype("float32")))
+        tf32 = "on" if "TF32" in str(kind) else "off"
+    except (ImportError, AttributeError, TypeError):  # these names are CuPy's own and may move
+        tf32 = "off" if asked in ("", "0") else "on"
+    return {
+        "gpu": properties["name"].decode(),
+        "compute capability": f"{properties['major']}.{properties['minor']}",
+        "cupy": cupy.__version__,
+        "cuda": str(cupy.cuda.runtime.runtimeGetVersion()),
+        "driver": str(cupy.cuda.runtime.driverGetVersion()),
+        "tf32": tf32,
+        "accelerators": os.environ.get("CUPY_ACCELERATORS", "cub"),
+    }

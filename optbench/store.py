@@ -5,7 +5,7 @@ the keys in it. A file is written under a temporary name, synced and renamed, so
 file, and several processes may write at once. Nothing is ever changed or deleted.
 
 Races lie below ``races/v1/``, a file each. Timings are not determined by what was asked for, so they are not looked up but
-gathered: every race adds a file.
+gathered: every race adds a file. So do the sections of a comparison of a GPU with the CPU, below ``gpu/v1/``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optbench.errors import StoreError
-from optbench.results import COLUMNS, RACE_COLUMNS, Runs, arrow_of, environment, frame_of, runs_of, tell_apart
+from optbench.results import (
+    ADDED,
+    COLUMNS,
+    GPU_COLUMNS,
+    RACE_COLUMNS,
+    Runs,
+    arrow_of,
+    environment,
+    frame_of,
+    runs_of,
+    tell_apart,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +51,7 @@ class Store:
         self.path = Path(path)
         self._folder = self.path / "v1"
         self._races = self.path / "races" / "v1"
+        self._gpu = self.path / "gpu" / "v1"
 
     @property
     def files(self) -> list[Path]:
@@ -50,6 +62,11 @@ class Store:
     def race_files(self) -> list[Path]:
         """All files of races, oldest first."""
         return sorted(self._races.glob("*.parquet"))
+
+    @property
+    def gpu_files(self) -> list[Path]:
+        """All files of comparisons of a GPU with the CPU, oldest first."""
+        return sorted(self._gpu.glob("*.parquet"))
 
     def check_writable(self) -> None:
         """Make the folder and try it out, before any work is done.
@@ -101,6 +118,19 @@ class Store:
         """
         return self._write(arrow_of(rows, RACE_COLUMNS), self._races / f"{rows[0]['race']}.parquet")
 
+    def write_gpu(self, rows: list[dict[str, Any]]) -> Path:
+        """Store one section of a comparison of a GPU with the CPU, rows with the columns `GPU_COLUMNS`.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full or the folder cannot be written; nothing is left behind then.
+        """
+        first = rows[0]
+        return self._write(
+            arrow_of(rows, GPU_COLUMNS), self._gpu / f"{first['measurement']}-{first['section']}.parquet"
+        )
+
     def _write(self, table: Any, path: Path) -> Path:
         import pyarrow.parquet as pq
 
@@ -144,7 +174,8 @@ class Store:
         frames: list[pd.DataFrame] = []
         environments: set[str] = set()
         for path in self.files:
-            table = self._read(pq.read_table, path, columns=list(COLUMNS))
+            there = set(self._read(pq.read_schema, path).names)
+            table = self._read(pq.read_table, path, columns=[c for c in COLUMNS if c in there or c not in ADDED])
             if wanted is not None:
                 import pyarrow as pa
                 import pyarrow.compute as pc
@@ -156,7 +187,8 @@ class Store:
                 frames.append(frame_of(table))
         if not frames:
             return runs_of([])
-        rows = pd.concat(frames, ignore_index=True)
+        rows = pd.concat(frames, ignore_index=True).reindex(columns=list(COLUMNS))
+        rows = rows.astype(dict.fromkeys(ADDED, pd.Int64Dtype()))
         asked = ["problem", "data_hash", "method", "settings", "seed", "steps", "precision", "backend"]
         newest = rows.sort_values(["created", "key"]).drop_duplicates(asked, keep="last")
         order = ["problem", "method", "step_size", "settings", "seed", "steps", "key"]
@@ -177,6 +209,20 @@ class Store:
         tables = [self._read(pq.read_table, path, columns=list(RACE_COLUMNS)) for path in self.race_files]
         empty = arrow_of([], RACE_COLUMNS)
         return frame_of(pa.concat_tables([empty, *tables]))
+
+    def load_gpu(self) -> pd.DataFrame:
+        """All stored comparisons of a GPU with the CPU: one row a figure, with the columns `GPU_COLUMNS`, oldest first.
+
+        Raises
+        ------
+        StoreError
+            If a file cannot be read.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        tables = [self._read(pq.read_table, path, columns=list(GPU_COLUMNS)) for path in self.gpu_files]
+        return frame_of(pa.concat_tables([arrow_of([], GPU_COLUMNS), *tables]))
 
     def _read(self, reader: Any, path: Path, **options: Any) -> Any:
         import pyarrow as pa

@@ -18,9 +18,17 @@ from markupsafe import Markup, escape
 from optbench.errors import StoreError
 from optbench.results import Runs
 from reports import figures, tables
+from reports import gpu as gpu_tables
 
 
-def build_page(runs: Runs, path: str | Path, *, title: str = "optbench report", command: str | None = None) -> Path:
+def build_page(
+    runs: Runs,
+    path: str | Path,
+    *,
+    title: str = "optbench report",
+    command: str | None = None,
+    gpu: pd.DataFrame | None = None,
+) -> Path:
     """Write the results as one HTML page that needs no network. The same results give the same bytes.
 
     Parameters
@@ -31,6 +39,8 @@ def build_page(runs: Runs, path: str | Path, *, title: str = "optbench report", 
         Heading of the page.
     command : str, optional
         The command that computed the results, to be shown.
+    gpu : pandas.DataFrame, optional
+        Figures of `Store.load_gpu`, shown in a section of their own.
 
     Returns
     -------
@@ -54,7 +64,9 @@ def build_page(runs: Runs, path: str | Path, *, title: str = "optbench report", 
         lstrip_blocks=True,
     )
     page.filters["whole"] = _whole
-    text = page.get_template("page.html.j2").render(title=title, command=command, **_content(runs))
+    text = page.get_template("page.html.j2").render(
+        title=title, command=command, gpu=[] if gpu is None else gpu_tables.machines(gpu), **_content(runs)
+    )
     _write(path, figures.clean(text))
     return path
 

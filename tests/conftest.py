@@ -97,3 +97,16 @@ def no_host_sync() -> Iterator[None]:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20260101)
+
+
+@contextlib.contextmanager
+def gpu_waits_forbidden() -> Iterator[None]:
+    """Make CuPy raise where it knows that it waits for the device: fetching an array, reading one as a number."""
+    import warnings
+
+    import cupyx
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated for not seeing every wait; what it sees is enough here
+        with cupyx.allow_synchronize(False):
+            yield

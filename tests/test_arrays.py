@@ -1,4 +1,4 @@
-"""Backends: what they make, and the three ways in which a GPU can be missing."""
+"""Backends: what they make, and the ways in which a GPU can be missing."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ def test_round_trip_keeps_values_and_precision(backend: Backend, precision: str)
     assert backend.eps == np.finfo(precision).eps
 
 
+def test_single_numbers_keep_their_shape(backend: Backend) -> None:
+    assert backend.to_host(backend.asarray(0.5)).shape == ()
+
+
 def test_clock_moves_forward(backend: Backend) -> None:
     assert backend.clock() <= backend.clock()
 
@@ -57,7 +61,7 @@ def test_numpy_backend_can_be_sent_to_another_process() -> None:
         pickle.dumps(strict_backend())
 
 
-def _cupy(available: Any, total: Any) -> ModuleType:
+def _cupy(available: Any, total: Any, largest: Any = lambda: 4.0) -> ModuleType:
     """A CuPy of which only what the detection asks for is there."""
     module = ModuleType("cupy")
 
@@ -65,11 +69,19 @@ def _cupy(available: Any, total: Any) -> ModuleType:
         def __add__(self, other: int) -> Numbers:
             return self
 
+        def __matmul__(self, other: Numbers) -> Numbers:
+            return self
+
         def sum(self) -> Any:
             return total()
 
+        def max(self) -> Any:
+            return largest()
+
     module.cuda = SimpleNamespace(is_available=available)  # type: ignore[attr-defined]
     module.arange = lambda n: Numbers()  # type: ignore[attr-defined]
+    module.ones = lambda shape: Numbers()  # type: ignore[attr-defined]
+    module.linalg = SimpleNamespace(eigh=lambda a: (a, a))  # type: ignore[attr-defined]
     return module
 
 
@@ -77,8 +89,21 @@ def _no_compiler() -> int:
     raise RuntimeError("libnvrtc.so not found\nsecond line")
 
 
+def _no_cusolver() -> float:
+    raise ImportError("libcusolver.so not found")
+
+
 def _driver_too_old() -> bool:
     raise RuntimeError("cudaErrorInsufficientDriver")
+
+
+def test_a_working_gpu_has_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", _cupy(lambda: True, lambda: 6))
+    gpu_problem.cache_clear()
+    try:
+        assert gpu_problem() is None
+    finally:
+        gpu_problem.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -89,8 +114,18 @@ def _driver_too_old() -> bool:
         (_cupy(_driver_too_old, lambda: 6), "no usable GPU"),
         (_cupy(lambda: True, _no_compiler), r"cannot compile kernels for it \(libnvrtc.so not found\)"),
         (_cupy(lambda: True, lambda: 5), "computes 1 \\+ 2 \\+ 3 wrongly"),
+        (_cupy(lambda: True, lambda: 6, _no_cusolver), r"cannot load the linear algebra .*libcusolver.so not found"),
+        (_cupy(lambda: True, lambda: 6, lambda: 3.0), "computes eigenvalues wrongly"),
     ],
-    ids=["not installed", "no device", "driver too old", "no compiler", "wrong results"],
+    ids=[
+        "not installed",
+        "no device",
+        "driver too old",
+        "no compiler",
+        "wrong results",
+        "no linear algebra",
+        "wrong eigenvalues",
+    ],
 )
 def test_why_a_gpu_cannot_be_used(monkeypatch: pytest.MonkeyPatch, cupy: ModuleType | None, message: str) -> None:
     monkeypatch.setitem(sys.modules, "cupy", cupy)

@@ -1,0 +1,540 @@
+"""A GPU against the CPU: the same curves? how fast? from which size on? Figures go into a results folder.
+
+python -m benchmarks.gpu results            # minutes, where a GPU is; then: optbench report results
+python -m benchmarks.gpu results --quick    # small sizes: whether everything runs
+
+Four sections, each stored as soon as it is done (`optbench.results.GPU_COLUMNS`; shown by `reports.gpu`):
+
+curves   values along runs of every problem, in both precisions, against the CPU in float64. The envelope that they are
+         held to is measured, not assumed: see `envelope`.
+steps    the update of Adam and of momentum, fused and as it is written, against a copy on the device.
+sweeps   the sweeps of benchmarks/peers, 100 runs each, on the GPU, on one core of the CPU and by JAX on the same GPU; and
+         the peak of the memory pool.
+sizes    seconds of one step of 100 runs of every problem, growing until the GPU wins clearly.
+
+Everything that is measured takes the backends as parameters, so that the tests run all of it on pretended devices. It has
+not yet been run on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import functools
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import optbench
+from optbench.arrays import Array, Backend, get_backend
+from optbench.errors import BackendError, InputError, StoreError
+from optbench.loop import _Loop
+from optbench.optimizer import At, FirstOrder, Optimizer, make_recipe
+from optbench.problem import Problem, make_problem
+from optbench.registry import PROBLEMS, parse_spec
+from optbench.results import environment
+from optbench.store import Store
+
+Row = dict[str, Any]
+PEERS = Path(__file__).parent / "peers"
+OPTIMIZERS_SHOWN = ("gradient_descent", "momentum", "adam", "lbfgs", "newton")
+BATCH = 16  # samples a mini-batch, of the curves that have one
+COPIES = 8  # perturbed runs that tell how a curve reacts to rounding
+MAX_NEWTON = 100  # parameters; above, Hessians of the copies take the CPU longer than all else
+FACTOR = 16.0  # of the envelope beyond the largest reaction seen, see `envelope`
+
+
+# ---- curves ----------------------------------------------------------------------------------------------------------
+
+
+def trajectory(
+    problem: Problem,
+    optimizer: Optimizer,
+    seeds: Sequence[int],
+    steps: int,
+    *,
+    batch: int | None = None,
+    copies: int = 1,
+    jitter: float = 0.0,
+) -> np.ndarray:
+    """Values at every iterate of `copies` runs from each seed's start, shape (T + 1, S, copies).
+
+    Every iterate of the copies but the first is perturbed: each coordinate is multiplied by 1 + jitter or 1 - jitter, by
+    lot. On the device nothing is fetched before the end.
+    """
+    backend, rng = problem.backend, np.random.default_rng(0)
+    shape = (len(seeds), copies, problem.dim)
+
+    def perturbed(x: Array) -> Array:
+        if not jitter:
+            return x
+        signs = rng.choice([-1.0, 1.0], size=shape)
+        signs[:, 0] = 0.0
+        return x * backend.asarray(1 + jitter * signs.reshape(-1, problem.dim))
+
+    loop = _Loop(problem, optimizer, tuple(seeds), steps, batch, len(seeds) * copies)
+    starts = backend.xp.broadcast_to(problem.starts(seeds)[:, None, :], shape)
+    x = perturbed(backend.xp.asarray(backend.xp.reshape(starts, (-1, problem.dim)), copy=True))
+    state = optimizer.init(x, backend)
+    values = []
+    with np.errstate(all="ignore"):
+        for t in range(steps + 1):
+            at = loop.evaluate(t, x)
+            values.append(at.f[:, 0])
+            if t < steps:
+                x, state = optimizer.step(t + 1, at, state)
+                x = perturbed(x)
+    host: np.ndarray = backend.to_host(backend.xp.stack(values)).astype(float)
+    return host.reshape(steps + 1, *shape[:2])
+
+
+def envelope(values: np.ndarray, eps: float) -> np.ndarray:
+    """How far rounding may carry a curve, from runs of `trajectory` with jitter `eps`: (T + 1, S, copies) gives (T + 1, S).
+
+    Another machine adds in another order, and so is off by about eps of what it adds in every step; what becomes of that is
+    the problem's and the method's own affair: it dies out on a convex problem and doubles every few steps where runs
+    separate. So the reaction is measured: the copies are off by eps at every iterate, and the largest deviation of any copy
+    in the steps around t (a tenth before and after, as curves cross) is the reaction there. The envelope is `FACTOR` times
+    that, plus `FACTOR` eps of the value itself, which no evaluation can do without. A factor is needed because eight copies
+    do not show the worst case, and a sum of many terms is off by more than one eps.
+
+    NaN where a copy has left the finite numbers: there nothing can be told.
+    """
+    with np.errstate(invalid="ignore"):
+        reaction = np.max(np.abs(values - values[..., :1]), axis=-1)  # (T + 1, S)
+    around = np.array(
+        [np.max(reaction[max(0, t - 2 - t // 10) : t + 3 + t // 10], axis=0) for t in range(len(reaction))]
+    )
+    return FACTOR * (around + eps * np.abs(values[..., 0]))
+
+
+def first_out(values: np.ndarray, reference: np.ndarray, allowed: np.ndarray) -> tuple[float, float]:
+    """First step at which any run leaves its envelope (NaN: never), and the largest share of the envelope used.
+
+    All of shape (T + 1, S). Steps at which the envelope is not finite are passed over.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        difference = np.abs(values - reference)
+        share = np.where(difference == 0, 0.0, difference / allowed)
+    known = np.isfinite(allowed) & np.isfinite(reference)
+    share = np.where(known, np.where(np.isfinite(values), share, np.inf), 0.0)
+    out = np.flatnonzero((share > 1).any(axis=1))
+    return float(out[0]) if len(out) else float("nan"), float(share.max())
+
+
+def step_size(problem: Problem, name: str) -> float:
+    """A learning rate at which the method neither stands still nor diverges."""
+    if name == "adam":
+        return 0.01
+    L = problem.smoothness or 1000.0  # of Rosenbrock and its like at their starts; kind to the rest
+    return (1.0 if name == "gradient_descent" else 0.1) / L
+
+
+def settings_of(problem: Problem, name: str) -> dict[str, float]:
+    """What a method is given on a problem beside its defaults."""
+    return {"lr": step_size(problem, name)} if make_recipe(name).kind.step_size == "lr" else {}
+
+
+def optimizers_for(problem: Problem) -> Iterator[tuple[str, int | None]]:
+    """Methods of the curves on a problem, with their batch size."""
+    for name in OPTIMIZERS_SHOWN:
+        kind = make_recipe(name).kind
+        if kind.oracle == "hessian" and not (problem.has_hessian and problem.dim <= MAX_NEWTON):
+            continue
+        yield name, None
+    if problem.n_samples is not None and problem.n_samples > BATCH:
+        yield "momentum", BATCH
+
+
+def curves(
+    host: Backend, device: Backend, *, steps: int = 200, seeds: int = 2, names: Sequence[str] = ()
+) -> Iterator[Row]:
+    """Of every problem and method: the first step out of the envelope, and the share of the envelope that was used.
+
+    The envelope of a precision belongs to its eps; the reference is the CPU in float64. The CPU itself in float32 is held
+    to it too, which shows whether the envelope is fair: but for searches that take another turn it uses 1 to 50 percent.
+    """
+    for name in names or PROBLEMS.names():
+        problem = make_problem(*parse_spec(name)).on(dataclasses.replace(host, precision="float64", fused=False))
+        for method, batch in optimizers_for(problem):
+            recipe = make_recipe(method)
+            many = tuple(range(seeds))
+            for precision in ("float64", "float32"):
+                eps = float(np.finfo(precision).eps)
+                build = functools.partial(recipe.build, settings_of(problem, method))
+                base = trajectory(problem, build(), many, steps, batch=batch, copies=COPIES, jitter=eps)
+                allowed, reference = envelope(base, eps), base[..., 0]
+                told = np.flatnonzero(~np.isfinite(allowed).all(axis=1))
+                row = {"case": f"{problem.spec}, {method}" + (f", batch {batch}" if batch else "")}
+                row |= {"precision": precision, "section": "curves"}
+                last = int(told[0]) if len(told) else steps
+                for contender, backend in _ways(host, device, precision, recipe.target):
+                    values = trajectory(problem.on(backend), build(), many, steps, batch=batch)[..., 0]
+                    out, share = first_out(values, reference, allowed)
+                    yield row | {
+                        "contender": contender,
+                        "quantity": "first step out",
+                        "value": out,
+                        "note": f"of {last} steps",
+                    }
+                    yield row | {"contender": contender, "quantity": "share of envelope", "value": share}
+
+
+def _ways(host: Backend, device: Backend, precision: str, target: Any) -> Iterator[tuple[str, Backend]]:
+    """Who is held to the envelope of a precision."""
+    yield "gpu", dataclasses.replace(device, precision=precision, fused=False)
+    if not isinstance(target, type):
+        yield "gpu fused", dataclasses.replace(device, precision=precision, fused=True)
+    if precision == "float32":
+        yield "cpu", dataclasses.replace(host, precision=precision, fused=False)
+
+
+# ---- steps -----------------------------------------------------------------------------------------------------------
+
+MOVES = {"adam": 7, "momentum": 5, "copy": 2}  # arrays that are read or written: x, g and state in, x and state out
+
+
+def repeated(run: Callable[[int], None], backend: Backend, seconds: float, repeats: int) -> list[float]:
+    """Seconds of one call in each repeat; `run` takes the number of calls, and the first ones are not counted.
+
+    The clock is read once the device is idle, and so many calls lie between two readings that this costs nothing.
+    """
+
+    def timed(count: int) -> float:
+        start = backend.clock()
+        run(count)
+        return backend.clock() - start
+
+    timed(2)  # whatever is compiled or allocated at the first calls
+    count = 1
+    while (taken := timed(count)) < seconds / 4:
+        count *= 4
+    count = max(1, round(count * seconds / taken))
+    return [timed(count) / count for _ in range(repeats)]
+
+
+def steps(
+    device: Backend, *, sizes: Sequence[int] = (), seconds: float = 0.05, repeats: int = 5, runs: int = 100
+) -> Iterator[Row]:
+    """Bytes a second of the update of a rule, oracle aside, and of a copy on the device, by size and precision."""
+    for precision in ("float64", "float32"):
+        for size in sizes or tuple(10**k for k in range(4, 9)):
+            shape, width = (min(runs, size), size // min(runs, size)), np.dtype(precision).itemsize
+            for case in ("copy", "momentum", "adam"):
+                for text in ("",) if case == "copy" else ("fused", "plain"):
+                    backend = dataclasses.replace(device, precision=precision, fused=text == "fused")
+                    row = {"section": "steps", "case": case, "precision": precision, "size": shape[0] * shape[1]}
+                    row |= {"contender": text or "copy", "quantity": "bytes a second"}
+                    try:
+                        times = repeated(_stepper(case, shape, backend), backend, seconds, repeats)
+                    except Exception as error:  # mostly too little memory, for which each library has its own exception
+                        yield row | {"value": None, "note": f"{type(error).__name__}: {str(error)[:80]}"}
+                        continue
+                    finally:
+                        backend.free_memory()
+                    for repeat, taken in enumerate(times):
+                        moved = MOVES[case] * width * shape[0] * shape[1]
+                        yield row | {"repeat": repeat, "value": moved / taken}
+
+
+def _stepper(case: str, shape: tuple[int, int], backend: Backend) -> Callable[[int], None]:
+    rng = np.random.default_rng(0)
+    line = rng.standard_normal((1, shape[1]))  # every row the same: drawing 1e8 numbers would take longer than all else
+    x, g = (backend.xp.broadcast_to(backend.asarray(line), shape) + backend.zeros((shape[0], 1)) for _ in range(2))
+    if case == "copy":
+
+        def copies(count: int) -> None:
+            for _ in range(count):
+                backend.xp.asarray(x, copy=True)
+
+        return copies
+    optimizer = make_recipe(case).build({"lr": np.full(shape[0], 1e-3)})
+    assert isinstance(optimizer, FirstOrder)
+    kept: list[Any] = [x, optimizer.init(x, backend), 0]
+    f = backend.zeros((shape[0], 1))
+
+    def walk(count: int) -> None:
+        x, state, taken = kept
+        for t in range(taken + 1, taken + count + 1):
+            x, state = optimizer.step(t, At(x, f, g), state)
+        kept[:] = x, state, taken + count
+
+    return walk
+
+
+# ---- sweeps ----------------------------------------------------------------------------------------------------------
+
+
+def sweeps(host: Backend, device: Backend, *, quick: bool = False, repeats: int = 3, jax: bool = True) -> Iterator[Row]:
+    """Seconds of whole sweeps by each contender, how far their ends are apart, and the peak of the device's memory pool.
+
+    JAX runs as in benchmarks/peers (float64; a scan over steps, mapped over runs, gradients by hand; compile time aside),
+    if it is installed and finds the GPU.
+    """
+    sys.path.insert(0, str(PEERS))
+    try:
+        from work import works
+    finally:
+        sys.path.remove(str(PEERS))
+    peer, why = _jax_peer() if jax else (None, "not asked for")
+    for work in works(quick):
+        for precision in ("float64", "float32"):
+            sides = {
+                "cpu": dataclasses.replace(host, precision=precision, fused=True),
+                "gpu": dataclasses.replace(device, precision=precision, fused=True),
+            }
+            placed = {name: work.problem.on(backend) for name, backend in sides.items()}
+            row = {"section": "sweeps", "case": work.title, "precision": precision}
+            row |= {"size": work.runs, "note": f"{work.steps} steps"}
+            short = work.cut(20)
+            ends = {name: _swept(problem, short)() for name, problem in placed.items()}
+            runners = {name: _swept(problem, work) for name, problem in placed.items()}
+            if precision == "float64":
+                name = "jax on gpu"
+                if peer is None:
+                    yield row | {"contender": name, "quantity": "seconds", "value": None, "note": why}
+                else:
+                    ends[name] = peer.sweep(short, "hand")().x
+                    runners[name] = peer.sweep(work, "hand")
+            for name, end in ends.items():
+                yield row | {
+                    "contender": name,
+                    "quantity": "deviation after 20 steps",
+                    "value": _apart(end, ends["cpu"]),
+                }
+            for name, run in runners.items():
+                if name != "cpu":  # which has compiled its loops in the short form; it is the slow one
+                    run()
+            for repeat in range(repeats):  # in turn, so that all meet the same weather
+                for name, run in runners.items():
+                    start = sides["gpu"].clock()
+                    run()
+                    taken = sides["gpu"].clock() - start
+                    yield row | {"contender": name, "quantity": "seconds", "repeat": repeat, "value": taken}
+            del runners, ends
+            device.free_memory()
+            _swept(placed["gpu"], work)()
+            peak = device.peak_memory()
+            yield row | {"contender": "gpu", "quantity": "peak bytes of the pool", "value": peak}
+
+
+def _swept(problem: Problem, work: Any) -> Callable[[], np.ndarray]:
+    """The whole call of `optbench.sweep`, tables included; last iterates (R, d)."""
+    _ = problem.optimum  # solved once for a problem, however many sweeps follow
+
+    def run() -> np.ndarray:
+        runs = optbench.sweep(
+            problem,
+            work.rule,
+            lr=work.rates,
+            seeds=work.seeds,
+            steps=work.steps,
+            batch_size=work.batch,
+            checkpoint_count=2,
+        )
+        assert runs.x is not None
+        return runs.x
+
+    return run
+
+
+def _apart(x: np.ndarray, reference: np.ndarray) -> float:
+    """Largest difference, relative to the largest number of the row it is in; (R, d)."""
+    size = np.max(np.abs(reference), axis=-1, keepdims=True) + 1e-300
+    return float(np.max(np.abs(x - reference) / size))
+
+
+def _jax_peer() -> tuple[Any, str]:
+    """JAX's side of benchmarks/peers, or why it cannot take part."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else it takes most of the memory for itself
+    sys.path.insert(0, str(PEERS))
+    try:
+        import jax
+
+        where = jax.devices()[0].platform
+        if where != "gpu":
+            return None, f"JAX is installed but runs on {where}"
+        import jax_peer
+    except Exception as error:  # absent, or its libraries do not fit the driver
+        return None, f"no JAX here ({type(error).__name__}: {str(error)[:80]})"
+    finally:
+        sys.path.remove(str(PEERS))
+    return jax_peer, ""
+
+
+# ---- sizes -----------------------------------------------------------------------------------------------------------
+
+# what a problem grows in, and its spec at a size; every other problem grows in the number of runs
+GROWING = {
+    "quadratic": ("d", "quadratic:dim={}", (16, 64, 256, 1024, 2048)),
+    "quadratic, diagonal": ("d", "quadratic:rotate=false,dim={}", (100, 1000, 10_000, 100_000)),
+    "logistic": ("n", "logistic:data=synthetic,columns=99,rows={}", (100, 1000, 10_000, 100_000)),
+    "mlp": ("n", "mlp:data=moons,hidden=32,rows={}", (100, 1000, 10_000, 100_000)),
+    "teacher": ("n", "teacher:rows={}", (100, 1000, 10_000, 100_000)),
+    "rosenbrock": ("d", "rosenbrock:dim={}", (10, 100, 1000, 10_000, 100_000)),
+    "styblinski_tang": ("d", "styblinski_tang:dim={}", (10, 100, 1000, 10_000, 100_000)),
+    "strict_saddle": ("d", "strict_saddle:dim={}", (10, 100, 1000, 10_000, 100_000)),
+}
+RUNS = (10, 100, 1000, 10_000, 100_000)
+ROOM = 1 << 32  # bytes that a step may keep in flight: what a modest machine has, on either side
+
+
+def growing(names: Sequence[str] = ()) -> Iterator[tuple[str, str, str, Sequence[int]]]:
+    """Name, what it grows in, spec and sizes of everything that is made to grow: each registered problem at least once."""
+    for name, (axis, spec, sizes) in GROWING.items():
+        if not names or name in names:
+            yield name, axis, spec, sizes
+    for name in names or PROBLEMS.names():
+        if name not in GROWING:
+            yield name, "runs", name, RUNS
+
+
+def sizes(
+    host: Backend,
+    device: Backend,
+    *,
+    names: Sequence[str] = (),
+    most: Sequence[int] = (),
+    seconds: float = 0.1,
+    repeats: int = 3,
+    patience: float = 0.5,
+    runs: int = 100,
+) -> Iterator[Row]:
+    """Seconds of one step of momentum with its oracle, of `runs` runs at once, by size.
+
+    A problem grows until a step takes the CPU more than `patience` seconds, or more than `ROOM` bytes.
+
+    Parameters
+    ----------
+    most : sequence of int, optional
+        Sizes to use in place of the usual ones.
+    """
+    for name, axis, spec, usual in growing(names):
+        for size in most or usual:
+            rows = size if axis == "runs" else runs
+            try:
+                problem = make_problem(*parse_spec(spec.format(size)))
+            except InputError:  # smaller than the problem allows
+                continue
+            if rows * problem.bytes_per_run(None) > ROOM:
+                break
+            slowest = 0.0
+            for precision in ("float64", "float32"):
+                row = {"section": "sizes", "case": name, "precision": precision, "size": size}
+                row |= {"quantity": "seconds a step", "note": axis}
+                for contender, backend in (("cpu", host), ("gpu", device)):
+                    backend = dataclasses.replace(backend, precision=precision, fused=True)
+                    try:
+                        times = repeated(_walker(problem.on(backend), rows), backend, seconds, repeats)
+                    except Exception as error:  # mostly too little memory, for which each library has its own exception
+                        note = f"{axis}; {type(error).__name__}"
+                        yield row | {"contender": contender, "value": None, "note": note}
+                        continue
+                    finally:
+                        backend.free_memory()
+                    for repeat, taken in enumerate(times):
+                        yield row | {"contender": contender, "repeat": repeat, "value": taken}
+                    if contender == "cpu":
+                        slowest = max(slowest, min(times))
+            if slowest > patience:
+                break
+
+
+def _walker(problem: Problem, runs: int) -> Callable[[int], None]:
+    optimizer = make_recipe("momentum").build({"lr": step_size(problem, "momentum")})
+    loop = _Loop(problem, optimizer, (0,), 1, None, runs)
+    xp = problem.backend.xp
+    x = xp.asarray(xp.broadcast_to(problem.start(0)[None, :], (runs, problem.dim)), copy=True)
+    kept: list[Any] = [x, optimizer.init(x, problem.backend), 0]
+
+    def walk(count: int) -> None:
+        x, state, taken = kept
+        with np.errstate(all="ignore"):
+            for t in range(taken + 1, taken + count + 1):
+                x, state = optimizer.step(t, loop.evaluate(0, x), state)
+        kept[:] = x, state, taken + count
+
+    return walk
+
+
+# ---- all of it -------------------------------------------------------------------------------------------------------
+
+
+def measure(
+    host: Backend,
+    device: Backend,
+    store: Store,
+    *,
+    quick: bool = False,
+    names: Sequence[str] = (),
+    tell: Callable[[str], Any] = print,
+) -> str:
+    """Run all sections and store each as it is done; the name of the measurement.
+
+    Parameters
+    ----------
+    names : sequence of str, optional
+        Problems of the curves and the sizes; by default all that are registered.
+    """
+    began = datetime.datetime.now(datetime.UTC)
+    name = f"{began:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+    small: dict[str, dict[str, Any]] = {
+        "curves": {"steps": 20, "seeds": 1},
+        "steps": {"sizes": (100, 1000), "seconds": 1e-3, "repeats": 2},
+        "sweeps": {"quick": True, "repeats": 1},
+        "sizes": {"most": (10, 40), "seconds": 1e-3, "repeats": 1, "runs": 4},
+    }
+    sections: dict[str, Callable[..., Iterator[Row]]] = {
+        "curves": functools.partial(curves, host, device, names=names),
+        "steps": functools.partial(steps, device),
+        "sweeps": functools.partial(sweeps, host, device),
+        "sizes": functools.partial(sizes, host, device, names=names),
+    }
+    for section, run in sections.items():
+        start = device.clock()
+        rows = list(run(**(small[section] if quick else {})))
+        where = environment()
+        common: Row = {
+            "measurement": name,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds"),
+            "machine": where.get("gpu", device.label),
+            "processor": where["processor"],
+            "size": None,
+            "repeat": 0,
+            "note": "",
+        }
+        path = store.write_gpu([common | row for row in rows])
+        tell(f"{section}: {len(rows)} figures in {device.clock() - start:.0f} s, {path}")
+    return name
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("store", help="results folder that the figures are added to")
+    parser.add_argument("--quick", action="store_true", help="small sizes: whether everything runs")
+    options = parser.parse_args(arguments)
+    try:
+        device = get_backend("gpu")
+        store = Store(options.store)
+        store.check_writable()
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1, user_api="blas"):
+            measure(get_backend("cpu"), device, store, quick=options.quick, tell=functools.partial(print, flush=True))
+    except (BackendError, StoreError) as error:
+        print(f"benchmarks.gpu: {error}", file=sys.stderr)
+        return 1
+    print(f"the tables: optbench report {options.store}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
