@@ -198,7 +198,9 @@ class Together:
         factor: Callable[[int], float] | None,
         steps: int,
     ) -> None:
-        function, self._data = text
+        function, data = text
+        # columns are multiplied by a transpose, which is fastest where its rows lie contiguous in memory
+        self._data = tuple(np.asfortranarray(part) if np.ndim(part) == 2 else part for part in data)
         self._run = _loop_of_steps(rule, function, lr is not None)
         self._x = np.ascontiguousarray(x.T)  # (d, R)
         self._state = [np.zeros_like(self._x) for _ in state_names(rule)]  # each (d, R)

@@ -132,7 +132,11 @@ class Quadratic(Problem):
 
     @property
     def text(self) -> Text:
-        return _oracle, (self.center, self.H, self._f_star)
+        return _oracle, (
+            self.center,
+            self.H.T,
+            self._f_star,
+        )  # H is its own transpose, here without a copy where it is used
 
     def hessian(self, x: Array) -> Array:
         x = self.points(x)
