@@ -16,6 +16,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+FEW = 12  # rows up to which a product is summed here: 1.0 against 1.4 microseconds at 10 rows of 100 runs
 _OPTIONS: Any = {"error_model": "numpy", "fastmath": {"contract"}}
 
 
@@ -79,12 +80,32 @@ for _operator in (operator.add, operator.sub, operator.mul):
     _elementwise(_operator)
 
 
+@numba.njit(**_OPTIONS)
+def _small_product(matrix, a):  # type: ignore[no-untyped-def]
+    """matrix.T @ a for matrix (d, k) and a (d, R), four rows of it at a time: for few rows a call of BLAS costs more."""
+    d, runs = a.shape
+    out = np.zeros((matrix.shape[1], runs), a.dtype)  # (k, R)
+    whole = d - d % 4
+    for j in range(matrix.shape[1]):
+        for i in range(0, whole, 4):
+            p, q, s, t = matrix[i, j], matrix[i + 1, j], matrix[i + 2, j], matrix[i + 3, j]
+            for r in range(runs):
+                out[j, r] += p * a[i, r] + q * a[i + 1, r] + s * a[i + 2, r] + t * a[i + 3, r]
+        for i in range(whole, d):
+            p = matrix[i, j]
+            for r in range(runs):
+                out[j, r] += p * a[i, r]
+    return out
+
+
 @overload(operator.matmul, jit_options=_OPTIONS)
 def _times_matrix(x, matrix):  # type: ignore[no-untyped-def]
     if _points(x) and isinstance(matrix, types.Array) and matrix.ndim == 2:
 
         def product(x, matrix):  # type: ignore[no-untyped-def]
-            return Columns(np.dot(matrix.T, x.array))
+            if x.array.shape[0] > FEW:
+                return Columns(np.dot(matrix.T, x.array))
+            return Columns(_small_product(matrix, x.array))
 
         return product
     return None
