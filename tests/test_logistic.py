@@ -134,14 +134,6 @@ def test_any_scale(settings: dict[str, Any], precision: str, scale: float, rng: 
     assert np.allclose(g, exact.value_and_grad(x.astype(float))[1], rtol=0, atol=50 * problem.backend.eps * (1 + scale))
 
 
-def test_small_losses_keep_their_digits(rng: np.random.Generator) -> None:
-    problem = Logistic(data="synthetic", rows=569, columns=3, l2=0)
-    e = 10.0 ** -rng.uniform(0, 300, (40, 569))
-    expected = [math.fsum(np.log1p(row)) for row in e]
-    assert np.allclose(problem._sum_log1p(e), expected, rtol=1e-14, atol=0)
-    assert np.allclose(problem._sum_log1p(e * 1e-30), [math.fsum(row * 1e-30) for row in e], rtol=1e-14, atol=0)
-
-
 # ---- optimum ---------------------------------------------------------------------------------------------------------
 
 
