@@ -94,11 +94,7 @@ def exp(x):
     half = x * (0.5 * PER_LN2) + ROUND
     other = (n - (half - ROUND)) + (ROUND + BIAS)
     r = _rest(x, n)
-    return (
-        ((_tail(r) * r + 1.0) * r + 1.0)
-        * _float(_bits(half + BIAS) << 52)
-        * _float(_bits(other) << 52)
-    )
+    return ((_tail(r) * r + 1.0) * r + 1.0) * _float(_bits(half + BIAS) << 52) * _float(_bits(other) << 52)
 
 
 @number

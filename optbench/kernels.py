@@ -191,7 +191,8 @@ def _compiled_kernel(text: Callable[..., Any], indices: str, backend: Backend) -
     over = [not by and k < len(arguments) and letters == arguments[k] for k, (by, letters) in enumerate(results)]
     seen = [[whole.index(letter) for letter in letters] if letters else None for letters in arguments]
     made = [
-        ([whole.index(letter) for letter in letters], {"": None, "max": -np.inf}.get(by, 0.0)) for by, letters in results
+        ([whole.index(letter) for letter in letters], {"": None, "max": -np.inf}.get(by, 0.0))
+        for by, letters in results
     ]
     run = _loop(text, indices)
 
@@ -226,9 +227,7 @@ def _loop(text: Callable[..., Any], indices: str) -> Callable[..., Any]:
     """The generated loop around a text: nested over the letters, the last one innermost, so that it is vectorized."""
     from optbench import fastmath
 
-    return loop(
-        text.__name__, _source(*_parse(indices)), {"text": text}, ("contract",), xp=fastmath
-    )
+    return loop(text.__name__, _source(*_parse(indices)), {"text": text}, ("contract",), xp=fastmath)
 
 
 def _source(arguments: Sequence[str], results: Sequence[tuple[str, str]]) -> list[str]:

@@ -385,7 +385,9 @@ class Logistic(Problem):
             losses = np.log1p(np.exp(-np.abs(margin))) + np.maximum(-margin, 0)
         else:
             parts = _cut(Z, self._coded(y), BLOCK)
-            losses = np.concatenate([self._cross_entropy.losses(*self._scores(x[None, None, :], *p))[0, 0] for p in parts])
+            losses = np.concatenate(
+                [self._cross_entropy.losses(*self._scores(x[None, None, :], *p))[0, 0] for p in parts]
+            )
         f = math.fsum(losses) / len(Z) + self.l2 / 2 * math.fsum(x * x)
         lengths = np.linalg.norm(Z, axis=1)
         margin_error = 2 * eps * (self.width + 2) * (np.abs(Z) @ np.abs(W).max(axis=0))  # (n,)

@@ -84,10 +84,10 @@ class CrossEntropy:
         losses, _ = self._losses(other, own, self._exponentials(z, other, own)[1], 1.0)
         return Answers(self.xp.sum(losses, axis=-1), right)
 
-    def right(self, z: Array, c: Array, y: Array) -> Array:
-        """How many samples are classified rightly, (S, L)."""
-        _, other, own = self._scores(z, c, y)
-        return self._right(other, own)[0]
+    def right(self, z: Array, c: Array, y: Array) -> tuple[Array, Array]:
+        """Scores with their biases, and how many samples are classified rightly, (S, L)."""
+        z, other, own = self._scores(z, c, y)
+        return z, self._right(other, own)[0]
 
     def probabilities(self, z: Array, c: Array, y: Array) -> Array:
         """softmax(scores); the codes are those of any class."""

@@ -85,7 +85,7 @@ def test_hessian_in_blocks_is_that_in_one(monkeypatch: pytest.MonkeyPatch) -> No
     problem = make("mlp:data=iris,hidden=6-5")
     x = normals(2, problem.dim)
     whole = problem.hessian(x)
-    monkeypatch.setattr("problems.mlp.HESSIAN_BYTES", 7 * 2 * problem.bytes_per_run(None))
+    monkeypatch.setattr("problems.network.HESSIAN_BYTES", 7 * 2 * problem.bytes_per_run(None))
     assert problem.hessian(x) == pytest.approx(whole, rel=1e-12, abs=1e-14)
 
 
