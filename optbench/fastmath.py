@@ -111,7 +111,7 @@ def tanh(x):
 
 @number
 def _log(n, f):
-    """n ln 2 + log(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2): with s = f / (2 + f), log(1 + f) = 2 atanh(s) = f - s (f - R)."""
+    """n ln 2 + log(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2), where log(1 + f) = 2 atanh(s) with s = f / (2 + f)."""
     s = f / (2.0 + f)
     z = s * s
     p = A7 * z + A6
@@ -161,7 +161,7 @@ def sqrt(x):
 
 
 @number
-def abs(x):  # noqa: A001
+def abs(x):
     return np.abs(x)
 
 
@@ -212,8 +212,8 @@ def _product(rows):
 def total_log1p(a):
     """Sum of log1p over a row of numbers in [0, 1], which is overwritten.
 
-    Factors 1 + a are first multiplied into 8, and logarithms taken of the products. All terms are positive, so small numbers
-    keep their digits.
+    Factors 1 + a are first multiplied into 8, and logarithms taken of the products. All terms are positive, so small
+    numbers keep their digits.
     """
     s = 0.0
     for first in range(0, a.shape[0], 4096):  # 512 factors of at most 2 do not overflow

@@ -2,8 +2,8 @@
 
 `kernel` gives a text indices in the manner of einsum. Where a backend asks for fused arithmetic on the CPU and Numba is
 there, the text is compiled with `fastmath` for its array module, inside a loop that reads and writes every array once.
-Everywhere else the text runs as it is written, on whole arrays. What mixes elements in any other way than a sum or a maximum
-is not a text for this module.
+Everywhere else the text runs as it is written, on whole arrays. What mixes elements in any other way than by a sum or a
+maximum is not a text for this module.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from optbench.arrays import NUMPY, Array, Backend
+from optbench.arrays import Array, Backend
 from optbench.compiled import loop, numba_is_there
 
 WORTH_FOLDING = 8192  # numbers in an array; see `_sum_log1p`
@@ -36,7 +36,7 @@ def kernel(text: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
         The axes of every argument and of every result, one letter each, as in ``"rhb, rh -> rhb, sum r"``. The first
         argument has all letters, in their order, and no other argument or result has them in another order; an argument
         without a letter is the same along that axis, and one without letters is a number. A result that lacks letters is
-        reduced over them: by ``sum``; by ``log1p``, the sum of log1p of numbers in [0, 1], over the last axis at least; or by
+        reduced over them: by ``sum``; by ``log1p``, the sum of log1p of numbers in [0, 1], over the last axis; or by
         ``max``, over others than the last.
     backend : Backend
 
@@ -51,14 +51,22 @@ def kernel(text: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
     return _plain(text, indices, backend)
 
 
-def _parse(indices: str) -> tuple[list[str], list[tuple[str, str]]]:
-    """Indices of the arguments; reduction and indices of the results."""
+class Result(NamedTuple):
+    """One result of a text."""
+
+    by: str  # its reduction, empty for none
+    letters: str
+    over: bool  # whether a compiled loop writes it over the argument in the same place
+
+
+def _parse(indices: str) -> tuple[list[str], list[Result]]:
+    """Indices of the arguments, and the results."""
     left, right = indices.split("->")
     arguments = [part.strip() for part in left.split(",")]
     results = []
-    for part in right.split(","):
+    for k, part in enumerate(right.split(",")):
         *by, letters = part.split()
-        results.append((by[0] if by else "", letters))
+        results.append(Result("".join(by), letters, not by and arguments[k : k + 1] == [letters]))
     return arguments, results
 
 
@@ -69,7 +77,7 @@ def _plain(text: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
     arguments, results = _parse(indices)
     whole, xp = arguments[0], backend.xp
     missing = [tuple(k for k, letter in enumerate(whole) if letter not in letters) for letters in arguments]
-    over = [tuple(k for k, letter in enumerate(whole) if letter not in letters) for _, letters in results]
+    over = [tuple(k for k, letter in enumerate(whole) if letter not in result.letters) for result in results]
     if backend.name == "cupy":
         text, space = _cupy_text(text), None
     else:
@@ -83,7 +91,7 @@ def _plain(text: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
             spread.append(value)
         found = text(space, *spread)
         return tuple(
-            _reduced(value, by, axes, backend) for value, (by, _), axes in zip(found, results, over, strict=True)
+            _reduced(value, result.by, axes, backend) for value, result, axes in zip(found, results, over, strict=True)
         )
 
     return run
@@ -165,7 +173,7 @@ def _difference(plain: Kernel, made: Kernel, indices: str, backend: Backend) -> 
     arguments, _ = _parse(indices)
     sizes = dict(zip(arguments[0], [*range(2, len(arguments[0]) + 1), 37], strict=True))  # each axis of its own length
     # the absolute values, because an argument may stand under a logarithm
-    given = [
+    given: list[Any] = [
         backend.asarray(np.abs(rng.standard_normal([sizes[letter] for letter in letters]))) if letters else 0.5
         for letters in arguments
     ]
@@ -187,37 +195,30 @@ def _difference(plain: Kernel, made: Kernel, indices: str, backend: Backend) -> 
 def _compiled_kernel(text: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
     arguments, results = _parse(indices)
     whole, dtype = arguments[0], np.dtype(backend.precision)
-    # result k is written over argument k if both have the same indices
-    over = [not by and k < len(arguments) and letters == arguments[k] for k, (by, letters) in enumerate(results)]
-    seen = [[whole.index(letter) for letter in letters] if letters else None for letters in arguments]
-    made = [
-        ([whole.index(letter) for letter in letters], {"": None, "max": -np.inf}.get(by, 0.0))
-        for by, letters in results
-    ]
+    axes_in = [[whole.index(letter) for letter in letters] for letters in arguments]
+    axes_out = [[whole.index(letter) for letter in result.letters] for result in results]
     run = _loop(text, indices)
 
     def compiled_kernel(*given: Any) -> tuple[Array, ...]:
         shape = given[0].shape
-        inputs = []
-        for value, places in zip(given, seen, strict=True):
-            if places is None:
+        inputs: list[Any] = []
+        for value, axes in zip(given, axes_in, strict=True):
+            if not axes:
                 inputs.append(float(value))
                 continue
-            if value.shape != tuple([shape[axis] for axis in places]):  # the loop itself checks nothing
+            if value.shape != tuple([shape[axis] for axis in axes]):  # the loop itself checks nothing
                 raise ValueError(f"{text.__name__} takes arrays {indices}, not {[np.shape(v) for v in given]}")
             if value.dtype != dtype or not value.flags.carray:
                 value = np.array(value, dtype, order="C")
             inputs.append(value)
-        outputs = []
-        for k, (places, fill) in enumerate(made):
-            if over[k]:
-                outputs.append(inputs[k])
-            elif fill is None:
-                outputs.append(np.empty([shape[axis] for axis in places], dtype))
-            else:
-                outputs.append(np.full([shape[axis] for axis in places], fill, dtype))
-        run(*inputs, *(value for k, value in enumerate(outputs) if not over[k]))
-        return tuple(outputs)
+        made = [
+            None
+            if result.over
+            else np.full([shape[axis] for axis in axes], -np.inf if result.by == "max" else 0.0, dtype)
+            for result, axes in zip(results, axes_out, strict=True)
+        ]
+        run(*inputs, *(value for value in made if value is not None))
+        return tuple([inputs[k] if value is None else value for k, value in enumerate(made)])
 
     return compiled_kernel
 
@@ -230,56 +231,47 @@ def _loop(text: Callable[..., Any], indices: str) -> Callable[..., Any]:
     return loop(text.__name__, _source(*_parse(indices)), {"text": text}, ("contract",), xp=fastmath)
 
 
-def _source(arguments: Sequence[str], results: Sequence[tuple[str, str]]) -> list[str]:
+def _source(arguments: Sequence[str], results: Sequence[Result]) -> list[str]:
     """Text of the loop.
 
     Rows along the last axis are taken before the innermost loop. There, results reduced over the last axis go to a row of
-    scratch memory that stays in the first-level cache, and are reduced when it is full; results reduced over others only are
-    added to a row of theirs.
+    scratch memory that stays in the first-level cache, and are reduced when it is full; results reduced over others only
+    are added to a row of theirs.
     """
-    *outer, last = whole = arguments[0]
-    arrays = [f"a{k}" for k in range(len(arguments))]
-    outs = []
-    for k, (by, letters) in enumerate(results):
-        over = not by and k < len(arguments) and letters == arguments[k]
-        outs.append(f"a{k}" if over else f"o{k}")
+    *outer, last = list(arguments[0])
+    inputs = [f"a{k}" for k in range(len(arguments))]
+    outputs = [f"a{k}" if result.over else f"o{k}" for k, result in enumerate(results)]
 
     def row(name: str, letters: str) -> str:
         place = ", ".join(letter for letter in letters if letter != last)
         return f"{name}[{place}]" if place else name
 
-    head, values, assigned, after = [], [], [], []
-    scratch = []
-    for name, letters in zip(arrays, arguments, strict=True):
-        if not letters:
-            values.append(name)
-            continue
-        head.append(f"{name}_ = {row(name, letters)}")
-        values.append(f"{name}_[{last}]" if last in letters else f"{name}_")
-    targets = []
-    for k, (name, (by, letters)) in enumerate(zip(outs, results, strict=True)):
-        if not by:
-            if name not in arrays:
-                head.append(f"{name}_ = {row(name, letters)}")
-            targets.append(f"{name}_[{last}]")
-        elif last in letters:
-            head.append(f"{name}_ = {row(name, letters)}")
-            targets.append(f"t{k}")
-            new = f"{name}_[{last}] + t{k}" if by == "sum" else f"xp.maximum({name}_[{last}], t{k})"
-            assigned.append(f"{name}_[{last}] = {new}")
-        else:
+    scratch, rows, values, targets, added, reduced = [], [], [], [], [], []
+    for name, letters in zip(inputs, arguments, strict=True):
+        if letters:
+            rows.append(f"{name}_ = {row(name, letters)}")
+        values.append(f"{name}_[{last}]" if last in letters else f"{name}_" if letters else name)
+    for k, (name, result) in enumerate(zip(outputs, results, strict=True)):
+        if last not in result.letters:
             scratch.append(f"t{k} = np.empty(a0.shape[{len(outer)}])")
             targets.append(f"t{k}[{last}]")
-            cell = row(name, letters) if letters else f"{name}[()]"
-            after.append(f"{cell} += xp.{TOTALS[by]}(t{k})")
+            cell = row(name, result.letters) if result.letters else f"{name}[()]"
+            reduced.append(f"{cell} += xp.{TOTALS[result.by]}(t{k})")
+            continue
+        if not result.over:
+            rows.append(f"{name}_ = {row(name, result.letters)}")
+        cell = f"{name}_[{last}]"
+        targets.append(f"t{k}" if result.by else cell)
+        if result.by:
+            added.append(f"{cell} = {f'{cell} + t{k}' if result.by == 'sum' else f'xp.maximum({cell}, t{k})'}")
     deep = "    " * (len(outer) + 1)
     return [
-        f"def run({', '.join([*arrays, *(name for name in outs if name not in arrays)])}):",
+        f"def run({', '.join([*inputs, *(name for name in outputs if name not in inputs)])}):",
         *(f"    {line}" for line in scratch),
         *(f"{'    ' * (k + 1)}for {letter} in range(a0.shape[{k}]):" for k, letter in enumerate(outer)),
-        *(f"{deep}{line}" for line in head),
+        *(f"{deep}{line}" for line in rows),
         f"{deep}for {last} in range(a0_.shape[0]):",
         f"{deep}    {', '.join(targets)}{',' if len(targets) == 1 else ''} = text(xp, {', '.join(values)})",
-        *(f"{deep}    {line}" for line in assigned),
-        *(f"{deep}{line}" for line in after),
+        *(f"{deep}    {line}" for line in added),
+        *(f"{deep}{line}" for line in reduced),
     ]

@@ -7,7 +7,6 @@ are in the package `problems`.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
@@ -92,8 +91,11 @@ class Problem:
         raise NotImplementedError(f"{type(self).__name__} does not implement place()")
 
     def choose_kernels(self) -> None:
-        """Choose the form of elementwise texts (see `kernels`) on `self.backend`. Called by `place`, where there are any, and
-        alone where a backend differs in nothing but whether it is fused: it must be cheap."""
+        """Choose the form of elementwise texts (see `kernels`) on `self.backend`.
+
+        Called by `place` where there are any, and alone where a backend differs in nothing but whether it is fused: it must
+        be cheap.
+        """
 
     def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
         """Objective and gradient.
@@ -191,7 +193,8 @@ class Problem:
         """A copy of this problem whose arrays live on `backend`; the problem itself if it lives there already."""
         if backend == self.backend:
             return self
-        other = copy.copy(self)
+        other = object.__new__(type(self))  # not copy.copy, which makes the data anew as a pickle does
+        vars(other).update(vars(self))
         other.backend, other._host = backend, self.host
         if dataclasses.replace(backend, fused=self.backend.fused) == self.backend:
             other.choose_kernels()  # the arrays are shared

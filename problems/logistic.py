@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from optbench.kernels import kernel
 from optbench.problem import Optimum, Problem, at_least, problem
 from optbench.registry import source_hash
 from problems.datasets import load, split, standardize, synthetic
-from problems.terms import CrossEntropy, ridge
+from problems.terms import CrossEntropy, ridge, total
 
 EXACT_SPECTRUM = 2000  # the Gram matrix's largest eigenvalue is computed up to this size and bounded above it
 DENSE_FLOPS = 1e11  # a Newton step that would take more than this to form its Hessian asks for products instead
@@ -27,8 +26,7 @@ CPU_NUMBERS, DEVICE_NUMBERS = 2**16, 2**25  # size of one intermediate array: fi
 
 def _margin_loss(xp: Any, m: Any) -> Any:
     """Two parts of log(1 + exp(-m)) = log1p(e) + max(-m, 0) at a margin m, with e = exp(-|m|)."""
-    size = xp.abs(m)
-    return xp.exp(-size), (size - m) / 2
+    return xp.exp(-xp.abs(m)), xp.maximum(-m, 0.0)
 
 
 def _weights(xp: Any, m: Any) -> Any:
@@ -159,17 +157,16 @@ class Logistic(Problem):
         x = self.points(x)
         xp = self.xp
         if samples is None:
-            runs, count = xp.reshape(x, (1, -1, self.dim)), self.n_samples
-            f, g = _total(self._sums(runs, Z, y) for Z, y in self._blocks(runs.shape[1] * self.heads))
+            runs, count = xp.reshape(x, (1, -1, self.dim)), self.Z.shape[0]
+            f, g = total(self._sums(runs, Z, y) for Z, y in self._blocks(runs.shape[1] * self.heads))
         else:
             self.per_seed(samples, x)
             seeds, count = 1 if samples.ndim == 1 else samples.shape[0], samples.shape[-1]
             runs = xp.reshape(x, (seeds, -1, self.dim))  # (S, L, d)
             flat = xp.reshape(samples, (-1,))
             # once a seed, for all its runs
-            Z, y = (
-                xp.reshape(xp.take(rows, flat, axis=0), (seeds, count, rows.shape[1])) for rows in (self.Z, self._codes)
-            )
+            Z = xp.reshape(xp.take(self.Z, flat, axis=0), (seeds, count, self.width))
+            y = xp.reshape(xp.take(self._codes, flat, axis=0), (seeds, count, -1)) if self.heads > 1 else None
             f, g = self._sums(runs, Z, y)
         flat_shape = (-1, self.dim)
         (g,) = self._ridge(xp.reshape(g, flat_shape), xp.reshape(x, flat_shape), 1 / count, self.l2)
@@ -183,7 +180,7 @@ class Logistic(Problem):
         return self._evaluated(self.points(x), self.Z, self._codes)[0]
 
     def _sums(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array]:
-        """Sums of the losses (S, L) of points (S, L, d) and of their gradients (S, L, d) over samples Z (S or 1, b, p + 1)."""
+        """Sums of the losses (S, L) of points (S, L, d), and of their gradients, over samples Z (S or 1, b, p + 1)."""
         return self._signed_sums(x, Z) if self.heads == 1 else self._softmax_sums(x, Z, y)
 
     def _signed_sums(self, w: Array, Z: Array) -> tuple[Array, Array]:
@@ -223,9 +220,9 @@ class Logistic(Problem):
         least = max(64, min(d, BLOCK))  # what a block makes, (R, d, least), is about as large as the result
         blocks = self._blocks(runs.shape[0] * d, least)
         if self.heads == 1:
-            (H,) = _total(self._signed_hessian(runs, Z[0, ...]) for Z, _ in blocks)
+            (H,) = total(self._signed_hessian(runs, Z[0, ...]) for Z, _ in blocks)
         else:
-            own, cross = _total(self._softmax_hessian(runs, Z, y) for Z, y in blocks)
+            own, cross = total(self._softmax_hessian(runs, Z, y) for Z, y in blocks)
             same = xp.eye(self.heads, dtype=x.dtype, device=self.backend.device)[:, None, :, None]  # (K, 1, K, 1)
             H = xp.reshape(same * own[:, :, :, None, :], cross.shape) - cross
         H = H / self.n_samples + self.l2 * xp.eye(d, dtype=x.dtype, device=self.backend.device)
@@ -253,9 +250,9 @@ class Logistic(Problem):
         runs, ahead = xp.reshape(x, flat), xp.reshape(v, flat)
         blocks = self._blocks(runs.shape[0] * self.heads)
         if self.heads == 1:
-            (Hv,) = _total(self._signed_hvp(runs, ahead, Z[0, ...]) for Z, _ in blocks)
+            (Hv,) = total(self._signed_hvp(runs, ahead, Z[0, ...]) for Z, _ in blocks)
         else:
-            (Hv,) = _total(self._softmax_hvp(runs, ahead, Z, y) for Z, y in blocks)
+            (Hv,) = total(self._softmax_hvp(runs, ahead, Z, y) for Z, y in blocks)
         return xp.reshape(Hv, v.shape) / self.n_samples + self.l2 * v
 
     def _signed_hvp(self, w: Array, v: Array, Z: Array) -> tuple[Array]:
@@ -285,7 +282,7 @@ class Logistic(Problem):
         """Objective over the samples of Z (n, p + 1), and the share of them classified rightly; each (...)."""
         runs = self.xp.reshape(x, (1, -1, self.dim))
         block = max(BLOCK, self._numbers // max(runs.shape[1] * self.heads, 1))
-        f, right = _total(self._answer_sums(runs, *part) for part in _cut(Z, y, block))
+        f, right = total(self._answer_sums(runs, *part) for part in _cut(Z, y, block))
         return self._mean(f, x, Z.shape[0]), self.xp.reshape(right, x.shape[:-1]) / Z.shape[0]
 
     def _answer_sums(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array]:
@@ -417,8 +414,3 @@ def _cut(Z: Array, y: Array, block: int) -> Iterator[tuple[Array, Array]]:
     parts = -(-n // block)
     edges = [n * k // parts for k in range(parts + 1)]
     return ((Z[None, i:j, :], y[None, i:j, :]) for i, j in itertools.pairwise(edges))
-
-
-def _total(parts: Iterator[tuple[Any, ...]]) -> tuple[Any, ...]:
-    """Sums of the corresponding members of tuples of arrays."""
-    return functools.reduce(lambda left, right: tuple(a + b for a, b in zip(left, right, strict=True)), parts)

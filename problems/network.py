@@ -20,7 +20,7 @@ from optbench.errors import InputError
 from optbench.kernels import kernel
 from optbench.problem import Problem, at_least, one_of
 from optbench.registry import source_hash
-from problems.terms import CrossEntropy, ridge
+from problems.terms import CrossEntropy, ridge, total
 
 LOSSES = ("cross_entropy", "squared")
 PARTS = ("train", "validation", "test")
@@ -232,8 +232,9 @@ class Perceptron(Network):
         x = self.points(x)
         w, batch = self._stacked(x, samples)  # (S, L, d)
         n, layers = batch.rows.shape[1], self._layers(w)
-        sums = [self._sums(layers, part, 1 / n) for part in (self._blocks(w, batch) if samples is None else [batch])]
-        f, g = sums[0] if len(sums) == 1 else (sum(parts[1:], parts[0]) for parts in zip(*sums, strict=True))
+        f, g = total(
+            self._sums(layers, part, 1 / n) for part in (self._blocks(w, batch) if samples is None else [batch])
+        )
         f = f + self._decay(w)
         if self.l2:
             flat = (-1, self.dim)
@@ -284,25 +285,24 @@ class Perceptron(Network):
         """Mean loss of points (1, L, d) over a batch, and the share of its samples classified rightly; each (1, L)."""
         n, layers = batch.rows.shape[1], self._layers(w)
         c, none = layers[-1].c, self.xp.zeros_like(layers[-1].c)
-        loss: Any = 0.0
-        right: Any = 0.0
-        for part in self._blocks(w, batch):
-            z = self._forward(layers, part.rows)[-1]
-            codes = part.targets[:, 0, ...]
+
+        def answers(part: Batch) -> tuple[Array, Array]:
+            z, codes = self._forward(layers, part.rows)[-1], part.targets[:, 0, ...]
             if self.loss == "cross_entropy":
-                found = self._cross_entropy.answers(z, c, codes)
-                loss, right = loss + found.loss / n, right + found.right / n
-                continue
-            if codes.shape[1] > 1:
-                z, hits = self._cross_entropy.right(z, c, codes)
-                right = right + hits / n
-            loss = loss + self._residuals(z, none if codes.shape[1] > 1 else c, codes, 1 / n)[1]
-        return loss, right + 0 * loss
+                return self._cross_entropy.answers(z, c, codes)
+            if codes.shape[1] == 1:
+                _, loss, _ = self._residuals(z, c, codes, 1.0)
+                return loss, 0 * loss
+            z, right = self._cross_entropy.right(z, c, codes)
+            return self._residuals(z, none, codes, 1.0)[1], right
+
+        loss, right = total(answers(part) for part in self._blocks(w, batch))
+        return loss / n, right / n
 
     def bytes_per_run(self, batch_size: int | None) -> int:
         # every hidden activation is kept; of the widest layer two more are under way, or of the outputs three; the batch
         # itself is shared by the runs of a seed and not counted
-        b = batch_size or min(2 * BLOCK, len(self._parts["train"][0]))
+        b = batch_size or min(BLOCK, len(self._parts["train"][0]))
         columns = sum(self.sizes[1:-1]) + max(3 * self.sizes[-1], 2 * max(self.sizes[1:]))
         return self._bytes(b * columns)
 
@@ -327,14 +327,14 @@ class Perceptron(Network):
     def _forward(self, layers: list[Layer], rows: Array) -> list[Array]:
         """Activations of the hidden layers, then the outputs but for their biases; each (S, L, features, b)."""
         z = self._times_inputs(layers[0].W, rows)
-        activations = []
+        activations: list[Array] = []
         for (_, c), (W, _) in itertools.pairwise(layers):
             activations += self._activate(z, c)
             z = W @ activations[-1]
         return [*activations, z]
 
     def _loss(self, z: Array, c: Array, targets: Array, share: float) -> tuple[Array, Array, Array]:
-        """Losses (S, L), their derivatives by outputs z (S, L, q, b), and those by the biases c (S, L, q), times `share`."""
+        """Losses (S, L), their derivatives by outputs z (S, L, q, b), and by biases c (S, L, q); all times `share`."""
         if self.loss == "squared":
             delta, f, bias = self._residuals(z, c, targets[:, 0, ...], share)
             return f, delta, bias
@@ -352,7 +352,8 @@ class Perceptron(Network):
         # the texts themselves, on whole arrays: pairs of points and directions broadcast
         z = self._times_inputs(layers[0].W, rows) + layers[0].c[..., None]  # (1, L, 1, features, n)
         rz = self._times_inputs(directions[0].W, rows) + directions[0].c[..., None]  # (1, L or 1, K, features, n)
-        activations, tangents = [], []
+        activations: list[Array] = []
+        tangents: list[Array] = []
         for (W, c), (V, rc) in zip(layers[1:], directions[1:], strict=True):
             activations += forward(xp, z, 0 * z)
             tangents.append(backward(xp, rz, activations[-1])[0])

@@ -1,11 +1,13 @@
-"""Elementwise texts that several problems share: the ridge and the cross-entropy of class scores.
+"""Elementwise texts that several problems share, the ridge and the cross-entropy of class scores, and sums over blocks.
 
-They are pure functions of numbers and run as they stand on whole arrays, or compiled; see `optbench.kernels`.
+Texts are pure functions of numbers and run as they stand on whole arrays, or compiled; see `optbench.kernels`.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Iterable
+from typing import Any
 
 from optbench.arrays import Array, Backend
 from optbench.kernels import kernel
@@ -44,13 +46,6 @@ def _right(xp: Any, other: Any, own: Any) -> Any:
     return (xp.where(own > other, 1.0, 0 * own),)
 
 
-class Answers(NamedTuple):
-    """What scores say of samples."""
-
-    loss: Array  # sums of the losses, (S, L)
-    right: Array  # how many are classified rightly, not by a tie, (S, L)
-
-
 class CrossEntropy:
     """-log softmax(scores)_y, for classes coded as 0 and 1: scores (S, L, K, b), biases (S, L, K), codes (S, K, b).
 
@@ -77,12 +72,12 @@ class CrossEntropy:
         z, other, own = self._scores(z, c, y)
         return self._losses(other, own, self._exponentials(z, other, own)[1], 1.0)[0]
 
-    def answers(self, z: Array, c: Array, y: Array) -> Answers:
-        """Losses and right answers."""
+    def answers(self, z: Array, c: Array, y: Array) -> tuple[Array, Array]:
+        """Sums of the losses, and how many samples are classified rightly, not by a tie; each (S, L)."""
         z, other, own = self._scores(z, c, y)
         (right,) = self._right(other, own)
         losses, _ = self._losses(other, own, self._exponentials(z, other, own)[1], 1.0)
-        return Answers(self.xp.sum(losses, axis=-1), right)
+        return self.xp.sum(losses, axis=-1), right
 
     def right(self, z: Array, c: Array, y: Array) -> tuple[Array, Array]:
         """Scores with their biases, and how many samples are classified rightly, (S, L)."""
@@ -94,3 +89,8 @@ class CrossEntropy:
         z, other, own = self._scores(z, c, y)
         e, total = self._exponentials(z, other, own)
         return e / self.xp.expand_dims(total, axis=-2)
+
+
+def total(parts: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Sums of the corresponding members of tuples of arrays."""
+    return functools.reduce(lambda left, right: tuple(a + b for a, b in zip(left, right, strict=True)), parts)

@@ -119,11 +119,14 @@ def test_each_seed_has_its_batch(settings: dict[str, Any], middle: tuple[int, ..
 
 
 @KINDS
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("scale", [0.0, 1e-8, 1.0, 1e2, 1e4])
-def test_any_scale(settings: dict[str, Any], precision: str, scale: float, rng: np.random.Generator) -> None:
+def test_any_scale(
+    settings: dict[str, Any], scale: float, precision: str, fused: bool, rng: np.random.Generator
+) -> None:
     exact = Logistic(**settings)
-    problem = exact.on(get_backend("numpy", precision=precision))
+    problem = exact.on(get_backend("numpy", precision=precision, fused=fused))
     x = problem.backend.asarray(scale * rng.standard_normal((40, problem.dim)))
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         f, g = problem.value_and_grad(x)
