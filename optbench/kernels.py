@@ -20,6 +20,12 @@ from optbench.compiled import loop, numba_is_there
 
 WORTH_FOLDING = 8192  # numbers in an array; see `_sum_log1p`
 
+MAKERS: dict[str, Callable[..., Any]] = {  # of the arrays that a loop writes or adds to, by reduction
+    "": np.empty,
+    "sum": np.zeros,
+    "log1p": np.zeros,
+    "max": lambda shape, dtype: np.full(shape, -np.inf, dtype),
+}
 TOTALS = {"sum": "total", "log1p": "total_log1p"}  # functions of `fastmath` that reduce a row
 
 Kernel = Callable[..., tuple[Array, ...]]
@@ -197,6 +203,7 @@ def _compiled_kernel(text: Callable[..., Any], indices: str, backend: Backend) -
     whole, dtype = arguments[0], np.dtype(backend.precision)
     axes_in = [[whole.index(letter) for letter in letters] for letters in arguments]
     axes_out = [[whole.index(letter) for letter in result.letters] for result in results]
+    makers = [None if result.over else MAKERS[result.by] for result in results]
     run = _loop(text, indices)
 
     def compiled_kernel(*given: Any) -> tuple[Array, ...]:
@@ -212,10 +219,8 @@ def _compiled_kernel(text: Callable[..., Any], indices: str, backend: Backend) -
                 value = np.array(value, dtype, order="C")
             inputs.append(value)
         made = [
-            None
-            if result.over
-            else np.full([shape[axis] for axis in axes], -np.inf if result.by == "max" else 0.0, dtype)
-            for result, axes in zip(results, axes_out, strict=True)
+            None if make is None else make([shape[axis] for axis in axes], dtype)
+            for make, axes in zip(makers, axes_out, strict=True)
         ]
         run(*inputs, *(value for value in made if value is not None))
         return tuple([inputs[k] if value is None else value for k, value in enumerate(made)])
