@@ -35,7 +35,8 @@ class Backend:
     precision : str
         ``"float64"`` or ``"float32"``.
     fused : bool or None
-        Whether update rules run as one compiled pass over memory (see `fuse`); None leaves it to what pays.
+        Whether update rules (see `fuse`) and the elementwise parts of problems (see `kernels`) run as compiled passes over
+        memory; None leaves it to what pays.
     """
 
     name: str
@@ -169,7 +170,7 @@ def get_backend(
         current device of this thread: `zeros` and its like know no other. One process uses one GPU.
     precision : {"float64", "float32"}
     fused : bool, optional
-        Whether update rules run fused, see `Backend`.
+        Whether update rules and elementwise parts of problems run compiled, see `Backend`.
 
     Raises
     ------

@@ -92,6 +92,13 @@ class Problem:
         """Lay the arrays that the evaluation needs out on `self.backend`. Called once per backend."""
         raise NotImplementedError(f"{type(self).__name__} does not implement place()")
 
+    def choose_kernels(self) -> None:
+        """Choose the form of elementwise texts (see `kernels`) on `self.backend`.
+
+        Called by `place` where there are any, and alone where a backend differs in nothing but whether it is fused: it must
+        be cheap.
+        """
+
     def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
         """Objective and gradient.
 
@@ -200,7 +207,10 @@ class Problem:
         other = object.__new__(type(self))  # not `copy`, which asks `__reduce__` and makes everything anew
         vars(other).update(vars(self))
         other.backend, other._host = backend, self.host
-        other.place()
+        if dataclasses.replace(backend, fused=self.backend.fused) == self.backend:
+            other.choose_kernels()  # the arrays are shared
+        else:
+            other.place()
         return other
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Iterator
@@ -13,15 +12,39 @@ import numpy as np
 
 from optbench.arrays import Array
 from optbench.errors import InputError
+from optbench.kernels import kernel
 from optbench.problem import Optimum, Problem, at_least, problem
 from optbench.registry import source_hash
 from problems.datasets import load, split, standardize, synthetic
+from problems.terms import CrossEntropy, ridge, total
 
 EXACT_SPECTRUM = 2000  # the Gram matrix's largest eigenvalue is computed up to this size and bounded above it
 DENSE_FLOPS = 1e11  # a Newton step that would take more than this to form its Hessian asks for products instead
 BLOCK = 512  # samples at a time on the CPU, at least; see `_blocks`
-WORTH_FOLDING = 8192  # numbers in an array; see `_sum_log1p`
 CPU_NUMBERS, DEVICE_NUMBERS = 2**16, 2**25  # size of one intermediate array: fits a second-level cache, fills a GPU
+
+
+def _margin_loss(xp: Any, m: Any) -> Any:
+    """Two parts of log(1 + exp(-m)) = log1p(e) + max(-m, 0) at a margin m, with e = exp(-|m|)."""
+    return xp.exp(-xp.abs(m)), xp.maximum(-m, 0.0)
+
+
+def _weights(xp: Any, m: Any) -> Any:
+    """Minus the derivative of the loss by the margin, 1 / (1 + exp(m)), with one exponential; and the loss."""
+    e, excess = _margin_loss(xp, m)
+    return xp.where(m <= 0, 1.0, e) / (1 + e), e, excess
+
+
+def _answers(xp: Any, m: Any) -> Any:
+    """The loss, and 1 where the margin is positive."""
+    e, excess = _margin_loss(xp, m)
+    return e, excess, xp.where(m > 0, 1.0, 0 * e)
+
+
+def _curvatures(xp: Any, m: Any) -> Any:
+    """Second derivative of the loss by the margin."""
+    e = xp.exp(-xp.abs(m))
+    return (e / (1 + e) ** 2,)
 
 
 @problem("logistic")
@@ -107,13 +130,26 @@ class Logistic(Problem):
         return frozenset({"target"} if self.data == "synthetic" else {"rows", "columns", "condition"})
 
     def place(self) -> None:
+        to = self.backend.asarray
         self.xp = self.backend.xp
-        self.Z = self.backend.asarray(self._train[0])  # (n, p + 1); rows times y_i = -1, 1 where there are two classes
-        self.y = self.backend.indices(self._train[1])  # (n,)
-        self.Z_test = self.backend.asarray(self._test[0])  # (n_test, p + 1)
-        self.y_test = self.backend.indices(self._test[1])  # (n_test,)
-        self._class_numbers = self.backend.indices(np.arange(self.heads)[:, None])  # (K, 1)
+        self.Z = to(self._train[0])  # (n, p + 1); rows times y_i = -1, 1 where there are two classes
+        self.Z_test = to(self._test[0])  # (n_test, p + 1)
+        self._codes, self._codes_test = (to(self._coded(y)) for y in (self._train[1], self._test[1]))  # (n, K)
         self._numbers = CPU_NUMBERS if self.backend.name == "numpy" else DEVICE_NUMBERS
+        self.choose_kernels()
+
+    def _coded(self, y: np.ndarray) -> np.ndarray:
+        """Labels (n,) as rows of 0 and 1, (n, K); with two classes the rows of Z know them, and no column is left."""
+        return np.eye(self.heads)[y] if self.heads > 1 else np.empty((len(y), 0))
+
+    def choose_kernels(self) -> None:
+        self._ridge = kernel(ridge, "rd, rd, , -> rd", self.backend)
+        if self.heads == 1:
+            self._weights = kernel(_weights, "rb -> rb, log1p r, sum r", self.backend)
+            self._answers = kernel(_answers, "rb -> log1p r, sum r, sum r", self.backend)
+            self._curvatures = kernel(_curvatures, "rb -> rb", self.backend)
+        else:
+            self._cross_entropy = CrossEntropy(self.backend)
 
     # ---- value and gradient ------------------------------------------------------------------------------------------
 
@@ -121,91 +157,57 @@ class Logistic(Problem):
         x = self.points(x)
         xp = self.xp
         if samples is None:
-            runs, count = xp.reshape(x, (-1, self.dim)), self.n_samples
-            f, g = _total(self._sums(runs, Z, y) for Z, y in self._blocks(runs.shape[0] * self.heads))
+            runs, count = xp.reshape(x, (1, -1, self.dim)), self.Z.shape[0]
+            f, g = total(self._sums(runs, Z, y) for Z, y in self._blocks(runs.shape[1] * self.heads))
         else:
             self.per_seed(samples, x)
-            stack, count = samples.shape[:-1], samples.shape[-1]  # () or (S,), and b
-            runs = xp.reshape(x, (*stack, -1, self.dim))  # ([S,] L, d)
+            seeds, count = 1 if samples.ndim == 1 else samples.shape[0], samples.shape[-1]
+            runs = xp.reshape(x, (seeds, -1, self.dim))  # (S, L, d)
             flat = xp.reshape(samples, (-1,))
-            Z = xp.reshape(xp.take(self.Z, flat, axis=0), (*stack, count, self.width))  # once a seed, for all its runs
-            y = xp.reshape(xp.take(self.y, flat, axis=0), (*stack, count)) if self.heads > 1 else None
+            # once a seed, for all its runs
+            Z = xp.reshape(xp.take(self.Z, flat, axis=0), (seeds, count, self.width))
+            y = xp.reshape(xp.take(self._codes, flat, axis=0), (seeds, count, -1)) if self.heads > 1 else None
             f, g = self._sums(runs, Z, y)
-        f = xp.reshape(f, x.shape[:-1]) / count + self.l2 / 2 * xp.vecdot(x, x)
-        g = xp.reshape(g, x.shape) / count + self.l2 * x
-        return f, g
+        flat_shape = (-1, self.dim)
+        (g,) = self._ridge(xp.reshape(g, flat_shape), xp.reshape(x, flat_shape), 1 / count, self.l2)
+        return self._mean(f, x, count), xp.reshape(g, x.shape)
+
+    def _mean(self, f: Array, x: Array, count: int) -> Array:
+        """The objective, of the shape of x (..., d) without its last axis, from sums of the losses."""
+        return self.xp.reshape(f, x.shape[:-1]) / count + self.l2 / 2 * self.xp.vecdot(x, x)
 
     def value(self, x: Array) -> Array:
-        x = self.points(x)
-        runs = self.xp.reshape(x, (-1, self.dim))
-        (f,) = _total((self._loss_sums(runs, Z, y),) for Z, y in self._blocks(runs.shape[0] * self.heads))
-        return self.xp.reshape(f, x.shape[:-1]) / self.n_samples + self.l2 / 2 * self.xp.vecdot(x, x)
-
-    def _loss_sums(self, x: Array, Z: Array, y: Array) -> Array:
-        """Sum of the losses (R,) of points (R, d) over the samples of Z (b, p + 1)."""
-        if self.heads == 1:
-            return self._signed_losses(x @ Z.mT)[0]
-        W = self.xp.reshape(x, (-1, self.width))  # (R K, p + 1)
-        return self.xp.sum(self._probabilities(W, Z, y)[1], axis=-1)
+        return self._evaluated(self.points(x), self.Z, self._codes)[0]
 
     def _sums(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array]:
-        """Sum of the losses (..., L) and of their gradients (..., L, d) over the samples of Z (..., b, p + 1)."""
+        """Sums of the losses (S, L) of points (S, L, d), and of their gradients, over samples Z (S or 1, b, p + 1)."""
         return self._signed_sums(x, Z) if self.heads == 1 else self._softmax_sums(x, Z, y)
 
     def _signed_sums(self, w: Array, Z: Array) -> tuple[Array, Array]:
-        margin = w @ Z.mT  # (..., L, b)
-        loss, e = self._signed_losses(margin)
-        xp = self.xp
-        weight = xp.maximum(e, xp.astype(margin <= 0, e.dtype)) / (1 + e)  # 1 / (1 + exp(m)), with one exponential
-        return loss, -(weight @ Z)
-
-    def _signed_losses(self, margin: Array) -> tuple[Array, Array]:
-        """Sum of log(1 + exp(-m)) over the margins m (..., b), and exp(-|m|)."""
-        size = self.xp.abs(margin)
-        e = self.xp.exp(-size)
-        return self._sum_log1p(e) + self.xp.sum(size - margin, axis=-1) / 2, e  # log1p(e) + max(-m, 0)
-
-    def _sum_log1p(self, e: Array) -> Array:
-        """Sum of log1p(e) over the last axis, for e in [0, 1].
-
-        With NumPy a logarithm costs up to twenty products, so factors are first multiplied by eights: (1 + a)(1 + b) =
-        1 + (a + b + a b). All terms are positive, so small e keep their digits. It pays for all but small arrays; on a
-        device the launches would cost more than the logarithms.
-        """
-        xp = self.xp
-        rest = 0.0
-        if self.backend.name == "numpy" and e.size >= WORTH_FOLDING:
-            for _ in range(3):
-                half, odd = divmod(e.shape[-1], 2)
-                if odd:
-                    rest = rest + xp.log1p(e[..., -1])
-                a, b = e[..., :half], e[..., half : 2 * half]
-                e = a + b + a * b
-        return xp.sum(xp.log1p(e), axis=-1) + rest
+        xp, lead = self.xp, w.shape[:-1]
+        margin = w @ Z.mT  # (S, L, b)
+        weight, loss, excess = self._weights(xp.reshape(margin, (-1, margin.shape[-1])))
+        return xp.reshape(loss + excess, lead), -(xp.reshape(weight, margin.shape) @ Z)
 
     def _softmax_sums(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array]:
-        xp = self.xp
-        W = xp.reshape(x, (*x.shape[:-2], -1, self.width))  # (..., L K, p + 1)
-        P, loss, chosen = self._probabilities(W, Z, y)
-        G = xp.reshape(P - chosen, (*W.shape[:-1], Z.shape[-2])) @ Z  # (..., L K, p + 1)
-        return xp.sum(loss, axis=-1), xp.reshape(G, x.shape)
+        scores, none, codes = self._scores(x, Z, y)
+        loss, slope, _ = self._cross_entropy.gradient(scores, none, codes)
+        seeds, runs, heads, b = slope.shape
+        return loss, self.xp.reshape(self.xp.reshape(slope, (seeds, runs * heads, b)) @ Z, x.shape)
 
-    def _probabilities(self, W: Array, Z: Array, y: Array) -> tuple[Array, Array, Array]:
-        """Class probabilities (..., L, K, b), losses (..., L, b) and the 0-1 coding of the labels (..., 1, K, b)."""
-        xp = self.xp
-        # samples run along the last axis, so that every step over classes is one over contiguous rows
-        scores = xp.reshape(W @ Z.mT, (*W.shape[:-2], -1, self.heads, Z.shape[-2]))  # (..., L, K, b)
-        scores = scores - xp.max(scores, axis=-2, keepdims=True)
-        chosen = xp.astype(xp.expand_dims(y, axis=-2) == self._class_numbers, scores.dtype)  # (..., K, b)
-        chosen = xp.expand_dims(chosen, axis=-3)
-        e = xp.exp(scores)
-        total = xp.sum(e, axis=-2, keepdims=True)  # between 1 and K
-        loss = xp.log(total[..., 0, :]) - xp.sum(scores * chosen, axis=-2)
-        return e / total, loss, chosen
+    def _scores(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array, Array]:
+        """Scores (S, L, K, b), no biases (S, L, K), codes (S, K, b): samples run along contiguous memory."""
+        xp, (seeds, runs, _) = self.xp, x.shape
+        scores = xp.reshape(x, (seeds, runs * self.heads, self.width)) @ Z.mT  # (S, L K, b)
+        return (
+            xp.reshape(scores, (seeds, runs, self.heads, Z.shape[1])),
+            xp.zeros((seeds, runs, self.heads), dtype=x.dtype, device=self.backend.device),
+            y.mT,
+        )
 
     def _blocks(self, rows: int, least: int = BLOCK) -> Iterator[tuple[Array, Array]]:
-        """Z and y in blocks of samples for which an array (rows, block) stays in cache; at least `least` samples."""
-        return _cut(self.Z, self.y, max(least, self._numbers // max(rows, 1)))
+        """Z and codes, (1, b, ...), of blocks of b samples for which (rows, b) stays in cache; at least `least` samples."""
+        return _cut(self.Z, self._codes, max(least, self._numbers // max(rows, 1)))
 
     # ---- Hessian -----------------------------------------------------------------------------------------------------
 
@@ -218,9 +220,9 @@ class Logistic(Problem):
         least = max(64, min(d, BLOCK))  # what a block makes, (R, d, least), is about as large as the result
         blocks = self._blocks(runs.shape[0] * d, least)
         if self.heads == 1:
-            (H,) = _total(self._signed_hessian(runs, Z) for Z, _ in blocks)
+            (H,) = total(self._signed_hessian(runs, Z[0, ...]) for Z, _ in blocks)
         else:
-            own, cross = _total(self._softmax_hessian(runs, Z, y) for Z, y in blocks)
+            own, cross = total(self._softmax_hessian(runs, Z, y) for Z, y in blocks)
             same = xp.eye(self.heads, dtype=x.dtype, device=self.backend.device)[:, None, :, None]  # (K, 1, K, 1)
             H = xp.reshape(same * own[:, :, :, None, :], cross.shape) - cross
         H = H / self.n_samples + self.l2 * xp.eye(d, dtype=x.dtype, device=self.backend.device)
@@ -228,12 +230,7 @@ class Logistic(Problem):
 
     def _signed_hessian(self, w: Array, Z: Array) -> tuple[Array]:
         """Z^T diag(curvature) Z for each row of w (R, d): shape (R, d, d)."""
-        return ((self._curvature(w, Z)[:, None, :] * Z.mT) @ Z,)
-
-    def _curvature(self, w: Array, Z: Array) -> Array:
-        """Second derivative of the loss by the margin, (R, b)."""
-        e = self.xp.exp(-self.xp.abs(w @ Z.mT))
-        return e / (1 + e) ** 2
+        return ((self._curvatures(w @ Z.mT)[0][:, None, :] * Z.mT) @ Z,)
 
     def _softmax_hessian(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array]:
         """The parts sum_i P_k z z^T, (R, K, p + 1, p + 1), and sum_i P_k P_l z z^T, (R, d, d).
@@ -241,8 +238,8 @@ class Logistic(Problem):
         The sum's Hessian has the first on its diagonal blocks, less the second everywhere.
         """
         xp = self.xp
-        P, _, _ = self._probabilities(xp.reshape(x, (x.shape[0], self.heads, self.width)), Z, y)  # (R, 1, K, b)
-        Q = xp.reshape(P, (*x.shape[:1], self.heads, 1, -1)) * Z.mT  # (R, K, p + 1, b)
+        P = self._cross_entropy.probabilities(*self._scores(x[None, ...], Z, y))[0, ...]  # (R, K, b)
+        Q = P[:, :, None, :] * Z.mT  # (R, K, p + 1, b)
         rows = xp.reshape(Q, (*x.shape, -1))  # (R, d, b)
         return Q @ Z, rows @ rows.mT
 
@@ -253,39 +250,47 @@ class Logistic(Problem):
         runs, ahead = xp.reshape(x, flat), xp.reshape(v, flat)
         blocks = self._blocks(runs.shape[0] * self.heads)
         if self.heads == 1:
-            (Hv,) = _total(((self._curvature(runs, Z) * (ahead @ Z.mT)) @ Z,) for Z, _ in blocks)
+            (Hv,) = total(self._signed_hvp(runs, ahead, Z[0, ...]) for Z, _ in blocks)
         else:
-            (Hv,) = _total(self._softmax_hvp(runs, ahead, Z, y) for Z, y in blocks)
+            (Hv,) = total(self._softmax_hvp(runs, ahead, Z, y) for Z, y in blocks)
         return xp.reshape(Hv, v.shape) / self.n_samples + self.l2 * v
+
+    def _signed_hvp(self, w: Array, v: Array, Z: Array) -> tuple[Array]:
+        return ((self._curvatures(w @ Z.mT)[0] * (v @ Z.mT)) @ Z,)
 
     def _softmax_hvp(self, x: Array, v: Array, Z: Array, y: Array) -> tuple[Array]:
         xp = self.xp
-        W, V = (xp.reshape(a, (-1, self.heads, self.width)) for a in (x, v))  # (R, K, p + 1)
-        P = xp.reshape(self._probabilities(W, Z, y)[0], (*W.shape[:-1], -1))  # (R, K, b)
-        slope = V @ Z.mT  # (R, K, b)
+        P = self._cross_entropy.probabilities(*self._scores(x[None, ...], Z, y))[0, ...]  # (R, K, b)
+        slope = xp.reshape(v, (-1, self.heads, self.width)) @ Z.mT  # (R, K, b)
         return ((P * (slope - xp.sum(P * slope, axis=-2, keepdims=True))) @ Z,)
 
     # ---- figures, starts, identity -----------------------------------------------------------------------------------
 
     def metrics(self, x: Array) -> dict[str, Array]:
         """``train_accuracy`` and, with a test set, ``test_accuracy``: shares of rows classified rightly, not by a tie."""
+        return self.evaluate(x)[1]
+
+    def evaluate(self, x: Array) -> tuple[Array, dict[str, Array]]:
         x = self.points(x)
-        found = {"train_accuracy": self._accuracy(x, self.Z, self.y)}
+        f, accuracy = self._evaluated(x, self.Z, self._codes)
+        figures = {"train_accuracy": accuracy}
         if self.test_fraction > 0:
-            found["test_accuracy"] = self._accuracy(x, self.Z_test, self.y_test)
-        return found
+            figures["test_accuracy"] = self._evaluated(x, self.Z_test, self._codes_test)[1]
+        return f, figures
 
-    def _accuracy(self, x: Array, Z: Array, y: Array) -> Array:
-        runs = self.xp.reshape(x, (-1, self.heads, self.width))
-        block = max(BLOCK, self._numbers // max(runs.shape[0] * self.heads, 1))
-        (hits,) = _total((self._hits(runs, *part),) for part in _cut(Z, y, block))
-        return self.xp.reshape(hits, x.shape[:-1]) / Z.shape[0]
+    def _evaluated(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array]:
+        """Objective over the samples of Z (n, p + 1), and the share of them classified rightly; each (...)."""
+        runs = self.xp.reshape(x, (1, -1, self.dim))
+        block = max(BLOCK, self._numbers // max(runs.shape[1] * self.heads, 1))
+        f, right = total(self._answer_sums(runs, *part) for part in _cut(Z, y, block))
+        return self._mean(f, x, Z.shape[0]), self.xp.reshape(right, x.shape[:-1]) / Z.shape[0]
 
-    def _hits(self, W: Array, Z: Array, y: Array) -> Array:
-        xp = self.xp
-        scores = W @ Z.mT  # (R, K, b), or margins (R, 1, b)
-        right = scores[:, 0, :] > 0 if self.heads == 1 else xp.argmax(scores, axis=-2) == y
-        return xp.sum(xp.astype(right, scores.dtype), axis=-1)  # (R,)
+    def _answer_sums(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array]:
+        """Sums of the losses of points (1, L, d) over samples, and how many are classified rightly."""
+        if self.heads > 1:
+            return self._cross_entropy.answers(*self._scores(x, Z, y))
+        loss, excess, right = self._answers(x[0, ...] @ Z[0, ...].mT)
+        return loss + excess, right
 
     def draw_start(self, rng: np.random.Generator) -> np.ndarray:
         """Gaussian with standard deviation 0.1: near the origin, where every class is about equally likely."""
@@ -302,7 +307,7 @@ class Logistic(Problem):
 
     @property
     def code_version(self) -> str:
-        return source_hash(type(self).__mro__[:-1], modules=["problems.datasets"])
+        return source_hash(type(self).__mro__[:-1], modules=["problems.datasets", "problems.terms"])
 
     # ---- optimum -----------------------------------------------------------------------------------------------------
 
@@ -376,7 +381,10 @@ class Logistic(Problem):
             margin = Z @ x
             losses = np.log1p(np.exp(-np.abs(margin))) + np.maximum(-margin, 0)
         else:
-            losses = np.concatenate([self._probabilities(W, *part)[1][0] for part in _cut(Z, y, BLOCK)])
+            parts = _cut(Z, self._coded(y), BLOCK)
+            losses = np.concatenate(
+                [self._cross_entropy.losses(*self._scores(x[None, None, :], *p))[0, 0] for p in parts]
+            )
         f = math.fsum(losses) / len(Z) + self.l2 / 2 * math.fsum(x * x)
         lengths = np.linalg.norm(Z, axis=1)
         margin_error = 2 * eps * (self.width + 2) * (np.abs(Z) @ np.abs(W).max(axis=0))  # (n,)
@@ -401,13 +409,8 @@ def _largest_eigenvalue(Z: np.ndarray) -> float:
 
 
 def _cut(Z: Array, y: Array, block: int) -> Iterator[tuple[Array, Array]]:
-    """Rows of Z and y in parts of about equal length, at most `block`."""
+    """Rows of Z and y in parts of about equal length, at most `block`; each (1, b, ...)."""
     n = Z.shape[0]
     parts = -(-n // block)
     edges = [n * k // parts for k in range(parts + 1)]
-    return ((Z[i:j, :], y[i:j]) for i, j in itertools.pairwise(edges))
-
-
-def _total(parts: Iterator[tuple[Any, ...]]) -> tuple[Any, ...]:
-    """Sums of the corresponding members of tuples of arrays."""
-    return functools.reduce(lambda left, right: tuple(a + b for a, b in zip(left, right, strict=True)), parts)
+    return ((Z[None, i:j, :], y[None, i:j, :]) for i, j in itertools.pairwise(edges))

@@ -1,8 +1,6 @@
-"""Multilayer perceptrons, a student of a teacher network, and the linear autoencoder: non-convex learning problems.
+"""Learning problems of networks: a classifier, a student of a teacher network, and the linear autoencoder.
 
-Backpropagation is written out by hand, one formula for all runs at once. Activations are columns, (..., features, batch),
-so that biases and the softmax run along contiguous memory; runs that see the same batch share one big product with the
-inputs. What reads, splits and scales data is in `problems.datasets`.
+The networks themselves are in `problems.network`; what reads, splits and scales data is in `problems.datasets`.
 """
 
 from __future__ import annotations
@@ -10,303 +8,17 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from optbench.arrays import Array
 from optbench.errors import InputError
-from optbench.problem import Optimum, Problem, at_least, one_of, problem, stream
-from optbench.registry import source_hash
+from optbench.problem import Optimum, at_least, one_of, problem, stream
 from problems.datasets import load, split, standardize
+from problems.network import LOSSES, PARTS, Batch, Network, Perceptron, check_widths
 
-ACTIVATIONS = {"tanh": 1.0, "relu": 2.0}  # variance of the initial weights times fan-in
-LOSSES = ("cross_entropy", "squared")
 SCALINGS = ("table", "feature")
-PARTS = ("train", "validation", "test")
 SHARES = (0.15, 0.15)  # of validation and test
-HESSIAN_BYTES = 2**26  # intermediate results of the Hessian columns that are computed together
-
-
-class Batch(NamedTuple):
-    """Samples that all points of a seed see."""
-
-    rows: Array  # inputs, (S, b, p)
-    targets: Array  # what the outputs should be, (S, 1, q, b)
-
-
-class Network(Problem):
-    """What the networks share: mini-batches, products with common inputs, and second derivatives.
-
-    Inside, points have the shape (S, L, d): L points for each of the S batches; a common batch is S = 1.
-    """
-
-    max_hessian_dim = 500
-
-    xp: Any  # the backend's array namespace
-    _batch: Batch  # all n training samples
-    _rows: Array  # their inputs, (n, p)
-    _target_rows: Array  # and targets, (n, q)
-    _fingerprint: str = ""
-
-    def _curvature(self, x: Array, v: Array) -> Array:
-        """H(x) v of the full batch; x of shape (1, L, 1, d) and v of (1, L or 1, K, d) give (1, L, K, d)."""
-        raise NotImplementedError
-
-    def hvp(self, x: Array, v: Array) -> Array:
-        x, v = self.points(x), self.points(v)
-        x, v = self.xp.broadcast_arrays(x, v)
-        shape = (1, math.prod(x.shape[:-1]), 1, self.dim)
-        return self.xp.reshape(self._curvature(self.xp.reshape(x, shape), self.xp.reshape(v, shape)), x.shape)
-
-    def hessian(self, x: Array) -> Array:
-        """Hessian, by Hessian-vector products with the columns of the identity; (..., d) gives (..., d, d)."""
-        if not self.has_hessian:
-            raise InputError(
-                f"{self.spec} offers its Hessian up to {self.max_hessian_dim} parameters and has {self.dim}; use hvp"
-            )
-        xp, x = self.xp, self.points(x)
-        runs = math.prod(x.shape[:-1])
-        flat = xp.reshape(x, (1, runs, 1, self.dim))
-        eye = xp.eye(self.dim, dtype=x.dtype, device=self.backend.device)
-        block = max(1, HESSIAN_BYTES // (max(1, runs) * self.bytes_per_run(None)))
-        parts = [
-            self._curvature(flat, eye[None, None, k : min(k + block, self.dim), :]) for k in range(0, self.dim, block)
-        ]
-        h = xp.reshape(xp.concat(parts, axis=2), (*x.shape, self.dim))  # (..., d, d)
-        return (h + xp.matrix_transpose(h)) / 2
-
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
-    @property
-    def code_version(self) -> str:
-        return source_hash(type(self).__mro__[:-1], modules=["problems.datasets"])
-
-    def _stacked(self, x: Array, samples: Array | None) -> tuple[Array, Batch]:
-        """Points as (S, L, d), and the batch that they see, gathered once a seed."""
-        xp = self.xp
-        if samples is None:
-            batch = self._batch
-        else:
-            self.per_seed(samples, x)  # for its check of the shapes
-            b = samples.shape[-1]
-            flat = xp.reshape(samples, (-1,))
-            rows = xp.reshape(xp.take(self._rows, flat, axis=0), (-1, b, self._rows.shape[-1]))
-            targets = xp.reshape(xp.take(self._target_rows, flat, axis=0), (-1, b, self._target_rows.shape[-1]))
-            batch = Batch(rows, self._columns(targets))
-        seeds = batch.rows.shape[0]
-        return xp.reshape(x, (seeds, math.prod(x.shape[:-1]) // seeds, self.dim)), batch
-
-    def _columns(self, rows: Array) -> Array:
-        """Rows (S, b, q) as columns (S, 1, q, b), which lie contiguous in memory whatever the first layout."""
-        s, b, q = rows.shape
-        flat = self.xp.reshape(self.xp.matrix_transpose(rows), (s, 1, q * b))
-        return self.xp.reshape(flat, (s, 1, q, b))
-
-    def _times_inputs(self, W: Array, rows: Array) -> Array:
-        """W of shape (S, ..., h, p) times the inputs (S, b, p) of each seed: (S, ..., h, b), one product a seed."""
-        s, *rest, p = W.shape
-        z = self.xp.reshape(W, (s, math.prod(rest), p)) @ self.xp.matrix_transpose(rows)
-        return self.xp.reshape(z, (s, *rest, rows.shape[1]))
-
-    def _times_rows(self, delta: Array, rows: Array) -> Array:
-        """delta of shape (S, ..., h, b) times the inputs (S, b, p) of each seed: (S, ..., h, p)."""
-        s, *rest, b = delta.shape
-        g = self.xp.reshape(delta, (s, math.prod(rest), b)) @ rows
-        return self.xp.reshape(g, (s, *rest, rows.shape[2]))
-
-    def _bytes(self, numbers: int) -> int:
-        """Bytes of so many intermediate numbers and of the gradient, its parts and the weights laid out."""
-        return (4 if self.backend.precision == "float32" else 8) * (numbers + 3 * self.dim)
-
-    def _joined(self, parts: list[Array]) -> Array:
-        """Matrices of shape (..., out, in), one after the other along the parameters: (..., d)."""
-        return self.xp.concat([self.xp.reshape(m, (*m.shape[:-2], math.prod(m.shape[-2:]))) for m in parts], axis=-1)
-
-
-class Perceptron(Network):
-    """f(w) = 1/n sum_i loss(net(x_i; w), y_i) + l2/2 |w|^2 for fully connected layers.
-
-    The parameters are, layer by layer from the inputs on, the weights (out, in) row by row, then the biases (out).
-    """
-
-    hidden: tuple[int, ...]
-    activation: str
-    loss: str
-    l2: float
-
-    def _check(self) -> None:
-        one_of(self, "activation", ACTIVATIONS)
-        at_least(self, "l2", 0)
-        at_least(self, "seed", 0)
-        _widths(self, "hidden")
-
-    def _lay_out(self, sizes: tuple[int, ...], parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-        """Take the layer sizes (p, ..., q) and the data: inputs (m, p) and targets (m, q) of each part."""
-        self.sizes = sizes
-        self._parts = parts
-        self._slots = []  # first parameter, outputs and inputs of each layer
-        self.dim = 0
-        for p, q in itertools.pairwise(sizes):
-            self._slots.append((self.dim, q, p))
-            self.dim += q * (p + 1)
-        self.n_samples = len(parts["train"][0])
-        self.place()
-
-    def place(self) -> None:
-        to = self.backend.asarray
-        self.xp = self.backend.xp
-        self._rows, self._target_rows = (to(values) for values in self._parts["train"])
-        self._placed = {
-            part: Batch(to(rows)[None, ...], self._columns(to(targets)[None, ...]))
-            for part, (rows, targets) in self._parts.items()
-        }
-        self._batch = self._placed["train"]
-        self._ones = self.backend.asarray(np.ones((self._rows.shape[0], 1)))  # (n, 1)
-        self._zero = self.backend.zeros(())
-
-    def draw_start(self, rng: np.random.Generator) -> np.ndarray:
-        """Normal weights of variance 1/fan-in (tanh; LeCun et al. 1998) or 2/fan-in (relu; He et al. 2015), biases 0."""
-        gain = ACTIVATIONS[self.activation]
-        layers = [(rng.standard_normal((q, p)) * (gain / p) ** 0.5, np.zeros((q, 1))) for _, q, p in self._slots]
-        return np.concatenate([part.ravel() for layer in layers for part in layer])
-
-    def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
-        x = self.points(x)
-        w, (rows, targets) = self._stacked(x, samples)  # (S, L, d)
-        layers = self._layers(w)
-        *activations, z = self._forward(layers, rows)
-        f, delta = self._loss(z, targets)  # (S, L), (S, L, q, b)
-        ones = self._ones[: rows.shape[1], :]
-        parts: list[Array] = []
-        for (W, _), a in zip(layers[:0:-1], activations[::-1], strict=True):
-            # a product with ones sums the batch at the speed of a matrix product
-            parts = [delta @ self.xp.matrix_transpose(a), delta @ ones, *parts]
-            delta = self.xp.matrix_transpose(W) @ delta
-            delta *= self._slope(a)
-        g = self._joined([self._times_rows(delta, rows), delta @ ones, *parts])  # (S, L, d)
-        f = f + self._decay(w)
-        if self.l2:
-            g += self.l2 * w
-        return self.xp.reshape(f, x.shape[:-1]), self.xp.reshape(g, x.shape)
-
-    def value(self, x: Array) -> Array:
-        x = self.points(x)
-        w, (rows, targets) = self._stacked(x, None)  # (1, L, d)
-        f, _ = self._loss(self._forward(self._layers(w), rows)[-1], targets)
-        return self.xp.reshape(f + self._decay(w), x.shape[:-1])
-
-    def _decay(self, w: Array) -> Array:
-        return (self.l2 / 2) * self.xp.vecdot(w, w) if self.l2 else self.xp.zeros_like(w[..., 0])
-
-    def metrics(self, x: Array) -> dict[str, Array]:
-        """Losses without the decay, and for classes accuracies: the share of samples whose largest output is right."""
-        return self.evaluate(x)[1]
-
-    def evaluate(self, x: Array) -> tuple[Array, dict[str, Array]]:
-        x = self.points(x)
-        xp, shape = self.xp, x.shape[:-1]
-        w = xp.reshape(x, (1, math.prod(shape), self.dim))
-        layers = self._layers(w)
-        figures = {}
-        for part, (rows, targets) in self._placed.items():
-            *_, z = self._forward(layers, rows)  # (1, L, q, m)
-            if targets.shape[2] > 1:
-                hits = xp.argmax(z, axis=-2) == xp.argmax(targets, axis=-2)  # (1, L, m)
-                figures[f"{part}_accuracy"] = xp.reshape(xp.mean(xp.astype(hits, x.dtype), axis=-1), shape)
-            figures[f"{part}_loss"] = xp.reshape(self._loss(z, targets)[0], shape)
-        f = figures.pop("train_loss") + xp.reshape(self._decay(w), shape)
-        return f, figures
-
-    def bytes_per_run(self, batch_size: int | None) -> int:
-        # every hidden activation is kept; of the widest layer two more are under way, or of the outputs three; the batch
-        # itself is shared by the runs of a seed and not counted
-        b = batch_size or len(self._parts["train"][0])
-        columns = sum(self.sizes[1:-1]) + max(3 * self.sizes[-1], 2 * max(self.sizes[1:]))
-        return self._bytes(b * columns)
-
-    # ---- the network -------------------------------------------------------------------------------------------------
-
-    def _layers(self, x: Array) -> list[tuple[Array, Array]]:
-        """Weights (..., out, in) and biases (..., out, 1) of points (..., d), without copying."""
-        reshape, lead = self.xp.reshape, x.shape[:-1]
-        return [
-            (reshape(x[..., k : k + q * p], (*lead, q, p)), reshape(x[..., k + q * p : k + q * p + q], (*lead, q, 1)))
-            for k, q, p in self._slots
-        ]
-
-    def _forward(self, layers: list[tuple[Array, Array]], rows: Array) -> list[Array]:
-        """Activations of the hidden layers, then the outputs; each (S, ..., features, b)."""
-        W, c = layers[0]
-        z = self._times_inputs(W, rows)
-        z += c
-        activations = []
-        for W, c in layers[1:]:
-            activations.append(self._activate(z))
-            z = W @ activations[-1]
-            z += c
-        return [*activations, z]
-
-    def _activate(self, z: Array) -> Array:
-        return self.xp.tanh(z) if self.activation == "tanh" else self.xp.maximum(z, self._zero)
-
-    def _slope(self, a: Array) -> Array:
-        """Derivative of the activation, told by its result a; that of relu is 0 at 0."""
-        return 1 - a * a if self.activation == "tanh" else self.xp.astype(a > 0, a.dtype)
-
-    def _loss(self, z: Array, targets: Array) -> tuple[Array, Array]:
-        """Mean loss (S, L) of outputs (S, L, q, b), and its derivative by them; overwrites z."""
-        xp, (s, runs, q, b) = self.xp, z.shape
-        y = xp.reshape(targets, (s, 1, q * b))
-        if self.loss == "squared":
-            z -= targets
-            e = xp.reshape(z, (s, runs, q * b))
-            return xp.vecdot(e, e) / (2 * b), z / b
-        # log sum_j exp(z_j) - z_y, with the largest output moved to 0: no exponential overflows
-        z -= xp.max(z, axis=-2, keepdims=True)
-        e = xp.exp(z)
-        total = xp.sum(e, axis=-2, keepdims=True)  # (S, L, 1, b)
-        f = xp.sum(xp.log(total), axis=(-2, -1)) - xp.vecdot(xp.reshape(z, (s, runs, q * b)), y)
-        e /= b * total
-        e -= targets / b
-        return f / b, e
-
-    # ---- second derivatives ------------------------------------------------------------------------------------------
-
-    def _curvature(self, x: Array, v: Array) -> Array:
-        """The R-operator (Pearlmutter 1994): derivatives along v, here prefixed r, of every line of backpropagation."""
-        xp, (rows, targets) = self.xp, self._batch
-        mT = xp.matrix_transpose
-        layers, directions = self._layers(x), self._layers(v)
-        *activations, z = self._forward(layers, rows)  # (1, L, 1, features, n)
-        rz = self._times_inputs(directions[0][0], rows) + directions[0][1]  # (1, L or 1, K, features, n)
-        tangents = []
-        for (W, _), (V, c), a in zip(layers[1:], directions[1:], activations, strict=True):
-            tangents.append(self._slope(a) * rz)
-            rz = V @ a + W @ tangents[-1] + c
-        delta, r_delta = self._loss_curvature(z, rz, targets[None, ...])
-        ones = self._ones
-        parts: list[Array] = []
-        backwards = zip(layers[:0:-1], directions[:0:-1], activations[::-1], tangents[::-1], strict=True)
-        for (W, _), (V, _), a, ra in backwards:
-            parts = [r_delta @ mT(a) + delta @ mT(ra), r_delta @ ones, *parts]
-            back, slope = mT(W) @ delta, self._slope(a)
-            r_delta = slope * (mT(V) @ delta + mT(W) @ r_delta)
-            if self.activation == "tanh":  # a'' = -2 a a'; relu has none
-                r_delta = r_delta - 2 * (a * back) * ra
-            delta = slope * back
-        return self._joined([self._times_rows(r_delta, rows), r_delta @ ones, *parts]) + self.l2 * v
-
-    def _loss_curvature(self, z: Array, rz: Array, targets: Array) -> tuple[Array, Array]:
-        """Derivative of the mean loss by the outputs z (1, L, 1, q, n), and its derivative along rz (1, L, K, q, n)."""
-        xp, n = self.xp, z.shape[-1]
-        if self.loss == "squared":
-            return (z - targets) / n, rz / n
-        e = xp.exp(z - xp.max(z, axis=-2, keepdims=True))
-        p = e / xp.sum(e, axis=-2, keepdims=True)
-        return (p - targets) / n, p * (rz - xp.sum(p * rz, axis=-2, keepdims=True)) / n
 
 
 @problem("mlp")
@@ -434,7 +146,7 @@ class TeacherStudent(Perceptron):
     def __post_init__(self) -> None:
         self.check_types()
         self._check()
-        _widths(self, "teacher_hidden")
+        check_widths(self, "teacher_hidden")
         at_least(self, "inputs", 1)
         at_least(self, "outputs", 1)
         at_least(self, "rows", 10)
@@ -587,14 +299,6 @@ class LinearAutoencoder(Network):
         e = W2 @ a - targets[None, ...]
         re = V2 @ a + W2 @ ra  # (1, L, K, p, r)
         return self._joined([self._times_rows(mT(V2) @ e + mT(W2) @ re, rows), re @ mT(a) + e @ mT(ra)])
-
-
-def _widths(problem: Problem, name: str) -> None:
-    """Raise `InputError` unless every width of a parameter is at least 1."""
-    if any(width < 1 for width in getattr(problem, name)):
-        raise InputError(
-            f"problem {problem.name!r}: every width of {name} must be at least 1, not {getattr(problem, name)}"
-        )
 
 
 def _moons(rows: int, noise: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -50,7 +50,7 @@ def made_backend(name: str) -> Backend:
 GPU = pytest.param("cupy", marks=pytest.mark.gpu)
 
 
-@pytest.fixture(params=["numpy", "strict", GPU])
+@pytest.fixture(params=["numpy", "numpy fused", "strict", GPU])
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Every backend that problems must work on."""
     return made_backend(request.param)

@@ -1,0 +1,390 @@
+"""Networks: what learning problems with mini-batches share, and the multilayer perceptron.
+
+Backpropagation is written out by hand, one formula for all runs at once. Activations are columns, (..., features, batch),
+so that biases and the softmax run along contiguous memory; runs that see the same batch share one big product with the
+inputs. What is done number by number is a text (see `optbench.kernels`), which may run compiled. The problems are in
+`problems.mlp`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from optbench.arrays import Array
+from optbench.errors import InputError
+from optbench.kernels import kernel
+from optbench.problem import Problem, at_least, one_of
+from optbench.registry import source_hash
+from problems.terms import CrossEntropy, ridge, total
+
+LOSSES = ("cross_entropy", "squared")
+PARTS = ("train", "validation", "test")
+HESSIAN_BYTES = 2**26  # intermediate results of the Hessian columns that are computed together
+BLOCK = 128  # samples at a time on the CPU, at least, and on a GPU; see `_blocks`
+CPU_NUMBERS, DEVICE_NUMBERS = 2**16, 2**25  # size of the activations of a layer: fits a second-level cache, fills a GPU
+
+
+# ---- activations and the squared loss, number by number --------------------------------------------------------------
+
+
+class Activation(NamedTuple):
+    """An activation of outputs z with bias c, and its derivative, told by its result a, times d."""
+
+    gain: float  # variance of the initial weights times fan-in
+    forward: Callable[..., Any]  # (xp, z, c) -> a
+    backward: Callable[..., Any]  # (xp, d, a) -> slope(a) d, twice: itself and for its sum over the batch
+
+
+def _tanh(xp: Any, z: Any, c: Any) -> Any:
+    return (xp.tanh(z + c),)
+
+
+def _tanh_slope(xp: Any, d: Any, a: Any) -> Any:
+    d = d * (1 - a * a)
+    return d, d
+
+
+def _relu(xp: Any, z: Any, c: Any) -> Any:
+    return (xp.maximum(z + c, 0.0),)
+
+
+def _relu_slope(xp: Any, d: Any, a: Any) -> Any:
+    d = xp.where(a > 0, d, 0 * d)  # 0 at 0
+    return d, d
+
+
+ACTIVATIONS = {"tanh": Activation(1.0, _tanh, _tanh_slope), "relu": Activation(2.0, _relu, _relu_slope)}
+
+
+def _residuals(xp: Any, z: Any, c: Any, y: Any, share: Any) -> Any:
+    """Derivative of share/2 (z + c - y)^2 by z, the loss itself, and the derivative by c."""
+    e = z + c - y
+    return share * e, share / 2 * e * e, share * e
+
+
+class Batch(NamedTuple):
+    """Samples that all points of a seed see."""
+
+    rows: Array  # inputs, (S, b, p)
+    targets: Array  # what the outputs should be, (S, 1, q, b)
+
+
+class Layer(NamedTuple):
+    """What takes one layer of a network to the next."""
+
+    W: Array  # (..., out, in)
+    c: Array  # (..., out)
+
+
+class Network(Problem):
+    """What the networks share: mini-batches, products with common inputs, and second derivatives.
+
+    Inside, points have the shape (S, L, d): L points for each of the S batches; a common batch is S = 1.
+    """
+
+    max_hessian_dim = 500
+
+    xp: Any  # the backend's array namespace
+    _batch: Batch  # all n training samples
+    _rows: Array  # their inputs, (n, p)
+    _target_rows: Array  # and targets, (n, q)
+    _fingerprint: str = ""
+
+    def _curvature(self, x: Array, v: Array) -> Array:
+        """H(x) v of the full batch; x of shape (1, L, 1, d) and v of (1, L or 1, K, d) give (1, L, K, d)."""
+        raise NotImplementedError
+
+    def hvp(self, x: Array, v: Array) -> Array:
+        x, v = self.points(x), self.points(v)
+        x, v = self.xp.broadcast_arrays(x, v)
+        shape = (1, math.prod(x.shape[:-1]), 1, self.dim)
+        return self.xp.reshape(self._curvature(self.xp.reshape(x, shape), self.xp.reshape(v, shape)), x.shape)
+
+    def hessian(self, x: Array) -> Array:
+        """Hessian, by Hessian-vector products with the columns of the identity; (..., d) gives (..., d, d)."""
+        if not self.has_hessian:
+            raise InputError(
+                f"{self.spec} offers its Hessian up to {self.max_hessian_dim} parameters and has {self.dim}; use hvp"
+            )
+        xp, x = self.xp, self.points(x)
+        runs = math.prod(x.shape[:-1])
+        flat = xp.reshape(x, (1, runs, 1, self.dim))
+        eye = xp.eye(self.dim, dtype=x.dtype, device=self.backend.device)
+        block = max(1, HESSIAN_BYTES // (max(1, runs) * self.bytes_per_run(None)))
+        parts = [
+            self._curvature(flat, eye[None, None, k : min(k + block, self.dim), :]) for k in range(0, self.dim, block)
+        ]
+        h = xp.reshape(xp.concat(parts, axis=2), (*x.shape, self.dim))  # (..., d, d)
+        return (h + xp.matrix_transpose(h)) / 2
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @property
+    def code_version(self) -> str:
+        return source_hash(type(self).__mro__[:-1], modules=["problems.datasets", "problems.terms"])
+
+    def _stacked(self, x: Array, samples: Array | None) -> tuple[Array, Batch]:
+        """Points as (S, L, d), and the batch that they see, gathered once a seed."""
+        xp = self.xp
+        if samples is None:
+            batch = self._batch
+        else:
+            self.per_seed(samples, x)  # for its check of the shapes
+            b = samples.shape[-1]
+            flat = xp.reshape(samples, (-1,))
+            rows = xp.reshape(xp.take(self._rows, flat, axis=0), (-1, b, self._rows.shape[-1]))
+            targets = xp.reshape(xp.take(self._target_rows, flat, axis=0), (-1, b, self._target_rows.shape[-1]))
+            batch = Batch(rows, self._columns(targets))
+        seeds = batch.rows.shape[0]
+        return xp.reshape(x, (seeds, math.prod(x.shape[:-1]) // seeds, self.dim)), batch
+
+    def _columns(self, rows: Array) -> Array:
+        """Rows (S, b, q) as columns (S, 1, q, b), which lie contiguous in memory whatever the first layout."""
+        s, b, q = rows.shape
+        flat = self.xp.reshape(self.xp.matrix_transpose(rows), (s, 1, q * b))
+        return self.xp.reshape(flat, (s, 1, q, b))
+
+    def _times_inputs(self, W: Array, rows: Array) -> Array:
+        """W of shape (S, ..., h, p) times the inputs (S, b, p) of each seed: (S, ..., h, b), one product a seed."""
+        s, *rest, p = W.shape
+        z = self.xp.reshape(W, (s, math.prod(rest), p)) @ self.xp.matrix_transpose(rows)
+        return self.xp.reshape(z, (s, *rest, rows.shape[1]))
+
+    def _times_rows(self, delta: Array, rows: Array) -> Array:
+        """delta of shape (S, ..., h, b) times the inputs (S, b, p) of each seed: (S, ..., h, p)."""
+        s, *rest, b = delta.shape
+        g = self.xp.reshape(delta, (s, math.prod(rest), b)) @ rows
+        return self.xp.reshape(g, (s, *rest, rows.shape[2]))
+
+    def _bytes(self, numbers: int) -> int:
+        """Bytes of so many intermediate numbers and of the gradient, its parts and the weights laid out."""
+        return (4 if self.backend.precision == "float32" else 8) * (numbers + 3 * self.dim)
+
+    def _joined(self, parts: list[Array]) -> Array:
+        """Matrices of shape (..., out, in), one after the other along the parameters: (..., d)."""
+        return self.xp.concat([self.xp.reshape(m, (*m.shape[:-2], math.prod(m.shape[-2:]))) for m in parts], axis=-1)
+
+
+class Perceptron(Network):
+    """f(w) = 1/n sum_i loss(net(x_i; w), y_i) + l2/2 |w|^2 for fully connected layers.
+
+    The parameters are, layer by layer from the inputs on, the weights (out, in) row by row, then the biases (out).
+    """
+
+    hidden: tuple[int, ...]
+    activation: str
+    loss: str
+    l2: float
+
+    def _check(self) -> None:
+        one_of(self, "activation", ACTIVATIONS)
+        at_least(self, "l2", 0)
+        at_least(self, "seed", 0)
+        check_widths(self, "hidden")
+
+    def _lay_out(self, sizes: tuple[int, ...], parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+        """Take the layer sizes (p, ..., q) and the data: inputs (m, p) and targets (m, q) of each part."""
+        self.sizes = sizes
+        self._parts = parts
+        self._slots = []  # first parameter, outputs and inputs of each layer
+        self.dim = 0
+        for p, q in itertools.pairwise(sizes):
+            self._slots.append((self.dim, q, p))
+            self.dim += q * (p + 1)
+        self.n_samples = len(parts["train"][0])
+        self.place()
+
+    def place(self) -> None:
+        to = self.backend.asarray
+        self.xp = self.backend.xp
+        self._rows, self._target_rows = (to(values) for values in self._parts["train"])
+        self._placed = {
+            part: Batch(to(rows)[None, ...], self._columns(to(targets)[None, ...]))
+            for part, (rows, targets) in self._parts.items()
+        }
+        self._batch = self._placed["train"]
+        self._ones = self.backend.asarray(np.ones((self._rows.shape[0], 1)))  # (n, 1)
+        self._numbers = CPU_NUMBERS if self.backend.name == "numpy" else DEVICE_NUMBERS
+        self.choose_kernels()
+
+    def choose_kernels(self) -> None:
+        activation = ACTIVATIONS[self.activation]
+        self._activate = kernel(activation.forward, "slhb, slh -> slhb", self.backend)
+        self._backward = kernel(activation.backward, "slhb, slhb -> slhb, sum slh", self.backend)
+        self._cross_entropy = CrossEntropy(self.backend)
+        self._residuals = kernel(_residuals, "slqb, slq, sqb, -> slqb, sum sl, sum slq", self.backend)
+        self._ridge = kernel(ridge, "rd, rd, , -> rd", self.backend)
+
+    def draw_start(self, rng: np.random.Generator) -> np.ndarray:
+        """Normal weights of variance 1/fan-in (tanh; LeCun et al. 1998) or 2/fan-in (relu; He et al. 2015), biases 0."""
+        gain = ACTIVATIONS[self.activation].gain
+        layers = [(rng.standard_normal((q, p)) * (gain / p) ** 0.5, np.zeros((q, 1))) for _, q, p in self._slots]
+        return np.concatenate([part.ravel() for layer in layers for part in layer])
+
+    def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
+        x = self.points(x)
+        w, batch = self._stacked(x, samples)  # (S, L, d)
+        n, layers = batch.rows.shape[1], self._layers(w)
+        f, g = total(
+            self._sums(layers, part, 1 / n) for part in (self._blocks(w, batch) if samples is None else [batch])
+        )
+        f = f + self._decay(w)
+        if self.l2:
+            flat = (-1, self.dim)
+            (g,) = self._ridge(self.xp.reshape(g, flat), self.xp.reshape(w, flat), 1.0, self.l2)
+        return self.xp.reshape(f, x.shape[:-1]), self.xp.reshape(g, x.shape)
+
+    def _sums(self, layers: list[Layer], batch: Batch, share: float) -> tuple[Array, Array]:
+        """Losses (S, L) and their gradients (S, L, d), summed over the samples of a batch and multiplied by `share`."""
+        xp, rows = self.xp, batch.rows
+        *activations, z = self._forward(layers, rows)
+        f, delta, bias = self._loss(z, layers[-1].c, batch.targets, share)  # (S, L), (S, L, q, b), (S, L, q)
+        parts: list[Array] = []
+        for (W, _), a in zip(layers[:0:-1], activations[::-1], strict=True):
+            parts = [delta @ xp.matrix_transpose(a), bias[..., None], *parts]
+            delta, bias = self._backward(xp.matrix_transpose(W) @ delta, a)
+        return f, self._joined([self._times_rows(delta, rows), bias[..., None], *parts])
+
+    def value(self, x: Array) -> Array:
+        return self._evaluated(self.points(x), ("train",))[0]
+
+    def _decay(self, w: Array) -> Array:
+        return (self.l2 / 2) * self.xp.vecdot(w, w) if self.l2 else self.xp.zeros_like(w[..., 0])
+
+    def metrics(self, x: Array) -> dict[str, Array]:
+        """Losses without the decay, and for classes accuracies: the share of samples classified rightly, not by a tie."""
+        return self.evaluate(x)[1]
+
+    def evaluate(self, x: Array) -> tuple[Array, dict[str, Array]]:
+        return self._evaluated(self.points(x), PARTS)
+
+    def _evaluated(self, x: Array, parts: tuple[str, ...]) -> tuple[Array, dict[str, Array]]:
+        """Objective of points (..., d), and the losses and accuracies of parts of the data; each (...)."""
+        xp, shape = self.xp, x.shape[:-1]
+        w = xp.reshape(x, (1, -1, self.dim))
+        runs = max(1, min(w.shape[1], self._numbers // (BLOCK * max(self.sizes[1:]))))  # at a time
+        stacks = [w[:, k : k + runs, :] for k in range(0, w.shape[1], runs)] or [w]
+        figures = {}
+        for part in parts:
+            batch = self._placed[part]
+            answers = [self._answers(stack, batch) for stack in stacks]
+            loss, right = (xp.reshape(xp.concat(found, axis=1), shape) for found in zip(*answers, strict=True))
+            if batch.targets.shape[2] > 1:
+                figures[f"{part}_accuracy"] = right
+            figures[f"{part}_loss"] = loss
+        return figures.pop("train_loss") + xp.reshape(self._decay(w), shape), figures
+
+    def _answers(self, w: Array, batch: Batch) -> tuple[Array, Array]:
+        """Mean loss of points (1, L, d) over a batch, and the share of its samples classified rightly; each (1, L)."""
+        n, layers = batch.rows.shape[1], self._layers(w)
+        c, none = layers[-1].c, self.xp.zeros_like(layers[-1].c)
+
+        def answers(part: Batch) -> tuple[Array, Array]:
+            z, codes = self._forward(layers, part.rows)[-1], part.targets[:, 0, ...]
+            if self.loss == "cross_entropy":
+                return self._cross_entropy.answers(z, c, codes)
+            if codes.shape[1] == 1:
+                _, loss, _ = self._residuals(z, c, codes, 1.0)
+                return loss, 0 * loss
+            z, right = self._cross_entropy.right(z, c, codes)
+            return self._residuals(z, none, codes, 1.0)[1], right
+
+        loss, right = total(answers(part) for part in self._blocks(w, batch))
+        return loss / n, right / n
+
+    def bytes_per_run(self, batch_size: int | None) -> int:
+        # every hidden activation is kept; of the widest layer two more are under way, or of the outputs three; the batch
+        # itself is shared by the runs of a seed and not counted
+        b = batch_size or min(BLOCK, len(self._parts["train"][0]))
+        columns = sum(self.sizes[1:-1]) + max(3 * self.sizes[-1], 2 * max(self.sizes[1:]))
+        return self._bytes(b * columns)
+
+    def _blocks(self, w: Array, batch: Batch) -> Iterator[Batch]:
+        """A batch in parts for which the activations of points (S, L, d) stay in cache; at least `BLOCK` samples."""
+        n = batch.rows.shape[1]
+        block = max(BLOCK, self._numbers // max(1, w.shape[0] * w.shape[1] * max(self.sizes[1:])))
+        count = -(-n // block)
+        for i, j in itertools.pairwise(n * k // count for k in range(count + 1)):
+            yield Batch(batch.rows[:, i:j, :], batch.targets[..., i:j])
+
+    # ---- the network -------------------------------------------------------------------------------------------------
+
+    def _layers(self, x: Array) -> list[Layer]:
+        """Weights and biases of points (..., d), without copying."""
+        reshape, lead = self.xp.reshape, x.shape[:-1]
+        return [
+            Layer(reshape(x[..., k : k + q * p], (*lead, q, p)), x[..., k + q * p : k + q * p + q])
+            for k, q, p in self._slots
+        ]
+
+    def _forward(self, layers: list[Layer], rows: Array) -> list[Array]:
+        """Activations of the hidden layers, then the outputs but for their biases; each (S, L, features, b)."""
+        z = self._times_inputs(layers[0].W, rows)
+        activations: list[Array] = []
+        for (_, c), (W, _) in itertools.pairwise(layers):
+            activations += self._activate(z, c)
+            z = W @ activations[-1]
+        return [*activations, z]
+
+    def _loss(self, z: Array, c: Array, targets: Array, share: float) -> tuple[Array, Array, Array]:
+        """Losses (S, L), their derivatives by outputs z (S, L, q, b), and by biases c (S, L, q); all times `share`."""
+        if self.loss == "squared":
+            delta, f, bias = self._residuals(z, c, targets[:, 0, ...], share)
+            return f, delta, bias
+        f, delta, bias = self._cross_entropy.gradient(z, c, targets[:, 0, ...], share)
+        return f * share, delta, bias
+
+    # ---- second derivatives ------------------------------------------------------------------------------------------
+
+    def _curvature(self, x: Array, v: Array) -> Array:
+        """The R-operator (Pearlmutter 1994): derivatives along v, here prefixed r, of every line of backpropagation."""
+        xp, (rows, targets) = self.xp, self._batch
+        mT = xp.matrix_transpose
+        _, forward, backward = ACTIVATIONS[self.activation]
+        layers, directions = self._layers(x), self._layers(v)
+        # the texts themselves, on whole arrays: pairs of points and directions broadcast
+        z = self._times_inputs(layers[0].W, rows) + layers[0].c[..., None]  # (1, L, 1, features, n)
+        rz = self._times_inputs(directions[0].W, rows) + directions[0].c[..., None]  # (1, L or 1, K, features, n)
+        activations: list[Array] = []
+        tangents: list[Array] = []
+        for (W, c), (V, rc) in zip(layers[1:], directions[1:], strict=True):
+            activations += forward(xp, z, 0 * z)
+            tangents.append(backward(xp, rz, activations[-1])[0])
+            z = W @ activations[-1] + c[..., None]
+            rz = V @ activations[-1] + W @ tangents[-1] + rc[..., None]
+        delta, r_delta = self._loss_curvature(z, rz, targets[None, ...])
+        ones = self._ones
+        parts: list[Array] = []
+        backwards = zip(layers[:0:-1], directions[:0:-1], activations[::-1], tangents[::-1], strict=True)
+        for (W, _), (V, _), a, ra in backwards:
+            parts = [r_delta @ mT(a) + delta @ mT(ra), r_delta @ ones, *parts]
+            back = mT(W) @ delta
+            r_delta, _ = backward(xp, mT(V) @ delta + mT(W) @ r_delta, a)
+            if self.activation == "tanh":  # a'' = -2 a a'; relu has none
+                r_delta = r_delta - 2 * (a * back) * ra
+            delta, _ = backward(xp, back, a)
+        return self._joined([self._times_rows(r_delta, rows), r_delta @ ones, *parts]) + self.l2 * v
+
+    def _loss_curvature(self, z: Array, rz: Array, targets: Array) -> tuple[Array, Array]:
+        """Derivative of the mean loss by the outputs z (1, L, 1, q, n), and its derivative along rz (1, L, K, q, n)."""
+        xp, n = self.xp, z.shape[-1]
+        if self.loss == "squared":
+            return (z - targets) / n, rz / n
+        e = xp.exp(z - xp.max(z, axis=-2, keepdims=True))
+        p = e / xp.sum(e, axis=-2, keepdims=True)
+        return (p - targets) / n, p * (rz - xp.sum(p * rz, axis=-2, keepdims=True)) / n
+
+
+def check_widths(problem: Problem, name: str) -> None:
+    """Raise `InputError` unless every width of a parameter is at least 1."""
+    if any(width < 1 for width in getattr(problem, name)):
+        raise InputError(
+            f"problem {problem.name!r}: every width of {name} must be at least 1, not {getattr(problem, name)}"
+        )
