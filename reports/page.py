@@ -238,7 +238,9 @@ def _without_seconds(runs: Runs, races: pd.DataFrame, reached: pd.DataFrame) -> 
             said.append(f"On {problem} there was no race of any method.")
         elif absent:
             said.append(f"On {problem} there was no race of: {'; '.join(absent)}.")
-    only = sorted(set(races["problem"]) - set(runs.rows["problem"]))
+    ran = set(zip(runs.rows["problem_name"], runs.rows["problem_params"], strict=True))
+    raced = set(zip(races["problem"], races["problem_name"], races["problem_params"], strict=True))
+    only = sorted(problem for problem, *what in raced if tuple(what) not in ran)
     if only:
         said.append(f"Of {'; '.join(only)} there are races, but no runs that tell how many steps it takes.")
     return said

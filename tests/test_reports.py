@@ -255,7 +255,7 @@ def test_seconds_to_target_are_on_the_page_or_said_to_be_missing(
     assert f"On {VALLEY} there was no race of: broken; gradient_descent; lbfgs; momentum; random_search." in read.text
     assert f"On {NETWORK} there are no targets" in read.text
     assert f"On {STEEP} there was no race of any method." in read.text
-    assert "Of rosenbrock:dim=2 there are races, but no runs" in read.text
+    assert "Of rosenbrock there are races, but no runs" in read.text
 
 
 def test_disturbed_figures_are_marked_where_they_stand(raced_page: str, races: pd.DataFrame) -> None:
