@@ -9,13 +9,14 @@ from optbench.errors import BackendError
 from optbench.problem import Problem, make_problem
 from optbench.registry import parse_spec
 
-BACKENDS = ["numpy", "cupy"]
+BACKENDS = ["numpy", "numpy float32", "cupy", "cupy float32"]
 
 
 def backend_or_skip(name: str) -> Backend:
-    """The backend, or asv's word for a benchmark that does not apply here."""
+    """The backend of a name such as "numpy float32", or asv's word for a benchmark that does not apply here."""
+    module, _, precision = name.partition(" ")
     try:
-        return get_backend(name)
+        return get_backend(module, precision=precision or "float64")
     except BackendError as error:
         raise NotImplementedError(str(error)) from None
 

@@ -1,4 +1,4 @@
-"""What does it buy that all runs of a sweep advance together?"""
+"""What does it buy that all runs of a sweep advance together, and what does it take of memory?"""
 
 from __future__ import annotations
 
@@ -28,3 +28,13 @@ class Sweep:
             for seed in range(10):
                 for lr in RATES:
                     optbench.sweep(self.problem, "adam", lr=lr, seeds=[seed], steps=200)
+
+
+class Memory:
+    """Peak memory of a process that sweeps: 100 runs of Adam, 20 steps; what imports and data take is in it."""
+
+    params = (["quadratic:dim=100", "quadratic:dim=1000", "logistic:data=digits", "mlp:data=digits,hidden=12"],)
+    param_names = ("problem",)
+
+    def peakmem_sweep(self, problem: str) -> None:
+        optbench.sweep(problem, "adam", lr=RATES, seeds=10, steps=20)

@@ -354,6 +354,7 @@ def _run(options: argparse.Namespace) -> int:
             title=study.title,
             command=options.command_line,
             gpu=store.load_gpu(),
+            races=store.load_races(),
         )
         console.print(f"results  {options.output}\nreport   {page}", soft_wrap=True)
     return _verdict(runs)
@@ -537,6 +538,8 @@ def _print_race(summary: pd.DataFrame, reached: pd.DataFrame, where: str) -> Non
     from rich.table import Table
     from rich.text import Text
 
+    from reports.tables import duration
+
     console = _console()
     console.print(Text(where, "dim"))
     for problem, rows in summary.groupby("problem", sort=False):
@@ -552,10 +555,10 @@ def _print_race(summary: pd.DataFrame, reached: pd.DataFrame, where: str) -> Non
             cells = [
                 row["contestant"] + ("*" if row["disturbed"] else "") + (" (diverged)" if not row["finite"] else "")
             ]
-            cells += _times(row["seconds"], row["seconds_low"], row["seconds_high"])
+            cells += duration(row["seconds"], row["seconds_low"], row["seconds_high"])
             cells += [f"{row['ratio']:.2f}", f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}"]
             cells += [f"{100 * row['oracle_share']:.0f} %"]
-            cells += _times(row["optimizer_seconds"], row["optimizer_low"], row["optimizer_high"])
+            cells += duration(row["optimizer_seconds"], row["optimizer_low"], row["optimizer_high"])
             cells += _to_target(its, row["method"]) if len(its) else []
             table.add_row(*map(Text, cells))
         console.print(table)
@@ -565,25 +568,15 @@ def _print_race(summary: pd.DataFrame, reached: pd.DataFrame, where: str) -> Non
         console.print()
 
 
-def _to_target(reached: pd.DataFrame, method: str) -> list[str]:
+def _to_target(reached: pd.DataFrame, method: str) -> tuple[str, str]:
     """Seconds to target of a method, if it was tuned; of several budgets, which its name tells in runs, the best."""
+    from reports.tables import duration
+
     names = reached["method"]
     rows = reached[(names == method) | names.str.startswith(f"{method}, ")].sort_values("seconds")
     if rows.empty:
-        return ["", ""]
-    return _times(*rows.iloc[0][["seconds", "seconds_low", "seconds_high"]])
-
-
-def _times(median: float, low: float, high: float) -> list[str]:
-    """A duration and its interval in one unit, three significant digits of the median: 12.3 µs, 11.9 to 12.8."""
-    import math
-
-    if not math.isfinite(median):
-        return ["–", ""]
-    unit, name = next(((u, n) for u, n in ((1.0, "s"), (1e-3, "ms")) if abs(median) >= u), (1e-6, "µs"))
-    digits = max(0, 2 - math.floor(math.log10(max(abs(median) / unit, 1e-2))))
-    shown = (f"{value / unit:.{digits}f}" if math.isfinite(value) else "never" for value in (low, high))
-    return [f"{median / unit:.{digits}f} {name}", " to ".join(shown)]
+        return "", ""
+    return duration(*rows.iloc[0][["seconds", "seconds_low", "seconds_high"]])
 
 
 # ---- report ----------------------------------------------------------------------------------------------------------
@@ -593,12 +586,13 @@ def _report(options: argparse.Namespace) -> int:
     from optbench.store import Store
     from reports import build_page
 
-    runs, gpu = Store(options.store).load(), Store(options.store).load_gpu()
-    if not len(runs) and gpu.empty:
+    store = Store(options.store)
+    runs, races, gpu = store.load(), store.load_races(), store.load_gpu()
+    if not len(runs) and races.empty and gpu.empty:
         raise InputError(f"there are no results in {options.store!r}; optbench run -o {options.store} makes some")
     output = Path(options.output) if options.output else Path(options.store) / "report.html"
     if output.suffix != ".html":
         output = output / "index.html"
-    page = build_page(runs, output, title=options.title, command=options.command_line, gpu=gpu)
+    page = build_page(runs, output, title=options.title, command=options.command_line, races=races, gpu=gpu)
     _console().print(f"report   {page}", soft_wrap=True)
     return 0

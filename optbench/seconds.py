@@ -74,6 +74,24 @@ def race_summary(races: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=[*kept, *figures, "disturbed", "reason", "finite"])
 
 
+def standing_races(races: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the races that say most: without those whose contestants all ran in one that is to be preferred.
+
+    Races are kept whole, because ratios are taken within them. To be preferred is, of races on the same machine, an
+    undisturbed one to a disturbed one, and then the newer.
+    """
+    who = ["machine", "backend", "precision", "fused", "problem", "data_hash", "contestant"]
+    held = [part for _, part in races.groupby("race", sort=True)]
+    teams = [set(part[who].astype(str).itertuples(index=False, name=None)) for part in held]
+    ranks = [(not _is_disturbed(part), part["created"].iloc[0], part["race"].iloc[0]) for part in held]
+    outdone = {
+        part["race"].iloc[0]
+        for part, team, rank in zip(held, teams, ranks, strict=True)
+        if any(team <= other and rank < its for other, its in zip(teams, ranks, strict=True))
+    }
+    return races[~races["race"].isin(outdone)]
+
+
 def spread(values: np.ndarray) -> float:
     """Interquartile range over median."""
     low, median, high = np.quantile(values, [0.25, 0.5, 0.75])

@@ -11,16 +11,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reports.figures import convergence, sensitivity
+    from reports.figures import convergence, sensitivity, speed
     from reports.page import build_page
-    from reports.tables import summary_table
+    from reports.tables import seconds_table, speed_table, summary_table
 
 __optbench__ = True
 
 # where each public name lives; drawing libraries are imported when a name is first used, so that the import stays short
-_HOMES = {"build_page": "page", "convergence": "figures", "sensitivity": "figures", "summary_table": "tables"}
+_HOMES = {
+    "build_page": "page",
+    **dict.fromkeys(("convergence", "sensitivity", "speed"), "figures"),
+    **dict.fromkeys(("seconds_table", "speed_table", "summary_table"), "tables"),
+}
 
-__all__ = ["build_page", "convergence", "sensitivity", "summary_table"]
+__all__ = ["build_page", "convergence", "seconds_table", "sensitivity", "speed", "speed_table", "summary_table"]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 
 from optbench.errors import StoreError
 from optbench.results import Runs
+from optbench.seconds import standing_races
 from reports import figures, tables
 from reports import gpu as gpu_tables
 
@@ -28,6 +29,7 @@ def build_page(
     title: str = "optbench report",
     command: str | None = None,
     gpu: pd.DataFrame | None = None,
+    races: pd.DataFrame | None = None,
 ) -> Path:
     """Write the results as one HTML page that needs no network. The same results give the same bytes.
 
@@ -41,6 +43,8 @@ def build_page(
         The command that computed the results, to be shown.
     gpu : pandas.DataFrame, optional
         Figures of `Store.load_gpu`, shown in a section of their own.
+    races : DataFrame, optional
+        The races to be shown, as `optbench.store.Store.load_races` returns them: what the page says of seconds.
 
     Returns
     -------
@@ -65,13 +69,16 @@ def build_page(
     )
     page.filters["whole"] = _whole
     text = page.get_template("page.html.j2").render(
-        title=title, command=command, gpu=[] if gpu is None else gpu_tables.machines(gpu), **_content(runs)
+        title=title,
+        command=command,
+        gpu=[] if gpu is None else gpu_tables.machines(gpu),
+        **_content(runs, pd.DataFrame() if races is None else races),
     )
     _write(path, figures.clean(text))
     return path
 
 
-def _content(runs: Runs) -> dict[str, Any]:
+def _content(runs: Runs, races: pd.DataFrame) -> dict[str, Any]:
     """What the template shows; everything in a fixed order, whatever the order of the rows."""
     runs = Runs(runs.rows.sort_values(["problem", "method", "settings", "seed", "key"]), runs.environments)
     rows = runs.rows
@@ -95,7 +102,9 @@ def _content(runs: Runs) -> dict[str, Any]:
         "inks": {"ink": figures.INK, "muted": figures.MUTED, "grid": figures.GRID, "paper": figures.PAPER},
         "problems": problems,
         "leaders": [leader._asdict() | {"anchor": anchors[leader.problem]} for leader in tables.leaders(runs)],
-        "notes": _notes(rows, lines),
+        "speed": None if races.empty else _speed(runs, races),
+        "anchors": anchors,
+        "notes": _notes(rows, lines, races),
         "lost": [_lost(key, part) for key, part in _unwell(rows).groupby(["problem", "method"], sort=True)],
         "environment": _environment(runs),
     }
@@ -166,13 +175,94 @@ def _facts(rows: pd.DataFrame) -> list[tuple[str, str]]:
     return facts
 
 
-def _notes(rows: pd.DataFrame, lines: pd.DataFrame) -> list[str]:
+def _speed(runs: Runs, races: pd.DataFrame) -> dict[str, Any]:
+    """What the races say in seconds."""
+    standing = standing_races(races)
+    reached = tables.seconds_table(runs, races)
+    goals = [name for name in reached.columns if name.startswith("to ") and not name.endswith("95 %")]
+    shown = ["machine", "update", "backend", "precision"]
+    told = [name for name in shown if len(set(reached[name])) > 1]
+    by_race = sorted(
+        (part for _, part in standing.groupby("race")), key=lambda part: part["race"].iloc[0], reverse=True
+    )
+    return {
+        "races": [_race(number, part) for number, part in enumerate(by_race, start=1)],
+        "left_out": races["race"].nunique() - len(by_race),
+        "goals": goals,
+        "told": told,
+        "same": [
+            ", ".join(map(str, dict.fromkeys(reached[name]))) for name in shown if name not in told and len(reached)
+        ],
+        "reached": reached.to_dict("records"),
+        "without": _without_seconds(runs, races, reached),
+    }
+
+
+def _race(number: int, rows: pd.DataFrame) -> dict[str, Any]:
+    """One race's part of the page."""
+    rows = rows.sort_values(["round", "place"])
+    table = tables.speed_table(rows)
+    figure = {}
+    for place, problem in enumerate(dict.fromkeys(table["problem"]), start=1):
+        its = table[table["problem"] == problem]
+        label = (
+            f"Time a step on {problem}, median of {rows['round'].nunique()} rounds; of it the oracle's part: "
+            + "; ".join(f"{line['contestant']} {line['a step']}, {line['oracle']}" for line in its.to_dict("records"))
+        )
+        made = figures.speed_figure(rows, problem)
+        figure[problem] = Markup(figures.to_svg(made, f"race-{number}-{place}-", figures.clean(label), {}))
+    first = rows.iloc[0]
+    before, after = (
+        tables.NEVER if pd.isna(first[name]) else f"{first[name]:.2f}" for name in ("load_before", "load_after")
+    )
+    core = "not pinned to a core" if pd.isna(first["core"]) else f"pinned to core {first['core']}"
+    steps = " and ".join(map(str, sorted(set(rows["steps"]))))
+    return {
+        "held": f"{first['created'][:19].replace('T', ' ')} UTC",
+        "facts": [
+            ("machine", f"{first['machine']}, {first['cores']} cores; {core}, one thread"),
+            ("load average", f"{before} in the minute before, {after} at its end (the race itself is 1)"),
+            ("arrays", f"{_several(rows['backend'])}, {_several(rows['precision'])}"),
+            ("held", f"{rows['round'].nunique()} rounds of {steps} steps, after a warm-up"),
+        ],
+        "disturbed": bool((table["reason"] != "").any()),
+        "figures": figure,
+        "groups": [(problem, part.to_dict("records")) for problem, part in table.groupby("problem", sort=False)],
+    }
+
+
+def _without_seconds(runs: Runs, races: pd.DataFrame, reached: pd.DataFrame) -> list[str]:
+    """What the table of seconds to target leaves out, and why."""
+    said = []
+    there = set(zip(reached["problem"], reached["method"], strict=True))
+    for problem, rows in runs.rows.groupby("problem", sort=True):
+        methods = sorted(set(rows["method"]))
+        if rows["f_star"].isna().all():
+            said.append(f"On {problem} there are no targets: its optimal value is not known.")
+            continue
+        absent = [method for method in methods if (problem, method) not in there]
+        if len(absent) == len(methods):
+            said.append(f"On {problem} there was no race of any method.")
+        elif absent:
+            said.append(f"On {problem} there was no race of: {'; '.join(absent)}.")
+    ran = set(zip(runs.rows["problem_name"], runs.rows["problem_params"], strict=True))
+    raced = set(zip(races["problem"], races["problem_name"], races["problem_params"], strict=True))
+    only = sorted(problem for problem, *what in raced if tuple(what) not in ran)
+    if only:
+        said.append(f"Of {'; '.join(only)} there are races, but no runs that tell how many steps it takes.")
+    return said
+
+
+def _notes(rows: pd.DataFrame, lines: pd.DataFrame, races: pd.DataFrame) -> list[str]:
     """What a reader must know before quoting a number; only what applies to these results."""
     notes = [
         "The settings of every method were chosen on the same seeds as are shown, and among those that were tried, no "
         "more: a method with a finer grid has an advantage, which the column “tried” tells.",
         "An oracle call is counted alike whether it asks for a value, a gradient or a Hessian, though these cost "
-        "different time; the column “a call asks for” tells which. Nothing on this page is measured in seconds.",
+        "different time; the column “a call asks for” tells which. "
+        + (
+            "Nothing on this page is measured in seconds." if races.empty else "Seconds are in the section Speed alone."
+        ),
     ]
     if not all(rows["exact_hits"].dropna()):
         notes.append(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from optbench import metrics
+from optbench import metrics, seconds
 from optbench.results import Runs
 
 NEVER = "–"
@@ -63,6 +63,16 @@ def target(fraction: float) -> str:
     """A fraction of the initial gap: 1e-2, 6.31e-8, 0.631."""
     mantissa, _, exponent = f"{fraction:.2e}".partition("e")
     return number(fraction) if fraction > 0.1 else f"{float(mantissa):g}e{int(exponent)}"
+
+
+def duration(median: float, low: float, high: float) -> tuple[str, str]:
+    """A duration and its interval in one unit, three significant digits of the median: 12.3 µs, 11.9 to 12.8."""
+    if not np.isfinite(median):
+        return NEVER, ""
+    unit, name = next(((u, n) for u, n in ((1.0, "s"), (1e-3, "ms")) if abs(median) >= u), (1e-6, "µs"))
+    digits = max(0, 2 - int(np.floor(np.log10(max(abs(median) / unit, 1e-2)))))
+    shown = (f"{value / unit:.{digits}f}" if np.isfinite(value) else "never" for value in (low, high))
+    return f"{median / unit:.{digits}f} {name}", " to ".join(shown)
 
 
 def lines(runs: Runs) -> pd.DataFrame:
@@ -124,6 +134,84 @@ def summary_table(runs: Runs) -> pd.DataFrame:
     shown = columns(table)
     text = [[line["problem"], *(column.cell(line).text for column in shown)] for line in table.to_dict("records")]
     return pd.DataFrame(text, columns=["problem", *(column.title for column in shown)], dtype=object)
+
+
+def speed_table(races: pd.DataFrame) -> pd.DataFrame:
+    """What `seconds.race_summary` found, as text: one row a race and contestant, in the order of the race.
+
+    Parameters
+    ----------
+    races : DataFrame
+        One row a round and contestant, as `optbench.store.Store.load_races` returns them.
+
+    Returns
+    -------
+    DataFrame
+        All columns but `finite` are text: race, problem, contestant, method, a step, times the first (the ratio to the
+        first contestant on the problem, paired by rounds), oracle (its part of a step), optimizer (what a step costs beyond
+        its oracle call), reason (why the race may have been disturbed, or empty), finite (whether all rounds ended with
+        finite numbers). The interval of a figure is in a column of its own, whose name ends in "95 %".
+    """
+    shown = []
+    for line in seconds.race_summary(races).to_dict("records"):
+        step = duration(line["seconds"], line["seconds_low"], line["seconds_high"])
+        rest = duration(line["optimizer_seconds"], line["optimizer_low"], line["optimizer_high"])
+        ratio = f"{line['ratio']:.2f}", f"{line['ratio_low']:.2f} to {line['ratio_high']:.2f}"
+        oracle = f"{100 * line['oracle_share']:.0f} %"
+        names = [line[name] for name in ("race", "problem", "contestant", "method")]
+        shown.append([*names, *step, *ratio, oracle, *rest, line["reason"], line["finite"]])
+    figures = [
+        "a step",
+        "a step, 95 %",
+        "times the first",
+        "times the first, 95 %",
+        "oracle",
+        "optimizer",
+        "optimizer, 95 %",
+    ]
+    return pd.DataFrame(shown, columns=["race", "problem", "contestant", "method", *figures, "reason", "finite"])
+
+
+def seconds_table(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
+    """What `seconds.seconds_to_target` found, as text: one row a method, problem, machine and form of the rule.
+
+    The fastest to the hardest target come first. Problems whose optimal value is not known have no targets, and no rows.
+
+    Returns
+    -------
+    DataFrame
+        problem, method, machine, update ("fused" or "as written"), backend, precision, race; "to 1e-2", "to 1e-4" and
+        "to 1e-8" ("12.3 ms (4/5)" where one of five seeds did not get there, "–" where fewer than half did), each with its
+        interval in a column of its own, whose name ends in "95 %"; disturbed (whether the race may have been).
+    """
+    names = [f"to {target(t)}" for t in metrics.SHOWN_TARGETS]
+    heads = [
+        "problem",
+        "method",
+        "machine",
+        "update",
+        "backend",
+        "precision",
+        "race",
+        *(head for name in names for head in (name, f"{name}, 95 %")),
+        "disturbed",
+    ]
+    found = [seconds.seconds_to_target(runs, races, t) for t in metrics.SHOWN_TARGETS]
+    lines = []
+    for several in zip(*(table.to_dict("records") for table in found), strict=True):
+        first = several[0]
+        if np.isnan(first["calls"]):
+            continue
+        cells = []
+        for line in several:
+            reached, seeds = line["reached"], line["seeds"]
+            text, interval = duration(line["seconds"], line["seconds_low"], line["seconds_high"])
+            cells += [text + (f" ({reached}/{seeds})" if 0 < reached < seeds else ""), interval]
+        update = "fused" if first["fused"] else "as written"
+        named = [first["problem"], first["method"], first["machine"], update, first["backend"], first["precision"]]
+        order = (first["problem"], first["machine"], *(_finite_first(line["seconds"]) for line in reversed(several)))
+        lines.append((order, [*named, first["race"], *cells, first["disturbed"]]))
+    return pd.DataFrame([line for _, line in sorted(lines, key=lambda pair: pair[0])], columns=heads)
 
 
 class Leader(NamedTuple):

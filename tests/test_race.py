@@ -376,6 +376,24 @@ def test_disturbance_is_marked_with_its_reason(seconds: list[float], more: dict[
     assert line.disturbed == bool(reason) == bool(line.reason)
 
 
+def test_races_that_a_better_one_repeats_do_not_stand() -> None:
+    def held(race: str, *names: str, scatter: float = 0.0, **more: Any) -> list[list[dict[str, Any]]]:
+        rounds = [1, 1 + scatter, 1, 1 + scatter]
+        return [timings(rounds, n, contestant=c, race=race, created=race, **more) for n, c in enumerate(names)]
+
+    races = table(
+        *held("1", "a", "b"),
+        *held("2", "a", "b", "c"),  # all of 1, and newer
+        *held("3", "a", "b", "c", scatter=1.0),  # newer, but disturbed
+        *held("4", "a", "d"),  # not all of 2
+        *held("5", "a", fused=False),
+        *held("6", "a", machine="another"),
+    )
+    assert sorted(set(seconds_of.standing_races(races)["race"])) == ["2", "4", "5", "6"]
+    alone = table(*held("3", "a", "b", scatter=1.0))
+    assert len(seconds_of.standing_races(alone)) == len(alone)
+
+
 def test_no_races_give_empty_tables() -> None:
     assert seconds_of.race_summary(table()).empty
     assert seconds_of.seconds_to_target(runs_of([]), table(timings([1, 1, 1]))).empty
@@ -554,23 +572,6 @@ def test_the_command_shows_seconds_to_target_of_tuned_methods(here: Path, capsys
     assert "tuned, to 1e-4" in out
     adam, lbfgs = (next(line for line in out.splitlines() if line.startswith(name)) for name in ("adam", "lbfgs"))
     assert len(adam.split()) > len(lbfgs.split())
-
-
-@pytest.mark.parametrize(
-    ("figures", "shown"),
-    [
-        ((1.2345e-5, 1.1e-5, 1.3e-5), ["12.3 µs", "11.0 to 13.0"]),
-        ((3.2e-3, 3e-3, np.inf), ["3.20 ms", "3.00 to never"]),
-        ((250.0, 240.0, 260.0), ["250 s", "240 to 260"]),
-        ((-2e-8, -1e-6, 1e-6), ["-0.0200 µs", "-1.0000 to 1.0000"]),
-        ((np.inf, 1.0, np.inf), ["–", ""]),
-        ((np.nan, np.nan, np.nan), ["–", ""]),
-    ],
-)
-def test_durations_as_text(figures: tuple[float, float, float], shown: list[str]) -> None:
-    from optbench.cli import _times
-
-    assert _times(*figures) == shown
 
 
 def test_an_interrupted_race_stores_nothing(

@@ -19,13 +19,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import reports
-from optbench import metrics
+from optbench import metrics, seconds
+from optbench.cli import main
 from optbench.errors import InputError, StoreError
 from optbench.execute import execute
 from optbench.optimizer import make_recipe
 from optbench.plan import make_plans
 from optbench.problem import make_problem
-from optbench.results import Runs, runs_of
+from optbench.race import compete, contestants
+from optbench.results import RACE_COLUMNS, Runs, arrow_of, frame_of, runs_of
 from optbench.store import Store
 from optbench.study import study_of
 from reports import figures, tables
@@ -83,6 +85,32 @@ def page(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> str:
     return path.read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def races() -> pd.DataFrame:
+    """Two races, as they ran but for the times, which are of the test's making: the second is disturbed."""
+    held = [
+        (contestants([VALLEY, "rosenbrock"], ["adam", "lbfgs:memory=5", "newton"], rounds=3, steps=4), 0.5),
+        (contestants([VALLEY], ["adam", "sgd:lr=50"], rounds=3, steps=4, fused=False), 30.0),
+    ]
+    rows = []
+    for day, (plans, load) in enumerate(held, start=1):
+        for row in compete(plans):
+            step = 1e-5 * (1 + row["place"]) * (1 + row["round"] / 100)
+            rows.append(
+                row
+                | {"race": f"race {day}", "created": f"2026-01-0{day}T10:20:30.000000+00:00", "machine": "Abacus <4>"}
+                | {"core": 3, "cores": 4, "load_before": load, "load_after": load}
+                | {"seconds": 4 * step, "oracle_seconds": 4 * step * (0.25 if row["place"] else 1.0)}
+            )
+    return frame_of(arrow_of(rows, RACE_COLUMNS))
+
+
+@pytest.fixture(scope="module")
+def raced_page(runs: Runs, races: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = reports.build_page(runs, tmp_path_factory.mktemp("site"), title="A page", races=races)
+    return path.read_text(encoding="utf-8")
+
+
 class Reader(html.parser.HTMLParser):
     """What a browser would make of a page: its elements with their attributes, its text, and whether it is well nested."""
 
@@ -116,6 +144,11 @@ class Reader(html.parser.HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
+def speed_of(page: str) -> Reader:
+    """The section Speed alone."""
+    return Reader(page[page.index('<section id="speed"') :].partition("</section>")[0] + "</section>")
+
+
 def test_every_problem_and_method_is_on_the_page(page: str, runs: Runs) -> None:
     read = Reader(page)
     for name in {*runs.rows["problem"], *runs.rows["method"]}:
@@ -126,7 +159,14 @@ def test_every_problem_and_method_is_on_the_page(page: str, runs: Runs) -> None:
         assert key in read.text
 
 
-def test_the_page_asks_for_nothing(page: str) -> None:
+@pytest.fixture(params=["page", "raced_page"])
+def either(request: pytest.FixtureRequest) -> str:
+    text: str = request.getfixturevalue(request.param)
+    return text
+
+
+def test_the_page_asks_for_nothing(either: str) -> None:
+    page = either
     assert "http://" not in page
     assert "https://" not in page
     for _, attributes in Reader(page).elements:
@@ -136,22 +176,22 @@ def test_the_page_asks_for_nothing(page: str) -> None:
     assert re.findall(r"url\((?!#)", page) == []
 
 
-def test_the_page_can_be_used_without_seeing_it(page: str) -> None:
-    read = Reader(page)
+def test_the_page_can_be_used_without_seeing_it(either: str) -> None:
+    read = Reader(either)
     assert read.all("html")[0]["lang"] == "en"
     assert "A page" in read.text
     pictures = [a for a in read.all("svg") if a.get("aria-hidden") != "true"]
-    assert len(pictures) == 8
+    assert len(pictures) == (11 if "Abacus" in either else 8)
     assert all(a["role"] == "img" and len(a["aria-label"]) > 40 for a in pictures)
     assert len(read.all("caption")) == len(read.all("table"))
-    assert all(a["scope"] in ("col", "row") for a in read.all("th"))
+    assert all(a["scope"] in ("col", "row", "rowgroup") for a in read.all("th"))
     ids = [a["id"] for _, a in read.elements if "id" in a]
     assert len(ids) == len(set(ids))
     assert {a["href"][1:] for a in read.all("a")} <= set(ids)
 
 
-def test_references_inside_figures_lead_somewhere(page: str) -> None:
-    read = Reader(page)
+def test_references_inside_figures_lead_somewhere(either: str) -> None:
+    page, read = either, Reader(either)
     ids = {a["id"] for _, a in read.elements if "id" in a}
     used = {a["href"][1:] for a in read.all("use")} | set(re.findall(r"url\(#([^)]+)\)", page))
     assert used
@@ -162,6 +202,143 @@ def test_same_results_same_bytes(runs: Runs, page: str, tmp_path: Path) -> None:
     shuffled = Runs(runs.rows.sample(frac=1, random_state=1), runs.environments)
     again = reports.build_page(shuffled, tmp_path / "again.html", title="A page", command="optbench run a.toml")
     assert again.read_text(encoding="utf-8") == page
+
+
+def test_same_races_same_bytes(runs: Runs, races: pd.DataFrame, raced_page: str, tmp_path: Path) -> None:
+    shuffled = races.sample(frac=1, random_state=1)
+    again = reports.build_page(runs, tmp_path / "again.html", title="A page", races=shuffled)
+    assert again.read_text(encoding="utf-8") == raced_page
+
+
+def test_a_page_without_races_tells_how_to_hold_one(page: str) -> None:
+    read = speed_of(page)
+    assert "optbench race --problem quadratic:dim=100 --optimizer adam --optimizer sgd" in read.text
+    assert "Nothing on this page is measured in seconds" in Reader(page).text
+    assert read.all("table") == []
+
+
+def test_the_speed_of_every_contestant_is_on_the_page(raced_page: str, races: pd.DataFrame) -> None:
+    read = speed_of(raced_page)
+    for name in ("lbfgs:memory=5", "sgd:lr=50", "rosenbrock", "Abacus <4>", "pinned to core 3", "float64"):
+        assert name in read.text
+    assert "0.50 in the minute before, 0.50 at its end" in read.text
+    assert "30.00 in the minute before" in read.text
+    assert "3 rounds of 4 steps" in read.text
+    assert "load average 30.0 before it began, on 4 cores" in read.text
+    assert "Nothing on this page is measured in seconds" not in raced_page
+    shown = reports.speed_table(races)
+    assert len(shown) == 8
+    text = " ".join(read.text.split())
+    for line in shown.to_dict("records"):
+        assert f"{line['a step']}{line['a step, 95 %']}" in text
+        assert f"{line['times the first']}{line['times the first, 95 %']}" in text
+    assert shown["a step"].tolist()[:3] == ["10.1 µs", "20.2 µs", "30.3 µs"]
+    assert shown["times the first"].tolist()[:3] == ["1.00", "2.00", "3.00"]
+    assert shown["oracle"].tolist()[:3] == ["100 %", "25 %", "25 %"]
+
+
+def test_seconds_to_target_are_on_the_page_or_said_to_be_missing(
+    runs: Runs, races: pd.DataFrame, raced_page: str
+) -> None:
+    shown = reports.seconds_table(runs, races)
+    assert set(shown["problem"]) == {VALLEY}
+    forms = sorted(zip(shown["method"], shown["update"], shown["disturbed"], strict=True))
+    assert ("newton", "as written", False) in forms
+    assert ("adam", "as written", True) in forms
+    assert "lbfgs" not in set(shown["method"])  # its memory in the race is another
+    newton = metrics.tuned_rows(runs).query("problem == @VALLEY and method == 'newton'")
+    calls = np.median([hits[metrics.target_index(1e-4)] for hits in newton["hits"]])
+    (line,) = shown[shown["method"] == "newton"].to_dict("records")
+    assert line["to 1e-4"] == f"{calls * 30.3:.1f} µs"
+    read = speed_of(raced_page)
+    assert line["to 1e-4"] in read.text
+    assert f"On {VALLEY} there was no race of: broken; gradient_descent; lbfgs; momentum; random_search." in read.text
+    assert f"On {NETWORK} there are no targets" in read.text
+    assert f"On {STEEP} there was no race of any method." in read.text
+    assert "Of rosenbrock there are races, but no runs" in read.text
+
+
+def test_disturbed_figures_are_marked_where_they_stand(raced_page: str, races: pd.DataFrame) -> None:
+    quiet, loud = (races[races["race"] == name] for name in ("race 1", "race 2"))
+    for part, word in ((quiet, ""), (loud, " – disturbed")):
+        ax = reports.speed(part, VALLEY, Figure().add_subplot())
+        assert all(label.get_text().endswith(word) for label in ax.get_yticklabels())
+        assert any("disturbed" in label.get_text() for label in ax.get_yticklabels()) == bool(word)
+    whole = raced_page[raced_page.index('<section id="speed"') :]
+    heads = re.findall(r"<h3>(Race of [^<]*)(.*?)</h3>", whole)
+    assert [(head.strip(), "disturbed" in flag) for head, flag in heads] == [
+        ("Race of 2026-01-02 10:20:30 UTC", True),
+        ("Race of 2026-01-01 10:20:30 UTC", False),
+    ]
+
+
+def test_the_figure_of_speed_draws_the_medians(races: pd.DataFrame, ax: Axes) -> None:
+    part = races[races["race"] == "race 1"]
+    assert figures.speed(part, VALLEY, ax) is ax
+    table = seconds.race_summary(part[part["problem"] == VALLEY])
+    drawn = {line.get_marker(): line.get_xdata().tolist() for line in ax.get_lines()}
+    assert drawn["o"] == table["seconds"].tolist()
+    assert drawn["D"] == table["oracle_seconds"].tolist()
+    assert drawn["s"] == table["optimizer_seconds"].tolist()[1:]  # of the first nothing is left to draw
+    assert VALLEY in ax.get_title(loc="left")
+    assert "time a step" in ax.get_xlabel()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["whole step", "oracle call", "optimizer"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["adam", "lbfgs:memory=5", "newton"]
+    assert all(label.get_text().endswith(" µs") for label in ax.get_xticklabels())
+
+
+def test_the_figure_of_speed_asks_for_one_race(races: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match="choose a problem"):
+        reports.speed(races)
+    with pytest.raises(InputError, match=r"there are 2 races .* choose one"):
+        reports.speed(races, VALLEY)
+    with pytest.raises(InputError, match="no race on problem 'sphere'"):
+        reports.speed(races, "sphere")
+
+
+def test_hostile_names_in_races_are_text(runs: Runs, races: pd.DataFrame, tmp_path: Path) -> None:
+    odd = races.copy()
+    for column in ("problem", "contestant", "machine"):
+        for old, new in zip(sorted(set(odd[column])), HOSTILE, strict=False):
+            odd[column] = odd[column].replace(old, new)
+    read = Reader(reports.build_page(runs, tmp_path / "a.html", races=odd).read_text("utf-8"))
+    assert len(read.all("script")) == 1
+    assert not any(key.startswith("on") for _, attributes in read.elements for key in attributes)
+    for name in {*odd["problem"], *odd["contestant"], *odd["machine"]}:
+        assert figures.clean(name) in read.text
+
+
+def test_races_alone_make_a_page(races: pd.DataFrame, tmp_path: Path) -> None:
+    Store(tmp_path / "r").write_race(races[races["race"] == "race 1"].to_dict("records"))
+    assert main(["report", str(tmp_path / "r")]) == 0
+    read = Reader((tmp_path / "r" / "report.html").read_text("utf-8"))
+    assert "1 race, and no runs yet" in read.text
+    assert "lbfgs:memory=5" in read.text
+    assert len(read.all("nav")) == 1
+
+
+def test_races_that_are_repeated_are_not_shown_twice(runs: Runs, races: pd.DataFrame, tmp_path: Path) -> None:
+    first = races[races["race"] == "race 1"]
+    again = first.assign(race="race 3", created="2026-01-03T00:00:00.000000+00:00")
+    read = speed_of(reports.build_page(runs, tmp_path / "a.html", races=pd.concat([races, again])).read_text("utf-8"))
+    assert "2026-01-01" not in read.text
+    assert "1 stored race not shown" in read.text
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((1.234e-5, 1.1e-5, 1.3e-5), ("12.3 µs", "11.0 to 13.0")),
+        ((0.5, 0.25, np.inf), ("500 ms", "250 to never")),
+        ((12.3456, 12.0, 13.0), ("12.3 s", "12.0 to 13.0")),
+        ((-2e-8, -1e-6, 1e-6), ("-0.0200 µs", "-1.0000 to 1.0000")),
+        ((250.0, 240.0, 260.0), ("250 s", "240 to 260")),
+        ((np.inf, 1.0, np.inf), ("–", "")),
+        ((np.nan, np.nan, np.nan), ("–", "")),
+    ],
+)
+def test_durations_have_a_unit(values: tuple[float, float, float], text: tuple[str, str]) -> None:
+    assert tables.duration(*values) == text
 
 
 def test_the_page_is_small(page: str) -> None:

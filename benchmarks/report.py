@@ -1,0 +1,38 @@
+"""How long does it take to build the report, and how much memory?"""
+
+from __future__ import annotations
+
+import reports
+from optbench.execute import execute
+from optbench.race import compete, contestants
+from optbench.store import Store
+from optbench.study import study_of
+
+STUDY = {
+    "seeds": 5,
+    "lr": "1e-3:10:9",
+    "steps": 200,
+    "compare": [
+        {"problems": ["quadratic:dim=20", "logistic"], "optimizers": ["sgd", "momentum", "adam", "lbfgs", "newton"]},
+        {"problems": ["mlp:data=moons"], "optimizers": ["sgd", "momentum", "adam"], "batch_size": 50},
+    ],
+}
+
+
+class Report:
+    """The page of 425 stored runs and of a race on two problems, from files to file."""
+
+    timeout = 300
+
+    def setup_cache(self) -> None:
+        # into the working directory, which asv keeps for the benchmarks of this class
+        store = Store("results")
+        execute(study_of(STUDY).plans, store=store)
+        store.write_race(compete(contestants(["quadratic:dim=20", "logistic"], ["sgd", "adam"], rounds=5, steps=50)))
+
+    def time_build(self) -> None:
+        store = Store("results")
+        reports.build_page(store.load(), "page.html", races=store.load_races())
+
+    def peakmem_build(self) -> None:
+        self.time_build()
