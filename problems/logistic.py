@@ -296,6 +296,11 @@ class Logistic(Problem):
         samples = min(batch_size or self._train[0].shape[0], BLOCK)
         return (8 if self.backend.precision == "float64" else 4) * 4 * (self.heads * samples + self.dim)
 
+    def nanoseconds_per_run(self, batch_size: int | None) -> float:
+        # two products with the rows, and an exponential and a logarithm a row and class
+        rows = batch_size or int(self._train[0].shape[0])
+        return rows * self.heads * (0.32 * self.width + 10)
+
     @property
     def fingerprint(self) -> str:
         return self._sha256

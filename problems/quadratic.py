@@ -143,6 +143,9 @@ class Quadratic(Problem):
     def solve(self) -> Optimum:
         return Optimum(self._f_star, self._f_star, self._center, "exact by construction", 0.0)
 
+    def nanoseconds_per_run(self, batch_size: int | None) -> float:
+        return self.dim * (1.0 if self.matrix is None else 1.0 + 0.05 * self.dim)
+
     def sampler(self, seeds: tuple[int, ...], batch_size: int | None) -> Sampler | None:
         if self.noise == 0:
             return super().sampler(seeds, batch_size)
