@@ -285,7 +285,7 @@ def sweep(
     stop_at_target: bool = False,
     checkpoint_count: int = 100,
     store: Store | str | Path | None = None,
-    jobs: int = 1,
+    jobs: int | None = 1,
     executor: cf.Executor | None = None,
     **settings: Any,
 ) -> Runs:
@@ -319,7 +319,8 @@ def sweep(
     store : Store, str or Path, optional
         Folder to keep results in; what it has already is not computed again.
     jobs, executor
-        Processes, or an executor, to spread the work over; see `execute`.
+        Processes, or an executor, to spread the work over; see `execute`. The default computes in this process, because
+        more of them need a script with ``if __name__ == "__main__":``; None takes as many as should be fastest.
     **settings
         Hyperparameters; a sequence of values is swept, several are swept as their product.
 
