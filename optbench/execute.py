@@ -205,7 +205,8 @@ def _on_processes(
 
     crew = workers.take(jobs)
     try:
-        crew.warm(min(jobs, len(chunks)))  # they start while the optima are solved
+        if crew.size == jobs <= len(chunks):  # all will be needed
+            crew.warm()  # they start while the optima are solved
         left = dict.fromkeys(_largest_first(_solved(chunks)), 0)  # chunk -> times it was lost
         while left:
             # chunks under suspicion run one at a time, so that the guilty one is known

@@ -57,10 +57,10 @@ class Crew:
         with _pinned(), _interrupts_wait():
             return self._pool.submit(function, *arguments)
 
-    def warm(self, count: int) -> None:
-        """Start so many workers, without waiting for them."""
+    def warm(self) -> None:
+        """Start all workers, without waiting for them."""
         with contextlib.suppress(cf.BrokenExecutor):
-            for _ in range(min(count, self.size)):
+            for _ in range(self.size):
                 self.submit(_nothing)
 
     def knows(self) -> bool:

@@ -298,8 +298,8 @@ class Logistic(Problem):
 
     def nanoseconds_per_run(self, batch_size: int | None) -> float:
         # two products with the rows, and an exponential and a logarithm a row and class
-        rows = batch_size or int(self._train[0].shape[0])
-        return rows * self.heads * (0.32 * self.width + 10)
+        rows, heads, width = batch_size or len(self._train[0]), int(self.heads), int(self.width)
+        return rows * heads * (0.32 * width + 10)
 
     @property
     def fingerprint(self) -> str:
