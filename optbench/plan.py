@@ -36,7 +36,7 @@ MEMORY_BYTES = 1 << 30
 # one, and with mini-batches each of its seeds as much as BATCH_COST further runs.
 CORES = 4
 CORE_RUNS = 20  # fewest runs a chunk that plans are cut to for cores
-CORE_SECONDS = 0.5  # work of a plan from which on it is cut for them
+CORE_SECONDS = 2.0  # work of a plan from which on it is cut for them; below, processes would not be worth their start
 CORE_NANOSECONDS = 2000.0  # and of one run and step; below, a step costs about the same whatever its number of runs
 ALONE_NANOSECONDS = 1e6  # from which on runs with d x d matrices of their own are as well computed one by one
 CHUNK_COST = 10

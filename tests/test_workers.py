@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -16,9 +17,10 @@ import pytest
 
 import optbench
 from optbench import workers
+from optbench.arrays import get_backend
 from optbench.execute import execute
 from optbench.plan import make_plans
-from problems import Quadratic
+from problems import Logistic, Quadratic
 
 
 @pytest.fixture(autouse=True)
@@ -164,6 +166,40 @@ def test_what_cannot_be_sent_is_a_failure_and_takes_nothing_along() -> None:
     rows = execute(plans, jobs=2).rows
     assert {m: set(part["status"]) for m, part in rows.groupby("method")} == {"local": {"failed"}, "sgd": {"budget"}}
     assert "local" in rows.loc[rows["method"] == "local", "error"].iloc[0]
+
+
+def identity(problem: Any) -> tuple[int, float]:
+    return id(problem), problem.optimum.f
+
+
+def test_a_worker_keeps_the_problems_that_it_was_sent(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+
+    def data(shift: int) -> Logistic:
+        rows = np.random.default_rng(shift).standard_normal((20, 2))
+        path.write_text("\n".join(["a,b,label", *(f"{a:.6f},{b:.6f},{int(a > 0)}" for a, b in rows)]))
+        made = Logistic(data=str(path))
+        assert made.optimum is not None
+        return made
+
+    crew = workers.take(1)
+    first = data(0)
+    sent = [crew.submit(identity, problem).result() for problem in (first, first.on(first.backend), first)]
+    assert len(set(sent)) == 1
+    assert sent[0][1] == first.f_star
+    single = first.on(get_backend("numpy", precision="float32"))
+    assert crew.submit(identity, single).result() != sent[0]
+    other = data(1)  # the same path, and another problem
+    assert crew.submit(identity, other).result()[1] == other.f_star != first.f_star
+    workers.give_back(crew)
+
+
+def test_problems_are_not_shared_in_this_process() -> None:
+    problem = Quadratic(dim=4)
+    assert pickle.loads(pickle.dumps(problem)) is not pickle.loads(pickle.dumps(problem))
+    single = problem.on(get_backend("numpy", precision="float32"))
+    assert single.host is problem
+    assert problem.backend.precision == "float64"
 
 
 SCRIPT = """
