@@ -326,19 +326,18 @@ def _check_row(row: Finding) -> tuple[str | Text, ...]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from optbench.execute import default_jobs, execute
+    from optbench.execute import execute
     from optbench.store import Store
 
     console = _console()
     store = Store(options.output)
     store.check_writable()
     study = _study_of(options)
-    jobs = options.jobs if options.jobs is not None else default_jobs(study.plans)
     with _Bar() as bar, _Cluster(options.dask) as executor:
         runs = execute(
             study.plans,
             store=store,
-            jobs=jobs,
+            jobs=options.jobs,
             executor=executor,
             retry_failed=options.retry_failed,
             on_start=bar.start,

@@ -2,26 +2,33 @@
 
 Chunks are independent, and a chunk's result does not depend on where it runs, so neither do the tables. Every chunk that is
 done is stored at once: a run that is interrupted goes on where it was.
+
+Processes are spawned, so a script that asks for them keeps what it does under ``if __name__ == "__main__":``. They stand
+for a minute after a call, see `workers`.
 """
 
 from __future__ import annotations
 
 import concurrent.futures as cf
-import contextlib
-import multiprocessing
+import functools
+import heapq
 import os
+import pickle
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from optbench import workers
 from optbench.errors import InputError, OptbenchError
 from optbench.plan import Chunk, Plan
 from optbench.results import Done, Runs, environment, gathered, rows_of
 from optbench.store import Store
 
-# One BLAS thread a process: the stacks are small, and two pools of threads at once cost far more than they give.
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _PATIENCE = 2  # times a chunk may take its worker process down before it counts as failed
+
+START_SECONDS = 1.0  # until a crew of workers stands; measured: 0.8 for two, 1.3 for four on four cores
+STEP_SECONDS = 4e-5  # of a step, whatever its number of runs
 
 Progress = Callable[[float], None]  # is told how much more of the work is done
 
@@ -30,7 +37,7 @@ def execute(
     plans: Sequence[Plan],
     *,
     store: Store | None = None,
-    jobs: int = 1,
+    jobs: int | None = 1,
     executor: cf.Executor | None = None,
     retry_failed: bool = False,
     on_start: Callable[[float, int, int], None] | None = None,
@@ -42,8 +49,9 @@ def execute(
     ----------
     store : Store, optional
         Where results are kept and looked up; without one everything is computed and kept in memory only.
-    jobs : int
-        Number of processes; 1 computes in this process.
+    jobs : int or None
+        Number of processes; 1 computes in this process. None takes what should be fastest: all cores where the work is
+        worth their start, as `optbench run` does. More than one needs a script with ``if __name__ == "__main__":``.
     executor : concurrent.futures.Executor, optional
         Where to run the chunks instead, such as a Dask cluster's. Its workers must see the store's folder.
     retry_failed : bool
@@ -58,7 +66,7 @@ def execute(
     InputError
         If the number of jobs is impossible.
     """
-    if not isinstance(jobs, int) or jobs < 1:
+    if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
         raise InputError(f"jobs must be at least 1, not {jobs!r}")
     stored: set[str] = set()
     if store is not None:
@@ -79,38 +87,65 @@ def execute(
     if on_start is not None:
         on_start(sum(map(work_of, chunks)), sum(chunk.size for chunk in chunks), len(wanted & stored))
     report = progress or (lambda done: None)
-    for chunk in chunks:
-        _ = chunk.plan.problem.optimum  # solved once here, and sent along
+    if jobs is None:
+        jobs = default_jobs(chunks)
     if executor is not None:
         results = _on_executor(executor, chunks, store, report)
     elif jobs > 1 and len(chunks) > 1:
-        results = _on_processes(min(jobs, len(chunks)), chunks, store, report)
+        results = _on_processes(jobs, chunks, store, report)
     else:
-        results = (_compute(chunk, store, report) for chunk in chunks)
-    parts = [done for done in results if done is not None]
+        results = ((chunk, _compute(chunk, store, report)) for chunk in _solved(chunks))
+    parts = [(chunk, done) for chunk, done in results if done is not None]
     if store is not None:
         return store.load(wanted)
     return gathered(parts, plans, [environment()])
 
 
 def work_of(chunk: Chunk) -> float:
-    """A rough measure of a chunk's work: bytes that its steps move."""
-    plan = chunk.plan
-    each = plan.problem.bytes_per_run(plan.batch_size) + 8 * plan.recipe.kind.matrices * plan.problem.dim**2
-    return float(chunk.size * plan.steps * (each + 2000))
+    """Roughly the seconds that a chunk takes."""
+    return chunk.plan.steps * (chunk.size * chunk.plan.nanoseconds * 1e-9 + STEP_SECONDS)
 
 
-def default_jobs(plans: Sequence[Plan]) -> int:
-    """Processes that pay: all cores, unless the work is done before a pool would stand."""
+def default_jobs(chunks: Sequence[Chunk]) -> int:
+    """Processes that should be fastest: all cores, or this one where it is done before they would be.
+
+    A GPU is not shared.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    work = sum(work_of(chunk) for plan in plans for chunk in plan.chunks())
-    return cores if work > 2e10 and all(plan.problem.backend.name == "numpy" for plan in plans) else 1
+    jobs = min(cores, len(chunks))
+    if jobs < 2 or any(chunk.plan.problem.backend.name != "numpy" for chunk in chunks):
+        return 1
+    busy = [0.0] * jobs  # seconds of work of each process
+    for chunk in _largest_first(chunks):
+        heapq.heapreplace(busy, busy[0] + work_of(chunk))
+    start = START_SECONDS if workers.standing() < cores else 0.05
+    return cores if start + 1.25 * max(busy) < sum(busy) else 1  # cores share memory: all are slower than one
+
+
+def _solved(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+    """The chunks, their optima known: solved once here, and sent along."""
+    for chunk in chunks:
+        _ = chunk.plan.problem.optimum
+    return chunks
+
+
+@functools.lru_cache(maxsize=1)
+def _libraries(modules: int) -> Any:
+    """The BLAS libraries that are loaded, looked for again (milliseconds) only once more modules have been imported."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def one_blas_thread() -> Any:
+    """A context in which BLAS computes on one thread."""
+    import threadpoolctl  # noqa: F401 - counted with the others from the first time on
+
+    return _libraries(len(sys.modules)).limit(limits=1, user_api="blas")
 
 
 def _compute(chunk: Chunk, store: Store | None, report: Progress | None = None) -> Done | None:
     """Compute one chunk and store it; what it left, or nothing if that is in the store."""
-    from threadpoolctl import threadpool_limits
-
     share = work_of(chunk) / (chunk.plan.steps + 1)
     told = 0.0
 
@@ -120,31 +155,32 @@ def _compute(chunk: Chunk, store: Store | None, report: Progress | None = None) 
         if report is not None:
             report(steps * share)
 
-    chunk.plan.problem.backend.free_memory()
+    backend = chunk.plan.problem.backend
+    backend.free_memory()
     try:
-        with threadpool_limits(1, user_api="blas"):
-            done = Done(chunk, chunk.compute(step_done), device_bytes=chunk.plan.problem.backend.peak_memory())
+        with one_blas_thread():
+            done = Done(chunk.compute(step_done), device_bytes=backend.peak_memory())
     except OptbenchError:
         raise
     except Exception as error:  # a defect in a problem or an optimizer, or too little memory: it becomes a record
-        done = Done.failed(chunk, error)
+        done = Done.failed(error)
     if report is not None:
         report(work_of(chunk) - told)
-    return _kept(done, store)
+    return _kept(chunk, done, store)
 
 
-def _kept(done: Done, store: Store | None) -> Done | None:
+def _kept(chunk: Chunk, done: Done, store: Store | None) -> Done | None:
     """What a chunk left, or nothing once that is in the store."""
     if store is None:
         return done
-    store.write(rows_of(done))
+    store.write(rows_of(chunk, done))
     return None
 
 
 def _on_executor(
     executor: cf.Executor, chunks: Sequence[Chunk], store: Store | None, report: Progress
-) -> Iterator[Done | None]:
-    futures = {executor.submit(_compute, chunk, store): chunk for chunk in _largest_first(chunks)}
+) -> Iterator[tuple[Chunk, Done | None]]:
+    futures = {executor.submit(_compute, chunk, store): chunk for chunk in _largest_first(_solved(chunks))}
     for future in cf.as_completed(futures):
         chunk = futures[future]
         try:
@@ -152,86 +188,83 @@ def _on_executor(
         except OptbenchError:
             raise
         except Exception as error:  # the worker died or the chunk cannot be sent: a record like any other failure
-            done = _kept(Done.failed(chunk, error), store)
+            done = _kept(chunk, Done.failed(error), store)
         report(work_of(chunk))
-        yield done
+        yield chunk, done
 
 
-# Work done so far by the chunks that a worker process is at, told to the process that waits for them.
-_told: Any = None
+def _compute_packed(packed: bytes, store: Store | None) -> Done | None:
+    # unpacked here, because what cannot be would take the worker down
+    return _compute(pickle.loads(packed), store, workers.tell)
 
 
-def _attach(told: Any) -> None:
-    global _told
-    _told = told
+def _on_processes(
+    jobs: int, chunks: Sequence[Chunk], store: Store | None, report: Progress
+) -> Iterator[tuple[Chunk, Done | None]]:
+    """Worker processes, at most `jobs` at work; when one dies, the others are replaced too and go on with what is left."""
 
+    def failed(chunk: Chunk, error: Exception) -> tuple[Chunk, Done | None]:
+        return chunk, _kept(chunk, Done.failed(error), store)
 
-def _compute_and_tell(chunk: Chunk, store: Store | None) -> Done | None:
-    def tell(done: float) -> None:
-        with _told.get_lock():
-            _told.value += done
-
-    return _compute(chunk, store, tell)
-
-
-def _on_processes(jobs: int, chunks: Sequence[Chunk], store: Store | None, report: Progress) -> Iterator[Done | None]:
-    """A pool of fresh processes that is built anew when one of them dies, and goes on with what is not done."""
-    context = multiprocessing.get_context("spawn")
-    told, heard = context.Value("d", 0.0), 0.0
-    left = dict.fromkeys(_largest_first(chunks), 0)  # chunk -> times it was lost
-    while left:
-        lost: list[Chunk] = []
-        # chunks under suspicion run one at a time, so that the guilty one is known
-        suspects = [chunk for chunk, times in left.items() if times]
-        batch, workers = (suspects[:1], 1) if suspects else (list(left), jobs)
-        pool = cf.ProcessPoolExecutor(workers, mp_context=context, initializer=_attach, initargs=(told,))
-        with _pinned(), pool:
-            try:
-                futures = {pool.submit(_compute_and_tell, chunk, store): chunk for chunk in batch}
-                waiting = set(futures)
-                while waiting:
-                    done, waiting = cf.wait(waiting, timeout=0.2, return_when=cf.FIRST_COMPLETED)
-                    report(told.value - heard)
-                    heard = told.value
-                    for future in done:
-                        chunk = futures[future]
-                        try:
-                            left_by = future.result()
-                        except OptbenchError:
-                            raise
-                        except BrokenProcessPool:
-                            lost.append(chunk)
-                            continue
-                        except Exception as error:  # it cannot be sent to a process
-                            left_by = _kept(Done.failed(chunk, error), store)
+    crew = workers.take(jobs)
+    try:
+        if crew.size == jobs <= len(chunks):  # all will be needed
+            crew.warm()  # they start while the optima are solved
+        left = dict.fromkeys(_largest_first(_solved(chunks)), 0)  # chunk -> times it was lost
+        while left:
+            # chunks under suspicion run one at a time, so that the guilty one is known
+            suspects = [chunk for chunk, times in left.items() if times]
+            queue = suspects[:1] if suspects else list(left)
+            queue.reverse()
+            # a chunk waits in the queue of the workers, so that none is idle, unless there are more workers than jobs
+            most = jobs + (crew.size == jobs)
+            futures: dict[cf.Future[Any], Chunk] = {}
+            lost: list[Chunk] = []
+            heard, broken = crew.told, False
+            while futures or (queue and not broken):
+                while queue and len(futures) < most and not broken:
+                    chunk = queue.pop()
+                    try:
+                        futures[crew.submit(_compute_packed, pickle.dumps(chunk), store)] = chunk
+                    except BrokenProcessPool:
+                        broken = True
+                    except Exception as error:  # it cannot be sent to a process
                         del left[chunk]
-                        yield left_by
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        for chunk in lost:
-            left[chunk] += 1
-            if left[chunk] > _PATIENCE or (suspects and left[chunk] == _PATIENCE):
-                died = RuntimeError("the process that computed it died; too little memory, perhaps")
-                del left[chunk]
-                yield _kept(Done.failed(chunk, died), store)
+                        yield failed(chunk, error)
+                done, _ = cf.wait(futures, timeout=0.2, return_when=cf.FIRST_COMPLETED)
+                report(crew.told - heard)
+                heard = crew.told
+                for future in done:
+                    chunk = futures.pop(future)
+                    try:
+                        result = chunk, future.result()
+                    except OptbenchError:
+                        raise
+                    except BrokenProcessPool:
+                        lost.append(chunk)
+                        broken = True
+                        continue
+                    except Exception as error:  # it cannot be unpacked in a process
+                        result = failed(chunk, error)
+                    del left[chunk]
+                    yield result
+            if broken:
+                crew.stop()
+                crew = workers.Crew(jobs)
+            for chunk in lost:
+                left[chunk] += 1
+                if left[chunk] > _PATIENCE or (suspects and left[chunk] == _PATIENCE):
+                    del left[chunk]
+                    yield failed(chunk, RuntimeError("the process that computed it died; too little memory, perhaps"))
+    except BaseException:
+        crew.stop()
+        raise
+    if all(chunk.plan.problem.backend.name == "numpy" for chunk in chunks):
+        workers.give_back(crew)
+    else:
+        crew.dismiss()  # it holds memory of the device
 
 
 def _largest_first(chunks: Sequence[Chunk]) -> list[Chunk]:
     """So that no long chunk is left for one process at the end."""
     return sorted(chunks, key=work_of, reverse=True)
-
-
-@contextlib.contextmanager
-def _pinned() -> Iterator[None]:
-    """Processes started here begin with one BLAS thread, set before NumPy is imported in them."""
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

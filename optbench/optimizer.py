@@ -141,16 +141,12 @@ class FirstOrder(Optimizer):
         return tuple(backend.zeros(x.shape) for _ in self.state_names)  # each (R, d)
 
     def together(self, problem: Problem, x: Array, steps: int) -> Together | None:
-        text = problem.text
         numbers = {key: value for key, value in self.columns.items() if key != "lr"}
         few = x.shape[0] < FEW_RUNS and x.shape[1] > MANY_PARAMETERS
-        if (
-            self.kernel is None
-            or self.backend.name != "numpy"
-            or text is None
-            or few
-            or any(map(np.ndim, numbers.values()))
-        ):
+        if self.kernel is None or self.backend.name != "numpy" or few or any(map(np.ndim, numbers.values())):
+            return None
+        text = problem.text
+        if text is None:
             return None
         lr = np.broadcast_to(self.hyperparameters["lr"], (x.shape[0],)) if "lr" in self.columns else None
         return Together(self.rule, text, x, lr, numbers, self.factor, steps)

@@ -35,6 +35,17 @@ MEMORY_BYTES = 1 << 30  # on a device, which no cache tells how much is best, th
 # save. A first compilation takes seconds, once a machine.
 WORTH_IT = 1e8
 
+# A plan of much work is cut for cores besides, and always for the same number: chunks decide how sums are rounded, so they
+# must not depend on where a plan is run. A chunk of R runs takes about as long as R + CHUNK_COST runs would if all shared
+# one, and with mini-batches each of its seeds as much as BATCH_COST further runs.
+CORES = 4
+CORE_RUNS = 20  # fewest runs a chunk that plans are cut to for cores
+CORE_SECONDS = 2.0  # work of a plan from which on it is cut for them; below, processes would not be worth their start
+CORE_NANOSECONDS = 2000.0  # and of one run and step; below, a step costs about the same whatever its number of runs
+ALONE_NANOSECONDS = 1e6  # from which on runs with d x d matrices of their own are as well computed one by one
+CHUNK_COST = 10
+BATCH_COST = 4
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -163,20 +174,54 @@ class Plan:
             return None
         return lambda t: schedule(t, self.steps)
 
+    @cached_property
+    def nanoseconds(self) -> float:
+        """Roughly how long a step of one run of a large stack takes, on one core."""
+        kind, d = self.recipe.kind, self.problem.dim
+        own: float = 3.0 * d + 3.0 * kind.matrices * d**2 + (0.4 * d**3 if kind.oracle == "hessian" else 0.0)
+        return self.problem.nanoseconds_per_run(self.batch_size) + own
+
+    def _parts(self) -> tuple[int, int]:
+        """Into how many parts the seeds and the settings are cut."""
+        S, L = len(self.seeds), len(self.grid)
+        each = self.problem.bytes_per_run(self.batch_size)
+        each += 8 * self.recipe.kind.matrices * self.problem.dim**2
+        room = CHUNK_BYTES if self.problem.backend.name == "numpy" else MEMORY_BYTES
+        most = max(1, room // each, min(CHUNK_RUNS, MEMORY_BYTES // each))
+        cores, least = 1, most
+        if (
+            self.problem.backend.name == "numpy"
+            and self.nanoseconds >= CORE_NANOSECONDS
+            and self.nanoseconds * self.size * self.steps >= CORE_SECONDS * 1e9
+        ):
+            # large matrices of their own are nothing that runs share; else so few of them would be dear
+            alone = self.recipe.kind.matrices and self.nanoseconds >= ALONE_NANOSECONDS
+            cores, least = CORES, 1 if alone else min(CORE_RUNS, most // 2)
+        batches = 0 if self.batch_size is None else BATCH_COST
+
+        def cost(parts: tuple[int, int]) -> tuple[int, int, int]:
+            """How long so many cores would take, in runs; of equals, the one that cuts the fewest settings."""
+            seeds, points = -(-S // parts[0]), -(-L // parts[1])
+            rounds = -(-parts[0] * parts[1] // cores)
+            return rounds * (seeds * (points + batches) + CHUNK_COST), parts[1], parts[0]
+
+        shapes = []
+        for a in range(1, S + 1):
+            fewest = -(-L // max(1, most // -(-S // a)))  # parts of the settings, so that the runs fit
+            if -(-S // a) * -(-L // fewest) <= most:
+                shapes += [(a, b) for b in range(fewest, min(L, fewest + CORES - 1) + 1)]
+        enough = max(min(a * b for a, b in shapes), S * L // max(1, least))
+        return min((parts for parts in shapes if parts[0] * parts[1] <= enough), key=cost)
+
     def chunks(self, missing: Callable[[str], bool] | None = None) -> Iterator[Chunk]:
         """Chunks of the runs whose key is missing, or of all. Each is a full product of some settings and some seeds.
 
         The chunks of a plan do not depend on what is missing, only which of their runs are left; so a plan that was
         interrupted between two chunks goes on with the very same arrays.
         """
-        each = self.problem.bytes_per_run(self.batch_size)
-        each += 8 * self.recipe.kind.matrices * self.problem.dim**2
-        room = CHUNK_BYTES if self.problem.backend.name == "numpy" else MEMORY_BYTES
-        runs = max(1, room // each, min(CHUNK_RUNS, MEMORY_BYTES // each))
-        per_seed = [list(part) for part in _pieces(range(len(self.grid)), runs)]
-        seeds_at_once = max(1, runs // len(self.grid))
-        for seeds in _pieces(self.seeds, seeds_at_once):
-            for points in per_seed:
+        parts_of_seeds, parts_of_grid = self._parts()
+        for seeds in _pieces(self.seeds, parts_of_seeds):
+            for points in _pieces(range(len(self.grid)), parts_of_grid):
                 left: dict[tuple[int, ...], list[int]] = {}
                 for seed in seeds:
                     wanted = tuple(i for i in points if missing is None or missing(self.key(self.grid[i], seed)))
@@ -336,9 +381,8 @@ def _seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
     return tuple(int(s) for s in given)
 
 
-def _pieces(items: Sequence[Any], most: int) -> list[Sequence[Any]]:
-    """Consecutive pieces of at most `most` items, as even as possible."""
-    count = -(-len(items) // most)
+def _pieces(items: Sequence[Any], count: int) -> list[Sequence[Any]]:
+    """So many consecutive pieces, as even as possible."""
     edges = [round(i * len(items) / count) for i in range(count + 1)]
     return [items[a:b] for a, b in itertools.pairwise(edges)]
 

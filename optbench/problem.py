@@ -7,10 +7,13 @@ are in the package `problems`.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
+import multiprocessing
+import pickle
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -171,6 +174,13 @@ class Problem:
         """Bytes of intermediate results that one run of a stack keeps in flight while it is evaluated."""
         return 8 * 4 * self.dim
 
+    def nanoseconds_per_run(self, batch_size: int | None) -> float:
+        """Roughly how long the value and gradient of one run of a large stack take, on one core.
+
+        How plans are cut and spread goes by it, never by a clock: a factor of three does no harm.
+        """
+        return 0.25 * self.bytes_per_run(batch_size)
+
     def sampler(self, seeds: tuple[int, ...], batch_size: int | None) -> Sampler | None:
         """What the stochastic oracle draws step by step; None for an exact oracle.
 
@@ -204,8 +214,7 @@ class Problem:
         """A copy of this problem whose arrays live on `backend`; the problem itself if it lives there already."""
         if backend == self.backend:
             return self
-        other = object.__new__(type(self))  # not `copy`, which asks `__reduce__` and makes everything anew
-        vars(other).update(vars(self))
+        other = copy.copy(self)
         other.backend, other._host = backend, self.host
         if dataclasses.replace(backend, fused=self.backend.fused) == self.backend:
             other.choose_kernels()  # the arrays are shared
@@ -298,10 +307,15 @@ class Problem:
             if getattr(self, name) != declared[name].default:
                 raise InputError(f"problem {self.spec!r}: {name} has no effect here; leave it out")
 
+    def __copy__(self) -> Self:
+        other = object.__new__(type(self))  # by `__reduce__` all data would be made anew
+        vars(other).update(vars(self))
+        return other
+
     def __reduce__(self) -> tuple[Any, ...]:
         # a process gets the parameters and makes the arrays anew; a known optimum goes along, as it may be dear
         solved = {"_optimum": self.host._optimum} if "_optimum" in vars(self.host) else {}
-        return _rebuild, (type(self), self.params, self.backend, solved)
+        return _rebuild, (type(self), self.params, self.backend, self.fingerprint, solved)
 
     def points(self, x: Any) -> Array:
         """`x` checked to be points of this problem; host values are moved to the backend.
@@ -341,10 +355,32 @@ class Problem:
         return self.spec
 
 
-def _rebuild(cls: type, params: dict[str, Any], backend: Backend, solved: dict[str, Any]) -> Problem:
-    made: Problem = cls(**params)
-    vars(made).update(solved)
-    return made.on(backend)
+# Problems that this worker process has been sent, the last used last. Chunk after chunk brings the same few, and making
+# one anew (a QR factorization, a file of data) may take longer than a chunk of it.
+KEPT = 8
+KEPT_BYTES = 1 << 28
+_kept: dict[tuple[Any, ...], Problem] = {}
+
+
+def _rebuild(cls: type, params: dict[str, Any], backend: Backend, fingerprint: str, solved: dict[str, Any]) -> Problem:
+    """The problem of these parameters; in a worker process the same object as long as it is kept."""
+    # the fingerprint, because a file may have changed under its name since; as bytes, because a parameter may be a list
+    key = (cls, backend, pickle.dumps((params, fingerprint)))
+    made = _kept.pop(key, None)
+    if made is None:
+        fresh: Problem = cls(**params)
+        made = fresh.on(backend)
+    vars(made.host).update(solved)
+    if multiprocessing.parent_process() is not None:
+        _kept[key] = made
+        while len(_kept) > 1 and (len(_kept) > KEPT or sum(map(_held_bytes, list(_kept.values()))) > KEPT_BYTES):
+            _kept.pop(next(iter(_kept)), None)
+    return made
+
+
+def _held_bytes(made: Problem) -> int:
+    """Bytes of the arrays that are attributes of a problem."""
+    return sum(int(getattr(value, "nbytes", 0)) for value in vars(made).values())
 
 
 def problem(name: str) -> Callable[[T], T]:

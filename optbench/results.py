@@ -129,9 +129,8 @@ SCALARS = [name for name, (kind, _) in COLUMNS.items() if "<" not in kind]
 
 @dataclass(frozen=True, eq=False)
 class Done:
-    """A chunk that was computed: what it left, or why it left nothing, the device memory it took, and when it ended."""
+    """What a chunk left, or why it left nothing, the device memory it took, and when it ended."""
 
-    chunk: Chunk
     trace: Trace | None
     error: str | None = None
     device_bytes: int | None = None
@@ -140,19 +139,19 @@ class Done:
     )
 
     @classmethod
-    def failed(cls, chunk: Chunk, error: BaseException) -> Done:
-        return cls(chunk, None, f"{type(error).__name__}: {error}")
+    def failed(cls, error: BaseException) -> Done:
+        return cls(None, f"{type(error).__name__}: {error}")
 
 
-def rows_of(done: Done) -> list[dict[str, Any]]:
+def rows_of(chunk: Chunk, done: Done) -> list[dict[str, Any]]:
     """The rows of a chunk; where it ran, each holds beside the columns its last iterate `x`, which is not stored."""
-    chunk, trace = done.chunk, done.trace
+    trace = done.trace
     if trace is None:
         empty: dict[str, Any] = {"t": [], "f": [], "best": [], "gradient_norm": [], "metrics": []}
-        return [row | empty | {"status": "failed", "error": done.error} for row in _asked(done)]
+        return [row | empty | {"status": "failed", "error": done.error} for row in _asked(chunk, done)]
     rows = []
     exact = chunk.plan.problem.sampler((0,), chunk.plan.batch_size) is None
-    for r, row in enumerate(_asked(done)):
+    for r, row in enumerate(_asked(chunk, done)):
         end = int(trace.end[r])
         t = trace.t[trace.t <= end]
         keep = slice(0, len(t))
@@ -196,9 +195,8 @@ def rows_of(done: Done) -> list[dict[str, Any]]:
     return rows
 
 
-def _asked(done: Done) -> Iterator[dict[str, Any]]:
+def _asked(chunk: Chunk, done: Done) -> Iterator[dict[str, Any]]:
     """What was asked of each run of a chunk, in the order of its rows; the other columns are None."""
-    chunk = done.chunk
     plan, problem = chunk.plan, chunk.plan.problem
     common = dict.fromkeys(COLUMNS) | {
         "code": plan.code,
@@ -354,7 +352,9 @@ def runs_of(rows: list[dict[str, Any]], environments: Iterable[Mapping[str, str]
     return Runs(frame_of(arrow_of(rows)), environments, x)
 
 
-def gathered(parts: Sequence[Done], plans: Sequence[Plan], environments: Iterable[Mapping[str, str]] = ()) -> Runs:
+def gathered(
+    parts: Sequence[tuple[Chunk, Done]], plans: Sequence[Plan], environments: Iterable[Mapping[str, str]] = ()
+) -> Runs:
     """`Runs` of chunks just computed, in the order of the plans, their seeds and their settings.
 
     The tables are made when they are first asked for: they may take longer than the runs.
@@ -362,14 +362,14 @@ def gathered(parts: Sequence[Done], plans: Sequence[Plan], environments: Iterabl
 
     @functools.cache
     def runs() -> Runs:
-        found = [row for done in parts for row in rows_of(done)]
+        found = [row for chunk, done in parts for row in rows_of(chunk, done)]
         order = {
             key: i for i, key in enumerate(plan.key(p, s) for plan in plans for s in plan.seeds for p in plan.grid)
         }
         return runs_of(sorted(found, key=lambda row: order[row["key"]]))
 
     def x() -> np.ndarray | None:
-        alone = parts[0].trace if len(parts) == 1 else None  # one chunk is in order
+        alone = parts[0][1].trace if len(parts) == 1 else None  # one chunk is in order
         return runs().x if alone is None else alone.x
 
     return Runs(lambda: runs().rows, environments, x)

@@ -124,12 +124,13 @@ def study_of(
         raise InputError(f"{where} has no [[compare]] table, so there is nothing to run")
     common = {key: content[key] for key in _COMMON if key in content}
     plans: list[Plan] = []
+    made: dict[str, Problem] = {}
     for number, table in enumerate(tables, start=1):
         place = f"{where}, table {number}" if len(tables) > 1 else where
         check_names(place, ["problems", "optimizers", *sorted(_COMMON)], table)
         merged = _over(_over(common, table), overrides or {})
         try:
-            plans += _plans_of(merged, device)
+            plans += _plans_of(merged, device, made)
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
     return Study(str(content.get("title", where)), tuple(plans))
@@ -141,7 +142,8 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in below.items() if not (key in budget and budget & set(above))} | dict(above)
 
 
-def _plans_of(table: Mapping[str, Any], device: str) -> list[Plan]:
+def _plans_of(table: Mapping[str, Any], device: str, made: dict[str, Problem]) -> list[Plan]:
+    """The plans of a table; problems are kept in `made`, so that one which several tables name is solved once."""
     for key in ("problems", "optimizers"):
         if not table.get(key):
             raise InputError(f"{key} is missing; name at least one, such as {key} = [{_EXAMPLES[key]!r}]")
@@ -149,7 +151,11 @@ def _plans_of(table: Mapping[str, Any], device: str) -> list[Plan]:
     rates = learning_rates(table.get("lr", DEFAULT_LR))
     options = {key: table[key] for key in _COMMON - {"lr", "precision"} if key in table}
     _check_options(options)
-    problems = [_problem_of(entry).on(backend) for entry in _entries(table["problems"])]
+    problems = []
+    for name, settings in _entries(table["problems"]):
+        problem = make_problem(name, settings)
+        which = repr((name, problem.params, problem.fingerprint, backend.label, backend.device))
+        problems.append(made.setdefault(which, problem.on(backend)))
     recipes = [_recipe_of(entry, rates) for entry in _entries(table["optimizers"])]
     plans = []
     for problem in problems:
@@ -263,10 +269,6 @@ def _entries(given: Any) -> list[tuple[str, dict[str, Any]]]:
     return entries
 
 
-def _problem_of(entry: tuple[str, dict[str, Any]]) -> Problem:
-    return make_problem(*entry)
-
-
 def _recipe_of(entry: tuple[str, dict[str, Any]], rates: tuple[float, ...]) -> Recipe:
     """The recipe of an entry; its step size is swept over `rates` unless the entry sets it."""
     name, settings = entry
@@ -296,7 +298,7 @@ def sweep(
     checkpoint_count: int = 100,
     fused: bool | None = None,
     store: Store | str | Path | None = None,
-    jobs: int = 1,
+    jobs: int | None = 1,
     executor: cf.Executor | None = None,
     **settings: Any,
 ) -> Runs:
@@ -335,7 +337,8 @@ def sweep(
     store : Store, str or Path, optional
         Folder to keep results in; what it has already is not computed again.
     jobs, executor
-        Processes, or an executor, to spread the work over; see `execute`.
+        Processes, or an executor, to spread the work over; see `execute`. The default computes in this process, because
+        more of them need a script with ``if __name__ == "__main__":``; None takes as many as should be fastest.
     **settings
         Hyperparameters; a sequence of values is swept, several are swept as their product.
 

@@ -301,6 +301,11 @@ class Logistic(Problem):
         samples = min(batch_size or self._train[0].shape[0], BLOCK)
         return (8 if self.backend.precision == "float64" else 4) * 4 * (self.heads * samples + self.dim)
 
+    def nanoseconds_per_run(self, batch_size: int | None) -> float:
+        # two products with the rows, and an exponential and a logarithm a row and class
+        rows, heads, width = batch_size or len(self._train[0]), int(self.heads), int(self.width)
+        return rows * heads * (0.32 * width + 10)
+
     @property
     def fingerprint(self) -> str:
         return self._sha256

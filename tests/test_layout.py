@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # from the ground up; a module may import from the floors below its own, and from its own
 FLOORS = [
-    {"errors"},
+    {"errors", "workers"},
     {"arrays", "registry", "record", "columns"},
     {"sampling", "compiled", "fastmath"},
     {"problem", "rules", "schedules", "fuse", "kernels"},

@@ -204,6 +204,39 @@ def test_processes_give_the_same_numbers(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(alone, many)
 
 
+def test_a_plan_that_is_cut_gives_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optbench.plan.CORE_SECONDS", 0.0)
+    asked = make_plans(Quadratic(dim=300), "adam", {"lr": [0.01 * (k + 1) for k in range(10)]}, seeds=10, steps=20)
+    assert sum(1 for plan in asked for _ in plan.chunks()) == 4
+    alone, *others = [execute(asked, jobs=jobs) for jobs in (1, 2, 4)]
+    for many in others:
+        pd.testing.assert_frame_equal(many.rows.drop(columns="created"), alone.rows.drop(columns="created"))
+        np.testing.assert_array_equal(many.x, alone.x)
+
+
+def sees_threads(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
+    """A rule that fails unless BLAS computes on one thread."""
+    from threadpoolctl import threadpool_info
+
+    if any(pool["num_threads"] != 1 for pool in threadpool_info() if pool["user_api"] == "blas"):
+        raise RuntimeError("several threads")
+    return (x - lr * g,)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_chunks_are_computed_on_one_blas_thread(jobs: int) -> None:
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    problems = [Quadratic(dim=4), Quadratic(dim=5)]
+    with threadpool_limits(2, user_api="blas"):
+        runs = execute([plan for p in problems for plan in make_plans(p, sees_threads, seeds=1, steps=3)], jobs=jobs)
+        threads = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+    assert set(runs.rows["status"]) == {"budget"}
+    assert runs.environments[0]["blas threads"] == "1"
+    assert threads <= {1, 2}
+    assert max(threads) == min(2, os.cpu_count() or 1)
+
+
 def test_any_executor_will_do(tmp_path: Path) -> None:
     alone = comparable(execute(plans()))
     with cf.ThreadPoolExecutor(2) as pool:

@@ -116,6 +116,33 @@ def test_chunks_cover_a_plan_once(monkeypatch: pytest.MonkeyPatch, size: int, ra
     assert max(chunk.size for chunk in chunks) <= size
 
 
+@pytest.mark.parametrize("batch", [None, 128])
+@pytest.mark.parametrize(("rates", "seeds"), [(10, 10), (100, 1), (1, 100), (25, 8), (31, 30)])
+def test_much_work_is_cut_for_four_cores(rates: int, seeds: int, batch: int | None) -> None:
+    settings = {"lr": np.linspace(0.1, 1, rates)}
+    problem = Logistic(data="synthetic", rows=2000, columns=100)
+    long = plan_of(problem, "sgd", settings, seeds=seeds, steps=100_000, batch_size=batch)
+    sizes = [chunk.size for chunk in long.chunks()]
+    assert len(sizes) % 4 == 0
+    assert sum(sizes) == rates * seeds
+    assert max(sizes) <= 1.3 * sum(sizes) / len(sizes)
+    assert min(sizes) >= 20
+    short = plan_of(problem, "sgd", settings, seeds=seeds, steps=2, batch_size=batch)
+    assert len(list(short.chunks())) < len(sizes)
+
+
+@pytest.mark.parametrize("problem", [Quadratic(dim=10), Quadratic(dim=100)], ids=str)
+def test_what_steps_take_no_time_for_is_not_cut(problem: Problem) -> None:
+    plan = plan_of(problem, "adam", {"lr": np.linspace(0.1, 1, 10)}, seeds=10, steps=1_000_000)
+    assert len(list(plan.chunks())) == 1
+
+
+def test_few_runs_are_not_cut_unless_each_has_large_matrices() -> None:
+    problem = Logistic(data="synthetic", rows=2000, columns=400)
+    for optimizer, chunks in (("adam", 1), ("bfgs", 4)):
+        assert len(list(plan_of(problem, optimizer, seeds=4, steps=100_000).chunks())) == chunks
+
+
 def test_chunks_of_what_is_missing() -> None:
     plan = plan_of(Quadratic(dim=4), "sgd", {"lr": [0.1, 0.2, 0.3]}, seeds=4)
     there = {plan.key(plan.grid[1], seed) for seed in (0, 1, 2, 3)} | {plan.key(plan.grid[0], 2)}

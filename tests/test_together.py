@@ -138,6 +138,9 @@ class Bowl(Problem):
     factor: float = 1.0
     dim: int = 3
 
+    def __post_init__(self) -> None:
+        self.place()
+
     def place(self) -> None:
         self.xp = self.backend.xp
 
