@@ -40,7 +40,7 @@ WORTH_IT = 1e8
 # one, and with mini-batches each of its seeds as much as BATCH_COST further runs.
 CORES = 4
 CORE_RUNS = 20  # fewest runs a chunk that plans are cut to for cores
-CORE_SECONDS = 2.0  # work of a plan from which on it is cut for them; below, processes would not be worth their start
+CORE_SECONDS = 0.5  # work of a plan from which on it is cut for them; below, processes would not be worth their start
 CORE_NANOSECONDS = 2000.0  # and of one run and step; below, a step costs about the same whatever its number of runs
 ALONE_NANOSECONDS = 1e6  # from which on runs with d x d matrices of their own are as well computed one by one
 CHUNK_COST = 10
@@ -72,6 +72,8 @@ class Plan:
     checkpoint_count : int
     fused : bool
         Whether what can be compiled is, unless the backend says otherwise.
+    cut : bool
+        Whether chunks are made small enough for several cores to share the plan, if it is large; see `for_cores`.
     """
 
     problem: Problem
@@ -85,6 +87,7 @@ class Plan:
     stop_at_gradient: float | None = None
     checkpoint_count: int = 100
     fused: bool = False
+    cut: bool = False
 
     @property
     def size(self) -> int:
@@ -181,6 +184,11 @@ class Plan:
         own: float = 3.0 * d + 3.0 * kind.matrices * d**2 + (0.4 * d**3 if kind.oracle == "hessian" else 0.0)
         return self.problem.nanoseconds_per_run(self.batch_size) + own
 
+    @property
+    def seconds(self) -> float:
+        """Roughly how long the whole plan takes, on one core."""
+        return self.nanoseconds * self.size * self.steps * 1e-9
+
     def _parts(self) -> tuple[int, int]:
         """Into how many parts the seeds and the settings are cut."""
         S, L = len(self.seeds), len(self.grid)
@@ -190,9 +198,10 @@ class Plan:
         most = max(1, room // each, min(CHUNK_RUNS, MEMORY_BYTES // each))
         cores, least = 1, most
         if (
-            self.problem.backend.name == "numpy"
+            self.cut
+            and self.problem.backend.name == "numpy"
             and self.nanoseconds >= CORE_NANOSECONDS
-            and self.nanoseconds * self.size * self.steps >= CORE_SECONDS * 1e9
+            and self.seconds >= CORE_SECONDS
         ):
             # large matrices of their own are nothing that runs share; else so few of them would be dear
             alone = self.recipe.kind.matrices and self.nanoseconds >= ALONE_NANOSECONDS
@@ -268,6 +277,16 @@ class Chunk:
             checkpoint_count=plan.checkpoint_count,
             progress=progress,
         )
+
+
+def for_cores(plans: Sequence[Plan]) -> list[Plan]:
+    """Plans of which those are cut for several cores that are a large part of the whole.
+
+    Smaller chunks take a fifth to a third longer together, so it is not done where there are plans enough to share. What is
+    cut does not depend on the number of cores or processes, so neither do the numbers.
+    """
+    share = sum(plan.seconds for plan in plans) / (2 * CORES)
+    return [dataclasses.replace(plan, cut=plan.seconds >= share) for plan in plans]
 
 
 def make_plans(

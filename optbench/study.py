@@ -34,7 +34,7 @@ from optbench.arrays import Backend, get_backend
 from optbench.errors import InputError
 from optbench.execute import execute
 from optbench.optimizer import Recipe, make_recipe
-from optbench.plan import Plan, make_plans
+from optbench.plan import Plan, for_cores, make_plans
 from optbench.problem import Problem, make_problem
 from optbench.registry import check_names, parse_spec
 from optbench.results import Runs
@@ -133,7 +133,7 @@ def study_of(
             plans += _plans_of(merged, device, made)
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
-    return Study(str(content.get("title", where)), tuple(plans))
+    return Study(str(content.get("title", where)), tuple(for_cores(plans)))
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -379,6 +379,8 @@ def sweep(
     _check_options(options)
     fused_from = {None: WORTH_IT_HERE, True: 0.0, False: math.inf}[fused]
     plans = make_plans(problem, make_recipe(optimizer, settings), fused_from=fused_from, **options)
+    if jobs != 1 or executor is not None:
+        plans = for_cores(plans)
     kept = Store(store) if isinstance(store, str | Path) else store
     return execute(plans, store=kept, jobs=jobs, executor=executor)
 

@@ -15,7 +15,7 @@ import pytest
 import optbench
 from optbench.errors import InputError, StoreError
 from optbench.execute import execute
-from optbench.plan import Plan, make_plans
+from optbench.plan import Plan, for_cores, make_plans
 from optbench.results import COLUMNS, Runs
 from optbench.store import Store
 from problems import Logistic, Quadratic
@@ -207,6 +207,7 @@ def test_processes_give_the_same_numbers(tmp_path: Path) -> None:
 def test_a_plan_that_is_cut_gives_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("optbench.plan.CORE_SECONDS", 0.0)
     asked = make_plans(Quadratic(dim=300), "adam", {"lr": [0.01 * (k + 1) for k in range(10)]}, seeds=10, steps=20)
+    asked = for_cores(asked)
     assert sum(1 for plan in asked for _ in plan.chunks()) == 4
     alone, *others = [execute(asked, jobs=jobs) for jobs in (1, 2, 4)]
     for many in others:
