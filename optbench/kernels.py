@@ -280,3 +280,89 @@ def _source(arguments: Sequence[str], results: Sequence[Result]) -> list[str]:
         *(f"{deep}    {line}" for line in added),
         *(f"{deep}{line}" for line in reduced),
     ]
+
+
+# ---- sums over mini-batches ------------------------------------------------------------------------------------------
+
+FEW_RUNS = 32  # that share a batch, up to which its samples are taken one by one; beyond, products of BLAS are faster
+FLUSH = 2048  # factors of at most 2, multiplied into one of four, that do not overflow
+
+
+def batch_sums(text: Callable[..., Any], backend: Backend) -> Callable[..., tuple[Array, Array]] | None:
+    """Sums over mini-batches of a loss that is a text of margins, and of its gradient: for few runs, in one pass.
+
+    Parameters
+    ----------
+    text : callable
+        ``text(xp, margin)`` returns a weight, e in [0, 1] and a number, where log1p(e) and the number make the loss.
+
+    Returns
+    -------
+    callable or None
+        ``(w, Z, samples) -> (f, g)`` for points w (S, L, d), rows Z (n, d) and sample numbers (S, b), each batch seen by L
+        points: sums of the losses (S, L) at the margins w^T z, and of z times the weights (S, L, d). None where nothing is
+        compiled, or the text cannot be.
+    """
+    if not (backend.name == "numpy" and backend.fused and numba_is_there()):
+        return None
+    return _checked_sums(text, backend.precision)
+
+
+@functools.cache
+def _checked_sums(text: Callable[..., Any], precision: str) -> Callable[..., tuple[Array, Array]] | None:
+    """What `batch_sums` returns, once it has been seen to compute what the text computes."""
+    from optbench import fastmath, products
+
+    rng = np.random.default_rng(0)
+    w, Z = (rng.standard_normal(shape).astype(precision) for shape in ((2, 3, 5), (20, 5)))
+    samples = rng.integers(0, 20, (2, 11))
+    margins = w @ np.swapaxes(Z[samples], 1, 2)  # (S, L, b)
+    try:
+        run = loop(f"{text.__name__}_sums", _SUMS, {"text": text}, ("contract",), xp=fastmath, products=products)
+
+        def sums(w: Array, Z: Array, samples: Array) -> tuple[Array, Array]:
+            f, g = np.zeros(w.shape[:2], w.dtype), np.zeros(w.shape, w.dtype)
+            run(np.ascontiguousarray(w), Z, samples, f, g)
+            return f, g
+
+        with np.errstate(all="ignore"):
+            weight, e, rest = text(np, margins)
+            expected = np.sum(np.log1p(e) + rest, axis=-1), weight @ Z[samples]
+            pairs = list(zip(sums(w, Z, samples), expected, strict=True))
+        if all(np.allclose(a, b, rtol=1e3 * np.finfo(precision).eps) for a, b in pairs):
+            return sums
+        reason = "it computes something else than the text"
+    except Exception as error:  # compilers raise what they like
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    warnings.warn(f"the text {text.__name__!r} is not summed in one pass: {reason}", stacklevel=5)
+    return None
+
+
+_SUMS = [
+    "def run(w, Z, samples, f, g):",
+    "    seeds, runs, _ = w.shape",
+    "    whole = samples.shape[1] - samples.shape[1] % 4",
+    "    margins, factors, rest = np.empty((runs, 4)), np.zeros((runs, 4)), np.zeros((runs, 4))",
+    "    m, q, s = margins.ravel(), factors.ravel(), rest.ravel()",
+    "    for k in range(seeds):",
+    "        for i in range(0, whole, 4):",
+    "            a, b, c, d = Z[samples[k, i]], Z[samples[k, i + 1]], Z[samples[k, i + 2]], Z[samples[k, i + 3]]",
+    "            products.dots(w[k], a, b, c, d, margins)",
+    "            for j in range(m.shape[0]):",
+    "                m[j], e, part = text(xp, m[j])",
+    "                q[j] = q[j] + (e + q[j] * e)",  # (1 + q)(1 + e) - 1, which keeps the digits of small numbers
+    "                s[j] += part",
+    "            products.add(g[k], margins, a, b, c, d)",
+    f"            if i % {FLUSH} == {FLUSH - 4} or i + 4 == whole:",
+    "                for r in range(runs):",
+    "                    for j in range(4):",
+    "                        f[k, r] += xp.log1p(factors[r, j]) + rest[r, j]",
+    "                        factors[r, j] = rest[r, j] = 0.0",
+    "        for i in range(whole, samples.shape[1]):",
+    "            a = Z[samples[k, i]]",
+    "            for r in range(runs):",
+    "                weight, e, part = text(xp, products.dot(w[k, r], a))",
+    "                f[k, r] += xp.log1p(e) + part",
+    "                for j in range(a.shape[0]):",
+    "                    g[k, r, j] += weight * a[j]",
+]

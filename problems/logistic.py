@@ -12,7 +12,7 @@ import numpy as np
 
 from optbench.arrays import Array
 from optbench.errors import InputError
-from optbench.kernels import kernel
+from optbench.kernels import FEW_RUNS, batch_sums, kernel
 from optbench.problem import Optimum, Problem, at_least, problem
 from optbench.registry import source_hash
 from problems.datasets import load, split, standardize, synthetic
@@ -146,6 +146,7 @@ class Logistic(Problem):
         self._ridge = kernel(ridge, "rd, rd, , -> rd", self.backend)
         if self.heads == 1:
             self._weights = kernel(_weights, "rb -> rb, log1p r, sum r", self.backend)
+            self._batch_sums = batch_sums(_weights, self.backend)
             self._answers = kernel(_answers, "rb -> log1p r, sum r, sum r", self.backend)
             self._curvatures = kernel(_curvatures, "rb -> rb", self.backend)
         else:
@@ -163,14 +164,21 @@ class Logistic(Problem):
             self.per_seed(samples, x)
             seeds, count = 1 if samples.ndim == 1 else samples.shape[0], samples.shape[-1]
             runs = xp.reshape(x, (seeds, -1, self.dim))  # (S, L, d)
+            if self.heads == 1 and self._batch_sums is not None and runs.shape[1] <= FEW_RUNS:
+                f, g = self._batch_sums(runs, self.Z, xp.reshape(samples, (seeds, count)))
+                return self._mean(f, x, count), self._with_ridge(g, x, -1 / count)
             flat = xp.reshape(samples, (-1,))
             # once a seed, for all its runs
             Z = xp.reshape(xp.take(self.Z, flat, axis=0), (seeds, count, self.width))
             y = xp.reshape(xp.take(self._codes, flat, axis=0), (seeds, count, -1)) if self.heads > 1 else None
             f, g = self._sums(runs, Z, y)
-        flat_shape = (-1, self.dim)
-        (g,) = self._ridge(xp.reshape(g, flat_shape), xp.reshape(x, flat_shape), 1 / count, self.l2)
-        return self._mean(f, x, count), xp.reshape(g, x.shape)
+        return self._mean(f, x, count), self._with_ridge(g, x, 1 / count)
+
+    def _with_ridge(self, g: Array, x: Array, share: float) -> Array:
+        """`share` times a sum of gradients, and the gradient of the ridge; of the shape of x."""
+        flat = (-1, self.dim)
+        (g,) = self._ridge(self.xp.reshape(g, flat), self.xp.reshape(x, flat), share, self.l2)
+        return self.xp.reshape(g, x.shape)
 
     def _mean(self, f: Array, x: Array, count: int) -> Array:
         """The objective, of the shape of x (..., d) without its last axis, from sums of the losses."""

@@ -315,3 +315,55 @@ def test_other_array_modules_run_plain() -> None:
     run = kernel(terms.ridge, "rd, rd, , -> rd", get_backend(strict, fused=True))
     (found,) = run(strict.ones((2, 3)), strict.ones((2, 3)), 0.5, 0.25)
     assert bool(strict.all(found == 0.75))
+
+
+@numba
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize(("seeds", "runs", "batch"), [(1, 1, 1), (2, 3, 4), (3, 10, 11), (1, 2, 9001)])
+def test_sums_over_mini_batches_are_those_of_the_text(precision: str, seeds: int, runs: int, batch: int) -> None:
+    rng = np.random.default_rng(0)
+    w = 3 * rng.standard_normal((seeds, runs, 13)).astype(precision)
+    Z = rng.standard_normal((50, 13)).astype(precision)
+    samples = rng.integers(0, 50, (seeds, batch))
+    sums = kernels.batch_sums(logistic._weights, fused(precision))
+    assert sums is not None
+    f, g = sums(w, Z, samples)
+    margins = np.einsum("slk,sbk->slb", w.astype(float), Z[samples].astype(float))
+    weight, e, excess = logistic._weights(np, margins)
+    size = 100 * batch**0.5 * np.finfo(precision).eps
+    np.testing.assert_allclose(f, np.sum(np.log1p(e) + excess, axis=-1), rtol=size)
+    np.testing.assert_allclose(g, np.einsum("slb,sbk->slk", weight, Z[samples]), rtol=size, atol=size * batch)
+    assert f.dtype == g.dtype == w.dtype
+
+
+@numba
+def test_a_run_that_is_not_finite_disturbs_no_other_of_its_batch() -> None:
+    problem = make_problem("logistic").on(fused())
+    x = problem.starts(range(3))[:, None, :] * np.array([1.0, 1e160, np.nan])[:, None]
+    samples = np.arange(30).reshape(3, 10)
+    f, g = problem.value_and_grad(x[:, :1], samples)
+    with np.errstate(all="ignore"):  # as the loop does
+        f_all, g_all = problem.value_and_grad(x, samples)
+    np.testing.assert_allclose(f_all[:, :1], f, rtol=1e-13)
+    np.testing.assert_allclose(g_all[:, :1], g, rtol=1e-12)
+    assert np.isnan(f_all[:, 2]).all()
+    assert np.isnan(g_all[:, 2]).all()
+
+
+@numba
+@pytest.mark.parametrize("runs", [kernels.FEW_RUNS, kernels.FEW_RUNS + 1])
+def test_few_and_many_runs_of_a_batch_give_the_same(runs: int) -> None:
+    plain = make_problem("logistic")
+    x = 0.5 * np.random.default_rng(0).standard_normal((2, runs, plain.dim))
+    samples = np.random.default_rng(1).integers(0, plain.n_samples, (2, 37))
+    for a, b in zip(plain.on(fused()).value_and_grad(x, samples), plain.value_and_grad(x, samples), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+@numba
+def test_a_text_of_another_kind_is_not_summed() -> None:
+    def counted(xp: Any, m: Any) -> Any:
+        return m, np.sum(m), m
+
+    with pytest.warns(UserWarning, match="is not summed in one pass"):
+        assert kernels.batch_sums(counted, fused()) is None

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
     {"errors", "workers"},
     {"arrays", "registry", "record", "columns"},
-    {"sampling", "compiled", "fastmath"},
+    {"sampling", "compiled", "fastmath", "products"},
     {"problem", "rules", "schedules", "fuse", "kernels"},
     {"optimizer", "differences"},
     {"curvature", "search", "checks"},
