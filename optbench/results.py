@@ -50,6 +50,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "backend": ("string", "array module"),
     "precision": ("string", "float64 or float32"),
     "chunk_runs": ("int64", "runs that shared the array"),
+    "fused": ("bool", "whether rules and oracles ran compiled, where they can be"),
     "status": ("string", "budget, target, gradient, diverged or failed"),
     "error": ("string", "why a run failed"),
     "end": ("int64", "iterate at which the run ended"),
@@ -77,7 +78,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "metrics": ("map<string, list<double>>", "further figures at the checkpoints"),
     "device_bytes": ("int64", "most bytes in the device's memory pool while its array was computed; null on the CPU"),
 }
-ADDED = {"device_bytes"}  # columns that files of earlier versions do not have: null there
+ADDED = {"device_bytes", "fused"}  # columns that files of earlier versions do not have: null there
 
 # likewise, one row a round and contestant of a race
 RACE_COLUMNS: dict[str, tuple[str, str]] = {
@@ -214,6 +215,7 @@ def _asked(chunk: Chunk, done: Done) -> Iterator[dict[str, Any]]:
         "backend": problem.backend.name,
         "precision": problem.backend.precision,
         "chunk_runs": chunk.size,
+        "fused": plan.placed.backend.fused is True,
         "device_bytes": done.device_bytes,
     }
     if problem.optimum is not None:

@@ -188,7 +188,9 @@ class Store:
         if not frames:
             return runs_of([])
         rows = pd.concat(frames, ignore_index=True).reindex(columns=list(COLUMNS))
-        rows = rows.astype(dict.fromkeys(ADDED, pd.Int64Dtype()))
+        # of their types even where not every file has them
+        kinds = {name: "boolean" if COLUMNS[name][0] == "bool" else "Int64" for name in sorted(ADDED)}
+        rows = rows.astype({n: bool if k == "boolean" and rows[n].notna().all() else k for n, k in kinds.items()})
         asked = ["problem", "data_hash", "method", "settings", "seed", "steps", "precision", "backend"]
         newest = rows.sort_values(["created", "key"]).drop_duplicates(asked, keep="last")
         order = ["problem", "method", "step_size", "settings", "seed", "steps", "key"]

@@ -31,8 +31,8 @@ SECTIONS = {
         "10 learning rates x 10 seeds, the same starts, batches and hyperparameters for all, the value of every step "
         "computed and (but for optbench's mini-batches) kept; compile time aside. What takes one run at a time was given "
         "2 runs and a tenth of the steps (200 at most), torch vmap all runs and a tenth of the steps (500 at most): "
-        "theirs are costs per run and step, not times of a whole sweep. *optbench* is the call of `sweep`, tables "
-        "included; *pool* the same handed to a standing pool of processes, *1 chunk a core* its loop cut by hand.",
+        "theirs are costs per run and step, not times of a whole sweep. *optbench* is the call of `sweep` with as many "
+        "jobs as there are threads (one BLAS thread each, workers standing); its tables are made when they are asked for.",
     ),
     "fixed": (
         "The whole call, where it is short",
@@ -40,8 +40,8 @@ SECTIONS = {
     ),
     "lbfgs": (
         "L-BFGS",
-        "optbench has no stop by the norm of the gradient: it takes the fewest evaluations after which all runs are there. "
-        "SciPy's runs each stop by the norm.",
+        "Every run stops at the norm. optbench's advance in one array until the last has stopped, with several threads in "
+        "an array for each; SciPy's loop computes on one thread.",
     ),
     "benchopt": (
         "What a recorded point costs",

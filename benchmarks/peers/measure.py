@@ -153,7 +153,6 @@ def sweeps(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
     import torch_peer
     from work import Work, works
 
-    executor = optbench_peer.pool(cores) if cores > 1 else None
     rows = []
     for work in works(quick):
         _ = work.problem.optimum
@@ -168,7 +167,7 @@ def sweeps(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
             whole, part, single = (w.runs * w.steps for w in (work, short, one))
             single = single * len(few) // one.runs
             found = {
-                "optbench": (optbench_peer.sweep(work), whole),
+                "optbench": (optbench_peer.sweep(work, cores), whole),
                 "jax hand": (jax_peer.sweep(work, "hand"), whole),
                 "jax autodiff + optax": (jax_peer.sweep(work, "autodiff"), whole),
                 "torch vmap": (torch_peer.mapped(short), part),
@@ -176,9 +175,8 @@ def sweeps(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
                 "torch.optim, 1 by 1": (torch_peer.one_by_one(one, few), single),
                 "NumPy, 1 by 1": (numpy_peer.one_by_one(one, few), single),
             }
-            if executor is not None:
-                found["optbench, pool"] = (optbench_peer.sweep(work, executor), whole)
-                found["optbench, 1 chunk a core"] = (optbench_peer.one_chunk_a_core(work, executor, cores), whole)
+            if cores > 1:
+                found["optbench, 1 process"] = (optbench_peer.sweep(work), whole)
             return found
 
         worst = agreement(work.title, work.cut(20), contenders)
@@ -202,8 +200,6 @@ def sweeps(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
             )
         )
         report(rows[-1])
-    if executor is not None:
-        executor.shutdown()
     return rows
 
 
@@ -237,6 +233,7 @@ def fixed_costs(repeats: int) -> list[dict[str, Any]]:
         runners = {
             "optbench": optbench_peer.sweep(short),
             "jax hand": jax_peer.sweep(short, "hand"),
+            "optbench with its tables": optbench_peer.sweep(short, tables=True),
             "optbench, 1 step": optbench_peer.sweep(work.cut(1)),
         }
         in_turn(runners, 2)
@@ -250,7 +247,7 @@ def fixed_costs(repeats: int) -> list[dict[str, Any]]:
 # ---- L-BFGS ----------------------------------------------------------------------------------------------------------
 
 
-def lbfgs(quick: bool, repeats: int) -> list[dict[str, Any]]:
+def lbfgs(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
     import optbench_peer
     import scipy_peer
 
@@ -260,7 +257,7 @@ def lbfgs(quick: bool, repeats: int) -> list[dict[str, Any]]:
     problem = Logistic(data="synthetic", rows=rows_, columns=columns, l2=1e-3)
     starts, tolerance = problem.starts(range(runs)), 1e-6
     _ = problem.optimum  # solved once for a problem, however many sweeps follow
-    found = optbench_peer.lbfgs(problem, runs, tolerance)
+    found = optbench_peer.lbfgs(problem, runs, tolerance, cores)
     if set(found.table["status"]) != {"gradient"}:
         raise SystemExit("L-BFGS: not every run of optbench reached the gradient norm")
     x, evaluations = scipy_peer.lbfgs(problem.Z, problem.l2, starts, tolerance)
@@ -269,7 +266,7 @@ def lbfgs(quick: bool, repeats: int) -> list[dict[str, Any]]:
         raise SystemExit(f"L-BFGS: scipy stopped at a gradient norm of {norm.max():.1e}")
     times = in_turn(
         {
-            "optbench": lambda: optbench_peer.lbfgs(problem, runs, tolerance),
+            "optbench": lambda: optbench_peer.lbfgs(problem, runs, tolerance, cores),
             "scipy L-BFGS-B": lambda: scipy_peer.lbfgs(problem.Z, problem.l2, starts, tolerance),
         },
         repeats,
@@ -333,7 +330,7 @@ def main() -> None:
     if "fixed" in only and not asked.quick:
         rows += fixed_costs(asked.repeats)
     if "lbfgs" in only:
-        rows += lbfgs(asked.quick, asked.repeats)
+        rows += lbfgs(asked.quick, asked.repeats, asked.cores)
     if "benchopt" in only and asked.cores == 1:
         rows += recorded_points(asked.quick, asked.repeats)
     json.dump({"rows": rows, "load": [load, os.getloadavg()]}, sys.stdout)

@@ -119,7 +119,7 @@ def works(quick: bool) -> list[Work]:
         return 20 if quick else full
 
     found = []
-    for dim, budget in ((10, 20_000), (100, 5000), (1000, 60)):
+    for dim, budget in ((10, 20_000), (100, 5000), (1000, 200)):
         if quick and dim == 1000:
             continue
         quadratic = Quadratic(dim=dim).on(fused)
@@ -129,7 +129,7 @@ def works(quick: bool) -> list[Work]:
     logistic = Logistic(data="synthetic", rows=rows, columns=columns, l2=1e-3).on(fused)
     shape = f"n={rows} d={logistic.dim}"
     found += [
-        Work(f"logistic {shape}, full batch, momentum", logistic, "momentum", rates(1e-2, 1.0), seeds, steps(40)),
+        Work(f"logistic {shape}, full batch, momentum", logistic, "momentum", rates(1e-2, 1.0), seeds, steps(60)),
         Work(
             f"logistic {shape}, batch 128, momentum", logistic, "momentum", rates(1e-3, 1e-1), seeds, steps(1000), 128
         ),
