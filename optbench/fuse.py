@@ -228,15 +228,18 @@ class Together:
         return f, norms
 
     def _go(self, first: int, marked: np.ndarray, record: Record) -> np.ndarray:
-        """Evaluate, record and step once for each of `marked`; value, smallest value and gradient norm where it is true."""
+        """Evaluate, record and step once for each of `marked`; value, smallest value and gradient norm where it is true.
+
+        Ends early, with fewer of those, once all runs have ended.
+        """
         length = len(marked)
         noted = np.empty((3, int(marked.sum()), record.runs))
         factors = np.ones(length)
         if self._factor is not None:
             factors = np.array([self._factor(t) for t in range(first, first + length)])
         given = self._x, noted, marked, first, self.steps, factors, record.stop, record.arrays, self._data
-        self._run(*given, *self._state, *self._hyperparameters)
-        return noted
+        count = self._run(*given, *self._state, *self._hyperparameters)
+        return noted[:, :count]
 
 
 @functools.cache
@@ -259,6 +262,8 @@ def _loop_of_steps(rule: Callable[..., Any], oracle: Callable[..., Any], has_lr:
         "            for r in range(x.shape[1]):",
         "                noted[0, mark, r], noted[1, mark, r], noted[2, mark, r] = f[r], best[r], np.sqrt(squares[r])",
         "            mark += 1",
+        "        if k % 16 == 15 and not held[0].any():",
+        "            break",
         "        t = float(first + k + 1)",
         "        if t <= steps:",
         "            factor = factors[k]",

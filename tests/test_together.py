@@ -95,6 +95,19 @@ def test_diverged_and_finished_runs_are_labelled_alike(stop: bool, used: list[To
     assert_same(fused, plain, atol=1e-12)
 
 
+def test_the_loop_ends_when_all_runs_have(used: list[Together]) -> None:
+    settings = {"lr": [0.5, 0.6, 0.7, 0.8] * len(SEEDS)}
+    asked: Any = {"settings": settings, "steps": 100_000, "stop_at_target": True, "checkpoint_count": 200}
+    plain, fused = (run(Quadratic(dim=4, condition=3), "sgd", way, **asked) for way in (False, True))
+    assert used
+    assert set(fused.status) == {"target"}
+    assert fused.end.max() < 1000
+    assert fused.t[-1] < 2 * fused.end.max() + 20
+    short = min(len(plain.t), len(fused.t))
+    np.testing.assert_array_equal(plain.end, fused.end)
+    np.testing.assert_allclose(plain.f[:, :short], fused.f[:, :short], rtol=1e-9, atol=1e-12)
+
+
 def test_a_start_that_is_not_finite_is_told(used: list[Together]) -> None:
     problem = Quadratic(dim=3).on(get_backend("numpy", fused=True))
     x0 = np.ones((4, 3))
