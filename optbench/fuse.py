@@ -270,6 +270,7 @@ def _loop_of_steps(rule: Callable[..., Any], oracle: Callable[..., Any], has_lr:
         "            for i in range(x.shape[0]):",
         "                for r in range(x.shape[1]):",
         f"                    {_update(rule, 'i, r', given)}",
+        "    return mark",
     ]
     return loop(
         f"{rule.__name__}_together", lines, {"rule": rule, "oracle": oracle, "note": note}, FASTMATH, columns=columns
