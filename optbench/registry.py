@@ -329,7 +329,7 @@ def source_hash(targets: Iterable[Callable[..., Any] | type], modules: Iterable[
     for target in targets:
         text = _module_source(target.__module__)
         if not text or "<" in target.__qualname__:
-            text += _byte_code(target)
+            text += byte_code(target)
         digest.update(text.encode())
     for module in modules:
         found = importlib.util.find_spec(module)  # not imported: some are heavy, and not needed everywhere
@@ -338,14 +338,14 @@ def source_hash(targets: Iterable[Callable[..., Any] | type], modules: Iterable[
     return digest.hexdigest()[:16]
 
 
-def _byte_code(target: Any) -> str:
+def byte_code(target: Any) -> str:
     """Text that tells a function or a class from another of the same name by what it computes."""
     if isinstance(target, type):
-        return "".join(f"{name}{_byte_code(member)}" for name, member in sorted(vars(target).items()))
+        return "".join(f"{name}{byte_code(member)}" for name, member in sorted(vars(target).items()))
     if isinstance(target, types.CodeType):
-        constants = [_byte_code(c) if isinstance(c, types.CodeType) else repr(c) for c in target.co_consts]
+        constants = [byte_code(c) if isinstance(c, types.CodeType) else repr(c) for c in target.co_consts]
         return repr((target.co_code, target.co_names, constants))
     if isinstance(target, types.FunctionType):
         held = [repr(cell.cell_contents) for cell in target.__closure__ or ()]
-        return _byte_code(target.__code__) + repr(held)
+        return byte_code(target.__code__) + repr(held)
     return ""
