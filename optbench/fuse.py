@@ -212,7 +212,7 @@ class Together:
         self._run = _loop_of_steps(rule, function, lr is not None)
         self._x = np.ascontiguousarray(x.T)  # (d, R)
         self._state = [np.zeros_like(self._x) for _ in state_names(rule)]  # each (d, R)
-        self._hyperparameters = ([] if lr is None else [np.ascontiguousarray(lr, dtype=float)]) + list(numbers.values())
+        self._hyperparameters = ([] if lr is None else [np.array(lr, dtype=float)]) + list(numbers.values())
         self._factor, self.steps = factor, steps
         work = x.size * max([x.shape[1] if np.ndim(part) == 2 else 1 for part in self._data] + [20])
         self.longest = max(1, int(BLOCK_NUMBERS / work))  # steps of a block
