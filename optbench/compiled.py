@@ -148,10 +148,10 @@ def _file(
     import numba
 
     versions = f"{sys.version}{np.__version__}{numba.__version__}"  # Numba itself tells processors apart
-    depends = source + flags + versions + "".join(map(_meaning, texts)) + source_hash([*texts, loop], modules)
-    digest = hashlib.sha256(depends.encode(errors="surrogatepass")).hexdigest()[:16]
     root = os.environ.get("OPTBENCH_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
+        depends = source + flags + versions + "".join(map(_meaning, texts)) + source_hash([*texts, loop], modules)
+        digest = hashlib.sha256(depends.encode(errors="surrogatepass")).hexdigest()[:16]
         folder = Path(root).expanduser() / "optbench" / "loops"
         path = folder / f"{re.sub('[^A-Za-z0-9_]', '_', name)[:80]}_{digest}.py"
         folder.mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,7 @@ FASTMATH = ("arcp", "contract")
 WORTH_THREADS = 1 << 22  # numbers of an array; below, threads cost more than they bring
 FEW_RUNS, MANY_PARAMETERS = 4, 1000  # so few runs of so many parameters gain nothing from columns
 BLOCK_NUMBERS = 5e9  # products and sums of a block of steps, at most: a fraction of a second
+STEP_NUMBERS = 20_000  # what a step costs besides, in the same unit
 
 
 @functools.cache
@@ -215,7 +216,7 @@ class Together:
         self._hyperparameters = ([] if lr is None else [np.array(lr, dtype=float)]) + list(numbers.values())
         self._factor, self.steps = factor, steps
         work = x.size * max([x.shape[1] if np.ndim(part) == 2 else 1 for part in self._data] + [20])
-        self.longest = max(1, int(BLOCK_NUMBERS / work))  # steps of a block
+        self.longest = max(1, int(BLOCK_NUMBERS / (work + STEP_NUMBERS)))  # steps of a block
 
     @property
     def x(self) -> np.ndarray:
