@@ -153,8 +153,8 @@ class _Loop:
     ) -> Trace:
         t, f_star = checkpoints(self.steps, count), self.problem.f_star
         record = Record(self.runs, self.steps, t, f_star, stop, tolerance=tolerance, sparse=self.stochastic)
-        # a copy, because a fused rule writes the new iterates over the old ones
-        x = self.xp.asarray(x, dtype=self.backend.dtype, copy=True)
+        # a copy, because a fused rule writes the new iterates over the old ones; no less precise than the problem
+        x = self.xp.asarray(x, dtype=self.xp.result_type(x.dtype, self.backend.dtype), copy=True)
         state = self.optimizer.init(x, self.backend)
         together = self._together(x) if tolerance is None else None
         tell = progress or (lambda steps: None)
