@@ -7,9 +7,12 @@ so that Numba can keep what it compiled between processes; their names carry a h
 
 from __future__ import annotations
 
+import contextlib
+import dis
 import hashlib
 import importlib.util
 import os
+import re
 import sys
 import types
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from optbench.registry import source_hash
+from optbench.registry import byte_code, source_hash
 
 
 def numba_is_there() -> bool:
@@ -39,8 +42,8 @@ def compiled(text: Callable[..., Any], fastmath: Collection[str] = ()) -> Any:
 
     calls = {
         name: compiled(value, fastmath)
-        for name in text.__code__.co_names
-        if isinstance(value := text.__globals__.get(name), types.FunctionType)
+        for name, value in _globals(text).items()
+        if isinstance(value, types.FunctionType)
     }
     copy = types.FunctionType(
         text.__code__, {**text.__globals__, **calls}, text.__name__, text.__defaults__, text.__closure__
@@ -84,10 +87,54 @@ def loop(
     module.__dict__.update(np=np, **{key: compiled(text, flags) for key, text in texts.items()}, **names)
     sys.modules[module.__name__] = module
     exec(compile(source, str(path or "<optbench>"), "exec"), module.__dict__)
-    made: Callable[..., Any] = numba.njit(error_model="numpy", fastmath=set(flags), nogil=True, cache=path is not None)(
-        module.__dict__["run"]
-    )
-    return made
+    made = numba.njit(error_model="numpy", fastmath=set(flags), nogil=True)(module.__dict__["run"])
+    if path is not None:
+        with contextlib.suppress(RuntimeError):  # nothing can be written beside the file any more, nor elsewhere
+            made.enable_caching()
+    run: Callable[..., Any] = made
+    return run
+
+
+def reason(error: Exception) -> str:
+    """Why something cannot be compiled, in one line."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    telling = [line for line in lines if line and not line.startswith("Failed in nopython mode")]
+    return f"it cannot be compiled ({type(error).__name__}: {(telling or [''])[0]})"
+
+
+def _globals(text: Callable[..., Any]) -> dict[str, Any]:
+    """What a function finds in its module, by name; not the attributes that have the same names."""
+    codes, read = [text.__code__], set()
+    while codes:
+        code = codes.pop()
+        read |= {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+        codes += [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    return {name: text.__globals__[name] for name in sorted(read) if name in text.__globals__}
+
+
+def _meaning(text: Callable[..., Any]) -> str:
+    """What the machine code of a text depends on: its byte code, and what it and the functions it calls find by name.
+
+    The compiler takes numbers as they are at the time, and they may come from any module.
+    """
+    parts: list[str] = []
+    todo, seen = [text], {text}
+    while todo:
+        function = todo.pop()
+        parts += [function.__qualname__, byte_code(function), repr(function.__defaults__)]
+        for name, value in _globals(function).items():
+            value = getattr(value, "py_func", value)  # a function that was given to Numba already
+            if isinstance(value, types.FunctionType):
+                if value not in seen:
+                    seen.add(value)
+                    todo.append(value)
+            elif isinstance(value, types.ModuleType):
+                path = Path(getattr(value, "__file__", None) or "")
+                parts.append(name + (hashlib.sha256(path.read_bytes()).hexdigest() if path.suffix == ".py" else ""))
+            else:
+                plain = value.tolist() if isinstance(value, np.ndarray) else value
+                parts.append(f"{name}={re.sub(' at 0x[0-9a-f]+', '', repr(plain))}")
+    return "".join(parts)
 
 
 def _file(
@@ -101,18 +148,17 @@ def _file(
     import numba
 
     versions = f"{sys.version}{np.__version__}{numba.__version__}"  # Numba itself tells processors apart
-    depends = (
-        source + flags + versions + "".join(text.__qualname__ for text in texts) + source_hash([*texts, loop], modules)
-    )
     root = os.environ.get("OPTBENCH_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = Path(root).expanduser() / "optbench" / "loops"
-    path = folder / f"{name}_{hashlib.sha256(depends.encode()).hexdigest()[:16]}.py"
     try:
+        depends = source + flags + versions + "".join(map(_meaning, texts)) + source_hash([*texts, loop], modules)
+        digest = hashlib.sha256(depends.encode(errors="surrogatepass")).hexdigest()[:16]
+        folder = Path(root).expanduser() / "optbench" / "loops"
+        path = folder / f"{re.sub('[^A-Za-z0-9_]', '_', name)[:80]}_{digest}.py"
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             temporary = path.with_suffix(f".{os.getpid()}.tmp")
             temporary.write_text(source, encoding="utf-8")
             temporary.replace(path)
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: there is no home
         return None
     return path

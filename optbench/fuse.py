@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from optbench.arrays import Array, Backend
-from optbench.compiled import loop, numba_is_there
+from optbench.compiled import loop, numba_is_there, reason
 from optbench.record import Record, note
 from optbench.registry import parameters
 
@@ -35,6 +35,7 @@ FASTMATH = ("arcp", "contract")
 WORTH_THREADS = 1 << 22  # numbers of an array; below, threads cost more than they bring
 FEW_RUNS, MANY_PARAMETERS = 4, 1000  # so few runs of so many parameters gain nothing from columns
 BLOCK_NUMBERS = 5e9  # products and sums of a block of steps, at most: a fraction of a second
+STEP_NUMBERS = 20_000  # what a step costs besides, in the same unit
 
 
 @functools.cache
@@ -63,18 +64,18 @@ def _checked(rule: Callable[..., Any], backend: Backend, columns: frozenset[str]
         kernel = _numba_kernel(rule, columns) if backend.name == "numpy" else _cupy_kernel(rule)
         difference = _difference(rule, kernel, backend, columns)
     except Exception as error:  # compilers raise what they like
-        reason = f"it cannot be compiled ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
+        why = reason(error)
     else:
         if difference <= 64 * backend.eps:
             return kernel
-        reason = "number by number it computes something else than array by array"
-    _warn_once(rule, reason)
+        why = "number by number it computes something else than array by array"
+    _warn_once(rule, why)
     return None
 
 
 @functools.cache
-def _warn_once(rule: Callable[..., Any], reason: str) -> None:
-    warnings.warn(f"the rule {rule.__name__!r} runs as it is written, not fused: {reason}", stacklevel=5)
+def _warn_once(rule: Callable[..., Any], why: str) -> None:
+    warnings.warn(f"the rule {rule.__name__!r} runs as it is written, not fused: {why}", stacklevel=5)
 
 
 def _difference(rule: Callable[..., Any], kernel: Kernel, backend: Backend, columns: Collection[str]) -> float:
@@ -147,14 +148,21 @@ def _parts(runs: int, numbers: int, count: int) -> list[tuple[slice, slice]]:
     return [(slice(r, r + 1), slice(a, b)) for r in range(runs) for a, b in itertools.pairwise(edges)]
 
 
+_OF_RULE = "its_"  # begins the names of a rule in a generated loop, so that no rule meets those of the loop
+
+
+def _states(rule: Callable[..., Any]) -> list[str]:
+    return [f"{_OF_RULE}{name}" for name in state_names(rule)]
+
+
 def _row_lines(rule: Callable[..., Any], columns: Collection[str]) -> list[str]:
     """One step over arrays (R, d)."""
     names = list(parameters(rule))
-    given = [f"{name}_column" if name in columns else name for name in names]
+    given = [f"{_OF_RULE}{name}" + ("_column" if name in columns else "") for name in names]
     return [
-        f"def run({', '.join(['x', 'g', 't', *state_names(rule), *given])}):",
+        f"def run({', '.join(['x', 'g', 't', *_states(rule), *given])}):",
         "    for r in range(x.shape[0]):",
-        *(f"        {name} = {name}_column[r, 0]" for name in names if name in columns),
+        *(f"        {_OF_RULE}{name} = {_OF_RULE}{name}_column[r, 0]" for name in names if name in columns),
         "        for i in range(x.shape[1]):",
         f"            {_update(rule, 'r, i', dict.fromkeys(names))}",
     ]
@@ -162,9 +170,9 @@ def _row_lines(rule: Callable[..., Any], columns: Collection[str]) -> list[str]:
 
 def _update(rule: Callable[..., Any], at: str, given: Mapping[str, str | None]) -> str:
     """The line that calls the rule for the number at an index; hyperparameters as given, or by their names."""
-    states = [f"{name}[{at}]" for name in state_names(rule)]
+    states = [f"{name}[{at}]" for name in _states(rule)]
     left = ", ".join([f"x[{at}]", *states]) + ("" if states else ",")
-    numbers = ["np", f"x[{at}]", f"g[{at}]", "t", *states, *(text or name for name, text in given.items())]
+    numbers = ["np", f"x[{at}]", f"g[{at}]", "t", *states, *(text or _OF_RULE + name for name, text in given.items())]
     return f"{left} = rule({', '.join(numbers)})"
 
 
@@ -199,15 +207,16 @@ class Together:
         steps: int,
     ) -> None:
         function, data = text
+        self.rule = rule
         # columns are multiplied by a transpose, which is fastest where its rows lie contiguous in memory
         self._data = tuple(np.asfortranarray(part) if np.ndim(part) == 2 else part for part in data)
         self._run = _loop_of_steps(rule, function, lr is not None)
         self._x = np.ascontiguousarray(x.T)  # (d, R)
         self._state = [np.zeros_like(self._x) for _ in state_names(rule)]  # each (d, R)
-        self._hyperparameters = ([] if lr is None else [np.ascontiguousarray(lr, dtype=float)]) + list(numbers.values())
+        self._hyperparameters = ([] if lr is None else [np.array(lr, dtype=float)]) + list(numbers.values())
         self._factor, self.steps = factor, steps
         work = x.size * max([x.shape[1] if np.ndim(part) == 2 else 1 for part in self._data] + [20])
-        self.longest = max(1, int(BLOCK_NUMBERS / work))  # steps of a block
+        self.longest = max(1, int(BLOCK_NUMBERS / (work + STEP_NUMBERS)))  # steps of a block
 
     @property
     def x(self) -> np.ndarray:
@@ -248,8 +257,8 @@ def _loop_of_steps(rule: Callable[..., Any], oracle: Callable[..., Any], has_lr:
     from optbench import columns
 
     given = {name: "lr[r] * factor" if name == "lr" else None for name in parameters(rule)}
-    others = [name for name in given if name != "lr"]
-    arguments = ["x", "noted", "marked", "first", "steps", "factors", "stop", "held", "data", *state_names(rule)]
+    others = [_OF_RULE + name for name in given if name != "lr"]
+    arguments = ["x", "noted", "marked", "first", "steps", "factors", "stop", "held", "data", *_states(rule)]
     lines = [
         f"def run({', '.join([*arguments, *(['lr'] if has_lr else []), *others])}):",
         "    mark = 0",

@@ -17,6 +17,7 @@ import numpy as np
 
 from optbench.arrays import Array, Backend
 from optbench.compiled import loop, numba_is_there
+from optbench.compiled import reason as why
 
 WORTH_FOLDING = 8192  # numbers in an array; see `_sum_log1p`
 
@@ -164,7 +165,7 @@ def _checked(text: Callable[..., Any], indices: str, backend: Backend) -> Kernel
         made = _compiled_kernel(text, indices, backend)
         difference = _difference(plain, made, indices, backend)
     except Exception as error:  # compilers raise what they like
-        reason = f"it cannot be compiled ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
+        reason = why(error)
     else:
         if difference <= 64 * backend.eps:
             return made
@@ -333,7 +334,7 @@ def _checked_sums(text: Callable[..., Any], precision: str) -> Callable[..., tup
             return sums
         reason = "it computes something else than the text"
     except Exception as error:  # compilers raise what they like
-        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        reason = why(error)
     warnings.warn(f"the text {text.__name__!r} is not summed in one pass: {reason}", stacklevel=5)
     return None
 

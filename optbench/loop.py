@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from optbench.arrays import Array, Backend
+from optbench.compiled import reason
 from optbench.errors import InputError
 from optbench.fuse import Together
 from optbench.optimizer import At, Optimizer
@@ -152,7 +153,8 @@ class _Loop:
     ) -> Trace:
         t, f_star = checkpoints(self.steps, count), self.problem.f_star
         record = Record(self.runs, self.steps, t, f_star, stop, tolerance=tolerance, sparse=self.stochastic)
-        x = self.xp.asarray(x, copy=True)  # a fused rule writes the new iterates over the old ones
+        # a copy, because a fused rule writes the new iterates over the old ones; no less precise than the problem
+        x = self.xp.asarray(x, dtype=self.xp.result_type(x.dtype, self.backend.dtype), copy=True)
         state = self.optimizer.init(x, self.backend)
         together = self._together(x) if tolerance is None else None
         tell = progress or (lambda steps: None)
@@ -164,6 +166,9 @@ class _Loop:
         problem = self.problem
         if self.stochastic or type(problem).metrics is not Problem.metrics:
             return None
+        definers = [kind for kind in type(problem).__mro__ if "text" in vars(kind) or "value_and_grad" in vars(kind)]
+        if "text" not in vars(definers[0]):
+            return None  # inherited, and of another oracle
         together = self.optimizer.together(problem, x, self.steps)
         return together if together is not None and _agree(problem, together, x) else None
 
@@ -220,24 +225,27 @@ class _Loop:
         return self.backend.to_host(self.xp.stack(rows)).astype(float, copy=False)
 
 
-_agreed: set[Any] = set()  # kinds of texts that were seen to compute what `value_and_grad` computes
+_agreed: dict[Any, bool] = {}  # kinds of texts: whether they were seen to compute what `value_and_grad` computes
 
 
 def _agree(problem: Problem, together: Together, x: Array) -> bool:
     """Whether the text of a problem computes what `value_and_grad` does, as looked at once for each kind of data."""
     assert problem.text is not None
     function, data = problem.text
-    kind = (function, problem.backend.precision, *map(np.ndim, data))
+    kind = (type(problem), function, together.rule, problem.backend.precision, *map(np.ndim, data))
     if kind not in _agreed:
-        values, norms = together.look()
-        f, g = problem.value_and_grad(x)
-        pairs = [(values, f), (norms, np.linalg.vector_norm(g, axis=-1))]
-        if not all(np.allclose(a, b, rtol=problem.backend.eps**0.5, equal_nan=True) for a, b in pairs):
-            what = f"the text of {problem.spec} computes something else than value_and_grad; it is not used"
-            warnings.warn(what, stacklevel=6)
-            return False
-        _agreed.add(kind)
-    return True
+        why = "it computes something else than value_and_grad"
+        try:
+            values, norms = together.look()
+        except Exception as error:  # compilers raise what they like
+            _agreed[kind], why = False, reason(error)
+        else:
+            f, g = problem.value_and_grad(x)
+            pairs = [(values, f), (norms, np.linalg.vector_norm(g, axis=-1))]
+            _agreed[kind] = all(np.allclose(a, b, rtol=problem.backend.eps**0.5, equal_nan=True) for a, b in pairs)
+        if not _agreed[kind]:
+            warnings.warn(f"the text of {problem.spec} is not used: {why}", stacklevel=6)
+    return _agreed[kind]
 
 
 def _blocks(together: Together, record: Record, progress: Callable[[int], None]) -> Array:

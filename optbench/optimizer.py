@@ -157,7 +157,11 @@ class FirstOrder(Optimizer):
             columns = columns | {"lr": columns["lr"] * self.factor(t - 1)}
         if self.kernel is not None:
             return self.kernel(at.x, at.g, t, state, tuple(columns.values()))
-        x, *new = self.rule(self.xp, at.x, at.g, t, *state, **columns)
+        made = self.rule(self.xp, at.x, at.g, t, *state, **columns)
+        if not isinstance(made, tuple | list) or len(made) != 1 + len(state):
+            wanted = ", ".join(["x", *self.state_names])
+            raise TypeError(f"the rule {self.name!r} must return ({wanted}{'' if state else ','}), a tuple")
+        x, *new = made
         return x, tuple(new)
 
 
@@ -238,10 +242,10 @@ def make_recipe(optimizer: Any, settings: Mapping[str, Any] | None = None) -> Re
         name, target = optimizer, OPTIMIZERS[optimizer]
     elif isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
         name, target = optimizer.name or optimizer.__name__, optimizer
-    elif callable(optimizer) and not isinstance(optimizer, Optimizer):
+    elif callable(optimizer) and hasattr(optimizer, "__name__"):
         name, target = optimizer.__name__, optimizer
     else:
-        raise InputError(f"an optimizer is a name, a rule or an Optimizer class, not {optimizer!r}")
+        raise InputError(f"an optimizer is a name, a function that is a rule, or an Optimizer class, not {optimizer!r}")
     owner = f"optimizer {name!r}"
     declared = parameters(target)
     check_names(owner, declared, settings or {})
@@ -251,6 +255,7 @@ def make_recipe(optimizer: Any, settings: Mapping[str, Any] | None = None) -> Re
         values = tuple(coerce(owner, declared[key], v.item() if isinstance(v, np.generic) else v) for v in many)
         if not values:
             raise InputError(f"{owner}: {key} is an empty list; give at least one value")
+        values = tuple(dict.fromkeys(values))  # a value that is given twice is one run all the same
         checked[key] = values if len(values) > 1 else values[0]
     if target.__module__.startswith("optbench."):
         _check_ranges(owner, checked)

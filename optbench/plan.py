@@ -383,8 +383,8 @@ def make_plans(
                     steps=int(budget),
                     batch_size=None if size is None else int(size),
                     stop_at_target=stop_at_target,
-                    stop_at_gradient=stop_at_gradient,
-                    checkpoint_count=checkpoint_count,
+                    stop_at_gradient=None if stop_at_gradient is None else float(stop_at_gradient),
+                    checkpoint_count=int(checkpoint_count),
                     fused=len(grid) * len(seed_list) * int(budget) * width >= fused_from,
                 )
             )

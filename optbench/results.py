@@ -160,10 +160,7 @@ def rows_of(chunk: Chunk, done: Done) -> list[dict[str, Any]]:
         norms = trace.gradient_norm[r, keep]
         metrics = {name: values[r, keep] for name, values in trace.metrics.items()}
         # the end itself, where it lies between two checkpoints
-        if t[-1] < end and trace.status[r] in (
-            "target",
-            "gradient",
-        ):
+        if t[-1] < end and trace.status[r] in ("target", "gradient"):
             t = np.append(t, end)
             f, best = np.append(f, trace.f_end[r]), np.append(best, trace.best_end[r])
             norms = np.append(norms, np.nan)
@@ -258,6 +255,9 @@ class Runs:
     ) -> None:
         self._rows, self._x = rows, x
         self.environments = [dict(e) for e in environments]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Runs, (self.rows, self.environments, self.x)
 
     @functools.cached_property
     def rows(self) -> pd.DataFrame:

@@ -160,9 +160,9 @@ _left: list[Any] = []  # crews of a parent process, kept from the garbage collec
 
 
 def _forget() -> None:
-    global _standing, _timer, _lock
+    global _standing, _timer, _lock, _environment
     _left.append(_standing)
-    _standing, _timer, _lock = None, None, threading.Lock()
+    _standing, _timer, _lock, _environment = None, None, threading.Lock(), threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -201,9 +201,17 @@ def _nothing() -> None:
 # ---- while workers start ---------------------------------------------------------------------------------------------
 
 
+_environment = threading.Lock()
+
+
 @contextlib.contextmanager
 def _pinned() -> Iterator[None]:
     """Processes started here begin with one BLAS thread, set before NumPy is imported in them."""
+    with _environment:  # else one thread might take what another has set for what was there
+        yield from _one_thread_each()
+
+
+def _one_thread_each() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
     try:

@@ -217,8 +217,9 @@ def test_the_whole_script_on_a_pretended_device(name: str, tmp_path: Path, capsy
     (machine,) = tables.machines(rows)
     assert [len(table.lines) for table in machine["tables"]] == [10, 4, 16, 2]
 
-    gpu.measure(HOST, device, store, quick=True, names=("beale",), tell=said.append)
-    assert len(store.gpu_files) == 8  # gathered, nothing is written over
+    if name == "numpy":  # it takes long with the other
+        gpu.measure(HOST, device, store, quick=True, names=("beale",), tell=said.append)
+        assert len(store.gpu_files) == 8  # gathered, nothing is written over
     assert main(["report", str(tmp_path / "results")]) == 0
     assert "From which size on" in (tmp_path / "results" / "report.html").read_text("utf-8")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,6 +162,34 @@ def test_source_hash_tells_code_apart() -> None:
         assert source_hash([typed["f"]]) != source_hash([typed["g"]])
     finally:
         del sys.modules["__console__"]
+
+
+def test_source_hash_knows_a_module_that_was_reloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rules_of_a_user.py"
+    path.write_text("def f(x):\n    return x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("rules_of_a_user")
+    before = source_hash([module.f])
+    path.write_text("def f(x):\n    return -x\n")
+    os.utime(path, (1e9, 1e9))
+    assert source_hash([module.f]) == before  # what is loaded is still the old text
+    importlib.reload(module)
+    assert source_hash([module.f]) != before
+
+
+def twin(x: float) -> float:
+    return x
+
+
+FIRST = twin
+
+
+def twin(x: float) -> float:  # type: ignore[no-redef]
+    return -x
+
+
+def test_source_hash_tells_functions_of_one_name_apart() -> None:
+    assert source_hash([FIRST]) != source_hash([twin])
 
 
 def test_source_hash_tells_functions_made_by_one_function_apart() -> None:

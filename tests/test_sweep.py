@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import pickle
 from typing import Any
 
 import numpy as np
@@ -245,3 +247,51 @@ def test_float32_stays_float32() -> None:
     assert runs.x is not None
     assert runs.x.dtype == np.float32
     assert set(runs.table["precision"]) == {"float32"}
+
+
+def bare(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
+    """Forgets that it returns a tuple."""
+    return x - lr * g
+
+
+def forgetful(xp: Any, x: Any, g: Any, t: int, v: Any, lr: float = 0.1) -> Any:
+    """Forgets its state."""
+    return (x - lr * g,)
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"), [(bare, "'bare' must return (x,), a tuple"), (forgetful, "'forgetful' must return (x, v)")]
+)
+def test_a_rule_that_returns_something_else_is_told(rule: Any, told: str) -> None:
+    runs = optbench.sweep("quadratic:dim=3", rule, seeds=3, steps=5, fused=False)
+    assert set(runs.table["status"]) == {"failed"}
+    assert told in runs.table["error"].iloc[0]
+
+
+def test_a_rule_is_a_function() -> None:
+    with pytest.raises(InputError, match="a function that is a rule"):
+        optbench.sweep("quadratic:dim=3", functools.partial(bare, lr=0.2), steps=5)
+
+
+def test_a_value_that_is_given_twice_is_one_run() -> None:
+    runs = optbench.sweep("quadratic:dim=3", "sgd", lr=[0.1, 0.2, 0.1], seeds=2, steps=5)
+    assert runs.table["lr"].tolist() == [0.1, 0.2, 0.1, 0.2]
+    assert runs.x is not None
+    alone = optbench.sweep("quadratic:dim=3", "sgd", lr=0.1, seeds=1, steps=5).x
+    assert alone is not None
+    np.testing.assert_allclose(runs.x[0], alone[0], rtol=1e-12)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    asked: Any = {"stop_at_gradient": np.float32(0.5), "checkpoint_count": np.int64(5), "steps": np.int64(20)}
+    runs = optbench.sweep("quadratic:dim=3", "sgd", seeds=1, **asked)
+    plain = optbench.sweep("quadratic:dim=3", "sgd", seeds=1, steps=20, stop_at_gradient=0.5, checkpoint_count=5)
+    assert runs.table["key"].tolist() == plain.table["key"].tolist()
+
+
+def test_runs_can_be_pickled() -> None:
+    runs = optbench.sweep("quadratic:dim=3", "sgd", seeds=2, steps=5)
+    again = pickle.loads(pickle.dumps(runs))
+    assert again.rows.equals(runs.rows)
+    np.testing.assert_array_equal(again.x, runs.x)
+    assert again.environments == runs.environments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,3 +190,86 @@ def test_a_text_that_computes_something_else_is_not_used(used: list[Together]) -
         fused = run(Bowl(2.0), "sgd", True)
     assert not used
     assert_same(fused, plain)
+
+
+@dataclass(eq=False)
+class Walled(Quadratic):
+    """Inherits a text, and computes something else."""
+
+    def value_and_grad(self, x: Any, samples: Any = None) -> tuple[Any, Any]:
+        f, g = super().value_and_grad(x, samples)
+        return 2 * f, 2 * g
+
+
+def test_a_text_that_is_inherited_beside_another_oracle_is_not_used(used: list[Together]) -> None:
+    run(Quadratic(dim=4), "sgd", True)  # which has that text, and computes what it says
+    used.clear()
+    assert_same(*(run(Walled(dim=4), "sgd", way) for way in (True, False)))
+    assert not used
+
+
+@dataclass(eq=False)
+class Exponential(Bowl):
+    """Its text needs what points as columns do not have."""
+
+    def value_and_grad(self, x: Any, samples: Any = None) -> tuple[Any, Any]:
+        return exponential(self.xp, x)
+
+    @property
+    def text(self) -> Text:
+        return exponential, ()
+
+
+def exponential(xp: Any, x: Any) -> tuple[Any, Any]:
+    e = xp.exp(x)
+    return xp.vecdot(e, e), 2 * e * e
+
+
+def test_a_text_that_cannot_be_compiled_is_not_used(used: list[Together]) -> None:
+    plain = run(Exponential(), "sgd", False)
+    with pytest.warns(UserWarning, match=r"the text of Exponential is not used.*has no attribute 'exp'"):
+        fused = run(Exponential(), "sgd", True)
+    run(Exponential(), "sgd", True)  # it is said once; a second warning would be an error
+    assert not used
+    assert_same(fused, plain)
+
+
+def of_the_step(xp: Any, x: Any, g: Any, t: int, r: Any, steps: Any, lr: float = 0.1, i: float = 0.9) -> Any:
+    """State and hyperparameters that are called as variables of the generated loops are."""
+    r = i * r + g
+    return x - lr * r, r, steps + r
+
+
+def of_the_record(
+    xp: Any, x: Any, g: Any, t: int, best: Any, k: Any, lr: float = 0.1, first: float = 0.9, factor: float = 1.0
+) -> Any:
+    """Further ones."""
+    best = first * best + g
+    return x - lr * factor * best, best, k + best
+
+
+@pytest.mark.parametrize("rule", [of_the_step, of_the_record])
+def test_names_of_a_rule_do_not_meet_those_of_the_loop(rule: Callable[..., Any], used: list[Together]) -> None:
+    plain, fused = (run(Quadratic(dim=4), rule, way) for way in (False, True))
+    assert used
+    assert_same(fused, plain)
+
+
+def test_one_learning_rate_and_several_are_one_version(used: list[Together]) -> None:
+    problem = Quadratic(dim=3)
+    for rates in (0.1, RATES * len(SEEDS)):
+        run(problem, "sgd", True, settings={"lr": rates})
+    first, second = (together._hyperparameters[0] for together in used)
+    assert first.flags.writeable
+    assert second.flags.writeable  # Numba compiles another version for what is not
+
+
+def test_a_start_of_another_precision_is_converted() -> None:
+    problem = Quadratic(dim=3)
+    start = np.array([0.1, 0.2, 0.3], dtype=np.float32)
+    for way in (False, True):
+        there = problem.on(get_backend("numpy", fused=way))
+        trace = minimize(there, make_recipe("sgd").build({"lr": 0.1}), start, steps=3)
+        wide = minimize(there, make_recipe("sgd").build({"lr": 0.1}), start.astype(float), steps=3)
+        np.testing.assert_array_equal(trace.x, wide.x)
+        assert trace.x.dtype == np.float64

@@ -203,8 +203,10 @@ def test_problems_are_not_shared_in_this_process() -> None:
 
 
 SCRIPT = """
+import signal
 import optbench
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it runs in the background ignore it
     print("begun", flush=True)
     optbench.sweep("quadratic:dim=200", "adam", lr=[0.1, 0.2, 0.3, 0.4], seeds=50, steps=10**6, jobs=2)
 """
