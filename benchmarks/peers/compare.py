@@ -29,10 +29,11 @@ SECTIONS = {
     "sweeps": (
         "Sweeps of 100 runs",
         "10 learning rates x 10 seeds, the same starts, batches and hyperparameters for all, the value of every step "
-        "computed and (but for optbench's mini-batches) kept; compile time aside. What takes one run at a time was given "
-        "2 runs and a tenth of the steps (200 at most), torch vmap all runs and a tenth of the steps (500 at most): "
-        "theirs are costs per run and step, not times of a whole sweep. *optbench* is the call of `sweep` with as many "
-        "jobs as there are threads (one BLAS thread each, workers standing); its tables are made when they are asked for.",
+        "computed; optbench keeps two checkpoints and the first hits of 50 targets, the others every value; compile time "
+        "aside. What takes one run at a time was given 2 runs and a tenth of the steps (200 at most), torch vmap all runs "
+        "and a tenth of the steps (500 at most): theirs are costs per run and step, not times of a whole sweep. *optbench* "
+        "is the call of `sweep` with as many jobs as there are threads (one BLAS thread each, workers standing); its tables "
+        "are made when they are asked for.",
     ),
     "fixed": (
         "The whole call, where it is short",
@@ -45,7 +46,8 @@ SECTIONS = {
     ),
     "benchopt": (
         "What a recorded point costs",
-        "benchopt with its callback strategy, one run, recorded at every step.",
+        "Every step recorded: benchopt with its callback strategy, one run; optbench a sweep of 100, its table of curves "
+        "included.",
     ),
 }
 

@@ -294,12 +294,13 @@ def recorded_points(quick: bool, repeats: int) -> list[dict[str, Any]]:
     _, count, values = benchopt_peer.curve(work.steps, rate, work.seeds[0])
     reference = numpy_peer.one_by_one(work, range(len(work.rates) - 1, len(work.rates)))().values[:, 0]
     worst = check("a recorded point", "benchopt", values[: work.steps][None, :], reference[None, :])
-    sweep = optbench_peer.sweep(work)
-    sweep()
+    sweep = optbench_peer.recorded(work)
+    points = {"optbench": sweep(), "benchopt": count}
+    if points["optbench"] != work.runs * (work.steps + 1):
+        raise SystemExit("a recorded point: optbench left some out")
     times = in_turn(
         {"optbench": sweep, "benchopt": lambda: benchopt_peer.curve(work.steps, rate, work.seeds[0])}, repeats
     )
-    points = {"optbench": work.runs * (work.steps + 1), "benchopt": count}
     each = {name: [s / points[name] * 1e6 for s in values] for name, values in times.items()}
     found = row(
         "benchopt", f"a recorded point of {work.title}, {work.steps} steps", "µs", "optbench", each, deviation=worst

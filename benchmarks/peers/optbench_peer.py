@@ -37,6 +37,23 @@ def sweep(work: Work, jobs: int = 1, *, tables: bool = False) -> Callable[[], Re
     return run
 
 
+def recorded(work: Work) -> Callable[[], int]:
+    """A sweep with a checkpoint at every step, and the table of its curves; the number of its rows."""
+
+    def run() -> int:
+        runs = optbench.sweep(
+            work.problem,
+            work.rule,
+            lr=work.rates,
+            seeds=work.seeds,
+            steps=work.steps,
+            checkpoint_count=20 * work.steps,  # log-spaced: so many leave none out
+        )
+        return len(runs.curves)
+
+    return run
+
+
 def step_of(rule: str, x: np.ndarray, g: np.ndarray, lr: float, *, fused: bool) -> Callable[[int], np.ndarray]:
     """A function that takes so many steps of a rule on one run, and returns the iterate."""
     optimizer = make_recipe(rule).build({"lr": lr}, fused=fused)
