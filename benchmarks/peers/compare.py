@@ -32,8 +32,8 @@ SECTIONS = {
         "computed; optbench keeps two checkpoints and the first hits of 50 targets, the others every value; compile time "
         "aside. What takes one run at a time was given 2 runs and a tenth of the steps (200 at most), torch vmap all runs "
         "and a tenth of the steps (500 at most): theirs are costs per run and step, not times of a whole sweep. *optbench* "
-        "is the call of `sweep` with as many jobs as there are threads (one BLAS thread each, workers standing); its tables "
-        "are made when they are asked for.",
+        "is the call of `sweep` with as many jobs as there are threads (one BLAS thread each, workers standing); its "
+        "tables are made when they are asked for.",
     ),
     "fixed": (
         "The whole call, where it is short",
