@@ -50,7 +50,8 @@ def execute(
     store : Store, optional
         Where results are kept and looked up; without one everything is computed and kept in memory only.
     jobs : int or None
-        Number of processes; 1 computes in this process. None takes what should be fastest: all cores where the work is
+        Number of processes, or of BLAS threads where a plan is one loop around a large matrix (see `plan.for_threads`); 1
+        computes in this process. None takes what should be fastest: all cores where the work is
         worth their start, as `optbench run` does. More than one needs a script with ``if __name__ == "__main__":``.
     executor : concurrent.futures.Executor, optional
         Where to run the chunks instead, such as a Dask cluster's. Its workers must see the store's folder.
@@ -94,7 +95,8 @@ def execute(
     elif jobs > 1 and len(chunks) > 1:
         results = _on_processes(jobs, chunks, store, report)
     else:
-        results = ((chunk, _compute(chunk, store, report)) for chunk in _solved(chunks))
+        threads = min(jobs, _cores()) if len(chunks) == 1 and chunks[0].plan.shared else 1
+        results = ((chunk, _compute(chunk, store, report, threads)) for chunk in _solved(chunks))
     parts = [(chunk, done) for chunk, done in results if done is not None]
     if store is not None:
         return store.load(wanted)
@@ -106,12 +108,19 @@ def work_of(chunk: Chunk) -> float:
     return chunk.plan.steps * (chunk.size * chunk.plan.nanoseconds * 1e-9 + STEP_SECONDS)
 
 
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def default_jobs(chunks: Sequence[Chunk]) -> int:
     """Processes that should be fastest: all cores, or this one where it is done before they would be.
 
     A GPU is not shared.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = _cores()
+    if len(chunks) == 1 and chunks[0].plan.shared:
+        return cores
     jobs = min(cores, len(chunks))
     if jobs < 2 or any(chunk.plan.problem.backend.name != "numpy" for chunk in chunks):
         return 1
@@ -137,14 +146,14 @@ def _libraries(modules: int) -> Any:
     return ThreadpoolController()
 
 
-def one_blas_thread() -> Any:
-    """A context in which BLAS computes on one thread."""
+def blas_threads(count: int = 1) -> Any:
+    """A context in which BLAS computes on so many threads."""
     import threadpoolctl  # noqa: F401 - counted with the others from the first time on
 
-    return _libraries(len(sys.modules)).limit(limits=1, user_api="blas")
+    return _libraries(len(sys.modules)).limit(limits=count, user_api="blas")
 
 
-def _compute(chunk: Chunk, store: Store | None, report: Progress | None = None) -> Done | None:
+def _compute(chunk: Chunk, store: Store | None, report: Progress | None = None, threads: int = 1) -> Done | None:
     """Compute one chunk and store it; what it left, or nothing if that is in the store."""
     share = work_of(chunk) / (chunk.plan.steps + 1)
     told = 0.0
@@ -158,7 +167,7 @@ def _compute(chunk: Chunk, store: Store | None, report: Progress | None = None) 
     backend = chunk.plan.problem.backend
     backend.free_memory()
     try:
-        with one_blas_thread():
+        with blas_threads(threads):
             done = Done(chunk.compute(step_done), device_bytes=backend.peak_memory())
     except OptbenchError:
         raise

@@ -74,6 +74,8 @@ class Plan:
         Whether what can be compiled is, unless the backend says otherwise.
     cut : bool
         Whether chunks are made small enough for several cores to share the plan, if it is large; see `for_cores`.
+    shared : bool
+        Whether several cores share the matrix products of the one chunk instead; see `for_threads`.
     """
 
     problem: Problem
@@ -88,6 +90,7 @@ class Plan:
     checkpoint_count: int = 100
     fused: bool = False
     cut: bool = False
+    shared: bool = False
 
     @property
     def size(self) -> int:
@@ -189,6 +192,17 @@ class Plan:
         """Roughly how long the whole plan takes, on one core."""
         return self.nanoseconds * self.size * self.steps * 1e-9
 
+    @property
+    def turns_a_matrix(self) -> bool:
+        """Whether its steps are compiled into one loop around products with a matrix that all runs share."""
+        if self.placed.backend.name != "numpy" or not self.placed.backend.fused or self.stop_at_gradient is not None:
+            return False
+        rule = not isinstance(self.recipe.target, type) and set(self.grid[0]) <= {"lr"}
+        if not rule or self.problem.text is None or self.problem.sampler(self.seeds, self.batch_size) is not None:
+            return False
+        _, data = self.problem.text
+        return self.nanoseconds >= CORE_NANOSECONDS and any(np.ndim(part) == 2 for part in data)
+
     def _parts(self) -> tuple[int, int]:
         """Into how many parts the seeds and the settings are cut."""
         S, L = len(self.seeds), len(self.grid)
@@ -287,6 +301,17 @@ def for_cores(plans: Sequence[Plan]) -> list[Plan]:
     """
     share = sum(plan.seconds for plan in plans) / (2 * CORES)
     return [dataclasses.replace(plan, cut=plan.seconds >= share) for plan in plans]
+
+
+def for_threads(plans: Sequence[Plan]) -> list[Plan]:
+    """`for_cores`, but a plan that stands alone and is one compiled loop around a large matrix shares its products.
+
+    That is faster: of several processes each would read and pack the matrix on its own. How BLAS rounds depends on its
+    number of threads, so it is only for calls that say how many.
+    """
+    if len(plans) == 1 and plans[0].turns_a_matrix and plans[0].seconds >= CORE_SECONDS:
+        return [dataclasses.replace(plans[0], shared=True)]
+    return for_cores(plans)
 
 
 def make_plans(

@@ -34,7 +34,7 @@ from optbench.arrays import Backend, get_backend
 from optbench.errors import InputError
 from optbench.execute import execute
 from optbench.optimizer import Recipe, make_recipe
-from optbench.plan import Plan, for_cores, make_plans
+from optbench.plan import Plan, for_cores, for_threads, make_plans
 from optbench.problem import Problem, make_problem
 from optbench.registry import check_names, parse_spec
 from optbench.results import Runs
@@ -380,7 +380,7 @@ def sweep(
     fused_from = {None: WORTH_IT_HERE, True: 0.0, False: math.inf}[fused]
     plans = make_plans(problem, make_recipe(optimizer, settings), fused_from=fused_from, **options)
     if jobs != 1 or executor is not None:
-        plans = for_cores(plans)
+        plans = for_threads(plans) if executor is None else for_cores(plans)
     kept = Store(store) if isinstance(store, str | Path) else store
     return execute(plans, store=kept, jobs=jobs, executor=executor)
 

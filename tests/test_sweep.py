@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import optbench
+from optbench import execute
 from optbench.errors import InputError
-from optbench.plan import Plan, for_cores, make_plans
+from optbench.plan import Plan, for_cores, for_threads, make_plans
 from optbench.problem import Problem
 from optbench.results import COLUMNS
 from optbench.rules import adam
@@ -140,6 +141,30 @@ def test_much_work_is_cut_for_four_cores(rates: int, seeds: int, batch: int | No
 def test_what_steps_take_no_time_for_is_not_cut(problem: Problem) -> None:
     (plan,) = for_cores([plan_of(problem, "adam", {"lr": np.linspace(0.1, 1, 10)}, seeds=10, steps=1_000_000)])
     assert len(list(plan.chunks())) == 1
+
+
+def test_a_large_matrix_is_shared_by_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Quadratic(dim=300)
+    asked: dict[str, Any] = {"settings": {"lr": np.linspace(0.1, 1, 10)}, "seeds": 10, "steps": 100_000}
+    (plan,) = make_plans(problem, "adam", **asked)
+    (shared,) = for_threads([plan])
+    assert shared.shared
+    assert len(list(shared.chunks())) == 1
+    swept = make_plans(problem, "adam", **(asked | {"settings": {"lr": [0.1, 0.2], "beta1": [0.8, 0.9]}}))
+    noisy = make_plans(Quadratic(dim=300, noise=0.1), "adam", **asked)
+    plain = make_plans(problem.on(optbench.get_backend("numpy", fused=False)), "adam", **asked)
+    diagonal = make_plans(Quadratic(dim=3000, rotate=False), "adam", **asked)
+    for others in (swept, noisy, plain, diagonal, [plan, plan]):
+        assert not any(one.shared for one in for_threads(others))
+    counts = []
+    threads = execute.blas_threads
+    monkeypatch.setattr(execute, "blas_threads", lambda count=1: counts.append(count) or threads(count))
+    monkeypatch.setattr(execute, "_cores", lambda: 2)
+    monkeypatch.setattr("optbench.plan.CORE_SECONDS", 0.0)
+    few: dict[str, Any] = {"lr": [0.1, 0.2], "seeds": 2, "steps": 20, "fused": True}
+    alone, several = (optbench.sweep(problem, "sgd", jobs=jobs, **few) for jobs in (1, 2))
+    assert counts == [1, 2]
+    np.testing.assert_allclose(several.x, alone.x, rtol=1e-12)  # type: ignore[arg-type]
 
 
 def test_few_runs_are_not_cut_unless_each_has_large_matrices() -> None:

@@ -208,7 +208,8 @@ import optbench
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it runs in the background ignore it
     print("begun", flush=True)
-    optbench.sweep("quadratic:dim=200", "adam", lr=[0.1, 0.2, 0.3, 0.4], seeds=50, steps=10**6, jobs=2)
+    problem = "logistic:data=synthetic,rows=4000,columns=100"
+    optbench.sweep(problem, "adam", lr=[0.1, 0.2, 0.3, 0.4], seeds=50, steps=10**6, jobs=2)
 """
 
 
