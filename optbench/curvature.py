@@ -128,15 +128,15 @@ class LineSearchMethod(Optimizer):
 
     def model_init(self, x: Array, backend: Backend) -> Any:
         """What the model of curvature remembers at the start."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement model_init()")
 
     def model_update(self, model: Any, accept: Array, stuck: Array, s: Array, y: Array, at: At) -> Any:
         """Learn from the accepted runs' step s = x_new - x and y = g_new - g; forget in the stuck runs."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement model_update()")
 
     def direction(self, model: Any, g: Array) -> Array:
         """Search direction -B^-1 g of the model; shape (R, d)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement direction()")
 
     def usable(self, s: Array, y: Array) -> tuple[Array, Array]:
         """s^T y of shape (R, 1), and whether a pair satisfies the curvature condition s^T y > 0 beyond rounding."""

@@ -90,6 +90,7 @@ def execute(
     report = progress or (lambda done: None)
     if jobs is None:
         jobs = default_jobs(chunks)
+    threads = 1
     if executor is not None:
         results = _on_executor(executor, chunks, store, report)
     elif jobs > 1 and len(chunks) > 1:
@@ -100,7 +101,7 @@ def execute(
     parts = [(chunk, done) for chunk, done in results if done is not None]
     if store is not None:
         return store.load(wanted)
-    return gathered(parts, plans, [environment()])
+    return gathered(parts, plans, [environment() | {"blas threads": str(threads)}])
 
 
 def work_of(chunk: Chunk) -> float:

@@ -23,7 +23,20 @@ if TYPE_CHECKING:
 # modules whose text decides what an optimizer does with a problem: part of the key of a stored result
 ENGINE = tuple(
     f"optbench.{name}"
-    for name in ("optimizer", "loop", "record", "fuse", "compiled", "columns", "sampling", "schedules", "problem")
+    for name in (
+        "optimizer",
+        "loop",
+        "record",
+        "fuse",
+        "compiled",
+        "columns",
+        "kernels",
+        "fastmath",
+        "products",
+        "sampling",
+        "schedules",
+        "problem",
+    )
 )
 
 
@@ -78,14 +91,14 @@ class Optimizer:
 
     def init(self, x: Array, backend: Backend) -> Any:
         """State before the first step; x of shape (R, d)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement init()")
 
     def step(self, t: int, at: At, state: Any) -> tuple[Array, Any]:
         """Next point (R, d) and state after the answer `at` to step t, counted from 1.
 
         The arrays of `at` and `state` may be overwritten.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement step()")
 
     def together(self, problem: Problem, x: Array, steps: int) -> Together | None:
         """This optimizer and the oracle of a problem as one compiled loop, after `init`; None where there is none."""

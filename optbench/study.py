@@ -379,9 +379,10 @@ def sweep(
     _check_options(options)
     fused_from = {None: WORTH_IT_HERE, True: 0.0, False: math.inf}[fused]
     plans = make_plans(problem, make_recipe(optimizer, settings), fused_from=fused_from, **options)
-    if jobs != 1 or executor is not None:
-        plans = for_threads(plans) if executor is None else for_cores(plans)
     kept = Store(store) if isinstance(store, str | Path) else store
+    if jobs != 1 or executor is not None:
+        # what is stored is computed on one BLAS thread, as its record of the environment says
+        plans = for_threads(plans) if executor is None and kept is None else for_cores(plans)
     return execute(plans, store=kept, jobs=jobs, executor=executor)
 
 

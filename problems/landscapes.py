@@ -50,7 +50,7 @@ class Landscape(Problem):
 
     def evaluate(self, x: Array) -> tuple[Array, Array]:
         """Value of shape (...) and gradient of shape (..., d) of points of shape (..., d)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement evaluate()")
 
     def draw_start(self, rng: np.random.Generator) -> np.ndarray:
         """The classic start, each coordinate moved by a Gaussian of standard deviation `spread`."""
@@ -83,11 +83,11 @@ class Plane(Landscape):
 
     def partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
         """f, df/dx and df/dy, each of the shape of x and of y."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement partials()")
 
     def second_partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
         """d2f/dx2, d2f/dxdy and d2f/dy2, each of the shape of x and of y."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement second_partials()")
 
     def evaluate(self, x: Array) -> tuple[Array, Array]:
         f, f_x, f_y = self.partials(x[..., 0], x[..., 1])

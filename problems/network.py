@@ -97,7 +97,7 @@ class Network(Problem):
 
     def _curvature(self, x: Array, v: Array) -> Array:
         """H(x) v of the full batch; x of shape (1, L, 1, d) and v of (1, L or 1, K, d) give (1, L, K, d)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not implement _curvature()")
 
     def hvp(self, x: Array, v: Array) -> Array:
         x, v = self.points(x), self.points(v)

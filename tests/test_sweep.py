@@ -164,6 +164,7 @@ def test_a_large_matrix_is_shared_by_threads(monkeypatch: pytest.MonkeyPatch) ->
     few: dict[str, Any] = {"lr": [0.1, 0.2], "seeds": 2, "steps": 20, "fused": True}
     alone, several = (optbench.sweep(problem, "sgd", jobs=jobs, **few) for jobs in (1, 2))
     assert counts == [1, 2]
+    assert [runs.environments[0]["blas threads"] for runs in (alone, several)] == ["1", "2"]
     np.testing.assert_allclose(several.x, alone.x, rtol=1e-12)  # type: ignore[arg-type]
 
 
