@@ -25,7 +25,7 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE)
 def packed(tables: Mapping[str, pd.DataFrame]) -> str:
     """Tables as one JSON object, name -> its CSV, compressed with gzip and in base64; the same tables give the same text.
 
-    Of what could end a script element or begin another in HTML, nothing is left: names are escaped, base64 has no such signs.
+    Nothing is left of what could end a script element in HTML: names are escaped, and base64 has no such signs.
     """
     held = {name: base64.b64encode(_compressed(csv(table))).decode("ascii") for name, table in tables.items()}
     return json.dumps(held, separators=(",", ":")).replace("<", "\\u003c")

@@ -27,7 +27,9 @@ def section(book: Book) -> dict[str, Any] | None:
     tables = {name: curves(book, name, ranked[name]) for name in book.parts}
     tables = {name: table for name, table in tables.items() if len(table)}
     size = sum(table.iloc[:, 4:].size for table in tables.values())
-    most = sum(len(table) for table in tables.values()) / max(1, sum(table["method"].nunique() for table in tables.values()))
+    most = sum(len(table) for table in tables.values()) / max(
+        1, sum(table["method"].nunique() for table in tables.values())
+    )
     points = POINTS if size <= NUMBERS else max(FEWEST_POINTS, int(most * NUMBERS / size))
     problems = []
     for name, table in tables.items():
@@ -62,7 +64,7 @@ def curves(book: Book, problem: str, methods: list[str]) -> pd.DataFrame:
 
 
 def _thin(table: pd.DataFrame, points: int) -> pd.DataFrame:
-    """At most so many points of every curve, evenly spaced on a logarithmic axis of steps, the first and last among them."""
+    """At most so many points of every curve, evenly spaced on a logarithmic axis, the first and the last among them."""
     t = table["t"].to_numpy()
     starts = np.flatnonzero(np.r_[True, table["method"].to_numpy()[1:] != table["method"].to_numpy()[:-1]])
     kept = []

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from optbench.errors import StoreError
 from optbench.results import Runs
-from reports import closing, problem, style, tables
+from reports import closing, embed, explorer, problem, style, tables
 from reports import gpu as gpu_tables
 from reports import races as race_section
 from reports.book import Book
@@ -98,6 +98,8 @@ def _content(runs: Runs, races: pd.DataFrame) -> dict[str, Any]:
         "notes": closing.notes(rows, lines, races),
         "lost": closing.lost(book),
         "environment": closing.environment(book.runs),
+        "explorer": explorer.section(book),
+        "packed": Markup(embed.packed(book.tables)),  # at the end, when all sections have offered theirs
     }
 
 
