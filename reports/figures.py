@@ -160,6 +160,8 @@ def one_problem(runs: Runs, problem: str | None) -> tuple[str, Runs]:
     if problem is None or problem not in known:
         there = f"the results have {', '.join(known)}" if known else "there are no results"
         raise InputError(f"{'choose a problem' if problem is None else f'no results for problem {problem!r}'}; {there}")
+    if known == [problem]:
+        return problem, runs  # the same object, so that what was computed of it is found again
     return problem, Runs(runs.rows[runs.rows["problem"] == problem], runs.environments)
 
 
