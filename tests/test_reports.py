@@ -201,6 +201,13 @@ def test_references_inside_figures_lead_somewhere(either: str) -> None:
     assert used <= ids
 
 
+def test_every_button_has_its_table(either: str) -> None:
+    held = json.loads(either.partition('id="tables">')[2].partition("</script>")[0])
+    offered = {a["data-table"] for a in Reader(either).all("button") if a.get("class") == "download"}
+    assert len(offered) >= 8
+    assert offered <= set(held)
+
+
 def test_same_results_same_bytes(runs: Runs, page: str, tmp_path: Path) -> None:
     shuffled = Runs(runs.rows.sample(frac=1, random_state=1), runs.environments)
     again = reports.build_page(shuffled, tmp_path / "again.html", title="A page", command="optbench run a.toml")

@@ -228,6 +228,7 @@
         grid, curves, make("path", { class: "frame", d: `M${box.left} ${box.top}V${box.bottom}H${box.right}` }), labels,
         make("path", { class: "cross" }), make("circle", { class: "dot", r: 5 }), make("rect", { class: "lasso" }),
       );
+      section.querySelector(".heading").textContent = `${field.quantity.value}: ${field.problem.selectedOptions[0].text}`;
       field.reset.disabled = view.x === null && view.y === null;
       showPicked();
       read();
@@ -412,7 +413,7 @@
         drag.to = [within(axes.x, x), within(axes.y, y)];
         showLasso();
       }
-      point({ x: within(axes.x, x), curve: curveAt(x, y) });
+      point({ x: within(axes.x, x), curve: drag ? null : curveAt(x, y) });
     });
     const release = (event) => {
       fingers.delete(event.pointerId);
@@ -511,5 +512,5 @@
     new ResizeObserver(() => draw()).observe(canvas);
     load();
   }
-  if (section) start();
+  if (section && "DecompressionStream" in window) start();
 }
