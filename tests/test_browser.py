@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 VALLEY, NETWORK = "quadratic:dim=8", "mlp:data=digits"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+MIDDLE = """(line) => {
+  const at = line.getPointAtLength(line.getTotalLength() / 2).matrixTransform(line.getScreenCTM());
+  return [at.x, at.y];
+}"""  # of a path, in the window
 Open = Callable[..., "Page"]
 
 
@@ -283,10 +287,7 @@ def test_a_grey_curve_is_found_by_pointing_near_it(opened: Open, path: Path) -> 
     line.scroll_into_view_if_needed()
     colour = "(e) => getComputedStyle(e).stroke"
     grey = line.evaluate(colour)
-    x, y = line.evaluate(
-        """(e) => { const at = e.getPointAtLength(e.getTotalLength() * 0.5).matrixTransform(e.getScreenCTM());
-                    return [at.x, at.y]; }"""
-    )
+    x, y = line.evaluate(MIDDLE)
     index = line.evaluate("(e) => e.closest('[data-method]').dataset.method")
     page.mouse.move(x, y)
     page.wait_for_selector("body.picking")
@@ -304,6 +305,10 @@ def test_a_tap_picks_and_another_lets_go(opened: Open, path: Path) -> None:
     assert page.locator(".picked").first.get_attribute("data-method") == row.get_attribute("data-method")
     page.locator("#problem-1 h2").tap()
     assert page.locator(".picked").count() == 0
+    line = explorer(page).locator(".curve .line").first
+    page.touchscreen.tap(*line.evaluate(MIDDLE))
+    assert page.locator("#explorer .curve.picked").count() == 1
+    assert page.locator("#explorer .tip").is_visible()
 
 
 def test_downloads_are_the_tables(opened: Open, runs: Runs, path: Path) -> None:

@@ -47,8 +47,16 @@ document.addEventListener("pointermove", (event) => {
   }
   pointer = event;
 });
-document.documentElement.addEventListener("pointerleave", () => { hovered = null; pick(); });
-document.addEventListener("focusin", (event) => { hovered = methodOf(event.target); pick(); });
+document.documentElement.addEventListener("pointerleave", (event) => {
+  if (event.pointerType === "touch") return;
+  hovered = null;
+  pick();
+});
+document.addEventListener("focusin", (event) => {
+  if (event.target.closest(".plot")) return; // the explorer knows what is pointed at
+  hovered = methodOf(event.target);
+  pick();
+});
 document.addEventListener("focusout", () => { hovered = null; pick(); });
 document.addEventListener("click", (event) => {
   if (event.target.closest("#explorer")) return;
