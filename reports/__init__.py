@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reports.figures import convergence, sensitivity
+    from reports.figures import convergence, generalization, sensitivity
     from reports.page import build_page
     from reports.races import speed
     from reports.tables import seconds_table, speed_table, summary_table
@@ -21,12 +21,21 @@ __optbench__ = True
 # where each public name lives; drawing libraries are imported when a name is first used, so that the import stays short
 _HOMES = {
     "build_page": "page",
-    **dict.fromkeys(("convergence", "sensitivity"), "figures"),
+    **dict.fromkeys(("convergence", "generalization", "sensitivity"), "figures"),
     "speed": "races",
     **dict.fromkeys(("seconds_table", "speed_table", "summary_table"), "tables"),
 }
 
-__all__ = ["build_page", "convergence", "seconds_table", "sensitivity", "speed", "speed_table", "summary_table"]
+__all__ = [
+    "build_page",
+    "convergence",
+    "generalization",
+    "seconds_table",
+    "sensitivity",
+    "speed",
+    "speed_table",
+    "summary_table",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -332,11 +332,12 @@ def _share(name: str) -> Show:
 
 
 def _target(name: str) -> Show:
-    def show(line: Line) -> Cell:
-        count, reached, seeds = line[f"calls_{name}"], line[f"reached_{name}"], line["seeds"]
-        return Cell(calls(count) + (f" ({reached}/{seeds})" if 0 < reached < seeds else ""), _finite_first(count))
+    return lambda line: calls_cell(line[f"calls_{name}"], line[f"reached_{name}"], line["seeds"])
 
-    return show
+
+def calls_cell(count: float, reached: int, seeds: int) -> Cell:
+    """Median calls to a target, with how many seeds reached it where not all or none did: 41 (4/5)."""
+    return Cell(calls(count) + (f" ({reached}/{seeds})" if 0 < reached < seeds else ""), _finite_first(count))
 
 
 def _settings(line: Line) -> Cell:
