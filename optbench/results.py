@@ -389,8 +389,14 @@ def tell_apart(rows: pd.DataFrame) -> pd.DataFrame:
         if several.any():
             names = zip(rows.loc[several, "method"], rows.loc[several, column], strict=True)
             rows.loc[several, "method"] = [f"{name}, {text.format(value)}" for name, value in names]
+    return tell_data_apart(rows)
+
+
+def tell_data_apart(rows: pd.DataFrame) -> pd.DataFrame:
+    """Give different names to problems that differ only in their data."""
     several = rows.groupby("problem")["data_hash"].transform("nunique") > 1
     if several.any():
+        rows = rows.copy()
         rows.loc[several, "problem"] += " [data " + rows.loc[several, "data_hash"].str[:8] + "]"
     return rows
 

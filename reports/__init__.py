@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from reports.figures import convergence, generalization, sensitivity
     from reports.page import build_page
     from reports.races import speed
-    from reports.tables import seconds_table, speed_table, summary_table
+    from reports.tables import latex, markdown, seconds_table, speed_table, summary_table
 
 __optbench__ = True
 
@@ -23,13 +23,15 @@ _HOMES = {
     "build_page": "page",
     **dict.fromkeys(("convergence", "generalization", "sensitivity"), "figures"),
     "speed": "races",
-    **dict.fromkeys(("seconds_table", "speed_table", "summary_table"), "tables"),
+    **dict.fromkeys(("latex", "markdown", "seconds_table", "speed_table", "summary_table"), "tables"),
 }
 
 __all__ = [
     "build_page",
     "convergence",
     "generalization",
+    "latex",
+    "markdown",
     "seconds_table",
     "sensitivity",
     "speed",
