@@ -35,8 +35,9 @@ def convergence(
     """Smallest gap (or objective) so far against oracle calls, each method at its best settings.
 
     Lines are medians over seeds, bands reach from the lower to the upper quartile. The gap f - f* is drawn where the
-    optimum is known, else the objective f. Gaps below what rounding can resolve are drawn at that floor. The best methods
-    are drawn in colour and named at the end of their lines, the others in grey.
+    optimum is known, else the objective f. Gaps below what rounding can resolve are drawn at that floor, what rises above
+    100 times the start at that ceiling. The best methods are drawn in colour and named at the end of their lines, the
+    others in grey.
 
     Parameters
     ----------
@@ -64,6 +65,9 @@ def convergence(
     curves = metrics.bands(part, value)
     gap, floor = gap_floor(part)
     leading = metrics.ranked(part)[problem][:emphasis]
+    # what rises far above the start is drawn at a ceiling: how far it rose before it overflowed tells nothing
+    starts = curves.loc[curves["t"] == 0, "median"].to_numpy(dtype=float)
+    ceiling = 100 * np.abs(starts).max(initial=0.0, where=np.isfinite(starts)) or np.inf
     drawn: dict[str, np.ndarray] = {}  # finite medians of each method
     for method, curve in curves.groupby("method", sort=True):
         curve = curve.iloc[style.thin(len(curve))]
@@ -71,7 +75,9 @@ def convergence(
         curve = curve.iloc[: len(finite) if finite.all() else int(np.argmin(finite))]  # past infinity there is no line
         if len(curve):
             calls = curve["calls"].to_numpy(dtype=float)
-            low, median, high = (np.maximum(curve[q].to_numpy(dtype=float), floor) for q in ("low", "median", "high"))
+            low, median, high = (
+                np.clip(curve[q].to_numpy(dtype=float), floor, ceiling) for q in ("low", "median", "high")
+            )
             style.line(ax, styles(problem, str(method)), calls, median, low, high, rest=method not in leading)
             drawn[str(method)] = median
     what = "gap f − f*" if gap else "objective f"
@@ -279,11 +285,20 @@ def rates(part: Runs) -> pd.DataFrame:
 def _guides(ax: Axes, part: Runs, floor: float) -> None:
     """Draw `rates` as far as the curves reach."""
     low = ax.dataLim.y0
-    for dashes, (name, its) in zip(((6, 3), (1.5, 2)), rates(part).groupby("rate", sort=True), strict=False):
+    for number, (name, its) in enumerate(rates(part).groupby("rate", sort=True)):
         its = its[its["bound"] >= max(floor, low, np.finfo(float).tiny)]
         if len(its) < 2:
             continue
-        ax.plot(its["calls"], its["bound"], color=INK, linewidth=1.0, dashes=dashes, zorder=1, alpha=0.75, gid="guide")
+        ax.plot(
+            its["calls"],
+            its["bound"],
+            color=INK,
+            linewidth=1.0,
+            dashes=((6, 3), (1.5, 2))[number],
+            zorder=1,
+            alpha=0.75,
+            gid=f"guide-{number}",
+        )
         ax.annotate(
             str(name), (its["calls"].iloc[-1], its["bound"].iloc[-1]), (-4, 4), textcoords="offset points", ha="right",
             fontsize=8.5, color=INK, zorder=5, annotation_clip=True,
