@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from optbench import metrics
 from optbench.errors import InputError
-from optbench.results import Runs
+from optbench.results import Runs, runs_of_curves
 from reports import style
 from reports.style import INK, MUTED, PAPER
 
@@ -23,7 +23,7 @@ CALLS_LABEL = "oracle calls (1 = full value and gradient)"
 
 
 def convergence(
-    runs: Runs,
+    runs: Runs | pd.DataFrame,
     problem: str | None = None,
     ax: Axes | None = None,
     *,
@@ -41,6 +41,8 @@ def convergence(
 
     Parameters
     ----------
+    runs : Runs or DataFrame
+        Results, or `Runs.curves` or a part of it, which may lack what the curves do not hold.
     problem : str, optional
         Which problem; may be left out where the results have only one.
     ax : matplotlib Axes, optional
@@ -59,6 +61,7 @@ def convergence(
     InputError
         If the results do not have the problem, or have several and none is named.
     """
+    runs = as_runs(runs)
     problem, part = one_problem(runs, problem)
     styles = styles or style.entrant_styles(runs)
     ax = style.axes(ax)
@@ -100,7 +103,7 @@ def convergence(
 
 
 def sensitivity(
-    runs: Runs,
+    runs: Runs | pd.DataFrame,
     problem: str | None = None,
     ax: Axes | None = None,
     *,
@@ -115,6 +118,7 @@ def sensitivity(
 
     Parameters and errors are those of `convergence`.
     """
+    runs = as_runs(runs)
     problem, part = one_problem(runs, problem)
     styles = styles or style.entrant_styles(runs)
     ax = style.axes(ax)
@@ -235,14 +239,20 @@ def learned_table(part: Runs, kind: str) -> pd.DataFrame:
     )
 
 
-def one_problem(runs: Runs, problem: str | None) -> tuple[str, Runs]:
-    """The name of the problem that is meant, and its runs alone.
+def as_runs(runs: Runs | pd.DataFrame) -> Runs:
+    """Runs as they are, or what a table of curves (`Runs.curves`, or a part of it) tells of them."""
+    return runs_of_curves(runs) if isinstance(runs, pd.DataFrame) else runs
+
+
+def one_problem(runs: Runs | pd.DataFrame, problem: str | None) -> tuple[str, Runs]:
+    """The name of the problem that is meant, and its runs alone; of a table of curves what that tells of them.
 
     Raises
     ------
     InputError
         If the results do not have the problem, or have several and none is named.
     """
+    runs = as_runs(runs)
     known = sorted(set(runs.rows["problem"]))
     if problem is None and len(known) == 1:
         problem = known[0]

@@ -564,6 +564,24 @@ def test_curves_are_thinned() -> None:
     assert style.thin(3).tolist() == [0, 1, 2]
 
 
+def test_figures_of_a_table_of_curves(runs: Runs) -> None:
+    def drawn(what: Any) -> dict[str, np.ndarray]:
+        ax = reports.convergence(what, VALLEY, Figure().add_subplot())
+        return {
+            str(line.get_gid()): line.get_xydata() for line in ax.get_lines() if str(line.get_gid()).endswith("-line")
+        }
+
+    well = Runs(runs.rows[~runs.rows["status"].isin(["failed"])])
+    whole, told = drawn(well), drawn(well.curves)
+    assert whole.keys() == told.keys()
+    for name in whole:
+        np.testing.assert_allclose(whole[name], told[name], rtol=1e-12)
+    fewer = well.curves.query("optimizer == 'adam' and step_size > 0.5")
+    assert len(drawn(fewer)) == 1
+    with pytest.raises(InputError, match="lacks best_gap"):
+        reports.convergence(well.curves.drop(columns="best_gap"), VALLEY)
+
+
 def test_the_last_iterate_is_drawn_below_a_ceiling(runs: Runs) -> None:
     ax = reports.convergence(runs, STEEP, Figure().add_subplot(), value="f")
     ((line,),) = [[line for line in ax.get_lines() if str(line.get_gid()).endswith("-line")]]
