@@ -302,8 +302,8 @@ class Runs:
         """One row a run and checkpoint.
 
         Columns: what tells the run (`key`, `problem`, `method`, `optimizer`, `settings`, `schedule`, `batch_size`,
-        `step_size`, `seed`), `t` (steps taken), `calls` (oracle calls), `f`, `best`, `gap` and `best_gap` (f and best less f*;
-        null where no optimum is known), `gradient_norm`, and one column a metric of the problem.
+        `step_size`, `seed`), `t` (steps taken), `calls` (oracle calls), `f`, `best`, `gap` and `best_gap` (f and best
+        less f*; null where no optimum is known), `gradient_norm`, and one column a metric of the problem.
         """
         import pandas as pd
 
