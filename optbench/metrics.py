@@ -9,9 +9,10 @@ What is made of seconds is in `seconds`.
 
 from __future__ import annotations
 
+import functools
 import weakref
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 
@@ -25,6 +26,25 @@ SHOWN_TARGETS = (1e-2, 1e-4, 1e-8)  # fractions of the initial gap that tables s
 DECADES = tuple(10.0**-k for k in range(1, 11))
 COORDINATES = {"x_1", "x_2"}  # metrics that are the iterate itself, of problems in two dimensions
 _WELL = ["budget", "target", "gradient"]  # statuses of runs that ended as they should
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _kept(function: Callable[Concatenate[Runs, P], T]) -> Callable[Concatenate[Runs, P], T]:
+    """The function, each of whose results is kept as long as the `Runs` it was made of: a page asks many times."""
+    kept: weakref.WeakKeyDictionary[Runs, dict[Any, T]] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def found(runs: Runs, *args: P.args, **options: P.kwargs) -> T:
+        held, key = kept.setdefault(runs, {}), (args, tuple(options.items()))
+        if key not in held:
+            held[key] = function(runs, *args, **options)
+        value: Any = held[key]
+        return value.copy() if hasattr(value, "columns") else value  # a caller may change its frame
+
+    return cast("Callable[Concatenate[Runs, P], T]", found)
 
 
 def target_index(target: float) -> int:
@@ -76,6 +96,7 @@ def _medians(values: np.ndarray, group: np.ndarray) -> np.ndarray:
     return middle
 
 
+@_kept
 def setting_scores(runs: Runs) -> pd.DataFrame:
     """The `score` of every setting of every method on every problem.
 
@@ -85,8 +106,6 @@ def setting_scores(runs: Runs) -> pd.DataFrame:
         problem, method, settings (JSON), step_size, deepest, soon, final (the three parts of the score); by problem and
         method, the best setting first.
     """
-    if runs in _KEPT:
-        return _KEPT[runs]
     names = ["problem", "method", "settings"]
     rows = runs.rows
     group = rows.groupby(names, sort=True).ngroup().to_numpy()
@@ -98,13 +117,10 @@ def setting_scores(runs: Runs) -> pd.DataFrame:
         table = table.sort_values(order, ignore_index=True)
     else:
         table = table.assign(deepest=0.0, soon=0.0, final=0.0)
-    _KEPT[runs] = table.drop(columns="group")
-    return _KEPT[runs]
+    return table.drop(columns="group")
 
 
-_KEPT: weakref.WeakKeyDictionary[Runs, pd.DataFrame] = weakref.WeakKeyDictionary()  # scores of results in use
-
-
+@_kept
 def ranked(runs: Runs) -> dict[str, list[str]]:
     """The methods of every problem, the one with the best `score` first."""
     best = setting_scores(runs).drop_duplicates(["problem", "method"])
@@ -112,6 +128,7 @@ def ranked(runs: Runs) -> dict[str, list[str]]:
     return {str(problem): list(part["method"]) for problem, part in best.groupby("problem", sort=True)}
 
 
+@_kept
 def tuned(runs: Runs) -> pd.DataFrame:
     """The best settings of every method on every problem.
 
@@ -130,6 +147,7 @@ def tuned(runs: Runs) -> pd.DataFrame:
     return best.reset_index(drop=True).assign(n_settings=counts.to_numpy())
 
 
+@_kept
 def entrants(runs: Runs) -> pd.DataFrame:
     """Which of the methods are one and the same entrant of a comparison over all problems.
 
@@ -166,6 +184,7 @@ def entrants(runs: Runs) -> pd.DataFrame:
     return pairs[["problem", "method", "entrant"]]
 
 
+@_kept
 def tuned_rows(runs: Runs) -> pd.DataFrame:
     """The stored rows of the best settings only."""
     return runs.rows.merge(tuned(runs)[["problem", "method", "settings"]], on=["problem", "method", "settings"])
@@ -224,6 +243,7 @@ def summary(runs: Runs) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+@_kept
 def sensitivity(runs: Runs) -> pd.DataFrame:
     """How touchy a method is to its step size.
 
@@ -259,6 +279,7 @@ def sensitivity(runs: Runs) -> pd.DataFrame:
     return found.reset_index()[names]
 
 
+@_kept
 def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
     """Median and quartiles over seeds of the curves, at the best settings of every method.
 
@@ -302,6 +323,7 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
+@_kept
 def decades(runs: Runs) -> pd.DataFrame:
     """Oracle calls to every power of ten of the initial gap, at the best settings of every method.
 
@@ -331,6 +353,7 @@ def decades(runs: Runs) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns)
 
 
+@_kept
 def learned(runs: Runs) -> pd.DataFrame:
     """Figures of learning problems (`Problem.metrics`: accuracies, validation and test losses) where the runs ended.
 

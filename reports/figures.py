@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from optbench import metrics
 from optbench.errors import InputError
@@ -188,7 +189,7 @@ def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = Non
     better = finite[finite["method"].isin(methods[: (len(methods) + 1) // 2])]
     near, far = (better["median"].max(), better["median"].min()) if kind == "accuracy" else (
         better["median"].min(), better["median"].max())  # fmt: skip
-    edge = far + 0.5 * (far - near)
+    edge = far + 0.7 * (far - near)
     for at, name in enumerate(parts):
         its = finite[finite["split"] == name]
         y = its["method"].map(rows).to_numpy(dtype=float) + 0.22 * (at - (len(parts) - 1) / 2)
@@ -215,8 +216,12 @@ def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = Non
     for label in ax.get_yticklabels():
         label.set_parse_math(False)
     ax.set_ylim(len(methods) - 0.4, -0.6)
+    if len(finite):
+        low, high = ax.get_xlim()
+        ax.set_xlim(*((edge, high) if kind == "accuracy" else (low, edge)) if far != near else (low, high))
     ax.tick_params("y", length=0)
-    style.title(ax, f"{'Accuracy' if kind == 'accuracy' else 'Loss'} by part of the data: {style.shorten(problem, 36)}")
+    style.title(ax, f"{kind.capitalize()} at the end: {style.shorten(problem, 36)}")
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_xlabel("share of samples classified rightly" if kind == "accuracy" else "mean loss, without penalty")
     ax.set_ylabel("method")
     if table.empty:
@@ -259,6 +264,8 @@ def one_problem(runs: Runs | pd.DataFrame, problem: str | None) -> tuple[str, Ru
     if problem is None or problem not in known:
         there = f"the results have {', '.join(known)}" if known else "there are no results"
         raise InputError(f"{'choose a problem' if problem is None else f'no results for problem {problem!r}'}; {there}")
+    if known == [problem]:
+        return problem, runs
     return problem, Runs(runs.rows[runs.rows["problem"] == problem], runs.environments)
 
 

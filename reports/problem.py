@@ -72,7 +72,7 @@ def _pictures(book: Book, name: str, gap: str, lines: pd.DataFrame) -> dict[str,
         learned = figures.learned_table(part, kind)
         if len(learned):
             height = 1.2 + 0.24 * learned["method"].nunique()
-            made = style.figure(figures.generalization, part, name, kind=kind, size=(6.8, height), left=1.9, room=0.95)
+            made = style.figure(figures.generalization, part, name, kind=kind, size=(6.8, height), left=1.9, room=1.1)
             judged = f"{learned['split'].iloc[-1]} {kind}; first by it: {learned['method'].iloc[0]}"
             found[kind] = book.picture(
                 f"{anchor}-{kind}", made, f"{kind.capitalize()} by part of the data on {name}: {judged}.", learned
