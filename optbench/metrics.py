@@ -42,7 +42,8 @@ def _kept(function: Callable[Concatenate[Runs, P], T]) -> Callable[Concatenate[R
         if key not in held:
             held[key] = function(runs, *args, **options)
         value: Any = held[key]
-        return value.copy() if hasattr(value, "columns") else value  # a caller may change its frame
+        copy: T = value.copy() if hasattr(value, "columns") else value  # a caller may change its frame
+        return copy
 
     return cast("Callable[Concatenate[Runs, P], T]", found)
 
