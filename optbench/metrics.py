@@ -9,6 +9,7 @@ What is made of seconds is in `seconds`.
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHOWN_TARGETS = (1e-2, 1e-4, 1e-8)  # fractions of the initial gap that tables show
+_WELL = ["budget", "target", "gradient"]  # statuses of runs that ended as they should
 
 
 def target_index(target: float) -> int:
@@ -45,26 +47,66 @@ def score(rows: pd.DataFrame) -> tuple[float, float, float]:
     First how deep it gets: the hardest of the 50 targets that more than half of the seeds reach. Then how soon: the median
     of the oracle calls to that target. Then the median of the final objective, which decides where no optimum is known.
     """
-    return _score(hits(rows), _final(rows))
+    found = _scores(hits(rows), _final(rows), np.zeros(len(rows), dtype=np.int64))
+    return float(found[0][0]), float(found[1][0]), float(found[2][0])
 
 
-def _score(calls: np.ndarray, final: np.ndarray) -> tuple[float, float, float]:
-    """`score` from the calls to the targets, shape (S, 50), and the final objectives, shape (S,)."""
-    reached = np.isfinite(calls).mean(axis=0) > 0.5
-    deepest = int(np.flatnonzero(reached)[-1]) if reached.any() else -1
-    soon = median(calls[:, deepest]) if deepest >= 0 else np.inf
-    return -float(deepest), soon, median(final)
+def _scores(calls: np.ndarray, final: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`score` of every group: calls to the targets (R, 50), final objectives (R,), numbers of groups (R,); three (G,)."""
+    order = np.argsort(group, kind="stable")
+    starts, counts = np.unique(group[order], return_index=True, return_counts=True)[1:]  # (G,)
+    reached = (
+        np.add.reduceat(np.isfinite(calls[order]), starts, axis=0, dtype=np.int64) > counts[:, None] / 2
+    )  # (G, 50)
+    deepest = np.where(reached.any(axis=1), reached.shape[1] - 1 - np.argmax(reached[:, ::-1], axis=1), -1)
+    soon = np.full(len(group), np.inf)
+    row, last = np.arange(len(group)), np.repeat(deepest, counts)
+    soon[order] = np.where(last >= 0, calls[order][row, last], np.inf)
+    return -deepest.astype(float), _medians(soon, group), _medians(final, group)
 
 
-def _best_settings(rows: pd.DataFrame) -> tuple[str, np.ndarray]:
-    """The settings with the smallest `score` among the rows of one method on one problem, and where their rows are."""
-    first = rows["settings"].iloc[0]
-    if (rows["settings"] == first).all():
-        return first, np.arange(len(rows))
-    calls, final = hits(rows), _final(rows)
-    where = rows.groupby("settings", sort=True).indices
-    best = min(sorted(where), key=lambda text: _score(calls[where[text]], final[where[text]]))
-    return best, where[best]
+def _medians(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """`median` of every group: values (R,), numbers of groups (R,); returns (G,)."""
+    order = np.lexsort((values, group))
+    starts, counts = np.unique(group[order], return_index=True, return_counts=True)[1:]
+    middle: np.ndarray = values[order][starts + counts // 2]
+    return middle
+
+
+def setting_scores(runs: Runs) -> pd.DataFrame:
+    """The `score` of every setting of every method on every problem.
+
+    Returns
+    -------
+    DataFrame
+        problem, method, settings (JSON), step_size, deepest, soon, final (the three parts of the score); by problem and
+        method, the best setting first.
+    """
+    if runs in _KEPT:
+        return _KEPT[runs]
+    names = ["problem", "method", "settings"]
+    rows = runs.rows
+    group = rows.groupby(names, sort=True).ngroup().to_numpy()
+    table = rows[[*names, "step_size"]].assign(group=group).drop_duplicates("group").sort_values("group")
+    if len(table):
+        parts = _scores(hits(rows), _final(rows), group)
+        table = table.assign(**dict(zip(("deepest", "soon", "final"), parts, strict=True)))
+        order = ["problem", "method", "deepest", "soon", "final", "settings"]
+        table = table.sort_values(order, ignore_index=True)
+    else:
+        table = table.assign(deepest=0.0, soon=0.0, final=0.0)
+    _KEPT[runs] = table.drop(columns="group")
+    return _KEPT[runs]
+
+
+_KEPT: weakref.WeakKeyDictionary[Runs, pd.DataFrame] = weakref.WeakKeyDictionary()  # scores of results in use
+
+
+def ranked(runs: Runs) -> dict[str, list[str]]:
+    """The methods of every problem, the one with the best `score` first."""
+    best = setting_scores(runs).drop_duplicates(["problem", "method"])
+    best = best.sort_values(["problem", "deepest", "soon", "final", "method"])
+    return {str(problem): list(part["method"]) for problem, part in best.groupby("problem", sort=True)}
 
 
 def tuned(runs: Runs) -> pd.DataFrame:
@@ -79,13 +121,46 @@ def tuned(runs: Runs) -> pd.DataFrame:
     DataFrame
         One row a problem and method: problem, method, settings (JSON), step_size, n_settings.
     """
+    scores = setting_scores(runs)
+    counts = scores.groupby(["problem", "method"], sort=True)["settings"].size()
+    best = scores.drop_duplicates(["problem", "method"])[["problem", "method", "settings", "step_size"]]
+    return best.reset_index(drop=True).assign(n_settings=counts.to_numpy())
+
+
+def entrants(runs: Runs) -> pd.DataFrame:
+    """Which of the methods are one and the same entrant of a comparison over all problems.
+
+    A method carries its batch size in its name, and a batch size belongs to a problem: "adam" on a quadratic and "adam,
+    batch 64" on a classification problem are both Adam. So the methods that differ in nothing but their batch size are
+    one entrant. Where several of them ran on one problem, the entrant has there the batch size that most methods had on
+    that problem (the larger, if as many), and the others stay entrants of their own. If one method alone ran on all
+    problems of its kin, nothing is gained by merging, and each stays an entrant of its own.
+
+    Returns
+    -------
+    DataFrame
+        One row a problem and method: problem, method, entrant. No two methods of a problem are the same entrant.
+    """
     import pandas as pd
 
-    chosen = []
-    for (problem, method), group in runs.rows.groupby(["problem", "method"], sort=True):
-        best, where = _best_settings(group)
-        chosen.append((problem, method, best, group["step_size"].iloc[where[0]], group["settings"].nunique()))
-    return pd.DataFrame(chosen, columns=["problem", "method", "settings", "step_size", "n_settings"])
+    pairs = runs.rows[["problem", "method", "batch_size"]].drop_duplicates(["problem", "method"])
+    pairs = pairs.sort_values(["problem", "method"], ignore_index=True)
+    # names may carry more behind the batch size where a store holds several budgets or precisions (`tell_apart`)
+    base = [
+        name if pd.isna(size) else name.replace(f", batch {size}", "", 1)
+        for name, size in zip(pairs["method"], pairs["batch_size"], strict=True)
+    ]
+    size = pairs["batch_size"].fillna(0).astype(int)
+    pairs = pairs.assign(base=base, size=size, entrant=pairs["method"])
+    common = pairs.groupby("problem")["size"].agg(lambda sizes: max(sizes.mode(), default=0))
+    for name, kin in pairs.groupby("base", sort=True):
+        if kin.groupby("method")["problem"].nunique().max() == kin["problem"].nunique():
+            continue
+        usual = kin["size"] == kin["problem"].map(common)
+        alone = ~kin["problem"].duplicated(keep=False)
+        pairs.loc[kin.index[(kin["size"] == 0) & ~alone], "entrant"] = f"{name}, full batch"
+        pairs.loc[kin.index[usual | alone], "entrant"] = name
+    return pairs[["problem", "method", "entrant"]]
 
 
 def tuned_rows(runs: Runs) -> pd.DataFrame:
@@ -118,30 +193,32 @@ def summary(runs: Runs) -> pd.DataFrame:
             columns=["problem", "method", "step_size", *names, "final", "gap", "seeds"]
             + ["diverged", "failed", "runs", "oracle", "edge"]
         )
-    best = {(p, m): (s, h) for p, m, s, h, _ in tuned(runs).itertuples(index=False)}
+    pair = ["problem", "method"]
+    whole = runs.rows[[*pair, "status", "step_size"]]
+    counts = whole.assign(diverged=whole["status"] == "diverged", failed=whole["status"] == "failed").groupby(pair)
+    ends = counts["step_size"].agg(["min", "max", "nunique"])
+    sums = counts[["diverged", "failed"]].sum().assign(runs=counts.size()).join(ends)
+    chosen = tuned(runs).set_index(pair)["step_size"]
+    best = dict(iter(tuned_rows(runs).groupby(pair, sort=True)))
     lines = []
-    for (problem, method), group in runs.rows.groupby(["problem", "method"], sort=True):
-        text, step_size = best[problem, method]
-        rows = group[group["settings"] == text]
-        calls = hits(rows)
-        line = {"problem": problem, "method": method, "step_size": step_size}
-        for target in SHOWN_TARGETS:
-            at = calls[:, target_index(target)]
-            line[f"calls_{target:.0e}"] = np.nan if np.isnan(at).any() else median(at)
-            line[f"reached_{target:.0e}"] = int(np.isfinite(at).sum())
-        has_gap = bool(rows["f_star"].notna().all())
-        final = _final(rows)
-        line["final"] = median(final - rows["f_star"].to_numpy(dtype=float) if has_gap else final)
-        line["gap"] = has_gap
-        line["seeds"] = rows["seed"].nunique()
-        line["diverged"] = int((group["status"] == "diverged").sum())
-        line["failed"] = int((group["status"] == "failed").sum())
-        line["runs"] = len(group)
-        line["oracle"] = next(iter(rows["oracle"].dropna()), "")
-        tried = np.unique(group["step_size"].dropna())
-        line["edge"] = len(tried) > 1 and step_size in (tried[0], tried[-1])
-        lines.append(((problem, score(rows), method), line))
-    return pd.DataFrame([line for _, line in sorted(lines, key=lambda pair: pair[0])])
+    for problem, methods in ranked(runs).items():
+        for method in methods:
+            rows, total = best[problem, method], sums.loc[(problem, method)]
+            calls, final, size = hits(rows), _final(rows), chosen[problem, method]
+            line = {"problem": problem, "method": method, "step_size": size}
+            for target in SHOWN_TARGETS:
+                at = calls[:, target_index(target)]
+                line[f"calls_{target:.0e}"] = np.nan if np.isnan(at).any() else median(at)
+                line[f"reached_{target:.0e}"] = int(np.isfinite(at).sum())
+            has_gap = bool(rows["f_star"].notna().all())
+            line["final"] = median(final - rows["f_star"].to_numpy(dtype=float) if has_gap else final)
+            line["gap"] = has_gap
+            line["seeds"] = rows["seed"].nunique()
+            line |= {name: int(total[name]) for name in ("diverged", "failed", "runs")}
+            line["oracle"] = next(iter(rows["oracle"].dropna()), "")
+            line["edge"] = bool(total["nunique"] > 1 and size in (total["min"], total["max"]))
+            lines.append(line)
+    return pd.DataFrame(lines)
 
 
 def sensitivity(runs: Runs) -> pd.DataFrame:
@@ -156,21 +233,27 @@ def sensitivity(runs: Runs) -> pd.DataFrame:
     """
     import pandas as pd
 
-    lines = []
-    rows = runs.rows[runs.rows["step_size"].notna()]
-    for (problem, method, size), group in rows.groupby(["problem", "method", "step_size"], sort=True):
-        part = group.iloc[_best_settings(group)[1]]
-        ended_well = part["status"].isin(["budget", "target", "gradient"]).to_numpy()
-        start = part["f_start"].to_numpy(dtype=float)
-        value = np.where(ended_well, _reached(part), start)
-        has_gap = bool(part["f_star"].notna().all())
-        if has_gap:
-            value = value - part["f_star"].to_numpy(dtype=float)
-        finite = value[np.isfinite(value)]
-        low, median, high = np.quantile(finite, [0.25, 0.5, 0.75]) if len(finite) else [np.nan] * 3
-        lines.append((problem, method, size, median, low, high, has_gap, int((~ended_well).sum()), len(part)))
-    columns = ["problem", "method", "step_size", "median", "low", "high", "gap", "n_diverged", "n_seeds"]
-    return pd.DataFrame(lines, columns=columns)
+    pair = ["problem", "method", "step_size"]
+    scores = (
+        setting_scores(runs).dropna(subset="step_size").sort_values([*pair, "deepest", "soon", "final", "settings"])
+    )
+    best = scores.drop_duplicates(pair)[["problem", "method", "settings"]]
+    rows = runs.rows.merge(best, on=["problem", "method", "settings"])
+    ended_well = rows["status"].isin(_WELL).to_numpy()
+    value = np.where(ended_well, _reached(rows), rows["f_start"].to_numpy(dtype=float))
+    known = rows["f_star"].notna().groupby([rows[name] for name in pair]).transform("all").to_numpy(dtype=bool)
+    value = value - np.where(known, rows["f_star"].to_numpy(dtype=float), 0.0)
+    value = np.where(np.isfinite(value), value, np.nan)
+    table = rows[pair].assign(value=value, gap=known, lost=~ended_well)
+    groups = table.groupby(pair, sort=True)
+    names = [*pair, "median", "low", "high", "gap", "n_diverged", "n_seeds"]
+    if rows.empty:
+        return table.reindex(columns=names)
+    quartiles = {name: groups["value"].quantile(q) for name, q in (("low", 0.25), ("median", 0.5), ("high", 0.75))}
+    found = pd.DataFrame(quartiles).assign(
+        gap=groups["gap"].first(), n_diverged=groups["lost"].sum(), n_seeds=groups.size()
+    )
+    return found.reset_index()[names]
 
 
 def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
@@ -218,7 +301,7 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
 
 def _final(rows: pd.DataFrame) -> np.ndarray:
     """Objective at the end of each run; infinite for those that diverged or failed."""
-    ended_well = rows["status"].isin(["budget", "target", "gradient"]).to_numpy()
+    ended_well = rows["status"].isin(_WELL).to_numpy()
     return np.where(ended_well, rows["f_end"].to_numpy(dtype=float), np.inf)
 
 

@@ -11,8 +11,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reports.figures import convergence, sensitivity, speed
+    from reports.figures import convergence, sensitivity
     from reports.page import build_page
+    from reports.races import speed
     from reports.tables import seconds_table, speed_table, summary_table
 
 __optbench__ = True
@@ -20,7 +21,8 @@ __optbench__ = True
 # where each public name lives; drawing libraries are imported when a name is first used, so that the import stays short
 _HOMES = {
     "build_page": "page",
-    **dict.fromkeys(("convergence", "sensitivity", "speed"), "figures"),
+    **dict.fromkeys(("convergence", "sensitivity"), "figures"),
+    "speed": "races",
     **dict.fromkeys(("seconds_table", "speed_table", "summary_table"), "tables"),
 }
 

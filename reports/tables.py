@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -348,3 +348,8 @@ def _settings(line: Line) -> Cell:
 def _finite_first(value: float) -> float:
     """What to sort by: the number, or infinity for what was never reached or is not there."""
     return float(value) if np.isfinite(value) else np.inf
+
+
+def several(values: Iterable[Any]) -> str:
+    """The different ones of some values, as text; a dash for none."""
+    return ", ".join(sorted({str(value) for value in values if pd.notna(value)})) or NEVER

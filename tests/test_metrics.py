@@ -122,3 +122,45 @@ def test_tables_of_nothing_have_their_columns() -> None:
     assert nothing.table.empty
     assert nothing.curves.empty
     assert repr(nothing) == "<Runs: none>"
+
+
+@pytest.mark.parametrize(
+    ("ran", "found"),
+    [
+        pytest.param(
+            {("a", "adam", None), ("b", "adam, batch 64", 64)},
+            {("a", "adam"): "adam", ("b", "adam, batch 64"): "adam"},
+            id="a batch size belongs to a problem",
+        ),
+        pytest.param(
+            {("a", "adam, batch 8", 8), ("a", "adam, batch 64", 64), ("b", "adam, batch 8", 8), ("b", "adam, batch 64", 64)},
+            {(p, m): m for p in "ab" for m in ("adam, batch 8", "adam, batch 64")},
+            id="batch sizes that are compared everywhere",
+        ),
+        pytest.param(
+            {("a", "adam", None), ("b", "adam, batch 8", 8), ("b", "adam, batch 64", 64), ("b", "sgd, batch 64", 64)},
+            {
+                ("a", "adam"): "adam",
+                ("b", "adam, batch 64"): "adam",
+                ("b", "adam, batch 8"): "adam, batch 8",
+                ("b", "sgd, batch 64"): "sgd, batch 64",
+            },
+            id="the usual batch size of a problem",
+        ),
+        pytest.param(
+            {("a", "adam", None), ("a", "adam, batch 8", 8), ("a", "sgd, batch 8", 8), ("b", "adam, batch 8", 8), ("c", "adam", None)},
+            {
+                ("a", "adam"): "adam, full batch",
+                ("a", "adam, batch 8"): "adam",
+                ("a", "sgd, batch 8"): "sgd, batch 8",
+                ("b", "adam, batch 8"): "adam",
+                ("c", "adam"): "adam",
+            },
+            id="the full batch beside it",
+        ),
+    ],
+)  # fmt: skip
+def test_methods_of_one_entrant(ran: set[tuple[str, str, int | None]], found: dict[tuple[str, str], str]) -> None:
+    rows = pd.DataFrame(sorted(ran, key=str), columns=["problem", "method", "batch_size"])
+    table = metrics.entrants(Runs(rows.astype({"batch_size": "Int64"})))
+    assert {(p, m): e for p, m, e in table.itertuples(index=False)} == found

@@ -30,7 +30,7 @@ from optbench.race import compete, contestants
 from optbench.results import RACE_COLUMNS, Runs, arrow_of, frame_of, runs_of
 from optbench.store import Store
 from optbench.study import study_of
-from reports import figures, tables
+from reports import figures, style, tables
 
 NETWORK = "mlp:data=digits"
 VALLEY, NOISE, STEEP = "quadratic:dim=8", "quadratic:dim=5,noise=0.1", "quadratic:dim=50,spectrum=chain"
@@ -274,7 +274,7 @@ def test_disturbed_figures_are_marked_where_they_stand(raced_page: str, races: p
 
 def test_the_figure_of_speed_draws_the_medians(races: pd.DataFrame, ax: Axes) -> None:
     part = races[races["race"] == "race 1"]
-    assert figures.speed(part, VALLEY, ax) is ax
+    assert reports.speed(part, VALLEY, ax) is ax
     table = seconds.race_summary(part[part["problem"] == VALLEY])
     drawn = {line.get_marker(): line.get_xdata().tolist() for line in ax.get_lines()}
     assert drawn["o"] == table["seconds"].tolist()
@@ -305,7 +305,7 @@ def test_hostile_names_in_races_are_text(runs: Runs, races: pd.DataFrame, tmp_pa
     assert len(read.all("script")) == 1
     assert not any(key.startswith("on") for _, attributes in read.elements for key in attributes)
     for name in {*odd["problem"], *odd["contestant"], *odd["machine"]}:
-        assert figures.clean(name) in read.text
+        assert style.clean(name) in read.text
 
 
 def test_races_alone_make_a_page(races: pd.DataFrame, tmp_path: Path) -> None:
@@ -349,8 +349,8 @@ def test_figures_do_not_depend_on_matplotlib_settings(runs: Runs) -> None:
     import matplotlib as mpl
 
     def drawn() -> str:
-        return figures.to_svg(
-            figures.figure(figures.convergence, runs, VALLEY), "a-", "label", dict.fromkeys(range(99), "m")
+        return style.to_svg(
+            style.figure(figures.convergence, runs, VALLEY), "a-", "label", dict.fromkeys(range(99), "m")
         )
 
     plain = drawn()
@@ -378,14 +378,14 @@ def test_hostile_names_are_text(runs: Runs, tmp_path: Path, where: str) -> None:
     assert len(read.all("script")) == 1
     assert not any(key.startswith("on") for _, attributes in read.elements for key in attributes)
     for name in HOSTILE[: len(known)]:
-        assert figures.clean(name) in read.text
+        assert style.clean(name) in read.text
     assert not set("\x07\u202e") & set(text)
 
 
 def test_hostile_names_in_a_figure_are_drawn_as_they_are(runs: Runs) -> None:
     rows = runs.rows[runs.rows["problem"] == VALLEY].replace({"problem": {VALLEY: HOSTILE[2]}})
-    svg = figures.to_svg(
-        figures.figure(figures.convergence, Runs(rows), HOSTILE[2]), "a-", "label", dict.fromkeys(range(9), "m")
+    svg = style.to_svg(
+        style.figure(figures.convergence, Runs(rows), HOSTILE[2]), "a-", "label", dict.fromkeys(range(9), "m")
     )
     assert "$\\frac{1}{0}$ &amp;" in svg
 
@@ -419,7 +419,7 @@ def test_odd_results_make_a_page(runs: Runs, tmp_path: Path, pick: Any) -> None:
 def test_nothing_finite_is_said_and_not_drawn(runs: Runs) -> None:
     rows = runs.rows[runs.rows["method"] == "broken"]
     for draw in (figures.convergence, figures.sensitivity):
-        svg = figures.to_svg(figures.figure(draw, Runs(rows), VALLEY), "a-", "label", {})
+        svg = style.to_svg(style.figure(draw, Runs(rows), VALLEY), "a-", "label", {})
         assert ">No " in svg
 
 
@@ -516,19 +516,18 @@ def test_figures_say_what_they_show(runs: Runs, ax: Axes, draw: Any, problem: st
     assert problem in ax.get_title(loc="left")
     assert "oracle calls" in ax.get_xlabel() or "step size" in ax.get_xlabel()
     assert ax.get_ylabel().startswith("objective" if problem == NETWORK else "gap")
-    legend = ax.get_legend()
-    assert legend is not None
-    names = {text.get_text() for text in legend.get_texts()}
+    named = [text for text in ax.texts if text.get_gid()]
+    names = {text.get_text() for text in named}
     rows = runs.rows[(runs.rows["problem"] == problem) & (runs.rows["status"] != "failed")]
     wanted = set(rows["method"] if draw is reports.convergence else rows.loc[rows["step_size"].notna(), "method"])
-    assert wanted <= names
-    assert legend.get_window_extent().x0 >= ax.get_window_extent().x1  # it hides no data
+    assert {style.shorten(method.partition(", batch")[0], 18) for method in wanted} == names
+    assert min(text.get_window_extent().x0 for text in named) >= ax.get_window_extent().x1  # they hide no data
 
 
 def test_convergence_draws_the_bands(runs: Runs, ax: Axes) -> None:
     figures.convergence(runs, VALLEY, ax)
     curve = metrics.bands(runs).query("problem == @VALLEY and method == 'adam'")
-    index = figures.method_styles(runs)["adam"].index
+    index = style.entrant_styles(runs).entrants["adam"].index
     (line,) = [line for line in ax.get_lines() if line.get_gid() == f"curve-{index}-line"]
     np.testing.assert_array_equal(line.get_xdata(), curve["calls"])
     np.testing.assert_array_equal(line.get_ydata(), curve["median"])
@@ -541,7 +540,7 @@ def test_gaps_below_rounding_are_drawn_at_the_floor(runs: Runs, ax: Axes) -> Non
 
 
 def test_a_method_looks_the_same_everywhere(runs: Runs) -> None:
-    index = figures.method_styles(runs)["lbfgs"].index
+    index = style.entrant_styles(runs).entrants["lbfgs"].index
     looks = set()
     for problem in (VALLEY, NETWORK):
         ax = reports.convergence(runs, problem, Figure().add_subplot())
@@ -551,16 +550,17 @@ def test_a_method_looks_the_same_everywhere(runs: Runs) -> None:
 
 
 def test_methods_can_be_told_apart_in_grey() -> None:
-    many = Runs(pd.DataFrame({"method": [f"method {i}" for i in range(36)]}))
-    assert len({(style.dashes, style.marker) for style in figures.method_styles(many).values()}) == 36
+    names = [f"method {i}" for i in range(36)]
+    many = Runs(pd.DataFrame({"problem": "a", "method": names, "batch_size": pd.array([pd.NA] * 36, "Int64")}))
+    assert len({(look.dashes, look.marker) for look in style.entrant_styles(many).entrants.values()}) == 36
 
 
 def test_curves_are_thinned() -> None:
-    kept = figures._thin(5000)
-    assert len(kept) == figures.MAX_POINTS
+    kept = style.thin(5000)
+    assert len(kept) == style.MAX_POINTS
     assert kept[0] == 0
     assert kept[-1] == 4999
-    assert figures._thin(3).tolist() == [0, 1, 2]
+    assert style.thin(3).tolist() == [0, 1, 2]
 
 
 def test_figures_ask_for_a_problem(runs: Runs) -> None:

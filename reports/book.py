@@ -1,0 +1,93 @@
+"""What the sections of a page share: the results, how entrants look, and the figures and tables made so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from optbench import metrics
+from optbench.results import Runs
+from reports import style
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure on the page.
+
+    Attributes
+    ----------
+    svg : Markup
+    table : str or None
+        Name of the table behind it, in `Book.tables`.
+    """
+
+    svg: Markup
+    table: str | None
+
+
+class Book:
+    """Results, and what the sections of a page make of them.
+
+    Attributes
+    ----------
+    runs : Runs
+        In a fixed order, whatever the order of the rows they were made of.
+    parts : dict of str to Runs
+        The runs of every problem, the problems with the most methods first.
+    races : DataFrame
+        As `optbench.store.Store.load_races` returns them.
+    styles : style.Styles
+    names : dict of int to str
+        The entrants by the index of their style.
+    anchors : dict of str to str
+        Problem -> id of its section.
+    tables : dict of str to DataFrame
+        What can be downloaded from the page, by the name of the file without its ending.
+    """
+
+    def __init__(self, runs: Runs, races: pd.DataFrame) -> None:
+        rows = runs.rows.sort_values(["problem", "method", "settings", "seed", "key"], ignore_index=True)
+        self.runs, self.races = Runs(rows, runs.environments), races
+        self.styles = style.entrant_styles(self.runs)
+        self.names = {look.index: style.clean(name) for name, look in self.styles.entrants.items()}
+        parts = {str(name): Runs(part, runs.environments) for name, part in rows.groupby("problem", sort=True)}
+        size = {name: part.rows["method"].nunique() for name, part in parts.items()}
+        self.parts = {name: parts[name] for name in sorted(parts, key=lambda name: (-size[name], name))}
+        self.anchors = {name: f"problem-{number}" for number, name in enumerate(self.parts, start=1)}
+        self.tables: dict[str, pd.DataFrame] = {}
+
+    def index(self, problem: str, method: str) -> int:
+        """The number by which the page knows the entrant that a method is on a problem."""
+        return self.styles(problem, method).index
+
+    def picture(self, anchor: str, made: Figure, label: str, table: pd.DataFrame | None = None) -> Picture:
+        """A figure for the page.
+
+        Parameters
+        ----------
+        anchor : str
+            Name of the figure, which no other has.
+        label : str
+            What a reader who cannot see the figure is told.
+        table : DataFrame, optional
+            The numbers that are drawn, for download under the same name.
+        """
+        svg = Markup(style.to_svg(made, f"{anchor}-", style.clean(label), self.names))
+        return Picture(svg, None if table is None else self.table(anchor, table))
+
+    def table(self, name: str, table: pd.DataFrame) -> str:
+        """Offer a table for download; returns its name."""
+        self.tables[name] = table
+        return name
+
+    def ranked(self) -> Iterator[tuple[str, list[str]]]:
+        """Problems in the order of the page, with their methods, the best first."""
+        ranked = metrics.ranked(self.runs)
+        return ((problem, ranked[problem]) for problem in self.parts)

@@ -1,0 +1,424 @@
+"""How figures look: palette, the style of an entrant, axes, and from a matplotlib figure to SVG for a page.
+
+An entrant has one colour, marker and dash pattern wherever it appears, given by its place among all entrants of the
+results, so that the figures of a page can be read together. Where many are drawn, those that lead have their colours and
+are named at the end of their lines; the others are thin and grey, until a reader picks one.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+import warnings
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from optbench import metrics
+from optbench.results import Runs
+
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
+
+# seaborn's "colorblind" palette; on white its palest colours are deepened, on black its darkest are lifted
+PALETTE = ("#0173b2", "#d07b00", "#029e73", "#d55e00", "#c066ad", "#a8713c", "#e06fb8", "#7d7d7d", "#a39a00", "#2f9fd8")
+PALETTE_ON_BLACK = (
+    "#4ba3e3", "#f0a030", "#2cc197", "#ff7f2a", "#db8fcd", "#d2a06c", "#fbafe4", "#a8a8a8", "#ece133", "#7cc8f0",
+)  # fmt: skip
+DASHES = ((), (5.0, 1.6), (1.4, 1.4), (6.0, 1.6, 1.4, 1.6))
+MARKERS = "os^DvPX<>"  # nine, four and ten have no common cycle shorter than 36 in grey and 180 in colour
+INK, MUTED, GRID, PAPER = "#26272b", "#6b6d75", "#dddee3", "#ffffff"
+MAX_POINTS = 200  # a curve is no smoother for more
+SIZE = (6.8, 4.1)  # inches
+
+EMPHASIS = 6  # entrants of a figure that have their colour and their name
+ROOM = 1.7  # inches beside the axes for names
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method is drawn.
+
+    Attributes
+    ----------
+    index : int
+        Place of the method among all methods of the results.
+    color : str
+    dashes : tuple of float
+        Lengths of dash and gap in line widths; empty for a solid line.
+    marker : str
+        A matplotlib marker.
+    """
+
+    index: int
+    color: str
+    dashes: tuple[float, ...]
+    marker: str
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """Keywords of `Axes.plot`."""
+        return {
+            "color": self.color,
+            "dashes": self.dashes or (None, None),
+            "marker": self.marker,
+            "linewidth": 1.5,
+            "markersize": 5.5,
+            "markeredgewidth": 0.8,
+            "markeredgecolor": PAPER,
+        }
+
+    @property
+    def marker_path(self) -> str:
+        """Outline of the marker as the ``d`` of an SVG path, about the origin, one unit wide."""
+        shape = MarkerStyle(self.marker)
+        polygons: Any = shape.get_path().transformed(shape.get_transform()).to_polygons()
+        return "".join("M" + "L".join(f"{x:.2f} {-y:.2f}" for x, y in p) + "Z" for p in polygons)
+
+
+@dataclass(frozen=True)
+class Styles:
+    """The styles of all entrants of the results, and which method is which entrant on a problem."""
+
+    entrants: dict[str, Style]
+    of: dict[tuple[str, str], str] = field(repr=False)  # (problem, method) -> entrant
+
+    def __call__(self, problem: str, method: str) -> Style:
+        return self.entrants[self.of[problem, method]]
+
+
+def entrant_styles(runs: Runs) -> Styles:
+    """The style of every entrant of the results, in the order of their names."""
+    pairs = metrics.entrants(runs)
+    looks = zip(itertools.cycle(PALETTE), itertools.cycle(DASHES), itertools.cycle(MARKERS), strict=False)
+    names = zip(sorted(set(pairs["entrant"])), looks, strict=False)
+    styles = {name: Style(i, *look) for i, (name, look) in enumerate(names)}
+    held = zip(pairs["problem"], pairs["method"], pairs["entrant"], strict=True)
+    return Styles(styles, {(problem, method): entrant for problem, method, entrant in held})
+
+
+def to_svg(made: Figure, prefix: str, label: str, names: Mapping[int, str]) -> str:
+    """A figure as SVG for an HTML page; the same figure gives the same text.
+
+    Colours become CSS variables (``--ink``, ``--c0``, ... with the colour itself as fallback), and every part of an
+    entrant's curve (an artist whose gid is ``curve-INDEX-PART``, or ``rest-INDEX-PART`` for those drawn in grey) has the
+    attribute ``data-method`` with its index.
+
+    Parameters
+    ----------
+    prefix : str
+        Put before every id, so that several figures can live in one page.
+    label : str
+        What a reader who cannot see the figure is told.
+    names : mapping
+        Names of the entrants by index, shown when a curve is pointed at.
+    """
+    buffer = io.BytesIO()
+    with theme(), warnings.catch_warnings():
+        # text is left to the browser's fonts; those of matplotlib only measure it
+        warnings.filterwarnings("ignore", r"(?s)Glyph .* missing from font")
+        warnings.filterwarnings("ignore", r"(?s)Matplotlib currently does not support .* natively")
+        made.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    root = ET.fromstring(buffer.getvalue())
+    for parent in root.iter():
+        for child in [c for c in parent if c.tag.endswith(("}metadata", "}style"))]:
+            parent.remove(child)  # a style sheet inside a figure would reach the whole page
+    for element in root.iter():
+        element.tag = element.tag.partition("}")[2]  # HTML knows SVG without namespaces
+        for key in list(element.attrib):
+            element.attrib[key.partition("}")[2] or key] = _attribute(key, element.attrib.pop(key), prefix)
+        found = re.fullmatch(rf"{re.escape(prefix)}(curve|rest)-(\d+)-\w+", element.get("id", ""))
+        if found:
+            element.set("data-method", found[2])
+            element.set("class", found[1])
+            if found[1] == "rest":
+                element.set("style", f"--own: var(--c{int(found[2]) % len(PALETTE)})")
+            title = ET.Element("title")
+            title.text = names[int(found[2])]
+            element.insert(0, title)
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
+    return ET.tostring(root, encoding="unicode")
+
+
+def shorten(text: str, width: int) -> str:
+    """A name as it can be drawn: on one line, and of at most `width` characters, the middle left out."""
+    text = " ".join(clean(text).split())
+    half = (width - 1) // 2
+    return text if len(text) <= width else f"{text[: width - 1 - half]}…{text[-half:]}"
+
+
+def clean(text: str) -> str:
+    """Text without what XML cannot hold (control characters, lone surrogates) or what turns the line around it."""
+    return _UNCLEAN.sub("\ufffd", text)
+
+
+_UNCLEAN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper"} | {
+    color: f"--c{i}" for i, color in enumerate(PALETTE)
+}
+
+
+def _attribute(key: str, value: str, prefix: str) -> str:
+    """An attribute of matplotlib's SVG as the page wants it."""
+    if key == "id":
+        return prefix + value
+    if key.endswith("href"):
+        return f"#{prefix}{value[1:]}"
+    if key == "d":
+        return _compact(value)
+    if key in ("style", "fill", "stroke"):
+        return re.sub(
+            r"#[0-9a-f]{6}", lambda m: f"var({_VARIABLES[m[0]]}, {m[0]})" if m[0] in _VARIABLES else m[0], value
+        )
+    return value.replace("url(#", f"url(#{prefix}")
+
+
+def _compact(path: str) -> str:
+    """An SVG path of straight lines in whole tenths of a point, each relative to the last; others in hundredths."""
+    if "C" in path or "Q" in path:
+        return re.sub(r"(\.\d\d)\d+", r"\1", path)
+    parts, last, before = [], (0, 0), ""
+    for command, x, y in re.findall(r"([MLz])\s*(?:(\S+)\s+(\S+))?", path):
+        if command == "z":
+            parts.append("z")
+            before = "z"
+            continue
+        at = round(10 * float(x)), round(10 * float(y))
+        if command == "M":
+            parts.append(f"M{at[0] / 10:g} {at[1] / 10:g}")
+        elif at == last and before == "L":
+            continue
+        else:
+            step = f"{(at[0] - last[0]) / 10:g} {(at[1] - last[1]) / 10:g}".replace(" -", "-")
+            parts.append(f"{'' if before == 'L' and step[0] == '-' else 'l' if before != 'L' else ' '}{step}")
+        last, before = at, command
+    return "".join(parts)
+
+
+@contextmanager
+def theme() -> Iterator[None]:
+    """The look of the page's figures, whatever the user's own settings of matplotlib are."""
+    own = {
+        **sns.axes_style("ticks"),
+        **sns.plotting_context("paper"),
+        "axes.edgecolor": MUTED,
+        "axes.labelcolor": INK,
+        "axes.labelsize": 10,
+        "axes.linewidth": 0.8,
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "axes.titlepad": 10,
+        "axes.unicode_minus": True,
+        "path.simplify_threshold": 0.3,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "optbench",
+        "text.color": INK,
+        "text.parse_math": False,
+        "xtick.color": MUTED,
+        "xtick.labelcolor": INK,
+        "xtick.labelsize": 9.5,
+        "ytick.color": MUTED,
+        "ytick.labelcolor": INK,
+        "ytick.labelsize": 9.5,
+    }
+    with matplotlib.style.context("default"), matplotlib.rc_context(own):
+        yield
+
+
+def figure(draw: Any, *args: Any, size: tuple[float, float] = SIZE, room: float = ROOM, **options: Any) -> Figure:
+    """A figure of its own of what `draw(*args, ax=..., **options)` draws; pyplot knows nothing of it.
+
+    Parameters
+    ----------
+    size : (float, float)
+        Width and height in inches.
+    room : float
+        Inches at the right of the axes, for names at the ends of lines.
+    """
+    with theme():
+        made = Figure(figsize=size)
+        # fixed margins, so that figures side by side line up
+        left, below, above = 0.78, 0.55, 0.4  # inches
+        box = left / size[0], below / size[1], 1 - (left + room) / size[0], 1 - (below + above) / size[1]
+        draw(*args, ax=made.add_axes(box), **options)
+    return made
+
+
+def axes(ax: Axes | None) -> Axes:
+    """Axes to draw on, by default of a new figure of pyplot, with a grid and without the frame."""
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots(figsize=SIZE, layout="constrained")[1]
+    ax.grid(True, which="major", color=GRID, linewidth=0.7)
+    ax.set_axisbelow(True)
+    sns.despine(ax=ax)
+    return ax
+
+
+def title(ax: Axes, text: str) -> None:
+    ax.set_title(text, loc="left", parse_math=False)  # a $ in a name is a dollar
+
+
+def line(
+    ax: Axes,
+    style: Style,
+    x: np.ndarray,
+    y: np.ndarray,
+    low: np.ndarray | None = None,
+    high: np.ndarray | None = None,
+    *,
+    marks: np.ndarray | None = None,
+    rest: bool = False,
+    **look: Any,
+) -> None:
+    """The line of an entrant, and its band where `low` and `high` are given; all arrays of shape (points,).
+
+    Markers stand where `marks` says, by default at a few points. One of the `rest` is thin and grey, without band and
+    markers.
+    """
+    if rest:
+        ax.plot(x, y, color=MUTED, linewidth=0.8, alpha=0.45, zorder=2, gid=f"rest-{style.index}-line", **look)
+        return
+    if marks is None:
+        # a few markers, evenly spaced along the axis, where those of other entrants are not
+        at = np.linspace(0, len(x) - 1, 6)[:-1] + (style.index % 7) / 7 * len(x) / 6
+        marks = np.isin(np.arange(len(x)), np.unique(np.minimum(np.rint(at), len(x) - 1).astype(int)))
+    if low is not None and high is not None:
+        ax.fill_between(
+            x, low, high, where=np.isfinite(low) & np.isfinite(high), color=style.color, alpha=0.13, linewidth=0,
+            zorder=2, gid=f"curve-{style.index}-band",
+        )  # fmt: skip
+    which = np.flatnonzero(marks).tolist()
+    ax.plot(x, y, **style.line | look, markevery=which or [], zorder=3, gid=f"curve-{style.index}-line")
+
+
+def end_names(ax: Axes, ends: list[tuple[float, str, Style]], width: int = 18, others: int = 0) -> None:
+    """Names beside the right edge of the axes, at the height of the ends of their lines as far as they do not overlap.
+
+    Call it once scales and limits of the axes are final.
+
+    Parameters
+    ----------
+    ends : list of (float, str, Style)
+        Of every line its last value in data coordinates, its name and its style.
+    width : int
+        Characters that a name may have; longer ones lose their middle.
+    others : int
+        Number of lines in grey, which have no names.
+    """
+    if others:
+        ax.annotate(
+            f"and {others} more, in grey", (1.0, 0.0), (8, -14), xycoords="axes fraction", textcoords="offset points",
+            color=MUTED, fontsize=9, va="top", annotation_clip=False,
+        )  # fmt: skip
+    if not ends:
+        return
+    to_axes = ax.transData + ax.transAxes.inverted()
+    x = ax.get_xlim()[1]
+    heights = [float(np.clip(to_axes.transform((x, y))[1], 0.0, 1.0)) for y, _, _ in ends]
+    gap = 12.5 / (ax.bbox.height * 72 / ax.figure.dpi)  # a line of text, as a part of the axes' height
+    order = sorted(range(len(ends)), key=lambda i: (-heights[i], i))
+    placed = dict(zip(order, _apart([heights[i] for i in order], gap), strict=True))
+    for i, (_, name, style) in enumerate(ends):
+        at = placed[i]
+        ax.plot(
+            [1.005, 1.035], [heights[i], at], transform=ax.transAxes, clip_on=False, color=style.color,
+            linewidth=0.8, zorder=1, gid=f"curve-{style.index}-lead",
+        )  # fmt: skip
+        ax.plot(
+            [1.04, 1.075, 1.11], [at] * 3, transform=ax.transAxes, clip_on=False, **style.line, markevery=[1],
+            gid=f"curve-{style.index}-key",
+        )  # fmt: skip
+        ax.text(
+            1.13, at, shorten(name, width), transform=ax.transAxes, va="center", fontsize=9.5, parse_math=False,
+            gid=f"curve-{style.index}-name",
+        )  # fmt: skip
+
+
+def _apart(heights: list[float], gap: float) -> list[float]:
+    """Heights in falling order, moved as little as needed to lie a gap apart, and between 0 and 1 if they fit."""
+    blocks: list[list[float]] = []  # sum of (height + place * gap), how many
+    for height in heights:
+        blocks.append([height, 1.0])
+        while len(blocks) > 1:
+            (above, n), (below, m) = blocks[-2:]
+            if above / n - (n - 1) / 2 * gap - gap >= below / m + (m - 1) / 2 * gap:
+                break
+            # two blocks that touch become one, about the mean of where its members want to be
+            blocks[-2:] = [[above + below, n + m]]
+    found = []
+    for total, n in blocks:
+        top = total / n + (n - 1) / 2 * gap
+        found += [top - k * gap for k in range(int(n))]
+    for i in reversed(range(len(found))):  # nothing below the axes
+        found[i] = max(found[i], (len(found) - 1 - i) * gap)
+    return found
+
+
+def log_axis(axis: Axis, which: str) -> None:
+    """Make an axis logarithmic, with ticks that people read: powers of ten, or plain numbers over a short range."""
+    ax = axis.axes
+    (ax.set_xscale if which == "x" else ax.set_yscale)("log")
+    low, high = sorted(float(v) for v in axis.get_view_interval())
+    decades = np.log10(high / low)
+    axis.set_minor_locator(NullLocator())
+    if decades < 1:
+        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.4g}"))
+    elif decades < 2.5:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.4g}"))
+    else:
+        axis.set_major_locator(LogLocator(numticks=8))
+        plain = low > 5e-4 and high < 2e4
+        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}" if plain else _power_of_ten(v)))
+
+
+def _power_of_ten(value: float) -> str:
+    return "10" + str(round(np.log10(value))).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def duration_tick(value: float, _: int) -> str:
+    """A duration at a tick: 20 µs, 0.5 ms, 3 s."""
+    unit, name = next(((u, n) for u, n in ((1.0, "s"), (1e-3, "ms")) if value >= 0.9999 * u), (1e-6, "µs"))
+    return f"{value / unit:.4g} {name}"
+
+
+def note(ax: Axes, text: str) -> None:
+    """Say why there is nothing to see."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.grid(False)
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=MUTED)
+
+
+def legend(ax: Axes, styles: Mapping[str, Style], symbols: Mapping[str, Line2D] | None = None) -> None:
+    """A legend beside the axes, where it hides no data."""
+    handles = [Line2D([], [], **style.line) for style in styles.values()] + list((symbols or {}).values())
+    # matplotlib leaves out names that begin with an underscore, unless something invisible stands before it
+    labels = [shorten(name, 40) for name in [*styles, *(symbols or {})]]
+    labels = [f"\u200b{name}" if name.startswith("_") else name for name in labels]
+    made = ax.legend(
+        handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9, borderaxespad=0.0,
+        handlelength=3.2,
+    )  # fmt: skip
+    for text in made.get_texts():
+        text.set_parse_math(False)
+
+
+def thin(count: int) -> np.ndarray:
+    """Which of a curve's points to draw, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, MAX_POINTS)).round().astype(int))
