@@ -371,6 +371,13 @@ def areas(runs: Runs) -> pd.DataFrame:
     )
 
 
+def placed(runs: Runs) -> list[str]:
+    """The entrants of the block in the order of `ranking`, the best first."""
+    table = areas(runs)
+    mean = table.groupby("entrant")[["rank", "area"]].mean().round(DIGITS).reset_index()
+    return list(mean.sort_values(["rank", "area", "entrant"], ascending=[True, False, True])["entrant"])
+
+
 def _areas(field: _Field, chosen: Block) -> tuple[np.ndarray, np.ndarray]:
     """Area of every run (E, P, S), NaN beyond the seeds that ran, and the common budgets (P,); see `areas`."""
     places = field.places(chosen.entrants, chosen.problems)
@@ -435,11 +442,12 @@ def ranking(runs: Runs, resamples: int = RESAMPLES, seed: int = 0, among: Sequen
     low, high = np.quantile(drawn, [0.025, 0.975], axis=1, method="inverted_cdf")
     leads = np.isclose(drawn, drawn.min(axis=0), rtol=0, atol=1e-9)
     first = (leads / leads.sum(axis=0)).mean(axis=1)
-    order = sorted(range(len(entrants)), key=lambda e: (round(rank[e], 9), -mean[e].mean(), entrants[e]))
+    total = mean.mean(axis=1).round(DIGITS)
+    order = sorted(range(len(entrants)), key=lambda e: (round(rank[e], DIGITS), -total[e], entrants[e]))
     oracles = field.told.groupby("entrant")["oracle"].agg(lambda asked: " or ".join(sorted(set(asked) - {""})))
     lines = []
     for e, after in zip(order, [*order[1:], None], strict=True):
-        line = [entrants[e], oracles[entrants[e]], rank[e], low[e], high[e], first[e], mean[e].mean()]
+        line = [entrants[e], oracles[entrants[e]], rank[e], low[e], high[e], first[e], total[e]]
         line.append(len(chosen.problems))
         if after is None:
             lines.append([*line, *[np.nan] * 4])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reports.figures import convergence, sensitivity
+    from reports.overview import data_profile, ecdf, headline, heatmap, performance_profile, ranks
     from reports.page import build_page
     from reports.races import speed
     from reports.tables import seconds_table, speed_table, summary_table
@@ -22,11 +23,15 @@ __optbench__ = True
 _HOMES = {
     "build_page": "page",
     **dict.fromkeys(("convergence", "sensitivity"), "figures"),
+    **dict.fromkeys(("data_profile", "ecdf", "headline", "heatmap", "performance_profile", "ranks"), "overview"),
     "speed": "races",
     **dict.fromkeys(("seconds_table", "speed_table", "summary_table"), "tables"),
 }
 
-__all__ = ["build_page", "convergence", "seconds_table", "sensitivity", "speed", "speed_table", "summary_table"]
+__all__ = [
+    "build_page", "convergence", "data_profile", "ecdf", "headline", "heatmap", "performance_profile", "ranks", "seconds_table",
+    "sensitivity", "speed", "speed_table", "summary_table",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

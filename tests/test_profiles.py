@@ -258,6 +258,7 @@ def test_ranking_is_the_mean_of_the_ranks(ragged: Runs) -> None:
     mean = profiles.areas(ragged).groupby("entrant")["rank"].mean()
     assert table["rank"].to_dict() == pytest.approx(mean.to_dict())
     assert table["rank"].is_monotonic_increasing
+    assert table.index.tolist() == profiles.placed(ragged)
     assert (table["low"] <= table["high"]).all()
     assert table["first"].sum() == pytest.approx(1)
     assert table["rank"].sum() == pytest.approx(len(table) * (len(table) + 1) / 2)
@@ -358,5 +359,6 @@ def test_without_targets_tables_are_empty_and_have_their_columns(runs: Runs) -> 
         table = function(runs)
         assert table.empty
         assert "entrant" in table.columns
+    assert profiles.placed(runs) == []
     assert set(profiles.relative_calls(runs)["status"]) <= {"no target"}
     assert "hits" in profiles.calls_to_target(runs).columns
