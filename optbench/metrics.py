@@ -10,6 +10,7 @@ What is made of seconds is in `seconds`.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHOWN_TARGETS = (1e-2, 1e-4, 1e-8)  # fractions of the initial gap that tables show
+DECADES = tuple(10.0**-k for k in range(1, 11))
+COORDINATES = {"x_1", "x_2"}  # metrics that are the iterate itself, of problems in two dimensions
 _WELL = ["budget", "target", "gradient"]  # statuses of runs that ended as they should
 
 
@@ -297,6 +300,68 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
             pd.DataFrame({"problem": problem, "method": method, **band, "gap": has_gap, "n_seeds": len(group)})
         )
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def decades(runs: Runs) -> pd.DataFrame:
+    """Oracle calls to every power of ten of the initial gap, at the best settings of every method.
+
+    Returns
+    -------
+    DataFrame
+        One row a problem with a known optimum, method and target 1e-1 ... 1e-10, best method first: problem, method,
+        target, calls (median over seeds; inf where half of them or more missed), reached, seeds, censored (median of the
+        oracle calls that the runs which missed had made when they ended; NaN where none missed).
+    """
+    import pandas as pd
+
+    columns = ["problem", "method", "target", "calls", "reached", "seeds", "censored"]
+    best = dict(iter(tuned_rows(runs).groupby(["problem", "method"], sort=True)))
+    lines = []
+    for problem, methods in ranked(runs).items():
+        for method in methods:
+            rows = best[problem, method]
+            if not rows["f_star"].notna().all():
+                continue
+            calls, made = hits(rows), rows["calls"].to_numpy(dtype=float)
+            for target in DECADES:
+                at = calls[:, target_index(target)]
+                missed = np.isinf(at)
+                censored = median(made[missed & np.isfinite(made)])
+                lines.append((problem, method, target, median(at), int((~missed).sum()), len(rows), censored))
+    return pd.DataFrame(lines, columns=columns)
+
+
+def learned(runs: Runs) -> pd.DataFrame:
+    """Figures of learning problems (`Problem.metrics`: accuracies, validation and test losses) where the runs ended.
+
+    At the best settings of every method, which were chosen by the objective alone. A run that diverged or failed counts as
+    having the worst value: minus infinity of an accuracy, infinity of a loss.
+
+    Returns
+    -------
+    DataFrame
+        One row a problem, method and figure: problem, method, figure, median, low, high (quartiles over seeds), n_seeds.
+    """
+    import pandas as pd
+
+    columns = ["problem", "method", "figure", "median", "low", "high", "n_seeds"]
+    lines = []
+    for (problem, method), group in tuned_rows(runs).groupby(["problem", "method"], sort=True):
+        ended_well = group["status"].isin(_WELL)
+        held = [dict(pairs) if well else {} for pairs, well in zip(group["metrics"], ended_well, strict=True)]
+        for name in sorted({name for figures in held for name in figures} - COORDINATES):
+            worst = np.inf if name.endswith("_loss") else -np.inf
+            values = np.sort([_last_finite(figures.get(name, ()), worst) for figures in held])
+            low, high = (values[round(q * (len(values) - 1))] for q in (0.25, 0.75))
+            # the worse of the middle two
+            middle = values[len(values) // 2 if worst > 0 else (len(values) - 1) // 2]
+            lines.append((problem, method, name, middle, low, high, len(values)))
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _last_finite(values: Iterable[float], otherwise: float) -> float:
+    finite = [value for value in values if np.isfinite(value)]
+    return float(finite[-1]) if finite else otherwise
 
 
 def _final(rows: pd.DataFrame) -> np.ndarray:

@@ -172,7 +172,7 @@ def seconds_to_target(runs: Runs, races: pd.DataFrame, target: float = 1e-4) -> 
         calls = hits(rows)[:, index]  # (S,)
         settings = json.loads(rows["settings"].iloc[0])
         for rounds in newest:
-            if _identity(rows, same) != _identity(rounds, same):
+            if _identity(rows, same) != _identity(rounds, same) or _apart(rows, rounds):
                 continue
             if any(settings.get(k) != v for k, v in json.loads(rounds["structure"].iloc[0]).items()):
                 continue
@@ -202,6 +202,13 @@ def _is_disturbed(rows: pd.DataFrame) -> bool:
 
 def _identity(rows: pd.DataFrame, names: Iterable[str]) -> list[str]:
     return [str(rows[name].iloc[0]) for name in names]
+
+
+def _apart(rows: pd.DataFrame, rounds: pd.DataFrame) -> bool:
+    """Whether runs and rounds of stores that are laid side by side (see `beside`) are of different ones."""
+    if "store" not in rows or "store" not in rounds:
+        return False
+    return rows["store"].iloc[0] not in (None, rounds["store"].iloc[0])
 
 
 def _a_step(rows: pd.DataFrame, name: str) -> np.ndarray:

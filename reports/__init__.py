@@ -11,27 +11,41 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reports.figures import convergence, sensitivity
+    from reports.figures import convergence, generalization, sensitivity
     from reports.overview import data_profile, ecdf, headline, heatmap, performance_profile, ranks
     from reports.page import build_page
     from reports.races import speed
-    from reports.tables import seconds_table, speed_table, summary_table
+    from reports.tables import latex, markdown, seconds_table, speed_table, summary_table
 
 __optbench__ = True
 
 # where each public name lives; drawing libraries are imported when a name is first used, so that the import stays short
 _HOMES = {
     "build_page": "page",
-    **dict.fromkeys(("convergence", "sensitivity"), "figures"),
+    **dict.fromkeys(("convergence", "generalization", "sensitivity"), "figures"),
     **dict.fromkeys(("data_profile", "ecdf", "headline", "heatmap", "performance_profile", "ranks"), "overview"),
     "speed": "races",
-    **dict.fromkeys(("seconds_table", "speed_table", "summary_table"), "tables"),
+    **dict.fromkeys(("latex", "markdown", "seconds_table", "speed_table", "summary_table"), "tables"),
 }
 
 __all__ = [
-    "build_page", "convergence", "data_profile", "ecdf", "headline", "heatmap", "performance_profile", "ranks", "seconds_table",
-    "sensitivity", "speed", "speed_table", "summary_table",
-]  # fmt: skip
+    "build_page",
+    "convergence",
+    "data_profile",
+    "ecdf",
+    "generalization",
+    "headline",
+    "heatmap",
+    "latex",
+    "markdown",
+    "performance_profile",
+    "ranks",
+    "seconds_table",
+    "sensitivity",
+    "speed",
+    "speed_table",
+    "summary_table",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -507,7 +507,9 @@ def _heat(book: Book, table: pd.DataFrame, rank: pd.DataFrame) -> dict[str, Any]
     cells = {(line["entrant"], line["problem"]): _cell(line) for line in table.to_dict("records")}
     ranked = dict(zip(rank["entrant"], rank["rank"], strict=True))
     return {
-        "problems": [(name, short, book.anchors[name]) for name, short in zip(problems, headings(problems), strict=True)],
+        "problems": [
+            (name, short, book.anchors[name]) for name, short in zip(problems, headings(problems), strict=True)
+        ],
         "rows": [
             {
                 "entrant": name,

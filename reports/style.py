@@ -237,20 +237,22 @@ def theme() -> Iterator[None]:
         yield
 
 
-def figure(draw: Any, *args: Any, size: tuple[float, float] = SIZE, room: float = ROOM, **options: Any) -> Figure:
+def figure(
+    draw: Any, *args: Any, size: tuple[float, float] = SIZE, left: float = 0.78, room: float = ROOM, **options: Any
+) -> Figure:
     """A figure of its own of what `draw(*args, ax=..., **options)` draws; pyplot knows nothing of it.
 
     Parameters
     ----------
     size : (float, float)
         Width and height in inches.
-    room : float
-        Inches at the right of the axes, for names at the ends of lines.
+    left, room : float
+        Inches at the left of the axes, and at their right, for names at the ends of lines.
     """
     with theme():
         made = Figure(figsize=size)
         # fixed margins, so that figures side by side line up
-        left, below, above = 0.78, 0.55, 0.4  # inches
+        below, above = 0.55, 0.4  # inches
         box = left / size[0], below / size[1], 1 - (left + room) / size[0], 1 - (below + above) / size[1]
         draw(*args, ax=made.add_axes(box), **options)
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -134,6 +135,63 @@ def summary_table(runs: Runs) -> pd.DataFrame:
     shown = columns(table)
     text = [[line["problem"], *(column.cell(line).text for column in shown)] for line in table.to_dict("records")]
     return pd.DataFrame(text, columns=["problem", *(column.title for column in shown)], dtype=object)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table of text, such as `summary_table` makes, in Markdown (the tables of GitHub and Pandoc).
+
+    Numbers are aligned to the right. Names are as they are, with what Markdown would read as its own escaped.
+    """
+    heads = [_MARKDOWN.sub(r"\\\g<0>", head) for head in table.columns]
+    rule = ["---:" if _is_numeric(table[head]) else "---" for head in table.columns]
+    lines = [
+        [_MARKDOWN.sub(r"\\\g<0>", " ".join(str(v).split())) for v in line] for line in table.itertuples(index=False)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [heads, rule, *lines])
+
+
+def latex(table: pd.DataFrame) -> str:
+    """A table of text, such as `summary_table` makes, in LaTeX, with the rules of the package booktabs.
+
+    Powers of ten are set as such. A group of lines with the same first cell names it once, with a rule before the next.
+    """
+    kinds = "".join("r" if _is_numeric(table[head]) else "l" for head in table.columns)
+    lines = [
+        f"\\begin{{tabular}}{{{kinds}}}",
+        "\\toprule",
+        " & ".join(map(_latex, table.columns)) + r" \\",
+        "\\midrule",
+    ]
+    before = None
+    for first, *others in table.itertuples(index=False):
+        if before not in (None, first):
+            lines.append("\\midrule")
+        lines.append(" & ".join(_latex(str(value)) for value in ["" if first == before else first, *others]) + r" \\")
+        before = first
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"])
+
+
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>|#~]")
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    NEVER: "--",
+}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    text = "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
+    return re.sub(r"\b(\d+(?:\.\d+)?)e(-?\d+)\b", lambda m: rf"${_factor(m[1])}10^{{{m[2]}}}$", text)
+
+
+def _factor(mantissa: str) -> str:
+    return "" if mantissa == "1" else rf"{mantissa} \cdot "
+
+
+def _is_numeric(column: pd.Series) -> bool:
+    """Whether most cells of a column begin with a number, or are dashes."""
+    cells = column.astype(str)
+    return bool(len(cells)) and bool((cells.str.match(r"-?\d") | (cells == NEVER)).mean() > 0.5)
 
 
 def speed_table(races: pd.DataFrame) -> pd.DataFrame:
@@ -332,11 +390,12 @@ def _share(name: str) -> Show:
 
 
 def _target(name: str) -> Show:
-    def show(line: Line) -> Cell:
-        count, reached, seeds = line[f"calls_{name}"], line[f"reached_{name}"], line["seeds"]
-        return Cell(calls(count) + (f" ({reached}/{seeds})" if 0 < reached < seeds else ""), _finite_first(count))
+    return lambda line: calls_cell(line[f"calls_{name}"], line[f"reached_{name}"], line["seeds"])
 
-    return show
+
+def calls_cell(count: float, reached: int, seeds: int) -> Cell:
+    """Median calls to a target, with how many seeds reached it where not all or none did: 41 (4/5)."""
+    return Cell(calls(count) + (f" ({reached}/{seeds})" if 0 < reached < seeds else ""), _finite_first(count))
 
 
 def _settings(line: Line) -> Cell:
