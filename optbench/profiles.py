@@ -9,11 +9,12 @@ Profiles and ranks need every entrant on every problem. `block` chooses on which
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,6 +42,11 @@ def calls_to_target(runs: Runs) -> pd.DataFrame:
         known (whether the problem's optimum is), hits (array (50,): oracle calls to each target; inf where it was never
         reached, NaN where no optimum is known).
     """
+    return _field(runs).rows.copy()
+
+
+def _tuned_runs(runs: Runs) -> pd.DataFrame:
+    """What `calls_to_target` returns."""
     import pandas as pd
 
     columns = ["entrant", "problem", "method", "settings", "step_size", "oracle", "seed", "budget", "first", "exact"]
@@ -77,6 +83,8 @@ class _Field:
     counted: np.ndarray  # (P, 50), whether the target tells anything: not if every run begins below it
     budget: np.ndarray  # (E, P), the most that was asked for; NaN where nothing ran
     told: pd.DataFrame  # one row an entrant and problem: method, oracle, exact
+    rows: pd.DataFrame  # what it was made of
+    ranked: dict[Any, pd.DataFrame] = dataclasses.field(default_factory=dict)  # rankings made so far, by how
 
     def places(self, entrants: Iterable[str], problems: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
         """Indices of entrants (E, 1) and problems (1, P), for arrays that begin with both."""
@@ -99,7 +107,7 @@ _FIELDS: weakref.WeakKeyDictionary[Runs, _Field] = weakref.WeakKeyDictionary()
 def _field(runs: Runs) -> _Field:
     """The arrays of some runs; made once for all figures of a page."""
     if runs not in _FIELDS:
-        _FIELDS[runs] = _made_field(calls_to_target(runs))
+        _FIELDS[runs] = _made_field(_tuned_runs(runs))
     return _FIELDS[runs]
 
 
@@ -122,8 +130,9 @@ def _made_field(table: pd.DataFrame) -> _Field:
         np.fmax.at(budget, (e, p), table["budget"].to_numpy(float))
     ran = ~np.isnan(hits)
     counted = known[:, None] & ~((at_once | ~ran).all(axis=(0, 2)) & ran.any(axis=(0, 2)))
-    told = table.drop_duplicates(["entrant", "problem"])[["entrant", "problem", "method", "oracle", "exact"]]
-    return _Field(tuple(entrants), tuple(problems), hits, seeds, known, counted, budget, told.reset_index(drop=True))
+    told = table.drop_duplicates(["entrant", "problem"], ignore_index=True)
+    told = told[["entrant", "problem", "method", "oracle", "exact"]]
+    return _Field(tuple(entrants), tuple(problems), hits, seeds, known, counted, budget, told, table)
 
 
 def relative_calls(runs: Runs, target: float = 1e-4) -> pd.DataFrame:
@@ -425,6 +434,15 @@ def ranking(runs: Runs, resamples: int = RESAMPLES, seed: int = 0, among: Sequen
         the next row), beats_next (share of resamples in which its mean rank is smaller than that of the next; ties
         count half), p_next (`sign_test` of ahead and behind). The last four are null in the last row.
     """
+    asked = resamples, seed, None if among is None else tuple(among)
+    made = _field(runs).ranked
+    if asked not in made:
+        made[asked] = _made_ranking(runs, *asked)
+    return made[asked].copy()
+
+
+def _made_ranking(runs: Runs, resamples: int, seed: int, among: Sequence[str] | None) -> pd.DataFrame:
+    """What `ranking` returns."""
     import pandas as pd
 
     field, chosen = _field(runs), block(runs)

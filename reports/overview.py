@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from optbench import metrics, profiles
 from optbench.results import Runs
@@ -142,8 +143,8 @@ def _steps(ax: Axes, runs: Runs, table: pd.DataFrame, column: str, emphasis: int
 def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes:
     """Oracle calls to a target relative to the best, entrants by problems, see `optbench.profiles.relative_calls`.
 
-    The darker, the closer to the best on the problem; a hatched cell is a miss, with how many seeds got there if any did, an
-    empty one says that the entrant did not run. Entrants stand in the order of the ranking, those that it leaves out last.
+    The darker, the closer to the best on the problem; a hatched cell is a miss, with how many seeds got there if any did, a
+    dash says that the entrant did not run. Entrants stand in the order of the ranking, those that it leaves out last.
     Problems without a known optimum have no targets, and do not appear.
 
     Parameters
@@ -172,10 +173,10 @@ def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes
     for e, entrant in enumerate(entrants):
         for p, problem in enumerate(problems):
             line = lines.loc[(entrant, problem)]
-            cell = _cell(line._asdict() if hasattr(line, "_asdict") else line.to_dict())
+            cell = _cell(line.to_dict())
             if line["status"] == "missed":
-                look = {"facecolor": "none", "edgecolor": MUTED, "hatch": "////", "linewidth": 0}
-                ax.add_patch(Rectangle((p - 0.5, e - 0.5), 1, 1, **look))
+                corner = p - 0.5, e - 0.5
+                ax.add_patch(Rectangle(corner, 1, 1, facecolor="none", edgecolor=MUTED, hatch="////", linewidth=0))
             pale = PAPER if np.isfinite(depth[e, p]) and depth[e, p] < 0.3 else style.INK
             ax.text(p, e, cell.text, ha="center", va="center", fontsize=8, color=pale)
     ax.set_xticks(range(len(problems)), headings(problems), rotation=60, ha="right")
@@ -233,7 +234,7 @@ def ranks(
     ax.yaxis.set_label_position("left")
     ax.set_ylim(len(table) - 0.4, -0.6)
     ax.set_xlim(0.8 if len(table) > 1 else 0.5, max(len(table), 1) + 0.2)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(9, integer=True))
     return ax
 
 
@@ -284,6 +285,7 @@ def _lead(runs: Runs, table: pd.DataFrame, among: str) -> Sentence:
     winner, other = Name(first["entrant"]), Name(second["entrant"])
     problems, beats = int(first["problems"]), float(first["beats_next"])
     best, next_best = _rank(first["rank"]), _rank(second["rank"])
+    claim: Sentence
     over = f"among {len(table)}" if among else f"over the {_many(problems, 'problem')} that all {len(table)} ran on"
     interval = f"95 % interval {_rank(first['low'])} to {_rank(first['high'])}"
     often = "every resample" if beats == 1 else f"{_percent(beats)} of resamples"
@@ -379,7 +381,9 @@ def _percent(share: float) -> str:
 
 
 def _factor(ratio: float) -> str:
-    """Two significant digits: 0.85, 1, 1.3, 12, 120, 1.2e4."""
+    """Two significant digits, or two decimals for what is almost one: 0.85, 1, 1.04, 1.3, 12, 120, 1.2e4."""
+    if ratio != 1 and 0.95 < ratio < 1.05:
+        return f"{ratio:.2f}"
     if ratio >= 9999.5:
         return tables.number(float(f"{ratio:.1e}"))
     return f"{float(f'{ratio:.2g}'):g}" if ratio < 100 else f"{ratio:.0f}"
@@ -434,6 +438,7 @@ def section(book: Book) -> dict[str, Any]:
     chosen = profiles.block(runs)
     rank = profiles.ranking(runs)
     goals = sorted({*metrics.SHOWN_TARGETS, DEFAULT}, reverse=True)
+    with_targets = set(_with_targets(profiles.relative_calls(runs))["problem"])
     return {
         "headline": [
             [(part.replace(" %", "\u00a0%"), _index(book, part)) for part in sentence] for sentence in headline(runs)
@@ -446,9 +451,7 @@ def section(book: Book) -> dict[str, Any]:
         "ranks": _ranks_picture(book, rank) if len(rank) else None,
         "ranking": _ranking_lines(book, rank),
         "legend": [*zip(_limits(), (f"r{i}" for i in range(len(STEPS))), strict=True)],
-        "without_targets": [
-            p for p in book.parts if p not in set(_with_targets(profiles.relative_calls(runs))["problem"])
-        ],
+        "without_targets": [name for name in book.parts if name not in with_targets],
     }
 
 
@@ -541,7 +544,7 @@ _COMMA = re.compile(r",(?![^\[]*\])")  # between parameters, not within the list
 
 
 def _ranks_picture(book: Book, rank: pd.DataFrame) -> Picture:
-    size = style.SIZE[0], 0.95 + 0.26 * (len(rank) + 0.5)
+    size = style.SIZE[0], 0.95 + (0.26 if len(rank) <= 24 else 0.2) * (len(rank) + 0.5)
     made = style.figure(ranks, book.runs, size=size, styles=book.styles)
     told = "; ".join(
         f"{line.entrant} {line.rank:.2f} ({line.low:.2f} to {line.high:.2f})" for line in rank.itertuples()
