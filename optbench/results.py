@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optbench.about import about
+from optbench.errors import InputError
 from optbench.plan import Chunk, Plan
-from optbench.record import Trace
+from optbench.record import TARGETS, Trace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -300,13 +301,13 @@ class Runs:
     def curves(self) -> pd.DataFrame:
         """One row a run and checkpoint.
 
-        Columns: what tells the run (`key`, `problem`, `method`, `optimizer`, `schedule`, `batch_size`, `step_size`,
-        `seed`), `t` (steps taken), `calls` (oracle calls), `f`, `best`, `gap` and `best_gap` (f and best less f*; null
-        where no optimum is known), `gradient_norm`, and one column a metric of the problem.
+        Columns: what tells the run (`key`, `problem`, `method`, `optimizer`, `settings`, `schedule`, `batch_size`,
+        `step_size`, `seed`), `t` (steps taken), `calls` (oracle calls), `f`, `best`, `gap` and `best_gap` (f and best
+        less f*; null where no optimum is known), `gradient_norm`, and one column a metric of the problem.
         """
         import pandas as pd
 
-        names = ["key", "problem", "method", "optimizer", "schedule", "batch_size", "step_size", "seed"]
+        names = ["key", "problem", "method", "optimizer", "settings", "schedule", "batch_size", "step_size", "seed"]
         rows = self.rows.reset_index(drop=True)
         lengths = rows["t"].map(len).to_numpy(dtype=int)
         which = np.repeat(np.arange(len(rows)), lengths)
@@ -363,6 +364,60 @@ def runs_of(rows: list[dict[str, Any]], environments: Iterable[Mapping[str, str]
     held = [row["x"] for row in rows if "x" in row]
     x = np.stack(held) if held and len(held) == len(rows) and len({len(v) for v in held}) == 1 else None
     return Runs(frame_of(arrow_of(rows)), environments, x)
+
+
+def runs_of_curves(curves: pd.DataFrame) -> Runs:
+    """`Runs` of what a table of curves tells, see `Runs.curves`; for figures of a part of them.
+
+    What the curves do not hold is inferred: calls to targets are those of the first checkpoint at or below them, and a run
+    whose last value is not finite counts as diverged.
+
+    Raises
+    ------
+    InputError
+        If a column is missing.
+    """
+    import pandas as pd
+
+    needed = ["key", "problem", "method", "settings", "step_size", "seed", "t", "calls", "f", "best", "gap", "best_gap"]
+    missing = [name for name in needed if name not in curves.columns]
+    if missing:
+        raise InputError(
+            f"the table of curves lacks {', '.join(missing)}; give Runs, or Runs.curves with all its columns"
+        )
+    told = [name for name in ("optimizer", "schedule", "batch_size") if name in curves.columns]
+    further = [n for n in curves.columns if n not in {*needed, *told, "gradient_norm"}]
+    rows = []
+    for key, run in curves.sort_values("t", kind="stable").groupby("key", sort=False):
+        first, f, best = run.iloc[0], run["f"].to_numpy(dtype=float), run["best"].to_numpy(dtype=float)
+        gap, calls, t = run["best_gap"].to_numpy(dtype=float), run["calls"].to_numpy(dtype=float), run["t"].to_numpy()
+        known, finite = bool(np.isfinite(gap[0])), np.isfinite(f)
+        row = dict.fromkeys(COLUMNS) | {name: first[name] for name in [*needed[1:6], *told] if pd.notna(first[name])}
+        if known:
+            below = gap[None, :] <= TARGETS[:, None] * gap[0]  # (50, C)
+            row["hits"] = np.where(below.any(axis=1), calls[np.argmax(below, axis=1)], np.inf).tolist()
+            row["f_star"] = float(f[0] - run["gap"].iloc[0])
+        norms = run["gradient_norm"] if "gradient_norm" in run else np.full(len(t), np.nan)
+        row |= {
+            "key": key,
+            "status": "budget" if finite[-1] else "diverged",
+            "end": int(t[-1] if finite[-1] else t[np.argmin(finite)]),
+            "calls": float(calls[-1]),
+            "fraction": float(calls[0] / (t[0] + 1)),
+            "f_start": _finite(f[0]),
+            "f_end": _finite(f[finite][-1]) if finite.any() else None,
+            "f_best": _finite(np.nanmin(best)) if np.isfinite(best).any() else None,
+            "exact_hits": False,
+            "precision": "float64",
+            "steps": int(t[-1]),
+            "t": t.tolist(),
+            "f": f.tolist(),
+            "best": best.tolist(),
+            "gradient_norm": list(norms),
+            "metrics": [(name, run[name].astype(float).tolist()) for name in further],
+        }
+        rows.append(row)
+    return runs_of(rows)
 
 
 def gathered(

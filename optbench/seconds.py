@@ -208,7 +208,8 @@ def _apart(rows: pd.DataFrame, rounds: pd.DataFrame) -> bool:
     """Whether runs and rounds of stores that are laid side by side (see `beside`) are of different ones."""
     if "store" not in rows or "store" not in rounds:
         return False
-    return rows["store"].iloc[0] not in (None, rounds["store"].iloc[0])
+    mine = rows["store"].iloc[0]  # null where the runs of all stores are the same
+    return isinstance(mine, str) and mine != rounds["store"].iloc[0]
 
 
 def _a_step(rows: pd.DataFrame, name: str) -> np.ndarray:

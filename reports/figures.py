@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from optbench import metrics
 from optbench.errors import InputError
-from optbench.results import Runs
+from optbench.results import Runs, runs_of_curves
 from reports import style
 from reports.style import INK, MUTED, PAPER
 
@@ -23,7 +23,7 @@ CALLS_LABEL = "oracle calls (1 = full value and gradient)"
 
 
 def convergence(
-    runs: Runs,
+    runs: Runs | pd.DataFrame,
     problem: str | None = None,
     ax: Axes | None = None,
     *,
@@ -35,11 +35,14 @@ def convergence(
     """Smallest gap (or objective) so far against oracle calls, each method at its best settings.
 
     Lines are medians over seeds, bands reach from the lower to the upper quartile. The gap f - f* is drawn where the
-    optimum is known, else the objective f. Gaps below what rounding can resolve are drawn at that floor. The best methods
-    are drawn in colour and named at the end of their lines, the others in grey.
+    optimum is known, else the objective f. Gaps below what rounding can resolve are drawn at that floor, what rises above
+    100 times the start at that ceiling. The best methods are drawn in colour and named at the end of their lines, the
+    others in grey.
 
     Parameters
     ----------
+    runs : Runs or DataFrame
+        Results, or `Runs.curves` or a part of it, which may lack what the curves do not hold.
     problem : str, optional
         Which problem; may be left out where the results have only one.
     ax : matplotlib Axes, optional
@@ -58,12 +61,16 @@ def convergence(
     InputError
         If the results do not have the problem, or have several and none is named.
     """
+    runs = as_runs(runs)
     problem, part = one_problem(runs, problem)
     styles = styles or style.entrant_styles(runs)
     ax = style.axes(ax)
     curves = metrics.bands(part, value)
     gap, floor = gap_floor(part)
     leading = metrics.ranked(part)[problem][:emphasis]
+    # what rises far above the start is drawn at a ceiling: how far it rose before it overflowed tells nothing
+    starts = curves.loc[curves["t"] == 0, "median"].to_numpy(dtype=float)
+    ceiling = 100 * np.abs(starts).max(initial=0.0, where=np.isfinite(starts)) or np.inf
     drawn: dict[str, np.ndarray] = {}  # finite medians of each method
     for method, curve in curves.groupby("method", sort=True):
         curve = curve.iloc[style.thin(len(curve))]
@@ -71,7 +78,9 @@ def convergence(
         curve = curve.iloc[: len(finite) if finite.all() else int(np.argmin(finite))]  # past infinity there is no line
         if len(curve):
             calls = curve["calls"].to_numpy(dtype=float)
-            low, median, high = (np.maximum(curve[q].to_numpy(dtype=float), floor) for q in ("low", "median", "high"))
+            low, median, high = (
+                np.clip(curve[q].to_numpy(dtype=float), floor, ceiling) for q in ("low", "median", "high")
+            )
             style.line(ax, styles(problem, str(method)), calls, median, low, high, rest=method not in leading)
             drawn[str(method)] = median
     what = "gap f − f*" if gap else "objective f"
@@ -94,7 +103,7 @@ def convergence(
 
 
 def sensitivity(
-    runs: Runs,
+    runs: Runs | pd.DataFrame,
     problem: str | None = None,
     ax: Axes | None = None,
     *,
@@ -109,6 +118,7 @@ def sensitivity(
 
     Parameters and errors are those of `convergence`.
     """
+    runs = as_runs(runs)
     problem, part = one_problem(runs, problem)
     styles = styles or style.entrant_styles(runs)
     ax = style.axes(ax)
@@ -229,14 +239,20 @@ def learned_table(part: Runs, kind: str) -> pd.DataFrame:
     )
 
 
-def one_problem(runs: Runs, problem: str | None) -> tuple[str, Runs]:
-    """The name of the problem that is meant, and its runs alone.
+def as_runs(runs: Runs | pd.DataFrame) -> Runs:
+    """Runs as they are, or what a table of curves (`Runs.curves`, or a part of it) tells of them."""
+    return runs_of_curves(runs) if isinstance(runs, pd.DataFrame) else runs
+
+
+def one_problem(runs: Runs | pd.DataFrame, problem: str | None) -> tuple[str, Runs]:
+    """The name of the problem that is meant, and its runs alone; of a table of curves what that tells of them.
 
     Raises
     ------
     InputError
         If the results do not have the problem, or have several and none is named.
     """
+    runs = as_runs(runs)
     known = sorted(set(runs.rows["problem"]))
     if problem is None and len(known) == 1:
         problem = known[0]
@@ -279,11 +295,20 @@ def rates(part: Runs) -> pd.DataFrame:
 def _guides(ax: Axes, part: Runs, floor: float) -> None:
     """Draw `rates` as far as the curves reach."""
     low = ax.dataLim.y0
-    for dashes, (name, its) in zip(((6, 3), (1.5, 2)), rates(part).groupby("rate", sort=True), strict=False):
+    for number, (name, its) in enumerate(rates(part).groupby("rate", sort=True)):
         its = its[its["bound"] >= max(floor, low, np.finfo(float).tiny)]
         if len(its) < 2:
             continue
-        ax.plot(its["calls"], its["bound"], color=INK, linewidth=1.0, dashes=dashes, zorder=1, alpha=0.75, gid="guide")
+        ax.plot(
+            its["calls"],
+            its["bound"],
+            color=INK,
+            linewidth=1.0,
+            dashes=((6, 3), (1.5, 2))[number],
+            zorder=1,
+            alpha=0.75,
+            gid=f"guide-{number}",
+        )
         ax.annotate(
             str(name), (its["calls"].iloc[-1], its["bound"].iloc[-1]), (-4, 4), textcoords="offset points", ha="right",
             fontsize=8.5, color=INK, zorder=5, annotation_clip=True,
