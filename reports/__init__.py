@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reports.figures import convergence, generalization, sensitivity
+    from reports.overview import data_profile, ecdf, headline, heatmap, performance_profile, ranks
     from reports.page import build_page
     from reports.races import speed
     from reports.tables import latex, markdown, seconds_table, speed_table, summary_table
@@ -22,6 +23,7 @@ __optbench__ = True
 _HOMES = {
     "build_page": "page",
     **dict.fromkeys(("convergence", "generalization", "sensitivity"), "figures"),
+    **dict.fromkeys(("data_profile", "ecdf", "headline", "heatmap", "performance_profile", "ranks"), "overview"),
     "speed": "races",
     **dict.fromkeys(("latex", "markdown", "seconds_table", "speed_table", "summary_table"), "tables"),
 }
@@ -29,9 +31,15 @@ _HOMES = {
 __all__ = [
     "build_page",
     "convergence",
+    "data_profile",
+    "ecdf",
     "generalization",
+    "headline",
+    "heatmap",
     "latex",
     "markdown",
+    "performance_profile",
+    "ranks",
     "seconds_table",
     "sensitivity",
     "speed",

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from optbench.errors import StoreError
 from optbench.results import Runs
-from reports import closing, problem, stores, style, tables
+from reports import closing, overview, problem, stores, style, tables
 from reports import gpu as gpu_tables
 from reports import races as race_section
 from reports.book import Book
@@ -93,6 +93,7 @@ def _content(runs: Runs, races: pd.DataFrame) -> dict[str, Any]:
         "palettes": {"light": style.PALETTE, "dark": style.PALETTE_ON_BLACK},
         "inks": {"ink": style.INK, "muted": style.MUTED, "grid": style.GRID, "paper": style.PAPER},
         "leaders": tables.leaders(book.runs),
+        "overview": overview.section(book) if book.parts else None,
         "problems": [problem.section(book, name, of_problem[name]) for name in book.parts],
         "speed": race_section.section(book),
         "stores": stores.section(book),

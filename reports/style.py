@@ -365,7 +365,9 @@ def _apart(heights: list[float], gap: float) -> list[float]:
     for total, n in blocks:
         top = total / n + (n - 1) / 2 * gap
         found += [top - k * gap for k in range(int(n))]
-    for i in reversed(range(len(found))):  # nothing below the axes
+    for i in range(len(found)):  # nothing above the axes
+        found[i] = min(found[i], 1 - i * gap)
+    for i in reversed(range(len(found))):  # nor below
         found[i] = max(found[i], (len(found) - 1 - i) * gap)
     return found
 

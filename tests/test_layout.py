@@ -25,7 +25,7 @@ FLOORS = [
     {"store"},
     {"execute", "race"},
     {"metrics"},
-    {"seconds", "beside"},
+    {"seconds", "beside", "profiles"},
     {"study"},
     {"cli"},
     {"__main__"},
@@ -70,7 +70,7 @@ def test_problems_know_only_the_ground_floors(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "reports").glob("*.py")), ids=lambda p: p.stem)
 def test_reports_know_only_results(path: Path) -> None:
-    assert modules_of(imports(path)) <= {"results", "metrics", "seconds", "beside", "errors"}
+    assert modules_of(imports(path)) <= {"results", "metrics", "seconds", "beside", "profiles", "errors"}
 
 
 def test_the_import_is_light() -> None:

@@ -115,7 +115,7 @@ def raced_page(runs: Runs, races: pd.DataFrame, tmp_path_factory: pytest.TempPat
 class Reader(html.parser.HTMLParser):
     """What a browser would make of a page: its elements with their attributes, its text, and whether it is well nested."""
 
-    VOID = ("meta", "link", "br")
+    VOID = ("meta", "link", "br", "input")
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
