@@ -188,6 +188,9 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("store", metavar="FOLDER", help="results folder of optbench run")
     report.add_argument("-o", "--output", metavar="PATH", help="folder, or file ending in .html")
     report.add_argument("--title", default="optbench report", help="title of the page")
+    report.add_argument(
+        "--history", metavar="FOLDER", help="results folder of asv (default .asv/results, where there is one)"
+    )
     return parser
 
 
@@ -581,9 +584,12 @@ def _to_target(reached: pd.DataFrame, method: str) -> tuple[str, str]:
 # ---- report ----------------------------------------------------------------------------------------------------------
 
 
+ASV_RESULTS = ".asv/results"  # as asv.conf.json has it
+
+
 def _report(options: argparse.Namespace) -> int:
     from optbench.store import Store
-    from reports import build_page
+    from reports import build_page, load_history
 
     store = Store(options.store)
     runs, races, gpu = store.load(), store.load_races(), store.load_gpu()
@@ -592,6 +598,15 @@ def _report(options: argparse.Namespace) -> int:
     output = Path(options.output) if options.output else Path(options.store) / "report.html"
     if output.suffix != ".html":
         output = output / "index.html"
-    page = build_page(runs, output, title=options.title, command=options.command_line, races=races, gpu=gpu)
+    past = options.history or (ASV_RESULTS if Path(ASV_RESULTS).is_dir() else None)
+    page = build_page(
+        runs,
+        output,
+        title=options.title,
+        command=options.command_line,
+        races=races,
+        gpu=gpu,
+        history=load_history(past) if past else None,
+    )
     _console().print(f"report   {page}", soft_wrap=True)
     return 0

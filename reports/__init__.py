@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reports.figures import convergence, sensitivity
+    from reports.history import load_history
     from reports.page import build_page
-    from reports.races import speed
+    from reports.races import convergence_seconds, seconds_of, speed
+    from reports.steps import step_times
     from reports.tables import seconds_table, speed_table, summary_table
 
 __optbench__ = True
@@ -22,11 +24,25 @@ __optbench__ = True
 _HOMES = {
     "build_page": "page",
     **dict.fromkeys(("convergence", "sensitivity"), "figures"),
-    "speed": "races",
+    "load_history": "history",
+    **dict.fromkeys(("convergence_seconds", "seconds_of", "speed"), "races"),
+    "step_times": "steps",
     **dict.fromkeys(("seconds_table", "speed_table", "summary_table"), "tables"),
 }
 
-__all__ = ["build_page", "convergence", "seconds_table", "sensitivity", "speed", "speed_table", "summary_table"]
+__all__ = [
+    "build_page",
+    "convergence",
+    "convergence_seconds",
+    "load_history",
+    "seconds_of",
+    "seconds_table",
+    "sensitivity",
+    "speed",
+    "speed_table",
+    "step_times",
+    "summary_table",
+]
 
 
 def __getattr__(name: str) -> Any:
