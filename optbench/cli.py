@@ -193,6 +193,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("-o", "--output", metavar="PATH", help="folder, or file ending in .html")
     report.add_argument("--title", default="optbench report", help="title of the page")
+    report.add_argument(
+        "--history", metavar="FOLDER", help="results folder of asv (default .asv/results, where there is one)"
+    )
     return parser
 
 
@@ -586,10 +589,13 @@ def _to_target(reached: pd.DataFrame, method: str) -> tuple[str, str]:
 # ---- report ----------------------------------------------------------------------------------------------------------
 
 
+ASV_RESULTS = ".asv/results"  # as asv.conf.json has it
+
+
 def _report(options: argparse.Namespace) -> int:
     from optbench import beside
     from optbench.store import Store
-    from reports import build_page, latex, markdown, summary_table
+    from reports import build_page, latex, load_history, markdown, summary_table
 
     names = beside.labels(options.stores)
     if len(set(names)) < len(names):
@@ -613,6 +619,15 @@ def _report(options: argparse.Namespace) -> int:
     output = Path(options.output or (Path(options.stores[0]) / "report.html" if len(held) == 1 else "report.html"))
     if output.suffix != ".html":
         output = output / "index.html"
-    page = build_page(runs, output, title=options.title, command=options.command_line, races=races, gpu=gpu)
+    past = options.history or (ASV_RESULTS if Path(ASV_RESULTS).is_dir() else None)
+    page = build_page(
+        runs,
+        output,
+        title=options.title,
+        command=options.command_line,
+        races=races,
+        gpu=gpu,
+        history=load_history(past) if past else None,
+    )
     _console().print(f"report   {page}", soft_wrap=True)
     return 0

@@ -16,7 +16,8 @@ from markupsafe import Markup, escape
 from optbench.errors import StoreError
 from optbench.results import Runs
 from reports import closing, overview, problem, stores, style, tables
-from reports import gpu as gpu_tables
+from reports import gpu as gpu_section
+from reports import history as history_section
 from reports import races as race_section
 from reports.book import Book
 
@@ -29,6 +30,7 @@ def build_page(
     command: str | None = None,
     gpu: pd.DataFrame | None = None,
     races: pd.DataFrame | None = None,
+    history: pd.DataFrame | None = None,
 ) -> Path:
     """Write the results as one HTML page that needs no network. The same results give the same bytes.
 
@@ -44,6 +46,8 @@ def build_page(
         Figures of `Store.load_gpu`, shown in a section of their own.
     races : DataFrame, optional
         The races to be shown, as `optbench.store.Store.load_races` returns them: what the page says of seconds.
+    history : DataFrame, optional
+        What asv measured, as `reports.load_history` returns it: a part of the section Speed.
 
     Returns
     -------
@@ -67,11 +71,13 @@ def build_page(
         lstrip_blocks=True,
     )
     page.filters["whole"] = _whole
+    content = _content(runs, pd.DataFrame() if races is None else races)
     text = page.get_template("page.html.j2").render(
         title=title,
         command=command,
-        gpu=[] if gpu is None else gpu_tables.machines(gpu),
-        **_content(runs, pd.DataFrame() if races is None else races),
+        gpu=[] if gpu is None else gpu_section.section(content["book"], gpu),
+        history=history_section.section(content["book"], history),
+        **content,
     )
     _write(path, style.clean(text))
     return path
