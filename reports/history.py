@@ -197,6 +197,7 @@ def section(book: Book, history: pd.DataFrame | None) -> dict[str, Any] | None:
         machine: list(dict.fromkeys(part.sort_values(["date", "commit"])["commit"]))
         for machine, part in history.groupby("machine", sort=True)
     }
+    environments = history["environment"].nunique()
     series = dict(iter(history.groupby(SERIES, sort=True, dropna=False)))
     groups: dict[str, list[dict[str, Any]]] = {}
     for line in shown.to_dict("records"):
@@ -212,9 +213,12 @@ def section(book: Book, history: pd.DataFrame | None) -> dict[str, Any] | None:
         if len(history)
         else "",
         "machines": len(commits),
-        "environments": history["environment"].nunique(),
+        "environments": environments,
         "skipped": len(skipped),
-        "table": book.table("history", history) if len(history) else None,
+        # all lines, but not all values, which may be many thousands; environments may be named after folders of a user
+        "table": book.table("history", found if environments > 1 else found.drop(columns="environment"))
+        if len(found)
+        else None,
     }
 
 
@@ -239,7 +243,7 @@ def _line(line: dict[str, Any], part: pd.DataFrame, commits: Sequence[str]) -> d
         "first": first,
         "last": last,
         "change": change,
-        "clear": line["clear"],
+        "certain": line["clear"],
         "commits": line["commits"],
         "spark": sparkline(places, values, len(commits), told),
     }
