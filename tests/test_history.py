@@ -204,11 +204,11 @@ def test_the_largest_change_comes_first() -> None:
     assert found.loc["up", ["first_commit", "last_commit"]].tolist() == ["commit000", "commit002"]
 
 
-@pytest.mark.parametrize(("half", "clear"), [(0.1, True), (0.3, False), (math.nan, True)])
+@pytest.mark.parametrize(("half", "clear"), [(0.1, True), (0.3, False), (math.inf, False), (math.nan, True)])
 def test_a_change_within_the_intervals_is_not_clear(half: float, clear: bool) -> None:
     (found,) = history.changes(past(("a", [1.0, 1.5]), half=half))["clear"]
     assert found == clear
-    assert not history.changes(past(("a", [2.0, 1.0, 2.0]), half=half))["clear"].any()
+    assert history.changes(past(("a", [2.0, 1.0, 2.0]), half=half))["clear"].tolist() == [math.isnan(half)]
 
 
 @pytest.mark.parametrize(
@@ -292,6 +292,8 @@ def test_the_page_shows_the_history(races: pd.DataFrame, folder: Path, tmp_path:
     assert "−20 %" in part
     assert 'class="number unclear">+0.0 %' in part
     assert part.count("unclear") == 1
+    assert "A change in grey" in part
+    assert "A change in grey" not in page_of(races, table[table["benchmark"] == CALLS], tmp_path)
     assert 'data-table="history"' in part
     assert "virtualenv" not in text
     assert text == page_of(races, reports.load_history(folder), tmp_path)
