@@ -270,7 +270,7 @@ def headline(runs: Runs) -> list[Sentence]:
         else:
             found.append(price)
     elif asks[winner] == "value":
-        found.append((Name(winner), " asks for values only, so that its calls cost less time than those of others."))
+        found.append((Name(winner), " asks for values only, which cost less time than gradients do."))
     if 1 < len(tuned) < len(plain):
         rest = profiles.ranking(runs, among=tuned)
         if rest["entrant"].iloc[0] != winner:
@@ -286,7 +286,12 @@ def _lead(runs: Runs, table: pd.DataFrame, among: str) -> Sentence:
     problems, beats = int(first["problems"]), float(first["beats_next"])
     best, next_best = _rank(first["rank"]), _rank(second["rank"])
     claim: Sentence
-    over = f"among {len(table)}" if among else f"over the {_many(problems, 'problem')} that all {len(table)} ran on"
+    several = f"over the {problems} problems" if problems > 1 else "on the one problem"
+    over = (
+        f"among {len(table)}"
+        if among
+        else f"{several} that {'both' if len(table) == 2 else f'all {len(table)}'} ran on"
+    )
     interval = f"95 % interval {_rank(first['low'])} to {_rank(first['high'])}"
     often = "every resample" if beats == 1 else f"{_percent(beats)} of resamples"
     if beats >= LIKELY:
@@ -319,6 +324,7 @@ def _margin(runs: Runs, winner: Name, other: Name, problems: int) -> Sentence:
     reached = int(np.isfinite(calls[winner]).sum())
     goal = f"{tables.target(DEFAULT)} of the initial gap"
     where = "all of them" if reached == problems else f"{reached} of them" if reached else "none of them"
+    where = where if problems > 1 else "it" if reached else "none"
     start = (winner, f" reaches {goal} on {where}")
     if not both.any():
         return (*start, ".") if not alone else (*start, ", ", other, " on none of those.")
@@ -525,7 +531,7 @@ def _heat(book: Book, table: pd.DataFrame, rank: pd.DataFrame) -> dict[str, Any]
     }
 
 
-def headings(problems: Sequence[str], width: int = 28) -> list[str]:
+def headings(problems: Sequence[str], width: int = 40) -> list[str]:
     """Short names of problems: without the parameters that all of the same family share; shortened where still too long."""
     parts = [tuple(_COMMA.split(name.partition(":")[2])) for name in problems]
     families = [name.partition(":")[0] for name in problems]

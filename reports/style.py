@@ -44,7 +44,7 @@ MAX_POINTS = 200  # a curve is no smoother for more
 SIZE = (6.8, 4.1)  # inches
 
 EMPHASIS = 6  # entrants of a figure that have their colour and their name
-ROOM = 1.7  # inches beside the axes for names
+ROOM = 1.9  # inches beside the axes for names
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,13 @@ def said(runs: Runs) -> str:
     return " ".join("".join(sentence) for sentence in overview.headline(runs))
 
 
+def test_one_problem_and_two_optimizers_are_put_into_words() -> None:
+    text = said(runs_with({"a": [2], "b": [8]}))
+    assert text.startswith("a leads on the one problem that both ran on: mean rank 1")
+    assert "a reaches 1e-4 of the initial gap on it; there b needs 4 times as many oracle calls." in text
+    assert "This rests on 1 problem and 3 seeds each: too few problems" in text
+
+
 CLEAR = {"fast": [2] * 8, "slow": [20] * 8, "slower": [40] * 8}
 
 
@@ -183,8 +190,10 @@ def test_headings_leave_out_what_a_family_shares() -> None:
         "beale",
     ]
     short = overview.headings(names)
-    assert short == ["quadratic:dim=10", "quadratic:dim=20", style.shorten(names[2], 28), "beale"]
+    assert short == ["quadratic:dim=10", "quadratic:dim=20", names[2], "beale"]
     assert overview.headings(["mlp:hidden=[16,16]", "mlp:hidden=[16,8]"]) == ["mlp:hidden=[16,16]", "mlp:hidden=[16,8]"]
+    (long,) = overview.headings(["mlp:hidden=" + 50 * "1"])
+    assert len(long) == 40
     assert overview.headings(["a:x=1", "a:x=1,y=2"]) == ["a", "a:y=2"]
 
 
@@ -312,7 +321,7 @@ def test_the_overview_is_on_the_page(page: str, runs: Runs) -> None:
     assert " ".join(words.split()) == " ".join(said(runs).split())
     section = part(page, '<section id="overview">', "</section>")
     assert section.count('role="img"') == 8
-    assert section.count('<table class="heat">') == 3
+    assert section.count('<table class="heat') == 3
     assert "_$d$</bdi> did not run on" in section
     assert "unknown" in part(section, "Without targets", "</p>")
 
