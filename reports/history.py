@@ -160,8 +160,7 @@ def changes(history: pd.DataFrame) -> pd.DataFrame:
         true without intervals).
     """
     lines = []
-    for key, part in history.groupby(SERIES, sort=True, dropna=False):
-        part = part.sort_values(["date", "commit"])
+    for key, part in history.sort_values(["date", "commit"]).groupby(SERIES, sort=True, dropna=False):
         first, last = part.iloc[0], part.iloc[-1]
         ratio = last["value"] / first["value"] if first["value"] else math.nan
         ends = np.array([[row[name] for name in ("low", "high")] for row in (first, last)], dtype=float)
