@@ -355,6 +355,7 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
 _OBJECTIVES = ("best", "f")
 
 
+@_kept
 def quantities(runs: Runs) -> list[str]:
     """What the problems tell of the iterates besides objective and gradient, as test accuracies; without coordinates."""
     rows = runs.rows[runs.rows["status"] != "failed"].drop_duplicates("problem")
@@ -422,11 +423,13 @@ def learned(runs: Runs) -> pd.DataFrame:
     import pandas as pd
 
     columns = ["problem", "method", "figure", "median", "low", "high", "n_seeds"]
-    lines = []
+    told = runs.rows[runs.rows["status"] != "failed"].drop_duplicates("problem").set_index("problem")["metrics"]
+    known, lines = quantities(runs), []
+    names = {problem: [name for name in known if name in dict(pairs)] for problem, pairs in told.items()}
     for (problem, method), group in tuned_rows(runs).groupby(["problem", "method"], sort=True):
         ended_well = group["status"].isin(_WELL)
         held = [dict(pairs) if well else {} for pairs, well in zip(group["metrics"], ended_well, strict=True)]
-        for name in (name for name in quantities(runs) if any(name in figures for figures in held)):
+        for name in names.get(problem, ()):
             worst = np.inf if name.endswith("_loss") else -np.inf
             values = np.sort([_last_finite(figures.get(name, ()), worst) for figures in held])
             low, high = (values[round(q * (len(values) - 1))] for q in (0.25, 0.75))

@@ -83,10 +83,10 @@ def lines(runs: Runs) -> pd.DataFrame:
     others : values of the hyperparameters that were swept beside the step size, by name, in the best settings
     """
     tuned = metrics.tuned(runs)
-    tried = dict(iter(runs.rows.groupby(["problem", "method"], sort=True)))
+    tried = dict(iter(metrics.setting_scores(runs).groupby(["problem", "method"], sort=True)))
     others = []
     for problem, method, best in zip(tuned["problem"], tuned["method"], tuned["settings"], strict=True):
-        sizes = tried[problem, method].drop_duplicates("settings").set_index("settings")["step_size"]
+        sizes = tried[problem, method].set_index("settings")["step_size"]
         settings = {text: json.loads(text) for text in sizes.index}
         swept = [name for name in settings[best] if len({json.dumps(s.get(name)) for s in settings.values()}) > 1]
         beside = [name for name in swept if any(s.get(name) != sizes[text] for text, s in settings.items())]
