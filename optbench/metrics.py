@@ -10,12 +10,14 @@ What is made of seconds is in `seconds`.
 from __future__ import annotations
 
 import functools
+import re
 import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 
+from optbench.errors import InputError
 from optbench.record import TARGETS as TARGETS  # reports knows the targets from here
 from optbench.results import Runs
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 SHOWN_TARGETS = (1e-2, 1e-4, 1e-8)  # fractions of the initial gap that tables show
 DECADES = tuple(10.0**-k for k in range(1, 11))
-COORDINATES = {"x_1", "x_2"}  # metrics that are the iterate itself, of problems in two dimensions
 _WELL = ["budget", "target", "gradient"]  # statuses of runs that ended as they should
 
 
@@ -284,44 +285,96 @@ def sensitivity(runs: Runs) -> pd.DataFrame:
 def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
     """Median and quartiles over seeds of the curves, at the best settings of every method.
 
-    The curve is the gap f - f* where the optimum is known, else the objective. A run that reached the last target keeps its
-    last value. One that diverged keeps its best value, but its last iterate counts as infinite from then on.
+    Curves of the objective are gaps f - f* where the optimum is known. A run that reached the last target keeps its last
+    value. One that diverged keeps its best value, but its last iterate counts as the worst possible from then on: infinite,
+    or minus infinity for an accuracy.
 
     Parameters
     ----------
-    value : {"best", "f"}
-        The smallest value so far, or that of the last iterate.
+    value : str
+        "best", the smallest objective so far; of the last iterate "f", the objective, "gradient_norm" (the last that was
+        computed), or a name that `quantities` returns. Problems that do not tell a quantity have no rows.
 
     Returns
     -------
     DataFrame
-        problem, method, t, calls, median, low, high, gap (whether the curve is a gap), n_seeds.
+        problem, method, t, calls, median, low, high, gap (whether the curve is a gap), n_seeds. Of an even number of seeds
+        the median is the worse of the middle two, as in the tables; NaN is what was not computed.
+
+    Raises
+    ------
+    InputError
+        If no problem tells the quantity.
     """
     import pandas as pd
 
     columns = ["problem", "method", "t", "calls", "median", "low", "high", "gap", "n_seeds"]
+    known = [*_OBJECTIVES, "gradient_norm", *quantities(runs)]
+    if value not in known:
+        raise InputError(f"no curve {value!r} in these results; there are {', '.join(known)}")
     rows = tuned_rows(runs)
     rows = rows[rows["status"] != "failed"]
-    parts = []
-    for (problem, method), group in rows.groupby(["problem", "method"], sort=True):
-        has_gap = bool(group["f_star"].notna().all())
-        t = np.unique(np.concatenate(list(group["t"])))  # (C,)
-        wide = np.empty((len(t), len(group)))
-        for i, row in enumerate(group.itertuples()):
-            mine = np.asarray(getattr(row, value), dtype=float)
-            # between its own checkpoints, where another run ended, a run has the value it had last
-            wide[:, i] = mine[np.searchsorted(np.asarray(row.t), t, side="right") - 1]
-            if row.status == "diverged" and value == "f":
-                wide[t >= row.end, i] = np.inf
-            wide[:, i] -= row.f_star if has_gap else 0.0
-        ranked = np.sort(wide, axis=1)  # infinite values last
-        low, high = (ranked[:, round(q * (len(group) - 1))] for q in (0.25, 0.75))
-        median = ranked[:, len(group) // 2]  # the larger of the middle two, as in the tables
-        band = {"t": t, "calls": (t + 1) * group["fraction"].iloc[0], "median": median, "low": low, "high": high}
-        parts.append(
-            pd.DataFrame({"problem": problem, "method": method, **band, "gap": has_gap, "n_seeds": len(group)})
-        )
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    if value in rows:
+        curves = list(rows[value])
+    else:
+        curves = [dict(pairs).get(value) for pairs in rows["metrics"]]
+        rows = rows[[curve is not None for curve in curves]]
+        curves = [curve for curve in curves if curve is not None]
+    if rows.empty:
+        return pd.DataFrame(columns=columns)
+    sign = -1.0 if value.endswith("accuracy") else 1.0  # the better, the smaller
+    checkpoints = list(rows["t"])
+    diverged = (rows["status"] == "diverged").to_numpy() & (value != "best")
+    end, star = rows["end"].to_numpy(dtype=float), rows["f_star"].to_numpy(dtype=float)
+    fraction = rows["fraction"].to_numpy(dtype=float)
+    parts: list[tuple[np.ndarray, ...]] = []
+    names: list[tuple[str, str]] = []
+    for name, members in rows.reset_index(drop=True).groupby(["problem", "method"], sort=True).indices.items():
+        t, wide = _side_by_side([checkpoints[i] for i in members], [curves[i] for i in members])  # (C,), (C, S)
+        if value == "gradient_norm":
+            # a run that ends does not ask for the gradient of its last iterate
+            known_at = np.where(np.isnan(wide), 0, np.arange(len(t))[:, None])
+            wide = np.take_along_axis(wide, np.maximum.accumulate(known_at, axis=0), axis=0)
+        wide *= sign
+        wide[(t[:, None] >= end[members]) & diverged[members]] = np.inf
+        has_gap = value in _OBJECTIVES and bool(np.isfinite(star[members]).all())
+        wide -= star[members] if has_gap else 0.0
+        wide.sort(axis=1)  # infinite values last, and those that were not computed behind them
+        count = len(members)
+        at = [count // 2, *(round(q * (count - 1)) for q in ((0.25, 0.75) if sign > 0 else (0.75, 0.25)))]
+        median, low, high = sign * wide[:, at].T
+        size = np.full(len(t), count)
+        parts.append((t, (t + 1) * fraction[members[0]], median, low, high, np.full(len(t), has_gap), size))
+        names.append(name)
+    lengths = [len(part[0]) for part in parts]
+    problem, method = (np.repeat(np.array(column, dtype=object), lengths) for column in zip(*names, strict=True))
+    numbers = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return pd.DataFrame(dict(zip(columns, (problem, method, *numbers), strict=True)))
+
+
+_OBJECTIVES = ("best", "f")
+
+
+def quantities(runs: Runs) -> list[str]:
+    """What the problems tell of the iterates besides objective and gradient, as test accuracies; without coordinates."""
+    rows = runs.rows[runs.rows["status"] != "failed"].drop_duplicates("problem")
+    named = {name for pairs in rows["metrics"] for name, _ in pairs}
+    return sorted(name for name in named if not re.fullmatch(r"x_\d+", name))
+
+
+def _side_by_side(checkpoints: list[np.ndarray], curves: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Curves of S runs at the C checkpoints of all of them together, shapes (C,) and (C, S).
+
+    Between its own checkpoints, where another run ended, a run has the value it had last.
+    """
+    first = np.asarray(checkpoints[0])
+    if all(len(t) == len(first) and np.array_equal(t, first) for t in checkpoints[1:]):
+        return first, np.array(curves, dtype=float).T.copy()
+    t = np.unique(np.concatenate(checkpoints))
+    wide = np.empty((len(t), len(curves)))
+    for i, (mine, curve) in enumerate(zip(checkpoints, curves, strict=True)):
+        wide[:, i] = np.asarray(curve, dtype=float)[np.searchsorted(mine, t, side="right") - 1]
+    return t, wide
 
 
 @_kept
@@ -373,7 +426,7 @@ def learned(runs: Runs) -> pd.DataFrame:
     for (problem, method), group in tuned_rows(runs).groupby(["problem", "method"], sort=True):
         ended_well = group["status"].isin(_WELL)
         held = [dict(pairs) if well else {} for pairs, well in zip(group["metrics"], ended_well, strict=True)]
-        for name in sorted({name for figures in held for name in figures} - COORDINATES):
+        for name in (name for name in quantities(runs) if any(name in figures for figures in held)):
             worst = np.inf if name.endswith("_loss") else -np.inf
             values = np.sort([_last_finite(figures.get(name, ()), worst) for figures in held])
             low, high = (values[round(q * (len(values) - 1))] for q in (0.25, 0.75))

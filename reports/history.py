@@ -109,9 +109,9 @@ def _rows(path: Path, known: Mapping[str, Any] | None) -> Iterator[dict[str, Any
         low, high = (_cells(found.get(f"stats_ci_99_{end}")) for end in "ab")
         sets = itertools.product(*axes)
         for point, value, *ends in itertools.zip_longest(itertools.islice(sets, len(values)), values, low, high):
-            if point is None or not _finite(value):
+            if point is None or not _number(value) or not math.isfinite(value):
                 continue
-            ends = [float(end) if _finite(end) else math.nan for end in ends]
+            ends = [float(end) if _number(end) else math.nan for end in ends]  # infinite where asv had too few samples
             yield commit | {
                 "benchmark": str(benchmark),
                 "parameters": _parameters(titles, point),
@@ -133,8 +133,8 @@ def _cells(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _parameters(titles: Sequence[str], point: Sequence[Any]) -> str:
@@ -157,24 +157,20 @@ def changes(history: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         benchmark, parameters, machine, environment, unit, commits (how many), first_commit, last_commit, first, last,
         change (last / first - 1; NaN from or to zero, or across it), clear (whether the intervals of both do not overlap;
-        without intervals, whether the values differ).
+        true without intervals).
     """
     lines = []
-    for key, part in history.groupby(SERIES, sort=True, dropna=False):
-        part = part.sort_values(["date", "commit"])
+    for key, part in history.sort_values(["date", "commit"]).groupby(SERIES, sort=True, dropna=False):
         first, last = part.iloc[0], part.iloc[-1]
         ratio = last["value"] / first["value"] if first["value"] else math.nan
         ends = np.array([[row[name] for name in ("low", "high")] for row in (first, last)], dtype=float)
-        if np.isfinite(ends).all():
-            clear = bool(ends[0, 1] < ends[1, 0] or ends[1, 1] < ends[0, 0])
-        else:
-            clear = bool(first["value"] != last["value"])
+        overlap = ends[0, 1] >= ends[1, 0] and ends[1, 1] >= ends[0, 0]  # not where there are none
         lines.append(
             dict(zip(SERIES, key, strict=True))
             | {"unit": last["unit"], "commits": part["commit"].nunique()}
             | {"first_commit": first["commit"], "last_commit": last["commit"]}
             | {"first": first["value"], "last": last["value"]}
-            | {"change": ratio - 1 if ratio > 0 else math.nan, "clear": clear}
+            | {"change": ratio - 1 if ratio > 0 else math.nan, "clear": not overlap}
         )
     names = ["unit", "commits", "first_commit", "last_commit", "first", "last", "change", "clear"]
     table = pd.DataFrame(lines, columns=[*SERIES, *names])
@@ -197,6 +193,7 @@ def section(book: Book, history: pd.DataFrame | None) -> dict[str, Any] | None:
         machine: list(dict.fromkeys(part.sort_values(["date", "commit"])["commit"]))
         for machine, part in history.groupby("machine", sort=True)
     }
+    environments = history["environment"].nunique()
     series = dict(iter(history.groupby(SERIES, sort=True, dropna=False)))
     groups: dict[str, list[dict[str, Any]]] = {}
     for line in shown.to_dict("records"):
@@ -205,6 +202,7 @@ def section(book: Book, history: pd.DataFrame | None) -> dict[str, Any] | None:
     return {
         "groups": groups,
         "shown": len(shown),
+        "unclear": not shown["clear"].all(),
         "lines": len(with_past),
         "single": len(found) - len(with_past),
         "commits": history["commit"].nunique(),
@@ -212,9 +210,12 @@ def section(book: Book, history: pd.DataFrame | None) -> dict[str, Any] | None:
         if len(history)
         else "",
         "machines": len(commits),
-        "environments": history["environment"].nunique(),
+        "environments": environments,
         "skipped": len(skipped),
-        "table": book.table("history", history) if len(history) else None,
+        # all lines, but not all values, which may be many thousands; environments may be named after folders of a user
+        "table": book.table("history", found if environments > 1 else found.drop(columns="environment"))
+        if len(found)
+        else None,
     }
 
 
@@ -239,7 +240,7 @@ def _line(line: dict[str, Any], part: pd.DataFrame, commits: Sequence[str]) -> d
         "first": first,
         "last": last,
         "change": change,
-        "clear": line["clear"],
+        "certain": line["clear"],
         "commits": line["commits"],
         "spark": sparkline(places, values, len(commits), told),
     }

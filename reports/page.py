@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from optbench.errors import StoreError
 from optbench.results import Runs
-from reports import closing, overview, problem, stores, style, tables
+from reports import closing, embed, explorer, overview, problem, stores, style, tables
 from reports import gpu as gpu_section
 from reports import history as history_section
 from reports import races as race_section
@@ -71,23 +71,17 @@ def build_page(
         lstrip_blocks=True,
     )
     page.filters["whole"] = _whole
-    content = _content(runs, pd.DataFrame() if races is None else races)
-    text = page.get_template("page.html.j2").render(
-        title=title,
-        command=command,
-        gpu=[] if gpu is None else gpu_section.section(content["book"], gpu),
-        history=history_section.section(content["book"], history),
-        **content,
-    )
+    content = _content(Book(runs, pd.DataFrame() if races is None else races), gpu, history)
+    text = page.get_template("page.html.j2").render(title=title, command=command, **content)
     _write(path, style.clean(text))
     return path
 
 
-def _content(runs: Runs, races: pd.DataFrame) -> dict[str, Any]:
+def _content(book: Book, gpu: pd.DataFrame | None, history: pd.DataFrame | None) -> dict[str, Any]:
     """What the template shows; everything in a fixed order, whatever the order of the rows."""
-    book = Book(runs, races)
     rows, lines = book.runs.rows, tables.lines(book.runs)
     of_problem = dict(iter(lines.groupby("problem", sort=False)))
+    exploring = explorer.section(book)  # first, because its tables are those of other sections too
     return {
         "counts": {
             "run": len(rows),
@@ -102,10 +96,14 @@ def _content(runs: Runs, races: pd.DataFrame) -> dict[str, Any]:
         "overview": overview.section(book) if book.parts else None,
         "problems": [problem.section(book, name, of_problem[name]) for name in book.parts],
         "speed": race_section.section(book),
+        "gpu": [] if gpu is None else gpu_section.section(book, gpu),
+        "history": history_section.section(book, history),
         "stores": stores.section(book),
-        "notes": closing.notes(rows, lines, races),
+        "notes": closing.notes(rows, lines, book.races),
         "lost": closing.lost(book),
         "environment": closing.environment(book.runs),
+        "explorer": exploring,
+        "packed": Markup(embed.packed(book.tables)),  # at the end, when all sections have offered theirs
     }
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from optbench import metrics
 from optbench.results import Runs
-from reports import figures, style, tables
+from reports import figures, races, style, tables
 from reports.book import Book, Picture
 
 
@@ -28,6 +28,7 @@ def section(book: Book, name: str, lines: pd.DataFrame) -> dict[str, Any]:
         "facts": facts(part),
         "gap": gap,
         "figures": _pictures(book, name, gap, lines),
+        "seconds": races.seconds_picture(book, name),
         "rates": not figures.rates(part).empty,
         "without_step_size": sorted(sizes[sizes == 0].index),
         "has_step_size": bool(rows["step_size"].notna().any()),
@@ -47,13 +48,14 @@ def _pictures(book: Book, name: str, gap: str, lines: pd.DataFrame) -> dict[str,
     """The figures of a problem, by kind."""
     part, anchor = book.parts[name], book.anchors[name]
     best = lines["method"].iloc[0]
+    curves = f"curves-{anchor}"  # a table of the explorer
     count = f"one line for each of {len(lines)} methods. Best in the table below: {best}."
     found = {
         "best": book.picture(
             f"{anchor}-best",
             style.figure(figures.convergence, part, name, styles=book.styles),
             f"Convergence on {name}: smallest {gap} so far against oracle calls, {count}",
-            metrics.bands(part),
+            curves,
         ),
         "sizes": book.picture(
             f"{anchor}-sizes",
@@ -65,7 +67,7 @@ def _pictures(book: Book, name: str, gap: str, lines: pd.DataFrame) -> dict[str,
             f"{anchor}-last",
             style.figure(figures.convergence, part, name, value="f", guides=False, styles=book.styles),
             f"Last iterate on {name}: {gap} of the iterate against oracle calls, {count}",
-            metrics.bands(part, "f"),
+            curves,
         ),
     }
     for kind in ("accuracy", "loss"):

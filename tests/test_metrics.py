@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from optbench import metrics
+from optbench.errors import InputError
 from optbench.record import TARGETS
 from optbench.results import COLUMNS, Runs, runs_of
 
@@ -108,6 +109,42 @@ def test_bands(value: str) -> None:
     assert table.loc[4, "median"] == 3.0  # of 1, 3 and 5 (the best of the diverged run) or infinity
     assert table.loc[1, "median"] == 5.0
     assert table["gap"].all()
+
+
+def test_bands_of_what_problems_tell() -> None:
+    def told(seed: int, accuracy: list[float], **more: Any) -> dict[str, Any]:
+        return row(0.1, seed, None, metrics=[("test_accuracy", accuracy), ("x_1", [0.0] * 3)], **more)
+
+    some = runs(
+        told(0, [0.1, 0.2, 0.9], gradient_norm=[3.0, 2.0, np.nan]),
+        told(1, [0.1, 0.4, 0.8], gradient_norm=[1.0, 1.0, 1.0]),
+        told(2, [0.1, 0.3, 0.7], gradient_norm=[4.0, 4.0, 4.0]),
+        told(3, [0.1, 0.5, 0.6], gradient_norm=[5.0, 5.0, 5.0], status="diverged", end=3),
+        row(0.1, 0, None, problem="q"),
+    )
+    assert metrics.quantities(some) == ["test_accuracy"]
+    table = metrics.bands(some, "test_accuracy")
+    assert set(table["problem"]) == {"p"}
+    assert not table["gap"].any()
+    # of an even number the worse of the middle two, and a run that diverged is the worst from its end on
+    assert table["median"].tolist() == [0.1, 0.3, 0.7]
+    assert table["low"].tolist() == [0.1, 0.3, 0.7]
+    assert table["high"].tolist() == [0.1, 0.4, 0.8]
+    norms = metrics.bands(some, "gradient_norm").query("problem == 'p'")
+    assert norms["median"].tolist() == [4.0, 4.0, 4.0]
+    assert norms["low"].tolist() == [3.0, 2.0, 2.0]  # what a run had last
+    assert norms["high"].tolist() == [4.0, 4.0, 4.0]
+    with pytest.raises(InputError, match="no curve 'x_1' in these results; there are best, f, gradient_norm, test_acc"):
+        metrics.bands(some, "x_1")
+
+
+def test_runs_of_a_method_need_no_common_checkpoints() -> None:
+    early = row(0.1, 0, [1.0], t=[0, 2], f=[10.0, 1.0], best=[10.0, 1.0], end=2, status="target")
+    late = row(0.1, 1, [1.0], t=[0, 1, 4], f=[8.0, 6.0, 3.0], best=[8.0, 6.0, 3.0])
+    table = metrics.bands(runs(early, late))
+    assert table["t"].tolist() == [0, 1, 2, 4]
+    assert table["median"].tolist() == [10.0, 10.0, 6.0, 3.0]
+    assert table["low"].tolist() == [8.0, 6.0, 1.0, 1.0]
 
 
 def test_tables_of_nothing_have_their_columns() -> None:

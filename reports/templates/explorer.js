@@ -1,0 +1,516 @@
+// The explorer: curves from the packed tables, drawn as SVG.
+{
+  const LEADING = 6; // as many as the figures have in colour
+  const MARGIN = { left: 66, right: 14, top: 12, bottom: 46 };
+  const section = document.getElementById("explorer");
+  const SVG = "http://www.w3.org/2000/svg";
+  const make = (name, attributes = {}, ...children) => {
+    const element = document.createElementNS(SVG, name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    element.append(...children);
+    return element;
+  };
+
+  // --- tables ---------------------------------------------------------------------------------------------------------------
+  function parse(text) { // CSV; text has an apostrophe before what a spreadsheet would run
+    const lines = [[]];
+    for (const [, quoted, plain, end] of text.matchAll(/(?:"((?:[^"]|"")*)"|([^",\n]*))(,|\n)/g)) {
+      lines.at(-1).push((quoted?.replaceAll('""', '"') ?? plain).replace(/^'/, ""));
+      if (end === "\n") lines.push([]);
+    }
+    lines.pop();
+    return lines;
+  }
+  const number = (text) => (text === "" ? NaN : text === "inf" ? Infinity : text === "-inf" ? -Infinity : Number(text));
+  function curvesOf(text) {
+    const [heads, ...lines] = parse(text);
+    const curves = new Map();
+    for (const line of lines) {
+      if (!curves.has(line[0])) curves.set(line[0], { method: line[0], entrant: line[1], columns: heads.map(() => []) });
+      const { columns } = curves.get(line[0]);
+      for (let i = 2; i < heads.length; i++) columns[i].push(number(line[i]));
+    }
+    for (const curve of curves.values()) {
+      curve.columns = new Map(heads.map((head, i) => [head, curve.columns[i]]));
+    }
+    const quantities = heads.filter((head) => head.endsWith(" median")).map((head) => head.slice(0, -" median".length));
+    return { curves: [...curves.values()], quantities, axes: Object.keys(AXES).filter((name) => heads.includes(name)) };
+  }
+  const AXES = { calls: "oracle calls", t: "steps", seconds: "seconds" };
+
+  // --- scales and numbers ---------------------------------------------------------------------------------------------------
+  const scale = (log, [low, high], from, to) => {
+    const u = log ? Math.log10 : (v) => v;
+    const [a, b] = [u(low), u(high)];
+    const at = (v) => from + ((u(v) - a) / (b - a)) * (to - from);
+    at.back = (pixel) => {
+      const w = a + ((pixel - from) / (to - from)) * (b - a);
+      return log ? 10 ** w : w;
+    };
+    return Object.assign(at, { log, low, high, from, to });
+  };
+  const superscript = (n) => String(n).replace(/[-\d]/g, (sign) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)]);
+  function short(value, digits = 3) {
+    if (!Number.isFinite(value)) return Number.isNaN(value) ? "–" : value > 0 ? "∞" : "−∞";
+    const size = Math.abs(value);
+    const text = size !== 0 && (size < 1e-3 || size >= 1e5)
+      ? value.toExponential(digits - 1).replace(/\.?0+e/, "e").replace("e+", "e")
+      : size >= 1e3 ? String(Math.round(value)) : String(Number(value.toPrecision(digits)));
+    return text.replace("-", "−").replace("e-", "e−");
+  }
+  function ticks(at, room) {
+    const count = Math.max(2, Math.floor(Math.abs(at.to - at.from) / room));
+    const decades = at.log ? Math.log10(at.high / at.low) : 0;
+    if (decades >= 1) {
+      const [first, last] = [Math.ceil(Math.log10(at.low) - 1e-9), Math.floor(Math.log10(at.high) + 1e-9)];
+      const step = Math.max(1, Math.ceil((last - first + 1) / count));
+      const subs = decades < 2.5 && count > 5 ? [1, 2, 5] : [1];
+      const plain = at.low > 5e-4 && at.high < 2e4;
+      const found = [];
+      for (let e = first - 1; e <= last; e++) {
+        if (step > 1 && e % step !== 0) continue;
+        for (const sub of subs) {
+          const value = Number(`${sub}e${e}`);
+          if (value < at.low * 0.999999 || value > at.high * 1.000001) continue;
+          found.push([value, plain || subs.length > 1 ? short(value) : `10${superscript(e)}`]);
+        }
+      }
+      if (found.length > 1) return found;
+    }
+    const rough = (at.high - at.low) / count, power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].find((n) => n * power >= rough * 0.999999) * power;
+    const digits = Math.max(3, 1 + Math.ceil(Math.log10(Math.max(Math.abs(at.low), Math.abs(at.high)) / step)));
+    const found = [];
+    for (let n = Math.ceil(at.low / step - 1e-9); n * step <= at.high + step * 1e-9; n++) {
+      found.push([n * step, short(n * step, digits)]);
+    }
+    return found;
+  }
+
+  // --- the state and its drawing ----------------------------------------------------------------------------------------------
+  function start() {
+    const form = section.querySelector("form"), field = form.elements;
+    const canvas = section.querySelector(".canvas"), tip = section.querySelector(".tip");
+    const list = section.querySelector(".entrants");
+    let data = null, shown = new Set(), chosen = false, before = null;
+    let view = { x: null, y: null }; // null is everything
+    let axes = null, cross = null; // scales of what is drawn; {x, curve} that is read off
+
+    const svg = make("svg", {
+      tabindex: 0, role: "application", "aria-roledescription": "chart", "aria-describedby": "explorer-keys",
+    });
+    canvas.append(svg);
+
+    const options = (select, names, labels = names) => {
+      const old = select.value;
+      select.replaceChildren(...names.map((name, i) => new Option(labels[i], name)));
+      if (names.includes(old)) select.value = old;
+    };
+    const values = (curve, part) => curve.columns.get(`${field.quantity.value} ${part}`);
+    const places = (curve) => curve.columns.get(field.axis.value);
+    const drawn = () => data.curves.filter((curve) => shown.has(curve.entrant));
+
+    function extent(curves, pick, log) {
+      let [low, high] = [Infinity, -Infinity];
+      for (const curve of curves) {
+        for (const numbers of pick(curve)) {
+          for (const v of numbers) {
+            if (Number.isFinite(v) && (!log || v > 0)) [low, high] = [Math.min(low, v), Math.max(high, v)];
+          }
+        }
+      }
+      return low > high ? null : [low, high];
+    }
+    const padded = ([low, high], log, part) => {
+      if (log) {
+        const room = Math.max((Math.log10(high) - Math.log10(low)) * part, low === high ? 0.5 : 0);
+        return [low / 10 ** room, high * 10 ** room];
+      }
+      const room = (high - low) * part || Math.abs(high) / 2 || 1;
+      return [low - room, high + room];
+    };
+    const full = () => {
+      const curves = drawn().length ? drawn() : data.curves;
+      const x = extent(curves, (curve) => [places(curve)], field.logx.checked) ?? [1, 10];
+      const y = extent(curves, (curve) => ["median", "low", "high"].map((part) => values(curve, part)), field.logy.checked)
+        ?? [1, 10];
+      return { x: padded(x, field.logx.checked, 0.015), y: padded(y, field.logy.checked, 0.04) };
+    };
+    // whether a quantity is best seen on a logarithmic axis
+    const wide = () => {
+      const all = extent(data.curves, (curve) => [values(curve, "median")], false);
+      return all !== null && all[0] > 0 && all[1] / all[0] > 30;
+    };
+
+    function path(curve, part) {
+      const xs = places(curve), ys = values(curve, part);
+      let text = "", pen = false;
+      for (let i = 0; i < xs.length; i++) {
+        const [x, y] = [axes.x(xs[i]), axes.y(ys[i])];
+        if (Number.isFinite(x) && Number.isFinite(y)) {
+          text += `${pen ? "L" : "M"}${x.toFixed(1)} ${Math.max(-1e4, Math.min(1e4, y)).toFixed(1)}`;
+          pen = true;
+        } else if (!(axes.x.log && xs[i] <= 0)) {
+          pen = false;
+        }
+      }
+      return text;
+    }
+    function band(curve) { // between the quartiles, where both can be drawn
+      const xs = places(curve), [low, high] = [values(curve, "low"), values(curve, "high")];
+      const out = [], back = [];
+      for (let i = 0; i < xs.length; i++) {
+        const [x, a, b] = [axes.x(xs[i]), axes.y(low[i]), axes.y(high[i])].map((v) => Math.max(-1e4, Math.min(1e4, v)));
+        if (![axes.x(xs[i]), axes.y(low[i]), axes.y(high[i])].every(Number.isFinite)) continue;
+        out.push(`${x.toFixed(1)} ${b.toFixed(1)}`);
+        back.unshift(`${x.toFixed(1)} ${a.toFixed(1)}`);
+      }
+      return out.length > 1 ? `M${[...out, ...back].join("L")}Z` : "";
+    }
+    function looks(entrant) { // as its key has them
+      const [line, mark] = document.querySelectorAll(`#key-${CSS.escape(entrant)} path`);
+      return { color: line.style.stroke, dashes: line.getAttribute("stroke-dasharray"), mark: mark.getAttribute("d") };
+    }
+
+    function draw() {
+      if (!data) return;
+      const width = Math.max(280, canvas.clientWidth), height = Math.round(Math.max(300, Math.min(520, width * 0.62)));
+      const box = { left: MARGIN.left, right: width - MARGIN.right, top: MARGIN.top, bottom: height - MARGIN.bottom };
+      const all = full();
+      axes = {
+        x: scale(field.logx.checked, view.x ?? all.x, box.left, box.right),
+        y: scale(field.logy.checked, view.y ?? all.y, box.bottom, box.top),
+      };
+      svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+      svg.setAttribute("aria-label", `${field.quantity.value} against ${AXES[field.axis.value]} on ${
+        field.problem.selectedOptions[0].text}, ${drawn().length} of ${data.curves.length} methods`);
+      const grid = make("g", { class: "grid" }), labels = make("g", { class: "ticks" });
+      for (const [value, text] of ticks(axes.x, 76)) {
+        const x = axes.x(value);
+        grid.append(make("path", { d: `M${x} ${box.top}V${box.bottom}` }));
+        labels.append(make("text", { x, y: box.bottom + 18, "text-anchor": "middle" }, text));
+      }
+      for (const [value, text] of ticks(axes.y, 44)) {
+        const y = axes.y(value);
+        grid.append(make("path", { d: `M${box.left} ${y}H${box.right}` }));
+        labels.append(make("text", { x: box.left - 8, y: y + 4, "text-anchor": "end" }, text));
+      }
+      labels.append(
+        make("text", { class: "title", x: (box.left + box.right) / 2, y: height - 6, "text-anchor": "middle" },
+          AXES[field.axis.value]),
+        make("text", { class: "title", transform: `translate(13 ${(box.top + box.bottom) / 2}) rotate(-90)`,
+          "text-anchor": "middle" }, field.quantity.value),
+      );
+      const curves = make("g", { "clip-path": "url(#explorer-clip)" });
+      for (const curve of drawn().reverse()) { // the best on top
+        const look = looks(curve.entrant), part = make("g", { class: "curve", "data-method": curve.entrant });
+        const d = path(curve, "median");
+        part.append(
+          make("path", { class: "band", d: band(curve), style: `fill: ${look.color}` }),
+          make("path", { class: "line", d, style: `stroke: ${look.color}`, "stroke-dasharray": look.dashes ?? "none" }),
+        );
+        let last = -1e9;
+        const room = 90, offset = ((Number(curve.entrant) % 7) / 7) * room;
+        const points = [...d.matchAll(/[ML](\S+) ([^ML]+)/g)].map(([, x, y]) => [Number(x), Number(y)]);
+        points.forEach(([x, y], i) => {
+          const due = x - last >= room && (last > 0 || x >= box.left + offset || i === points.length - 1);
+          if (!due || x < box.left) return;
+          last = x;
+          part.append(make("path", { class: "mark", d: look.mark, style: `fill: ${look.color}`,
+            transform: `translate(${x.toFixed(1)} ${y.toFixed(1)}) scale(6.5)` }));
+        });
+        curves.append(part);
+      }
+      const clip = make("clipPath", { id: "explorer-clip" }, make("rect", {
+        x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top }));
+      svg.replaceChildren(
+        clip, grid, curves, make("path", { class: "frame", d: `M${box.left} ${box.top}V${box.bottom}H${box.right}` }), labels,
+        make("path", { class: "cross" }), make("circle", { class: "dot", r: 5 }), make("rect", { class: "lasso" }),
+      );
+      field.reset.disabled = view.x === null && view.y === null;
+      showPicked();
+      read();
+    }
+
+    function legend() {
+      list.replaceChildren(...data.curves.map((curve) => {
+        const item = document.createElement("li"), button = document.createElement("button");
+        const only = document.createElement("button"), name = document.createElement("bdi");
+        const value = document.createElement("span"), key = make("svg", { class: "key", "aria-hidden": "true" });
+        key.append(make("use", { href: `#key-${curve.entrant}` }));
+        name.textContent = name.title = curve.method;
+        value.className = "value";
+        button.type = only.type = "button";
+        button.className = "toggle";
+        button.dataset.method = curve.entrant;
+        button.append(key, name, value);
+        only.className = "only";
+        only.textContent = "only";
+        only.setAttribute("aria-label", `only ${curve.method}`);
+        only.dataset.entrant = curve.entrant;
+        item.append(button, only);
+        return item;
+      }));
+      pressed();
+    }
+    function pressed() {
+      for (const button of list.querySelectorAll(".toggle")) {
+        button.setAttribute("aria-pressed", String(shown.has(button.dataset.method)));
+      }
+    }
+    function show(entrants, touched = true) {
+      shown = new Set(entrants);
+      chosen = touched;
+      pressed();
+      draw();
+    }
+    const everybody = () => data.curves.map((curve) => curve.entrant);
+    const leaders = () => everybody().slice(0, data.curves.length <= LEADING + 2 ? undefined : LEADING);
+    function only(entrant) {
+      const alone = shown.size === 1 && shown.has(entrant);
+      if (!alone) before = new Set(shown);
+      show(alone ? before ?? everybody() : [entrant]);
+    }
+
+    // --- reading off ----------------------------------------------------------------------------------------------------------
+    function nearest(curve, x) { // the checkpoint next to a place on the horizontal axis, in pixels
+      const xs = places(curve);
+      let [low, high] = [0, xs.length - 1];
+      while (high - low > 1) {
+        const middle = (low + high) >> 1;
+        if (!(axes.x(xs[middle]) > x)) low = middle; else high = middle;
+      }
+      return Math.abs(axes.x(xs[high]) - x) < Math.abs(axes.x(xs[low]) - x) ? high : low;
+    }
+    function curveAt(x, y) {
+      let [best, distance] = [null, 28];
+      for (const curve of drawn()) {
+        const i = nearest(curve, x), xs = places(curve), ys = values(curve, "median");
+        for (const k of [i - 1, i]) { // the pieces on both sides of the checkpoint
+          const a = [axes.x(xs[Math.max(k, 0)]), axes.y(ys[Math.max(k, 0)])];
+          const b = k + 1 < xs.length ? [axes.x(xs[k + 1]), axes.y(ys[k + 1])] : a;
+          if (![...a, ...b].every(Number.isFinite)) continue;
+          const [dx, dy] = [b[0] - a[0], b[1] - a[1]];
+          const along = dx || dy ? Math.max(0, Math.min(1, ((x - a[0]) * dx + (y - a[1]) * dy) / (dx * dx + dy * dy))) : 0;
+          const far = Math.hypot(x - a[0] - along * dx, y - a[1] - along * dy);
+          if (far < distance) [best, distance] = [curve, far];
+        }
+      }
+      return best;
+    }
+    function read() { // show what is at the cross
+      const line = svg.querySelector(".cross"), dot = svg.querySelector(".dot");
+      const on = cross !== null && axes !== null && drawn().length > 0;
+      for (const button of list.querySelectorAll(".toggle")) {
+        const curve = data.curves.find((c) => c.entrant === button.dataset.method);
+        button.querySelector(".value").textContent =
+          on && shown.has(curve.entrant) ? short(values(curve, "median")[nearest(curve, cross.x)]) : "";
+      }
+      line.setAttribute("d", on ? `M${cross.x} ${axes.y.to}V${axes.y.from}` : "");
+      const curve = on && cross.curve && shown.has(cross.curve.entrant) ? cross.curve : null;
+      dot.style.display = curve ? "" : "none";
+      tip.hidden = !curve;
+      if (!curve) return;
+      const i = nearest(curve, cross.x), [low, mid, high] = ["low", "median", "high"].map((part) => values(curve, part)[i]);
+      const at = [axes.x(places(curve)[i]), axes.y(mid)];
+      dot.setAttribute("cx", at[0]);
+      dot.setAttribute("cy", at[1]);
+      dot.style.fill = looks(curve.entrant).color;
+      const name = document.createElement("b");
+      name.textContent = curve.method;
+      const text = document.createElement("span");
+      text.textContent = `${short(mid)} after ${short(places(curve)[i])} ${AXES[field.axis.value]}`;
+      const range = document.createElement("span");
+      range.textContent = `quartiles ${short(low)} to ${short(high)}`;
+      tip.replaceChildren(name, text, range);
+      const ratio = svg.clientWidth / svg.viewBox.baseVal.width, right = at[0] > (axes.x.from + axes.x.to) / 2;
+      const room = canvas.clientWidth - tip.offsetWidth;
+      tip.style.left = `${Math.max(0, Math.min(room, at[0] * ratio + (right ? -tip.offsetWidth - 14 : 14)))}px`;
+      tip.style.top = `${Math.max(0, Math.min(svg.clientHeight - tip.offsetHeight, at[1] * ratio - tip.offsetHeight - 10))}px`;
+    }
+    function point(to) {
+      cross = to;
+      hovered = cross?.curve?.entrant ?? null;
+      pick();
+      read();
+    }
+
+    // --- zooming ------------------------------------------------------------------------------------------------------------
+    function zoom(along, from, to) { // to an interval of pixels of the drawing
+      const at = axes[along], all = full()[along];
+      const ends = [at.back(from), at.back(to)].sort((a, b) => a - b);
+      const next = [Math.max(ends[0], all[0]), Math.min(ends[1], all[1])];
+      const u = at.log ? Math.log10 : (v) => v;
+      const part = (u(next[1]) - u(next[0])) / (u(all[1]) - u(all[0]));
+      if (!(part > 1e-6)) return; // no closer than numbers can tell
+      view[along] = part > 0.999 ? null : next;
+    }
+    function zoomAbout(x, y, factor) {
+      for (const [along, center] of [["x", x], ["y", y]]) {
+        const { from, to } = axes[along];
+        zoom(along, center + (from - center) * factor, center + (to - center) * factor);
+      }
+      draw();
+    }
+    function move(along, part) {
+      if (!view[along]) return;
+      const { from, to, low, high, log } = axes[along], all = full()[along];
+      const u = log ? Math.log10 : (v) => v, room = u(high) - u(low);
+      let shift = part * room;
+      shift = Math.max(u(all[0]) - u(low), Math.min(u(all[1]) - u(high), shift));
+      const pixels = (shift / room) * (to - from);
+      zoom(along, from + pixels, to + pixels);
+      draw();
+    }
+    function reset() {
+      view = { x: null, y: null };
+      draw();
+    }
+    const spot = (event) => { // of an event, in the units of the drawing
+      const box = svg.getBoundingClientRect(), ratio = svg.viewBox.baseVal.width / box.width;
+      return [(event.clientX - box.left) * ratio, (event.clientY - box.top) * ratio];
+    };
+    const within = (at, v) => Math.max(Math.min(at.from, at.to), Math.min(Math.max(at.from, at.to), v));
+    const fingers = new Map();
+    let drag = null, pinch = null;
+    const lasso = () => { // the box that is drawn: an interval of one axis if it is flat
+      const [x, y] = [0, 1].map((i) => [drag.from[i], drag.to[i]].sort((a, b) => a - b));
+      const [wideEnough, highEnough] = [x[1] - x[0] > 14, y[1] - y[0] > 14];
+      return { x: wideEnough ? x : null, y: highEnough ? y : null };
+    };
+    function showLasso() {
+      const rect = svg.querySelector(".lasso"), box = drag && lasso();
+      const on = Boolean(box && (box.x || box.y));
+      const [x, y] = on ? [box.x ?? [axes.x.from, axes.x.to], box.y ?? [axes.y.to, axes.y.from]] : [[0, 0], [0, 0]];
+      for (const [key, value] of Object.entries({ x: x[0], y: y[0], width: x[1] - x[0], height: y[1] - y[0] })) {
+        rect.setAttribute(key, value);
+      }
+    }
+    const spread = () => {
+      const [a, b] = [...fingers.values()];
+      return { x: (a[0] + b[0]) / 2, y: (a[1] + b[1]) / 2, size: Math.max(20, Math.hypot(a[0] - b[0], a[1] - b[1])) };
+    };
+    svg.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0 || !axes) return;
+      svg.setPointerCapture(event.pointerId);
+      fingers.set(event.pointerId, spot(event));
+      pinch = fingers.size === 2 ? spread() : null;
+      const [x, y] = spot(event), at = [within(axes.x, x), within(axes.y, y)];
+      drag = fingers.size === 1 ? { from: at, to: at } : null;
+      showLasso();
+    });
+    svg.addEventListener("pointermove", (event) => {
+      if (!axes) return;
+      const [x, y] = spot(event);
+      if (fingers.has(event.pointerId)) fingers.set(event.pointerId, [x, y]);
+      if (pinch && fingers.size === 2) {
+        const next = spread();
+        zoomAbout(next.x, next.y, pinch.size / next.size);
+        pinch = next;
+        return;
+      }
+      if (drag) {
+        drag.to = [within(axes.x, x), within(axes.y, y)];
+        showLasso();
+      }
+      point({ x: within(axes.x, x), curve: curveAt(x, y) });
+    });
+    const release = (event) => {
+      fingers.delete(event.pointerId);
+      pinch = null;
+      const box = drag && event.type === "pointerup" ? lasso() : null;
+      const tap = drag && box && !box.x && !box.y;
+      drag = null;
+      showLasso();
+      if (tap) point({ x: within(axes.x, spot(event)[0]), curve: curveAt(...spot(event)) });
+      if (!box || tap) return;
+      if (box.x) zoom("x", ...box.x);
+      if (box.y) zoom("y", ...box.y);
+      draw();
+    };
+    svg.addEventListener("pointerup", release);
+    svg.addEventListener("pointercancel", release);
+    svg.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") point(null); });
+    svg.addEventListener("dblclick", reset);
+    let scrolled = -1e9; // a page that is being scrolled goes on being scrolled over the chart
+    document.addEventListener("wheel", (event) => {
+      if (!event.defaultPrevented) scrolled = performance.now();
+    }, { passive: true });
+    svg.addEventListener("wheel", (event) => {
+      const scrolling = performance.now() - scrolled < 250 && !event.ctrlKey;
+      const out = event.deltaY > 0 && !view.x && !view.y && !event.ctrlKey;
+      if (scrolling || out || !event.deltaY) return;
+      event.preventDefault();
+      const turns = event.deltaY * (event.deltaMode === 1 ? 30 : 1) * (event.ctrlKey ? 4 : 1);
+      const [x, y] = spot(event);
+      zoomAbout(within(axes.x, x), within(axes.y, y), Math.exp(Math.max(-240, Math.min(240, turns)) * 0.0018));
+      point({ x: within(axes.x, x), curve: curveAt(x, y) });
+    }, { passive: false });
+    svg.addEventListener("keydown", (event) => {
+      const { key } = event, curves = drawn();
+      if (event.ctrlKey || event.metaKey || event.altKey || !axes || !curves.length) return;
+      const curve = cross?.curve && shown.has(cross.curve.entrant) ? cross.curve : curves[0];
+      const i = cross ? nearest(curve, cross.x) : 0, xs = places(curve);
+      const center = [axes.x(xs[i]), axes.y(values(curve, "median")[i])];
+      const about = center.every(Number.isFinite) ? center : [(axes.x.from + axes.x.to) / 2, (axes.y.from + axes.y.to) / 2];
+      const sideways = { ArrowLeft: -1, ArrowRight: 1 }[key], upwards = { ArrowUp: 1, ArrowDown: -1 }[key];
+      if (event.shiftKey && sideways) move("x", sideways / 5);
+      else if (event.shiftKey && upwards) move("y", upwards / 5);
+      else if (sideways) {
+        const next = cross ? Math.max(0, Math.min(xs.length - 1, i + sideways)) : 0;
+        point({ x: within(axes.x, axes.x(xs[next])), curve });
+      } else if (upwards) {
+        const next = curves[(curves.indexOf(curve) - upwards + curves.length) % curves.length];
+        point({ x: cross?.x ?? axes.x.from, curve: next });
+      } else if (key === "+" || key === "=") zoomAbout(...about, 1 / 1.5);
+      else if (key === "-") zoomAbout(...about, 1.5);
+      else if (key === "0") reset();
+      else return;
+      event.preventDefault();
+    });
+    svg.addEventListener("blur", () => point(null));
+
+    // --- controls -----------------------------------------------------------------------------------------------------------
+    async function load() {
+      const name = field.problem.value;
+      const text = await unpack(name);
+      if (name !== field.problem.value) return; // another was chosen meanwhile
+      data = curvesOf(text);
+      section.querySelector(".download").dataset.table = name;
+      options(field.quantity, data.quantities);
+      options(field.axis, data.axes, data.axes.map((axis) => AXES[axis]));
+      view = { x: null, y: null };
+      cross = null;
+      if (!chosen || !everybody().some((entrant) => shown.has(entrant))) [shown, chosen] = [new Set(leaders()), false];
+      field.logx.checked = true;
+      field.logy.checked = wide();
+      legend();
+      draw();
+    }
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.addEventListener("change", ({ target }) => {
+      cross = null;
+      if (target === field.problem) load();
+      else {
+        if (target === field.quantity) [view.y, field.logy.checked] = [null, wide()];
+        if (target === field.axis || target === field.logx) view.x = null;
+        if (target === field.logy) view.y = null;
+        draw();
+      }
+    });
+    field.reset.addEventListener("click", reset);
+    section.addEventListener("click", (event) => {
+      const button = event.target.closest("button");
+      if (!button || !data) return;
+      const entrant = button.dataset.method ?? button.dataset.entrant;
+      if (button.name === "all") show(everybody());
+      else if (button.name === "none") show([]);
+      else if (button.name === "leading") show(leaders(), false);
+      else if (button.className.startsWith("only") || (entrant && (event.shiftKey || event.altKey))) only(entrant);
+      else if (entrant) show(everybody().filter((other) => shown.has(other) !== (other === entrant)));
+    });
+    new ResizeObserver(() => draw()).observe(canvas);
+    load();
+  }
+  if (section) start();
+}
