@@ -303,9 +303,6 @@ def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
     if not ranking:
         easiest = f"{target(metrics.TARGETS[0])} of the initial gap"
         return Leader(problem, easiest, (), NEVER, NEVER, "no method gets there on most seeds")
-    calls_of = {
-        method: part.drop_duplicates("seed").set_index("seed")["hits"] for method, part in rows.groupby("method")
-    }
     oracles = rows.dropna(subset="oracle").groupby("method")["oracle"].first()
     least = ranking[0][0]
     methods = tuple(method for count, method in ranking if count == least)
@@ -314,8 +311,9 @@ def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
     if len(methods) == 1 and behind:
         count, second = behind[0]
         index = metrics.target_index(goal)
-        both = sorted(set(calls_of[methods[0]].index) & set(calls_of[second].index))
-        ahead = sum(calls_of[methods[0]][seed][index] < calls_of[second][seed][index] for seed in both)
+        first, other = (_by_seed(rows, method, index) for method in (methods[0], second))
+        both = sorted(set(first) & set(other))
+        ahead = sum(first[seed] < other[seed] for seed in both)
         certain = 4 * ahead >= 3 * len(both)
         verdict = f"and more on {'' if certain else 'only '}{ahead} of {len(both)} seeds"
         remarks.append(f"{second} needs {_times(count / least)} as many, {verdict}")
@@ -335,6 +333,12 @@ def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
         "; ".join(remarks),
         certain,
     )
+
+
+def _by_seed(rows: pd.DataFrame, method: str, index: int) -> dict[int, float]:
+    """Oracle calls of a method to a target, by seed."""
+    part = rows[rows["method"] == method].drop_duplicates("seed")
+    return dict(zip(part["seed"], metrics.hits(part)[:, index], strict=True))
 
 
 def _ranking(rows: pd.DataFrame) -> tuple[float, list[tuple[float, str]]]:
