@@ -181,13 +181,21 @@ def _parser() -> argparse.ArgumentParser:
         commands,
         "report",
         _report,
-        "Write the page again from stored results.",
-        "optbench report results          writes results/report.html\n"
-        "optbench report results -o site  writes site/index.html",
+        "Write the page again from stored results, of several folders side by side.",
+        "optbench report results                   writes results/report.html\n"
+        "optbench report results -o site           writes site/index.html\n"
+        "optbench report laptop server -o both     two machines (or commits) side by side\n"
+        "optbench report results --table latex     the summary as a table for a paper, on the screen",
     )
-    report.add_argument("store", metavar="FOLDER", help="results folder of optbench run")
+    report.add_argument("stores", metavar="FOLDER", nargs="+", help="results folder of optbench run")
+    report.add_argument(
+        "--table", choices=["markdown", "latex"], help="print the summary table in this form and write no page"
+    )
     report.add_argument("-o", "--output", metavar="PATH", help="folder, or file ending in .html")
     report.add_argument("--title", default="optbench report", help="title of the page")
+    report.add_argument(
+        "--history", metavar="FOLDER", help="results folder of asv (default .asv/results, where there is one)"
+    )
     return parser
 
 
@@ -581,17 +589,45 @@ def _to_target(reached: pd.DataFrame, method: str) -> tuple[str, str]:
 # ---- report ----------------------------------------------------------------------------------------------------------
 
 
-def _report(options: argparse.Namespace) -> int:
-    from optbench.store import Store
-    from reports import build_page
+ASV_RESULTS = ".asv/results"  # as asv.conf.json has it
 
-    store = Store(options.store)
-    runs, races, gpu = store.load(), store.load_races(), store.load_gpu()
-    if not len(runs) and races.empty and gpu.empty:
-        raise InputError(f"there are no results in {options.store!r}; optbench run -o {options.store} makes some")
-    output = Path(options.output) if options.output else Path(options.store) / "report.html"
+
+def _report(options: argparse.Namespace) -> int:
+    from optbench import beside
+    from optbench.store import Store
+    from reports import build_page, latex, load_history, markdown, summary_table
+
+    names = beside.labels(options.stores)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"the results folder {twice!r} is given twice; name every folder once")
+    stores = {name: Store(path) for name, path in zip(names, options.stores, strict=True)}
+    held = {name: (store.load(), store.load_races(), store.load_gpu()) for name, store in stores.items()}
+    for path, (runs, races, gpu) in zip(options.stores, held.values(), strict=True):
+        if not len(runs) and races.empty and gpu.empty:
+            raise InputError(f"there are no results in {path!r}; optbench run -o {path} makes some")
+    runs, races, gpu = next(iter(held.values()))
+    if len(held) > 1:
+        import pandas as pd
+
+        runs = beside.side_by_side({name: found[0] for name, found in held.items()})
+        races = beside.races_beside({name: found[1] for name, found in held.items()})
+        gpu = pd.concat([found[2] for found in held.values()], ignore_index=True)
+    if options.table:
+        print({"markdown": markdown, "latex": latex}[options.table](summary_table(runs)))
+        return 0
+    output = Path(options.output or (Path(options.stores[0]) / "report.html" if len(held) == 1 else "report.html"))
     if output.suffix != ".html":
         output = output / "index.html"
-    page = build_page(runs, output, title=options.title, command=options.command_line, races=races, gpu=gpu)
+    past = options.history or (ASV_RESULTS if Path(ASV_RESULTS).is_dir() else None)
+    page = build_page(
+        runs,
+        output,
+        title=options.title,
+        command=options.command_line,
+        races=races,
+        gpu=gpu,
+        history=load_history(past) if past else None,
+    )
     _console().print(f"report   {page}", soft_wrap=True)
     return 0

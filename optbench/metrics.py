@@ -9,9 +9,11 @@ What is made of seconds is in `seconds`.
 
 from __future__ import annotations
 
+import functools
 import re
 import weakref
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 
@@ -23,7 +25,28 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHOWN_TARGETS = (1e-2, 1e-4, 1e-8)  # fractions of the initial gap that tables show
+DECADES = tuple(10.0**-k for k in range(1, 11))
 _WELL = ["budget", "target", "gradient"]  # statuses of runs that ended as they should
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _kept(function: Callable[Concatenate[Runs, P], T]) -> Callable[Concatenate[Runs, P], T]:
+    """The function, each of whose results is kept as long as the `Runs` it was made of: a page asks many times."""
+    kept: weakref.WeakKeyDictionary[Runs, dict[Any, T]] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def found(runs: Runs, *args: P.args, **options: P.kwargs) -> T:
+        held, key = kept.setdefault(runs, {}), (args, tuple(options.items()))
+        if key not in held:
+            held[key] = function(runs, *args, **options)
+        value: Any = held[key]
+        copy: T = value.copy() if hasattr(value, "columns") else value  # a caller may change its frame
+        return copy
+
+    return cast("Callable[Concatenate[Runs, P], T]", found)
 
 
 def target_index(target: float) -> int:
@@ -75,6 +98,7 @@ def _medians(values: np.ndarray, group: np.ndarray) -> np.ndarray:
     return middle
 
 
+@_kept
 def setting_scores(runs: Runs) -> pd.DataFrame:
     """The `score` of every setting of every method on every problem.
 
@@ -84,8 +108,6 @@ def setting_scores(runs: Runs) -> pd.DataFrame:
         problem, method, settings (JSON), step_size, deepest, soon, final (the three parts of the score); by problem and
         method, the best setting first.
     """
-    if runs in _KEPT:
-        return _KEPT[runs]
     names = ["problem", "method", "settings"]
     rows = runs.rows
     group = rows.groupby(names, sort=True).ngroup().to_numpy()
@@ -97,13 +119,10 @@ def setting_scores(runs: Runs) -> pd.DataFrame:
         table = table.sort_values(order, ignore_index=True)
     else:
         table = table.assign(deepest=0.0, soon=0.0, final=0.0)
-    _KEPT[runs] = table.drop(columns="group")
-    return _KEPT[runs]
+    return table.drop(columns="group")
 
 
-_KEPT: weakref.WeakKeyDictionary[Runs, pd.DataFrame] = weakref.WeakKeyDictionary()  # scores of results in use
-
-
+@_kept
 def ranked(runs: Runs) -> dict[str, list[str]]:
     """The methods of every problem, the one with the best `score` first."""
     best = setting_scores(runs).drop_duplicates(["problem", "method"])
@@ -111,6 +130,7 @@ def ranked(runs: Runs) -> dict[str, list[str]]:
     return {str(problem): list(part["method"]) for problem, part in best.groupby("problem", sort=True)}
 
 
+@_kept
 def tuned(runs: Runs) -> pd.DataFrame:
     """The best settings of every method on every problem.
 
@@ -129,6 +149,7 @@ def tuned(runs: Runs) -> pd.DataFrame:
     return best.reset_index(drop=True).assign(n_settings=counts.to_numpy())
 
 
+@_kept
 def entrants(runs: Runs) -> pd.DataFrame:
     """Which of the methods are one and the same entrant of a comparison over all problems.
 
@@ -165,6 +186,7 @@ def entrants(runs: Runs) -> pd.DataFrame:
     return pairs[["problem", "method", "entrant"]]
 
 
+@_kept
 def tuned_rows(runs: Runs) -> pd.DataFrame:
     """The stored rows of the best settings only."""
     return runs.rows.merge(tuned(runs)[["problem", "method", "settings"]], on=["problem", "method", "settings"])
@@ -223,6 +245,7 @@ def summary(runs: Runs) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+@_kept
 def sensitivity(runs: Runs) -> pd.DataFrame:
     """How touchy a method is to its step size.
 
@@ -258,6 +281,7 @@ def sensitivity(runs: Runs) -> pd.DataFrame:
     return found.reset_index()[names]
 
 
+@_kept
 def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
     """Median and quartiles over seeds of the curves, at the best settings of every method.
 
@@ -288,10 +312,8 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
     known = [*_OBJECTIVES, "gradient_norm", *quantities(runs)]
     if value not in known:
         raise InputError(f"no curve {value!r} in these results; there are {', '.join(known)}")
-    if runs not in _KEPT_ROWS:
-        rows = tuned_rows(runs)
-        _KEPT_ROWS[runs] = rows[rows["status"] != "failed"].reset_index(drop=True)
-    rows = _KEPT_ROWS[runs]
+    rows = tuned_rows(runs)
+    rows = rows[rows["status"] != "failed"]
     if value in rows:
         curves = list(rows[value])
     else:
@@ -331,9 +353,9 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
 
 
 _OBJECTIVES = ("best", "f")
-_KEPT_ROWS: weakref.WeakKeyDictionary[Runs, pd.DataFrame] = weakref.WeakKeyDictionary()  # of the curves in use
 
 
+@_kept
 def quantities(runs: Runs) -> list[str]:
     """What the problems tell of the iterates besides objective and gradient, as test accuracies; without coordinates."""
     rows = runs.rows[runs.rows["status"] != "failed"].drop_duplicates("problem")
@@ -354,6 +376,72 @@ def _side_by_side(checkpoints: list[np.ndarray], curves: list[np.ndarray]) -> tu
     for i, (mine, curve) in enumerate(zip(checkpoints, curves, strict=True)):
         wide[:, i] = np.asarray(curve, dtype=float)[np.searchsorted(mine, t, side="right") - 1]
     return t, wide
+
+
+@_kept
+def decades(runs: Runs) -> pd.DataFrame:
+    """Oracle calls to every power of ten of the initial gap, at the best settings of every method.
+
+    Returns
+    -------
+    DataFrame
+        One row a problem with a known optimum, method and target 1e-1 ... 1e-10, best method first: problem, method,
+        target, calls (median over seeds; inf where half of them or more missed), reached, seeds, censored (median of the
+        oracle calls that the runs which missed had made when they ended; NaN where none missed).
+    """
+    import pandas as pd
+
+    columns = ["problem", "method", "target", "calls", "reached", "seeds", "censored"]
+    best = dict(iter(tuned_rows(runs).groupby(["problem", "method"], sort=True)))
+    lines = []
+    for problem, methods in ranked(runs).items():
+        for method in methods:
+            rows = best[problem, method]
+            if not rows["f_star"].notna().all():
+                continue
+            calls, made = hits(rows), rows["calls"].to_numpy(dtype=float)
+            for target in DECADES:
+                at = calls[:, target_index(target)]
+                missed = np.isinf(at)
+                censored = median(made[missed & np.isfinite(made)])
+                lines.append((problem, method, target, median(at), int((~missed).sum()), len(rows), censored))
+    return pd.DataFrame(lines, columns=columns)
+
+
+@_kept
+def learned(runs: Runs) -> pd.DataFrame:
+    """Figures of learning problems (`Problem.metrics`: accuracies, validation and test losses) where the runs ended.
+
+    At the best settings of every method, which were chosen by the objective alone. A run that diverged or failed counts as
+    having the worst value: minus infinity of an accuracy, infinity of a loss.
+
+    Returns
+    -------
+    DataFrame
+        One row a problem, method and figure: problem, method, figure, median, low, high (quartiles over seeds), n_seeds.
+    """
+    import pandas as pd
+
+    columns = ["problem", "method", "figure", "median", "low", "high", "n_seeds"]
+    told = runs.rows[runs.rows["status"] != "failed"].drop_duplicates("problem").set_index("problem")["metrics"]
+    known, lines = quantities(runs), []
+    names = {problem: [name for name in known if name in dict(pairs)] for problem, pairs in told.items()}
+    for (problem, method), group in tuned_rows(runs).groupby(["problem", "method"], sort=True):
+        ended_well = group["status"].isin(_WELL)
+        held = [dict(pairs) if well else {} for pairs, well in zip(group["metrics"], ended_well, strict=True)]
+        for name in names.get(problem, ()):
+            worst = np.inf if name.endswith("_loss") else -np.inf
+            values = np.sort([_last_finite(figures.get(name, ()), worst) for figures in held])
+            low, high = (values[round(q * (len(values) - 1))] for q in (0.25, 0.75))
+            # the worse of the middle two
+            middle = values[len(values) // 2 if worst > 0 else (len(values) - 1) // 2]
+            lines.append((problem, method, name, middle, low, high, len(values)))
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _last_finite(values: Iterable[float], otherwise: float) -> float:
+    finite = [value for value in values if np.isfinite(value)]
+    return float(finite[-1]) if finite else otherwise
 
 
 def _final(rows: pd.DataFrame) -> np.ndarray:

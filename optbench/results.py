@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from optbench.about import about
+from optbench.errors import InputError
 from optbench.plan import Chunk, Plan
-from optbench.record import Trace
+from optbench.record import TARGETS, Trace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,8 +79,9 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "gradient_norm": ("list<double>", "norm of the full gradient"),
     "metrics": ("map<string, list<double>>", "further figures at the checkpoints"),
     "device_bytes": ("int64", "most bytes in the device's memory pool while its array was computed; null on the CPU"),
+    "about": ("dictionary<string>", "what the problem is, JSON: see `about.about`"),
 }
-ADDED = {"device_bytes", "fused"}  # columns that files of earlier versions do not have: null there
+ADDED = {"device_bytes", "fused", "about"}  # columns that files of earlier versions do not have: null there
 
 # likewise, one row a round and contestant of a race
 RACE_COLUMNS: dict[str, tuple[str, str]] = {
@@ -214,6 +217,8 @@ def _asked(chunk: Chunk, done: Done) -> Iterator[dict[str, Any]]:
         "chunk_runs": chunk.size,
         "fused": plan.placed.backend.fused is True,
         "device_bytes": done.device_bytes,
+        # where its runs failed, the problem is not touched again: it may have taken a process down
+        "about": about(problem, evaluate=done.trace is not None),
     }
     if problem.optimum is not None:
         optimum = problem.optimum
@@ -296,13 +301,13 @@ class Runs:
     def curves(self) -> pd.DataFrame:
         """One row a run and checkpoint.
 
-        Columns: what tells the run (`key`, `problem`, `method`, `optimizer`, `schedule`, `batch_size`, `step_size`,
-        `seed`), `t` (steps taken), `calls` (oracle calls), `f`, `best`, `gap` and `best_gap` (f and best less f*; null
-        where no optimum is known), `gradient_norm`, and one column a metric of the problem.
+        Columns: what tells the run (`key`, `problem`, `method`, `optimizer`, `settings`, `schedule`, `batch_size`,
+        `step_size`, `seed`), `t` (steps taken), `calls` (oracle calls), `f`, `best`, `gap` and `best_gap` (f and best
+        less f*; null where no optimum is known), `gradient_norm`, and one column a metric of the problem.
         """
         import pandas as pd
 
-        names = ["key", "problem", "method", "optimizer", "schedule", "batch_size", "step_size", "seed"]
+        names = ["key", "problem", "method", "optimizer", "settings", "schedule", "batch_size", "step_size", "seed"]
         rows = self.rows.reset_index(drop=True)
         lengths = rows["t"].map(len).to_numpy(dtype=int)
         which = np.repeat(np.arange(len(rows)), lengths)
@@ -332,6 +337,7 @@ def arrow_of(rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, str]] 
         "int64": pa.int64(),
         "double": pa.float64(),
         "bool": pa.bool_(),
+        "dictionary<string>": pa.dictionary(pa.int32(), pa.string()),
         "list<double>": pa.list_(pa.float64()),
         "list<int64>": pa.list_(pa.int64()),
         "map<string, list<double>>": pa.map_(pa.string(), pa.list_(pa.float64())),
@@ -340,11 +346,17 @@ def arrow_of(rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, str]] 
 
 
 def frame_of(table: pa.Table) -> pd.DataFrame:
-    """An Arrow table of rows for pandas; whole numbers stay whole where some are missing."""
+    """An Arrow table of rows for pandas; whole numbers stay whole where some are missing, and long texts are shared."""
     import pandas as pd
     import pyarrow as pa
 
-    return table.to_pandas(types_mapper=lambda kind: pd.Int64Dtype() if kind == pa.int64() else None)
+    frame = table.to_pandas(types_mapper=lambda kind: pd.Int64Dtype() if kind == pa.int64() else None)
+    repeated = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
+    for (
+        name
+    ) in repeated:  # objects: all rows refer to one string, where a column of strings would hold it anew for each
+        frame[name] = frame[name].astype(object)
+    return frame
 
 
 def runs_of(rows: list[dict[str, Any]], environments: Iterable[Mapping[str, str]] = ()) -> Runs:
@@ -352,6 +364,60 @@ def runs_of(rows: list[dict[str, Any]], environments: Iterable[Mapping[str, str]
     held = [row["x"] for row in rows if "x" in row]
     x = np.stack(held) if held and len(held) == len(rows) and len({len(v) for v in held}) == 1 else None
     return Runs(frame_of(arrow_of(rows)), environments, x)
+
+
+def runs_of_curves(curves: pd.DataFrame) -> Runs:
+    """`Runs` of what a table of curves tells, see `Runs.curves`; for figures of a part of them.
+
+    What the curves do not hold is inferred: calls to targets are those of the first checkpoint at or below them, and a run
+    whose last value is not finite counts as diverged.
+
+    Raises
+    ------
+    InputError
+        If a column is missing.
+    """
+    import pandas as pd
+
+    needed = ["key", "problem", "method", "settings", "step_size", "seed", "t", "calls", "f", "best", "gap", "best_gap"]
+    missing = [name for name in needed if name not in curves.columns]
+    if missing:
+        raise InputError(
+            f"the table of curves lacks {', '.join(missing)}; give Runs, or Runs.curves with all its columns"
+        )
+    told = [name for name in ("optimizer", "schedule", "batch_size") if name in curves.columns]
+    further = [n for n in curves.columns if n not in {*needed, *told, "gradient_norm"}]
+    rows = []
+    for key, run in curves.sort_values("t", kind="stable").groupby("key", sort=False):
+        first, f, best = run.iloc[0], run["f"].to_numpy(dtype=float), run["best"].to_numpy(dtype=float)
+        gap, calls, t = run["best_gap"].to_numpy(dtype=float), run["calls"].to_numpy(dtype=float), run["t"].to_numpy()
+        known, finite = bool(np.isfinite(gap[0])), np.isfinite(f)
+        row = dict.fromkeys(COLUMNS) | {name: first[name] for name in [*needed[1:6], *told] if pd.notna(first[name])}
+        if known:
+            below = gap[None, :] <= TARGETS[:, None] * gap[0]  # (50, C)
+            row["hits"] = np.where(below.any(axis=1), calls[np.argmax(below, axis=1)], np.inf).tolist()
+            row["f_star"] = float(f[0] - run["gap"].iloc[0])
+        norms = run["gradient_norm"] if "gradient_norm" in run else np.full(len(t), np.nan)
+        row |= {
+            "key": key,
+            "status": "budget" if finite[-1] else "diverged",
+            "end": int(t[-1] if finite[-1] else t[np.argmin(finite)]),
+            "calls": float(calls[-1]),
+            "fraction": float(calls[0] / (t[0] + 1)),
+            "f_start": _finite(f[0]),
+            "f_end": _finite(f[finite][-1]) if finite.any() else None,
+            "f_best": _finite(np.nanmin(best)) if np.isfinite(best).any() else None,
+            "exact_hits": False,
+            "precision": "float64",
+            "steps": int(t[-1]),
+            "t": t.tolist(),
+            "f": f.tolist(),
+            "best": best.tolist(),
+            "gradient_norm": list(norms),
+            "metrics": [(name, run[name].astype(float).tolist()) for name in further],
+        }
+        rows.append(row)
+    return runs_of(rows)
 
 
 def gathered(
@@ -389,8 +455,14 @@ def tell_apart(rows: pd.DataFrame) -> pd.DataFrame:
         if several.any():
             names = zip(rows.loc[several, "method"], rows.loc[several, column], strict=True)
             rows.loc[several, "method"] = [f"{name}, {text.format(value)}" for name, value in names]
+    return tell_data_apart(rows)
+
+
+def tell_data_apart(rows: pd.DataFrame) -> pd.DataFrame:
+    """Give different names to problems that differ only in their data."""
     several = rows.groupby("problem")["data_hash"].transform("nunique") > 1
     if several.any():
+        rows = rows.copy()
         rows.loc[several, "problem"] += " [data " + rows.loc[several, "data_hash"].str[:8] + "]"
     return rows
 

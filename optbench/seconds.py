@@ -166,15 +166,16 @@ def seconds_to_target(runs: Runs, races: pd.DataFrame, target: float = 1e-4) -> 
         "backend",
     ]
     timed = races.groupby([*same, "structure", "machine", "fused"], dropna=False, sort=True)
-    newest = [_newest(rows) for _, rows in timed]
+    newest: dict[tuple[str, ...], list[pd.DataFrame]] = {}
+    for _, rows in timed:
+        newest.setdefault(_identity(rows, same), []).append(_newest(rows))
     index = target_index(target)
     for (problem, method), rows in tuned_rows(runs).groupby(["problem", "method"], sort=True):
         calls = hits(rows)[:, index]  # (S,)
         settings = json.loads(rows["settings"].iloc[0])
-        for rounds in newest:
-            if _identity(rows, same) != _identity(rounds, same):
-                continue
-            if any(settings.get(k) != v for k, v in json.loads(rounds["structure"].iloc[0]).items()):
+        for rounds in newest.get(_identity(rows, same), ()):
+            structure = json.loads(rounds["structure"].iloc[0])
+            if _apart(rows, rounds) or any(settings.get(k) != v for k, v in structure.items()):
                 continue
             a_call = _a_step(rounds, "seconds") / rounds["fraction"].to_numpy(dtype=float)  # (rounds,)
             line = dict(zip(_with_interval("seconds"), _product(calls, a_call), strict=True))
@@ -200,8 +201,16 @@ def _is_disturbed(rows: pd.DataFrame) -> bool:
     return any(_disturbance(part, spread(_a_step(part, "seconds"))) for part in parts)
 
 
-def _identity(rows: pd.DataFrame, names: Iterable[str]) -> list[str]:
-    return [str(rows[name].iloc[0]) for name in names]
+def _identity(rows: pd.DataFrame, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(str(rows[name].iloc[0]) for name in names)
+
+
+def _apart(rows: pd.DataFrame, rounds: pd.DataFrame) -> bool:
+    """Whether runs and rounds of stores that are laid side by side (see `beside`) are of different ones."""
+    if "store" not in rows or "store" not in rounds:
+        return False
+    mine = rows["store"].iloc[0]  # null where the runs of all stores are the same
+    return isinstance(mine, str) and mine != rounds["store"].iloc[0]
 
 
 def _a_step(rows: pd.DataFrame, name: str) -> np.ndarray:

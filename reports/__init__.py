@@ -11,22 +11,50 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reports.figures import convergence, sensitivity
+    from reports.figures import convergence, generalization, sensitivity
+    from reports.history import load_history
+    from reports.overview import data_profile, ecdf, headline, heatmap, performance_profile, ranks
     from reports.page import build_page
-    from reports.races import speed
-    from reports.tables import seconds_table, speed_table, summary_table
+    from reports.races import convergence_seconds, seconds_of, speed
+    from reports.steps import step_times
+    from reports.tables import latex, markdown, seconds_table, speed_table, summary_table
 
 __optbench__ = True
 
-# where each public name lives; drawing libraries are imported when a name is first used, so that the import stays short
-_HOMES = {
-    "build_page": "page",
-    **dict.fromkeys(("convergence", "sensitivity"), "figures"),
-    "speed": "races",
-    **dict.fromkeys(("seconds_table", "speed_table", "summary_table"), "tables"),
+# the public names of every module; drawing libraries are imported when a name is first used, so that the import stays short
+_MODULES = {
+    "figures": ("convergence", "generalization", "sensitivity"),
+    "history": ("load_history",),
+    "overview": ("data_profile", "ecdf", "headline", "heatmap", "performance_profile", "ranks"),
+    "page": ("build_page",),
+    "races": ("convergence_seconds", "seconds_of", "speed"),
+    "steps": ("step_times",),
+    "tables": ("latex", "markdown", "seconds_table", "speed_table", "summary_table"),
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = ["build_page", "convergence", "seconds_table", "sensitivity", "speed", "speed_table", "summary_table"]
+__all__ = [
+    "build_page",
+    "convergence",
+    "convergence_seconds",
+    "data_profile",
+    "ecdf",
+    "generalization",
+    "headline",
+    "heatmap",
+    "latex",
+    "load_history",
+    "markdown",
+    "performance_profile",
+    "ranks",
+    "seconds_of",
+    "seconds_table",
+    "sensitivity",
+    "speed",
+    "speed_table",
+    "step_times",
+    "summary_table",
+]
 
 
 def __getattr__(name: str) -> Any:

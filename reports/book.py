@@ -67,7 +67,7 @@ class Book:
         """The number by which the page knows the entrant that a method is on a problem."""
         return self.styles(problem, method).index
 
-    def picture(self, anchor: str, made: Figure, label: str, table: pd.DataFrame | None = None) -> Picture:
+    def picture(self, anchor: str, made: Figure, label: str, table: pd.DataFrame | str | None = None) -> Picture:
         """A figure for the page.
 
         Parameters
@@ -76,10 +76,12 @@ class Book:
             Name of the figure, which no other has.
         label : str
             What a reader who cannot see the figure is told.
-        table : DataFrame, optional
-            The numbers that are drawn, for download under the same name.
+        table : DataFrame or str, optional
+            The numbers that are drawn, for download under the same name, or the name of a table that has them.
         """
         svg = Markup(style.to_svg(made, f"{anchor}-", style.clean(label), self.names))
+        if isinstance(table, str):
+            return Picture(svg, table if table in self.tables else None)
         return Picture(svg, None if table is None else self.table(anchor, table))
 
     def table(self, name: str, table: pd.DataFrame) -> str:

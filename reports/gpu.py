@@ -1,19 +1,27 @@
-"""Tables of a comparison of a GPU with the CPU, from the figures that `benchmarks.gpu` left in the store.
+"""Tables and figures of a comparison of a GPU with the CPU, from the figures that `benchmarks.gpu` left in the store.
 
 Figures are rows of `optbench.results.GPU_COLUMNS`. Of every GPU the newest figures of each section are shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
+from reports import style
 from reports.tables import NEVER, number
 
+if TYPE_CHECKING:
+    from reports.book import Book, Picture
+
 PRECISIONS = ("float64", "float32")
+FEW = 6  # problems that a sentence names
+# what a problem grows in -> what its size is called
+GROWTH = {"d": "number of parameters d", "n": "number of samples n", "runs": "number of runs at once"}
 
 
 class Table(NamedTuple):
@@ -40,6 +48,160 @@ def machines(figures: pd.DataFrame) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def section(book: Book, figures: pd.DataFrame) -> list[dict[str, Any]]:
+    """What `machines` finds, and of every GPU its `pictures`."""
+    found = machines(figures)
+    for place, machine in enumerate(found, start=1):
+        rows = times(figures[figures["machine"] == machine["machine"]])
+        machine["pictures"] = _pictures(book, f"gpu-{place}", machine["machine"], rows)
+    return found
+
+
+def times(figures: pd.DataFrame) -> pd.DataFrame:
+    """Seconds of a step on both sides, by size, from the newest figures of each GPU; only where both could be measured.
+
+    Returns
+    -------
+    DataFrame
+        One row a machine (GPU), case, precision and size: machine, processor, case, precision, grows (what the size is: d,
+        n or runs), size, cpu, gpu (medians over repeats, in seconds), ratio (cpu / gpu: above 1 the GPU takes less time).
+    """
+    names = ["machine", "processor", "case", "precision", "grows", "size", "cpu", "gpu", "ratio"]
+    rows = figures[(figures["section"] == "sizes") & figures["value"].notna()]
+    rows = rows[rows["measurement"] == rows.groupby("machine")["measurement"].transform("max")]
+    if rows.empty:
+        return pd.DataFrame(columns=names)
+    rows = rows.assign(grows=rows["note"].str.partition(";")[0])
+    of = rows.groupby([*names[:6], "contender"], sort=True)["value"].median().rename("seconds").reset_index("contender")
+    sides = (of.loc[of["contender"] == side, "seconds"].rename(side) for side in ("cpu", "gpu"))
+    both = pd.concat(sides, axis=1, join="inner").sort_index().reset_index()
+    both["ratio"] = both["cpu"] / both["gpu"]
+    return both[names]
+
+
+def crossover(
+    times: pd.DataFrame,
+    grows: str,
+    precision: str = "float64",
+    ax: Axes | None = None,
+    *,
+    styles: Mapping[str, style.Style] | None = None,
+) -> Axes:
+    """How many times less time a step takes the GPU than one core of the CPU, against the size; at 1 they are level.
+
+    A ring marks the size from which on the GPU takes less time, see `crossing`: no ring, no crossing between the sizes that
+    were measured. Where there are many problems, those with the largest ratios are drawn in colour.
+
+    Parameters
+    ----------
+    times : DataFrame
+        See `times`, of one GPU.
+    grows : {"d", "n", "runs"}
+        What the problems to be drawn grow in.
+    precision : {"float64", "float32"}
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure of pyplot.
+    styles : mapping of str to style.Style, optional
+        How the cases look.
+    """
+    ax = style.axes(ax)
+    rows = times[(times["grows"] == grows) & (times["precision"] == precision)]
+    looks = styles or case_styles(times)
+    best = rows.groupby("case", sort=True)["ratio"].max().sort_values(ascending=False, kind="stable")
+    leading = list(best.index[: style.EMPHASIS])
+    ends = []
+    for case, part in rows.groupby("case", sort=True):
+        part = part.sort_values("size")
+        sizes, ratios = part["size"].to_numpy(dtype=float), part["ratio"].to_numpy(dtype=float)
+        look = looks[str(case)]
+        rest = case not in leading
+        style.line(ax, look, sizes, ratios, marks=np.ones(len(sizes), dtype=bool), rest=rest)
+        if not rest:
+            ends.append((float(ratios[-1]), str(case), look))
+            start = crossing(sizes, ratios)
+            if sizes[0] < start < np.inf:
+                ax.plot(
+                    start, 1.0, marker="o", markersize=11, markerfacecolor="none", markeredgecolor=look.color,
+                    markeredgewidth=1.4, linestyle="none", zorder=4, gid=f"curve-{look.index}-crossing",
+                )  # fmt: skip
+    style.title(ax, f"CPU time / GPU time, {precision}")
+    ax.set_xlabel(GROWTH.get(grows, grows))
+    ax.set_ylabel("times faster on the GPU")
+    if rows.empty:
+        style.note(ax, "Nothing was measured on both sides")
+        return ax
+    style.log_axis(ax.xaxis, "x")
+    ax.axhline(1.0, color=style.INK, linewidth=0.9, zorder=1)
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()  # with both sides of 1, so that it is plain who is ahead
+    ax.set_ylim(min(low, 0.7), max(high, 1.4))
+    style.log_axis(ax.yaxis, "y")
+    style.end_names(ax, ends, width=15, others=len(best) - len(ends))
+    return ax
+
+
+def case_styles(times: pd.DataFrame, first: int = 0) -> dict[str, style.Style]:
+    """A style for every case, numbered from `first`."""
+    return {
+        case: style.Style(
+            first + k,
+            style.PALETTE[k % len(style.PALETTE)],
+            style.DASHES[k % len(style.DASHES)],
+            style.MARKERS[k % len(style.MARKERS)],
+        )
+        for k, case in enumerate(sorted(set(times["case"])))
+    }
+
+
+def _pictures(book: Book, anchor: str, machine: str, times: pd.DataFrame) -> list[tuple[Picture, str]]:
+    """Figures of `crossover` of one GPU, each with what it says in words."""
+    # cases are picked out on the page like entrants, and so have numbers that no entrant has
+    looks = case_styles(times, first=max(book.names, default=-1) + 1)
+    book.names.update({look.index: style.clean(case) for case, look in looks.items()})
+    made = []
+    for grows in [name for name in GROWTH if name in set(times["grows"])]:
+        for precision in [p for p in PRECISIONS if p in set(times.loc[times["grows"] == grows, "precision"])]:
+            rows = times[(times["grows"] == grows) & (times["precision"] == precision)]
+            said = _said(rows)
+            label = (
+                f"How many times faster a step is on {machine} than on one core of the CPU, by {GROWTH[grows]}, "
+                f"{precision}. {said}"
+            )
+            drawn = style.figure(crossover, times, grows, precision, styles=looks)
+            made.append((book.picture(f"{anchor}-{grows}-{precision}", drawn, label, rows), said))
+    return made
+
+
+def _said(rows: pd.DataFrame) -> str:
+    """Where the GPU takes over, in words; of what was measured, and nothing beyond."""
+    from_start, later, never = [], [], []
+    for case, part in rows.groupby("case", sort=True):
+        part = part.sort_values("size")
+        start = crossing(part["size"].to_numpy(dtype=float), part["ratio"].to_numpy(dtype=float))
+        smallest, largest = part["size"].iloc[[0, -1]]
+        if np.isinf(start):
+            never.append(f"{case} (up to {number(largest)})")
+        elif start == smallest:
+            from_start.append(f"{case} (from {number(smallest)})")
+        else:
+            later.append((start, f"from about {number(float(f'{start:.2g}'))} on {case}"))
+    crossed = [text for _, text in sorted(later)]
+    if len(crossed) > FEW:
+        crossed = [f"{crossed[0]} to {crossed[-1].removeprefix('from ')}, {len(crossed)} problems in all"]
+    said = [
+        f"The GPU takes less time {'; '.join(crossed)}." if later else "",
+        f"{'It' if later else 'The GPU'} takes less time at every size that was measured on {_few(from_start)}."
+        if from_start
+        else "",
+        f"At the largest size that was measured the CPU takes less time on {_few(never)}." if never else "",
+    ]
+    return " ".join(filter(None, said))
+
+
+def _few(names: Sequence[str]) -> str:
+    return "; ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
 
 
 def crossing(sizes: Sequence[float], ratios: Sequence[float]) -> float:

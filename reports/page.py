@@ -15,8 +15,9 @@ from markupsafe import Markup, escape
 
 from optbench.errors import StoreError
 from optbench.results import Runs
-from reports import closing, embed, explorer, problem, style, tables
-from reports import gpu as gpu_tables
+from reports import closing, embed, explorer, overview, problem, stores, style, tables
+from reports import gpu as gpu_section
+from reports import history as history_section
 from reports import races as race_section
 from reports.book import Book
 
@@ -29,6 +30,7 @@ def build_page(
     command: str | None = None,
     gpu: pd.DataFrame | None = None,
     races: pd.DataFrame | None = None,
+    history: pd.DataFrame | None = None,
 ) -> Path:
     """Write the results as one HTML page that needs no network. The same results give the same bytes.
 
@@ -44,6 +46,8 @@ def build_page(
         Figures of `Store.load_gpu`, shown in a section of their own.
     races : DataFrame, optional
         The races to be shown, as `optbench.store.Store.load_races` returns them: what the page says of seconds.
+    history : DataFrame, optional
+        What asv measured, as `reports.load_history` returns it: a part of the section Speed.
 
     Returns
     -------
@@ -67,21 +71,17 @@ def build_page(
         lstrip_blocks=True,
     )
     page.filters["whole"] = _whole
-    text = page.get_template("page.html.j2").render(
-        title=title,
-        command=command,
-        gpu=[] if gpu is None else gpu_tables.machines(gpu),
-        **_content(runs, pd.DataFrame() if races is None else races),
-    )
+    content = _content(Book(runs, pd.DataFrame() if races is None else races), gpu, history)
+    text = page.get_template("page.html.j2").render(title=title, command=command, **content)
     _write(path, style.clean(text))
     return path
 
 
-def _content(runs: Runs, races: pd.DataFrame) -> dict[str, Any]:
+def _content(book: Book, gpu: pd.DataFrame | None, history: pd.DataFrame | None) -> dict[str, Any]:
     """What the template shows; everything in a fixed order, whatever the order of the rows."""
-    book = Book(runs, races)
     rows, lines = book.runs.rows, tables.lines(book.runs)
     of_problem = dict(iter(lines.groupby("problem", sort=False)))
+    exploring = explorer.section(book)  # first, because its tables are those of other sections too
     return {
         "counts": {
             "run": len(rows),
@@ -93,12 +93,16 @@ def _content(runs: Runs, races: pd.DataFrame) -> dict[str, Any]:
         "palettes": {"light": style.PALETTE, "dark": style.PALETTE_ON_BLACK},
         "inks": {"ink": style.INK, "muted": style.MUTED, "grid": style.GRID, "paper": style.PAPER},
         "leaders": tables.leaders(book.runs),
+        "overview": overview.section(book) if book.parts else None,
         "problems": [problem.section(book, name, of_problem[name]) for name in book.parts],
         "speed": race_section.section(book),
-        "notes": closing.notes(rows, lines, races),
+        "gpu": [] if gpu is None else gpu_section.section(book, gpu),
+        "history": history_section.section(book, history),
+        "stores": stores.section(book),
+        "notes": closing.notes(rows, lines, book.races),
         "lost": closing.lost(book),
         "environment": closing.environment(book.runs),
-        "explorer": explorer.section(book),
+        "explorer": exploring,
         "packed": Markup(embed.packed(book.tables)),  # at the end, when all sections have offered theirs
     }
 

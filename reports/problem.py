@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from optbench import metrics
 from optbench.results import Runs
-from reports import figures, style, tables
-from reports.book import Book
+from reports import figures, races, style, tables
+from reports.book import Book, Picture
 
 
 def section(book: Book, name: str, lines: pd.DataFrame) -> dict[str, Any]:
@@ -18,30 +19,17 @@ def section(book: Book, name: str, lines: pd.DataFrame) -> dict[str, Any]:
     part, anchor = book.parts[name], book.anchors[name]
     rows = part.rows
     gap = "gap" if rows["f_star"].notna().all() else "objective"
-    best = lines["method"].iloc[0]
-    drawn = {
-        "best": book.picture(
-            f"{anchor}-best",
-            style.figure(figures.convergence, part, name, styles=book.styles),
-            f"Convergence on {name}: smallest {gap} so far against oracle calls, one line for each of {len(lines)} "
-            f"methods. Best in the table below: {best}.",
-            metrics.bands(part),
-        ),
-        "sizes": book.picture(
-            f"{anchor}-sizes",
-            style.figure(figures.sensitivity, part, name, styles=book.styles),
-            f"Step sizes on {name}: smallest {gap} of a run against the step size, one line for each method that has one.",
-            metrics.sensitivity(part),
-        ),
-    }
     columns = tables.columns(lines)
     sizes = rows.groupby("method")["step_size"].count()
     return {
         "name": name,
         "anchor": anchor,
+        "summary": figures.about_of(part).get("summary"),
         "facts": facts(part),
         "gap": gap,
-        "figures": drawn,
+        "figures": _pictures(book, name, gap, lines),
+        "seconds": races.seconds_picture(book, name),
+        "rates": not figures.rates(part).empty,
         "without_step_size": sorted(sizes[sizes == 0].index),
         "has_step_size": bool(rows["step_size"].notna().any()),
         "not_drawn": sorted(set(rows["method"]) - set(rows.loc[rows["status"] != "failed", "method"])),
@@ -50,36 +38,112 @@ def section(book: Book, name: str, lines: pd.DataFrame) -> dict[str, Any]:
             {"index": book.index(name, line["method"]), "cells": [column.cell(line) for column in columns]}
             for line in lines.to_dict("records")
         ],
+        "table": book.table(f"{anchor}-table", lines.drop(columns="others")),
+        "targets": _targets(book, name),
         "methods": [(method, book.index(name, method)) for method in sorted(lines["method"])],
+    }
+
+
+def _pictures(book: Book, name: str, gap: str, lines: pd.DataFrame) -> dict[str, Picture]:
+    """The figures of a problem, by kind."""
+    part, anchor = book.parts[name], book.anchors[name]
+    best = lines["method"].iloc[0]
+    curves = f"curves-{anchor}"  # a table of the explorer
+    count = f"one line for each of {len(lines)} methods. Best in the table below: {best}."
+    found = {
+        "best": book.picture(
+            f"{anchor}-best",
+            style.figure(figures.convergence, part, name, styles=book.styles),
+            f"Convergence on {name}: smallest {gap} so far against oracle calls, {count}",
+            curves,
+        ),
+        "sizes": book.picture(
+            f"{anchor}-sizes",
+            style.figure(figures.sensitivity, part, name, styles=book.styles),
+            f"Step sizes on {name}: smallest {gap} of a run against the step size, one line for each method that has one.",
+            metrics.sensitivity(part),
+        ),
+        "last": book.picture(
+            f"{anchor}-last",
+            style.figure(figures.convergence, part, name, value="f", guides=False, styles=book.styles),
+            f"Last iterate on {name}: {gap} of the iterate against oracle calls, {count}",
+            curves,
+        ),
+    }
+    for kind in ("accuracy", "loss"):
+        learned = figures.learned_table(part, kind)
+        if len(learned):
+            height = 1.2 + 0.24 * learned["method"].nunique()
+            made = style.figure(figures.generalization, part, name, kind=kind, size=(6.8, height), left=1.9, room=1.1)
+            judged = f"{learned['split'].iloc[-1]} {kind}; first by it: {learned['method'].iloc[0]}"
+            found[kind] = book.picture(
+                f"{anchor}-{kind}", made, f"{kind.capitalize()} by part of the data on {name}: {judged}.", learned
+            )
+    return found
+
+
+def _targets(book: Book, name: str) -> dict[str, Any] | None:
+    """The table of calls to every power of ten; None where no optimum is known."""
+    table = metrics.decades(book.parts[name])
+    if table.empty:
+        return None
+    lines = []
+    for method, its in table.groupby("method", sort=False):
+        cells = []
+        for line in its.to_dict("records"):
+            cell = tables.calls_cell(line["calls"], line["reached"], line["seeds"])
+            title = f"missed by {line['seeds'] - line['reached']} of {line['seeds']}"
+            ends = f", median end {tables.calls(line['censored'])} calls" if np.isfinite(line["censored"]) else ""
+            cells.append((cell, title + ends if line["reached"] < line["seeds"] else ""))
+        lines.append({"method": method, "index": book.index(name, str(method)), "cells": cells})
+    return {
+        "heads": [tables.target(t) for t in metrics.DECADES],
+        "lines": lines,
+        "table": book.table(f"{book.anchors[name]}-targets", table),
     }
 
 
 def facts(part: Runs) -> list[tuple[str, str]]:
     """What a problem is, as pairs of name and text."""
     rows = part.rows
-    first = rows.iloc[0]
+    first, about = rows.iloc[0], figures.about_of(part)
     params = json.loads(first["problem_params"] or "{}")
-    found = [("dimension d", str(first["dim"]))]
+    samples = f", n = {about['n_samples']} samples" if about.get("n_samples") else ""
+    found = [("formula", about["formula"])] if about.get("formula") else []
+    found.append(("dimension", f"d = {first['dim']} parameters{samples}"))
     if params:
         found.append(("parameters", ", ".join(f"{key} = {_plain(value)}" for key, value in params.items())))
+    L, mu = about.get("smoothness"), about.get("strong_convexity")
+    if L and mu:
+        constants = f"smoothness L = {tables.number(L)}, strong convexity μ = {tables.number(mu)}"
+        found.append(("conditioning", f"L/μ = {tables.number(L / mu)}; {constants}"))
+    elif about:
+        kind = "not convex, or not known to be" if mu is None else "convex, but not strongly"
+        found.append(("conditioning", f"{kind}{f'; smoothness L = {tables.number(L)}' if L else ''}"))
     if rows["f_star"].notna().all():
         f_star, lower = float(first["f_star"]), first["f_star_lower"]
         width = 0.0 if pd.isna(lower) else max(0.0, f_star - float(lower))
         certain = f", certain to {tables.number(width)}" if width > 0 else ""
-        found.append(("optimal value f*", f"{f_star:.12g}{certain} ({first['f_star_method'] or 'method not stated'})"))
+        found.append(
+            ("optimal value", f"f* = {f_star:.12g}{certain} ({first['f_star_method'] or 'method not stated'})")
+        )
     else:
-        found.append(("optimal value f*", "not known; the objective is shown instead of the gap"))
+        found.append(("optimal value", "f* is not known; the objective is shown instead of the gap"))
     starts = rows["f_start"].dropna().astype(float)
     if len(starts):
         low, high = tables.number(starts.min()), tables.number(starts.max())
         found.append(("objective at the start", low if low == high else f"{low} to {high}, by seed"))
     ran = rows.dropna(subset=["fraction"])
     if len(ran):
-        budgets = sorted(
-            {(int(steps) + 1) * float(part) for steps, part in zip(ran["steps"], ran["fraction"], strict=True)}
-        )
-        shown = sorted({tables.calls(budget): budget for budget in budgets}.items(), key=lambda pair: pair[1])
-        found.append(("budget of a run", " or ".join(text for text, _ in shown) + " oracle calls"))
+        spent = ran["steps"].to_numpy(dtype=float) + 1
+        budgets = np.unique(spent * ran["fraction"].to_numpy(dtype=float))
+        shown = dict.fromkeys(tables.calls(float(budget)) for budget in budgets)
+        found.append(("budget of a run", " or ".join(shown) + " oracle calls"))
+    if about.get("differences"):
+        least = min(about["differences"]["central"])
+        found.append(("gradient checked", f"central differences agree to {tables.number(least)}, relative"))
+    if about.get("citation"):
+        found.append(("source", about["citation"]))
     return found
 
 

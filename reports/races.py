@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,14 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from optbench import seconds
+from optbench import metrics, seconds
 from optbench.errors import InputError
 from optbench.results import Runs
 from optbench.seconds import standing_races
-from reports import style, tables
+from reports import steps, style, tables
+from reports.book import Book, Picture
+from reports.figures import gap_floor, one_problem
 
 if TYPE_CHECKING:
-    from reports.book import Book
+    from collections.abc import Iterable
 
 MARK = {"markersize": 6, "markeredgewidth": 1.4}
 # what is drawn of a step's time -> the columns of its interval, and its look
@@ -133,6 +136,177 @@ def _symbols(ax: Axes, names: dict[str, str]) -> None:
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class SecondsPicture(Picture):
+    """A figure of `convergence_seconds` on the page.
+
+    Attributes
+    ----------
+    told : str
+        What it shows and leaves out, for its caption.
+    """
+
+    told: str
+
+
+def seconds_of(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
+    """Convergence in seconds: the curves of methods that raced too, oracle calls times seconds a call.
+
+    A method and its race are matched as `optbench.seconds.seconds_to_target` does. Where an update rule raced both fused
+    and as written, the fused one is taken.
+
+    Parameters
+    ----------
+    runs : Runs
+    races : DataFrame
+        As `optbench.store.Store.load_races` returns them.
+
+    Returns
+    -------
+    DataFrame
+        One row a problem, method, machine and checkpoint: problem, method, machine, backend, precision, fused, race,
+        disturbed (whether the race may have been), seconds_per_call (median over rounds), calls, seconds, and median, low,
+        high and gap of the smallest value so far, see `optbench.metrics.bands`.
+    """
+    who = ["problem", "method", "machine", "backend", "precision"]
+    rates = seconds.seconds_to_target(runs, races).sort_values("fused", ascending=False, kind="stable")
+    rates = rates.drop_duplicates(who)[[*who, "fused", "race", "disturbed", "seconds_per_call"]]
+    curves = metrics.bands(runs)[["problem", "method", "calls", "median", "low", "high", "gap"]]
+    table = rates.merge(curves, on=["problem", "method"])
+    table.insert(table.columns.get_loc("calls") + 1, "seconds", table["calls"] * table["seconds_per_call"])
+    return table.sort_values([*who, "calls"], ignore_index=True)
+
+
+def convergence_seconds(
+    runs: Runs,
+    races: pd.DataFrame,
+    problem: str | None = None,
+    ax: Axes | None = None,
+    *,
+    machine: str | None = None,
+    emphasis: int = style.EMPHASIS,
+    styles: style.Styles | None = None,
+) -> Axes:
+    """Smallest gap (or objective) so far against seconds: `reports.convergence` for the methods that raced too.
+
+    Parameters
+    ----------
+    runs : Runs
+    races : DataFrame
+        As `optbench.store.Store.load_races` returns them.
+    problem : str, optional
+        Which problem; may be left out where the results have only one.
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure of pyplot.
+    machine : str, optional
+        Which machine, or GPU; may be left out where the methods raced on only one.
+    emphasis : int
+        How many methods are drawn in colour, the best of those of the problem.
+    styles : style.Styles, optional
+        How entrants look, by default as `style.entrant_styles` of these results has it.
+
+    Raises
+    ------
+    InputError
+        If the results do not have the problem, or no method of it raced (there), or a choice is needed and none is made.
+    """
+    problem, part = one_problem(runs, problem)
+    table = seconds_of(part, races)
+    known = sorted(set(table["machine"]))
+    if machine is None and len(known) == 1:
+        machine = known[0]
+    if machine is None or machine not in known:
+        there = f"there are races on {', '.join(known)}" if known else "no method with runs on it raced"
+        raise InputError(
+            f"{f'no seconds on {problem!r}' if machine is None else f'no race on machine {machine!r}'}; {there}"
+        )
+    return _seconds(part, table[table["machine"] == machine], problem, style.axes(ax), emphasis, styles)
+
+
+def _seconds(
+    part: Runs, table: pd.DataFrame, problem: str, ax: Axes, emphasis: int, styles: style.Styles | None
+) -> Axes:
+    """`convergence_seconds` of the rows of `seconds_of` of one machine."""
+    styles = styles or style.entrant_styles(part)
+    gap, floor = gap_floor(part)
+    drawn: dict[str, tuple[np.ndarray, ...]] = {}  # the finite beginning of each method's curve
+    for method, curve in table.groupby("method", sort=True):
+        columns = curve[["seconds", "median", "low", "high"]].to_numpy(dtype=float)[style.thin(len(curve))]
+        finite = np.isfinite(columns[:, 1])
+        columns = columns[: len(finite) if finite.all() else int(np.argmin(finite))]
+        if len(columns):
+            drawn[str(method)] = (columns[:, 0], *np.maximum(columns[:, 1:].T, floor))
+    style.title(ax, f"In seconds: {style.shorten(problem, 48)}")
+    ax.set_xlabel("time of a single run (units at the ticks)")
+    ax.set_ylabel(f"{'gap f − f*' if gap else 'objective f'}, smallest so far")
+    if not drawn:
+        style.note(ax, "No run has a finite value to draw")
+        return ax
+    leading = [method for method in metrics.ranked(part)[problem] if method in drawn][:emphasis]
+    for method, (x, median, low, high) in drawn.items():
+        style.line(ax, styles(problem, method), x, median, low, high, rest=method not in leading)
+    style.log_axis(ax.xaxis, "x")
+    ax.xaxis.set_major_formatter(FuncFormatter(style.duration_tick))
+    if all((curve[1] > 0).all() for curve in drawn.values()):
+        style.log_axis(ax.yaxis, "y")
+    if gap and any((curve[1] <= floor).any() for curve in drawn.values()):
+        ax.axhline(floor, color=style.MUTED, linewidth=0.8, dashes=(1, 2), zorder=1)
+    ends = [(float(drawn[m][1][-1]), styles.of[problem, m], styles(problem, m)) for m in leading]
+    style.end_names(ax, ends, others=len(drawn) - len(ends))
+    return ax
+
+
+def seconds_picture(book: Book, problem: str) -> SecondsPicture | None:
+    """The figure of `convergence_seconds` of a problem for the page; None where no method with runs on it raced.
+
+    Where methods raced on several machines, that with the most methods is shown.
+    """
+    part = book.parts[problem]
+    if book.races.empty or not set(part.rows["problem_name"]) & set(book.races["problem_name"]):
+        return None
+    every = seconds_of(part, book.races)
+    if every.empty:
+        return None
+    count = every.groupby("machine", sort=True)["method"].nunique()
+    machine = str(count.idxmax())
+    table = every[every["machine"] == machine]
+    rates = table.drop_duplicates("method")
+    made = style.figure(_drawn, part, table, problem, book.styles)
+    methods = sorted(set(table["method"]))
+    absent = sorted(set(part.rows["method"]) - set(methods))
+    facts = [f"Seconds a call are those of races on {machine}"]
+    if len(count) > 1:
+        facts.append(f"raced also on {', '.join(name for name in count.index if name != machine)}, not drawn here")
+    told = f"{'; '.join(facts)}."
+    if rates["disturbed"].any():
+        told += f" Disturbed: {_some(rates.loc[rates['disturbed'], 'method'])}."
+    if absent:
+        told += f" Without a race: {_some(absent)}."
+    best = next(m for m in metrics.ranked(part)[problem] if m in methods)
+    label = (
+        f"Convergence on {problem} in seconds on {machine}: one line for each of {len(methods)} methods that raced. Best "
+        f"of them in oracle calls: {best}."
+    )
+    drawn = book.picture(f"{book.anchors[problem]}-seconds", made, label, _rates(every))
+    return SecondsPicture(drawn.svg, drawn.table, told)
+
+
+def _drawn(part: Runs, table: pd.DataFrame, problem: str, styles: style.Styles, ax: Axes) -> None:
+    _seconds(part, table, problem, style.axes(ax), style.EMPHASIS, styles)
+
+
+def _rates(table: pd.DataFrame) -> pd.DataFrame:
+    """Seconds a call by method and machine: with the curves in oracle calls, which have a table of their own, all of it."""
+    held = ["problem", "method", "machine", "backend", "precision", "fused", "race", "disturbed", "seconds_per_call"]
+    return table[held].drop_duplicates(ignore_index=True)
+
+
+def _some(names: Iterable[str], most: int = 8) -> str:
+    """Names as text, not more than a caption holds."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def section(book: Book) -> dict[str, Any] | None:
     """What the races say in seconds; None where there are none."""
     runs, races = book.runs, book.races
@@ -147,6 +321,7 @@ def section(book: Book) -> dict[str, Any] | None:
         (part for _, part in standing.groupby("race")), key=lambda part: part["race"].iloc[0], reverse=True
     )
     return {
+        "steps": steps.section(book),
         "races": [_race(book, number, part) for number, part in enumerate(by_race, start=1)],
         "left_out": races["race"].nunique() - len(by_race),
         "goals": goals,

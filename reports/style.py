@@ -44,7 +44,7 @@ MAX_POINTS = 200  # a curve is no smoother for more
 SIZE = (6.8, 4.1)  # inches
 
 EMPHASIS = 6  # entrants of a figure that have their colour and their name
-ROOM = 1.7  # inches beside the axes for names
+ROOM = 1.9  # inches beside the axes for names
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def entrant_styles(runs: Runs) -> Styles:
 def to_svg(made: Figure, prefix: str, label: str, names: Mapping[int, str]) -> str:
     """A figure as SVG for an HTML page; the same figure gives the same text.
 
-    Colours become CSS variables (``--ink``, ``--c0``, ... with the colour itself as fallback), and every part of an
+    Colours become the CSS variables of the page (``--ink``, ``--c0``, ...), its font is the page's, and every part of an
     entrant's curve (an artist whose gid is ``curve-INDEX-PART``, or ``rest-INDEX-PART`` for those drawn in grey) has the
     attribute ``data-method`` with its index.
 
@@ -135,21 +135,44 @@ def to_svg(made: Figure, prefix: str, label: str, names: Mapping[int, str]) -> s
     for parent in root.iter():
         for child in [c for c in parent if c.tag.endswith(("}metadata", "}style"))]:
             parent.remove(child)  # a style sheet inside a figure would reach the whole page
+    ids: dict[str, str] = {}
     for element in root.iter():
-        element.tag = element.tag.partition("}")[2]  # HTML knows SVG without namespaces
+        element.tag = element.tag.rpartition("}")[2]  # HTML knows SVG without namespaces
+        for part in ("text", "tail"):
+            if not (getattr(element, part) or "").strip():
+                setattr(element, part, None)  # indentation
+        if "id" in element.attrib and element.tag == "g" and not _GID.fullmatch(element.attrib["id"]):
+            del element.attrib["id"]  # a group that matplotlib has numbered, and that nothing refers to
+        if element.get("transform", "").startswith("rotate(-0 "):
+            del element.attrib["transform"]
         for key in list(element.attrib):
-            element.attrib[key.partition("}")[2] or key] = _attribute(key, element.attrib.pop(key), prefix)
-        found = re.fullmatch(rf"{re.escape(prefix)}(curve|rest)-(\d+)-\w+", element.get("id", ""))
-        if found:
+            element.attrib[key.rpartition("}")[2]] = _attribute(key, element.attrib.pop(key), prefix, ids)
+    for group in root.iter("g"):
+        _hoist(group)
+    for element in list(root.iter("g")):
+        found = _GID.fullmatch(element.get("id", "").removeprefix(prefix))
+        if found and found[1] in ("curve", "rest"):
             element.set("data-method", found[2])
             element.set("class", found[1])
             if found[1] == "rest":
                 element.set("style", f"--own: var(--c{int(found[2]) % len(PALETTE)})")
-            title = ET.Element("title")
-            title.text = names[int(found[2])]
-            element.insert(0, title)
+            told = ET.Element("title")
+            told.text = names[int(found[2])]
+            element.insert(0, told)
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
     return ET.tostring(root, encoding="unicode")
+
+
+_GID = re.compile(r"(curve|rest|[a-z]+)-(\d+)(?:-\w+)?")  # of artists that are named on purpose
+
+
+def _hoist(group: ET.Element) -> None:
+    """What all members of a group say alike of their look is said once, by the group."""
+    looks = {member.get("style") for member in group}
+    if len(group) > 1 and len(looks) == 1 and None not in looks and group.get("style") is None:
+        group.set("style", str(looks.pop()))
+        for member in group:
+            del member.attrib["style"]
 
 
 def shorten(text: str, width: int) -> str:
@@ -170,19 +193,25 @@ _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper"} 
 }
 
 
-def _attribute(key: str, value: str, prefix: str) -> str:
-    """An attribute of matplotlib's SVG as the page wants it."""
+def _attribute(key: str, value: str, prefix: str, ids: dict[str, str]) -> str:
+    """An attribute of matplotlib's SVG as the page wants it; `ids` gives the long names of its definitions short ones."""
+
+    def known(name: str) -> str:
+        return prefix + (name if _GID.fullmatch(name) else ids.setdefault(name, f"d{len(ids)}"))
+
     if key == "id":
-        return prefix + value
+        return known(value)
     if key.endswith("href"):
-        return f"#{prefix}{value[1:]}"
+        return f"#{known(value[1:])}"
     if key == "d":
         return _compact(value)
+    if key in ("x", "y"):
+        return f"{float(value):.1f}".removesuffix(".0")
     if key in ("style", "fill", "stroke"):
-        return re.sub(
-            r"#[0-9a-f]{6}", lambda m: f"var({_VARIABLES[m[0]]}, {m[0]})" if m[0] in _VARIABLES else m[0], value
-        )
-    return value.replace("url(#", f"url(#{prefix}")
+        value = re.sub(r"font-family:[^;]*(; |$)", "", value)  # the font is the page's
+        value = re.sub(r"#[0-9a-f]{6}", lambda m: f"var({_VARIABLES[m[0]]})" if m[0] in _VARIABLES else m[0], value)
+        return re.sub(r"([:;]) ", r"\1", value)
+    return re.sub(r"url\(#([^)]+)\)", lambda m: f"url(#{known(m[1])})", value)
 
 
 def _compact(path: str) -> str:
@@ -237,20 +266,22 @@ def theme() -> Iterator[None]:
         yield
 
 
-def figure(draw: Any, *args: Any, size: tuple[float, float] = SIZE, room: float = ROOM, **options: Any) -> Figure:
+def figure(
+    draw: Any, *args: Any, size: tuple[float, float] = SIZE, left: float = 0.78, room: float = ROOM, **options: Any
+) -> Figure:
     """A figure of its own of what `draw(*args, ax=..., **options)` draws; pyplot knows nothing of it.
 
     Parameters
     ----------
     size : (float, float)
         Width and height in inches.
-    room : float
-        Inches at the right of the axes, for names at the ends of lines.
+    left, room : float
+        Inches at the left of the axes, and at their right, for names at the ends of lines.
     """
     with theme():
         made = Figure(figsize=size)
         # fixed margins, so that figures side by side line up
-        left, below, above = 0.78, 0.55, 0.4  # inches
+        below, above = 0.55, 0.4  # inches
         box = left / size[0], below / size[1], 1 - (left + room) / size[0], 1 - (below + above) / size[1]
         draw(*args, ax=made.add_axes(box), **options)
     return made
@@ -363,7 +394,9 @@ def _apart(heights: list[float], gap: float) -> list[float]:
     for total, n in blocks:
         top = total / n + (n - 1) / 2 * gap
         found += [top - k * gap for k in range(int(n))]
-    for i in reversed(range(len(found))):  # nothing below the axes
+    for i in range(len(found)):  # nothing above the axes
+        found[i] = min(found[i], 1 - i * gap)
+    for i in reversed(range(len(found))):  # nor below
         found[i] = max(found[i], (len(found) - 1 - i) * gap)
     return found
 

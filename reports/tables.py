@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -82,12 +83,11 @@ def lines(runs: Runs) -> pd.DataFrame:
     others : values of the hyperparameters that were swept beside the step size, by name, in the best settings
     """
     tuned = metrics.tuned(runs)
-    names = ["problem", "method", "settings"]
-    tried = dict(iter(runs.rows[[*names, "step_size"]].drop_duplicates(names).groupby(names[:2], sort=True)))
+    tried = dict(iter(metrics.setting_scores(runs).groupby(["problem", "method"], sort=True)))
     others = []
     for problem, method, best in zip(tuned["problem"], tuned["method"], tuned["settings"], strict=True):
-        sizes = dict(zip(tried[problem, method]["settings"], tried[problem, method]["step_size"], strict=True))
-        settings = {text: json.loads(text) for text in sizes}
+        sizes = tried[problem, method].set_index("settings")["step_size"]
+        settings = {text: json.loads(text) for text in sizes.index}
         swept = [name for name in settings[best] if len({json.dumps(s.get(name)) for s in settings.values()}) > 1]
         beside = [name for name in swept if any(s.get(name) != sizes[text] for text, s in settings.items())]
         others.append({name: settings[best][name] for name in beside})
@@ -135,6 +135,63 @@ def summary_table(runs: Runs) -> pd.DataFrame:
     shown = columns(table)
     text = [[line["problem"], *(column.cell(line).text for column in shown)] for line in table.to_dict("records")]
     return pd.DataFrame(text, columns=["problem", *(column.title for column in shown)], dtype=object)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table of text, such as `summary_table` makes, in Markdown (the tables of GitHub and Pandoc).
+
+    Numbers are aligned to the right. Names are as they are, with what Markdown would read as its own escaped.
+    """
+    heads = [_MARKDOWN.sub(r"\\\g<0>", head) for head in table.columns]
+    rule = ["---:" if _is_numeric(table[head]) else "---" for head in table.columns]
+    lines = [
+        [_MARKDOWN.sub(r"\\\g<0>", " ".join(str(v).split())) for v in line] for line in table.itertuples(index=False)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [heads, rule, *lines])
+
+
+def latex(table: pd.DataFrame) -> str:
+    """A table of text, such as `summary_table` makes, in LaTeX, with the rules of the package booktabs.
+
+    Powers of ten are set as such. A group of lines with the same first cell names it once, with a rule before the next.
+    """
+    kinds = "".join("r" if _is_numeric(table[head]) else "l" for head in table.columns)
+    lines = [
+        f"\\begin{{tabular}}{{{kinds}}}",
+        "\\toprule",
+        " & ".join(map(_latex, table.columns)) + r" \\",
+        "\\midrule",
+    ]
+    before = None
+    for first, *others in table.itertuples(index=False):
+        if before not in (None, first):
+            lines.append("\\midrule")
+        lines.append(" & ".join(_latex(str(value)) for value in ["" if first == before else first, *others]) + r" \\")
+        before = first
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"])
+
+
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>|#~]")
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    NEVER: "--",
+}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    text = "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
+    return re.sub(r"\b(\d+(?:\.\d+)?)e(-?\d+)\b", lambda m: rf"${_factor(m[1])}10^{{{m[2]}}}$", text)
+
+
+def _factor(mantissa: str) -> str:
+    return "" if mantissa == "1" else rf"{mantissa} \cdot "
+
+
+def _is_numeric(column: pd.Series) -> bool:
+    """Whether most cells of a column begin with a number, or are dashes."""
+    cells = column.astype(str)
+    return bool(len(cells)) and bool((cells.str.match(r"-?\d") | (cells == NEVER)).mean() > 0.5)
 
 
 def speed_table(races: pd.DataFrame) -> pd.DataFrame:
@@ -246,9 +303,6 @@ def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
     if not ranking:
         easiest = f"{target(metrics.TARGETS[0])} of the initial gap"
         return Leader(problem, easiest, (), NEVER, NEVER, "no method gets there on most seeds")
-    calls_of = {
-        method: part.drop_duplicates("seed").set_index("seed")["hits"] for method, part in rows.groupby("method")
-    }
     oracles = rows.dropna(subset="oracle").groupby("method")["oracle"].first()
     least = ranking[0][0]
     methods = tuple(method for count, method in ranking if count == least)
@@ -257,8 +311,9 @@ def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
     if len(methods) == 1 and behind:
         count, second = behind[0]
         index = metrics.target_index(goal)
-        both = sorted(set(calls_of[methods[0]].index) & set(calls_of[second].index))
-        ahead = sum(calls_of[methods[0]][seed][index] < calls_of[second][seed][index] for seed in both)
+        first, other = (_by_seed(rows, method, index) for method in (methods[0], second))
+        both = sorted(set(first) & set(other))
+        ahead = sum(first[seed] < other[seed] for seed in both)
         certain = 4 * ahead >= 3 * len(both)
         verdict = f"and more on {'' if certain else 'only '}{ahead} of {len(both)} seeds"
         remarks.append(f"{second} needs {_times(count / least)} as many, {verdict}")
@@ -278,6 +333,12 @@ def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
         "; ".join(remarks),
         certain,
     )
+
+
+def _by_seed(rows: pd.DataFrame, method: str, index: int) -> dict[int, float]:
+    """Oracle calls of a method to a target, by seed."""
+    part = rows[rows["method"] == method].drop_duplicates("seed")
+    return dict(zip(part["seed"], metrics.hits(part)[:, index], strict=True))
 
 
 def _ranking(rows: pd.DataFrame) -> tuple[float, list[tuple[float, str]]]:
@@ -333,11 +394,12 @@ def _share(name: str) -> Show:
 
 
 def _target(name: str) -> Show:
-    def show(line: Line) -> Cell:
-        count, reached, seeds = line[f"calls_{name}"], line[f"reached_{name}"], line["seeds"]
-        return Cell(calls(count) + (f" ({reached}/{seeds})" if 0 < reached < seeds else ""), _finite_first(count))
+    return lambda line: calls_cell(line[f"calls_{name}"], line[f"reached_{name}"], line["seeds"])
 
-    return show
+
+def calls_cell(count: float, reached: int, seeds: int) -> Cell:
+    """Median calls to a target, with how many seeds reached it where not all or none did: 41 (4/5)."""
+    return Cell(calls(count) + (f" ({reached}/{seeds})" if 0 < reached < seeds else ""), _finite_first(count))
 
 
 def _settings(line: Line) -> Cell:

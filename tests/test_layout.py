@@ -18,14 +18,14 @@ FLOORS = [
     {"sampling", "compiled", "fastmath", "products"},
     {"problem", "rules", "schedules", "fuse", "kernels"},
     {"optimizer", "differences"},
-    {"curvature", "search", "checks"},
+    {"curvature", "search", "checks", "about"},
     {"loop"},
     {"plan"},
     {"results"},
     {"store"},
     {"execute", "race"},
     {"metrics"},
-    {"seconds"},
+    {"seconds", "beside", "profiles"},
     {"study"},
     {"cli"},
     {"__main__"},
@@ -70,7 +70,7 @@ def test_problems_know_only_the_ground_floors(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "reports").glob("*.py")), ids=lambda p: p.stem)
 def test_reports_know_only_results(path: Path) -> None:
-    assert modules_of(imports(path)) <= {"results", "metrics", "seconds", "errors"}
+    assert modules_of(imports(path)) <= {"results", "metrics", "seconds", "beside", "profiles", "errors"}
 
 
 def test_the_import_is_light() -> None:

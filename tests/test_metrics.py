@@ -171,7 +171,7 @@ def test_tables_of_nothing_have_their_columns() -> None:
             id="a batch size belongs to a problem",
         ),
         pytest.param(
-            {("a", "adam, batch 8", 8), ("a", "adam, batch 64", 64), ("b", "adam, batch 8", 8), ("b", "adam, batch 64", 64)},
+            {(p, f"adam, batch {size}", size) for p in "ab" for size in (8, 64)},
             {(p, m): m for p in "ab" for m in ("adam, batch 8", "adam, batch 64")},
             id="batch sizes that are compared everywhere",
         ),
@@ -186,7 +186,8 @@ def test_tables_of_nothing_have_their_columns() -> None:
             id="the usual batch size of a problem",
         ),
         pytest.param(
-            {("a", "adam", None), ("a", "adam, batch 8", 8), ("a", "sgd, batch 8", 8), ("b", "adam, batch 8", 8), ("c", "adam", None)},
+            {("a", "adam", None), ("c", "adam", None)}
+            | {("a", "adam, batch 8", 8), ("a", "sgd, batch 8", 8), ("b", "adam, batch 8", 8)},
             {
                 ("a", "adam"): "adam, full batch",
                 ("a", "adam, batch 8"): "adam",
@@ -202,3 +203,27 @@ def test_methods_of_one_entrant(ran: set[tuple[str, str, int | None]], found: di
     rows = pd.DataFrame(sorted(ran, key=str), columns=["problem", "method", "batch_size"])
     table = metrics.entrants(Runs(rows.astype({"batch_size": "Int64"})))
     assert {(p, m): e for p, m, e in table.itertuples(index=False)} == found
+
+
+def test_what_was_learned_counts_lost_runs_as_the_worst() -> None:
+    found = [("train_accuracy", [0.1, 0.5, np.nan]), ("test_loss", [3.0, 2.0, 1.0]), ("x_1", [0.0, 0.0, 0.0])]
+    better = [("train_accuracy", [0.1, 0.9, 0.8]), ("test_loss", [3.0, 2.0, 0.5]), ("x_1", [0.0, 0.0, 0.0])]
+    lost = row(0.1, 2, [1], status="diverged", metrics=better)
+    table = metrics.learned(runs(row(0.1, 0, [1], metrics=found), row(0.1, 1, [1], metrics=better), lost))
+    table = table.set_index("figure")
+    assert list(table.index) == ["test_loss", "train_accuracy"]
+    assert table.loc["test_loss", ["low", "median"]].tolist() == [0.5, 1.0]
+    assert table.loc["train_accuracy", ["median", "high"]].tolist() == [0.5, 0.8]
+    assert table.loc["train_accuracy", "n_seeds"] == 3
+
+
+def test_calls_to_decades_count_censored_runs() -> None:
+    held = [row(0.1, s, [1.0] * 5 + [7.0 + s] * 5, calls=40.0) for s in range(2)] + [row(0.1, 2, [1.0] * 5, calls=30.0)]
+    table = metrics.decades(runs(*held)).set_index("target")
+    assert len(table) == 10
+    first, second, third = (table.loc[t] for t in sorted(table.index, reverse=True)[:3])
+    assert (first["calls"], first["reached"], first["seeds"]) == (1.0, 3, 3)
+    assert np.isnan(first["censored"])
+    assert (second["calls"], second["reached"], second["censored"]) == (8.0, 2, 30.0)
+    assert (third["calls"], third["reached"], third["censored"]) == (np.inf, 0, 40.0)
+    assert metrics.decades(runs(row(0.1, 0, None))).empty
