@@ -27,6 +27,8 @@ from optbench.results import Runs
 from optbench.store import Store
 from optbench.study import study_of
 from reports import embed, style
+from reports import explorer as explorer_of_page
+from reports.book import Book
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, LocatorAssertions, Page
@@ -38,6 +40,10 @@ MIDDLE = """(line) => {
   const at = line.getPointAtLength(line.getTotalLength() / 2).matrixTransform(line.getScreenCTM());
   return [at.x, at.y];
 }"""  # of a path, in the window
+SIZES = """() => [...document.querySelectorAll("figure")].map((figure, i) => {
+  const { width, height } = figure.querySelector("svg").getBoundingClientRect();
+  return [i, width, height];
+})"""
 Open = Callable[..., "Page"]
 
 
@@ -175,20 +181,23 @@ def test_every_figure_can_be_seen(
     request: pytest.FixtureRequest, opened: Open, which: str, viewport: dict[str, int], scheme: str
 ) -> None:
     page = opened(request.getfixturevalue(which), viewport=viewport, color_scheme=scheme)
-    figures = page.locator("figure svg").all()
-    assert len(figures) == 5  # two a problem, and the explorer
-    for figure in figures:
-        box = figure.bounding_box()
-        assert figure.is_visible()
-        assert box is not None
-        assert box["width"] > 250
-        assert box["height"] > 150
-    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    count = page.locator("figure").count()
+    assert count >= 7  # three a problem, and the explorer
+    sizes: dict[int, tuple[float, float]] = {}
+    targets = page.locator("input[name=target]")
+    for number in range(max(1, targets.count())):
+        if targets.count():
+            targets.nth(number).check()
+        sizes |= {i: (w, h) for i, w, h in page.evaluate(SIZES) if w > 0}
+        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    assert sorted(sizes) == list(range(count))
+    assert min(sizes.values()) > (250, 0)
+    assert min(height for _, height in sizes.values()) > 90
     parts = "getComputedStyle(document.querySelector(e)).%s.match(/\\d+/g)"
     shade = f"(e) => {parts}.reduce((sum, part) => sum + Number(part), 0)"
     paper = page.evaluate(shade % "backgroundColor", "body")
     inks = [page.evaluate(shade % "color", "body"), page.evaluate(shade % "fill", "#explorer .ticks text")]
-    inks.append(page.evaluate(shade % "fill", "#problem-1 figure svg g[id*=text] text"))
+    inks.append(page.evaluate(shade % "fill", "#problem-1 figure svg text"))
     assert all(ink > paper + 250 if scheme == "dark" else ink < paper - 250 for ink in inks)
 
 
@@ -211,7 +220,7 @@ def test_names_are_text(request: pytest.FixtureRequest, opened: Open, which: str
 
 def test_tables_are_sorted(opened: Open, runs: Runs, path: Path) -> None:
     page = opened(path)
-    table = page.locator("#problem-1 table.sortable")
+    table = page.locator("#problem-1 table.sortable").first
 
     def column(number: int) -> list[str]:
         return table.locator(f"tbody tr > :nth-child({number})").all_text_contents()
@@ -237,7 +246,7 @@ def test_tables_are_sorted(opened: Open, runs: Runs, path: Path) -> None:
 
 def test_sorting_keeps_the_order_of_equals(opened: Open, path: Path) -> None:
     page = opened(path)
-    table = page.locator("#problem-1 table.sortable")
+    table = page.locator("#problem-1 table.sortable").first
     heads = table.locator("thead th").all()
     heads[0].locator("button").click()
     names = table.locator("tbody th").all_text_contents()
@@ -254,7 +263,7 @@ def test_sorting_keeps_the_order_of_equals(opened: Open, path: Path) -> None:
 def test_a_method_is_picked_out_everywhere(request: pytest.FixtureRequest, opened: Open, which: str) -> None:
     page = opened(request.getfixturevalue(which))
     picked = "[...new Set([...document.querySelectorAll('.picked')].map((e) => e.dataset.method))]"
-    row = page.locator("#problem-1 table.sortable tbody tr").first
+    row = page.locator("#problem-1 table.sortable").first.locator("tbody tr").first
     index = row.get_attribute("data-method")
     row.locator("td").nth(1).hover()
     page.wait_for_selector("body.picking")
@@ -300,7 +309,7 @@ def test_a_grey_curve_is_found_by_pointing_near_it(opened: Open, path: Path) -> 
 
 def test_a_tap_picks_and_another_lets_go(opened: Open, path: Path) -> None:
     page = opened(path, viewport=PHONE, has_touch=True)
-    row = page.locator("#problem-1 table.sortable tbody tr").nth(1)
+    row = page.locator("#problem-1 table.sortable").first.locator("tbody tr").nth(1)
     row.locator("th").tap()
     assert page.locator(".picked").first.get_attribute("data-method") == row.get_attribute("data-method")
     page.locator("#problem-1 h2").tap()
@@ -313,26 +322,37 @@ def test_a_tap_picks_and_another_lets_go(opened: Open, path: Path) -> None:
 
 def test_downloads_are_the_tables(opened: Open, runs: Runs, path: Path) -> None:
     page = opened(path)
-    parts = {name: Runs(part, runs.environments) for name, part in runs.rows.groupby("problem")}
+    book = Book(runs, pd.DataFrame())
+    explorer_of_page.section(book)
     for number, problem in enumerate((VALLEY, NETWORK), start=1):
-        for kind, table in (("best", metrics.bands(parts[problem])), ("sizes", metrics.sensitivity(parts[problem]))):
+        curves, sizes = book.tables[f"curves-problem-{number}"], metrics.sensitivity(book.parts[problem])
+        for name, table in ((f"curves-problem-{number}", curves), (f"problem-{number}-sizes", sizes)):
             with page.expect_download() as waiting:
-                page.locator(f'.download[data-table="problem-{number}-{kind}"]').click()
-            download = waiting.value
-            assert download.suggested_filename == f"optbench-problem-{number}-{kind}.csv"
-            text = Path(download.path()).read_text("utf-8")
+                page.locator(f'.download[data-table="{name}"]').first.click()
+            assert waiting.value.suggested_filename == f"optbench-{name}.csv"
+            text = Path(waiting.value.path()).read_text("utf-8")
             assert text == embed.csv(table)
             read = pd.read_csv(io.StringIO(text))
             assert list(read.columns) == list(table.columns)
             assert read["method"].tolist() == table["method"].tolist()
-            np.testing.assert_allclose(read["median"], table["median"].astype(float), rtol=6e-6)
-    assert page.locator(".download").count() == 5
+            numbers = [column for column in table.columns if column.endswith("median")]
+            np.testing.assert_allclose(read[numbers], table[numbers].astype(float), rtol=6e-6)
+
+
+def test_every_button_has_a_table(opened: Open, path: Path) -> None:
+    page = opened(path)
+    names = page.evaluate("[...new Set([...document.querySelectorAll('.download')].map((e) => e.dataset.table))]")
+    assert len(names) >= 6
+    for name in names:
+        lines = page.evaluate("unpack", name).splitlines()
+        assert len(lines) > 1
+        assert {"problem", "method", "entrant", "optimizer"} & set(lines[0].split(","))
 
 
 def test_a_download_of_hostile_names(opened: Open, hostile: Path) -> None:
     page = opened(hostile)
     with page.expect_download() as waiting:
-        page.locator('.download[data-table="problem-1-best"]').click()
+        page.locator('.download[data-table="curves-problem-1"]').first.click()
     read = pd.read_csv(waiting.value.path())
     names = set(read["method"])
     assert "'=1+2" in names
@@ -539,14 +559,14 @@ def test_a_page_on_paper_has_no_controls(opened: Open, path: Path) -> None:
         assert page.locator(controls).count() > 0
         assert not any(part.is_visible() for part in page.locator(controls).all()), controls
     assert page.locator("#explorer .entrants .toggle:visible").count() == 6  # the legend of what is drawn
-    assert all(figure.is_visible() for figure in page.locator("figure svg").all())
+    assert all(figure.is_visible() for figure in page.locator(".problem figure svg, #explorer figure svg").all())
 
 
 def test_a_page_without_scripts(opened: Open, path: Path) -> None:
     page = opened(path, java_script_enabled=False)
     assert page.locator("#explorer .unscripted").is_visible()
     assert not page.locator("#explorer .scripted").is_visible()
-    assert page.locator(".download").count() == 5
+    assert page.locator(".download").count() >= 6
     assert page.locator(".download:visible").count() == 0
     assert page.locator("#problem-1 figure svg").first.is_visible()
 

@@ -98,10 +98,9 @@
     let view = { x: null, y: null }; // null is everything
     let axes = null, cross = null; // scales of what is drawn; {x, curve} that is read off
 
-    const svg = make("svg", {
-      tabindex: 0, role: "application", "aria-roledescription": "chart", "aria-describedby": "explorer-keys",
-    });
-    canvas.append(svg);
+    const svg = canvas.querySelector("svg");
+    for (const [key, value] of Object.entries({ tabindex: 0, role: "application", "aria-roledescription": "chart",
+      "aria-describedby": "explorer-keys" })) svg.setAttribute(key, value);
 
     const options = (select, names, labels = names) => {
       const old = select.value;
