@@ -312,8 +312,10 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
     known = [*_OBJECTIVES, "gradient_norm", *quantities(runs)]
     if value not in known:
         raise InputError(f"no curve {value!r} in these results; there are {', '.join(known)}")
-    rows = tuned_rows(runs)
-    rows = rows[rows["status"] != "failed"]
+    if runs not in _KEPT_ROWS:
+        rows = tuned_rows(runs)
+        _KEPT_ROWS[runs] = rows[rows["status"] != "failed"].reset_index(drop=True)
+    rows = _KEPT_ROWS[runs]
     if value in rows:
         curves = list(rows[value])
     else:
@@ -353,6 +355,7 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
 
 
 _OBJECTIVES = ("best", "f")
+_KEPT_ROWS: weakref.WeakKeyDictionary[Runs, pd.DataFrame] = weakref.WeakKeyDictionary()  # of the curves in use
 
 
 @_kept

@@ -14,7 +14,7 @@ import pandas as pd
 
 from reports import style
 
-DIGITS = 7  # significant digits of numbers in a downloaded table
+DIGITS = 6  # significant digits of numbers in a downloaded table
 
 # Spreadsheets run a cell that begins so as a formula (OWASP, "CSV Injection"). An apostrophe before it prevents that; text
 # that begins with one gets another, so that taking one away gives every text back.

@@ -114,7 +114,9 @@ def raced_page(runs: Runs, races: pd.DataFrame, tmp_path_factory: pytest.TempPat
 
 
 class Reader(html.parser.HTMLParser):
-    """What a browser would make of a page: its elements with their attributes, its text, and whether it is well nested."""
+    """What a browser would make of a page: its elements with their attributes, its text without that of scripts and style
+    sheets, and whether it is well nested.
+    """
 
     VOID = ("meta", "link", "br", "input")
 
@@ -134,13 +136,15 @@ class Reader(html.parser.HTMLParser):
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attrs)
-        self.handle_endtag(tag)
+        if tag not in self.VOID:
+            self.handle_endtag(tag)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self.open[-1:] not in (["script"], ["style"]):
+            self.text += data
 
     def all(self, tag: str) -> list[dict[str, str]]:
         return [attributes for name, attributes in self.elements if name == tag]
@@ -198,6 +202,13 @@ def test_references_inside_figures_lead_somewhere(either: str) -> None:
     used = {a["href"][1:] for a in read.all("use")} | set(re.findall(r"url\(#([^)]+)\)", page))
     assert used
     assert used <= ids
+
+
+def test_every_button_has_its_table(either: str) -> None:
+    held = json.loads(either.partition('id="tables">')[2].partition("</script>")[0])
+    offered = {a["data-table"] for a in Reader(either).all("button") if a.get("class") == "download"}
+    assert len(offered) >= 8
+    assert offered <= set(held)
 
 
 def test_same_results_same_bytes(runs: Runs, page: str, tmp_path: Path) -> None:
@@ -304,7 +315,7 @@ def test_hostile_names_in_races_are_text(runs: Runs, races: pd.DataFrame, tmp_pa
         for old, new in zip(sorted(set(odd[column])), HOSTILE, strict=False):
             odd[column] = odd[column].replace(old, new)
     read = Reader(reports.build_page(runs, tmp_path / "a.html", races=odd).read_text("utf-8"))
-    assert len(read.all("script")) == 1
+    assert [a.get("type") for a in read.all("script")] == ["application/json", None]
     assert not any(key.startswith("on") for _, attributes in read.elements for key in attributes)
     for name in {*odd["problem"], *odd["contestant"], *odd["machine"]}:
         assert style.clean(name) in read.text
@@ -377,7 +388,7 @@ def test_hostile_names_are_text(runs: Runs, tmp_path: Path, where: str) -> None:
         "utf-8"
     )
     read = Reader(text)
-    assert len(read.all("script")) == 1
+    assert [a.get("type") for a in read.all("script")] == ["application/json", None]
     assert not any(key.startswith("on") for _, attributes in read.elements for key in attributes)
     for name in HOSTILE[: len(known)]:
         assert style.clean(name) in read.text

@@ -3,12 +3,14 @@
   const LEADING = 6; // as many as the figures have in colour
   const MARGIN = { left: 66, right: 14, top: 12, bottom: 46 };
   const section = document.getElementById("explorer");
-  const SVG = "http://www.w3.org/2000/svg";
   const make = (name, attributes = {}, ...children) => {
-    const element = document.createElementNS(SVG, name);
+    const element = document.createElementNS(document.querySelector("svg").namespaceURI, name);
     for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
     element.append(...children);
     return element;
+  };
+  const place = (rect, x, y, width, height) => {
+    for (const [key, value] of Object.entries({ x, y, width, height })) rect.setAttribute(key, value);
   };
 
   // --- tables ---------------------------------------------------------------------------------------------------------------
@@ -91,7 +93,7 @@
   function start() {
     const form = section.querySelector("form"), field = form.elements;
     const canvas = section.querySelector(".canvas"), tip = section.querySelector(".tip");
-    const list = section.querySelector(".entrants");
+    const list = section.querySelector(".entrants"), clip = document.querySelector("#explorer-clip rect");
     let data = null, shown = new Set(), chosen = false, before = null;
     let view = { x: null, y: null }; // null is everything
     let axes = null, cross = null; // scales of what is drawn; {x, curve} that is read off
@@ -221,12 +223,12 @@
         });
         curves.append(part);
       }
-      const clip = make("clipPath", { id: "explorer-clip" }, make("rect", {
-        x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top }));
+      place(clip, box.left, box.top, box.right - box.left, box.bottom - box.top);
       svg.replaceChildren(
-        clip, grid, curves, make("path", { class: "frame", d: `M${box.left} ${box.top}V${box.bottom}H${box.right}` }), labels,
+        grid, curves, make("path", { class: "frame", d: `M${box.left} ${box.top}V${box.bottom}H${box.right}` }), labels,
         make("path", { class: "cross" }), make("circle", { class: "dot", r: 5 }), make("rect", { class: "lasso" }),
       );
+      section.querySelector(".heading").textContent = `${field.quantity.value}: ${field.problem.selectedOptions[0].text}`;
       field.reset.disabled = view.x === null && view.y === null;
       showPicked();
       read();
@@ -382,9 +384,7 @@
       const rect = svg.querySelector(".lasso"), box = drag && lasso();
       const on = Boolean(box && (box.x || box.y));
       const [x, y] = on ? [box.x ?? [axes.x.from, axes.x.to], box.y ?? [axes.y.to, axes.y.from]] : [[0, 0], [0, 0]];
-      for (const [key, value] of Object.entries({ x: x[0], y: y[0], width: x[1] - x[0], height: y[1] - y[0] })) {
-        rect.setAttribute(key, value);
-      }
+      place(rect, x[0], y[0], x[1] - x[0], y[1] - y[0]);
     }
     const spread = () => {
       const [a, b] = [...fingers.values()];
@@ -413,7 +413,7 @@
         drag.to = [within(axes.x, x), within(axes.y, y)];
         showLasso();
       }
-      point({ x: within(axes.x, x), curve: curveAt(x, y) });
+      point({ x: within(axes.x, x), curve: drag ? null : curveAt(x, y) });
     });
     const release = (event) => {
       fingers.delete(event.pointerId);
@@ -512,5 +512,5 @@
     new ResizeObserver(() => draw()).observe(canvas);
     load();
   }
-  if (section) start();
+  if (section && "DecompressionStream" in window) start();
 }

@@ -1,5 +1,5 @@
 "use strict";
-document.documentElement.classList.add("scripted");
+document.documentElement.classList.toggle("scripted", "DecompressionStream" in window); // tables can be unpacked
 
 // Pick an entrant out wherever it stands: pointing at a curve, a row or a name (or the focus on it) fades the other curves;
 // choosing a name in a legend, or a tap, keeps it picked until the same is chosen again, or Escape.
