@@ -7,6 +7,7 @@ are imported by the command that needs them.
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 import warnings
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 well, 1 something that was computed is wrong, 2 a bad request."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(arguments)
-    options.command_line = shlex.join(["optbench", *arguments])
+    options.command_line = os.environ["OPTBENCH_COMMAND"] = shlex.join(["optbench", *arguments])
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         warnings.filterwarnings("always", module="optbench")

@@ -468,8 +468,12 @@ def tell_data_apart(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def environment() -> dict[str, str]:
-    """Where results come from: versions, processor, threads, commit, and the GPU once this process has asked for one."""
-    return _host_environment() | _gpu()
+    """Where results come from: versions, processor, threads, commit, and the GPU once this process has asked for one.
+
+    The command line is there too where there was one; it is in the variable OPTBENCH_COMMAND, which workers inherit.
+    """
+    command = os.environ.get("OPTBENCH_COMMAND")
+    return _host_environment() | _gpu() | ({"command": command} if command else {})
 
 
 @functools.cache

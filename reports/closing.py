@@ -47,16 +47,21 @@ def notes(rows: pd.DataFrame, lines: pd.DataFrame, races: pd.DataFrame) -> list[
     return notes
 
 
-def lost(book: Book) -> list[dict[str, Any]]:
-    """Every method on every problem with runs that diverged or failed."""
-    return [_lost(key, part) for key, part in _unwell(book.runs.rows).groupby(["problem", "method"], sort=True)]
+def lost(book: Book) -> dict[str, Any]:
+    """Every method on every problem with runs that diverged or failed, or that the store does not hold."""
+    rows = book.runs.rows
+    found = []
+    for key, part in rows.groupby(["problem", "method"], sort=True):
+        missing = part["settings"].nunique() * part["seed"].nunique() - len(part)
+        unwell = part[part["status"].isin(["diverged", "failed"])]
+        if len(unwell) or missing:
+            found.append(_lost(key, unwell, missing) | {"index": book.index(*key)})
+    names = ["problem", "method", "settings", "seed", "status", "end", "error"]
+    table = rows.loc[rows["status"].isin(["diverged", "failed"]), names]
+    return {"entries": found, "table": book.table("lost", table) if len(table) else None}
 
 
-def _unwell(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows["status"].isin(["diverged", "failed"])]
-
-
-def _lost(key: tuple[Any, ...], rows: pd.DataFrame) -> dict[str, Any]:
+def _lost(key: tuple[Any, ...], rows: pd.DataFrame, missing: int) -> dict[str, Any]:
     """Why runs of a method have no result."""
     reasons = []
     diverged = rows[rows["status"] == "diverged"]
@@ -73,7 +78,12 @@ def _lost(key: tuple[Any, ...], rows: pd.DataFrame) -> dict[str, Any]:
     failed = rows[rows["status"] == "failed"]
     for error, part in failed.groupby(failed["error"].fillna("no reason was recorded"), sort=True):
         reasons.append(f"{len(part)} failed: {style.shorten(str(error), 600)}")
-    return {"problem": key[0], "method": key[1], "runs": len(rows), "reasons": reasons}
+    if missing:
+        reasons.append(
+            f"{missing} {'is' if missing == 1 else 'are'} not stored, though {'its' if missing == 1 else 'their'} settings "
+            "ran with other seeds: the study was interrupted, or grew; its command computes them"
+        )
+    return {"problem": key[0], "method": key[1], "runs": len(rows) + missing, "reasons": reasons}
 
 
 def environment(runs: Runs) -> list[tuple[str, list[str]]]:
@@ -82,10 +92,28 @@ def environment(runs: Runs) -> list[tuple[str, list[str]]]:
     facts = [
         ("array module", [tables.several(rows["backend"])]),
         ("precision", [tables.several(rows["precision"])]),
+        ("seeds", [_numbers(rows["seed"])]),
     ]
-    kinds = sorted({json.dumps(environment, sort_keys=True): environment for environment in runs.environments}.items())
-    keys = dict.fromkeys(key for _, environment in kinds for key in environment)
-    for key in keys:
-        values = [str(environment.get(key, "")) or tables.NEVER for _, environment in kinds]
+    # one machine may have computed the results by several commands
+    kinds: dict[str, dict[str, str]] = {}
+    for held in runs.environments:
+        where = {key: value for key, value in held.items() if key != "command"}
+        kinds[json.dumps(where, sort_keys=True)] = where
+    ordered = [kinds[text] for text in sorted(kinds)]
+    for key in dict.fromkeys(key for where in ordered for key in where):
+        values = [str(where.get(key, "")) or tables.NEVER for where in ordered]
         facts.append((key, values[:1] if len(set(values)) == 1 else values))
     return facts
+
+
+def commands(runs: Runs) -> list[str]:
+    """The commands that computed the results, as far as they are known."""
+    return sorted({str(held["command"]) for held in runs.environments if held.get("command")})
+
+
+def _numbers(values: pd.Series) -> str:
+    """Whole numbers as ranges: 0 to 4, 7."""
+    held = sorted({int(value) for value in values})
+    starts = [n for n in held if n - 1 not in held]
+    ends = [n for n in held if n + 1 not in held]
+    return ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in zip(starts, ends, strict=True)) or tables.NEVER

@@ -265,7 +265,7 @@ def one_problem(runs: Runs | pd.DataFrame, problem: str | None) -> tuple[str, Ru
         there = f"the results have {', '.join(known)}" if known else "there are no results"
         raise InputError(f"{'choose a problem' if problem is None else f'no results for problem {problem!r}'}; {there}")
     if known == [problem]:
-        return problem, runs
+        return problem, runs  # the same object, so that what was computed of it is found again
     return problem, Runs(runs.rows[runs.rows["problem"] == problem], runs.environments)
 
 

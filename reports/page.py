@@ -102,6 +102,7 @@ def _content(book: Book, gpu: pd.DataFrame | None, history: pd.DataFrame | None)
         "notes": closing.notes(rows, lines, book.races),
         "lost": closing.lost(book),
         "environment": closing.environment(book.runs),
+        "commands": closing.commands(book.runs),
         "explorer": exploring,
         "packed": Markup(embed.packed(book.tables)),  # at the end, when all sections have offered theirs
     }

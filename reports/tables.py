@@ -86,8 +86,8 @@ def lines(runs: Runs) -> pd.DataFrame:
     tried = dict(iter(metrics.setting_scores(runs).groupby(["problem", "method"], sort=True)))
     others = []
     for problem, method, best in zip(tuned["problem"], tuned["method"], tuned["settings"], strict=True):
-        sizes = tried[problem, method].set_index("settings")["step_size"]
-        settings = {text: json.loads(text) for text in sizes.index}
+        sizes = dict(zip(tried[problem, method]["settings"], tried[problem, method]["step_size"], strict=True))
+        settings = {text: json.loads(text) for text in sizes}
         swept = [name for name in settings[best] if len({json.dumps(s.get(name)) for s in settings.values()}) > 1]
         beside = [name for name in swept if any(s.get(name) != sizes[text] for text, s in settings.items())]
         others.append({name: settings[best][name] for name in beside})
