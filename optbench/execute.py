@@ -10,11 +10,9 @@ for a minute after a call, see `workers`.
 from __future__ import annotations
 
 import concurrent.futures as cf
-import functools
 import heapq
 import os
 import pickle
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -24,6 +22,7 @@ from optbench.errors import InputError, OptbenchError
 from optbench.plan import Chunk, Plan
 from optbench.results import Done, Runs, environment, gathered, rows_of
 from optbench.store import Store
+from optbench.workers import blas_threads
 
 _PATIENCE = 2  # times a chunk may take its worker process down before it counts as failed
 
@@ -137,21 +136,6 @@ def _solved(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
     for chunk in chunks:
         _ = chunk.plan.problem.optimum
     return chunks
-
-
-@functools.lru_cache(maxsize=1)
-def _libraries(modules: int) -> Any:
-    """The BLAS libraries that are loaded, looked for again (milliseconds) only once more modules have been imported."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
-
-
-def blas_threads(count: int = 1) -> Any:
-    """A context in which BLAS computes on so many threads."""
-    import threadpoolctl  # noqa: F401 - counted with the others from the first time on
-
-    return _libraries(len(sys.modules)).limit(limits=count, user_api="blas")
 
 
 def _compute(chunk: Chunk, store: Store | None, report: Progress | None = None, threads: int = 1) -> Done | None:

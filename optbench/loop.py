@@ -8,7 +8,7 @@ clock.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -164,11 +164,13 @@ class _Loop:
     def _together(self, x: Array) -> Together | None:
         """Optimizer and oracle as one compiled loop, where nothing else happens between two steps."""
         problem = self.problem
-        if self.stochastic or type(problem).metrics is not Problem.metrics:
+        if self.stochastic:
             return None
         definers = [kind for kind in type(problem).__mro__ if "text" in vars(kind) or "value_and_grad" in vars(kind)]
         if "text" not in vars(definers[0]):
             return None  # inherited, and of another oracle
+        if problem.text is not None and problem.metrics(x):
+            return None  # they are looked at between steps
         together = self.optimizer.together(problem, x, self.steps)
         return together if together is not None and _agree(problem, together, x) else None
 
@@ -212,11 +214,15 @@ class _Loop:
         """What is only known while iterate x, of shape (R, d), is here."""
         if self.stochastic:
             f, metrics = self.problem.evaluate(x)
-            return {**metrics, "f": f}
-        noted = dict(self.problem.metrics(x))
+            return {**self._copies(metrics), "f": f}
+        noted = self._copies(self.problem.metrics(x))
         if at is not None and at.g is not None:
             noted["gradient_norm"] = self.xp.linalg.vector_norm(at.g, axis=-1)
         return noted
+
+    def _copies(self, metrics: Mapping[str, Array]) -> dict[str, Array]:
+        """Copies of what may be views of the iterates, which a fused rule writes over."""
+        return {name: self.xp.asarray(values, copy=True) for name, values in metrics.items()}
 
     def _fetch(self, rows: list[Array]) -> np.ndarray:
         """Arrays (R,) from the device, as one (k, R)."""

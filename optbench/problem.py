@@ -25,6 +25,7 @@ from optbench.sampling import Batches, Sampler, stream
 __all__ = ["Optimum", "Problem", "make_problem", "problem", "stream"]
 
 T = TypeVar("T", bound=type)
+View = tuple[tuple[float, float], tuple[float, float]]  # ranges of x and of y
 Text = tuple[Callable[..., Any], tuple[Any, ...]]  # of an oracle: a function (xp, x, *data) -> (f, g), and its data
 
 
@@ -69,6 +70,11 @@ class Problem:
         A Lipschitz constant L of the gradient; exact for quadratics, an upper bound elsewhere, None where unknown.
     strong_convexity : float or None
         A constant mu with f - mu/2 |x|^2 convex; 0 for merely convex problems, None for non-convex ones.
+    minimizers : array of shape (k, d), or None
+        All k global minimizers (NumPy, float64), where a problem knows them; otherwise `x_star` is what is known.
+    view : ((float, float), (float, float)), or None
+        For two-dimensional problems, ranges of x and of y that show the minimizers and the starts. With one, the surface
+        and the path of every run are stored with the results.
     max_hessian_dim : int
         Largest d at which `hessian` is offered.
     always_shown : tuple of str
@@ -85,6 +91,8 @@ class Problem:
     n_samples: int | None = None
     smoothness: float | None = None
     strong_convexity: float | None = None
+    minimizers: np.ndarray | None = None
+    view: View | None = None
     backend: Backend = NUMPY
     _host: Problem | None = None
     _kept_starts: tuple[tuple[int, ...], np.ndarray] | None = None
@@ -163,8 +171,13 @@ class Problem:
         return type(self).hessian is not Problem.hessian and self.dim <= self.max_hessian_dim
 
     def metrics(self, x: Array) -> dict[str, Array]:
-        """Further figures of points of shape (..., d), such as ``test_accuracy``; each of shape (...)."""
-        return {}
+        """Further figures of points of shape (..., d), such as ``test_accuracy``; each of shape (...).
+
+        By default the coordinates ``x_1`` and ``x_2`` of two-dimensional problems with a `view`, and nothing for others.
+        """
+        if self.dim != 2 or self.view is None:
+            return {}
+        return {"x_1": x[..., 0], "x_2": x[..., 1]}
 
     def evaluate(self, x: Array) -> tuple[Array, dict[str, Array]]:
         """`value` and `metrics` together, for problems where they share work."""

@@ -77,9 +77,14 @@ class Trace:
 
 @functools.lru_cache(maxsize=64)
 def checkpoints(steps: int, count: int) -> np.ndarray:
-    """Up to `count` log-spaced numbers of steps from 0 to `steps`, both included; whole numbers, ascending."""
+    """Up to `count` log-spaced numbers of steps from 0 to `steps`, both included; whole numbers, ascending.
+
+    All of them, if `count` is at least their number `steps` + 1.
+    """
     spaced = np.geomspace(1, steps + 1, max(count, 2)) - 1
     found = np.unique(np.concatenate([np.rint(spaced), [0, steps]]).astype(int))
+    if count > steps:
+        found = np.arange(steps + 1)
     found.flags.writeable = False
     return found
 

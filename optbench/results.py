@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from optbench.about import about
 from optbench.plan import Chunk, Plan
 from optbench.record import Trace
 
@@ -77,8 +78,9 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "gradient_norm": ("list<double>", "norm of the full gradient"),
     "metrics": ("map<string, list<double>>", "further figures at the checkpoints"),
     "device_bytes": ("int64", "most bytes in the device's memory pool while its array was computed; null on the CPU"),
+    "about": ("dictionary<string>", "what the problem is, JSON: see `about.about`"),
 }
-ADDED = {"device_bytes", "fused"}  # columns that files of earlier versions do not have: null there
+ADDED = {"device_bytes", "fused", "about"}  # columns that files of earlier versions do not have: null there
 
 # likewise, one row a round and contestant of a race
 RACE_COLUMNS: dict[str, tuple[str, str]] = {
@@ -214,6 +216,8 @@ def _asked(chunk: Chunk, done: Done) -> Iterator[dict[str, Any]]:
         "chunk_runs": chunk.size,
         "fused": plan.placed.backend.fused is True,
         "device_bytes": done.device_bytes,
+        # where its runs failed, the problem is not touched again: it may have taken a process down
+        "about": about(problem, evaluate=done.trace is not None),
     }
     if problem.optimum is not None:
         optimum = problem.optimum
@@ -332,6 +336,7 @@ def arrow_of(rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, str]] 
         "int64": pa.int64(),
         "double": pa.float64(),
         "bool": pa.bool_(),
+        "dictionary<string>": pa.dictionary(pa.int32(), pa.string()),
         "list<double>": pa.list_(pa.float64()),
         "list<int64>": pa.list_(pa.int64()),
         "map<string, list<double>>": pa.map_(pa.string(), pa.list_(pa.float64())),
@@ -340,11 +345,17 @@ def arrow_of(rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, str]] 
 
 
 def frame_of(table: pa.Table) -> pd.DataFrame:
-    """An Arrow table of rows for pandas; whole numbers stay whole where some are missing."""
+    """An Arrow table of rows for pandas; whole numbers stay whole where some are missing, and long texts are shared."""
     import pandas as pd
     import pyarrow as pa
 
-    return table.to_pandas(types_mapper=lambda kind: pd.Int64Dtype() if kind == pa.int64() else None)
+    frame = table.to_pandas(types_mapper=lambda kind: pd.Int64Dtype() if kind == pa.int64() else None)
+    repeated = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
+    for (
+        name
+    ) in repeated:  # objects: all rows refer to one string, where a column of strings would hold it anew for each
+        frame[name] = frame[name].astype(object)
+    return frame
 
 
 def runs_of(rows: list[dict[str, Any]], environments: Iterable[Mapping[str, str]] = ()) -> Runs:

@@ -189,7 +189,8 @@ class Store:
             return runs_of([])
         rows = pd.concat(frames, ignore_index=True).reindex(columns=list(COLUMNS))
         # of their types even where not every file has them
-        kinds = {name: "boolean" if COLUMNS[name][0] == "bool" else "Int64" for name in sorted(ADDED)}
+        nullable = {"bool": "boolean", "int64": "Int64", "dictionary<string>": object}
+        kinds = {name: nullable[COLUMNS[name][0]] for name in sorted(ADDED)}
         rows = rows.astype({n: bool if k == "boolean" and rows[n].notna().all() else k for n, k in kinds.items()})
         asked = ["problem", "data_hash", "method", "settings", "seed", "steps", "precision", "backend"]
         newest = rows.sort_values(["created", "key"]).drop_duplicates(asked, keep="last")

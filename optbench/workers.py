@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import contextlib
+import functools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -235,3 +236,21 @@ def _interrupts_wait() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# ---- BLAS ------------------------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=1)
+def _libraries(modules: int) -> Any:
+    """The BLAS libraries that are loaded, looked for again (milliseconds) only once more modules have been imported."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def blas_threads(count: int = 1) -> Any:
+    """A context in which BLAS computes on so many threads."""
+    import threadpoolctl  # noqa: F401 - counted with the others from the first time on
+
+    return _libraries(len(sys.modules)).limit(limits=count, user_api="blas")

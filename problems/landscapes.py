@@ -14,9 +14,7 @@ import numpy as np
 
 from optbench.arrays import Array
 from optbench.errors import InputError
-from optbench.problem import Optimum, Problem, at_least, problem
-
-View = tuple[tuple[float, float], tuple[float, float]]
+from optbench.problem import Optimum, Problem, View, at_least, problem
 
 
 class Landscape(Problem):
@@ -35,7 +33,7 @@ class Landscape(Problem):
     """
 
     spread: ClassVar[float] = 0.1
-    view: ClassVar[View]
+    view: View | None
     classic_start: np.ndarray
     minimizers: np.ndarray
     minimum = 0.0
@@ -128,7 +126,7 @@ class Rosenbrock(Landscape):
 
     citation = "Rosenbrock, The Computer Journal 3 (1960) 175-184; More, Garbow & Hillstrom, ACM TOMS 7 (1981) 17-41"
     formula = "f(x) = sum_i 100 (x_{i+1} - x_i^2)^2 + (1 - x_i)^2"
-    view: ClassVar[View] = ((-2.0, 2.0), (-1.0, 3.0))
+    view = ((-2.0, 2.0), (-1.0, 3.0))
 
     dim: int = 2
 
@@ -184,7 +182,7 @@ class Beale(Plane):
 
     citation = "Beale, Technical Report 25, Princeton (1958); More, Garbow & Hillstrom, ACM TOMS 7 (1981) 17-41"
     formula = "f(x, y) = (1.5 - x + x y)^2 + (2.25 - x + x y^2)^2 + (2.625 - x + x y^3)^2"
-    view: ClassVar[View] = ((-1.0, 4.5), (-1.5, 1.5))
+    view = ((-1.0, 4.5), (-1.5, 1.5))
     classic_start = np.array([1.0, 1.0])
     minimizers = np.array([[3.0, 0.5]])
 
@@ -231,7 +229,7 @@ class Himmelblau(Plane):
 
     citation = "Himmelblau, Applied Nonlinear Programming (1972)"
     formula = "f(x, y) = (x^2 + y - 11)^2 + (x + y^2 - 7)^2"
-    view: ClassVar[View] = ((-5.0, 5.0), (-5.0, 5.0))
+    view = ((-5.0, 5.0), (-5.0, 5.0))
     classic_start = np.zeros(2)
     minimizers = _himmelblau_minimizers()
 
@@ -265,7 +263,7 @@ class StyblinskiTang(Landscape):
 
     citation = "Styblinski & Tang, Neural Networks 3 (1990) 467-483"
     formula = "f(x) = 1/2 sum_i (x_i^4 - 16 x_i^2 + 5 x_i)"
-    view: ClassVar[View] = ((-4.5, 4.5), (-4.5, 4.5))
+    view = ((-4.5, 4.5), (-4.5, 4.5))
 
     dim: int = 2
 
@@ -320,7 +318,7 @@ class StrictSaddle(Landscape):
 
     citation = "Nesterov, Introductory Lectures on Convex Optimization (2004), section 1.2.3; Lee et al., COLT 2016"
     formula = "f(x, y) = 1/2 sum_i lambda_i x_i^2 - 1/2 y^2 + 1/4 y^4"
-    view: ClassVar[View] = ((-1.5, 1.5), (-1.5, 1.5))
+    view = ((-1.5, 1.5), (-1.5, 1.5))
     minimum = -0.25
 
     dim: int = 2
@@ -390,7 +388,7 @@ class MonkeySaddle(Plane):
 
     citation = "Anandkumar & Ge, Efficient Approaches for Escaping Higher Order Saddle Points, COLT 2016"
     formula = "f(x, y) = x^3 - 3 x y^2 + 3/4 (x^2 + y^2)^2"
-    view: ClassVar[View] = ((-1.5, 1.5), (-1.5, 1.5))
+    view = ((-1.5, 1.5), (-1.5, 1.5))
     minimum = -0.25
     minimizers = np.array([[-1.0, 0.0], [0.5, 0.75**0.5], [0.5, -(0.75**0.5)]])
 
@@ -439,7 +437,7 @@ class Valley(Plane):
 
     citation = "Nocedal & Wright, Numerical Optimization, 2nd ed. (2006), section 3.3"
     formula = "f(x, y) = 1/2 (u^2 / condition + v^2), u along and v across the valley"
-    view: ClassVar[View] = ((-2.5, 2.5), (-2.5, 2.5))
+    view = ((-2.5, 2.5), (-2.5, 2.5))
     minimizers = np.zeros((1, 2))
     smoothness = 1.0
 

@@ -95,7 +95,14 @@ class Quadratic(Problem):
             self._matrix = (self._matrix + self._matrix.T) / 2
         self.smoothness = float(self.eigenvalues[-1])
         self.strong_convexity = float(self.eigenvalues[0])
+        if self.dim == 2:
+            self.view = self._around(self._center[0]), self._around(self._center[1])
         self.place()
+
+    @staticmethod
+    def _around(center: float) -> tuple[float, float]:
+        """A range that holds a coordinate of x* and the starts, which are standard normal: one in 1000 lies outside."""
+        return float(min(-3.5, center - 0.5)), float(max(3.5, center + 0.5))
 
     def _spectrum(self) -> np.ndarray:
         d, low = self.dim, 1 / self.condition

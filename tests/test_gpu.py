@@ -293,13 +293,18 @@ def test_files_from_before_a_column_was_added_are_read(tmp_path: Path) -> None:
     optbench.sweep(make_problem("quadratic", {"dim": 3}), "sgd", steps=5, seeds=2, store=store.path)
     (path,) = store.files
     before = store.load().rows
-    pq.write_table(pq.read_table(path).drop_columns(["device_bytes"]), path)
+    pq.write_table(pq.read_table(path).drop_columns(["device_bytes", "about"]), path)
+    alone = store.load().rows
+    assert alone["about"].isna().all()
     optbench.sweep(make_problem("quadratic", {"dim": 3}), "adam", steps=5, seeds=2, store=store.path)
     after = store.load().rows
     assert list(after.columns) == list(COLUMNS)
     assert len(after) == 4
     assert after["device_bytes"].isna().all()
-    assert after["device_bytes"].dtype == before["device_bytes"].dtype
+    for name in ("device_bytes", "about"):
+        assert after[name].dtype == alone[name].dtype == before[name].dtype
+    assert after.groupby("method")["about"].count().to_dict() == {"adam": 2, "sgd": 0}
+    assert set(after["about"].dropna()) == set(before["about"])
     pq.write_table(pq.read_table(path).drop_columns(["f_end"]), path)
     with pytest.raises(StoreError, match="cannot be read"):
         store.load()

@@ -18,7 +18,7 @@ FLOORS = [
     {"sampling", "compiled", "fastmath", "products"},
     {"problem", "rules", "schedules", "fuse", "kernels"},
     {"optimizer", "differences"},
-    {"curvature", "search", "checks"},
+    {"curvature", "search", "checks", "about"},
     {"loop"},
     {"plan"},
     {"results"},

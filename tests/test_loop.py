@@ -14,7 +14,7 @@ from optbench.loop import minimize
 from optbench.optimizer import At, Optimizer, make_recipe
 from optbench.problem import Problem, make_problem
 from optbench.record import MAX_BLOCK, TARGETS, checkpoints
-from optbench.registry import OPTIMIZERS
+from optbench.registry import OPTIMIZERS, parse_spec
 from optbench.search import RandomSearch
 from problems import MLP, Logistic, Quadratic, Rosenbrock
 
@@ -75,6 +75,44 @@ def test_checkpoints_are_log_spaced(steps: int, count: int) -> None:
     if steps >= 1000:
         ratios = (t[1:] + 1) / (t[:-1] + 1)
         assert ratios.max() <= 2 or ratios[t[:-1] > 20].max() < 1.3
+
+
+@pytest.mark.parametrize(("steps", "count"), [(1, 2), (1, 100), (10, 11), (300, 301), (300, 1000)])
+def test_enough_checkpoints_are_every_step(steps: int, count: int) -> None:
+    np.testing.assert_array_equal(checkpoints(steps, count), np.arange(steps + 1))
+    assert len(checkpoints(300, 300)) < 301
+
+
+@pytest.mark.usefixtures("no_host_sync")
+@pytest.mark.parametrize("spec", ["rosenbrock", "strict_saddle", "quadratic:dim=2"])
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+def test_the_way_in_the_plane_is_recorded(backend: Backend, spec: str, name: str) -> None:
+    problem = make_problem(*parse_spec(spec))
+    seeds, settings = (0, 3), {"lr": 1e-3}
+    trace = minimize(problem.on(backend), build(name, **settings), seeds=seeds, steps=20, checkpoint_count=21)
+    for t in (0, 7, 20):
+        before = minimize(problem, build(name, **settings), seeds=seeds, steps=t).x if t else problem.starts(seeds)
+        way = np.stack([trace.metrics["x_1"][:, t], trace.metrics["x_2"][:, t]], axis=-1)
+        np.testing.assert_allclose(way, before, rtol=1e-12)
+
+
+def test_the_way_of_a_method_that_rejects_trials_is_its_best_points() -> None:
+    problem = Rosenbrock()
+    trace = minimize(problem, build("lbfgs"), seeds=(0, 1), steps=15, checkpoint_count=16)
+    way = np.stack([trace.metrics["x_1"], trace.metrics["x_2"]], axis=-1)  # (R, C, 2)
+    np.testing.assert_array_equal(problem.value(way), trace.f)
+
+
+@pytest.mark.parametrize("problem", [Rosenbrock(dim=3), Quadratic(dim=3), Quadratic(dim=1)], ids=str)
+def test_elsewhere_no_way_is_recorded(problem: Problem) -> None:
+    assert minimize(problem, build("sgd", lr=1e-3), steps=5).metrics == {}
+
+
+def test_with_noise_the_way_is_recorded_too() -> None:
+    trace = minimize(Quadratic(dim=2, noise=0.1), build("sgd"), seeds=(0, 1), steps=8, checkpoint_count=9)
+    way = np.stack([trace.metrics["x_1"], trace.metrics["x_2"]], axis=-1)
+    np.testing.assert_array_equal(way[:, -1], trace.x)
+    assert way.shape == (2, 9, 2)
 
 
 @pytest.mark.parametrize("stop", [False, True])

@@ -233,6 +233,14 @@ def test_a_text_that_cannot_be_compiled_is_not_used(used: list[Together]) -> Non
     assert_same(fused, plain)
 
 
+def test_in_the_plane_the_way_is_looked_at_between_steps(used: list[Together]) -> None:
+    trace = run(Quadratic(dim=2), "sgd", True)
+    assert not used
+    assert set(trace.metrics) == {"x_1", "x_2"}
+    run(Quadratic(dim=3), "sgd", True)
+    assert used
+
+
 def of_the_step(xp: Any, x: Any, g: Any, t: int, r: Any, steps: Any, lr: float = 0.1, i: float = 0.9) -> Any:
     """State and hyperparameters that are called as variables of the generated loops are."""
     r = i * r + g
