@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reports.figures import convergence, generalization, sensitivity
+    from reports.landscapes import paths
+    from reports.lesson import lessons
     from reports.page import build_page
     from reports.races import speed
     from reports.tables import latex, markdown, seconds_table, speed_table, summary_table
@@ -22,6 +24,8 @@ __optbench__ = True
 _HOMES = {
     "build_page": "page",
     **dict.fromkeys(("convergence", "generalization", "sensitivity"), "figures"),
+    "lessons": "lesson",
+    "paths": "landscapes",
     "speed": "races",
     **dict.fromkeys(("latex", "markdown", "seconds_table", "speed_table", "summary_table"), "tables"),
 }
@@ -31,7 +35,9 @@ __all__ = [
     "convergence",
     "generalization",
     "latex",
+    "lessons",
     "markdown",
+    "paths",
     "seconds_table",
     "sensitivity",
     "speed",

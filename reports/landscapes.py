@@ -97,12 +97,13 @@ def _draw(ax: Axes, problem: str, held: _Held, columns: int, styles: style.Style
         points = corner + (_points(row) - low) / size * scale  # (T, 2), a map is one unit wide
         box = corner, corner + scale
         name = style.shorten(styles.of[problem, row["method"]], 27)
-        for text, lift, kind in (
-            (name, 0.25, {"fontweight": "bold", "color": INK, "gid": f"curve-{look.index}-name"}),
-            (_first_line(row), 0.15, {"color": MUTED}),
-            (_second_line(row), 0.05, {"color": MUTED}),
-        ):
-            ax.text(corner[0], corner[1] + height + lift, text, fontsize=8, va="center", parse_math=False, **kind)
+        top = corner[1] + height
+        ax.text(
+            corner[0], top + 0.25, name, fontsize=8, fontweight="bold", va="center", parse_math=False,
+            gid=f"curve-{look.index}-name",
+        )  # fmt: skip
+        for text, lift in ((_first_line(row), 0.15), (_second_line(row), 0.05)):
+            ax.text(corner[0], top + lift, text, fontsize=8, color=MUTED, va="center", parse_math=False)
         lines = clipped(points, *box)
         if lines:
             ax.add_collection(
@@ -284,7 +285,8 @@ def _held(part: Runs, seed: int, most: int) -> _Held | None:
 def _points(row: dict[str, Any]) -> np.ndarray:
     """The finite points of a path, (T, 2)."""
     path: np.ndarray = row["path"]
-    return path[np.isfinite(path).all(axis=1)]
+    finite: np.ndarray = path[np.isfinite(path).all(axis=1)]
+    return finite
 
 
 def _background(ax: Axes, held: _Held, corners: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from optbench.errors import StoreError
 from optbench.results import Runs
-from reports import closing, problem, stores, style, tables
+from reports import closing, landscapes, lesson, problem, stores, style, tables
 from reports import gpu as gpu_tables
 from reports import races as race_section
 from reports.book import Book
@@ -94,6 +94,8 @@ def _content(runs: Runs, races: pd.DataFrame) -> dict[str, Any]:
         "inks": {"ink": style.INK, "muted": style.MUTED, "grid": style.GRID, "paper": style.PAPER},
         "leaders": tables.leaders(book.runs),
         "problems": [problem.section(book, name, of_problem[name]) for name in book.parts],
+        "landscapes": landscapes.section(book),
+        "lessons": lesson.section(book),
         "speed": race_section.section(book),
         "stores": stores.section(book),
         "notes": closing.notes(rows, lines, races),
