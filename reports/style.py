@@ -300,7 +300,8 @@ def axes(ax: Axes | None) -> Axes:
 
 
 def title(ax: Axes, text: str) -> None:
-    ax.set_title(text, loc="left", parse_math=False)  # a $ in a name is a dollar
+    # a $ in a name is a dollar; a height that is given need not be looked for
+    ax.set_title(text, loc="left", y=1.0, parse_math=False)
 
 
 def line(
