@@ -133,6 +133,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SPEC",
         help="learning-rate schedule: cosine:warmup=0.05; may be repeated",
     )
+    run.add_argument(
+        "--checkpoint-count",
+        type=int,
+        metavar="N",
+        help="about how many iterates of a run are recorded, log-spaced; all of them, if more than its steps (default 100)",
+    )
     run.add_argument("--device", default="cpu", help="cpu or gpu (default cpu)")
     run.add_argument("--precision", choices=["float64", "float32"], help="(default float64)")
     run.add_argument("--jobs", type=int, metavar="N", help="processes (default: all cores where that pays)")
@@ -379,6 +385,7 @@ def _study_of(options: argparse.Namespace) -> Study:
         "batch_size": _whole_numbers(options.batch_size),
         "linear_scaling": options.linear_scaling,
         "schedule": options.schedule,
+        "checkpoint_count": options.checkpoint_count,
         "precision": options.precision,
     }
     overrides = {key: value for key, value in given.items() if value is not None}

@@ -10,7 +10,6 @@ What is made of seconds is in `seconds`.
 from __future__ import annotations
 
 import functools
-import re
 import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
 SHOWN_TARGETS = (1e-2, 1e-4, 1e-8)  # fractions of the initial gap that tables show
 DECADES = tuple(10.0**-k for k in range(1, 11))
+COORDINATES = ("x_1", "x_2")  # what problems tell of an iterate in two dimensions: itself
 _WELL = ["budget", "target", "gradient"]  # statuses of runs that ended as they should
 
 
@@ -360,7 +360,7 @@ def quantities(runs: Runs) -> list[str]:
     """What the problems tell of the iterates besides objective and gradient, as test accuracies; without coordinates."""
     rows = runs.rows[runs.rows["status"] != "failed"].drop_duplicates("problem")
     named = {name for pairs in rows["metrics"] for name, _ in pairs}
-    return sorted(name for name in named if not re.fullmatch(r"x_\d+", name))
+    return sorted(named - set(COORDINATES))
 
 
 def _side_by_side(checkpoints: list[np.ndarray], curves: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reports.figures import convergence, generalization, sensitivity
     from reports.history import load_history
+    from reports.landscapes import paths
+    from reports.lesson import lessons
     from reports.overview import data_profile, ecdf, headline, heatmap, performance_profile, ranks
     from reports.page import build_page
     from reports.races import convergence_seconds, seconds_of, speed
@@ -25,6 +27,8 @@ __optbench__ = True
 _MODULES = {
     "figures": ("convergence", "generalization", "sensitivity"),
     "history": ("load_history",),
+    "landscapes": ("paths",),
+    "lesson": ("lessons",),
     "overview": ("data_profile", "ecdf", "headline", "heatmap", "performance_profile", "ranks"),
     "page": ("build_page",),
     "races": ("convergence_seconds", "seconds_of", "speed"),
@@ -43,8 +47,10 @@ __all__ = [
     "headline",
     "heatmap",
     "latex",
+    "lessons",
     "load_history",
     "markdown",
+    "paths",
     "performance_profile",
     "ranks",
     "seconds_of",

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from optbench.errors import StoreError
 from optbench.results import Runs
-from reports import closing, embed, explorer, overview, problem, stores, style, tables
+from reports import closing, embed, explorer, landscapes, lesson, overview, problem, stores, style, tables
 from reports import gpu as gpu_section
 from reports import history as history_section
 from reports import races as race_section
@@ -95,6 +95,8 @@ def _content(book: Book, gpu: pd.DataFrame | None, history: pd.DataFrame | None)
         "leaders": tables.leaders(book.runs),
         "overview": overview.section(book) if book.parts else None,
         "problems": [problem.section(book, name, of_problem[name]) for name in book.parts],
+        "landscapes": landscapes.section(book),
+        "lessons": lesson.section(book),
         "speed": race_section.section(book),
         "gpu": [] if gpu is None else gpu_section.section(book, gpu),
         "history": history_section.section(book, history),
