@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SHOWN_TARGETS = (1e-2, 1e-4, 1e-8)  # fractions of the initial gap that tables show
 DECADES = tuple(10.0**-k for k in range(1, 11))
-COORDINATES = ("x_1", "x_2")  # what problems tell of an iterate in two dimensions: itself
+COORDINATES = frozenset({"x_1", "x_2"})  # what problems tell of an iterate in two dimensions: itself
 _WELL = ["budget", "target", "gradient"]  # statuses of runs that ended as they should
 
 
@@ -360,7 +360,7 @@ def quantities(runs: Runs) -> list[str]:
     """What the problems tell of the iterates besides objective and gradient, as test accuracies; without coordinates."""
     rows = runs.rows[runs.rows["status"] != "failed"].drop_duplicates("problem")
     named = {name for pairs in rows["metrics"] for name, _ in pairs}
-    return sorted(named - set(COORDINATES))
+    return sorted(named - COORDINATES)
 
 
 def _side_by_side(checkpoints: list[np.ndarray], curves: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
