@@ -220,6 +220,8 @@ def clipped(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[np.nd
     """
     if len(points) < 2:
         return []
+    far = 1e9 * (high - low)  # nothing is seen of what is beyond, and sums of huge numbers would overflow
+    points = np.clip(points, low - far, high + far)
     start, move = points[:-1], np.diff(points, axis=0)  # (T - 1, 2)
     with np.errstate(all="ignore"):
         ends = np.stack([(low - start) / move, (high - start) / move])  # (2, T - 1, 2)
