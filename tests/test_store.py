@@ -44,6 +44,17 @@ def test_what_is_stored_is_what_was_computed(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(left, right)
 
 
+def test_curves_are_stored_without_a_dictionary(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    optbench.sweep("rosenbrock", "sgd", lr=1e-4, seeds=2, steps=9, store=tmp_path)
+    group = pq.read_metadata(Store(tmp_path).files[0]).row_group(0)
+    found = {group.column(k).path_in_schema: group.column(k).encodings for k in range(group.num_columns)}
+    split = {path.split(".")[0] for path, encodings in found.items() if "BYTE_STREAM_SPLIT" in encodings}
+    assert split == {"f", "best", "gradient_norm", "metrics"}
+    assert "RLE_DICTIONARY" in found["about"]
+
+
 def test_a_second_run_computes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = execute(plans(), store=Store(tmp_path))
     files = {path: path.stat().st_mtime_ns for path in Store(tmp_path).files}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from optbench.errors import InputError
@@ -60,7 +62,16 @@ def test_the_default_suite_has_every_optimizer() -> None:
     assert "sgd" in {plan.recipe.name for plan in study.plans}
     data = {plan.problem.data for plan in study.plans if plan.problem.name == "logistic"}  # type: ignore[attr-defined]
     assert data == {"breast_cancer", "digits"}
-    assert {plan.problem.name for plan in study.plans} == {"quadratic", "logistic", "mlp"}
+    plane = [plan for plan in study.plans if plan.problem.dim == 2]
+    landscapes = {"valley", "rosenbrock", "beale", "himmelblau", "strict_saddle"}
+    assert {plan.problem.name for plan in plane} == landscapes
+    assert {plan.problem.name for plan in study.plans} == {"quadratic", "logistic", "mlp"} | landscapes
+    assert {(plan.problem.name, plan.recipe.name) for plan in plane} == set(itertools.product(landscapes, quadratic))
+    assert all(plan.checkpoint_count == plan.steps + 1 for plan in plane)
+    for problem in {plan.problem for plan in plane}:
+        low, high = np.transpose(problem.view)
+        shown = np.vstack([problem.minimizers, problem.starts(study.plans[0].seeds)])
+        assert ((low < shown) & (shown < high)).all()
     assert all(len(plan.seeds) >= 3 for plan in study.plans)
 
 
