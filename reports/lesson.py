@@ -29,6 +29,7 @@ from reports.tables import number, target
 GOAL = 1e-4  # of the initial gap, where two methods are compared in the valley
 ROUNDING = 1e-9  # of the distance from the floor of the valley at the start: what is nearer lies on it
 LEFT = 0.5  # distance from a saddle at which it counts as left: half way to the minima
+LOST = 1e100  # gap from which on a run is as good as infinite: axes of three hundred decades would overflow
 NEAR = 0.01  # accuracy below the best that counts as near it
 
 
@@ -848,7 +849,7 @@ def scaling(held: _Held) -> Lesson | None:
 def _at_epochs(row: dict[str, Any], grid: np.ndarray) -> np.ndarray:
     """Gap of a run at numbers of epochs, between its checkpoints straight lines in log(gap); infinite once it is lost."""
     t, gap = np.asarray(row["t"], dtype=float) * row["fraction"], np.asarray(row["f"], dtype=float) - row["f_star"]
-    kept = np.isfinite(gap) & (gap > 0)
+    kept = (gap < LOST) & (gap > 0)
     if kept.sum() < 2:
         return np.full(len(grid), np.inf)
     found: np.ndarray = np.exp(np.interp(grid, t[kept], np.log(gap[kept])))
@@ -1149,7 +1150,7 @@ def _gaps(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         if row["status"] == "diverged":
             wide[k, t >= row["end"]] = np.inf
         wide[k] -= row["f_star"]
-    middle = np.sort(np.where(np.isfinite(wide), wide, np.inf), axis=0)[len(rows) // 2]
+    middle = np.sort(np.where(wide < LOST, wide, np.inf), axis=0)[len(rows) // 2]
     kept = int(np.argmin(np.isfinite(middle))) if not np.isfinite(middle).all() else len(t)
     return t[:kept], middle[:kept]
 
