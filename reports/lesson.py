@@ -31,6 +31,10 @@ ROUNDING = 1e-9  # of the distance from the floor of the valley at the start: wh
 LEFT = 0.5  # distance from a saddle at which it counts as left: half way to the minima
 LOST = 1e100  # gap from which on a run is as good as infinite: axes of three hundred decades would overflow
 NEAR = 0.01  # accuracy below the best that counts as near it
+NEEDED = (
+    "problem", "problem_name", "problem_params", "method", "optimizer", "settings", "step_size", "schedule", "batch_size",
+    "seed", "steps", "status", "end", "calls", "fraction", "f_end", "f_star", "hits", "t", "f", "metrics", "about",
+)  # fmt: skip  # frames with all columns of a row would take longer to cut than to look at
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,8 @@ class _Held:
 
     def __init__(self, runs: Runs, styles: style.Styles) -> None:
         self.all, self.styles, self.environments = runs, styles, runs.environments
-        self.parts = {str(name): part for name, part in runs.rows.groupby("problem", sort=True)}
+        rows = runs.rows[[name for name in NEEDED if name in runs.rows]]
+        self.parts = {str(name): part for name, part in rows.groupby("problem", sort=True)}
         self.names = {name: str(part["problem_name"].iloc[0]) for name, part in self.parts.items()}
 
     def of(self, *names: str) -> dict[str, pd.DataFrame]:
