@@ -1,6 +1,8 @@
-"""How long does it take to build the report, and how much memory?"""
+"""How long does it take to build the report, how much memory, and how large is the page?"""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import reports
 from optbench.execute import execute
@@ -36,3 +38,9 @@ class Report:
 
     def peakmem_build(self) -> None:
         self.time_build()
+
+    def track_size(self) -> float:
+        self.time_build()
+        return Path("page.html").stat().st_size / 1e6
+
+    track_size.unit = "MB"  # type: ignore[attr-defined]

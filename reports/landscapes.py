@@ -85,7 +85,7 @@ def _draw(ax: Axes, problem: str, held: _Held, columns: int, styles: style.Style
     height = _height(surface)
     across, down = 1 + GAP, -(height + HEAD)
     corners = np.array([(k % columns * across, k // columns * down) for k in range(len(rows))])  # lower left, (P, 2)
-    ax.set_xlim(-0.01, min(columns, len(rows)) * across - GAP + 0.01)
+    ax.set_xlim(-0.01, columns * across - GAP + 0.01)  # as wide for few maps, which would be huge otherwise
     ax.set_ylim(float(corners[:, 1].min()) - 0.01, height + HEAD)
     ax.set_aspect("equal")
     _background(ax, held, corners)
@@ -220,6 +220,8 @@ def clipped(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[np.nd
     """
     if len(points) < 2:
         return []
+    far = 1e9 * (high - low)  # nothing is seen of what is beyond, and sums of huge numbers would overflow
+    points = np.clip(points, low - far, high + far)
     start, move = points[:-1], np.diff(points, axis=0)  # (T - 1, 2)
     with np.errstate(all="ignore"):
         ends = np.stack([(low - start) / move, (high - start) / move])  # (2, T - 1, 2)
@@ -338,7 +340,7 @@ def _height(surface: dict[str, Any]) -> float:
 def _size(held: _Held, columns: int) -> tuple[float, float]:
     """Width and height in inches of a figure of all maps."""
     count, each = len(held.rows), _height(held.surface) + HEAD
-    return WIDTH * (min(columns, count) * (1 + GAP) - GAP + 0.02), WIDTH * (-(-count // columns) * each + 0.01)
+    return WIDTH * (columns * (1 + GAP) - GAP + 0.02), WIDTH * (-(-count // columns) * each + 0.01)
 
 
 def _final(row: dict[str, Any]) -> float:

@@ -29,7 +29,12 @@ from reports.tables import number, target
 GOAL = 1e-4  # of the initial gap, where two methods are compared in the valley
 ROUNDING = 1e-9  # of the distance from the floor of the valley at the start: what is nearer lies on it
 LEFT = 0.5  # distance from a saddle at which it counts as left: half way to the minima
+LOST = 1e100  # gap from which on a run is as good as infinite: axes of three hundred decades would overflow
 NEAR = 0.01  # accuracy below the best that counts as near it
+NEEDED = (
+    "problem", "problem_name", "problem_params", "method", "optimizer", "settings", "step_size", "schedule", "batch_size",
+    "seed", "steps", "status", "end", "calls", "fraction", "f_end", "f_star", "hits", "t", "f", "metrics", "about",
+)  # fmt: skip  # frames with all columns of a row would take longer to cut than to look at
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,9 @@ def lessons(runs: Runs, *, styles: style.Styles | None = None) -> list[Lesson]:
     rows = runs.rows
     if "store" in rows and runs.environments:
         rows = rows[rows["store"].isna() | (rows["store"] == runs.environments[0]["store"])]
-    held = _Held(Runs(rows[rows["status"] != "failed"], runs.environments), styles or style.entrant_styles(runs))
+    rows = rows[rows["status"] != "failed"]
+    kept = runs if len(rows) == len(runs.rows) else Runs(rows, runs.environments)  # whose scores may be known
+    held = _Held(kept, styles or style.entrant_styles(runs))
     return [lesson for make in LESSONS.values() if (lesson := make(held)) is not None]
 
 
@@ -106,6 +113,7 @@ class _Held:
 
     Attributes
     ----------
+    all : Runs
     parts : dict of str to DataFrame
         Rows by problem.
     names : dict of str to str
@@ -113,8 +121,9 @@ class _Held:
     """
 
     def __init__(self, runs: Runs, styles: style.Styles) -> None:
-        self.styles, self.environments = styles, runs.environments
-        self.parts = {str(name): part for name, part in runs.rows.groupby("problem", sort=True)}
+        self.all, self.styles, self.environments = runs, styles, runs.environments
+        rows = runs.rows[[name for name in NEEDED if name in runs.rows]]
+        self.parts = {str(name): part for name, part in rows.groupby("problem", sort=True)}
         self.names = {name: str(part["problem_name"].iloc[0]) for name, part in self.parts.items()}
 
     def of(self, *names: str) -> dict[str, pd.DataFrame]:
@@ -142,8 +151,11 @@ def valley(held: _Held) -> Lesson | None:
         rows = rows[_full(rows) & _whole(rows)]
         plain = rows[rows["optimizer"].isin(["gradient_descent", "sgd"])]
         heavy = rows[rows["optimizer"] == "momentum"]
-        if len(plain) and len(heavy) and about_of(held.runs(rows)).get("smoothness"):
-            found.append((plain["step_size"].nunique(), problem, plain, heavy))
+        L = about_of(held.runs(rows)).get("smoothness")
+        if len(plain) and len(heavy) and L:
+            # the best step size of gradient descent lies between 1/L and 2/L, so there it should have been looked for
+            tried = plain["step_size"][plain["step_size"].between(1 / L, 2 / L)].nunique()
+            found.append((tried, problem, plain, heavy))
     if not found:
         return None
     _, problem, plain, heavy = max(found, key=lambda entry: entry[:2])
@@ -182,15 +194,12 @@ def valley(held: _Held) -> Lesson | None:
     lr, heavy_lr = (float(chosen[name]["step_size"].iloc[0]) for name in ("plain", "heavy"))
     text = (
         f"The valley is curved {number(kappa)} times as much across as along (κ = L/μ). At its best step size, "
-        f"{number(lr)}, gradient "
-        f"descent crosses the floor in {_count(slow['crossings'])} of its {_count(slow['of'])} steps, and "
-        f"{_reaching(slow['steps'])}; momentum at its best (step size {number(heavy_lr)}, β = "
-        f"{number(settings['beta'])}) "
-        f"crosses in {_count(fast['crossings'])} of {_count(fast['of'])} and {_reaching(fast['steps'])}"
-        f"{_times(slow['steps'], fast['steps'])}. "
-        "A gradient step multiplies the distance across by 1 − lr L and along by 1 − lr μ, and a step size that "
-        "is large "
-        "enough to move along makes the first factor nearly −1: that is the jitter. "
+        f"{number(lr)}, gradient descent crosses the floor in {_count(slow['crossings'])} of its "
+        f"{_count(slow['of'])} steps, and {_reaching(slow['steps'])}; momentum at its best (step size "
+        f"{number(heavy_lr)}, β = {number(settings['beta'])}) crosses in {_count(fast['crossings'])} of "
+        f"{_count(fast['of'])} and {_reaching(fast['steps'])}{_times(slow['steps'], fast['steps'])}. A gradient step "
+        "multiplies the distance across by 1 − lr L and along by 1 − lr μ, and a step size that is large enough to "
+        "move along makes the first factor nearly −1: that is the jitter. "
     )
     if "safe" in seen:
         text += (
@@ -202,16 +211,15 @@ def valley(held: _Held) -> Lesson | None:
         jitters = fast["of"] > 0 and fast["crossings"] / fast["of"] > 0.1
         text += (
             f"{'Momentum does not stop the jitter, it makes it die out' if jitters else 'Momentum is fast along'}: "
-            "in the velocity, gradients along the floor add up, while those across change sign and cancel in "
-            "part. No step size takes "
-            f"gradient descent below a factor ((κ − 1)/(κ + 1))² = {number(rates[0])} of the gap a step; the "
-            "best heavy ball "
-            f"has ((√κ − 1)/(√κ + 1))² = {number(rates[1])} asymptotically (Polyak 1964)."
+            "in the velocity, gradients along the floor add up, while those across change sign and cancel in part. "
+            "In the long run no step size takes gradient descent below a factor ((κ − 1)/(κ + 1))² = "
+            f"{number(rates[0])} of the gap a step; the best heavy ball has ((√κ − 1)/(√κ + 1))² = "
+            f"{number(rates[1])} asymptotically (Polyak 1964)."
         )
 
     both = pd.concat([chosen["plain"], chosen["heavy"]])
     maps = _two_maps(held.runs(both), problem, held.styles)
-    curves = style.figure(_valley_curves, held, chosen, 1 / L)
+    curves = _figure(_valley_curves, held, chosen, 1 / L)
     return Lesson(
         "valley",
         _TITLES["valley"],
@@ -301,11 +309,10 @@ def saddle(held: _Held) -> Lesson | None:
     plain = seen["gradient_descent"]
     lr = float(kinds["gradient_descent"]["step_size"].iloc[0])
     text = (
-        f"All start almost on the line that leads into the saddle, {number(offset)} beside it. Gradient descent "
-        f"at its best step size {number(lr)} stays for {_count(plain['steps'])} "
-        "steps before it has come half the way to a minimum. Near the saddle the way out grows by the factor 1 "
-        "+ lr |λ| a "
-        f"step, with λ = −1 the negative curvature: {number(plain['growth_in_theory'])} in theory"
+        f"All start almost on the line that leads into the saddle, {number(offset)} beside it. Gradient descent at "
+        f"its best step size {number(lr)} stays for {_count(plain['steps'])} steps before it has come half the way "
+        "to a minimum. Near the saddle the way out grows by the factor 1 + lr |λ| a step, with λ = −1 the negative "
+        f"curvature: {number(plain['growth_in_theory'])} in theory"
     )
     text += f", {number(plain['growth'])} measured" if np.isfinite(plain["growth"]) else ""
     text += (
@@ -330,16 +337,15 @@ def saddle(held: _Held) -> Lesson | None:
         text += f"{word}{theory}{',' if name == 'adam' else ''} takes {_count(its['steps'])} steps{at}. "
     pictures = (
         Drawing(
-            style.figure(_saddle_curves, held, kinds),
-            f"Gap against steps on {problem}: the gap stays level until a method leaves the saddle, gradient "
-            "descent after "
-            f"{_count(plain['steps'])} steps.",
+            _figure(_saddle_curves, held, kinds),
+            f"Gap against steps on {problem}: the gap stays level until a method leaves the saddle, gradient descent "
+            f"after {_count(plain['steps'])} steps.",
             "The gap of the iterate (medians over seeds). The level stretch is the saddle.",
         ),
         Drawing(
-            style.figure(_saddle_distance, held, kinds, offset),
-            f"Distance from the saddle along the way out against steps on {problem}, with the growth that "
-            "theory gives.",
+            _figure(_saddle_distance, held, kinds, offset),
+            f"Distance from the saddle along the way out against steps on {problem}, with the growth that theory "
+            "gives.",
             "Distance from the saddle along the way out; dashes are the growth in theory, the dotted line is "
             f"{LEFT:g}.",
         ),
@@ -429,40 +435,32 @@ def first_steps(held: _Held) -> Lesson | None:
     with_, without = ends["adam"], ends["adam_uncorrected"]
     places = table["problem"].nunique()
     text = (
-        "Adam’s averages of gradients and of their squares begin at zero, and so are too small at first: after "
-        "t steps of "
-        "equal gradients by the factors 1 − β₁ᵗ and 1 − β₂ᵗ. Divided by these (Kingma & Ba 2015, section 3), "
-        "the first step "
-        f"moves every coordinate by lr; without, by lr (1 − β₁)/√(1 − β₂) = {number(expected)} lr. Over "
-        f"{places} {'problem' if places == 1 else 'problems'} and all step sizes and seeds that both were run "
-        "with, the first "
-        f"step measured {_span(with_)} lr with the correction and {_span(without)} lr without. "
+        "Adam’s averages of gradients and of their squares begin at zero, and so are too small at first: after t "
+        "steps of equal gradients by the factors 1 − β₁ᵗ and 1 − β₂ᵗ. Divided by these (Kingma & Ba 2015, section "
+        f"3), the first step moves every coordinate by lr; without, by lr (1 − β₁)/√(1 − β₂) = {number(expected)} "
+        f"lr. Over {places} {'problem' if places == 1 else 'problems'} and all step sizes and seeds that both were "
+        f"run with, the first step measured {_span(with_)} lr with the correction and {_span(without)} lr without. "
         f"For equal gradients the ratio (1 − β₁ᵗ)/√(1 − β₂ᵗ) grows to {number(ratio.max())} at step "
-        f"{t[np.argmax(ratio)]} and "
-        f"comes within a tenth of 1 only at step {t[np.flatnonzero(ratio > 1.1)[-1]] + 1}: without the "
-        "correction a step size "
-        "is in effect a larger one, and for long."
+        f"{t[np.argmax(ratio)]} and comes within a tenth of 1 only at step {t[np.flatnonzero(ratio > 1.1)[-1]] + 1}: "
+        "without the correction a step size is in effect a larger one, and for long."
     )
     tuned = _tuned_sizes(held, "adam", "adam_uncorrected")
-    if tuned:
+    if len(tuned) > 1:
         smaller, larger = sum(b < a for a, b in tuned), sum(b > a for a, b in tuned)
         text += (
-            f" Tuned, the form without takes a smaller step size than Adam on {smaller} of {len(tuned)} "
-            "problems, a larger "
-            f"one on {larger}."
+            f" Tuned, the form without takes a smaller step size than Adam on {smaller} of {len(tuned)} problems, a "
+            f"larger one on {larger}."
         )
     return Lesson(
         "bias",
         _TITLES["bias"],
         (
             Drawing(
-                style.figure(_step_lengths, held, its, beta1, beta2),
-                f"Length of the steps of Adam over lr on {problem}: {number(with_['median'])} at the first step "
-                "with bias "
-                f"correction, {number(without['median'])} without.",
-                "Largest move of a coordinate in a step over lr, at lr = "
-                f"{number(float(its['step_size'].iloc[0]))}; dashes "
-                "are (1 − β₁ᵗ)/√(1 − β₂ᵗ) and 1, what equal gradients give.",
+                _figure(_step_lengths, held, its, beta1, beta2),
+                f"Length of the steps of Adam over lr on {problem}: {number(with_['median'])} at the first step with "
+                f"bias correction, {number(without['median'])} without.",
+                f"Largest move of a coordinate in a step over lr, at lr = {number(float(its['step_size'].iloc[0]))}; "
+                "dashes are (1 − β₁ᵗ)/√(1 − β₂ᵗ) and 1, what equal gradients give.",
             ),
         ),
         text,
@@ -505,15 +503,15 @@ def _step_lengths(held: _Held, rows: pd.DataFrame, beta1: float, beta2: float, a
 
 def _tuned_sizes(held: _Held, *optimizers: str) -> list[tuple[float, float]]:
     """The best step sizes of two optimizers on every problem on which both ran once, over one and the same grid."""
+    best = metrics.tuned(held.all).set_index(["problem", "method"])["step_size"]
     found = []
-    for rows in held.parts.values():
-        kinds = [rows[rows["optimizer"] == name] for name in optimizers]
-        if (
-            all(len(set(its["method"])) == 1 for its in kinds)
-            and len({frozenset(its["settings"].map(_size)) for its in kinds}) == 1
-        ):
-            sizes = [metrics.tuned(held.runs(its))["step_size"].iloc[0] for its in kinds]
-            found.append((float(sizes[0]), float(sizes[1])))
+    for problem, rows in held.parts.items():
+        kinds = [rows.loc[rows["optimizer"] == name, ["method", "settings"]] for name in optimizers]
+        methods = [sorted(set(its["method"])) for its in kinds]
+        if all(len(names) == 1 for names in methods):
+            grids = [set(map(_size, set(its["settings"]))) for its in kinds]
+            if grids[0] == grids[1]:
+                found.append((float(best[problem, methods[0][0]]), float(best[problem, methods[1][0]])))
     return found
 
 
@@ -561,14 +559,11 @@ def decay(held: _Held) -> Lesson | None:
     )
     l2, w = tables["adam_l2"], tables["adamw"]
     text = (
-        "Both pull the weights to zero. Adam with l2 adds l2 · x to the gradient, which is then divided by the "
-        "root of its "
-        "own average square, so that weights with large gradients are pulled less; AdamW takes lr · decay · x "
-        "off the weights "
-        f"beside the step (Loshchilov & Hutter 2019). Of the {cells} pairs of step size and strength, Adam with "
-        "l2 comes within "
-        f"one point of the best accuracy on held-out data, {100 * best:.1f} %, in {good['adam_l2']}, AdamW in "
-        f"{good['adamw']}. "
+        "Both pull the weights to zero. Adam with l2 adds l2 · x to the gradient, which is then divided by the root "
+        "of its own average square, so that weights with large gradients are pulled less; AdamW takes lr · decay · "
+        f"x off the weights beside the step (Loshchilov & Hutter 2019). Of the {cells} pairs of step size and "
+        f"strength, Adam with l2 comes within one point of the best accuracy on held-out data, {100 * best:.1f} %, "
+        f"in {good['adam_l2']}, AdamW in {good['adamw']}. "
     )
     more = good["adamw"] > good["adam_l2"]
     text += (
@@ -579,11 +574,9 @@ def decay(held: _Held) -> Lesson | None:
     text += f"; it reaches strengths up to {number(largest['adamw'])}, and up to {number(largest['adam_l2'])} with l2. "
     if all(map(np.isfinite, tilt.values())):
         text += (
-            "Figure 2 of that paper claims that with AdamW step size and strength can be chosen separately. "
-            "Over the good pairs "
-            f"their logarithms have the correlation {_signed(tilt['adam_l2'])} with l2 and "
-            f"{_signed(tilt['adamw'])} with AdamW, "
-            "where 0 would be separate: "
+            "Figure 2 of that paper claims that with AdamW step size and strength can be chosen separately. Over "
+            f"the good pairs their logarithms have the correlation {_signed(tilt['adam_l2'])} with l2 and "
+            f"{_signed(tilt['adamw'])} with AdamW, where 0 would be separate: "
         )
         text += (
             "that agrees. "
@@ -604,8 +597,7 @@ def decay(held: _Held) -> Lesson | None:
             f"{title} on {problem}: accuracy on test data by step size and strength, within one point of the best in "
             f"{good[name]} of {cells} pairs.",
             "Percent of the test data classified rightly at the end (median over seeds; – where most runs "
-            "diverged). Bold with a "
-            "frame: within one point of the best of both.",
+            "diverged). Bold with a frame: within one point of the best of both.",
         )
         for name, title, label in (("adam_l2", "Adam with l2", "l2"), ("adamw", "AdamW", "weight decay"))
     )
@@ -704,35 +696,29 @@ def noise(held: _Held) -> Lesson | None:
     early = float(np.polyfit(np.log(b[few]), np.log(floor[few]), 1)[0])
     text = (
         f"With the step size fixed at {number(lr)}, SGD gets so far and no further: the noise of its gradients "
-        "throws it about. "
-        f"The gap at which it stalls falls from {number(floor[0])} with batches of {int(b[0])} to "
-        f"{number(floor[-1])} with "
-        f"{int(b[-1])}. Drawn independently, b samples have a gradient of variance σ²/b, and the floor is "
-        "proportional to "
-        "lr σ²/b (Bottou, Curtis & Nocedal 2018, theorem 4.6): slope −1 on these axes. Measured over all batch "
-        "sizes the slope "
-        f"is {_signed(slope)}, over the smallest {len(b[few])} it is {_signed(early)}. "
+        f"throws it about. The gap at which it stalls falls from {number(floor[0])} with batches of {int(b[0])} to "
+        f"{number(floor[-1])} with {int(b[-1])}. Drawn independently, b samples have a gradient of variance σ²/b, "
+        "and the floor is proportional to lr σ²/b (Bottou, Curtis & Nocedal 2018, theorem 4.6): slope −1 on these "
+        f"axes. Measured over all batch sizes the slope is {_signed(slope)}, over the smallest {len(b[few])} it is "
+        f"{_signed(early)}. "
     )
     if slope < -1.15:
         left = f", by (n − b)/(n − 1) = {number((n - b[-1]) / (n - 1))} for b = {int(b[-1])}" if n and n > 1 else ""
         text += (
-            "That is steeper than the law, which these batches do not obey: they are drawn without replacement, "
-            "so that a "
-            f"batch has less variance{left}, and errors cancel in part over an epoch (random reshuffling; "
-            "Mishchenko, Khaled & "
-            "Richtárik 2020)."
+            "That is steeper than the law, which these batches do not obey: they are drawn without replacement, so "
+            f"that a batch has less variance{left}, and errors cancel in part over an epoch (random reshuffling; "
+            "Mishchenko, Khaled & Richtárik 2020)."
         )
     elif slope > -0.85:
         text += "That is flatter than the law; these runs do not confirm it."
     else:
         text += "That is the law."
     drawing = Drawing(
-        style.figure(_floors, table[table["batch_size"].isin(seen.index)], b, floor),
+        _figure(_floors, table[table["batch_size"].isin(seen.index)], b, floor),
         f"Gap at which SGD stalls on {problem} against the batch size: from {number(floor[0])} at {int(b[0])} to "
         f"{number(floor[-1])} at {int(b[-1])}.",
-        "Mean gap over the second half of the steps: a small dot a seed, a large one their median. Dashes are "
-        "the slope −1 "
-        "through the first.",
+        "Mean gap over the second half of the steps: a small dot a seed, a large one their median. Dashes are the "
+        "slope −1 through the first.",
     )
     return Lesson("noise", _TITLES["noise"], (drawing,), text.strip(), _command(rows), (problem,), table)
 
@@ -772,10 +758,14 @@ def scaling(held: _Held) -> Lesson | None:
         # of one budget in epochs, to a step of the largest batch
         epochs = (rows["steps"].astype(float) + 1) * rows["fraction"].astype(float)
         for (whole, least), _ in rows.groupby([epochs.round(0), "step_size"], sort=True):
+            if (rows["step_size"] == least).sum() < 3:
+                continue
             center = epochs[(epochs.round(0) == whole) & (rows["step_size"] == least)].median()
             its = rows[(epochs - center).abs() <= rows["fraction"].astype(float)]
-            base = its.loc[its["step_size"] == least, "batch_size"].min()
             fixed = its[its["step_size"] == least]
+            if len(set(fixed["batch_size"])) < 3:
+                continue
+            base = fixed["batch_size"].min()
             scaled = its[np.isclose(its["step_size"].astype(float), least * its["batch_size"].astype(float) / base)]
             common = set(fixed["batch_size"]) & set(scaled["batch_size"])
             if len(common) >= 3:
@@ -786,7 +776,10 @@ def scaling(held: _Held) -> Lesson | None:
     _, problem, lr, (fixed, scaled) = max(found, key=lambda entry: entry[:3])
     L = about_of(held.runs(fixed)).get("smoothness")
     parts = {"one": fixed, "scaled": scaled}
-    grid = np.geomspace(1.0, float((scaled["end"] * scaled["fraction"]).min()), 60)
+    last = float((scaled["steps"] * scaled["fraction"]).min())
+    if last < 2:
+        return None
+    grid = np.geomspace(1.0, last, 60)
     lines = []
     for name, rows in parts.items():
         for (size, step), its in rows.groupby(["batch_size", "step_size"], sort=True):
@@ -810,34 +803,31 @@ def scaling(held: _Held) -> Lesson | None:
     sizes = sorted(apart["scaled"].columns)
     first = {name: its.iloc[0] for name, its in apart.items()}
     end = {name: its.iloc[-1] for name, its in apart.items()}
-    spread = {name: float(np.nanmax(row[sizes]) / np.nanmin(row[sizes])) for name, row in first.items()}
-    span_end = {name: float(np.nanmax(row[sizes]) / np.nanmin(row[sizes])) for name, row in end.items()}
+    if not all(np.isfinite(row[sizes[0]]) for row in (*first.values(), *end.values())):
+        return None  # even the smallest batch was lost
+    spread = {name: float(row[sizes].max() / row[sizes].min()) for name, row in first.items()}
+    span_end = {name: float(row[sizes].max() / row[sizes].min()) for name, row in end.items()}
     top = lr * sizes[-1] / sizes[0]
     text = (
-        f"A batch {int(sizes[-1] / sizes[0])} times as large takes that many times fewer steps in an epoch. "
-        "With one step size "
-        f"({number(lr)}) for all, the gaps after one epoch differ by a factor of {number(spread['one'])} "
-        "between the batch sizes, "
-        f"and after {number(grid[-1])} epochs by {number(span_end['one'])}. With the step size multiplied like "
-        "the batch (the "
-        "linear scaling rule, Goyal et al. 2017; option --linear-scaling) the factors are "
-        f"{number(spread['scaled'])} and "
-        f"{number(span_end['scaled'])}. As long as the point hardly moves, b/b₀ small steps add up to one large "
-        "one, which is why "
-        "the rule holds"
+        f"A batch {int(sizes[-1] / sizes[0])} times as large takes that many times fewer steps in an epoch. With one "
+        f"step size ({number(lr)}) for all, the gaps after one epoch differ by {_factor(spread['one'])} between the "
+        f"batch sizes, and after {number(grid[-1])} epochs by {_factor(span_end['one'])}. With the step size "
+        "multiplied like the batch (the linear scaling rule, Goyal et al. 2017; option --linear-scaling) they "
+        f"differ by {_factor(spread['scaled'])} and {_factor(span_end['scaled'])}. As long as the point hardly "
+        "moves, b/b₀ small steps add up to one large one: "
     )
+    text += "that is why the rule holds" if spread["scaled"] < spread["one"] else "but here the rule does not hold"
     near = [size for size in sizes if first["scaled"][size] <= 2 * first["scaled"][sizes[0]]]
     if L:
         beyond = [size for size in sizes if lr * size / sizes[0] * L > 2]
         if beyond:
             values = ", ".join(
-                f"b = {int(size)} (lr = {number(lr * size / sizes[0])}) ends at {number(end['scaled'][size])}"
+                f"b = {int(size)} (lr = {number(lr * size / sizes[0])}) {_ending_at(end['scaled'][size])}"
                 for size in beyond
             )
             text += (
-                f"; it has no ground beyond lr = 2/L = {number(2 / L)}, where gradient descent itself need not "
-                f"be stable: {values}, "
-                f"b = {int(sizes[0])} at {number(end['scaled'][sizes[0]])}."
+                f"; it has no ground beyond lr = 2/L = {number(2 / L)}, where gradient descent itself need not be "
+                f"stable: {values}, b = {int(sizes[0])} at {number(end['scaled'][sizes[0]])}."
             )
         else:
             text += f", and all step sizes here, up to {number(top)}, are below 2/L = {number(2 / L)}."
@@ -850,10 +840,9 @@ def scaling(held: _Held) -> Lesson | None:
     limits = table["gap"].replace([np.inf], np.nan).agg(["min", "max"]).tolist()
     drawings = tuple(
         Drawing(
-            style.figure(_epochs, apart[name][sizes], titles[name], limits),
+            _figure(_epochs, apart[name][sizes], titles[name], limits),
             f"{titles[name]}: gap against epochs on {problem} for batches of "
-            f"{', '.join(str(int(s)) for s in sizes)}; after one "
-            f"epoch they differ by a factor of {number(spread[name])}.",
+            f"{', '.join(str(int(s)) for s in sizes)}; after one epoch they differ by {_factor(spread[name])}.",
             "Medians over seeds of the gap of the iterate; both figures have the same axes.",
         )
         for name in ("one", "scaled")
@@ -865,7 +854,7 @@ def scaling(held: _Held) -> Lesson | None:
 def _at_epochs(row: dict[str, Any], grid: np.ndarray) -> np.ndarray:
     """Gap of a run at numbers of epochs, between its checkpoints straight lines in log(gap); infinite once it is lost."""
     t, gap = np.asarray(row["t"], dtype=float) * row["fraction"], np.asarray(row["f"], dtype=float) - row["f_star"]
-    kept = np.isfinite(gap) & (gap > 0)
+    kept = (gap < LOST) & (gap > 0)
     if kept.sum() < 2:
         return np.full(len(grid), np.inf)
     found: np.ndarray = np.exp(np.interp(grid, t[kept], np.log(gap[kept])))
@@ -915,11 +904,9 @@ def schedules(held: _Held) -> Lesson | None:
     ends = rows["step_size"].agg(["min", "max"]).tolist()
     edges = [name for name, line in best.iterrows() if line["step_size"] in ends]
     text = (
-        f"{_WORDS.get(optimizer, optimizer)} with batches of {size}, {steps} steps, and for each schedule the "
-        "step size (of "
-        f"{rows['step_size'].nunique()}) whose last iterate has the smallest gap in the median. A constant step "
-        "size ends at "
-        f"{number(constant['gap'])} (lr = {number(constant['step_size'])}); "
+        f"{_WORDS.get(optimizer, optimizer)} with batches of {size}, {steps} steps, and for each schedule the step "
+        f"size (of {rows['step_size'].nunique()}) whose last iterate has the smallest gap in the median. A constant "
+        f"step size ends at {number(constant['gap'])} (lr = {number(constant['step_size'])}); "
         + "; ".join(
             f"{name} at {number(line['gap'])} ({number(line['step_size'])})" for name, line in others.iterrows()
         )
@@ -927,35 +914,36 @@ def schedules(held: _Held) -> Lesson | None:
     )
     if others["gap"].iloc[0] < constant["gap"]:
         text += (
-            f"The best, {lead}, is {number(constant['gap'] / others['gap'].iloc[0])} times lower than the "
-            "constant one, and its "
-            f"best step size is {number(others['step_size'].iloc[0] / constant['step_size'])} times as large. "
+            f"The best, {lead}, is {number(constant['gap'] / others['gap'].iloc[0])} times lower than the constant "
+            f"one, and its best step size is {number(others['step_size'].iloc[0] / constant['step_size'])} times as "
+            "large. "
         )
     else:
         text += "None is better than the constant one here. "
     if others["gap"].iloc[-1] > constant["gap"]:
         text += f"The last, {last}, is no better than a constant step size. "
     text += (
-        "A large step size forgets the start fast but stalls at a gap proportional to lr (see mini-batch "
-        "noise); one that falls "
-        "has both, and the last iterate gains most from a schedule that ends near zero (Bottou, Curtis & "
-        "Nocedal 2018, section "
-        "4.2; cosine: Loshchilov & Hutter 2017, who restarted it)."
+        "A large step size forgets the start fast but stalls at a gap proportional to lr (see mini-batch noise); "
+        "one that falls has both (Bottou, Curtis & Nocedal 2018, section 4.2)."
     )
+    if others["gap"].iloc[0] < constant["gap"] and all(
+        name.startswith(("cosine", "linear")) for name in others.index[:2]
+    ):
+        text += " What ends near zero ends lowest here (cosine: Loshchilov & Hutter 2017, who restarted it)."
     if edges:
         text += (
             f" The best step size lies at the edge of those tried for {', '.join(edges)}: a better one may lie outside."
         )
     drawings = (
         Drawing(
-            style.figure(_schedule_curves, rows, best),
-            f"Gap of the iterate against oracle calls on {problem} for {len(best)} schedules at their best step sizes; "
-            f"{best.index[0]} ends lowest, at {number(best['gap'].iloc[0])}.",
-            "The gap of the iterate itself (medians over seeds), each schedule at the step size of its best "
-            "last iterate.",
+            _figure(_schedule_curves, rows, best),
+            f"Gap of the iterate against oracle calls on {problem} for {len(best)} schedules at their best step "
+            f"sizes; {best.index[0]} ends lowest, at {number(best['gap'].iloc[0])}.",
+            "The gap of the iterate itself (medians over seeds), each schedule at the step size of its best last "
+            "iterate.",
         ),
         Drawing(
-            style.figure(_schedule_sizes, table, best),
+            _figure(_schedule_sizes, table, best),
             f"Gap of the last iterate on {problem} against the step size, a line for each of {len(best)} schedules.",
             "Gap of the last iterate (medians over seeds) by step size: how much a schedule forgives.",
         ),
@@ -1039,28 +1027,21 @@ def differences(held: _Held) -> Lesson | None:
 
     problems = list(shown["problem"])
     text = (
-        f"On {len(shown)} problems, along a random direction at the start, the error of (f(x + hv) − f(x))/h "
-        "falls with the slope "
-        f"{slope('forward_truncation')} in h and that of (f(x + hv) − f(x − hv))/2h with "
-        f"{slope('central_truncation')} (medians; "
-        "Taylor’s theorem says 1 and 2), until rounding of the values takes over: its part is about ε|f|/h, "
-        "slope −1, and "
-        f"{slope('forward_rounding')} and {slope('central_rounding')} are measured. The sum is least near h = √ε = "
-        f"{number(eps**0.5)} for the forward and ε^(1/3) = {number(eps ** (1 / 3))} for the central quotient, "
-        "up to the scales of "
-        "f and of its derivatives (Nocedal & Wright 2006, section 8.1); found are "
-        f"h = {middle('forward_h')} with error {middle('forward_least')}, and {middle('central_h')} with "
-        f"{middle('central_least')}. "
-        "That a quotient follows both slopes is what shows that the analytic gradient is right: of a wrong one "
-        "the error would stay "
-        "level."
+        f"On {len(shown)} problems, along a random direction at the start, the error of (f(x + hv) − f(x))/h falls "
+        f"with the slope {slope('forward_truncation')} in h and that of (f(x + hv) − f(x − hv))/2h with "
+        f"{slope('central_truncation')} (medians; Taylor’s theorem says 1 and 2), until rounding of the values takes "
+        f"over: its part is about ε|f|/h, slope −1, and {slope('forward_rounding')} and {slope('central_rounding')} "
+        f"are measured. The sum is least near h = √ε = {number(eps**0.5)} for the forward and ε^(1/3) = "
+        f"{number(eps ** (1 / 3))} for the central quotient, up to the scales of f and of its derivatives (Nocedal & "
+        f"Wright 2006, section 8.1); found are h = {middle('forward_h')} with error {middle('forward_least')}, and "
+        f"{middle('central_h')} with {middle('central_least')}. That a quotient follows both slopes is what shows "
+        "that the analytic gradient is right: of a wrong one the error would stay level."
     )
     others = sorted(set(table["problem"]) - set(problems))
     if others:
         text += (
-            f" Not counted, because no slope near 2 is seen there: {', '.join(others)}. Of a quadratic the "
-            "central quotient has no "
-            "truncation error at all."
+            f" Not counted, because no slope near 2 is seen there: {', '.join(others)}. Of a quadratic the central "
+            "quotient has no truncation error at all."
         )
     # one of a kind, so that the names tell them apart
     kinds = {held.names[name]: name for name in reversed(problems)}
@@ -1068,13 +1049,13 @@ def differences(held: _Held) -> Lesson | None:
     drawn = drawn[:6]
     drawings = (
         Drawing(
-            style.figure(_errors, {name: curves[name] for name in drawn}, 1, "Forward differences", size=style.SIZE),
+            _figure(_errors, {name: curves[name] for name in drawn}, 1, "Forward differences"),
             f"Relative error of forward differences against h on {', '.join(drawn)}: least near {middle('forward_h')}.",
-            "Relative error of the derivative along one direction. Dashes are the slopes 1 and −1, the dotted "
-            "line is √ε.",
+            "Relative error of the derivative along one direction. Dashes are the slopes 1 and −1, the dotted line "
+            "is √ε.",
         ),
         Drawing(
-            style.figure(_errors, {name: curves[name] for name in drawn}, 2, "Central differences", size=style.SIZE),
+            _figure(_errors, {name: curves[name] for name in drawn}, 2, "Central differences"),
             f"Relative error of central differences against h on {', '.join(drawn)}: least near {middle('central_h')}.",
             "The same for central differences. Dashes are the slopes 2 and −1, the dotted line is ε^(1/3).",
         ),
@@ -1174,9 +1155,14 @@ def _gaps(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         if row["status"] == "diverged":
             wide[k, t >= row["end"]] = np.inf
         wide[k] -= row["f_star"]
-    middle = np.sort(np.where(np.isfinite(wide), wide, np.inf), axis=0)[len(rows) // 2]
+    middle = np.sort(np.where(wide < LOST, wide, np.inf), axis=0)[len(rows) // 2]
     kept = int(np.argmin(np.isfinite(middle))) if not np.isfinite(middle).all() else len(t)
     return t[:kept], middle[:kept]
+
+
+def _figure(draw: Any, *args: Any) -> Figure:
+    """A figure of what `draw(*args, ax)` draws, with room for long names beside it."""
+    return style.figure(draw, *args, room=2.0)
 
 
 def _look(k: int) -> style.Style:
@@ -1199,6 +1185,16 @@ def _times(slow: float, fast: float) -> str:
     if not np.isfinite(slow) or not np.isfinite(fast) or fast <= 0:
         return ""
     return f", {number(slow / fast)} times fewer" if fast < slow else f", {number(fast / slow)} times as many"
+
+
+def _factor(value: float) -> str:
+    return (
+        f"a factor of {number(value)}" if np.isfinite(value) else "more than can be said, as most runs of one diverge"
+    )
+
+
+def _ending_at(gap: float) -> str:
+    return f"ends at {number(gap)}" if np.isfinite(gap) else "diverges"
 
 
 def _crossing(count: float) -> str:
@@ -1255,11 +1251,21 @@ def _command(rows: pd.DataFrame, *, scaled: bool = False, note: bool = True) -> 
     steps = int(rows["steps"].max())
     if steps >= 100 and not batches and _whole(rows).all():
         words += ["--checkpoint-count", str(steps + 1)]
-    return _ending(words) if note else f"{shlex.join(words)} -o lesson"
+    return _ending(words) if note else _line(words)
+
+
+def _line(words: Iterable[str]) -> str:
+    """A command, broken before options where it would be too wide to read."""
+    lines = [""]
+    for word in shlex.join([*words, "-o", "lesson"]).split(" "):
+        if word.startswith("-") and len(lines[-1]) > 72:
+            lines.append("   ")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return " \\\n".join(lines)
 
 
 def _ending(words: Iterable[str]) -> str:
-    return f"{shlex.join(words)} -o lesson\noptbench report lesson"
+    return f"{_line(words)}\noptbench report lesson"
 
 
 def _swept(rows: pd.DataFrame) -> dict[str, list[float]]:
