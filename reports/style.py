@@ -179,12 +179,10 @@ def _hoist(group: ET.Element) -> None:
 def shorten(text: str, width: int) -> str:
     """A name as it can be drawn: on one line, and of at most `width` characters, the middle left out.
 
-    A wide character, as of Chinese or an emoji, counts as two, a combining mark as none (Unicode Standard Annex 11).
+    A wide character, as of Chinese or an emoji, counts as two (Unicode Standard Annex 11).
     """
     text = " ".join(clean(text).split())
-    sizes = [
-        0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text
-    ]
+    sizes = [1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text]
     if sum(sizes) <= width:
         return text
     half = (width - 1) // 2

@@ -19,7 +19,8 @@ import reports
 from optbench import profiles
 from optbench.record import TARGETS
 from optbench.results import COLUMNS, Runs, runs_of
-from reports import overview, style
+from reports import overview, style, tables
+from reports.book import Book
 
 
 def row(method: str, problem: str, seed: int, calls: Any, **more: Any) -> dict[str, Any]:
@@ -61,6 +62,22 @@ def test_one_problem_and_two_optimizers_are_put_into_words() -> None:
 
 
 CLEAR = {"fast": [2] * 8, "slow": [20] * 8, "slower": [40] * 8}
+
+
+def test_as_many_calls_are_not_called_one_times_as_many() -> None:
+    text = said(runs_with({"a": [2, 2, 2, 2, 2, 2], "b": [2, 2, 2, 2, 2, 2]}))
+    assert "there b needs as many oracle calls." in text
+
+
+def test_one_call_is_one_call() -> None:
+    assert [leader.result for leader in tables.leaders(runs_with({"a": [1, 2]}))] == ["1 call", "2 calls"]
+
+
+def test_a_ranking_of_one_or_two_can_be_read() -> None:
+    for count in (1, 2):
+        runs = runs_with(dict(zip("ab"[:count], ([2], [8]), strict=False)))
+        made = overview._ranks_picture(Book(runs, pd.DataFrame()), profiles.ranking(runs))
+        assert re.findall(r">(\d[.\d]*)</text>", str(made.svg)) == [str(place) for place in range(1, count + 1)]
 
 
 def test_a_clear_winner_is_said_to_lead_with_its_margin_and_its_base() -> None:

@@ -439,6 +439,35 @@ def test_odd_results_make_a_page(runs: Runs, tmp_path: Path, pick: Any) -> None:
     assert "nan" not in read.text.replace("finance", "")
 
 
+def test_only_failures_on_a_problem_without_an_optimum(runs: Runs, tmp_path: Path) -> None:
+    rows = runs.rows[runs.rows["method"] == "broken"].assign(f_star=np.nan, f_star_lower=np.nan, hits=None)
+    assert tables.leaders(Runs(rows))[0].remark == "no run has a finite value"
+    reports.build_page(Runs(rows), tmp_path / "a.html")
+
+
+def test_methods_that_are_level_without_an_optimum_lead_together(runs: Runs) -> None:
+    one = runs.rows[(runs.rows["problem"] == NETWORK) & (runs.rows["method"] == "lbfgs")]
+    (leader,) = tables.leaders(Runs(pd.concat([one, one.assign(method="twin")], ignore_index=True)))
+    assert leader.methods == ("lbfgs", "twin")
+    assert leader.remark == "no method is behind"
+    assert not leader.certain
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "shown"),
+    [
+        ("momentum", 8, "momentum"),
+        ("gradient_descent", 9, "grad…cent"),
+        ("最適化手法", 10, "最適化手法"),
+        ("最適化手法", 9, "最適…手法"),
+        ("😀" * 100, 22, "😀😀😀😀😀…😀😀😀😀😀"),
+        ("two\nlines\t", 20, "two lines"),
+    ],
+)
+def test_names_are_shortened_to_columns(name: str, width: int, shown: str) -> None:
+    assert style.shorten(name, width) == shown
+
+
 def test_nothing_finite_is_said_and_not_drawn(runs: Runs) -> None:
     rows = runs.rows[runs.rows["method"] == "broken"]
     for draw in (figures.convergence, figures.sensitivity):
