@@ -71,7 +71,8 @@ def convergence(
     leading = metrics.ranked(part)[problem][:emphasis]
     # what rises far above the start is drawn at a ceiling: how far it rose before it overflowed tells nothing
     starts = curves.loc[curves["t"] == 0, "median"].to_numpy(dtype=float)
-    ceiling = 100 * np.abs(starts).max(initial=0.0, where=np.isfinite(starts)) or np.inf
+    start = np.abs(starts).max(initial=0.0, where=np.isfinite(starts))
+    ceiling = 100 * start if start > max(floor, 0.0) else np.inf
     drawn: dict[str, np.ndarray] = {}  # finite medians of each method
     for method, curve in curves.groupby("method", sort=True):
         curve = curve.iloc[style.thin(len(curve))]

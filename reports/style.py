@@ -418,6 +418,10 @@ def log_axis(axis: Axis, which: str) -> None:
     ax = axis.axes
     (ax.set_xscale if which == "x" else ax.set_yscale)("log")
     low, high = sorted(float(v) for v in axis.get_view_interval())
+    least, most = (float(v) for v in axis.get_data_interval())
+    if 0 < least <= most < 1.001 * least:  # one value: matplotlib may choose a range in which all ticks read alike
+        low, high = least / 10, 10 * most
+        (ax.set_xlim if which == "x" else ax.set_ylim)(low, high)
     decades = np.log10(high / low)
     axis.set_minor_locator(NullLocator())
     if decades < 1:

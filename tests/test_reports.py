@@ -468,6 +468,21 @@ def test_names_are_shortened_to_columns(name: str, width: int, shown: str) -> No
     assert style.shorten(name, width) == shown
 
 
+@pytest.mark.parametrize("start", [0.0, 1e-300])
+def test_a_start_at_the_optimum_is_drawn_at_the_floor(runs: Runs, ax: Axes, start: float) -> None:
+    rows = runs.rows[(runs.rows["problem"] == VALLEY) & (runs.rows["method"] == "adam")].copy()
+    flat = [np.full(len(t), start) for t in rows["t"]]
+    held = Runs(rows.assign(f=flat, best=flat, f_star=0.0, f_start=start, f_end=start, f_best=start))
+    figures.convergence(held, ax=ax)
+    floor = figures.gap_floor(held)[1]
+    (line,) = [line for line in ax.lines if str(line.get_gid()).endswith("-line")]
+    assert set(np.asarray(line.get_ydata()).tolist()) == {floor}
+    ax.figure.draw_without_rendering()
+    low, high = ax.get_ylim()
+    labels = [t.get_text() for t in ax.get_yticklabels() if low <= t.get_position()[1] <= high and t.get_text()]
+    assert len(set(labels)) == len(labels) > 1
+
+
 def test_nothing_finite_is_said_and_not_drawn(runs: Runs) -> None:
     rows = runs.rows[runs.rows["method"] == "broken"]
     for draw in (figures.convergence, figures.sensitivity):
