@@ -82,6 +82,7 @@ def _content(book: Book, gpu: pd.DataFrame | None, history: pd.DataFrame | None)
     rows, lines = book.runs.rows, tables.lines(book.runs)
     of_problem = dict(iter(lines.groupby("problem", sort=False)))
     exploring = explorer.section(book)  # first, because its tables are those of other sections too
+    taught = lesson.section(book)
     return {
         "counts": {
             "run": len(rows),
@@ -95,8 +96,8 @@ def _content(book: Book, gpu: pd.DataFrame | None, history: pd.DataFrame | None)
         "leaders": tables.leaders(book.runs),
         "overview": overview.section(book) if book.parts else None,
         "problems": [problem.section(book, name, of_problem[name]) for name in book.parts],
-        "landscapes": landscapes.section(book),
-        "lessons": lesson.section(book),
+        "landscapes": landscapes.section(book, taught["maps"] if taught else ()),
+        "lessons": taught,
         "speed": race_section.section(book),
         "gpu": [] if gpu is None else gpu_section.section(book, gpu),
         "history": history_section.section(book, history),

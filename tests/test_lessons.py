@@ -307,6 +307,20 @@ def test_the_page_says_what_is_missing(runs: Runs, tmp_path: Path) -> None:
     assert 'href="#lessons"' not in page
 
 
+def test_maps_that_a_lesson_shows_are_not_shown_again(runs: Runs, tmp_path: Path) -> None:
+    def mapped(rows: pd.DataFrame) -> list[str]:
+        page = reports.build_page(Runs(rows, runs.environments), tmp_path / "page.html").read_text(encoding="utf-8")
+        section = page[page.index('<section id="landscapes"') :].partition("</section>")[0]
+        return re.findall(r'aria-label="Paths over ([^"]+)"', section)
+
+    rows = runs.rows
+    assert mapped(rows) == ["beale", "strict_saddle", "valley"]
+    assert mapped(rows[rows["problem"] == VALLEY]) == [VALLEY]  # nothing beside it
+    # two methods that no lesson shows together
+    few = (rows["problem"] != "beale") | rows["optimizer"].isin(["adam", "newton"])
+    assert mapped(rows[few]) == ["strict_saddle", "valley", "beale"]
+
+
 def test_ranges_of_step_sizes_are_spelled_as_they_are_read() -> None:
     from optbench.study import learning_rates
     from reports.lesson.command import rates as spelled

@@ -80,4 +80,8 @@ def section(book: Book) -> dict[str, Any] | None:
         links = [(name, book.anchors[name]) for name in lesson.problems]
         shown.append({"anchor": anchor, "lesson": lesson, "pictures": pictures, "problems": links})
     names = {lesson.name for lesson in found}
-    return {"shown": shown, "missing": [title for name, (title, _) in LESSONS.items() if name not in names]}
+    return {
+        "shown": shown,
+        "missing": [title for name, (title, _) in LESSONS.items() if name not in names],
+        "maps": {problem for lesson in found for problem in lesson.maps},
+    }

@@ -41,6 +41,8 @@ class Told:
         Specs of the problems it rests on.
     table : DataFrame
         The numbers behind it.
+    maps : tuple of str
+        Problems of which a drawing shows the landscape with paths.
     """
 
     drawings: tuple[Drawing, ...]
@@ -48,6 +50,7 @@ class Told:
     command: str
     problems: tuple[str, ...]
     table: pd.DataFrame
+    maps: tuple[str, ...] = ()
 
 
 def figure(draw: Any, *args: Any) -> Figure:

@@ -110,6 +110,7 @@ def valley(held: Held) -> Told | None:
         command=command_of(pd.concat([plain, heavy])),
         problems=(problem,),
         table=table,
+        maps=(problem,),
     )
 
 
