@@ -22,7 +22,6 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
@@ -437,20 +436,6 @@ def note(ax: Axes, text: str) -> None:
     ax.set_yticks([])
     ax.grid(False)
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=MUTED)
-
-
-def legend(ax: Axes, styles: Mapping[str, Style], symbols: Mapping[str, Line2D] | None = None) -> None:
-    """A legend beside the axes, where it hides no data."""
-    handles = [Line2D([], [], **style.line) for style in styles.values()] + list((symbols or {}).values())
-    # matplotlib leaves out names that begin with an underscore, unless something invisible stands before it
-    labels = [shorten(name, 40) for name in [*styles, *(symbols or {})]]
-    labels = [f"\u200b{name}" if name.startswith("_") else name for name in labels]
-    made = ax.legend(
-        handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9, borderaxespad=0.0,
-        handlelength=3.2,
-    )  # fmt: skip
-    for text in made.get_texts():
-        text.set_parse_math(False)
 
 
 def thin(count: int) -> np.ndarray:

@@ -142,6 +142,8 @@ def test_divergence_over_the_grid_is_told() -> None:
     assert "33 % of the runs of sgd over 3 step sizes diverged." in text
     calm = [r for r in rows if r["method"] != "sgd"]
     assert "None of the 12 runs of adam diverged, over 3 step sizes." in said(runs_of(calm))
+    broken = [r | {"status": "failed"} if r["status"] == "diverged" and r["seed"] else r for r in rows]
+    assert "33 % of the runs of sgd over 3 step sizes diverged or failed." in said(runs_of(broken))
 
 
 @pytest.mark.parametrize(
