@@ -176,29 +176,28 @@ class Store:
         StoreError
             If there is no store in the folder, or a file in it cannot be read.
         """
-        import pandas as pd
+        import pyarrow as pa
+        import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
         if not self.path.is_dir():
             raise StoreError(f"there is no results folder {str(self.path)!r}; optbench run makes one")
         wanted = None if keys is None else set(keys)
-        frames: list[pd.DataFrame] = []
+        tables: list[pa.Table] = []
         environments: set[str] = set()
         for path in self.files:
             there = set(self._read(pq.read_schema, path).names)
             table = self._read(pq.read_table, path, columns=[c for c in COLUMNS if c in there or c not in ADDED])
             if wanted is not None:
-                import pyarrow as pa
-                import pyarrow.compute as pc
-
                 table = table.filter(pc.is_in(table.column("key"), pa.array(sorted(wanted), pa.string())))
             if table.num_rows:
                 known = json.loads((table.schema.metadata or {}).get(b"optbench", b"{}"))
                 environments.add(json.dumps(known.get("environment", {}), sort_keys=True))
-                frames.append(frame_of(table))
-        if not frames:
+                tables.append(table)
+        if not tables:
             return runs_of([])
-        rows = pd.concat(frames, ignore_index=True).reindex(columns=list(COLUMNS))
+        # joined before they become a frame: files are many, and each costs as much as thousands of rows
+        rows = frame_of(pa.concat_tables(tables, promote_options="default")).reindex(columns=list(COLUMNS))
         # of their types even where not every file has them
         nullable = {"bool": "boolean", "int64": "Int64", "dictionary<string>": object}
         kinds = {name: nullable[COLUMNS[name][0]] for name in sorted(ADDED)}
