@@ -200,6 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("-o", "--output", metavar="PATH", help="folder, or file ending in .html")
     report.add_argument("--title", default="optbench report", help="title of the page")
+    report.add_argument("--jobs", type=int, metavar="N", help="processes that draw (default: as many as pay)")
     report.add_argument(
         "--history", metavar="FOLDER", help="results folder of asv (default .asv/results, where there is one)"
     )
@@ -369,6 +370,7 @@ def _run(options: argparse.Namespace) -> int:
             command=options.command_line,
             gpu=store.load_gpu(),
             races=store.load_races(),
+            jobs=options.jobs,
         )
         console.print(f"results  {options.output}\nreport   {page}", soft_wrap=True)
     return _verdict(runs)
@@ -636,6 +638,7 @@ def _report(options: argparse.Namespace) -> int:
         races=races,
         gpu=gpu,
         history=load_history(past) if past else None,
+        jobs=options.jobs,
     )
     _console().print(f"report   {page}", soft_wrap=True)
     return 0

@@ -10,6 +10,7 @@ gathered: every race adds a file. So do the sections of a comparison of a GPU wi
 
 from __future__ import annotations
 
+import concurrent.futures as cf
 import contextlib
 import hashlib
 import json
@@ -178,25 +179,20 @@ class Store:
         """
         import pyarrow as pa
         import pyarrow.compute as pc
-        import pyarrow.parquet as pq
 
         if not self.path.is_dir():
             raise StoreError(f"there is no results folder {str(self.path)!r}; optbench run makes one")
-        wanted = None if keys is None else set(keys)
-        tables: list[pa.Table] = []
-        environments: set[str] = set()
-        for path in self.files:
-            there = set(self._read(pq.read_schema, path).names)
-            table = self._read(pq.read_table, path, columns=[c for c in COLUMNS if c in there or c not in ADDED])
-            if wanted is not None:
-                table = table.filter(pc.is_in(table.column("key"), pa.array(sorted(wanted), pa.string())))
-            if table.num_rows:
-                known = json.loads((table.schema.metadata or {}).get(b"optbench", b"{}"))
-                environments.add(json.dumps(known.get("environment", {}), sort_keys=True))
-                tables.append(table)
+        # files are read side by side, because each is small and the reader lets go of the interpreter
+        with cf.ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+            tables = list(pool.map(self._read_runs, self.files))
+        if keys is not None:
+            wanted = pa.array(sorted(set(keys)), pa.string())
+            tables = [table.filter(pc.is_in(table.column("key"), wanted)) for table in tables]
+        tables = [table for table in tables if table.num_rows]
         if not tables:
             return runs_of([])
-        # joined before they become a frame: files are many, and each costs as much as thousands of rows
+        known = [json.loads((table.schema.metadata or {}).get(b"optbench", b"{}")) for table in tables]
+        environments = {json.dumps(held.get("environment", {}), sort_keys=True) for held in known}
         rows = frame_of(pa.concat_tables(tables, promote_options="default")).reindex(columns=list(COLUMNS))
         # of their types even where not every file has them
         nullable = {"bool": "boolean", "int64": "Int64", "dictionary<string>": object}
@@ -236,6 +232,20 @@ class Store:
 
         tables = [self._read(pq.read_table, path, columns=list(GPU_COLUMNS)) for path in self.gpu_files]
         return frame_of(pa.concat_tables([arrow_of([], GPU_COLUMNS), *tables]))
+
+    def _read_runs(self, path: Path) -> Any:
+        """The table of one file of runs, with those of the columns that it has."""
+        import pyarrow.parquet as pq
+
+        def read(path: Path) -> Any:
+            with pq.ParquetFile(path) as file:
+                there = set(file.schema_arrow.names)
+                for name in COLUMNS:
+                    if name not in there and name not in ADDED:
+                        raise OSError(f"it has no column {name}")
+                return file.read(columns=[name for name in COLUMNS if name in there], use_threads=False)
+
+        return self._read(read, path)
 
     def _read(self, reader: Any, path: Path, **options: Any) -> Any:
         import pyarrow as pa

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -62,6 +64,24 @@ class Book:
         self.parts = {name: parts[name] for name in sorted(parts, key=lambda name: (-size[name], name))}
         self.anchors = {name: f"problem-{number}" for number, name in enumerate(self.parts, start=1)}
         self.tables: dict[str, pd.DataFrame] = {}
+
+    def only(self, problem: str) -> Book:
+        """A book of one problem, small enough to be sent to another process: curves are kept of what is drawn alone."""
+        rows = self.parts[problem].rows
+        best = metrics.tuned(self.parts[problem])[["method", "settings"]].itertuples(index=False, name=None)
+        pairs = zip(rows["method"], rows["settings"], strict=True)
+        # besides, of the first that ran, because it tells what the problem records
+        first = int(np.argmax((rows["status"] != "failed").to_numpy()))
+        chosen, held = set(best), rows.copy()
+        kept = np.array([i == first or pair in chosen for i, pair in enumerate(pairs)])
+        for name in ("t", "f", "best", "gradient_norm", "metrics"):
+            held[name] = [value if keep else [] for value, keep in zip(rows[name], kept, strict=True)]
+        alone = copy.copy(self)
+        alone.runs = Runs(held, self.runs.environments)
+        alone.parts = {problem: alone.runs}
+        anchor = self.anchors[problem]
+        alone.tables = {name: table for name, table in self.tables.items() if name == f"curves-{anchor}"}
+        return alone
 
     def index(self, problem: str, method: str) -> int:
         """The number by which the page knows the entrant that a method is on a problem."""

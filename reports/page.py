@@ -13,7 +13,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
-from optbench.errors import StoreError
+from optbench.errors import InputError, StoreError
 from optbench.results import Runs
 from reports import closing, embed, explorer, landscapes, lesson, overview, problem, stores, style, tables
 from reports import gpu as gpu_section
@@ -30,6 +30,7 @@ def build_page(
     command: str | None = None,
     gpu: pd.DataFrame | None = None,
     races: pd.DataFrame | None = None,
+    jobs: int | None = 1,
     history: pd.DataFrame | None = None,
 ) -> Path:
     """Write the results as one HTML page that needs no network. The same results give the same bytes.
@@ -48,6 +49,10 @@ def build_page(
         The races to be shown, as `optbench.store.Store.load_races` returns them: what the page says of seconds.
     history : DataFrame, optional
         What asv measured, as `reports.load_history` returns it: a part of the section Speed.
+
+    jobs : int or None
+        Processes that draw; None for as many as pay, up to 4. More than one needs a script with
+        ``if __name__ == "__main__":``, because processes are spawned. The page is the same.
 
     Returns
     -------
@@ -72,43 +77,57 @@ def build_page(
     )
     page.filters["whole"] = _whole
     with style.theme():  # once for all figures
-        content = _content(Book(runs, pd.DataFrame() if races is None else races), gpu, history)
+        content = _content(Book(runs, pd.DataFrame() if races is None else races), gpu, history, _jobs(jobs, runs))
     text = page.get_template("page.html.j2").render(title=title, command=command, **content)
     _write(path, style.clean(text))
     return path
 
 
-def _content(book: Book, gpu: pd.DataFrame | None, history: pd.DataFrame | None) -> dict[str, Any]:
+def _jobs(jobs: int | None, runs: Runs) -> int:
+    """How many processes draw: by default one for every four problems, since a start costs as much as drawing two."""
+    if jobs is not None:
+        if jobs < 1:
+            raise InputError(f"jobs is {jobs}; give a whole number from 1 on, or none for as many as pay")
+        return jobs
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, 4, len(set(runs.rows["problem"])) // 4))
+
+
+def _content(book: Book, gpu: pd.DataFrame | None, history: pd.DataFrame | None, jobs: int) -> dict[str, Any]:
     """What the template shows; everything in a fixed order, whatever the order of the rows."""
     rows, lines = book.runs.rows, tables.lines(book.runs)
     of_problem = dict(iter(lines.groupby("problem", sort=False)))
     exploring = explorer.section(book)  # first, because its tables are those of other sections too
-    return {
-        "counts": {
-            "run": len(rows),
-            "problem": rows["problem"].nunique(),
-            "method": rows["method"].nunique(),
-            "seed": rows["seed"].nunique(),
-        },
-        "book": book,
-        "palettes": {"light": style.PALETTE, "dark": style.PALETTE_ON_BLACK},
-        "inks": {"ink": style.INK, "muted": style.MUTED, "grid": style.GRID, "paper": style.PAPER},
-        "leaders": tables.leaders(book.runs),
-        "overview": overview.section(book) if book.parts else None,
-        "problems": [problem.section(book, name, of_problem[name]) for name in book.parts],
-        "landscapes": landscapes.section(book),
-        "lessons": lesson.section(book),
-        "speed": race_section.section(book),
-        "gpu": [] if gpu is None else gpu_section.section(book, gpu),
-        "history": history_section.section(book, history),
-        "stores": stores.section(book),
-        "notes": closing.notes(rows, lines, book.races),
-        "lost": closing.lost(book),
-        "environment": closing.environment(book.runs),
-        "commands": closing.commands(book.runs),
-        "explorer": exploring,
-        "packed": Markup(embed.packed(book.tables)),  # at the end, when all sections have offered theirs
-    }
+    with problem.sections(book, of_problem, jobs) as problems:
+        taught = lesson.section(book)
+        content: dict[str, Any] = {
+            "counts": {
+                "run": len(rows),
+                "problem": rows["problem"].nunique(),
+                "method": rows["method"].nunique(),
+                "seed": rows["seed"].nunique(),
+            },
+            "book": book,
+            "palettes": {"light": style.PALETTE, "dark": style.PALETTE_ON_BLACK},
+            "inks": {"ink": style.INK, "muted": style.MUTED, "grid": style.GRID, "paper": style.PAPER},
+            "leaders": tables.leaders(book.runs),
+            "overview": overview.section(book) if book.parts else None,
+            "landscapes": landscapes.section(book, taught["maps"] if taught else ()),
+            "lessons": taught,
+            "speed": race_section.section(book),
+            "gpu": [] if gpu is None else gpu_section.section(book, gpu),
+            "history": history_section.section(book, history),
+            "stores": stores.section(book),
+            "notes": closing.notes(rows, lines, book.races),
+            "lost": closing.lost(book),
+            "environment": closing.environment(book.runs),
+            "commands": closing.commands(book.runs),
+            "explorer": exploring,
+        }
+        content["problems"] = problems()
+    # at the end, when all sections have offered their tables, in the order of their names
+    content["packed"] = Markup(embed.packed(dict(sorted(book.tables.items()))))
+    return content
 
 
 def _whole(text: str) -> Markup:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures as cf
 import json
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +17,50 @@ from optbench import metrics
 from optbench.results import Runs
 from reports import figures, races, style, tables
 from reports.book import Book, Picture
+
+
+@contextmanager
+def sections(book: Book, lines: dict[str, pd.DataFrame], jobs: int) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Begin the sections of all problems in other processes; the function that is given waits for them.
+
+    The process that waits makes those that no other has begun. Whatever process makes it, a section is the same.
+
+    Parameters
+    ----------
+    lines : dict of str to DataFrame
+        Lines of `tables.lines` by problem.
+    jobs : int
+        Processes that draw, this one among them.
+    """
+    names = list(book.parts)
+    workers = min(jobs - 1, len(names) // 2)
+    if workers < 1:
+        yield lambda: [section(book, name, lines[name]) for name in names]
+        return
+    # not forked: libraries have started threads here, and a fork of them may hang
+    pool = cf.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    begun = {name: pool.submit(_apart, book.only(name), name, lines[name]) for name in names}
+
+    def wait() -> list[dict[str, Any]]:
+        made = {name: section(book, name, lines[name]) for name in reversed(names) if begun[name].cancel()}
+        for name in names:
+            if name not in made:
+                try:
+                    made[name], tables = begun[name].result()
+                    book.tables |= tables
+                except BrokenProcessPool:  # no memory, or whatever else ends a process
+                    made[name] = section(book, name, lines[name])
+        return [made[name] for name in names]
+
+    try:
+        yield wait
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _apart(book: Book, name: str, lines: pd.DataFrame) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+    """A section made in another process, and the tables that it offers."""
+    return section(book, name, lines), book.tables
 
 
 def section(book: Book, name: str, lines: pd.DataFrame) -> dict[str, Any]:

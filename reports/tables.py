@@ -357,7 +357,7 @@ def _ranking(rows: pd.DataFrame) -> tuple[float, list[tuple[float, str]]]:
 
 def _lowest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
     curves = metrics.bands(Runs(runs.rows[runs.rows["problem"] == problem]))
-    curves = curves[np.isfinite(curves["median"])]
+    curves = curves[np.isfinite(curves["median"].astype(float))]  # without a row it holds no numbers
     if curves.empty:
         return Leader(problem, "smallest objective", (), NEVER, NEVER, "no run has a finite value")
     budget = curves.groupby("method")["calls"].max().min()

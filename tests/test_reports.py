@@ -217,6 +217,14 @@ def test_same_results_same_bytes(runs: Runs, page: str, tmp_path: Path) -> None:
     assert again.read_text(encoding="utf-8") == page
 
 
+def test_several_processes_make_the_same_page(runs: Runs, page: str, tmp_path: Path) -> None:
+    again = reports.build_page(runs, tmp_path / "again.html", title="A page", command="optbench run a.toml", jobs=2)
+    assert again.read_text(encoding="utf-8") == page
+    with pytest.raises(InputError, match="jobs is 0"):
+        reports.build_page(runs, tmp_path / "none.html", jobs=0)
+    assert not (tmp_path / "none.html").exists()
+
+
 def test_same_races_same_bytes(runs: Runs, races: pd.DataFrame, raced_page: str, tmp_path: Path) -> None:
     shuffled = races.sample(frac=1, random_state=1)
     again = reports.build_page(runs, tmp_path / "again.html", title="A page", races=shuffled)
