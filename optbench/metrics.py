@@ -230,7 +230,9 @@ def summary(runs: Runs) -> pd.DataFrame:
     ends = counts["step_size"].agg(["min", "max", "nunique"])
     sums = counts[["diverged", "failed"]].sum().assign(runs=counts.size()).join(ends)
     chosen = tuned(runs).set_index(pair)["step_size"]
-    best = dict(iter(tuned_rows(runs).groupby(pair, sort=True)))
+    # a group is a copy of all columns that there are
+    needed = tuned_rows(runs)[[*pair, "status", "f_end", "f_star", "hits", "seed", "oracle"]]
+    best = dict(iter(needed.groupby(pair, sort=True)))
     lines = []
     for problem, methods in ranked(runs).items():
         for method in methods:
@@ -400,7 +402,8 @@ def decades(runs: Runs) -> pd.DataFrame:
     import pandas as pd
 
     columns = ["problem", "method", "target", "calls", "reached", "seeds", "censored"]
-    best = dict(iter(tuned_rows(runs).groupby(["problem", "method"], sort=True)))
+    needed = tuned_rows(runs)[["problem", "method", "f_star", "hits", "calls"]]
+    best = dict(iter(needed.groupby(["problem", "method"], sort=True)))
     lines = []
     for problem, methods in ranked(runs).items():
         for method in methods:
@@ -434,7 +437,8 @@ def learned(runs: Runs) -> pd.DataFrame:
     told = runs.rows[runs.rows["status"] != "failed"].drop_duplicates("problem").set_index("problem")["metrics"]
     known, lines = quantities(runs), []
     names = {problem: [name for name in known if name in dict(pairs)] for problem, pairs in told.items()}
-    for (problem, method), group in tuned_rows(runs).groupby(["problem", "method"], sort=True):
+    needed = tuned_rows(runs)[["problem", "method", "status", "metrics"]]
+    for (problem, method), group in needed.groupby(["problem", "method"], sort=True):
         ended_well = group["status"].isin(_WELL)
         held = [dict(pairs) if well else {} for pairs, well in zip(group["metrics"], ended_well, strict=True)]
         for name in names.get(problem, ()):

@@ -53,16 +53,18 @@ def notes(rows: pd.DataFrame, lines: pd.DataFrame, races: pd.DataFrame) -> list[
 
 def lost(book: Book) -> dict[str, Any]:
     """Every method on every problem with runs that diverged or failed, or that the store does not hold."""
-    rows = book.runs.rows
-    found = []
-    for key, part in rows.groupby(["problem", "method"], sort=True):
-        missing = part["settings"].nunique() * part["seed"].nunique() - len(part)
-        unwell = part[part["status"].isin(["diverged", "failed"])]
-        if len(unwell) or missing:
-            found.append(_lost(key, unwell, missing) | {"index": book.index(*key)})
     names = ["problem", "method", "settings", "seed", "status", "end", "error"]
-    table = rows.loc[rows["status"].isin(["diverged", "failed"]), names]
-    return {"entries": found, "table": book.table("lost", table) if len(table) else None}
+    rows = book.runs.rows[[*names, "step_size"]]
+    methods = rows.groupby(["problem", "method"], sort=True)
+    missing = methods["settings"].nunique() * methods["seed"].nunique() - methods.size()
+    unwell = rows[rows["status"].isin(["diverged", "failed"])]
+    parts = dict(iter(unwell.groupby(["problem", "method"])))
+    found = [
+        _lost(key, parts.get(key, unwell.iloc[:0]), count) | {"index": book.index(*key)}
+        for key, count in missing.items()
+        if key in parts or count
+    ]
+    return {"entries": found, "table": book.table("lost", unwell[names]) if len(unwell) else None}
 
 
 def _lost(key: tuple[Any, ...], rows: pd.DataFrame, missing: int) -> dict[str, Any]:

@@ -76,7 +76,8 @@ def build_page(
         lstrip_blocks=True,
     )
     page.filters["whole"] = _whole
-    content = _content(Book(runs, pd.DataFrame() if races is None else races), gpu, history, _jobs(jobs, runs))
+    with style.theme():  # once for all figures
+        content = _content(Book(runs, pd.DataFrame() if races is None else races), gpu, history, _jobs(jobs, runs))
     text = page.get_template("page.html.j2").render(title=title, command=command, **content)
     _write(path, style.clean(text))
     return path

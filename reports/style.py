@@ -41,6 +41,7 @@ MARKERS = "os^DvPX<>"  # nine, four and ten have no common cycle shorter than 36
 INK, MUTED, GRID, PAPER = "#26272b", "#6b6d75", "#dddee3", "#ffffff"
 MAX_POINTS = 200  # a curve is no smoother for more
 SIZE = (6.8, 4.1)  # inches
+HASH_SALT = "optbench figures"  # of ids in a figure; tells that `theme` is in force
 
 EMPHASIS = 6  # entrants of a figure that have their colour and their name
 ROOM = 1.9  # inches beside the axes for names
@@ -238,6 +239,9 @@ def _compact(path: str) -> str:
 @contextmanager
 def theme() -> Iterator[None]:
     """The look of the page's figures, whatever the user's own settings of matplotlib are."""
+    if matplotlib.rcParams["svg.hashsalt"] == HASH_SALT:  # within another: settings are hundreds, and each is checked
+        yield
+        return
     own = {
         **sns.axes_style("ticks"),
         **sns.plotting_context("paper"),
@@ -251,7 +255,7 @@ def theme() -> Iterator[None]:
         "axes.unicode_minus": True,
         "path.simplify_threshold": 0.3,
         "svg.fonttype": "none",
-        "svg.hashsalt": "optbench",
+        "svg.hashsalt": HASH_SALT,
         "text.color": INK,
         "text.parse_math": False,
         "xtick.color": MUTED,
