@@ -2,7 +2,7 @@
 
 A *method* is an optimizer with its fixed settings, schedule and batch size; its *settings* are what was swept. A method is
 tuned by choosing, on each problem, the settings that `tuned` describes. Runs that missed a target, diverged or failed count
-as never having reached it: medians put them last, nothing drops or replaces them.
+as never having reached it: medians put them last, nothing drops or replaces them (but see `sensitivity`).
 
 What is made of seconds is in `seconds`.
 """
@@ -10,6 +10,7 @@ What is made of seconds is in `seconds`.
 from __future__ import annotations
 
 import functools
+import inspect
 import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
@@ -33,13 +34,19 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _kept(function: Callable[Concatenate[Runs, P], T]) -> Callable[Concatenate[Runs, P], T]:
-    """The function, each of whose results is kept as long as the `Runs` it was made of: a page asks many times."""
-    kept: weakref.WeakKeyDictionary[Runs, dict[Any, T]] = weakref.WeakKeyDictionary()
+def kept(function: Callable[Concatenate[Runs, P], T]) -> Callable[Concatenate[Runs, P], T]:
+    """The function, each of whose results is kept as long as the `Runs` it was made of: a page asks many times.
+
+    Arguments beside the runs must be hashable; what is left to its default and what is given so are the same.
+    """
+    results: weakref.WeakKeyDictionary[Runs, dict[Any, T]] = weakref.WeakKeyDictionary()
+    signature = inspect.signature(function)
 
     @functools.wraps(function)
     def found(runs: Runs, *args: P.args, **options: P.kwargs) -> T:
-        held, key = kept.setdefault(runs, {}), (args, tuple(options.items()))
+        asked = signature.bind(runs, *args, **options)
+        asked.apply_defaults()
+        held, key = results.setdefault(runs, {}), (asked.args[1:], *asked.kwargs.items())
         if key not in held:
             held[key] = function(runs, *args, **options)
         value: Any = held[key]
@@ -98,7 +105,7 @@ def _medians(values: np.ndarray, group: np.ndarray) -> np.ndarray:
     return middle
 
 
-@_kept
+@kept
 def setting_scores(runs: Runs) -> pd.DataFrame:
     """The `score` of every setting of every method on every problem.
 
@@ -122,7 +129,7 @@ def setting_scores(runs: Runs) -> pd.DataFrame:
     return table.drop(columns="group")
 
 
-@_kept
+@kept
 def ranked(runs: Runs) -> dict[str, list[str]]:
     """The methods of every problem, the one with the best `score` first."""
     best = setting_scores(runs).drop_duplicates(["problem", "method"])
@@ -130,7 +137,7 @@ def ranked(runs: Runs) -> dict[str, list[str]]:
     return {str(problem): list(part["method"]) for problem, part in best.groupby("problem", sort=True)}
 
 
-@_kept
+@kept
 def tuned(runs: Runs) -> pd.DataFrame:
     """The best settings of every method on every problem.
 
@@ -149,7 +156,7 @@ def tuned(runs: Runs) -> pd.DataFrame:
     return best.reset_index(drop=True).assign(n_settings=counts.to_numpy())
 
 
-@_kept
+@kept
 def entrants(runs: Runs) -> pd.DataFrame:
     """Which of the methods are one and the same entrant of a comparison over all problems.
 
@@ -186,7 +193,7 @@ def entrants(runs: Runs) -> pd.DataFrame:
     return pairs[["problem", "method", "entrant"]]
 
 
-@_kept
+@kept
 def tuned_rows(runs: Runs) -> pd.DataFrame:
     """The stored rows of the best settings only."""
     return runs.rows.merge(tuned(runs)[["problem", "method", "settings"]], on=["problem", "method", "settings"])
@@ -223,7 +230,9 @@ def summary(runs: Runs) -> pd.DataFrame:
     ends = counts["step_size"].agg(["min", "max", "nunique"])
     sums = counts[["diverged", "failed"]].sum().assign(runs=counts.size()).join(ends)
     chosen = tuned(runs).set_index(pair)["step_size"]
-    best = dict(iter(tuned_rows(runs).groupby(pair, sort=True)))
+    # a group is a copy of all columns that there are
+    needed = tuned_rows(runs)[[*pair, "status", "f_end", "f_star", "hits", "seed", "oracle"]]
+    best = dict(iter(needed.groupby(pair, sort=True)))
     lines = []
     for problem, methods in ranked(runs).items():
         for method in methods:
@@ -245,7 +254,7 @@ def summary(runs: Runs) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-@_kept
+@kept
 def sensitivity(runs: Runs) -> pd.DataFrame:
     """How touchy a method is to its step size.
 
@@ -253,8 +262,9 @@ def sensitivity(runs: Runs) -> pd.DataFrame:
     -------
     DataFrame
         One row a problem, method and step size (the best of the other settings that were swept with it): problem, method,
-        step_size, `median`, `low`, `high` (median and quartiles over seeds of the smallest gap, or of the smallest
-        objective where no optimum is known; a run that diverged counts with its start), gap, n_diverged, n_seeds.
+        step_size, `median`, `low`, `high` (median and quartiles over seeds, interpolated, of the smallest gap, or of the
+        smallest objective where no optimum is known; a run that diverged counts with its start, one that failed has no
+        value), gap, n_diverged (runs that diverged or failed), n_seeds.
     """
     import pandas as pd
 
@@ -265,7 +275,7 @@ def sensitivity(runs: Runs) -> pd.DataFrame:
     best = scores.drop_duplicates(pair)[["problem", "method", "settings"]]
     rows = runs.rows.merge(best, on=["problem", "method", "settings"])
     ended_well = rows["status"].isin(_WELL).to_numpy()
-    value = np.where(ended_well, _reached(rows), rows["f_start"].to_numpy(dtype=float))
+    value = rows["f_best"].where(ended_well, rows["f_start"]).to_numpy(dtype=float)
     known = rows["f_star"].notna().groupby([rows[name] for name in pair]).transform("all").to_numpy(dtype=bool)
     value = value - np.where(known, rows["f_star"].to_numpy(dtype=float), 0.0)
     value = np.where(np.isfinite(value), value, np.nan)
@@ -281,7 +291,7 @@ def sensitivity(runs: Runs) -> pd.DataFrame:
     return found.reset_index()[names]
 
 
-@_kept
+@kept
 def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
     """Median and quartiles over seeds of the curves, at the best settings of every method.
 
@@ -355,7 +365,7 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
 _OBJECTIVES = ("best", "f")
 
 
-@_kept
+@kept
 def quantities(runs: Runs) -> list[str]:
     """What the problems tell of the iterates besides objective and gradient, as test accuracies; without coordinates."""
     rows = runs.rows[runs.rows["status"] != "failed"].drop_duplicates("problem")
@@ -378,7 +388,7 @@ def _side_by_side(checkpoints: list[np.ndarray], curves: list[np.ndarray]) -> tu
     return t, wide
 
 
-@_kept
+@kept
 def decades(runs: Runs) -> pd.DataFrame:
     """Oracle calls to every power of ten of the initial gap, at the best settings of every method.
 
@@ -392,7 +402,8 @@ def decades(runs: Runs) -> pd.DataFrame:
     import pandas as pd
 
     columns = ["problem", "method", "target", "calls", "reached", "seeds", "censored"]
-    best = dict(iter(tuned_rows(runs).groupby(["problem", "method"], sort=True)))
+    needed = tuned_rows(runs)[["problem", "method", "f_star", "hits", "calls"]]
+    best = dict(iter(needed.groupby(["problem", "method"], sort=True)))
     lines = []
     for problem, methods in ranked(runs).items():
         for method in methods:
@@ -408,7 +419,7 @@ def decades(runs: Runs) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns)
 
 
-@_kept
+@kept
 def learned(runs: Runs) -> pd.DataFrame:
     """Figures of learning problems (`Problem.metrics`: accuracies, validation and test losses) where the runs ended.
 
@@ -426,7 +437,8 @@ def learned(runs: Runs) -> pd.DataFrame:
     told = runs.rows[runs.rows["status"] != "failed"].drop_duplicates("problem").set_index("problem")["metrics"]
     known, lines = quantities(runs), []
     names = {problem: [name for name in known if name in dict(pairs)] for problem, pairs in told.items()}
-    for (problem, method), group in tuned_rows(runs).groupby(["problem", "method"], sort=True):
+    needed = tuned_rows(runs)[["problem", "method", "status", "metrics"]]
+    for (problem, method), group in needed.groupby(["problem", "method"], sort=True):
         ended_well = group["status"].isin(_WELL)
         held = [dict(pairs) if well else {} for pairs, well in zip(group["metrics"], ended_well, strict=True)]
         for name in names.get(problem, ()):
@@ -450,11 +462,9 @@ def _final(rows: pd.DataFrame) -> np.ndarray:
     return np.where(ended_well, rows["f_end"].to_numpy(dtype=float), np.inf)
 
 
-def _reached(rows: pd.DataFrame) -> np.ndarray:
-    values: np.ndarray = rows["f_best"].to_numpy(dtype=float)
-    return values
-
-
 def median(values: np.ndarray) -> float:
-    """Median with infinite values last; of an even number the larger of the middle two, so as not to halve infinity."""
+    """Median with infinite values last; of an even number the larger of the middle two, so as not to halve infinity.
+
+    NaN counts as larger than infinity; of no values (shape (0,)) the median is NaN.
+    """
     return float(np.sort(values)[len(values) // 2]) if len(values) else np.nan

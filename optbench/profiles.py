@@ -9,12 +9,10 @@ Profiles and ranks need every entrant on every problem. `block` chooses on which
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -84,7 +82,6 @@ class _Field:
     budget: np.ndarray  # (E, P), the most that was asked for; NaN where nothing ran
     told: pd.DataFrame  # one row an entrant and problem: method, oracle, exact
     rows: pd.DataFrame  # what it was made of
-    ranked: dict[Any, pd.DataFrame] = dataclasses.field(default_factory=dict)  # rankings made so far, by how
 
     def places(self, entrants: Iterable[str], problems: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
         """Indices of entrants (E, 1) and problems (1, P), for arrays that begin with both."""
@@ -101,17 +98,10 @@ class _Field:
         return np.where(self.seeds > 0, middle, np.nan)
 
 
-_FIELDS: weakref.WeakKeyDictionary[Runs, _Field] = weakref.WeakKeyDictionary()
-
-
+@metrics.kept
 def _field(runs: Runs) -> _Field:
-    """The arrays of some runs; made once for all figures of a page."""
-    if runs not in _FIELDS:
-        _FIELDS[runs] = _made_field(_tuned_runs(runs))
-    return _FIELDS[runs]
-
-
-def _made_field(table: pd.DataFrame) -> _Field:
+    """The arrays of some runs."""
+    table = _tuned_runs(runs)
     entrants, problems = (sorted(set(table[name])) for name in ("entrant", "problem"))
     e, p = table["entrant"].map(entrants.index).to_numpy(int), table["problem"].map(problems.index).to_numpy(int)
     s = table.groupby(["entrant", "problem"]).cumcount().to_numpy(int)
@@ -195,6 +185,7 @@ class Block:
     left_out: tuple[tuple[str, str], ...]
 
 
+@metrics.kept
 def block(runs: Runs) -> Block:
     """What profiles and ranks rest on: many entrants that all ran on many problems.
 
@@ -215,7 +206,7 @@ def block(runs: Runs) -> Block:
     left_out = []
     for p, name in enumerate(field.problems):
         if p not in problems:
-            few = f"was run by {ran[:, p].sum()} of {len(field.entrants)} entrants only"
+            few = f"was run by {ran[:, p].sum()} of {len(field.entrants)} optimizers only"
             left_out.append((name, few if field.known[p] else "has no known optimal value, and so no targets"))
     for e in np.flatnonzero(~whole):
         absent = [field.problems[p] for p in problems if not ran[e, p]]
@@ -348,6 +339,7 @@ def ecdf(runs: Runs, at: np.ndarray | None = None) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["entrant", "calls", "share"])
 
 
+@metrics.kept
 def areas(runs: Runs) -> pd.DataFrame:
     """How much of its ECDF lies below an entrant's curve on each problem: what entrants are ranked by.
 
@@ -434,14 +426,11 @@ def ranking(runs: Runs, resamples: int = RESAMPLES, seed: int = 0, among: Sequen
         the next row), beats_next (share of resamples in which its mean rank is smaller than that of the next; ties
         count half), p_next (`sign_test` of ahead and behind). The last four are null in the last row.
     """
-    asked = resamples, seed, None if among is None else tuple(among)
-    made = _field(runs).ranked
-    if asked not in made:
-        made[asked] = _made_ranking(runs, *asked)
-    return made[asked].copy()
+    return _ranking(runs, resamples, seed, None if among is None else tuple(among))
 
 
-def _made_ranking(runs: Runs, resamples: int, seed: int, among: Sequence[str] | None) -> pd.DataFrame:
+@metrics.kept
+def _ranking(runs: Runs, resamples: int, seed: int, among: tuple[str, ...] | None) -> pd.DataFrame:
     """What `ranking` returns."""
     import pandas as pd
 

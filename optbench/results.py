@@ -351,10 +351,8 @@ def frame_of(table: pa.Table) -> pd.DataFrame:
     import pyarrow as pa
 
     frame = table.to_pandas(types_mapper=lambda kind: pd.Int64Dtype() if kind == pa.int64() else None)
-    repeated = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
-    for (
-        name
-    ) in repeated:  # objects: all rows refer to one string, where a column of strings would hold it anew for each
+    # objects: all rows refer to one string, where a column of strings would hold it anew for each
+    for name in [field.name for field in table.schema if pa.types.is_dictionary(field.type)]:
         frame[name] = frame[name].astype(object)
     return frame
 

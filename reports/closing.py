@@ -20,7 +20,9 @@ def notes(rows: pd.DataFrame, lines: pd.DataFrame, races: pd.DataFrame) -> list[
         "An oracle call is counted alike whether it asks for a value, a gradient or a Hessian, though these cost "
         "different time; the column “a call asks for” tells which. "
         + (
-            "Nothing on this page is measured in seconds." if races.empty else "Seconds are in the section Speed alone."
+            "Methods are not compared in seconds, as no race is stored with these results."
+            if races.empty
+            else "Seconds come from races alone, see Speed."
         ),
     ]
     if not all(rows["exact_hits"].dropna()):
@@ -39,8 +41,10 @@ def notes(rows: pd.DataFrame, lines: pd.DataFrame, races: pd.DataFrame) -> list[
         )
     if len(set(rows["seed"])) == 1:
         notes.append("There is only one seed: nothing here says how much results vary from seed to seed.")
-    ran = rows.dropna(subset=["fraction"])
-    if len(set(zip(ran["problem"], ran["steps"], ran["fraction"], strict=True))) > ran["problem"].nunique():
+    calls = (rows["steps"].astype(float) + 1) * rows["fraction"].astype(float)
+    budget = calls.groupby(rows["problem"]).agg(["min", "max"])
+    # the look at the start is a whole call, or one of a mini-batch
+    if (budget["max"] - budget["min"] > 1).any():
         notes.append(
             "Not all methods had the same budget; their objectives at the end compare different amounts of work."
         )
@@ -49,16 +53,18 @@ def notes(rows: pd.DataFrame, lines: pd.DataFrame, races: pd.DataFrame) -> list[
 
 def lost(book: Book) -> dict[str, Any]:
     """Every method on every problem with runs that diverged or failed, or that the store does not hold."""
-    rows = book.runs.rows
-    found = []
-    for key, part in rows.groupby(["problem", "method"], sort=True):
-        missing = part["settings"].nunique() * part["seed"].nunique() - len(part)
-        unwell = part[part["status"].isin(["diverged", "failed"])]
-        if len(unwell) or missing:
-            found.append(_lost(key, unwell, missing) | {"index": book.index(*key)})
     names = ["problem", "method", "settings", "seed", "status", "end", "error"]
-    table = rows.loc[rows["status"].isin(["diverged", "failed"]), names]
-    return {"entries": found, "table": book.table("lost", table) if len(table) else None}
+    rows = book.runs.rows[[*names, "step_size"]]
+    methods = rows.groupby(["problem", "method"], sort=True)
+    missing = methods["settings"].nunique() * methods["seed"].nunique() - methods.size()
+    unwell = rows[rows["status"].isin(["diverged", "failed"])]
+    parts = dict(iter(unwell.groupby(["problem", "method"])))
+    found = [
+        _lost(key, parts.get(key, unwell.iloc[:0]), count) | {"index": book.index(*key)}
+        for key, count in missing.items()
+        if key in parts or count
+    ]
+    return {"entries": found, "table": book.table("lost", unwell[names]) if len(unwell) else None}
 
 
 def _lost(key: tuple[Any, ...], rows: pd.DataFrame, missing: int) -> dict[str, Any]:

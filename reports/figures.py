@@ -6,6 +6,7 @@ Every number drawn here was computed by `optbench.metrics`. How things look is i
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -73,18 +74,9 @@ def convergence(
     starts = curves.loc[curves["t"] == 0, "median"].to_numpy(dtype=float)
     start = np.abs(starts).max(initial=0.0, where=np.isfinite(starts))
     ceiling = 100 * start if start > max(floor, 0.0) else np.inf
-    drawn: dict[str, np.ndarray] = {}  # finite medians of each method
-    for method, curve in curves.groupby("method", sort=True):
-        curve = curve.iloc[style.thin(len(curve))]
-        finite = np.isfinite(curve["median"].to_numpy(dtype=float))
-        curve = curve.iloc[: len(finite) if finite.all() else int(np.argmin(finite))]  # past infinity there is no line
-        if len(curve):
-            calls = curve["calls"].to_numpy(dtype=float)
-            low, median, high = (
-                np.clip(curve[q].to_numpy(dtype=float), floor, ceiling) for q in ("low", "median", "high")
-            )
-            style.line(ax, styles(problem, str(method)), calls, median, low, high, rest=method not in leading)
-            drawn[str(method)] = median
+    drawn = lines_of(curves, "calls", floor, ceiling)
+    for method, (calls, median, low, high) in drawn.items():
+        style.line(ax, styles(problem, method), calls, median, low, high, rest=method not in leading)
     what = "gap f − f*" if gap else "objective f"
     if guides and gap and drawn:
         _guides(ax, part, floor)
@@ -95,13 +87,45 @@ def convergence(
         style.note(ax, "No run has a finite value to draw")
         return ax
     style.log_axis(ax.xaxis, "x")
-    if all((median > 0).all() for median in drawn.values()):
-        style.log_axis(ax.yaxis, "y")
-    if gap and any((median <= floor).any() for median in drawn.values()):
-        ax.axhline(floor, color=MUTED, linewidth=0.8, dashes=(1, 2), zorder=1)
-    ends = [(float(drawn[m][-1]), styles.of[problem, m], styles(problem, m)) for m in leading if m in drawn]
+    value_axis(ax, drawn, gap, floor)
+    ends = [(float(drawn[m][1][-1]), styles.of[problem, m], styles(problem, m)) for m in leading if m in drawn]
     style.end_names(ax, ends, others=len(drawn) - len(ends))
     return ax
+
+
+def lines_of(curves: pd.DataFrame, x: str, floor: float, ceiling: float = np.inf) -> dict[str, tuple[np.ndarray, ...]]:
+    """What is drawn of the rows of `metrics.bands` on one problem: the beginning of each curve, as long as it is finite.
+
+    Parameters
+    ----------
+    x : str
+        The column of the horizontal axis.
+    floor, ceiling : float
+        Between which values are drawn.
+
+    Returns
+    -------
+    lines : dict
+        Method -> x, median, low and high, each of shape (points,); methods without a finite beginning are missing.
+    """
+    found = {}
+    numbers = curves[[x, "median", "low", "high"]].to_numpy(dtype=float)  # (rows, 4)
+    for method, rows in curves.groupby("method", sort=True).indices.items():
+        columns = numbers[rows[style.thin(len(rows))]]  # (points, 4)
+        finite = np.isfinite(columns[:, 1])
+        columns = columns[: len(finite) if finite.all() else int(np.argmin(finite))]  # past infinity there is no line
+        if len(columns):
+            found[str(method)] = (columns[:, 0], *np.clip(columns[:, 1:].T, floor, ceiling))
+    return found
+
+
+def value_axis(ax: Axes, drawn: Mapping[str, tuple[np.ndarray, ...]], gap: bool, floor: float) -> None:
+    """The vertical axis of `lines_of`: logarithmic where that can be, with a dotted line where rounding ends a gap."""
+    medians = [line[1] for line in drawn.values()]
+    if all((median > 0).all() for median in medians):
+        style.log_axis(ax.yaxis, "y")
+    if gap and any((median <= floor).any() for median in medians):
+        ax.axhline(floor, color=MUTED, linewidth=0.8, dashes=(1, 2), zorder=1)
 
 
 def sensitivity(

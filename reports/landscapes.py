@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from reports.style import INK, MUTED, PAPER
 LEVELS = 9  # level lines
 COLUMNS = 6  # maps in a row
 MOST = 40  # maps of a figure
+FEW = 2  # maps that a lesson shows all of
 GAP, HEAD = 0.09, 0.36  # between maps, and above each for its three lines of text; in widths of a map
 WIDTH = 1.9  # inches of a map
 
@@ -154,10 +156,20 @@ def _table(held: _Held) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def section(book: Book) -> list[dict[str, Any]]:
-    """What the page shows of every two-dimensional problem, in its order."""
+def section(book: Book, taught: Collection[str] = ()) -> list[dict[str, Any]]:
+    """What the page shows of every two-dimensional problem, in its order.
+
+    Parameters
+    ----------
+    taught : collection of str
+        Problems whose maps a lesson shows. Those of at most `FEW` methods, where other problems have more, are there for
+        the lesson alone and not shown again.
+    """
     found = []
+    methods = {name: part.rows["method"].nunique() for name, part in book.parts.items()}
     for name, part in book.parts.items():
+        if name in taught and methods[name] <= FEW < max(methods.values()):
+            continue
         held = _held(part, 0, MOST)
         if held is None:
             continue

@@ -350,13 +350,14 @@ def _fragile(runs: Runs, tuned: Sequence[str], table: pd.DataFrame) -> Sentence:
     best = next(name for name in table["entrant"] if name in tuned)
     pairs = metrics.entrants(runs)
     rows = runs.rows.merge(pairs[pairs["entrant"] == best], on=["problem", "method"])
-    lost = rows["status"].isin(["diverged", "failed"]).sum()
+    lost = rows.loc[rows["status"].isin(["diverged", "failed"]), "status"]
     sizes = rows["step_size"].nunique()
     if sizes < 2:
         return ()
-    if not lost:
+    if lost.empty:
         return (f"None of the {len(rows)} runs of ", Name(best), f" diverged, over {sizes} step sizes. ")
-    return (f"{_percent(lost / len(rows))} of the runs of ", Name(best), f" over {sizes} step sizes diverged. ")
+    how = " or ".join(sorted(set(lost)))
+    return (f"{_percent(len(lost) / len(rows))} of the runs of ", Name(best), f" over {sizes} step sizes {how}. ")
 
 
 def _basis(runs: Runs, chosen: profiles.Block, table: pd.DataFrame) -> Sentence:

@@ -76,7 +76,8 @@ def build_page(
         lstrip_blocks=True,
     )
     page.filters["whole"] = _whole
-    content = _content(Book(runs, pd.DataFrame() if races is None else races), gpu, history, _jobs(jobs, runs))
+    with style.theme():  # once for all figures
+        content = _content(Book(runs, pd.DataFrame() if races is None else races), gpu, history, _jobs(jobs, runs))
     text = page.get_template("page.html.j2").render(title=title, command=command, **content)
     _write(path, style.clean(text))
     return path
@@ -98,6 +99,7 @@ def _content(book: Book, gpu: pd.DataFrame | None, history: pd.DataFrame | None,
     of_problem = dict(iter(lines.groupby("problem", sort=False)))
     exploring = explorer.section(book)  # first, because its tables are those of other sections too
     with problem.sections(book, of_problem, jobs) as problems:
+        taught = lesson.section(book)
         content: dict[str, Any] = {
             "counts": {
                 "run": len(rows),
@@ -110,8 +112,8 @@ def _content(book: Book, gpu: pd.DataFrame | None, history: pd.DataFrame | None,
             "inks": {"ink": style.INK, "muted": style.MUTED, "grid": style.GRID, "paper": style.PAPER},
             "leaders": tables.leaders(book.runs),
             "overview": overview.section(book) if book.parts else None,
-            "landscapes": landscapes.section(book),
-            "lessons": lesson.section(book),
+            "landscapes": landscapes.section(book, taught["maps"] if taught else ()),
+            "lessons": taught,
             "speed": race_section.section(book),
             "gpu": [] if gpu is None else gpu_section.section(book, gpu),
             "history": history_section.section(book, history),

@@ -136,15 +136,13 @@ def _targets(book: Book, name: str) -> dict[str, Any] | None:
     table = metrics.decades(book.parts[name])
     if table.empty:
         return None
-    lines = []
-    for method, its in table.groupby("method", sort=False):
-        cells = []
-        for line in its.to_dict("records"):
-            cell = tables.calls_cell(line["calls"], line["reached"], line["seeds"])
-            title = f"missed by {line['seeds'] - line['reached']} of {line['seeds']}"
-            ends = f", median end {tables.calls(line['censored'])} calls" if np.isfinite(line["censored"]) else ""
-            cells.append((cell, title + ends if line["reached"] < line["seeds"] else ""))
-        lines.append({"method": method, "index": book.index(name, str(method)), "cells": cells})
+    cells: dict[str, list[tuple[tables.Cell, str]]] = {}
+    for line in table.to_dict("records"):
+        cell = tables.calls_cell(line["calls"], line["reached"], line["seeds"])
+        title = f"missed by {line['seeds'] - line['reached']} of {line['seeds']}"
+        ends = f", median end {tables.calls(line['censored'])} calls" if np.isfinite(line["censored"]) else ""
+        cells.setdefault(line["method"], []).append((cell, title + ends if line["reached"] < line["seeds"] else ""))
+    lines = [{"method": method, "index": book.index(name, method), "cells": its} for method, its in cells.items()]
     return {
         "heads": [tables.target(t) for t in metrics.DECADES],
         "lines": lines,

@@ -18,7 +18,7 @@ from optbench.results import Runs
 from optbench.seconds import standing_races
 from reports import steps, style, tables
 from reports.book import Book, Picture
-from reports.figures import gap_floor, one_problem
+from reports.figures import gap_floor, lines_of, one_problem, value_axis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -229,13 +229,7 @@ def _seconds(
     """`convergence_seconds` of the rows of `seconds_of` of one machine."""
     styles = styles or style.entrant_styles(part)
     gap, floor = gap_floor(part)
-    drawn: dict[str, tuple[np.ndarray, ...]] = {}  # the finite beginning of each method's curve
-    for method, curve in table.groupby("method", sort=True):
-        columns = curve[["seconds", "median", "low", "high"]].to_numpy(dtype=float)[style.thin(len(curve))]
-        finite = np.isfinite(columns[:, 1])
-        columns = columns[: len(finite) if finite.all() else int(np.argmin(finite))]
-        if len(columns):
-            drawn[str(method)] = (columns[:, 0], *np.maximum(columns[:, 1:].T, floor))
+    drawn = lines_of(table, "seconds", floor)
     style.title(ax, f"In seconds: {style.shorten(problem, 48)}")
     ax.set_xlabel("time of a single run (units at the ticks)")
     ax.set_ylabel(f"{'gap f − f*' if gap else 'objective f'}, smallest so far")
@@ -247,10 +241,7 @@ def _seconds(
         style.line(ax, styles(problem, method), x, median, low, high, rest=method not in leading)
     style.log_axis(ax.xaxis, "x")
     ax.xaxis.set_major_formatter(FuncFormatter(style.duration_tick))
-    if all((curve[1] > 0).all() for curve in drawn.values()):
-        style.log_axis(ax.yaxis, "y")
-    if gap and any((curve[1] <= floor).any() for curve in drawn.values()):
-        ax.axhline(floor, color=style.MUTED, linewidth=0.8, dashes=(1, 2), zorder=1)
+    value_axis(ax, drawn, gap, floor)
     ends = [(float(drawn[m][1][-1]), styles.of[problem, m], styles(problem, m)) for m in leading]
     style.end_names(ax, ends, others=len(drawn) - len(ends))
     return ax

@@ -23,7 +23,6 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
@@ -43,6 +42,7 @@ MARKERS = "os^DvPX<>"  # nine, four and ten have no common cycle shorter than 36
 INK, MUTED, GRID, PAPER = "#26272b", "#6b6d75", "#dddee3", "#ffffff"
 MAX_POINTS = 200  # a curve is no smoother for more
 SIZE = (6.8, 4.1)  # inches
+HASH_SALT = "optbench figures"  # of ids in a figure; tells that `theme` is in force
 
 EMPHASIS = 6  # entrants of a figure that have their colour and their name
 ROOM = 1.9  # inches beside the axes for names
@@ -250,6 +250,9 @@ def _compact(path: str) -> str:
 @contextmanager
 def theme() -> Iterator[None]:
     """The look of the page's figures, whatever the user's own settings of matplotlib are."""
+    if matplotlib.rcParams["svg.hashsalt"] == HASH_SALT:  # within another: settings are hundreds, and each is checked
+        yield
+        return
     own = {
         **sns.axes_style("ticks"),
         **sns.plotting_context("paper"),
@@ -263,7 +266,7 @@ def theme() -> Iterator[None]:
         "axes.unicode_minus": True,
         "path.simplify_threshold": 0.3,
         "svg.fonttype": "none",
-        "svg.hashsalt": "optbench",
+        "svg.hashsalt": HASH_SALT,
         "text.color": INK,
         "text.parse_math": False,
         "xtick.color": MUTED,
@@ -452,20 +455,6 @@ def note(ax: Axes, text: str) -> None:
     ax.set_yticks([])
     ax.grid(False)
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=MUTED)
-
-
-def legend(ax: Axes, styles: Mapping[str, Style], symbols: Mapping[str, Line2D] | None = None) -> None:
-    """A legend beside the axes, where it hides no data."""
-    handles = [Line2D([], [], **style.line) for style in styles.values()] + list((symbols or {}).values())
-    # matplotlib leaves out names that begin with an underscore, unless something invisible stands before it
-    labels = [shorten(name, 40) for name in [*styles, *(symbols or {})]]
-    labels = [f"\u200b{name}" if name.startswith("_") else name for name in labels]
-    made = ax.legend(
-        handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9, borderaxespad=0.0,
-        handlelength=3.2,
-    )  # fmt: skip
-    for text in made.get_texts():
-        text.set_parse_math(False)
 
 
 def thin(count: int) -> np.ndarray:

@@ -290,7 +290,7 @@ def leaders(runs: Runs) -> list[Leader]:
     Where the optimum is known, the method with the smallest median of oracle calls to the hardest target that any method
     reaches in the median. Elsewhere, the smallest objective within the oracle calls that every method made.
     """
-    best = metrics.tuned_rows(runs)
+    best = metrics.tuned_rows(runs)[["problem", "method", "seed", "f_star", "hits", "oracle"]]
     found = []
     for problem, rows in best.groupby("problem", sort=True):
         known = bool(rows["f_star"].notna().all())

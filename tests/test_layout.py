@@ -68,7 +68,9 @@ def test_problems_know_only_the_ground_floors(path: Path) -> None:
     assert modules_of(imports(path)) <= {"arrays", "registry", "problem", "errors", "sampling", "kernels"}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "reports").glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "reports").rglob("*.py")), ids=lambda p: p.relative_to(ROOT / "reports").as_posix()
+)
 def test_reports_know_only_results(path: Path) -> None:
     assert modules_of(imports(path)) <= {"results", "metrics", "seconds", "beside", "profiles", "errors"}
 

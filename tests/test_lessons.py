@@ -22,7 +22,9 @@ from optbench.execute import execute
 from optbench.results import Runs
 from optbench.store import Store
 from optbench.study import study_of
-from reports.lesson import LESSONS, Lesson
+from reports import landscapes
+from reports.book import Book
+from reports.lesson import LESSONS, Lesson, section
 from reports.tables import number
 
 VALLEY, BATCHES = "valley:condition=50", "logistic:data=breast_cancer,l2=1"
@@ -104,13 +106,13 @@ def test_saddle_says_when_it_was_left(runs: Runs, lessons: dict[str, Lesson]) ->
 
 
 def test_momentum_leaves_the_saddle_as_fast_as_the_formula_says() -> None:
-    from reports.lesson import _growth
+    from reports.lesson.saddle import growth
 
     y, v, lr, beta = 1e-9, 0.0, 0.03, 0.9
     for _ in range(400):
         before, v = y, beta * v - y
         y = y - lr * v
-    assert y / before == pytest.approx(_growth("momentum", {"lr": lr, "beta": beta}), rel=1e-9)
+    assert y / before == pytest.approx(growth("momentum", {"lr": lr, "beta": beta}), rel=1e-9)
 
 
 def test_bias_measures_first_steps(runs: Runs, lessons: dict[str, Lesson]) -> None:
@@ -250,7 +252,7 @@ def broken(rows: pd.DataFrame, status: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("status", ["diverged", "failed"])
-def test_runs_that_are_all_lost_break_nothing(runs: Runs, status: str, tmp_path: Path) -> None:
+def test_runs_that_are_all_lost_break_nothing(runs: Runs, status: str) -> None:
     rows = broken(runs.rows, status)
     found = {made.name for made in reports.lessons(Runs(rows))}
     assert "noise" not in found
@@ -258,9 +260,11 @@ def test_runs_that_are_all_lost_break_nothing(runs: Runs, status: str, tmp_path:
     if status == "failed":
         assert not found
         return
-    page = reports.build_page(Runs(rows, runs.environments), tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "nan steps" not in page
-    assert "inf steps" not in page
+    book = Book(Runs(rows), pd.DataFrame())
+    shown = str(landscapes.section(book)) + str(section(book))
+    assert "steps" in shown
+    assert "nan steps" not in shown
+    assert "inf steps" not in shown
 
 
 def test_one_lost_seed_counts_as_never(runs: Runs, lessons: dict[str, Lesson]) -> None:
@@ -307,11 +311,23 @@ def test_the_page_says_what_is_missing(runs: Runs, tmp_path: Path) -> None:
     assert 'href="#lessons"' not in page
 
 
+def test_maps_that_a_lesson_shows_are_not_shown_again(runs: Runs, lessons: dict[str, Lesson]) -> None:
+    def mapped(rows: pd.DataFrame) -> list[str]:
+        return [scape["name"] for scape in landscapes.section(Book(Runs(rows), pd.DataFrame()), lessons["valley"].maps)]
+
+    rows = runs.rows
+    assert mapped(rows) == ["beale", "strict_saddle", "valley"]
+    assert mapped(rows[rows["problem"] == VALLEY]) == [VALLEY]  # nothing beside it
+    # two methods that no lesson shows together
+    few = (rows["problem"] != "beale") | rows["optimizer"].isin(["adam", "newton"])
+    assert mapped(rows[few]) == ["strict_saddle", "valley", "beale"]
+
+
 def test_ranges_of_step_sizes_are_spelled_as_they_are_read() -> None:
     from optbench.study import learning_rates
-    from reports.lesson import _rates
+    from reports.lesson.command import rates as spelled
 
     for given in ("1e-3:10:13", "0.1", "0.25,0.5,1,1.5", "1e-3:1:7"):
         rates = sorted(learning_rates(given))
-        assert sorted(learning_rates(_rates(rates))) == rates
-    assert _rates(sorted(learning_rates("1e-3:10:13"))) == "0.001:10:13"
+        assert sorted(learning_rates(spelled(rates))) == rates
+    assert spelled(sorted(learning_rates("1e-3:10:13"))) == "0.001:10:13"

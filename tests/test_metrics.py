@@ -111,6 +111,22 @@ def test_bands(value: str) -> None:
     assert table["gap"].all()
 
 
+def test_a_result_is_kept_whether_its_defaults_are_given_or_not() -> None:
+    asked = []
+
+    @metrics.kept
+    def count(runs: Runs, value: str = "best", target: float = 1e-4) -> int:
+        asked.append((value, target))
+        return len(runs)
+
+    held = runs(row(0.1, 0, [1, 2]))
+    assert {count(held), count(held, "best"), count(held, target=1e-4, value="best")} == {1}
+    assert asked == [("best", 1e-4)]
+    count(held, "f")
+    count(runs(row(0.1, 0, [1, 2])))
+    assert asked[1:] == [("f", 1e-4), ("best", 1e-4)]
+
+
 def test_bands_of_what_problems_tell() -> None:
     def told(seed: int, accuracy: list[float], **more: Any) -> dict[str, Any]:
         return row(0.1, seed, None, metrics=[("test_accuracy", accuracy), ("x_1", [0.0] * 3)], **more)

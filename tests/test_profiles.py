@@ -110,7 +110,7 @@ def test_the_block_is_the_largest_that_is_complete() -> None:
     assert block.entrants == ("A", "B", "C")
     assert block.problems == ("p", "q", "r")
     assert dict(block.left_out) == {
-        "s": "was run by 1 of 6 entrants only", "u": "has no known optimal value, and so no targets",
+        "s": "was run by 1 of 6 optimizers only", "u": "has no known optimal value, and so no targets",
         "D": "did not run on r", "E": "did not run on p and q", "F": "did not run on p, q and 1 more",
     }  # fmt: skip
 

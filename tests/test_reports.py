@@ -28,10 +28,10 @@ from optbench.optimizer import make_recipe
 from optbench.plan import make_plans
 from optbench.problem import make_problem
 from optbench.race import compete, contestants
-from optbench.results import RACE_COLUMNS, Runs, arrow_of, frame_of, runs_of
+from optbench.results import GPU_COLUMNS, RACE_COLUMNS, Runs, arrow_of, frame_of, runs_of
 from optbench.store import Store
 from optbench.study import study_of
-from reports import figures, style, tables
+from reports import closing, figures, style, tables
 
 NETWORK = "mlp:data=digits"
 VALLEY, NOISE, STEEP = "quadratic:dim=8", "quadratic:dim=5,noise=0.1", "quadratic:dim=50,spectrum=chain"
@@ -233,7 +233,7 @@ def test_same_races_same_bytes(runs: Runs, races: pd.DataFrame, raced_page: str,
 def test_a_page_without_races_tells_how_to_hold_one(page: str) -> None:
     read = speed_of(page)
     assert "optbench race --problem quadratic:dim=100 --optimizer adam --optimizer sgd" in read.text
-    assert "Nothing on this page is measured in seconds" in Reader(page).text
+    assert "Methods are not compared in seconds" in Reader(page).text
     assert read.all("table") == []
 
 
@@ -245,7 +245,7 @@ def test_the_speed_of_every_contestant_is_on_the_page(raced_page: str, races: pd
     assert "30.00 in the minute before" in read.text
     assert "3 rounds of 4 steps" in read.text
     assert "load average 30.0 before it began, on 4 cores" in read.text
-    assert "Nothing on this page is measured in seconds" not in raced_page
+    assert "Methods are not compared in seconds" not in raced_page
     shown = reports.speed_table(races)
     assert len(shown) == 8
     text = " ".join(read.text.split())
@@ -335,6 +335,28 @@ def test_races_alone_make_a_page(races: pd.DataFrame, tmp_path: Path) -> None:
     assert "1 race, and no runs yet" in read.text
     assert "lbfgs:memory=5" in read.text
     assert len(read.all("nav")) == 1
+
+
+def test_a_gpu_needs_no_runs_beside_races(races: pd.DataFrame, tmp_path: Path) -> None:
+    figure = dict.fromkeys(GPU_COLUMNS) | {
+        "measurement": "a", "created": "2026-01-02", "machine": "A GPU", "processor": "a CPU", "section": "sweeps",
+        "case": "a sweep", "precision": "float64", "size": 100, "contender": "gpu", "quantity": "seconds", "repeat": 0,
+        "value": 1.0, "note": "300 steps",
+    }  # fmt: skip
+    gpu = frame_of(arrow_of([figure], GPU_COLUMNS))
+    read = Reader(reports.build_page(runs_of([]), tmp_path / "a.html", races=races, gpu=gpu).read_text("utf-8"))
+    assert "a sweep, 100 runs, 300 steps" in read.text
+    assert [a["href"] for a in read.all("a") if a.get("href") == "#gpu"] == ["#gpu"]
+
+
+def test_budgets_that_differ_by_the_first_call_are_the_same() -> None:
+    def told(steps: int) -> bool:
+        full = {"problem": "p", "seed": 0, "steps": 100, "fraction": 1.0, "status": "budget", "exact_hits": True}
+        rows = pd.DataFrame([full, full | {"steps": steps, "fraction": 64 / 1000}])
+        return any("same budget" in note for note in closing.notes(rows, pd.DataFrame(), pd.DataFrame()))
+
+    assert not told(1562)  # 1563 mini-batches of 64 out of 1000 samples: 100.03 calls beside 101
+    assert told(800)
 
 
 def test_races_that_are_repeated_are_not_shown_twice(runs: Runs, races: pd.DataFrame, tmp_path: Path) -> None:
