@@ -233,8 +233,8 @@ def ranks(
     ax.set_ylabel("optimizer, best first")
     ax.yaxis.set_label_position("left")
     ax.set_ylim(len(table) - 0.4, -0.6)
-    ax.set_xlim(0.8 if len(table) > 1 else 0.5, max(len(table), 1) + 0.2)
-    ax.xaxis.set_major_locator(MaxNLocator(9, integer=True))
+    ax.set_xlim(*((0.8, len(table) + 0.2) if len(table) > 1 else (0.5, 1.5)))
+    ax.xaxis.set_major_locator(MaxNLocator(9, integer=True, min_n_ticks=1))
     return ax
 
 
@@ -330,9 +330,10 @@ def _margin(runs: Runs, winner: Name, other: Name, problems: int) -> Sentence:
         return (*start, ".") if not alone else (*start, ", ", other, " on none of those.")
     ratio = calls[other][both] / calls[winner][both]
     low, high = _factor(ratio.min()), _factor(ratio.max())
-    span = f"{low} times" if low == high else f"{low} to {high} times"
+    span = f"{low} times as many" if low == high else f"{low} to {high} times as many"
+    span = "as many" if low == high == "1" else span
     missed = f", and misses it on {alone}" if alone else ""
-    return (*start, "; there ", other, f" needs {span} as many oracle calls{missed}.")
+    return (*start, "; there ", other, f" needs {span} oracle calls{missed}.")
 
 
 def _with_learning_rate(runs: Runs, names: Sequence[str]) -> list[str]:
@@ -551,7 +552,7 @@ _COMMA = re.compile(r",(?![^\[]*\])")  # between parameters, not within the list
 
 
 def _ranks_picture(book: Book, rank: pd.DataFrame) -> Picture:
-    size = style.SIZE[0], 0.95 + (0.26 if len(rank) <= 24 else 0.2) * (len(rank) + 0.5)
+    size = style.SIZE[0], 0.95 + (0.26 if len(rank) <= 24 else 0.2) * (max(len(rank), 5) + 0.5)
     made = style.figure(ranks, book.runs, size=size, styles=book.styles)
     told = "; ".join(
         f"{line.entrant} {line.rank:.2f} ({line.low:.2f} to {line.high:.2f})" for line in rank.itertuples()

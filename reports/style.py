@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
+import unicodedata
 import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
@@ -176,10 +177,20 @@ def _hoist(group: ET.Element) -> None:
 
 
 def shorten(text: str, width: int) -> str:
-    """A name as it can be drawn: on one line, and of at most `width` characters, the middle left out."""
+    """A name as it can be drawn: on one line, and of at most `width` characters, the middle left out.
+
+    A wide character, as of Chinese or an emoji, counts as two (Unicode Standard Annex 11).
+    """
     text = " ".join(clean(text).split())
+    sizes = [1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text]
+    if sum(sizes) <= width:
+        return text
     half = (width - 1) // 2
-    return text if len(text) <= width else f"{text[: width - 1 - half]}…{text[-half:]}"
+    ends = np.cumsum(sizes), np.cumsum(sizes[::-1])  # columns up to each letter, from either side
+    first, last = (
+        int(np.searchsorted(end, room, side="right")) for end, room in zip(ends, (width - 1 - half, half), strict=True)
+    )
+    return f"{text[:first]}…{text[len(text) - last :]}"
 
 
 def clean(text: str) -> str:

@@ -328,7 +328,7 @@ def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
         problem,
         f"{target(goal)} of the initial gap",
         methods,
-        f"{calls(least)} calls",
+        f"{calls(least)} call{'' if least == 1 else 's'}",
         asks,
         "; ".join(remarks),
         certain,
@@ -367,10 +367,12 @@ def _lowest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
         return Leader(problem, "smallest objective", (), NEVER, NEVER, "the budgets have nothing in common")
     methods = tuple(str(m) for m in reached.index[reached == reached.iloc[0]])
     behind = reached[reached > reached.iloc[0]]
-    remark = f"{behind.index[0]} reaches {number(behind.iloc[0])}" if len(behind) else "no other method to compare with"
+    remark = "no other method to compare with" if len(methods) == 1 else "no method is behind"
+    if len(behind):
+        remark = f"{behind.index[0]} reaches {number(behind.iloc[0])}"
     oracles = rows.dropna(subset="oracle").groupby("method")["oracle"].first()
     asks = " or ".join(sorted({ASKS[oracles[method]] for method in methods}))
-    return Leader(problem, goal, methods, number(reached.iloc[0]), asks, remark)
+    return Leader(problem, goal, methods, number(reached.iloc[0]), asks, remark, certain=len(methods) == 1)
 
 
 def _times(ratio: float) -> str:

@@ -652,17 +652,18 @@ class Overview:
     def _resampled(self, draws: int = 4000) -> np.ndarray:
         """Mean ranks (E, draws) of problems drawn with replacement, and of seeds for every problem drawn."""
         rng = np.random.default_rng(12345)
-        E, P, _ = self.areas.shape
-        drawn = np.empty((E, draws))
-        for b in range(draws):
-            held = np.empty((E, P))
-            for i, p in enumerate(rng.integers(P, size=P)):
-                u = rng.random(self.areas.shape[2])
-                for e in range(E):
-                    n = self.seeds[self.block[e], self.on[p]]
-                    held[e, i] = self.areas[e, p, (u[:n] * n).astype(int)].mean()
-            drawn[:, b] = self.places(held).mean(axis=1)
-        return drawn
+        E, P, S = self.areas.shape
+        seeds = self.seeds[np.ix_(self.block, self.on)]
+        total = np.zeros((E, draws))
+        for _ in range(P):
+            problem, u = rng.integers(P, size=draws), rng.random((draws, S))
+            held = np.empty((E, draws))
+            for e in range(E):
+                n = seeds[e, problem][:, None]
+                of = self.areas[e, problem[:, None], (u * n).astype(int)]  # (draws, S)
+                held[e] = np.where(np.arange(S) < n, of, 0.0).sum(axis=1) / n[:, 0]
+            total += self.places(held)
+        return total / P
 
     def profile(self, place: int, relative: bool) -> list[Row]:
         """Steps of the performance profile, or of the data profile."""
@@ -933,7 +934,7 @@ def fastest(results: Results, problem: str) -> list[str]:
     asks = " or ".join(sorted({ASKS[asked[m] or ""] for m in first}))
     who = " ".join(first) + (" too close to call" if flag else "")
     goal = f"{target(TARGETS[place])} of the initial gap"
-    return [goal, who, f"{calls(order[0][0])} calls", asks, "; ".join(remarks)]
+    return [goal, who, f"{calls(order[0][0])} call{'' if order[0][0] == 1 else 's'}", asks, "; ".join(remarks)]
 
 
 def lowest(results: Results, problem: str) -> list[str]:
@@ -953,10 +954,18 @@ def lowest(results: Results, problem: str) -> list[str]:
     first = [m for value, m in reached if value == reached[0][0]]
     behind = reached[len(first) :]
     remark = f"{behind[0][1]} reaches {number(behind[0][0])}" if behind else "no other method to compare with"
+    if len(first) > 1 and not behind:
+        remark = "no method is behind"
     tuned = {m: results.tuned[problem, m] for m in first}
     asked = {next((r["oracle"] for r in rows if r["oracle"] is not None), "") for rows in tuned.values()}
     goal = f"smallest objective within {calls(budget)} calls, which every method made"
-    return [goal, " ".join(first), number(reached[0][0]), " or ".join(sorted(ASKS[a] for a in asked)), remark]
+    return [
+        goal,
+        " ".join(first) + " too close to call" * (len(first) > 1),
+        number(reached[0][0]),
+        " or ".join(sorted(ASKS[a] for a in asked)),
+        remark,
+    ]
 
 
 def check_lost(audit: Audit, page: Page, results: Results) -> Iterator[str]:
@@ -979,7 +988,9 @@ def check_lost(audit: Audit, page: Page, results: Results) -> Iterator[str]:
             steps = sorted(row["end"] for row in diverged if row["end"] is not None)
             when = f", after {steps[0]}{f' to {steps[-1]}' if steps[0] != steps[-1] else ''} steps" if steps else ""
             reasons.append(f"{len(diverged)} left the finite numbers{where}{when}")
-        errors = collections.Counter(row["error"] or "no reason was recorded" for row in failed)
+        errors = collections.Counter(
+            "no reason was recorded" if row["error"] is None else row["error"] for row in failed
+        )
         reasons += [f"{errors[e]} failed: {e}" for e in sorted(errors)]
         if missing:
             what = ("is", "its") if missing == 1 else ("are", "their")

@@ -96,6 +96,7 @@ def hostile(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for column, names in (("method", [*HOSTILE, "=1+2", "-2", '@a,"b"']), ("problem", HOSTILE[:2])):
         for old, new in zip(sorted(set(rows[column])), names, strict=False):
             rows[column] = rows[column].replace(old, new)
+    rows.loc[rows.index[:1], ["status", "error"]] = "failed", "a long story, " * 30 + "long" * 50
     return reports.build_page(Runs(rows, runs.environments), tmp_path_factory.mktemp("site"), title=HOSTILE[1])
 
 
@@ -199,6 +200,35 @@ def test_every_figure_can_be_seen(
     inks = [page.evaluate(shade % "color", "body"), page.evaluate(shade % "fill", "#explorer .ticks text")]
     inks.append(page.evaluate(shade % "fill", "#problem-1 figure svg text"))
     assert all(ink > paper + 250 if scheme == "dark" else ink < paper - 250 for ink in inks)
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_long_names_and_reasons_stay_within_their_cells(opened: Open, hostile: Path, viewport: dict[str, int]) -> None:
+    page = opened(hostile, viewport=viewport)
+    beyond = """(cells) => cells.filter((cell) => {
+      const inside = cell.querySelector("bdi").getBoundingClientRect();
+      return inside.width && inside.right > cell.getBoundingClientRect().right + 1;
+    }).map((cell) => cell.textContent)"""
+    assert page.locator(".heat tbody th").count() > 5
+    assert page.locator(".heat tbody th").evaluate_all(beyond) == []
+    reason = page.locator("#lost .remark", has_text="a long story").first
+    assert reason.evaluate_all(beyond) == []
+    box = reason.bounding_box()
+    assert box is not None
+    assert box["width"] < viewport["width"]
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_long_list_of_problems_scrolls_down_and_not_sideways(
+    opened: Open, path: Path, viewport: dict[str, int]
+) -> None:
+    page = opened(path, viewport=viewport)
+    page.locator("nav summary").click()
+    menu = page.locator("nav .menu")
+    menu.evaluate("(m) => { for (let k = 0; k < 200; k++) m.append(m.firstElementChild.cloneNode(true)); }")
+    wide, there, high, seen = menu.evaluate("(m) => [m.scrollWidth, m.clientWidth, m.scrollHeight, m.clientHeight]")
+    assert wide <= there <= viewport["width"]
+    assert high > seen
 
 
 @pytest.mark.parametrize("which", ["path", "hostile"])

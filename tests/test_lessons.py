@@ -22,7 +22,9 @@ from optbench.execute import execute
 from optbench.results import Runs
 from optbench.store import Store
 from optbench.study import study_of
-from reports.lesson import LESSONS, Lesson
+from reports import landscapes
+from reports.book import Book
+from reports.lesson import LESSONS, Lesson, section
 from reports.tables import number
 
 VALLEY, BATCHES = "valley:condition=50", "logistic:data=breast_cancer,l2=1"
@@ -250,7 +252,7 @@ def broken(rows: pd.DataFrame, status: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("status", ["diverged", "failed"])
-def test_runs_that_are_all_lost_break_nothing(runs: Runs, status: str, tmp_path: Path) -> None:
+def test_runs_that_are_all_lost_break_nothing(runs: Runs, status: str) -> None:
     rows = broken(runs.rows, status)
     found = {made.name for made in reports.lessons(Runs(rows))}
     assert "noise" not in found
@@ -258,9 +260,11 @@ def test_runs_that_are_all_lost_break_nothing(runs: Runs, status: str, tmp_path:
     if status == "failed":
         assert not found
         return
-    page = reports.build_page(Runs(rows, runs.environments), tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "nan steps" not in page
-    assert "inf steps" not in page
+    book = Book(Runs(rows), pd.DataFrame())
+    shown = str(landscapes.section(book)) + str(section(book))
+    assert "steps" in shown
+    assert "nan steps" not in shown
+    assert "inf steps" not in shown
 
 
 def test_one_lost_seed_counts_as_never(runs: Runs, lessons: dict[str, Lesson]) -> None:
@@ -307,11 +311,9 @@ def test_the_page_says_what_is_missing(runs: Runs, tmp_path: Path) -> None:
     assert 'href="#lessons"' not in page
 
 
-def test_maps_that_a_lesson_shows_are_not_shown_again(runs: Runs, tmp_path: Path) -> None:
+def test_maps_that_a_lesson_shows_are_not_shown_again(runs: Runs, lessons: dict[str, Lesson]) -> None:
     def mapped(rows: pd.DataFrame) -> list[str]:
-        page = reports.build_page(Runs(rows, runs.environments), tmp_path / "page.html").read_text(encoding="utf-8")
-        section = page[page.index('<section id="landscapes"') :].partition("</section>")[0]
-        return re.findall(r'aria-label="Paths over ([^"]+)"', section)
+        return [scape["name"] for scape in landscapes.section(Book(Runs(rows), pd.DataFrame()), lessons["valley"].maps)]
 
     rows = runs.rows
     assert mapped(rows) == ["beale", "strict_saddle", "valley"]

@@ -149,12 +149,12 @@ def test_one_race_on_one_problem_needs_no_overview(races: pd.DataFrame) -> None:
     assert overview.section(Book(empty, races[races["problem"] == "p"])) is not None  # two machines
 
 
-def test_many_contestants_on_many_problems_stay_readable(tmp_path: Path) -> None:
+def test_many_contestants_on_many_problems_stay_readable() -> None:
     rows = table(
         *(
             raced(f"contestant {k}", 1e-5 * (1 + k) * np.array([0.99, 1, 1.01]), 100 * j + k, problem=f"problem {j}")
             for j in range(10)
-            for k in range(40)
+            for k in range(16)
         )
     )
     found = overview.section(Book(runs_of([]), rows))
@@ -164,11 +164,9 @@ def test_many_contestants_on_many_problems_stay_readable(tmp_path: Path) -> None
     assert sum(map(len, drawn)) == 10 * share
     assert max(map(len, drawn)) <= overview.A_FIGURE
     assert {name for names in drawn for name in names} == {f"contestant {k}" for k in range(share)}  # the fastest
-    assert "".join(picture.svg for picture in found["pictures"]).count(f"{share} fastest of 40") == 10
-    assert len(found["lines"]) == 40  # the table has them all
+    assert "".join(picture.svg for picture in found["pictures"]).count(f"{share} fastest of 16") == 10
+    assert len(found["lines"]) == 16  # the table has them all
     assert found["not_drawn"] == []
-    page = reports.build_page(runs_of([]), tmp_path / "a.html", races=rows).read_text("utf-8")
-    assert "only the fastest are drawn" in page
 
 
 def test_very_many_problems_are_said_to_be_left_out() -> None:
