@@ -49,7 +49,6 @@ def build_page(
         The races to be shown, as `optbench.store.Store.load_races` returns them: what the page says of seconds.
     history : DataFrame, optional
         What asv measured, as `reports.load_history` returns it: a part of the section Speed.
-
     jobs : int or None
         Processes that draw; None for as many as pay, up to 4. More than one needs a script with
         ``if __name__ == "__main__":``, because processes are spawned. The page is the same.

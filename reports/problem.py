@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures as cf
+import contextlib
 import json
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from reports import figures, races, style, tables
 from reports.book import Book, Picture
 
 
-@contextmanager
+@contextlib.contextmanager
 def sections(book: Book, lines: dict[str, pd.DataFrame], jobs: int) -> Iterator[Callable[[], list[dict[str, Any]]]]:
     """Begin the sections of all problems in other processes; the function that is given waits for them.
 
@@ -39,10 +39,14 @@ def sections(book: Book, lines: dict[str, pd.DataFrame], jobs: int) -> Iterator[
         return
     # not forked: libraries have started threads here, and a fork of them may hang
     pool = cf.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    begun = {name: pool.submit(_apart, book.only(name), name, lines[name]) for name in names}
+    begun: dict[str, cf.Future[tuple[dict[str, Any], dict[str, pd.DataFrame]]]] = {}
 
     def wait() -> list[dict[str, Any]]:
-        made = {name: section(book, name, lines[name]) for name in reversed(names) if begun[name].cancel()}
+        made = {
+            name: section(book, name, lines[name])
+            for name in reversed(names)
+            if name not in begun or begun[name].cancel()
+        }
         for name in names:
             if name not in made:
                 try:
@@ -53,6 +57,9 @@ def sections(book: Book, lines: dict[str, pd.DataFrame], jobs: int) -> Iterator[
         return [made[name] for name in names]
 
     try:
+        with contextlib.suppress(BrokenProcessPool):  # no process can begin, as where the main module is no file
+            for name in names:
+                begun[name] = pool.submit(_apart, book.only(name), name, lines[name])
         yield wait
     finally:
         pool.shutdown(cancel_futures=True)

@@ -9,6 +9,8 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +224,18 @@ def test_several_processes_make_the_same_page(runs: Runs, page: str, tmp_path: P
     with pytest.raises(InputError, match="jobs is 0"):
         reports.build_page(runs, tmp_path / "none.html", jobs=0)
     assert not (tmp_path / "none.html").exists()
+
+
+def test_processes_that_cannot_begin_are_done_without(
+    runs: Runs, page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(ProcessPoolExecutor):
+        def submit(self, *args: Any, **options: Any) -> Any:
+            raise BrokenProcessPool("a worker ended")
+
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", Broken)
+    again = reports.build_page(runs, tmp_path / "again.html", title="A page", command="optbench run a.toml", jobs=2)
+    assert again.read_text(encoding="utf-8") == page
 
 
 def test_same_races_same_bytes(runs: Runs, races: pd.DataFrame, raced_page: str, tmp_path: Path) -> None:
