@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from optbench.results import Runs
@@ -25,6 +26,12 @@ def notes(rows: pd.DataFrame, lines: pd.DataFrame, races: pd.DataFrame) -> list[
             else "Seconds come from races alone, see Speed."
         ),
     ]
+    below = _below_the_optimum(rows)
+    if below:
+        notes.append(
+            f"On {'; '.join(below)} some runs fell below the stated optimal value by more than rounding: it is wrong, and with "
+            "it every gap and every call to a target there."
+        )
     if not all(rows["exact_hits"].dropna()):
         notes.append(
             "With mini-batches or noise the full objective is looked at only at checkpoints, so that "
@@ -49,6 +56,15 @@ def notes(rows: pd.DataFrame, lines: pd.DataFrame, races: pd.DataFrame) -> list[
             "Not all methods had the same budget; their objectives at the end compare different amounts of work."
         )
     return notes
+
+
+def _below_the_optimum(rows: pd.DataFrame) -> list[str]:
+    """Problems on which a run got below the certified lower bound of the optimal value (where there is one, else f*)."""
+    floor = rows["f_star_lower"].fillna(rows["f_star"]).astype(float)
+    # values are sums of numbers as large as those at the start
+    scale = np.maximum(1.0, np.fmax(floor.abs(), rows["f_start"].astype(float).abs()))
+    eps = rows["precision"].map({name: np.finfo(name).eps for name in ("float64", "float32")}).fillna(0.0).astype(float)
+    return sorted(set(rows.loc[rows["f_best"].astype(float) < floor - 64 * eps * scale, "problem"]))
 
 
 def lost(book: Book) -> dict[str, Any]:

@@ -218,6 +218,18 @@ def test_same_results_same_bytes(runs: Runs, page: str, tmp_path: Path) -> None:
     assert again.read_text(encoding="utf-8") == page
 
 
+def test_a_run_below_the_optimum_is_said_to_tell_of_a_wrong_optimum(runs: Runs) -> None:
+    def said(rows: pd.DataFrame) -> list[str]:
+        return [note for note in closing.notes(rows, tables.lines(Runs(rows)), pd.DataFrame()) if "it is wrong" in note]
+
+    assert said(runs.rows) == []
+    rows = runs.rows.copy()
+    at = rows.index[(rows["problem"] == VALLEY) & rows["f_best"].notna()][0]
+    rows.loc[at, "f_best"] = rows.loc[at, "f_star"] - 1e-9
+    (note,) = said(rows)
+    assert note.startswith(f"On {VALLEY} ")
+
+
 def test_several_processes_make_the_same_page(runs: Runs, page: str, tmp_path: Path) -> None:
     again = reports.build_page(runs, tmp_path / "again.html", title="A page", command="optbench run a.toml", jobs=2)
     assert again.read_text(encoding="utf-8") == page
