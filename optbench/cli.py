@@ -7,11 +7,12 @@ are imported by the command that needs them.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 well, 1 something that was computed is wrong, 2 a bad request."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(arguments)
-    options.command_line = os.environ["OPTBENCH_COMMAND"] = shlex.join(["optbench", *arguments])
-    with warnings.catch_warnings():
+    options.command_line = shlex.join(["optbench", *arguments])
+    with warnings.catch_warnings(), _command_known(options.command_line):
         warnings.showwarning = _show_warning
         warnings.filterwarnings("always", module="optbench")
         try:
@@ -56,6 +57,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             # the reader of a pipe (head, less) has gone; nothing is left to say to it
             sys.stderr.close()
             return 141
+
+
+@contextlib.contextmanager
+def _command_known(line: str) -> Iterator[None]:
+    """Let what is stored tell the command, whichever process stores it, until the command has ended."""
+    before = os.environ.get("OPTBENCH_COMMAND")
+    os.environ["OPTBENCH_COMMAND"] = line
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OPTBENCH_COMMAND"]
+        else:
+            os.environ["OPTBENCH_COMMAND"] = before
 
 
 def _show_warning(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
@@ -627,8 +642,6 @@ def _report(options: argparse.Namespace) -> int:
         print({"markdown": markdown, "latex": latex}[options.table](summary_table(runs)))
         return 0
     output = Path(options.output or (Path(options.stores[0]) / "report.html" if len(held) == 1 else "report.html"))
-    if output.suffix != ".html":
-        output = output / "index.html"
     past = options.history or (ASV_RESULTS if Path(ASV_RESULTS).is_dir() else None)
     page = build_page(
         runs,

@@ -29,8 +29,8 @@ def notes(rows: pd.DataFrame, lines: pd.DataFrame, races: pd.DataFrame) -> list[
     below = _below_the_optimum(rows)
     if below:
         notes.append(
-            f"On {'; '.join(below)} some runs fell below the stated optimal value by more than rounding: it is wrong, and with "
-            "it every gap and every call to a target there."
+            f"On {'; '.join(below)} some runs fell below the stated optimal value by more than rounding: it is wrong, and "
+            "with it every gap and every call to a target there."
         )
     if not all(rows["exact_hits"].dropna()):
         notes.append(

@@ -356,7 +356,8 @@ def _ranking(rows: pd.DataFrame) -> tuple[float, list[tuple[float, str]]]:
 
 
 def _lowest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
-    curves = metrics.bands(Runs(runs.rows[runs.rows["problem"] == problem]))
+    part = Runs(runs.rows[runs.rows["problem"] == problem])
+    curves = metrics.bands(part)
     curves = curves[np.isfinite(curves["median"].astype(float))]  # without a row it holds no numbers
     if curves.empty:
         return Leader(problem, "smallest objective", (), NEVER, NEVER, "no run has a finite value")
@@ -368,11 +369,30 @@ def _lowest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
     methods = tuple(str(m) for m in reached.index[reached == reached.iloc[0]])
     behind = reached[reached > reached.iloc[0]]
     remark = "no other method to compare with" if len(methods) == 1 else "no method is behind"
+    certain = len(methods) == 1
     if len(behind):
-        remark = f"{behind.index[0]} reaches {number(behind.iloc[0])}"
+        second = str(behind.index[0])
+        remark = f"{second} reaches {number(behind.iloc[0])}"
+        if certain:
+            best = metrics.tuned_rows(part)
+            mine, other = (_within(best[best["method"] == method], budget) for method in (methods[0], second))
+            both = sorted(set(mine) & set(other))
+            ahead = sum(mine[seed] < other[seed] for seed in both)
+            certain = 4 * ahead >= 3 * len(both)
+            remark += f"; {methods[0]} is lower on {'' if certain else 'only '}{ahead} of {len(both)} seeds"
     oracles = rows.dropna(subset="oracle").groupby("method")["oracle"].first()
     asks = " or ".join(sorted({ASKS[oracles[method]] for method in methods}))
-    return Leader(problem, goal, methods, number(reached.iloc[0]), asks, remark, certain=len(methods) == 1)
+    return Leader(problem, goal, methods, number(reached.iloc[0]), asks, remark, certain)
+
+
+def _within(rows: pd.DataFrame, budget: float) -> dict[int, float]:
+    """The smallest objective that every seed of a method had within so many oracle calls; infinity for none."""
+    found = {}
+    for row in rows[["seed", "t", "best", "fraction"]].itertuples(index=False):
+        within = (np.asarray(row.t, dtype=float) + 1) * float(row.fraction) <= budget if len(row.t) else np.array([])
+        values = np.asarray(row.best, dtype=float)[within.astype(bool)]
+        found[int(row.seed)] = float(values[-1]) if len(values) and np.isfinite(values[-1]) else np.inf
+    return found
 
 
 def _times(ratio: float) -> str:

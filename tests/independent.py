@@ -956,16 +956,29 @@ def lowest(results: Results, problem: str) -> list[str]:
     remark = f"{behind[0][1]} reaches {number(behind[0][0])}" if behind else "no other method to compare with"
     if len(first) > 1 and not behind:
         remark = "no method is behind"
+    flag = len(first) > 1
+    if behind and not flag:
+        mine, other = ({r["seed"]: had(r, budget) for r in results.tuned[problem, m]} for m in (first[0], behind[0][1]))
+        both = set(mine) & set(other)
+        ahead = sum(mine[seed] < other[seed] for seed in both)
+        flag = 4 * ahead < 3 * len(both)
+        remark += f"; {first[0]} is lower on {'only ' if flag else ''}{ahead} of {len(both)} seeds"
     tuned = {m: results.tuned[problem, m] for m in first}
     asked = {next((r["oracle"] for r in rows if r["oracle"] is not None), "") for rows in tuned.values()}
     goal = f"smallest objective within {calls(budget)} calls, which every method made"
     return [
         goal,
-        " ".join(first) + " too close to call" * (len(first) > 1),
+        " ".join(first) + " too close to call" * flag,
         number(reached[0][0]),
         " or ".join(sorted(ASKS[a] for a in asked)),
         remark,
     ]
+
+
+def had(row: Row, budget: float) -> float:
+    """The smallest objective of a run within so many calls."""
+    values = [best for t, best in zip(row["t"], row["best"], strict=True) if (t + 1) * row["fraction"] <= budget]
+    return values[-1] if values and math.isfinite(values[-1]) else math.inf
 
 
 def check_lost(audit: Audit, page: Page, results: Results) -> Iterator[str]:

@@ -378,6 +378,7 @@ def test_a_gpu_needs_no_runs_beside_races(races: pd.DataFrame, tmp_path: Path) -
 def test_budgets_that_differ_by_the_first_call_are_the_same() -> None:
     def told(steps: int) -> bool:
         full = {"problem": "p", "seed": 0, "steps": 100, "fraction": 1.0, "status": "budget", "exact_hits": True}
+        full |= {"f_start": 1.0, "f_best": 0.5, "f_star": np.nan, "f_star_lower": np.nan, "precision": "float64"}
         rows = pd.DataFrame([full, full | {"steps": steps, "fraction": 64 / 1000}])
         return any("same budget" in note for note in closing.notes(rows, pd.DataFrame(), pd.DataFrame()))
 
