@@ -19,7 +19,7 @@ from reports import closing, embed, explorer, landscapes, lesson, overview, prob
 from reports import gpu as gpu_section
 from reports import history as history_section
 from reports import races as race_section
-from reports.book import Book
+from reports.book import Book, collecting_rarely
 
 
 def build_page(
@@ -75,7 +75,7 @@ def build_page(
         lstrip_blocks=True,
     )
     page.filters["whole"] = _whole
-    with style.theme():  # once for all figures
+    with style.theme(), collecting_rarely():  # the look is set once for all figures
         content = _content(Book(runs, pd.DataFrame() if races is None else races), gpu, history, _jobs(jobs, runs))
     text = page.get_template("page.html.j2").render(title=title, command=command, **content)
     _write(path, style.clean(text))

@@ -16,7 +16,7 @@ import pandas as pd
 from optbench import metrics
 from optbench.results import Runs
 from reports import figures, races, style, tables
-from reports.book import Book, Picture
+from reports.book import Book, Picture, collecting_rarely
 
 
 @contextlib.contextmanager
@@ -67,7 +67,8 @@ def sections(book: Book, lines: dict[str, pd.DataFrame], jobs: int) -> Iterator[
 
 def _apart(book: Book, name: str, lines: pd.DataFrame) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """A section made in another process, and the tables that it offers."""
-    return section(book, name, lines), book.tables
+    with style.theme(), collecting_rarely():
+        return section(book, name, lines), book.tables
 
 
 def section(book: Book, name: str, lines: pd.DataFrame) -> dict[str, Any]:

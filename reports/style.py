@@ -297,7 +297,11 @@ def figure(
         # fixed margins, so that figures side by side line up
         below, above = 0.55, 0.4  # inches
         box = left / size[0], below / size[1], 1 - (left + room) / size[0], 1 - (below + above) / size[1]
-        draw(*args, ax=made.add_axes(box), **options)
+        ax = made.add_axes(box)
+        draw(*args, ax=ax, **options)
+        # and fixed places of the labels, so that no tick is laid out to find them
+        ax.xaxis.set_label_coords(0.5, -(below - 0.18) / (box[3] * size[1]))
+        ax.yaxis.set_label_coords(-(left - 0.22) / (box[2] * size[0]), 0.5)
     return made
 
 
