@@ -189,19 +189,23 @@ class Block:
 def block(runs: Runs) -> Block:
     """What profiles and ranks rest on: many entrants that all ran on many problems.
 
-    Problems with a known optimum are sorted by how many entrants ran on them, the most first. Of the beginnings of that
-    list, each with the entrants that ran on all of it, the one with the most pairs is taken, and of several the
-    longest; one with a single entrant only if there is no other.
+    Looked at are the sets of problems with a known optimum that any two entrants have in common, each with all entrants
+    that ran on the whole of it. The one with the most pairs of entrant and problem is taken, of several that with the most
+    problems, of these the first in the order of names; one with a single entrant only if there is no other.
     """
     field = _field(runs)
     ran = field.seeds > 0  # (E, P)
-    order = sorted(np.flatnonzero(field.known & ran.any(axis=0)), key=lambda p: (-ran[:, p].sum(), field.problems[p]))
-    choices = []
-    for length in range(1, len(order) + 1):
-        count = int(ran[:, order[:length]].all(axis=1).sum())
-        choices.append((count > 1, count * length, length))
-    length = max(choices, default=(False, 0, 0))[2]
-    problems = sorted(order[:length])
+    shared = ran[:, None] & ran & field.known  # (E, E, P)
+    sets = np.unique(
+        shared.reshape(-1, len(field.problems)), axis=0
+    )  # (U, P), rising: of equals the last is the first named
+    counts = (sets.astype(int) @ (~ran).T.astype(int) == 0).sum(axis=1)  # entrants that miss none of a set, (U,)
+    choices = [
+        (bool(count > 1), int(count * own.sum()), int(own.sum()), u)
+        for u, (own, count) in enumerate(zip(sets, counts, strict=True))
+        if own.any()
+    ]
+    problems = np.flatnonzero(sets[max(choices)[-1]]).tolist() if choices else []
     whole = ran[:, problems].all(axis=1) if problems else np.zeros(len(field.entrants), dtype=bool)
     left_out = []
     for p, name in enumerate(field.problems):

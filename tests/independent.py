@@ -560,13 +560,13 @@ class Overview:
     def _block(self) -> tuple[list[int], list[int]]:
         """Entrants that all ran on many problems with a known optimum, and these."""
         ran = self.seeds > 0
-        order = [p for p in range(len(self.problems)) if self.known[p] and ran[:, p].any()]
-        order.sort(key=lambda p: (-ran[:, p].sum(), self.problems[p]))
-        best = (False, 0, 0)
-        for length in range(1, len(order) + 1):
-            whole = int(ran[:, order[:length]].all(axis=1).sum())
-            best = max(best, (whole > 1, whole * length, length))
-        on = sorted(order[: best[2]])
+        held = [frozenset(p for p in range(len(self.problems)) if self.known[p] and mine[p]) for mine in ran]
+        best: tuple[Any, ...] = (False, 0, 0, ())
+        for shared in {one & other for one in held for other in held} - {frozenset()}:
+            whole = sum(shared <= mine for mine in held)
+            first = tuple(p in shared for p in range(len(self.problems)))  # of equals the first in the order of names
+            best = max(best, (whole > 1, whole * len(shared), len(shared), first))
+        on = [p for p, inside in enumerate(best[3]) if inside]
         return [e for e in range(len(self.names)) if on and ran[e, on].all()], on
 
     def relative(self, place: int) -> list[Row]:

@@ -115,6 +115,12 @@ def test_the_block_is_the_largest_that_is_complete() -> None:
     }  # fmt: skip
 
 
+def test_a_problem_of_many_others_does_not_break_the_block() -> None:
+    hits = {(m, p): [3] for m in "ABCD" for p in "pqr"} | {(m, "s"): [3] for m in "AEFGHIJ"}
+    block = profiles.block(runs_with(hits))
+    assert (block.entrants, block.problems) == (("A", "B", "C", "D"), ("p", "q", "r"))
+
+
 def test_the_block_prefers_more_problems_and_wants_two_entrants() -> None:
     # 4 entrants on p alone, or 2 on p and q
     tie = {("A", "p"): [1], ("B", "p"): [1], ("C", "p"): [1], ("D", "p"): [1], ("A", "q"): [1], ("B", "q"): [1]}
