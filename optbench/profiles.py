@@ -196,9 +196,8 @@ def block(runs: Runs) -> Block:
     field = _field(runs)
     ran = field.seeds > 0  # (E, P)
     shared = ran[:, None] & ran & field.known  # (E, E, P)
-    sets = np.unique(
-        shared.reshape(-1, len(field.problems)), axis=0
-    )  # (U, P), rising: of equals the last is the first named
+    # (U, P), rising: of equals the last is the first in the order of names
+    sets = np.unique(shared.reshape(-1, len(field.problems)), axis=0) if ran.size else np.zeros((0, 0), dtype=bool)
     counts = (sets.astype(int) @ (~ran).T.astype(int) == 0).sum(axis=1)  # entrants that miss none of a set, (U,)
     choices = [
         (bool(count > 1), int(count * own.sum()), int(own.sum()), u)

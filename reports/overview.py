@@ -154,7 +154,7 @@ def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure of pyplot, as large as it needs to be.
     """
-    table = _with_targets(profiles.relative_calls(runs, target))
+    table = _for_heat(runs, profiles.relative_calls(runs, target))
     entrants, problems = _heat_order(runs, table), sorted(set(table["problem"]))
     if ax is None:
         import matplotlib.pyplot as plt
@@ -433,6 +433,23 @@ def _with_targets(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["problem"].isin(set(known))]
 
 
+def _for_heat(runs: Runs, table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `profiles.relative_calls` that the heat map shows.
+
+    Besides the complete block those entrants that ran on a quarter of its problems, and those problems with targets that
+    a quarter of these entrants ran on: a few runs of a kind of their own would make a map of dashes.
+    """
+    table, chosen = _with_targets(table), profiles.block(runs)
+    if len(chosen.entrants) < 2:
+        return table
+    ran = table[table["status"] != "not run"]
+    on = ran[ran["problem"].isin(chosen.problems)].groupby("entrant")["problem"].size()
+    entrants = {*chosen.entrants, *on[4 * on >= len(chosen.problems)].index}
+    by = ran[ran["entrant"].isin(entrants)].groupby("problem")["entrant"].size()
+    problems = {*chosen.problems, *by[4 * by >= len(entrants)].index}
+    return table[table["entrant"].isin(entrants) & table["problem"].isin(problems)]
+
+
 def _heat_order(runs: Runs, table: pd.DataFrame) -> list[str]:
     """Entrants in the order of the ranking, then those that are not in it but ran on some problem of the table."""
     first = profiles.placed(runs)
@@ -473,7 +490,7 @@ def _at_target(book: Book, target: float, rank: pd.DataFrame) -> dict[str, Any]:
     table = profiles.relative_calls(book.runs, target)
     return {
         "name": name,
-        "heat": _heat(book, _with_targets(table), rank),
+        "heat": _heat(book, _for_heat(book.runs, table), rank),
         "table": book.table(f"relative-calls-{name}", table),
         "performance": _picture(
             book, f"performance-profile-{name}", performance_profile, profiles.performance_profile,

@@ -836,7 +836,17 @@ def check_overview(audit: Audit, page: Page, overview: Overview) -> Iterator[str
         targets = {line["problem"] for line in relative if line["status"] in ("reached", "missed")}
         problems = [problem for problem in overview.results.problems if problem in targets]
         held = {(line["entrant"], line["problem"]): line for line in relative}
-        ran = {line["entrant"] for line in relative if line["problem"] in targets and line["status"] != "not run"}
+        did = [line for line in relative if line["problem"] in targets and line["status"] != "not run"]
+        ran = {line["entrant"] for line in did}
+        if len(ranks) > 1:  # besides the block, what fills a quarter of its cells
+            on = {overview.problems[p] for p in overview.on}
+            ran = {
+                e
+                for e in ran
+                if e in ranks or 3 * sum(d["entrant"] == e and d["problem"] in on for d in did) >= len(on)
+            }
+            here = [line for line in did if line["entrant"] in ran]
+            problems = [p for p in problems if p in on or 4 * sum(d["problem"] == p for d in here) >= len(ran)]
         order = [*ranks, *sorted(ran - set(ranks))]
         heads = [cell.attributes.get("link", "") for cell in shown[0][2:]] if shown else []
         audit.same("heat map", f"{text}: problems", [*map(seen, heads)], [*map(seen, problems)])
