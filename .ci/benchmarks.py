@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from optbench.arrays import gpu_problem
+from optbench.core.backend import gpu_problem
 
 
 def main(root: Path) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from optbench.arrays import Backend, get_backend
-from optbench.errors import BackendError
+from optbench.core.backend import Backend, get_backend
+from optbench.core.errors import BackendError
+from optbench.core.specs import parse_spec
 from optbench.problem import Problem, make_problem
-from optbench.registry import parse_spec
 
 BACKENDS = ["numpy", "numpy float32", "cupy", "cupy float32"]
 

@@ -32,14 +32,15 @@ from typing import Any
 import numpy as np
 
 import optbench
-from optbench.arrays import Array, Backend, get_backend
-from optbench.errors import BackendError, InputError, StoreError
-from optbench.loop import _Loop
+from optbench.core.backend import Array, Backend, get_backend
+from optbench.core.errors import BackendError, InputError, StoreError
+from optbench.core.registry import PROBLEMS
+from optbench.core.specs import parse_spec
 from optbench.optimizer import At, FirstOrder, Optimizer, make_recipe
 from optbench.problem import Problem, make_problem
-from optbench.registry import PROBLEMS, parse_spec
-from optbench.results import environment
-from optbench.store import Store
+from optbench.results.environment import environment
+from optbench.results.store import Store
+from optbench.run.loop import Loop
 
 Row = dict[str, Any]
 PEERS = Path(__file__).parent / "peers"
@@ -78,7 +79,7 @@ def trajectory(
         signs[:, 0] = 0.0
         return x * backend.asarray(1 + jitter * signs.reshape(-1, problem.dim))
 
-    loop = _Loop(problem, optimizer, tuple(seeds), steps, batch, len(seeds) * copies)
+    loop = Loop(problem, optimizer, tuple(seeds), steps, batch, len(seeds) * copies)
     starts = backend.xp.broadcast_to(problem.starts(seeds)[:, None, :], shape)
     x = perturbed(backend.xp.asarray(backend.xp.reshape(starts, (-1, problem.dim)), copy=True))
     state = optimizer.init(x, backend)
@@ -448,7 +449,7 @@ def sizes(
 
 def _walker(problem: Problem, runs: int) -> Callable[[int], None]:
     optimizer = make_recipe("momentum").build({"lr": step_size(problem, "momentum")})
-    loop = _Loop(problem, optimizer, (0,), 1, None, runs)
+    loop = Loop(problem, optimizer, (0,), 1, None, runs)
     xp = problem.backend.xp
     x = xp.asarray(xp.broadcast_to(problem.start(0)[None, :], (runs, problem.dim)), copy=True)
     kept: list[Any] = [x, optimizer.init(x, problem.backend), 0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.common import BACKENDS, backend_or_skip, points, problem_of
-from optbench.sampling import Batches
+from optbench.core.random import Batches
 
 SPECS = [
     "quadratic:dim=100",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import reports
-from optbench.execute import execute
-from optbench.race import compete, contestants
-from optbench.store import Store
-from optbench.study import study_of
+from optbench.results.store import Store
+from optbench.run.execute import execute
+from optbench.run.race import compete, contestants
+from optbench.run.study import study_of
 
 STUDY = {
     "seeds": 5,

@@ -12,44 +12,44 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from optbench.arrays import Backend, get_backend
-    from optbench.checks import check_gradient, check_problem
-    from optbench.errors import BackendError, InputError, OptbenchError, StoreError
-    from optbench.loop import minimize
-    from optbench.optimizer import FirstOrder, Optimizer, make_recipe
+    from optbench.core.backend import Backend, get_backend
+    from optbench.core.errors import BackendError, InputError, OptbenchError, StoreError
+    from optbench.core.trace import Trace
+    from optbench.optimizer import FirstOrder, Optimizer, make_recipe, rule
     from optbench.problem import Optimum, Problem, make_problem
-    from optbench.record import Trace
-    from optbench.results import Runs
-    from optbench.rules import rule
-    from optbench.store import Store
-    from optbench.study import load_study, sweep
+    from optbench.results.runs import Runs
+    from optbench.results.store import Store
+    from optbench.run.loop import minimize
+    from optbench.run.study import load_study
+    from optbench.run.sweep import sweep
+    from optbench.verify.check import check_problem
+    from optbench.verify.gradients import check_gradient
 
-__optbench__ = True
 __version__ = "0.1.0"
 
 # where each public name lives; modules are imported when a name of theirs is first used, so that the import stays short
 _HOMES = {
-    "Backend": "arrays",
-    "BackendError": "errors",
+    "Backend": "core.backend",
+    "BackendError": "core.errors",
     "FirstOrder": "optimizer",
-    "InputError": "errors",
-    "OptbenchError": "errors",
+    "InputError": "core.errors",
+    "OptbenchError": "core.errors",
     "Optimizer": "optimizer",
     "Optimum": "problem",
     "Problem": "problem",
-    "Runs": "results",
-    "Store": "store",
-    "StoreError": "errors",
-    "Trace": "record",
-    "check_gradient": "checks",
-    "check_problem": "checks",
-    "get_backend": "arrays",
-    "load_study": "study",
+    "Runs": "results.runs",
+    "Store": "results.store",
+    "StoreError": "core.errors",
+    "Trace": "core.trace",
+    "check_gradient": "verify.gradients",
+    "check_problem": "verify.check",
+    "get_backend": "core.backend",
+    "load_study": "run.study",
     "make_problem": "problem",
     "make_recipe": "optimizer",
-    "minimize": "loop",
-    "rule": "rules",
-    "sweep": "study",
+    "minimize": "run.loop",
+    "rule": "optimizer",
+    "sweep": "run.sweep",
 }
 
 __all__ = [

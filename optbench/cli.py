@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optbench import __version__
-from optbench.errors import InputError, OptbenchError
+from optbench.core.errors import InputError, OptbenchError
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
     from rich.text import Text
 
-    from optbench.checks import Finding
-    from optbench.results import Runs
-    from optbench.study import Study
+    from optbench.results.runs import Runs
+    from optbench.run.study import Study
+    from optbench.verify.check import Finding
 
 _SPEC = "a name, with parameters after a colon: quadratic:dim=100,condition=1e4"
 
@@ -249,9 +249,10 @@ def _list(options: argparse.Namespace) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from optbench.registry import OPTIMIZERS, PROBLEMS, SCHEDULES, parameters
-    from optbench.schedules import schedule_parameters
-    from optbench.study import suites
+    from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES
+    from optbench.core.specs import parameters
+    from optbench.optimizers.schedules import schedule_parameters
+    from optbench.run.study import suites
 
     console = _console()
     if options.names:
@@ -284,7 +285,7 @@ def _describe(console: Console, name: str) -> None:
 
     from rich.text import Text
 
-    from optbench.registry import OPTIMIZERS, PROBLEMS, SCHEDULES
+    from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES
 
     found = [registry for registry in (PROBLEMS, OPTIMIZERS, SCHEDULES) if name in registry.names()]
     if not found:
@@ -319,9 +320,10 @@ def _check(options: argparse.Namespace) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from optbench.checks import check_problem
+    from optbench.core.registry import PROBLEMS
+    from optbench.core.specs import parse_spec
     from optbench.problem import make_problem
-    from optbench.registry import PROBLEMS, parse_spec
+    from optbench.verify.check import check_problem
 
     if options.seed < 0:
         raise InputError(f"--seed must be at least 0, not {options.seed}")
@@ -357,8 +359,8 @@ def _check_row(row: Finding) -> tuple[str | Text, ...]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from optbench.execute import execute
-    from optbench.store import Store
+    from optbench.results.store import Store
+    from optbench.run.execute import execute
 
     console = _console()
     store = Store(options.output)
@@ -376,7 +378,7 @@ def _run(options: argparse.Namespace) -> int:
         )
     _print_summary(console, runs)
     if not options.no_report:
-        from reports import build_page
+        from optbench.reports import build_page
 
         page = build_page(
             runs,
@@ -392,7 +394,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _study_of(options: argparse.Namespace) -> Study:
-    from optbench.study import load_study, study_of
+    from optbench.run.study import load_study, study_of
 
     given = {
         "lr": options.lr,
@@ -497,8 +499,8 @@ def _print_summary(console: Console, runs: Runs) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from optbench.results import Runs
-    from reports import summary_table
+    from optbench.reports import summary_table
+    from optbench.results.runs import Runs
 
     for problem in sorted(runs.rows["problem"].unique()):
         table = summary_table(Runs(runs.rows[runs.rows["problem"] == problem])).drop(columns="problem")
@@ -523,10 +525,10 @@ def _verdict(runs: Runs) -> int:
 
 
 def _race(options: argparse.Namespace) -> int:
-    from optbench.race import compete, contestants
-    from optbench.results import RACE_COLUMNS, arrow_of, frame_of
-    from optbench.seconds import race_summary, seconds_to_target
-    from optbench.store import Store
+    from optbench.analysis.timing import race_summary, seconds_to_target
+    from optbench.results.schema import RACE_COLUMNS, arrow_of, frame_of
+    from optbench.results.store import Store
+    from optbench.run.race import compete, contestants
 
     for name in ("problem", "optimizer"):
         if not getattr(options, name):
@@ -570,7 +572,7 @@ def _print_race(summary: pd.DataFrame, reached: pd.DataFrame, where: str) -> Non
     from rich.table import Table
     from rich.text import Text
 
-    from reports.tables import duration
+    from optbench.reports.tables import duration
 
     console = _console()
     console.print(Text(where, "dim"))
@@ -602,7 +604,7 @@ def _print_race(summary: pd.DataFrame, reached: pd.DataFrame, where: str) -> Non
 
 def _to_target(reached: pd.DataFrame, method: str) -> tuple[str, str]:
     """Seconds to target of a method, if it was tuned; of several budgets, which its name tells in runs, the best."""
-    from reports.tables import duration
+    from optbench.reports.tables import duration
 
     names = reached["method"]
     rows = reached[(names == method) | names.str.startswith(f"{method}, ")].sort_values("seconds")
@@ -618,9 +620,9 @@ ASV_RESULTS = ".asv/results"  # as asv.conf.json has it
 
 
 def _report(options: argparse.Namespace) -> int:
-    from optbench import beside
-    from optbench.store import Store
-    from reports import build_page, latex, load_history, markdown, summary_table
+    from optbench.analysis import comparison as beside
+    from optbench.reports import build_page, latex, load_history, markdown, summary_table
+    from optbench.results.store import Store
 
     names = beside.labels(options.stores)
     if len(set(names)) < len(names):

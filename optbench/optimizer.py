@@ -12,29 +12,36 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from optbench.arrays import Array, Backend
-from optbench.errors import InputError
-from optbench.fuse import FEW_RUNS, MANY_PARAMETERS, Together, fuse, state_names
-from optbench.registry import OPTIMIZERS, Parameter, check_names, coerce, format_spec, parameters, source_hash
+from optbench.compile.fused_loop import FEW_RUNS, MANY_PARAMETERS, Together
+from optbench.compile.rules import fuse, state_names
+from optbench.core.backend import Array, Backend
+from optbench.core.errors import InputError
+from optbench.core.registry import OPTIMIZERS
+from optbench.core.source import source_hash
+from optbench.core.specs import Parameter, check_names, coerce, format_spec, parameters
 
 if TYPE_CHECKING:
     from optbench.problem import Problem
+
+
+from typing import TypeVar, overload
 
 # modules whose text decides what an optimizer does with a problem: part of the key of a stored result
 ENGINE = tuple(
     f"optbench.{name}"
     for name in (
         "optimizer",
-        "loop",
-        "record",
-        "fuse",
-        "compiled",
-        "columns",
-        "kernels",
-        "fastmath",
-        "products",
-        "sampling",
-        "schedules",
+        "run.loop",
+        "core.trace",
+        "compile.rules",
+        "compile.fused_loop",
+        "compile.numba",
+        "compile.points",
+        "compile.elementwise",
+        "compile.fastmath",
+        "compile.dots",
+        "core.random",
+        "optimizers.schedules",
         "problem",
     )
 )
@@ -297,3 +304,26 @@ def _check_ranges(owner: str, settings: Mapping[str, Any]) -> None:
             for one in value if isinstance(value, tuple) else (value,):
                 if not holds(one):
                     raise InputError(f"{owner}: {key} must be {wanted}, not {one:g}")
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@overload
+def rule(function: F) -> F: ...
+@overload
+def rule(*, name: str | None = ..., full_batch: bool = ...) -> Callable[[F], F]: ...
+def rule(function: Any = None, *, name: str | None = None, full_batch: bool = False) -> Any:
+    """Register an update rule under its own name, or `name`, and return it unchanged.
+
+    Parameters
+    ----------
+    full_batch : bool
+        Whether the name promises the gradient of the whole objective, so that a mini-batch is refused.
+    """
+
+    def register(function: F) -> F:
+        OPTIMIZERS.register(name or function.__name__, function, full_batch=full_batch)
+        return function
+
+    return register if function is None else register(function)

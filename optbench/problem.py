@@ -17,10 +17,12 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
-from optbench.arrays import NUMPY, Array, Backend
-from optbench.errors import InputError
-from optbench.registry import PROBLEMS, coerce, coerce_all, format_spec, parameters, source_hash
-from optbench.sampling import Batches, Sampler, stream
+from optbench.core.backend import NUMPY, Array, Backend
+from optbench.core.errors import InputError
+from optbench.core.random import Batches, Sampler, stream
+from optbench.core.registry import PROBLEMS
+from optbench.core.source import source_hash
+from optbench.core.specs import coerce, coerce_all, format_spec, parameters
 
 __all__ = ["Optimum", "Problem", "make_problem", "problem", "stream"]
 

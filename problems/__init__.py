@@ -5,12 +5,15 @@
 >>> f, g = problem.value_and_grad(problem.start(seed=0))
 """
 
-from problems.landscapes import Beale, Himmelblau, MonkeySaddle, Rosenbrock, StrictSaddle, StyblinskiTang, Valley
-from problems.logistic import Logistic
-from problems.mlp import MLP, LinearAutoencoder, TeacherStudent
-from problems.quadratic import Quadratic
+from optbench.core.names import use_long_name
 
-__optbench__ = True
+use_long_name(__name__)
+
+from .landscapes import Beale, Himmelblau, MonkeySaddle, Rosenbrock, StrictSaddle, StyblinskiTang, Valley
+from .logistic import Logistic
+from .mlp import MLP, LinearAutoencoder, TeacherStudent
+from .quadratic import Quadratic
+
 __all__ = [
     "MLP",
     "Beale",

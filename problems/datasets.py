@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from optbench.errors import InputError
-from optbench.sampling import stream
+from optbench.core.errors import InputError
+from optbench.core.random import stream
 
 BUILTIN = ("breast_cancer", "digits", "digits_binary", "wine", "iris")
 SUFFIXES = {"libsvm": (".libsvm", ".svm", ".svmlight", ".txt"), "csv": (".csv", ".tsv")}

@@ -12,8 +12,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from optbench.arrays import Array
-from optbench.errors import InputError
+from optbench.core.backend import Array
+from optbench.core.errors import InputError
 from optbench.problem import Optimum, Problem, View, at_least, problem
 
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from optbench.arrays import Array
-from optbench.errors import InputError
-from optbench.kernels import FEW_RUNS, batch_sums, kernel
+from optbench.compile.elementwise import FEW_RUNS, batch_sums, kernel
+from optbench.core.backend import Array
+from optbench.core.errors import InputError
+from optbench.core.source import source_hash
 from optbench.problem import Optimum, Problem, at_least, problem
-from optbench.registry import source_hash
-from problems.datasets import load, split, standardize, synthetic
-from problems.terms import CrossEntropy, ridge, total
+
+from .datasets import load, split, standardize, synthetic
+from .terms import CrossEntropy, ridge, total
 
 EXACT_SPECTRUM = 2000  # the Gram matrix's largest eigenvalue is computed up to this size and bounded above it
 DENSE_FLOPS = 1e11  # a Newton step that would take more than this to form its Hessian asks for products instead

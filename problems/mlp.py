@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optbench.arrays import Array
-from optbench.errors import InputError
+from optbench.core.backend import Array
+from optbench.core.errors import InputError
 from optbench.problem import Optimum, at_least, one_of, problem, stream
-from problems.datasets import load, split, standardize
-from problems.network import LOSSES, PARTS, Batch, Network, Perceptron, check_widths
+
+from .datasets import load, split, standardize
+from .network import LOSSES, PARTS, Batch, Network, Perceptron, check_widths
 
 SCALINGS = ("table", "feature")
 SHARES = (0.15, 0.15)  # of validation and test

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optbench.arrays import Array
-from optbench.errors import InputError
-from optbench.kernels import kernel
+from optbench.compile.elementwise import kernel
+from optbench.core.backend import Array
+from optbench.core.errors import InputError
+from optbench.core.source import source_hash
 from optbench.problem import Problem, at_least, one_of
-from optbench.registry import source_hash
-from problems.terms import CrossEntropy, ridge, total
+
+from .terms import CrossEntropy, ridge, total
 
 LOSSES = ("cross_entropy", "squared")
 PARTS = ("train", "validation", "test")

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from optbench.arrays import Array
-from optbench.errors import InputError
+from optbench.core.backend import Array
+from optbench.core.errors import InputError
+from optbench.core.random import Normals, Sampler
 from optbench.problem import Optimum, Problem, Text, at_least, one_of, problem, stream
-from optbench.sampling import Normals, Sampler
 
 MAX_MATRIX = 20_000  # 3 GiB in float64
 SPECTRA = ("log", "linear", "clusters", "distinct", "chain")

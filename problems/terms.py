@@ -9,8 +9,8 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
-from optbench.arrays import Array, Backend
-from optbench.kernels import kernel
+from optbench.compile.elementwise import kernel
+from optbench.core.backend import Array, Backend
 
 
 def ridge(xp: Any, g: Any, x: Any, share: Any, l2: Any) -> Any:

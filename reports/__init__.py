@@ -10,18 +10,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from reports.figures import convergence, generalization, sensitivity
-    from reports.history import load_history
-    from reports.landscapes import paths
-    from reports.lesson import lessons
-    from reports.overview import data_profile, ecdf, headline, heatmap, performance_profile, ranks
-    from reports.page import build_page
-    from reports.races import convergence_seconds, seconds_of, speed
-    from reports.steps import step_times
-    from reports.tables import latex, markdown, seconds_table, speed_table, summary_table
+from optbench.core.names import use_long_name
 
-__optbench__ = True
+use_long_name(__name__)
+
+if TYPE_CHECKING:
+    from .figures import convergence, generalization, sensitivity
+    from .history import load_history
+    from .landscapes import paths
+    from .lesson import lessons
+    from .overview import data_profile, ecdf, headline, heatmap, performance_profile, ranks
+    from .page import build_page
+    from .races import convergence_seconds, seconds_of, speed
+    from .steps import step_times
+    from .tables import latex, markdown, seconds_table, speed_table, summary_table
+
 
 # the public names of every module; drawing libraries are imported when a name is first used, so that the import stays short
 _MODULES = {
@@ -66,7 +69,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'reports' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"reports.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(f"optbench.reports.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -13,9 +13,10 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from optbench import metrics
-from optbench.results import Runs
-from reports import style
+from optbench.analysis import tuning
+from optbench.results.runs import Runs
+
+from . import style
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Book:
     def only(self, problem: str) -> Book:
         """A book of one problem, small enough to be sent to another process: curves are kept of what is drawn alone."""
         rows = self.parts[problem].rows
-        best = metrics.tuned(self.parts[problem])[["method", "settings"]].itertuples(index=False, name=None)
+        best = tuning.tuned(self.parts[problem])[["method", "settings"]].itertuples(index=False, name=None)
         pairs = zip(rows["method"], rows["settings"], strict=True)
         # besides, of the first that ran, because it tells what the problem records
         first = int(np.argmax((rows["status"] != "failed").to_numpy()))
@@ -110,7 +111,7 @@ class Book:
 
     def ranked(self) -> Iterator[tuple[str, list[str]]]:
         """Problems in the order of the page, with their methods, the best first."""
-        ranked = metrics.ranked(self.runs)
+        ranked = tuning.ranked(self.runs)
         return ((problem, ranked[problem]) for problem in self.parts)
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optbench.results import Runs
-from reports import style, tables
-from reports.book import Book
+from optbench.results.runs import Runs
+
+from . import style, tables
+from .book import Book
 
 
 def notes(rows: pd.DataFrame, lines: pd.DataFrame, races: pd.DataFrame) -> list[str]:

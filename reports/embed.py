@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import style
+from . import style
 
 DIGITS = 6  # significant digits of numbers in a downloaded table
 

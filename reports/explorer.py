@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optbench import metrics
-from reports import figures
-from reports.book import Book
+from optbench.analysis import metrics
+
+from . import figures
+from .book import Book
 
 POINTS, FEWEST_POINTS = 120, 24  # of a curve; a page of many has fewer
 NUMBERS = 1_200_000  # on the whole page, about two bytes each once compressed

@@ -14,11 +14,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from optbench import metrics
-from optbench.errors import InputError
-from optbench.results import Runs, runs_of_curves
-from reports import style
-from reports.style import INK, MUTED, PAPER
+from optbench.analysis import metrics, tuning
+from optbench.core.errors import InputError
+from optbench.results.runs import Runs, runs_of_curves
+
+from . import style
+from .style import INK, MUTED, PAPER
 
 SPLITS = {"train": ("o", 7), "validation": ("s", 0), "test": ("D", 1)}  # part of the data -> its marker and colour
 CALLS_LABEL = "oracle calls (1 = full value and gradient)"
@@ -69,7 +70,7 @@ def convergence(
     ax = style.axes(ax)
     curves = metrics.bands(part, value)
     gap, floor = gap_floor(part)
-    leading = metrics.ranked(part)[problem][:emphasis]
+    leading = tuning.ranked(part)[problem][:emphasis]
     # what rises far above the start is drawn at a ceiling: how far it rose before it overflowed tells nothing
     starts = curves.loc[curves["t"] == 0, "median"].to_numpy(dtype=float)
     start = np.abs(starts).max(initial=0.0, where=np.isfinite(starts))
@@ -149,11 +150,11 @@ def sensitivity(
     styles = styles or style.entrant_styles(runs)
     ax = style.axes(ax)
     gap, floor = gap_floor(part)
-    chosen = metrics.tuned(part).set_index("method")["step_size"]
+    chosen = tuning.tuned(part).set_index("method")["step_size"]
     curves = metrics.sensitivity(part)
     curves = curves[np.isfinite(curves["median"].to_numpy(dtype=float))]
     with_size = set(curves["method"])
-    leading = [method for method in metrics.ranked(part)[problem] if method in with_size][:emphasis]
+    leading = [method for method in tuning.ranked(part)[problem] if method in with_size][:emphasis]
     positive, ends = True, {}
     for method, curve in curves.groupby("method", sort=True):
         look = styles(problem, str(method))
@@ -314,7 +315,7 @@ def rates(part: Runs) -> pd.DataFrame:
     columns = ["rate", "t", "calls", "bound"]
     if not L or not mu or exact.empty or not exact["f_star"].notna().all():
         return pd.DataFrame(columns=columns)
-    start = metrics.median((exact["f_start"] - exact["f_star"]).to_numpy(dtype=float))
+    start = tuning.median((exact["f_start"] - exact["f_star"]).to_numpy(dtype=float))
     t = np.unique(np.rint(np.geomspace(1, float(exact["end"].max()) + 1, 80) - 1).astype(int))  # (C,)
     bounds = {
         "gradient descent, step 1/L": start * (1 - mu / L) ** t,

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from reports import style
-from reports.tables import NEVER, number
+from . import style
+from .tables import NEVER, number
 
 if TYPE_CHECKING:
-    from reports.book import Book, Picture
+    from .book import Book, Picture
 
 PRECISIONS = ("float64", "float32")
 FEW = 6  # problems that a sentence names

@@ -19,12 +19,13 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 
-from optbench.errors import InputError
-from reports.style import clean
-from reports.tables import NEVER, duration, number
+from optbench.core.errors import InputError
+
+from .style import clean
+from .tables import NEVER, duration, number
 
 if TYPE_CHECKING:
-    from reports.book import Book
+    from .book import Book
 
 FORMAT = 2  # version of asv's result files
 COLUMNS = (

@@ -15,13 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.transforms import AffineDeltaTransform
 
-from optbench import metrics
-from optbench.errors import InputError
-from optbench.results import Runs
-from reports import style, tables
-from reports.book import Book
-from reports.figures import about_of, one_problem
-from reports.style import INK, MUTED, PAPER
+from optbench.analysis import metrics, tuning
+from optbench.core.errors import InputError
+from optbench.results.runs import Runs
+
+from . import style, tables
+from .book import Book
+from .figures import about_of, one_problem
+from .style import INK, MUTED, PAPER
 
 LEVELS = 9  # level lines
 COLUMNS = 6  # maps in a row
@@ -279,10 +280,10 @@ def _held(part: Runs, seed: int, most: int) -> _Held | None:
     surface = about.get("surface")
     if not surface:
         return None
-    best = dict(iter(metrics.tuned_rows(part)[_NEEDED].groupby("method", sort=True)))
+    best = dict(iter(tuning.tuned_rows(part)[_NEEDED].groupby("method", sort=True)))
     low, high = np.array([surface["x"], surface["y"]]).T
     rows = []
-    for method in next(iter(metrics.ranked(part).values())):
+    for method in next(iter(tuning.ranked(part).values())):
         its = best[method].sort_values("seed")
         chosen = its[its["seed"] == seed]
         row = dict((chosen if len(chosen) else its).iloc[0])

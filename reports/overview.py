@@ -16,11 +16,12 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from optbench import metrics, profiles
-from optbench.results import Runs
-from reports import style, tables
-from reports.book import Book, Picture
-from reports.style import MUTED, PAPER
+from optbench.analysis import metrics, profiles, tuning
+from optbench.results.runs import Runs
+
+from . import style, tables
+from .book import Book, Picture
+from .style import MUTED, PAPER
 
 CLEAR, LIKELY = 0.95, 0.8  # shares of resamples from which on one is said to lead, or to lead probably
 DEFAULT = 1e-4  # fraction of the initial gap that a reader sees first
@@ -348,7 +349,7 @@ def _fragile(runs: Runs, tuned: Sequence[str], table: pd.DataFrame) -> Sentence:
     if not tuned:
         return ()
     best = next(name for name in table["entrant"] if name in tuned)
-    pairs = metrics.entrants(runs)
+    pairs = tuning.entrants(runs)
     rows = runs.rows.merge(pairs[pairs["entrant"] == best], on=["problem", "method"])
     lost = rows.loc[rows["status"].isin(["diverged", "failed"]), "status"]
     sizes = rows["step_size"].nunique()

@@ -13,13 +13,14 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
-from optbench.errors import InputError, StoreError
-from optbench.results import Runs
-from reports import closing, embed, explorer, landscapes, lesson, overview, problem, stores, style, tables
-from reports import gpu as gpu_section
-from reports import history as history_section
-from reports import races as race_section
-from reports.book import Book, collecting_rarely
+from optbench.core.errors import InputError, StoreError
+from optbench.results.runs import Runs
+
+from . import closing, embed, explorer, landscapes, lesson, overview, problem, stores, style, tables
+from . import gpu as gpu_section
+from . import history as history_section
+from . import races as race_section
+from .book import Book, collecting_rarely
 
 
 def build_page(
@@ -68,7 +69,7 @@ def build_page(
         path = path / "index.html"
     _check_writable(path)
     page = jinja2.Environment(
-        loader=jinja2.PackageLoader("reports"),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,  # names come from users
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

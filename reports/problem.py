@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optbench import metrics
-from optbench.results import Runs
-from reports import figures, races, style, tables
-from reports.book import Book, Picture, collecting_rarely
+from optbench.analysis import metrics
+from optbench.results.runs import Runs
+
+from . import figures, races, style, tables
+from .book import Book, Picture, collecting_rarely
 
 
 @contextlib.contextmanager

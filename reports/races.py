@@ -12,13 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from optbench import metrics, seconds
-from optbench.errors import InputError
-from optbench.results import Runs
-from optbench.seconds import standing_races
-from reports import steps, style, tables
-from reports.book import Book, Picture
-from reports.figures import gap_floor, lines_of, one_problem, value_axis
+from optbench.analysis import metrics, tuning
+from optbench.analysis import timing as seconds
+from optbench.analysis.timing import standing_races
+from optbench.core.errors import InputError
+from optbench.results.runs import Runs
+
+from . import steps, style, tables
+from .book import Book, Picture
+from .figures import gap_floor, lines_of, one_problem, value_axis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -236,7 +238,7 @@ def _seconds(
     if not drawn:
         style.note(ax, "No run has a finite value to draw")
         return ax
-    leading = [method for method in metrics.ranked(part)[problem] if method in drawn][:emphasis]
+    leading = [method for method in tuning.ranked(part)[problem] if method in drawn][:emphasis]
     for method, (x, median, low, high) in drawn.items():
         style.line(ax, styles(problem, method), x, median, low, high, rest=method not in leading)
     style.log_axis(ax.xaxis, "x")
@@ -273,7 +275,7 @@ def seconds_picture(book: Book, problem: str) -> SecondsPicture | None:
         told += f" Disturbed: {_some(rates.loc[rates['disturbed'], 'method'])}."
     if absent:
         told += f" Without a race: {_some(absent)}."
-    best = next(m for m in metrics.ranked(part)[problem] if m in methods)
+    best = next(m for m in tuning.ranked(part)[problem] if m in methods)
     label = (
         f"Convergence on {problem} in seconds on {machine}: one line for each of {len(methods)} methods that raced. Best "
         f"of them in oracle calls: {best}."

@@ -11,14 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from optbench import seconds
-from optbench.errors import InputError
-from reports import style, tables
+from optbench.analysis import timing as seconds
+from optbench.core.errors import InputError
+
+from . import style, tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reports.book import Book
+    from .book import Book
 
 ROWS = 72  # of all figures together; a problem has its share
 A_FIGURE = 24  # rows of a figure with several problems, so that it fits on a sheet of paper

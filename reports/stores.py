@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from optbench import beside
-from reports import tables
-from reports.book import Book
+from optbench.analysis import comparison as beside
+
+from . import tables
+from .book import Book
 
 
 def section(book: Book) -> dict[str, Any] | None:

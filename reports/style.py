@@ -26,8 +26,8 @@ from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from optbench import metrics
-from optbench.results import Runs
+from optbench.analysis import tuning
+from optbench.results.runs import Runs
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
@@ -102,7 +102,7 @@ class Styles:
 
 def entrant_styles(runs: Runs) -> Styles:
     """The style of every entrant of the results, in the order of their names."""
-    pairs = metrics.entrants(runs)
+    pairs = tuning.entrants(runs)
     looks = zip(itertools.cycle(PALETTE), itertools.cycle(DASHES), itertools.cycle(MARKERS), strict=False)
     names = zip(sorted(set(pairs["entrant"])), looks, strict=False)
     styles = {name: Style(i, *look) for i, (name, look) in enumerate(names)}

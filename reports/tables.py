@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from optbench import metrics, seconds
-from optbench.results import Runs
+from optbench.analysis import metrics, tuning
+from optbench.analysis import timing as seconds
+from optbench.results.runs import Runs
 
 NEVER = "–"
 ASKS = {"value": "f", "gradient": "f, gradient", "hessian": "f, gradient, Hessian", "": NEVER}
@@ -82,8 +83,8 @@ def lines(runs: Runs) -> pd.DataFrame:
     n_settings : number of settings that were tried
     others : values of the hyperparameters that were swept beside the step size, by name, in the best settings
     """
-    tuned = metrics.tuned(runs)
-    tried = dict(iter(metrics.setting_scores(runs).groupby(["problem", "method"], sort=True)))
+    tuned = tuning.tuned(runs)
+    tried = dict(iter(tuning.setting_scores(runs).groupby(["problem", "method"], sort=True)))
     others = []
     for problem, method, best in zip(tuned["problem"], tuned["method"], tuned["settings"], strict=True):
         sizes = dict(zip(tried[problem, method]["settings"], tried[problem, method]["step_size"], strict=True))
@@ -290,7 +291,7 @@ def leaders(runs: Runs) -> list[Leader]:
     Where the optimum is known, the method with the smallest median of oracle calls to the hardest target that any method
     reaches in the median. Elsewhere, the smallest objective within the oracle calls that every method made.
     """
-    best = metrics.tuned_rows(runs)[["problem", "method", "seed", "f_star", "hits", "oracle"]]
+    best = tuning.tuned_rows(runs)[["problem", "method", "seed", "f_star", "hits", "oracle"]]
     found = []
     for problem, rows in best.groupby("problem", sort=True):
         known = bool(rows["f_star"].notna().all())
@@ -301,7 +302,7 @@ def leaders(runs: Runs) -> list[Leader]:
 def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
     goal, ranking = _ranking(rows)
     if not ranking:
-        easiest = f"{target(metrics.TARGETS[0])} of the initial gap"
+        easiest = f"{target(tuning.TARGETS[0])} of the initial gap"
         return Leader(problem, easiest, (), NEVER, NEVER, "no method gets there on most seeds")
     oracles = rows.dropna(subset="oracle").groupby("method")["oracle"].first()
     least = ranking[0][0]
@@ -310,7 +311,7 @@ def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
     remarks, certain = [], len(methods) == 1
     if len(methods) == 1 and behind:
         count, second = behind[0]
-        index = metrics.target_index(goal)
+        index = tuning.target_index(goal)
         first, other = (_by_seed(rows, method, index) for method in (methods[0], second))
         both = sorted(set(first) & set(other))
         ahead = sum(first[seed] < other[seed] for seed in both)
@@ -338,21 +339,21 @@ def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
 def _by_seed(rows: pd.DataFrame, method: str, index: int) -> dict[int, float]:
     """Oracle calls of a method to a target, by seed."""
     part = rows[rows["method"] == method].drop_duplicates("seed")
-    return dict(zip(part["seed"], metrics.hits(part)[:, index], strict=True))
+    return dict(zip(part["seed"], tuning.hits(part)[:, index], strict=True))
 
 
 def _ranking(rows: pd.DataFrame) -> tuple[float, list[tuple[float, str]]]:
     """The hardest target that any method reaches in the median, and (median calls, method) of those that do."""
     medians = {}
     for method, part in rows.groupby("method", sort=True):
-        count = metrics.hits(part)  # (S, 50)
+        count = tuning.hits(part)  # (S, 50)
         medians[str(method)] = np.sort(np.where(np.isnan(count), np.inf, count), axis=0)[len(part) // 2]
-    finite = np.isfinite(np.array(list(medians.values())).reshape(-1, len(metrics.TARGETS))).any(axis=0)
+    finite = np.isfinite(np.array(list(medians.values())).reshape(-1, len(tuning.TARGETS))).any(axis=0)
     if not finite.any():
-        return float(metrics.TARGETS[0]), []
+        return float(tuning.TARGETS[0]), []
     hardest = int(np.flatnonzero(finite)[-1])
     ranking = [(float(median[hardest]), method) for method, median in medians.items() if np.isfinite(median[hardest])]
-    return float(metrics.TARGETS[hardest]), sorted(ranking)
+    return float(tuning.TARGETS[hardest]), sorted(ranking)
 
 
 def _lowest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
@@ -374,7 +375,7 @@ def _lowest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
         second = str(behind.index[0])
         remark = f"{second} reaches {number(behind.iloc[0])}"
         if certain:
-            best = metrics.tuned_rows(part)
+            best = tuning.tuned_rows(part)
             mine, other = (_within(best[best["method"] == method], budget) for method in (methods[0], second))
             both = sorted(set(mine) & set(other))
             ahead = sum(mine[seed] < other[seed] for seed in both)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optbench.arrays import Backend, get_backend, gpu_problem
-from optbench.fuse import numba_is_there
+from optbench.compile.rules import numba_is_there
+from optbench.core.backend import Backend, get_backend, gpu_problem
 
 # of processes that tests start; this one is pinned below, its BLAS being loaded already
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

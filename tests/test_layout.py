@@ -1,8 +1,9 @@
-"""The shape of the house: which module may import which, read from the source."""
+"""The structure of the code, read from its source: which package may import which, no cycles, no private names."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -11,68 +12,81 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# from the ground up; a module may import from the floors below its own, and from its own
-FLOORS = [
-    {"errors", "workers"},
-    {"arrays", "registry", "record", "columns"},
-    {"sampling", "compiled", "fastmath", "products"},
-    {"problem", "rules", "schedules", "fuse", "kernels"},
-    {"optimizer", "differences"},
-    {"curvature", "search", "checks", "about"},
-    {"loop"},
-    {"plan"},
-    {"results"},
-    {"store"},
-    {"execute", "race"},
-    {"metrics"},
-    {"seconds", "beside", "profiles"},
-    {"study"},
-    {"cli"},
-    {"__main__"},
-]
-FLOOR = {module: level for level, modules in enumerate(FLOORS) for module in modules}
+# what a package (or one of the two interface modules) may import besides itself
+MAY_IMPORT = {
+    "optbench.core": set(),
+    "optbench.compile": {"core"},
+    "optbench.problem": {"core"},
+    "optbench.optimizer": {"core", "compile", "problem"},
+    "optbench.problems": {"core", "compile", "problem"},
+    "optbench.optimizers": {"core", "optimizer"},
+    "optbench.verify": {"core", "problem"},
+    "optbench.results": {"core"},
+    "optbench.analysis": {"core", "results"},
+    "optbench.reports": {"core", "results", "analysis"},
+    "optbench.run": {"core", "compile", "problem", "optimizer", "optimizers", "verify", "results"},
+}
+ALLOWED = {name: {f"optbench.{other}" for other in others} for name, others in MAY_IMPORT.items()}
+ALLOWED["optbench.cli"] = set(MAY_IMPORT)
 
 
-def imports(path: Path) -> set[str]:
-    """Dotted names of all modules of ours that a file imports, wherever in it."""
+def module_name(path: Path) -> str:
+    """Dotted long name of a file below the root: ``problems/mlp.py`` is ``optbench.problems.mlp``."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts if parts[0] == "optbench" else ("optbench", *parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {
+    module_name(path): path
+    for folder in ("problems", "reports", "optbench")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if path.parent not in (ROOT / "optbench" / "problems", ROOT / "optbench" / "reports")
+}
+
+
+def package_of(module: str) -> str:
+    return ".".join(module.split(".")[:2])
+
+
+def imports(module: str) -> set[tuple[str, str]]:
+    """Every (module, name) that a module imports from ours, wherever in it; relative imports made absolute."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    package = module if FILES[module].name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in found if name.split(".")[0] in ("optbench", "problems", "reports")}
+            found |= {(alias.name, "") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join(
+                    [*package.split(".")[: len(package.split(".")) - node.level + 1], *filter(None, [base])]
+                )
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                found.add((inner, "") if inner in FILES else (base, alias.name))
+    return {(name, what) for name, what in found if name.split(".")[0] in ("optbench", "problems", "reports")}
 
 
-def modules_of(names: set[str]) -> set[str]:
-    return {name.split(".")[1] for name in names if name.startswith("optbench.") and name.split(".")[1] in FLOOR}
+@pytest.mark.parametrize("module", sorted(set(FILES) - {"optbench", "optbench.__main__"}))
+def test_imports_point_down(module: str) -> None:
+    own = package_of(module)
+    assert {package_of(name) for name, _ in imports(module)} <= ALLOWED[own] | {own, "optbench"}
 
 
-def test_every_module_has_its_floor() -> None:
-    assert {p.stem for p in (ROOT / "optbench").glob("*.py")} - {"__init__"} == set(FLOOR)
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_the_engine_uses_long_names(module: str) -> None:
+    assert not {name for name, _ in imports(module) if name.split(".")[0] in ("problems", "reports")}
 
 
-@pytest.mark.parametrize("module", sorted(FLOOR))
-def test_imports_go_down(module: str) -> None:
-    above = {name for name in modules_of(imports(ROOT / "optbench" / f"{module}.py")) if FLOOR[name] > FLOOR[module]}
-    assert not above
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_no_private_name_of_another_module_is_imported(module: str) -> None:
+    assert not {(name, what) for name, what in imports(module) if what.startswith("_") and not what.startswith("__")}
 
 
-@pytest.mark.parametrize("module", sorted(set(FLOOR) - {"cli", "__main__"}))
-def test_only_the_command_line_knows_problems_and_reports(module: str) -> None:
-    assert not {n for n in imports(ROOT / "optbench" / f"{module}.py") if n.split(".")[0] in ("problems", "reports")}
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "problems").glob("*.py")), ids=lambda p: p.stem)
-def test_problems_know_only_the_ground_floors(path: Path) -> None:
-    assert modules_of(imports(path)) <= {"arrays", "registry", "problem", "errors", "sampling", "kernels"}
-
-
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "reports").rglob("*.py")), ids=lambda p: p.relative_to(ROOT / "reports").as_posix()
-)
-def test_reports_know_only_results(path: Path) -> None:
-    assert modules_of(imports(path)) <= {"results", "metrics", "seconds", "beside", "profiles", "errors"}
+def test_no_import_cycles() -> None:
+    graph = {module: {name for name, _ in imports(module)} - {module, "optbench"} for module in FILES}
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
 
 
 def test_the_import_is_light() -> None:

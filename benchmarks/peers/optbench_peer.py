@@ -9,8 +9,8 @@ import numpy as np
 from work import Result, Work
 
 import optbench
-from optbench import workers
-from optbench.arrays import get_backend
+from optbench.core import workers
+from optbench.core.backend import get_backend
 from optbench.optimizer import At, FirstOrder, make_recipe
 
 

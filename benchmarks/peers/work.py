@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from optbench.arrays import get_backend
+from optbench.core.backend import get_backend
+from optbench.core.random import Batches
 from optbench.problem import Problem
-from optbench.sampling import Batches
 from problems import MLP, Logistic, Quadratic
 
 BETA, BETA1, BETA2, EPS = 0.9, 0.9, 0.999, 1e-8  # of momentum and Adam, everywhere

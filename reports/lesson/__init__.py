@@ -14,12 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from optbench.results import Runs
-from reports import style
-from reports.book import Book, Picture
-from reports.lesson import adam, batches, differences, saddle, schedules, valley
-from reports.lesson.held import Held
-from reports.lesson.told import Told
+from optbench.results.runs import Runs
+
+from .. import style
+from ..book import Book, Picture
+from . import adam, batches, differences, saddle, schedules, valley
+from .held import Held
+from .told import Told
 
 # name -> title, and the function that tells it; in order of difficulty
 LESSONS: dict[str, tuple[str, Callable[[Held], Told | None]]] = {

@@ -10,14 +10,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-from optbench import metrics
-from reports import style
-from reports.lesson.command import command_of
-from reports.lesson.held import Held, full, whole
-from reports.lesson.told import THEORY, Drawing, Told, figure, label
-from reports.lesson.words import signed, span
-from reports.style import PALETTE
-from reports.tables import number
+from optbench.analysis import tuning
+
+from .. import style
+from ..style import PALETTE
+from ..tables import number
+from .command import command_of
+from .held import Held, full, whole
+from .told import THEORY, Drawing, Told, figure, label
+from .words import signed, span
 
 NEAR = 0.01  # accuracy below the best that counts as near it
 
@@ -123,7 +124,7 @@ def _step_lengths(held: Held, rows: pd.DataFrame, beta1: float, beta2: float, ax
 
 def _tuned_sizes(held: Held, *optimizers: str) -> list[tuple[float, float]]:
     """The best step sizes of two optimizers on every problem on which both ran once, over one and the same grid."""
-    best = metrics.tuned(held.all).set_index(["problem", "method"])["step_size"]
+    best = tuning.tuned(held.all).set_index(["problem", "method"])["step_size"]
     found = []
     for problem, rows in held.parts.items():
         kinds = [rows.loc[rows["optimizer"] == name, ["method", "settings"]] for name in optimizers]

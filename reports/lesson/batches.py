@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from optbench import metrics
-from reports import style
-from reports.lesson.command import command_of
-from reports.lesson.held import LOST, Held, stochastic
-from reports.lesson.told import GAP_LABEL, THEORY, Drawing, Told, figure, label, look
-from reports.lesson.words import factor, signed, wholes
-from reports.style import INK, PALETTE
-from reports.tables import number
+from optbench.analysis import tuning
+
+from .. import style
+from ..style import INK, PALETTE
+from ..tables import number
+from .command import command_of
+from .held import LOST, Held, stochastic
+from .told import GAP_LABEL, THEORY, Drawing, Told, figure, label, look
+from .words import factor, signed, wholes
 
 
 def noise(held: Held) -> Told | None:
@@ -41,7 +42,7 @@ def noise(held: Held) -> Told | None:
             | {"floor": np.inf if lost else late.mean(), "before": half.mean() if len(half) else np.nan}
         )
     table = pd.DataFrame(lines)
-    middle = table.groupby("batch_size")[["floor", "before"]].agg(metrics.median)
+    middle = table.groupby("batch_size")[["floor", "before"]].agg(tuning.median)
     middle = middle[np.isfinite(middle["floor"]) & (middle["floor"] > 0)]
     seen = middle.loc[middle["before"] / middle["floor"] < 3, "floor"]  # others are still on their way
     if len(seen) < 3:
@@ -132,7 +133,7 @@ def scaling(held: Held) -> Told | None:
         for (size, step), its in rows.groupby(["batch_size", "step_size"], sort=True):
             curve = np.array([_at_epochs(row, grid) for row in its.to_dict("records")])
             key = name, problem, int(size), step
-            lines += [(*key, epoch, metrics.median(column)) for epoch, column in zip(grid, curve.T, strict=True)]
+            lines += [(*key, epoch, tuning.median(column)) for epoch, column in zip(grid, curve.T, strict=True)]
     table = pd.DataFrame(lines, columns=["lr_is", "problem", "batch_size", "step_size", "epochs", "gap"])
     apart = {
         name: its.pivot_table(index="epochs", columns="batch_size", values="gap", aggfunc="first")

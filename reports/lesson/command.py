@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from reports.lesson.held import whole
+from .held import whole
 
 
 def spec(problem: str) -> str:

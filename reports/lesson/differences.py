@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from reports import style
-from reports.lesson.command import spec, with_report
-from reports.lesson.held import Held
-from reports.lesson.told import MARK, THEORY, Drawing, Told, figure, label, look
-from reports.lesson.words import signed
-from reports.tables import number
+from .. import style
+from ..tables import number
+from .command import spec, with_report
+from .held import Held
+from .told import MARK, THEORY, Drawing, Told, figure, label, look
+from .words import signed
 
 
 def differences(held: Held) -> Told | None:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optbench import metrics
-from optbench.results import Runs
-from reports import style
-from reports.figures import about_of
+from optbench.analysis import metrics, tuning
+from optbench.results.runs import Runs
+
+from .. import style
+from ..figures import about_of
 
 LOST = 1e100  # gap from which on a run is as good as infinite: axes of three hundred decades would overflow
 NEEDED = (
@@ -51,8 +52,8 @@ class Held:
     def best(self, rows: pd.DataFrame) -> pd.DataFrame:
         """The rows at the best settings of the best of their methods, by seed."""
         mine = self.runs(rows)
-        method = next(iter(metrics.ranked(mine).values()))[0]
-        tuned = metrics.tuned_rows(mine)
+        method = next(iter(tuning.ranked(mine).values()))[0]
+        tuned = tuning.tuned_rows(mine)
         return tuned[tuned["method"] == method].sort_values("seed", ignore_index=True)
 
     def entrant(self, rows: pd.DataFrame) -> tuple[style.Style, str]:
@@ -102,6 +103,6 @@ def gaps(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 def medians(table: pd.DataFrame, by: str, columns: tuple[str, ...]) -> dict[str, dict[str, float]]:
     """Medians of some columns in every group of a table."""
     return {
-        str(name): {key: metrics.median(its[key].to_numpy(dtype=float)) for key in columns}
+        str(name): {key: tuning.median(its[key].to_numpy(dtype=float)) for key in columns}
         for name, its in table.groupby(by, sort=False)
     }

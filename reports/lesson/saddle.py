@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from reports import style
-from reports.lesson.command import command_of
-from reports.lesson.held import Held, full, gaps, medians, whole
-from reports.lesson.told import GAP_LABEL, MARK, THEORY, Drawing, Told, figure, label
-from reports.lesson.words import count
-from reports.tables import number
+from .. import style
+from ..tables import number
+from .command import command_of
+from .held import Held, full, gaps, medians, whole
+from .told import GAP_LABEL, MARK, THEORY, Drawing, Told, figure, label
+from .words import count
 
 LEFT = 0.5  # distance from the saddle at which it counts as left: half way to the minima
 

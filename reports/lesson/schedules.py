@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from optbench import metrics
-from reports import style
-from reports.figures import CALLS_LABEL
-from reports.lesson.command import command_of
-from reports.lesson.held import Held, gaps
-from reports.lesson.told import GAP_LABEL, Drawing, Told, figure, label, look
-from reports.tables import number
+from optbench.analysis import tuning
+
+from .. import style
+from ..figures import CALLS_LABEL
+from ..tables import number
+from .command import command_of
+from .held import Held, gaps
+from .told import GAP_LABEL, Drawing, Told, figure, label, look
 
 
 def schedules(held: Held) -> Told | None:
@@ -29,7 +30,7 @@ def schedules(held: Held) -> Told | None:
     _, problem, optimizer, size, steps, rows = max(found, key=lambda entry: entry[:5])
     value = np.where(rows["status"] == "diverged", np.inf, rows["f_end"].astype(float) - rows["f_star"].astype(float))
     rows = rows.assign(last=np.where(np.isfinite(value), value, np.inf))
-    table = rows.groupby(["schedule", "step_size"])["last"].agg(metrics.median).rename("gap").reset_index()
+    table = rows.groupby(["schedule", "step_size"])["last"].agg(tuning.median).rename("gap").reset_index()
     table = table.assign(problem=problem, optimizer=optimizer, batch_size=size, steps=steps)
     best = table.sort_values(["gap", "step_size"]).drop_duplicates("schedule").set_index("schedule")
     best = best[np.isfinite(best["gap"])]

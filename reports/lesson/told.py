@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports import style
-from reports.style import INK, MUTED, PALETTE
+from .. import style
+from ..style import INK, MUTED, PALETTE
 
 GAP_LABEL = "gap f − f* of the iterate"
 THEORY: dict[str, Any] = {"color": INK, "linewidth": 1.0, "dashes": (5, 3)}  # lines of what theory gives

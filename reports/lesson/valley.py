@@ -9,14 +9,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from optbench.results import Runs
-from reports import landscapes, style
-from reports.figures import CALLS_LABEL
-from reports.lesson.command import command_of
-from reports.lesson.held import Held, full, gaps, medians, whole
-from reports.lesson.told import GAP_LABEL, MARK, Drawing, Told, figure, label, look
-from reports.lesson.words import count, times
-from reports.tables import number, target
+from optbench.results.runs import Runs
+
+from .. import landscapes, style
+from ..figures import CALLS_LABEL
+from ..tables import number, target
+from .command import command_of
+from .held import Held, full, gaps, medians, whole
+from .told import GAP_LABEL, MARK, Drawing, Told, figure, label, look
+from .words import count, times
 
 GOAL = 1e-4  # of the initial gap, where the two are compared
 ROUNDING = 1e-9  # of the distance from the floor of the valley at the start: what is nearer lies on it

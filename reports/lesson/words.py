@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from reports.tables import number
+from ..tables import number
 
 
 def count(value: float) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from optbench.core.specs import parse_spec
 from optbench.problem import make_problem
-from optbench.registry import parse_spec
 
 SPECS = [
     "mlp:data=iris,hidden=6-5",

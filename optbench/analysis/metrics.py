@@ -1,0 +1,296 @@
+"""Figures of merit: functions from tables to tables.
+
+A *method* is an optimizer with its fixed settings, schedule and batch size; its *settings* are what was swept. A method is
+tuned by choosing, on each problem, the settings that `tuned` describes. Runs that missed a target, diverged or failed count
+as never having reached it: medians put them last, nothing drops or replaces them (but see `sensitivity`).
+
+What is made of seconds is in `seconds`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from optbench.analysis.cache import kept
+from optbench.analysis.tuning import (
+    WELL,
+    final_objective,
+    hits,
+    median,
+    ranked,
+    setting_scores,
+    target_index,
+    tuned,
+    tuned_rows,
+)
+from optbench.core.errors import InputError
+from optbench.core.trace import TARGETS as TARGETS  # reports knows the targets from here
+from optbench.results.runs import Runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+SHOWN_TARGETS = (1e-2, 1e-4, 1e-8)  # fractions of the initial gap that tables show
+DECADES = tuple(10.0**-k for k in range(1, 11))
+COORDINATES = frozenset({"x_1", "x_2"})  # what problems tell of an iterate in two dimensions: itself
+
+
+def summary(runs: Runs) -> pd.DataFrame:
+    """One row a problem and method, at its best settings, best method first.
+
+    Columns
+    -------
+    problem, method, step_size : what was run, and the best step size (null where there is none)
+    calls_1e-02, calls_1e-04, calls_1e-08 : median over seeds of the oracle calls until f - f* is that fraction of its
+        start; inf where half of the seeds or more did not get there, NaN where no optimum is known
+    reached_1e-02, ... : how many seeds got there
+    final : median of f - f* at the end where the optimum is known, else of the objective
+    gap : whether `final` is a gap
+    seeds : number of seeds
+    diverged, failed : runs of this method, over all settings, that diverged or failed
+    runs : runs of this method over all settings
+    oracle : what a call asks for
+    edge : whether the best step size is the smallest or the largest that was tried, so that a better one may lie outside
+    """
+    import pandas as pd
+
+    if runs.rows.empty:
+        names = [f"{kind}_{t:.0e}" for t in SHOWN_TARGETS for kind in ("calls", "reached")]
+        return pd.DataFrame(
+            columns=["problem", "method", "step_size", *names, "final", "gap", "seeds"]
+            + ["diverged", "failed", "runs", "oracle", "edge"]
+        )
+    pair = ["problem", "method"]
+    whole = runs.rows[[*pair, "status", "step_size"]]
+    counts = whole.assign(diverged=whole["status"] == "diverged", failed=whole["status"] == "failed").groupby(pair)
+    ends = counts["step_size"].agg(["min", "max", "nunique"])
+    sums = counts[["diverged", "failed"]].sum().assign(runs=counts.size()).join(ends)
+    chosen = tuned(runs).set_index(pair)["step_size"]
+    # a group is a copy of all columns that there are
+    needed = tuned_rows(runs)[[*pair, "status", "f_end", "f_star", "hits", "seed", "oracle"]]
+    best = dict(iter(needed.groupby(pair, sort=True)))
+    lines = []
+    for problem, methods in ranked(runs).items():
+        for method in methods:
+            rows, total = best[problem, method], sums.loc[(problem, method)]
+            calls, final, size = hits(rows), final_objective(rows), chosen[problem, method]
+            line = {"problem": problem, "method": method, "step_size": size}
+            for target in SHOWN_TARGETS:
+                at = calls[:, target_index(target)]
+                line[f"calls_{target:.0e}"] = np.nan if np.isnan(at).any() else median(at)
+                line[f"reached_{target:.0e}"] = int(np.isfinite(at).sum())
+            has_gap = bool(rows["f_star"].notna().all())
+            line["final"] = median(final - rows["f_star"].to_numpy(dtype=float) if has_gap else final)
+            line["gap"] = has_gap
+            line["seeds"] = rows["seed"].nunique()
+            line |= {name: int(total[name]) for name in ("diverged", "failed", "runs")}
+            line["oracle"] = next(iter(rows["oracle"].dropna()), "")
+            line["edge"] = bool(total["nunique"] > 1 and size in (total["min"], total["max"]))
+            lines.append(line)
+    return pd.DataFrame(lines)
+
+
+@kept
+def sensitivity(runs: Runs) -> pd.DataFrame:
+    """How touchy a method is to its step size.
+
+    Returns
+    -------
+    DataFrame
+        One row a problem, method and step size (the best of the other settings that were swept with it): problem, method,
+        step_size, `median`, `low`, `high` (median and quartiles over seeds, interpolated, of the smallest gap, or of the
+        smallest objective where no optimum is known; a run that diverged counts with its start, one that failed has no
+        value), gap, n_diverged (runs that diverged or failed), n_seeds.
+    """
+    import pandas as pd
+
+    pair = ["problem", "method", "step_size"]
+    scores = (
+        setting_scores(runs).dropna(subset="step_size").sort_values([*pair, "deepest", "soon", "final", "settings"])
+    )
+    best = scores.drop_duplicates(pair)[["problem", "method", "settings"]]
+    rows = runs.rows.merge(best, on=["problem", "method", "settings"])
+    ended_well = rows["status"].isin(WELL).to_numpy()
+    value = rows["f_best"].where(ended_well, rows["f_start"]).to_numpy(dtype=float)
+    known = rows["f_star"].notna().groupby([rows[name] for name in pair]).transform("all").to_numpy(dtype=bool)
+    value = value - np.where(known, rows["f_star"].to_numpy(dtype=float), 0.0)
+    value = np.where(np.isfinite(value), value, np.nan)
+    table = rows[pair].assign(value=value, gap=known, lost=~ended_well)
+    groups = table.groupby(pair, sort=True)
+    names = [*pair, "median", "low", "high", "gap", "n_diverged", "n_seeds"]
+    if rows.empty:
+        return table.reindex(columns=names)
+    quartiles = {name: groups["value"].quantile(q) for name, q in (("low", 0.25), ("median", 0.5), ("high", 0.75))}
+    found = pd.DataFrame(quartiles).assign(
+        gap=groups["gap"].first(), n_diverged=groups["lost"].sum(), n_seeds=groups.size()
+    )
+    return found.reset_index()[names]
+
+
+@kept
+def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
+    """Median and quartiles over seeds of the curves, at the best settings of every method.
+
+    Curves of the objective are gaps f - f* where the optimum is known. A run that reached the last target keeps its last
+    value. One that diverged keeps its best value, but its last iterate counts as the worst possible from then on: infinite,
+    or minus infinity for an accuracy.
+
+    Parameters
+    ----------
+    value : str
+        "best", the smallest objective so far; of the last iterate "f", the objective, "gradient_norm" (the last that was
+        computed), or a name that `quantities` returns. Problems that do not tell a quantity have no rows.
+
+    Returns
+    -------
+    DataFrame
+        problem, method, t, calls, median, low, high, gap (whether the curve is a gap), n_seeds. Of an even number of seeds
+        the median is the worse of the middle two, as in the tables; NaN is what was not computed.
+
+    Raises
+    ------
+    InputError
+        If no problem tells the quantity.
+    """
+    import pandas as pd
+
+    columns = ["problem", "method", "t", "calls", "median", "low", "high", "gap", "n_seeds"]
+    known = [*_OBJECTIVES, "gradient_norm", *quantities(runs)]
+    if value not in known:
+        raise InputError(f"no curve {value!r} in these results; there are {', '.join(known)}")
+    rows = tuned_rows(runs)
+    rows = rows[rows["status"] != "failed"]
+    if value in rows:
+        curves = list(rows[value])
+    else:
+        curves = [dict(pairs).get(value) for pairs in rows["metrics"]]
+        rows = rows[[curve is not None for curve in curves]]
+        curves = [curve for curve in curves if curve is not None]
+    if rows.empty:
+        return pd.DataFrame(columns=columns)
+    sign = -1.0 if value.endswith("accuracy") else 1.0  # the better, the smaller
+    checkpoints = list(rows["t"])
+    diverged = (rows["status"] == "diverged").to_numpy() & (value != "best")
+    end, star = rows["end"].to_numpy(dtype=float), rows["f_star"].to_numpy(dtype=float)
+    fraction = rows["fraction"].to_numpy(dtype=float)
+    parts: list[tuple[np.ndarray, ...]] = []
+    names: list[tuple[str, str]] = []
+    for name, members in rows.reset_index(drop=True).groupby(["problem", "method"], sort=True).indices.items():
+        t, wide = _side_by_side([checkpoints[i] for i in members], [curves[i] for i in members])  # (C,), (C, S)
+        if value == "gradient_norm":
+            # a run that ends does not ask for the gradient of its last iterate
+            known_at = np.where(np.isnan(wide), 0, np.arange(len(t))[:, None])
+            wide = np.take_along_axis(wide, np.maximum.accumulate(known_at, axis=0), axis=0)
+        wide *= sign
+        wide[(t[:, None] >= end[members]) & diverged[members]] = np.inf
+        has_gap = value in _OBJECTIVES and bool(np.isfinite(star[members]).all())
+        wide -= star[members] if has_gap else 0.0
+        wide.sort(axis=1)  # infinite values last, and those that were not computed behind them
+        count = len(members)
+        at = [count // 2, *(round(q * (count - 1)) for q in ((0.25, 0.75) if sign > 0 else (0.75, 0.25)))]
+        median, low, high = sign * wide[:, at].T
+        size = np.full(len(t), count)
+        parts.append((t, (t + 1) * fraction[members[0]], median, low, high, np.full(len(t), has_gap), size))
+        names.append(name)
+    lengths = [len(part[0]) for part in parts]
+    problem, method = (np.repeat(np.array(column, dtype=object), lengths) for column in zip(*names, strict=True))
+    numbers = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return pd.DataFrame(dict(zip(columns, (problem, method, *numbers), strict=True)))
+
+
+_OBJECTIVES = ("best", "f")
+
+
+@kept
+def quantities(runs: Runs) -> list[str]:
+    """What the problems tell of the iterates besides objective and gradient, as test accuracies; without coordinates."""
+    rows = runs.rows[runs.rows["status"] != "failed"].drop_duplicates("problem")
+    named = {name for pairs in rows["metrics"] for name, _ in pairs}
+    return sorted(named - COORDINATES)
+
+
+def _side_by_side(checkpoints: list[np.ndarray], curves: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Curves of S runs at the C checkpoints of all of them together, shapes (C,) and (C, S).
+
+    Between its own checkpoints, where another run ended, a run has the value it had last.
+    """
+    first = np.asarray(checkpoints[0])
+    if all(len(t) == len(first) and np.array_equal(t, first) for t in checkpoints[1:]):
+        return first, np.array(curves, dtype=float).T.copy()
+    t = np.unique(np.concatenate(checkpoints))
+    wide = np.empty((len(t), len(curves)))
+    for i, (mine, curve) in enumerate(zip(checkpoints, curves, strict=True)):
+        wide[:, i] = np.asarray(curve, dtype=float)[np.searchsorted(mine, t, side="right") - 1]
+    return t, wide
+
+
+@kept
+def decades(runs: Runs) -> pd.DataFrame:
+    """Oracle calls to every power of ten of the initial gap, at the best settings of every method.
+
+    Returns
+    -------
+    DataFrame
+        One row a problem with a known optimum, method and target 1e-1 ... 1e-10, best method first: problem, method,
+        target, calls (median over seeds; inf where half of them or more missed), reached, seeds, censored (median of the
+        oracle calls that the runs which missed had made when they ended; NaN where none missed).
+    """
+    import pandas as pd
+
+    columns = ["problem", "method", "target", "calls", "reached", "seeds", "censored"]
+    needed = tuned_rows(runs)[["problem", "method", "f_star", "hits", "calls"]]
+    best = dict(iter(needed.groupby(["problem", "method"], sort=True)))
+    lines = []
+    for problem, methods in ranked(runs).items():
+        for method in methods:
+            rows = best[problem, method]
+            if not rows["f_star"].notna().all():
+                continue
+            calls, made = hits(rows), rows["calls"].to_numpy(dtype=float)
+            for target in DECADES:
+                at = calls[:, target_index(target)]
+                missed = np.isinf(at)
+                censored = median(made[missed & np.isfinite(made)])
+                lines.append((problem, method, target, median(at), int((~missed).sum()), len(rows), censored))
+    return pd.DataFrame(lines, columns=columns)
+
+
+@kept
+def learned(runs: Runs) -> pd.DataFrame:
+    """Figures of learning problems (`Problem.metrics`: accuracies, validation and test losses) where the runs ended.
+
+    At the best settings of every method, which were chosen by the objective alone. A run that diverged or failed counts as
+    having the worst value: minus infinity of an accuracy, infinity of a loss.
+
+    Returns
+    -------
+    DataFrame
+        One row a problem, method and figure: problem, method, figure, median, low, high (quartiles over seeds), n_seeds.
+    """
+    import pandas as pd
+
+    columns = ["problem", "method", "figure", "median", "low", "high", "n_seeds"]
+    told = runs.rows[runs.rows["status"] != "failed"].drop_duplicates("problem").set_index("problem")["metrics"]
+    known, lines = quantities(runs), []
+    names = {problem: [name for name in known if name in dict(pairs)] for problem, pairs in told.items()}
+    needed = tuned_rows(runs)[["problem", "method", "status", "metrics"]]
+    for (problem, method), group in needed.groupby(["problem", "method"], sort=True):
+        ended_well = group["status"].isin(WELL)
+        held = [dict(pairs) if well else {} for pairs, well in zip(group["metrics"], ended_well, strict=True)]
+        for name in names.get(problem, ()):
+            worst = np.inf if name.endswith("_loss") else -np.inf
+            values = np.sort([_last_finite(figures.get(name, ()), worst) for figures in held])
+            low, high = (values[round(q * (len(values) - 1))] for q in (0.25, 0.75))
+            # the worse of the middle two
+            middle = values[len(values) // 2 if worst > 0 else (len(values) - 1) // 2]
+            lines.append((problem, method, name, middle, low, high, len(values)))
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _last_finite(values: Iterable[float], otherwise: float) -> float:
+    finite = [value for value in values if np.isfinite(value)]
+    return float(finite[-1]) if finite else otherwise

@@ -1,0 +1,251 @@
+"""Figures of merit in seconds: what races tell, and where their seconds meet the oracle calls of runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from optbench.analysis.tuning import TARGETS, hits, median, target_index, tuned_rows
+from optbench.results.runs import Runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+# A race is marked as disturbed if the rounds of a contestant scatter by more than this (interquartile range over median),
+SPREAD_LIMIT = 0.1
+# or if other programs kept more than this part of the machine's cores busy.
+LOAD_LIMIT = 0.25
+RESAMPLES = 2000  # of a bootstrap; its own scatter is then a few percent of the interval's width
+
+
+def race_summary(races: pd.DataFrame) -> pd.DataFrame:
+    """One row a race and contestant, in the order of the race.
+
+    Intervals hold the median with 95 % confidence, as far as the rounds are independent: percentile bootstrap over rounds
+    (Efron 1979), always with the same random numbers.
+
+    Parameters
+    ----------
+    races : DataFrame
+        One row a round and contestant, see `results.RACE_COLUMNS`.
+
+    Columns
+    -------
+    race, place, problem, contestant, method, steps, backend, precision, fused : what ran
+    rounds : number of rounds
+    seconds, seconds_low, seconds_high : seconds a step, oracle call included: median over rounds, and interval
+    ratio, ratio_low, ratio_high : to the first contestant on the same problem: median of the ratios within rounds
+    oracle_seconds : seconds of the oracle call of a step
+    optimizer_seconds, optimizer_low, optimizer_high : seconds of the rest, the difference within rounds
+    oracle_share : part of a step that the oracle takes
+    warmup_seconds : seconds of the warm-up, which none of these contain
+    spread : interquartile range of the seconds over their median
+    disturbed, reason : whether something else may have slowed it down, and what tells so
+    finite : whether the last iterates of all rounds were finite
+    """
+    import pandas as pd
+
+    kept = ["race", "place", "problem", "contestant", "method", "steps", "backend", "precision", "fused"]
+    figures = ["rounds", *_with_interval("seconds"), *_with_interval("ratio"), "oracle_seconds"]
+    figures += ["optimizer_seconds", "optimizer_low", "optimizer_high", "oracle_share", "warmup_seconds", "spread"]
+    lines = []
+    first: dict[tuple[str, str], np.ndarray] = {}
+    for (race, _), rows in races.groupby(["race", "place"], sort=True):
+        rows = rows.sort_values("round")
+        line = rows.iloc[0][kept].to_dict()
+        seconds, oracle = _a_step(rows, "seconds"), _a_step(rows, "oracle_seconds")  # each (rounds,)
+        reference = first.setdefault((str(race), line["problem"]), seconds)
+        line["rounds"] = len(rows)
+        line |= dict(zip(_with_interval("seconds"), _median_and_interval(seconds), strict=True))
+        line |= dict(zip(_with_interval("ratio"), _median_and_interval(seconds / reference), strict=True))
+        line["oracle_seconds"] = float(np.median(oracle))
+        rest = _median_and_interval(seconds - oracle)
+        line |= dict(zip(("optimizer_seconds", "optimizer_low", "optimizer_high"), rest, strict=True))
+        line["oracle_share"] = float(np.median(oracle / seconds))
+        line["warmup_seconds"] = float(rows["warmup_seconds"].iloc[0])
+        line["spread"] = spread(seconds)
+        line["reason"] = _disturbance(rows, line["spread"])
+        line["disturbed"] = line["reason"] != ""
+        line["finite"] = bool(rows["finite"].all())
+        lines.append(line)
+    return pd.DataFrame(lines, columns=[*kept, *figures, "disturbed", "reason", "finite"])
+
+
+def standing_races(races: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the races that say most: without those whose contestants all ran in one that is to be preferred.
+
+    Races are kept whole, because ratios are taken within them. To be preferred is, of races on the same machine, an
+    undisturbed one to a disturbed one, and then the newer.
+    """
+    who = ["machine", "backend", "precision", "fused", "problem", "data_hash", "contestant"]
+    held = [part for _, part in races.groupby("race", sort=True)]
+    teams = [set(part[who].astype(str).itertuples(index=False, name=None)) for part in held]
+    ranks = [(not _is_disturbed(part), part["created"].iloc[0], part["race"].iloc[0]) for part in held]
+    outdone = {
+        part["race"].iloc[0]
+        for part, team, rank in zip(held, teams, ranks, strict=True)
+        if any(team <= other and rank < its for other, its in zip(teams, ranks, strict=True))
+    }
+    return races[~races["race"].isin(outdone)]
+
+
+def spread(values: np.ndarray) -> float:
+    """Interquartile range over median."""
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+    return float((high - low) / median)
+
+
+def _disturbance(rows: pd.DataFrame, spread: float) -> str:
+    """What tells that something else ran beside the rounds of one contestant; empty if nothing does."""
+    cores = int(rows["cores"].iloc[0])
+    before, after = (float(rows[name].astype(float).iloc[0]) for name in ("load_before", "load_after"))
+    found = []
+    if before > LOAD_LIMIT * cores:
+        found.append(f"load average {before:.1f} before it began, on {cores} cores")
+    elif after - 1 > LOAD_LIMIT * cores:  # the race itself is one
+        found.append(f"load average {after:.1f} at its end, on {cores} cores")
+    if spread > SPREAD_LIMIT:
+        found.append(f"rounds scatter by {100 * spread:.0f} % (interquartile range)")
+    return "; ".join(found)
+
+
+def seconds_to_target(runs: Runs, races: pd.DataFrame, target: float = 1e-4) -> pd.DataFrame:
+    """Seconds to a target: oracle calls to it, from runs, times seconds a call, from races.
+
+    A method is taken at its best settings (`tuned`), with the newest race on each machine in which the same optimizer ran
+    on the same problem with the same schedule, batch size, precision, array module and structure (a memory of 10 pairs is
+    another structure, a step size is none: a step costs the same whatever its size), fused or not. Undisturbed races
+    go before disturbed ones. Seconds of different machines are in different rows and are not to be compared.
+
+    The interval has both uncertainties in it: seeds and rounds are resampled independently of each other, and the products
+    of the two medians ranked (percentile bootstrap, 95 %). Its end is infinite where too few seeds reach the target.
+
+    Parameters
+    ----------
+    runs : Runs
+    races : DataFrame
+        See `results.RACE_COLUMNS`.
+    target : float
+        Fraction of the initial gap; the nearest of the 50 recorded ones is taken.
+
+    Returns
+    -------
+    DataFrame
+        One row a method, problem, machine and form of the rule: problem, method (as in `runs`), step_size, target, calls
+        (median over seeds), reached, seeds, seconds_per_call, seconds, seconds_low, seconds_high (inf where half of the
+        seeds or more miss the target, NaN where no optimum is known), machine, backend, precision, fused, disturbed, race,
+        race_problem (the problem's name in the race).
+    """
+    import pandas as pd
+
+    names = ["problem", "method", "step_size", "target", "calls", "reached", "seeds", "seconds_per_call"]
+    names += [
+        *_with_interval("seconds"),
+        "machine",
+        "backend",
+        "precision",
+        "fused",
+        "disturbed",
+        "race",
+        "race_problem",
+    ]
+    lines: list[dict[str, Any]] = []
+    if runs.rows.empty or races.empty:
+        return pd.DataFrame(lines, columns=names)
+    same = [
+        "problem_name",
+        "problem_params",
+        "data_hash",
+        "optimizer",
+        "schedule",
+        "batch_size",
+        "precision",
+        "backend",
+    ]
+    timed = races.groupby([*same, "structure", "machine", "fused"], dropna=False, sort=True)
+    newest: dict[tuple[str, ...], list[pd.DataFrame]] = {}
+    for _, rows in timed:
+        newest.setdefault(_identity(rows, same), []).append(_newest(rows))
+    index = target_index(target)
+    for (problem, method), rows in tuned_rows(runs).groupby(["problem", "method"], sort=True):
+        calls = hits(rows)[:, index]  # (S,)
+        settings = json.loads(rows["settings"].iloc[0])
+        for rounds in newest.get(_identity(rows, same), ()):
+            structure = json.loads(rounds["structure"].iloc[0])
+            if _apart(rows, rounds) or any(settings.get(k) != v for k, v in structure.items()):
+                continue
+            a_call = _a_step(rounds, "seconds") / rounds["fraction"].to_numpy(dtype=float)  # (rounds,)
+            line = dict(zip(_with_interval("seconds"), _product(calls, a_call), strict=True))
+            line |= {"problem": problem, "method": method, "step_size": rows["step_size"].iloc[0]}
+            line |= {"target": float(TARGETS[index]), "seeds": rows["seed"].nunique()}
+            line |= {"reached": int(np.isfinite(calls).sum()), "seconds_per_call": float(np.median(a_call))}
+            line["calls"] = np.nan if np.isnan(calls).any() else median(calls)
+            line["disturbed"] = _is_disturbed(rounds)
+            line["race_problem"] = rounds["problem"].iloc[0]
+            line |= rounds.iloc[0][["machine", "backend", "precision", "fused", "race"]].to_dict()
+            lines.append(line)
+    return pd.DataFrame(lines, columns=names)
+
+
+def _newest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rounds of the newest race among those of one contestant, of an undisturbed one if there is any."""
+    by_race = [part for _, part in rows.groupby("race")]
+    return max(by_race, key=lambda part: (not _is_disturbed(part), part["created"].iloc[0]))
+
+
+def _is_disturbed(rows: pd.DataFrame) -> bool:
+    parts = (part for _, part in rows.groupby("place"))  # the same method may have run at two step sizes
+    return any(_disturbance(part, spread(_a_step(part, "seconds"))) for part in parts)
+
+
+def _identity(rows: pd.DataFrame, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(str(rows[name].iloc[0]) for name in names)
+
+
+def _apart(rows: pd.DataFrame, rounds: pd.DataFrame) -> bool:
+    """Whether runs and rounds of stores that are laid side by side (see `beside`) are of different ones."""
+    if "store" not in rows or "store" not in rounds:
+        return False
+    mine = rows["store"].iloc[0]  # null where the runs of all stores are the same
+    return isinstance(mine, str) and mine != rounds["store"].iloc[0]
+
+
+def _a_step(rows: pd.DataFrame, name: str) -> np.ndarray:
+    """Seconds of a column of races, divided by the steps that they hold; shape (rounds,)."""
+    each: np.ndarray = rows[name].to_numpy(dtype=float) / rows["steps"].to_numpy(dtype=float)
+    return each
+
+
+def _with_interval(name: str) -> tuple[str, str, str]:
+    return name, f"{name}_low", f"{name}_high"
+
+
+def _median_and_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Median of finite values, and its interval."""
+    return float(np.median(values)), *_interval(np.median(_resampled(values, seed=0), axis=1))
+
+
+def _product(calls: np.ndarray, a_call: np.ndarray) -> tuple[float, float, float]:
+    """Median of calls, which may be infinite, times median of seconds a call, and its interval."""
+    if np.isnan(calls).any():
+        return np.nan, np.nan, np.nan
+    ranked = np.sort(_resampled(calls, seed=1), axis=1)  # (resamples, S)
+    products = ranked[:, len(calls) // 2] * np.median(_resampled(a_call, seed=0), axis=1)
+    return median(calls) * float(np.median(a_call)), *_interval(products)
+
+
+def _resampled(values: np.ndarray, seed: int) -> np.ndarray:
+    """Draws of as many values with replacement, shape (resamples, n)."""
+    drawn: np.ndarray = values[np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))]
+    return drawn
+
+
+def _interval(estimates: np.ndarray) -> tuple[float, float]:
+    """The middle 95 % of bootstrapped estimates; they are ranked and not interpolated, as some may be infinite."""
+    ranked = np.sort(estimates)
+    cut = round(0.025 * len(ranked))
+    return float(ranked[cut]), float(ranked[-1 - cut])

@@ -1,0 +1,173 @@
+"""How a method is tuned: the score of a setting, and the best settings of every method on every problem."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from optbench.analysis.cache import kept
+from optbench.core.trace import TARGETS as TARGETS  # reports knows the targets from here
+from optbench.results.runs import Runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WELL = ["budget", "target", "gradient"]  # statuses of runs that ended as they should
+
+
+def target_index(target: float) -> int:
+    """Position of a target among the 50 that are recorded."""
+    return int(np.argmin(np.abs(np.log10(TARGETS) - np.log10(target))))
+
+
+def hits(rows: pd.DataFrame) -> np.ndarray:
+    """Oracle calls to each target, shape (rows, 50); inf where it was never reached, NaN where no optimum is known."""
+    missing = np.full(len(TARGETS), np.inf)
+    unknown = np.full(len(TARGETS), np.nan)
+    return np.array(
+        [
+            np.asarray(h, dtype=float) if h is not None else unknown if np.isnan(star) else missing
+            for h, star in zip(rows["hits"], rows["f_star"], strict=True)
+        ]
+    ).reshape(len(rows), len(TARGETS))
+
+
+def score(rows: pd.DataFrame) -> tuple[float, float, float]:
+    """How good one setting of a method is, from the runs of its seeds; smaller is better.
+
+    First how deep it gets: the hardest of the 50 targets that more than half of the seeds reach. Then how soon: the median
+    of the oracle calls to that target. Then the median of the final objective, which decides where no optimum is known.
+    """
+    found = _scores(hits(rows), final_objective(rows), np.zeros(len(rows), dtype=np.int64))
+    return float(found[0][0]), float(found[1][0]), float(found[2][0])
+
+
+def _scores(calls: np.ndarray, final: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`score` of every group: calls to the targets (R, 50), final objectives (R,), numbers of groups (R,); three (G,)."""
+    order = np.argsort(group, kind="stable")
+    starts, counts = np.unique(group[order], return_index=True, return_counts=True)[1:]  # (G,)
+    reached = (
+        np.add.reduceat(np.isfinite(calls[order]), starts, axis=0, dtype=np.int64) > counts[:, None] / 2
+    )  # (G, 50)
+    deepest = np.where(reached.any(axis=1), reached.shape[1] - 1 - np.argmax(reached[:, ::-1], axis=1), -1)
+    soon = np.full(len(group), np.inf)
+    row, last = np.arange(len(group)), np.repeat(deepest, counts)
+    soon[order] = np.where(last >= 0, calls[order][row, last], np.inf)
+    return -deepest.astype(float), _medians(soon, group), _medians(final, group)
+
+
+def _medians(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """`median` of every group: values (R,), numbers of groups (R,); returns (G,)."""
+    order = np.lexsort((values, group))
+    starts, counts = np.unique(group[order], return_index=True, return_counts=True)[1:]
+    middle: np.ndarray = values[order][starts + counts // 2]
+    return middle
+
+
+@kept
+def setting_scores(runs: Runs) -> pd.DataFrame:
+    """The `score` of every setting of every method on every problem.
+
+    Returns
+    -------
+    DataFrame
+        problem, method, settings (JSON), step_size, deepest, soon, final (the three parts of the score); by problem and
+        method, the best setting first.
+    """
+    names = ["problem", "method", "settings"]
+    rows = runs.rows
+    group = rows.groupby(names, sort=True).ngroup().to_numpy()
+    table = rows[[*names, "step_size"]].assign(group=group).drop_duplicates("group").sort_values("group")
+    if len(table):
+        parts = _scores(hits(rows), final_objective(rows), group)
+        table = table.assign(**dict(zip(("deepest", "soon", "final"), parts, strict=True)))
+        order = ["problem", "method", "deepest", "soon", "final", "settings"]
+        table = table.sort_values(order, ignore_index=True)
+    else:
+        table = table.assign(deepest=0.0, soon=0.0, final=0.0)
+    return table.drop(columns="group")
+
+
+@kept
+def ranked(runs: Runs) -> dict[str, list[str]]:
+    """The methods of every problem, the one with the best `score` first."""
+    best = setting_scores(runs).drop_duplicates(["problem", "method"])
+    best = best.sort_values(["problem", "deepest", "soon", "final", "method"])
+    return {str(problem): list(part["method"]) for problem, part in best.groupby("problem", sort=True)}
+
+
+@kept
+def tuned(runs: Runs) -> pd.DataFrame:
+    """The best settings of every method on every problem.
+
+    Settings are compared by `score` over their seeds. They are chosen on the same seeds as are shown, and every method is
+    given the settings it was swept over, no more: a method with a finer grid has an advantage, which the number of settings
+    in the table tells.
+
+    Returns
+    -------
+    DataFrame
+        One row a problem and method: problem, method, settings (JSON), step_size, n_settings.
+    """
+    scores = setting_scores(runs)
+    counts = scores.groupby(["problem", "method"], sort=True)["settings"].size()
+    best = scores.drop_duplicates(["problem", "method"])[["problem", "method", "settings", "step_size"]]
+    return best.reset_index(drop=True).assign(n_settings=counts.to_numpy())
+
+
+@kept
+def entrants(runs: Runs) -> pd.DataFrame:
+    """Which of the methods are one and the same entrant of a comparison over all problems.
+
+    A method carries its batch size in its name, and a batch size belongs to a problem: "adam" on a quadratic and "adam,
+    batch 64" on a classification problem are both Adam. So the methods that differ in nothing but their batch size are
+    one entrant. Where several of them ran on one problem, the entrant has there the batch size that most methods had on
+    that problem (the larger, if as many), and the others stay entrants of their own. If one method alone ran on all
+    problems of its kin, nothing is gained by merging, and each stays an entrant of its own.
+
+    Returns
+    -------
+    DataFrame
+        One row a problem and method: problem, method, entrant. No two methods of a problem are the same entrant.
+    """
+    import pandas as pd
+
+    pairs = runs.rows[["problem", "method", "batch_size"]].drop_duplicates(["problem", "method"])
+    pairs = pairs.sort_values(["problem", "method"], ignore_index=True)
+    # names may carry more behind the batch size where a store holds several budgets or precisions (`tell_apart`)
+    base = [
+        name if pd.isna(size) else name.replace(f", batch {size}", "", 1)
+        for name, size in zip(pairs["method"], pairs["batch_size"], strict=True)
+    ]
+    size = pairs["batch_size"].fillna(0).astype(int)
+    pairs = pairs.assign(base=base, size=size, entrant=pairs["method"])
+    common = pairs.groupby("problem")["size"].agg(lambda sizes: max(sizes.mode(), default=0))
+    for name, kin in pairs.groupby("base", sort=True):
+        if kin.groupby("method")["problem"].nunique().max() == kin["problem"].nunique():
+            continue
+        usual = kin["size"] == kin["problem"].map(common)
+        alone = ~kin["problem"].duplicated(keep=False)
+        pairs.loc[kin.index[(kin["size"] == 0) & ~alone], "entrant"] = f"{name}, full batch"
+        pairs.loc[kin.index[usual | alone], "entrant"] = name
+    return pairs[["problem", "method", "entrant"]]
+
+
+@kept
+def tuned_rows(runs: Runs) -> pd.DataFrame:
+    """The stored rows of the best settings only."""
+    return runs.rows.merge(tuned(runs)[["problem", "method", "settings"]], on=["problem", "method", "settings"])
+
+
+def final_objective(rows: pd.DataFrame) -> np.ndarray:
+    """Objective at the end of each run; infinite for those that diverged or failed."""
+    ended_well = rows["status"].isin(WELL).to_numpy()
+    return np.where(ended_well, rows["f_end"].to_numpy(dtype=float), np.inf)
+
+
+def median(values: np.ndarray) -> float:
+    """Median with infinite values last; of an even number the larger of the middle two, so as not to halve infinity.
+
+    NaN counts as larger than infinity; of no values (shape (0,)) the median is NaN.
+    """
+    return float(np.sort(values)[len(values) // 2]) if len(values) else np.nan

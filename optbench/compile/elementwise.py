@@ -1,0 +1,370 @@
+"""Elementwise texts as array operations: a pure function of numbers, written once, run over whole arrays or compiled.
+
+`kernel` gives a text indices in the manner of einsum. Where a backend asks for fused arithmetic on the CPU and Numba is
+there, the text is compiled with `fastmath` for its array module, inside a loop that reads and writes every array once.
+Everywhere else the text runs as it is written, on whole arrays. What mixes elements in any other way than by a sum or a
+maximum is not a text for this module.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from optbench.compile.numba import loop, numba_is_there
+from optbench.compile.numba import reason as why
+from optbench.core.backend import Array, Backend
+
+WORTH_FOLDING = 8192  # numbers in an array; see `_sum_log1p`
+
+MAKERS: dict[str, Callable[..., Any]] = {  # of the arrays that a loop writes or adds to, by reduction
+    "": np.empty,
+    "sum": np.zeros,
+    "log1p": np.zeros,
+    "max": lambda shape, dtype: np.full(shape, -np.inf, dtype),
+}
+TOTALS = {"sum": "total", "log1p": "total_log1p"}  # functions of `fastmath` that reduce a row
+
+Kernel = Callable[..., tuple[Array, ...]]
+
+
+def kernel(text: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
+    """An operation on arrays from a text on numbers.
+
+    Parameters
+    ----------
+    text : callable
+        ``text(xp, *numbers)`` returns a tuple of numbers. All functions are those of `xp`, decisions are `xp.where`.
+    indices : str
+        The axes of every argument and of every result, one letter each, as in ``"rhb, rh -> rhb, sum r"``. The first
+        argument has all letters, in their order, and no other argument or result has them in another order; an argument
+        without a letter is the same along that axis, and one without letters is a number. A result that lacks letters is
+        reduced over them: by ``sum``; by ``log1p``, the sum of log1p of numbers in [0, 1], over the last axis; or by
+        ``max``, over others than the last.
+    backend : Backend
+
+    Returns
+    -------
+    callable
+        Of arrays with just these axes; it returns a tuple of arrays. A result that has the indices of an argument may be
+        written over the argument in the same place, which must not be used any more.
+    """
+    if backend.name == "numpy" and backend.fused and numba_is_there():
+        return _Compiled(text, indices, backend)
+    return _plain(text, indices, backend)
+
+
+class Result(NamedTuple):
+    """One result of a text."""
+
+    by: str  # its reduction, empty for none
+    letters: str
+    over: bool  # whether a compiled loop writes it over the argument in the same place
+
+
+def _parse(indices: str) -> tuple[list[str], list[Result]]:
+    """Indices of the arguments, and the results."""
+    left, right = indices.split("->")
+    arguments = [part.strip() for part in left.split(",")]
+    results = []
+    for k, part in enumerate(right.split(",")):
+        *by, letters = part.split()
+        results.append(Result("".join(by), letters, not by and arguments[k : k + 1] == [letters]))
+    return arguments, results
+
+
+# ---- the text on whole arrays ----------------------------------------------------------------------------------------
+
+
+def _plain(text: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
+    arguments, results = _parse(indices)
+    whole, xp = arguments[0], backend.xp
+    missing = [tuple(k for k, letter in enumerate(whole) if letter not in letters) for letters in arguments]
+    over = [tuple(k for k, letter in enumerate(whole) if letter not in result.letters) for result in results]
+    if backend.name == "cupy":
+        text, space = _cupy_text(text), None
+    else:
+        space = xp
+
+    def run(*given: Any) -> tuple[Array, ...]:
+        spread = []
+        for value, axes, letters in zip(given, missing, arguments, strict=True):
+            for axis in axes if letters else ():
+                value = xp.expand_dims(value, axis=axis)
+            spread.append(value)
+        found = text(space, *spread)
+        return tuple(
+            _reduced(value, result.by, axes, backend) for value, result, axes in zip(found, results, over, strict=True)
+        )
+
+    return run
+
+
+def _cupy_text(text: Callable[..., Any]) -> Callable[..., Any]:
+    import cupy
+
+    # cupy.fuse takes positional arrays and numbers, and its traced functions know cupy, not the compat namespace
+    fused = cupy.fuse(kernel_name=text.__name__)(lambda *args: text(cupy, *args))
+    return lambda _, *args: fused(*args)
+
+
+def _reduced(value: Array, by: str, axes: tuple[int, ...], backend: Backend) -> Array:
+    xp = backend.xp
+    if not by:
+        return value
+    if by == "max":
+        return xp.max(value, axis=axes)
+    return xp.sum(value, axis=axes) if by == "sum" else _sum_log1p(value, axes, backend)
+
+
+def _sum_log1p(e: Array, axes: tuple[int, ...], backend: Backend) -> Array:
+    """Sum of log1p(e), for e in [0, 1].
+
+    With NumPy a logarithm costs up to twenty products, so factors are first multiplied by eights: (1 + a)(1 + b) =
+    1 + (a + b + a b). All terms are positive, so small e keep their digits. It pays for all but small arrays; on a
+    device the launches would cost more than the logarithms.
+    """
+    xp, last = backend.xp, e.ndim - 1
+    rest = 0.0
+    if backend.name == "numpy" and e.size >= WORTH_FOLDING and axes == (last,):
+        for _ in range(3):
+            half, odd = divmod(e.shape[-1], 2)
+            if odd:
+                rest = rest + xp.log1p(e[..., -1])
+            a, b = e[..., :half], e[..., half : 2 * half]
+            e = a + b + a * b
+    return xp.sum(xp.log1p(e), axis=axes) + rest
+
+
+# ---- the text in a compiled loop -------------------------------------------------------------------------------------
+
+
+class _Compiled:
+    """A kernel that is compiled, and compared with its text, when it is first called."""
+
+    def __init__(self, text: Callable[..., Any], indices: str, backend: Backend) -> None:
+        self.given = text, indices, backend
+
+    def __call__(self, *given: Any) -> tuple[Array, ...]:
+        return self.kernel(*given)
+
+    @functools.cached_property
+    def kernel(self) -> Kernel:
+        return _checked(*self.given)
+
+
+@functools.cache
+def _checked(text: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
+    """A compiled kernel that has been seen to compute what the text computes, or the text, and a warning."""
+    plain = _plain(text, indices, backend)
+    try:
+        made = _compiled_kernel(text, indices, backend)
+        difference = _difference(plain, made, indices, backend)
+    except Exception as error:  # compilers raise what they like
+        reason = why(error)
+    else:
+        if difference <= 64 * backend.eps:
+            return made
+        reason = "number by number it computes something else than array by array"
+    warnings.warn(f"the text {text.__name__!r} runs as it is written, not compiled: {reason}", stacklevel=5)
+    return plain
+
+
+def _difference(plain: Kernel, made: Kernel, indices: str, backend: Backend) -> float:
+    """Largest relative difference between a text and its compiled kernel on small arrays."""
+    rng = np.random.default_rng(0)
+    arguments, _ = _parse(indices)
+    sizes = dict(zip(arguments[0], [*range(2, len(arguments[0]) + 1), 37], strict=True))  # each axis of its own length
+    # the absolute values, because an argument may stand under a logarithm
+    given: list[Any] = [
+        backend.asarray(np.abs(rng.standard_normal([sizes[letter] for letter in letters]))) if letters else 0.5
+        for letters in arguments
+    ]
+    worst = 0.0
+    for sign in (1, -1):
+        first = given[0] * sign
+        with np.errstate(all="ignore"):
+            expected = plain(first, *given[1:])
+            found = made(first.copy(), *(value if isinstance(value, float) else value.copy() for value in given[1:]))
+            for a, b in zip(expected, found, strict=True):
+                finite = np.isfinite(a)
+                if a.shape != b.shape or not np.array_equal(finite, np.isfinite(b)):
+                    return np.inf
+                scale = np.abs(a) + np.max(np.abs(a), initial=1e-6, where=finite)
+                worst = max(worst, float(np.max(np.abs(a - b) / scale, initial=0.0, where=finite)))
+    return worst
+
+
+def _compiled_kernel(text: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
+    arguments, results = _parse(indices)
+    whole, dtype = arguments[0], np.dtype(backend.precision)
+    axes_in = [[whole.index(letter) for letter in letters] for letters in arguments]
+    axes_out = [[whole.index(letter) for letter in result.letters] for result in results]
+    makers = [None if result.over else MAKERS[result.by] for result in results]
+    run = _loop(text, indices)
+
+    def compiled_kernel(*given: Any) -> tuple[Array, ...]:
+        shape = given[0].shape
+        inputs: list[Any] = []
+        for value, axes in zip(given, axes_in, strict=True):
+            if not axes:
+                inputs.append(float(value))
+                continue
+            if value.shape != tuple([shape[axis] for axis in axes]):  # the loop itself checks nothing
+                raise ValueError(f"{text.__name__} takes arrays {indices}, not {[np.shape(v) for v in given]}")
+            if value.dtype != dtype or not value.flags.carray:
+                value = np.array(value, dtype, order="C")
+            inputs.append(value)
+        made = [
+            None if make is None else make([shape[axis] for axis in axes], dtype)
+            for make, axes in zip(makers, axes_out, strict=True)
+        ]
+        run(*inputs, *(value for value in made if value is not None))
+        return tuple([inputs[k] if value is None else value for k, value in enumerate(made)])
+
+    return compiled_kernel
+
+
+@functools.cache
+def _loop(text: Callable[..., Any], indices: str) -> Callable[..., Any]:
+    """The generated loop around a text: nested over the letters, the last one innermost, so that it is vectorized."""
+    from optbench.compile import fastmath
+
+    return loop(text.__name__, _source(*_parse(indices)), {"text": text}, ("contract",), xp=fastmath)
+
+
+def _source(arguments: Sequence[str], results: Sequence[Result]) -> list[str]:
+    """Text of the loop.
+
+    Rows along the last axis are taken before the innermost loop. There, results reduced over the last axis go to a row of
+    scratch memory that stays in the first-level cache, and are reduced when it is full; results reduced over others only
+    are added to a row of theirs.
+    """
+    *outer, last = list(arguments[0])
+    inputs = [f"a{k}" for k in range(len(arguments))]
+    outputs = [f"a{k}" if result.over else f"o{k}" for k, result in enumerate(results)]
+
+    def row(name: str, letters: str) -> str:
+        place = ", ".join(letter for letter in letters if letter != last)
+        return f"{name}[{place}]" if place else name
+
+    scratch, rows, values, targets, added, reduced = [], [], [], [], [], []
+    for name, letters in zip(inputs, arguments, strict=True):
+        if letters:
+            rows.append(f"{name}_ = {row(name, letters)}")
+        values.append(f"{name}_[{last}]" if last in letters else f"{name}_" if letters else name)
+    for k, (name, result) in enumerate(zip(outputs, results, strict=True)):
+        if last not in result.letters:
+            scratch.append(f"t{k} = np.empty(a0.shape[{len(outer)}])")
+            targets.append(f"t{k}[{last}]")
+            cell = row(name, result.letters) if result.letters else f"{name}[()]"
+            reduced.append(f"{cell} += xp.{TOTALS[result.by]}(t{k})")
+            continue
+        if not result.over:
+            rows.append(f"{name}_ = {row(name, result.letters)}")
+        cell = f"{name}_[{last}]"
+        targets.append(f"t{k}" if result.by else cell)
+        if result.by:
+            added.append(f"{cell} = {f'{cell} + t{k}' if result.by == 'sum' else f'xp.maximum({cell}, t{k})'}")
+    deep = "    " * (len(outer) + 1)
+    return [
+        f"def run({', '.join([*inputs, *(name for name in outputs if name not in inputs)])}):",
+        *(f"    {line}" for line in scratch),
+        *(f"{'    ' * (k + 1)}for {letter} in range(a0.shape[{k}]):" for k, letter in enumerate(outer)),
+        *(f"{deep}{line}" for line in rows),
+        f"{deep}for {last} in range(a0_.shape[0]):",
+        f"{deep}    {', '.join(targets)}{',' if len(targets) == 1 else ''} = text(xp, {', '.join(values)})",
+        *(f"{deep}    {line}" for line in added),
+        *(f"{deep}{line}" for line in reduced),
+    ]
+
+
+# ---- sums over mini-batches ------------------------------------------------------------------------------------------
+
+FEW_RUNS = 32  # that share a batch, up to which its samples are taken one by one; beyond, products of BLAS are faster
+FLUSH = 2048  # factors of at most 2, multiplied into one of four, that do not overflow
+
+
+def batch_sums(text: Callable[..., Any], backend: Backend) -> Callable[..., tuple[Array, Array]] | None:
+    """Sums over mini-batches of a loss that is a text of margins, and of its gradient: for few runs, in one pass.
+
+    Parameters
+    ----------
+    text : callable
+        ``text(xp, margin)`` returns a weight, e in [0, 1] and a number, where log1p(e) and the number make the loss.
+
+    Returns
+    -------
+    callable or None
+        ``(w, Z, samples) -> (f, g)`` for points w (S, L, d), rows Z (n, d) and sample numbers (S, b), each batch seen by L
+        points: sums of the losses (S, L) at the margins w^T z, and of z times the weights (S, L, d). None where nothing is
+        compiled, or the text cannot be.
+    """
+    if not (backend.name == "numpy" and backend.fused and numba_is_there()):
+        return None
+    return _checked_sums(text, backend.precision)
+
+
+@functools.cache
+def _checked_sums(text: Callable[..., Any], precision: str) -> Callable[..., tuple[Array, Array]] | None:
+    """What `batch_sums` returns, once it has been seen to compute what the text computes."""
+    from optbench.compile import dots as products
+    from optbench.compile import fastmath
+
+    rng = np.random.default_rng(0)
+    w, Z = (rng.standard_normal(shape).astype(precision) for shape in ((2, 3, 5), (20, 5)))
+    samples = rng.integers(0, 20, (2, 11))
+    margins = w @ np.swapaxes(Z[samples], 1, 2)  # (S, L, b)
+    try:
+        run = loop(f"{text.__name__}_sums", _SUMS, {"text": text}, ("contract",), xp=fastmath, products=products)
+
+        def sums(w: Array, Z: Array, samples: Array) -> tuple[Array, Array]:
+            f, g = np.zeros(w.shape[:2], w.dtype), np.zeros(w.shape, w.dtype)
+            run(np.ascontiguousarray(w), Z, samples, f, g)
+            return f, g
+
+        with np.errstate(all="ignore"):
+            weight, e, rest = text(np, margins)
+            expected = np.sum(np.log1p(e) + rest, axis=-1), weight @ Z[samples]
+            pairs = list(zip(sums(w, Z, samples), expected, strict=True))
+        if all(np.allclose(a, b, rtol=1e3 * np.finfo(precision).eps) for a, b in pairs):
+            return sums
+        reason = "it computes something else than the text"
+    except Exception as error:  # compilers raise what they like
+        reason = why(error)
+    warnings.warn(f"the text {text.__name__!r} is not summed in one pass: {reason}", stacklevel=5)
+    return None
+
+
+_SUMS = [
+    "def run(w, Z, samples, f, g):",
+    "    seeds, runs, _ = w.shape",
+    "    whole = samples.shape[1] - samples.shape[1] % 4",
+    "    margins, factors, rest = np.empty((runs, 4)), np.zeros((runs, 4)), np.zeros((runs, 4))",
+    "    m, q, s = margins.ravel(), factors.ravel(), rest.ravel()",
+    "    for k in range(seeds):",
+    "        for i in range(0, whole, 4):",
+    "            a, b, c, d = Z[samples[k, i]], Z[samples[k, i + 1]], Z[samples[k, i + 2]], Z[samples[k, i + 3]]",
+    "            products.dots(w[k], a, b, c, d, margins)",
+    "            for j in range(m.shape[0]):",
+    "                m[j], e, part = text(xp, m[j])",
+    "                q[j] = q[j] + (e + q[j] * e)",  # (1 + q)(1 + e) - 1, which keeps the digits of small numbers
+    "                s[j] += part",
+    "            products.add(g[k], margins, a, b, c, d)",
+    f"            if i % {FLUSH} == {FLUSH - 4} or i + 4 == whole:",
+    "                for r in range(runs):",
+    "                    for j in range(4):",
+    "                        f[k, r] += xp.log1p(factors[r, j]) + rest[r, j]",
+    "                        factors[r, j] = rest[r, j] = 0.0",
+    "        for i in range(whole, samples.shape[1]):",
+    "            a = Z[samples[k, i]]",
+    "            for r in range(runs):",
+    "                weight, e, part = text(xp, products.dot(w[k, r], a))",
+    "                f[k, r] += xp.log1p(e) + part",
+    "                for j in range(a.shape[0]):",
+    "                    g[k, r, j] += weight * a[j]",
+]

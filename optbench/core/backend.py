@@ -1,0 +1,260 @@
+"""The array module, device and precision that problems and optimizers compute with.
+
+Problems and optimizers are written to the array-API standard. What the standard lacks, and only that, is a method of
+`Backend`: moving arrays from and to the host, waiting for the device, a clock and the peak memory. No mathematics lives
+here.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from optbench.core.errors import BackendError, InputError
+
+PRECISIONS = ("float64", "float32")
+Array = Any  # an array of any array-API namespace
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where arrays live: an array module, a device and a floating-point precision.
+
+    Attributes
+    ----------
+    name : str
+        ``"numpy"``, ``"cupy"``, or the name of another array-API namespace.
+    xp : module
+        The namespace, in the form that follows the array-API standard.
+    device : object
+        The namespace's own device object; None for its default.
+    precision : str
+        ``"float64"`` or ``"float32"``.
+    fused : bool or None
+        Whether update rules (see `fuse`) and the elementwise parts of problems (see `kernels`) run as compiled passes over
+        memory; None leaves it to what pays.
+    """
+
+    name: str
+    xp: Any
+    device: Any = None
+    precision: str = "float64"
+    fused: bool | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # modules cannot be pickled; a process looks the namespace up by name
+        if self.name not in ("numpy", "cupy"):
+            raise BackendError(f"the array module {self.name} cannot be sent to another process; use one job")
+        return get_backend, (self.name, self.device, self.precision, self.fused)
+
+    @functools.cached_property
+    def dtype(self) -> Any:
+        """Floating-point dtype of every array of this backend."""
+        return getattr(self.xp, self.precision)
+
+    @functools.cached_property
+    def eps(self) -> float:
+        """Distance from 1 to the next larger number of the precision."""
+        return float(np.finfo(self.precision).eps)
+
+    @property
+    def label(self) -> str:
+        """Text for tables: array module and precision."""
+        return f"{self.name} {self.precision}"
+
+    def asarray(self, values: Any) -> Array:
+        """Host values (anything NumPy can read) as an array of this backend's precision, on its device."""
+        if self.name == "numpy":
+            return np.asarray(values, dtype=self.precision)
+        # contiguous, so that CuPy copies it as it lies, by way of a page-locked buffer: nobody waits for the device
+        host = np.asarray(values, dtype=self.precision, order="C")
+        return self.xp.asarray(host, dtype=self.dtype, device=self.device)
+
+    def indices(self, values: np.ndarray) -> Array:
+        """Host integers as an index array on the device."""
+        if self.name == "numpy":
+            return np.asarray(values, dtype=np.intp)
+        return self.xp.asarray(np.asarray(values, dtype=np.int64), device=self.device)
+
+    def wide(self, column: np.ndarray) -> Array:
+        """A column of hyperparameters for a fused rule, in float64 whatever the precision of the arrays.
+
+        In single precision 1 - 0.999 would keep four digits, and the fused rule would differ from the text, whose numbers
+        are Python's.
+        """
+        host = np.asarray(column, dtype=np.float64, order="C")
+        return host if self.name == "numpy" else self.xp.asarray(host, device=self.device)
+
+    def zeros(self, shape: tuple[int, ...]) -> Array:
+        """Zeros of this precision on the device."""
+        return self.xp.zeros(shape, dtype=self.dtype, device=self.device)
+
+    def to_host(self, array: Array) -> np.ndarray:
+        """A NumPy copy or view of an array of this backend; waits for the device."""
+        if self.name == "numpy":
+            return np.asarray(array)
+        if self.name == "cupy":
+            host: np.ndarray = self.xp.asnumpy(array)
+            return host
+        import array_api_compat
+
+        home = self.xp.__array_namespace_info__().default_device()
+        return np.asarray(array_api_compat.to_device(array, home))
+
+    def synchronize(self) -> None:
+        """Wait until the device has finished what it was given."""
+        if self.name == "cupy":
+            import cupy
+
+            with cupy.cuda.Device(self.device):
+                cupy.cuda.get_current_stream().synchronize()
+
+    def clock(self) -> float:
+        """Seconds of a monotonic clock, read once the device is idle."""
+        self.synchronize()
+        return time.perf_counter()
+
+    def peak_memory(self) -> int | None:
+        """Most bytes that the device's memory pool has held since `free_memory`; None on the CPU, which has no pool.
+
+        The pool keeps what was freed, so that what it holds is its peak. Handles and code of the libraries are not in it.
+        """
+        if self.name != "cupy":
+            return None
+        import cupy
+
+        with cupy.cuda.Device(self.device):
+            return int(cupy.get_default_memory_pool().total_bytes())
+
+    def free_memory(self) -> None:
+        """Give back what the device's memory pool holds and nobody uses, so that `peak_memory` counts from now on."""
+        if self.name == "cupy":
+            import cupy
+
+            with cupy.cuda.Device(self.device):
+                cupy.get_default_memory_pool().free_all_blocks()
+
+    def solve_triangular(self, matrix: Array, rhs: Array, *, lower: bool) -> Array:
+        """Solve a triangular system `matrix @ y = rhs`; shapes (d, d) and (d, k).
+
+        Raises
+        ------
+        BackendError
+            If the namespace is neither NumPy nor CuPy.
+        """
+        if self.name == "numpy":
+            from scipy.linalg import solve_triangular
+        elif self.name == "cupy":
+            from cupyx.scipy.linalg import solve_triangular
+        else:
+            raise BackendError(f"solve_triangular is available on numpy and cupy, not on {self.name}")
+        return solve_triangular(matrix, rhs, lower=lower)
+
+
+def get_backend(
+    name: Any = "numpy", device: Any = None, precision: str = "float64", fused: bool | None = None
+) -> Backend:
+    """The backend for a name, a `--device` word or an array-API namespace.
+
+    Parameters
+    ----------
+    name : str, module or Backend
+        ``"numpy"`` or ``"cpu"``; ``"cupy"`` or ``"gpu"``; or an array-API namespace such as ``array_api_strict``. A
+        `Backend` is returned as it is.
+    device : object, optional
+        Device of the namespace, as its creation functions take it. For CuPy the number of the GPU, which becomes the
+        current device of this thread: `zeros` and its like know no other. One process uses one GPU.
+    precision : {"float64", "float32"}
+    fused : bool, optional
+        Whether update rules and elementwise parts of problems run compiled, see `Backend`.
+
+    Raises
+    ------
+    BackendError
+        If a GPU was asked for and cannot be used; the message tells which of three causes it is.
+    InputError
+        If the name or the precision is unknown.
+    """
+    if isinstance(name, Backend):
+        return name
+    if precision not in PRECISIONS:
+        raise InputError(f"no precision {precision!r}; choose float64 or float32")
+    if not isinstance(name, str):
+        return Backend(name.__name__.rpartition(".")[2], name, device, precision, fused)
+    if name in ("numpy", "cpu"):
+        import array_api_compat.numpy
+
+        return Backend("numpy", array_api_compat.numpy, None, precision, fused)
+    if name in ("cupy", "gpu", "cuda"):
+        problem = gpu_problem()
+        if problem:
+            raise BackendError(problem)
+        import array_api_compat.cupy
+
+        if device is not None:
+            _use(device)
+        return Backend("cupy", array_api_compat.cupy, device, precision, fused)
+    raise InputError(f"no device or array module {name!r}; choose cpu (numpy) or gpu (cupy)")
+
+
+def _use(device: Any) -> None:
+    import cupy
+
+    try:
+        cupy.cuda.Device(device).use()
+    except Exception as error:  # CuPy has an exception of its own for what the driver says
+        raise BackendError(f"there is no GPU number {device!r} ({_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+@functools.cache
+def gpu_problem() -> str | None:
+    """Why a GPU cannot be used here, in one sentence, or None if it can.
+
+    Importing CuPy proves nothing (it imports without a driver), a device proves little (without NVRTC the first kernel
+    fails), and so does a kernel (cuBLAS and cuSOLVER are loaded when first called), so the four causes are told apart by
+    trying each in turn. The answer is kept for the process.
+    """
+    try:
+        import cupy
+    except ImportError:
+        return "the GPU needs CuPy, which is not installed: pip install 'optbench[cuda13]' (or [cuda12], never both)"
+    try:
+        usable = cupy.cuda.is_available()
+    except Exception:  # whatever the driver says, it is not usable
+        usable = False
+    if not usable:
+        return (
+            "CuPy is installed but finds no usable GPU: check that nvidia-smi lists one and that the driver is as "
+            "new as the CUDA version of the CuPy package; or use --device cpu"
+        )
+    try:
+        total = int((cupy.arange(3) + 1).sum())
+    except Exception as error:  # NVRTC or its headers missing, an unsupported architecture, ...
+        return (
+            f"a GPU is there but CuPy cannot compile kernels for it ({_first_line(error)}): install the CUDA component "
+            "wheels with pip install 'optbench[cuda13]' (or [cuda12]), or a CUDA toolkit"
+        )
+    if total != 6:
+        return "a GPU is there but computes 1 + 2 + 3 wrongly; use --device cpu"
+    try:
+        square = cupy.ones((1, 2, 2))
+        values, _ = cupy.linalg.eigh(square @ square)  # a stack of one: eigenvalues 0 and 4
+        largest = float(values.max())
+    except Exception as error:  # cuBLAS, cuSOLVER or what they load is missing
+        return (
+            f"a GPU is there but CuPy cannot load the linear algebra for it ({_first_line(error)}): install the CUDA "
+            "component wheels with pip install 'optbench[cuda13]' (or [cuda12]), or a CUDA toolkit"
+        )
+    # a batched eigensolver of an older cuSOLVER left some matrices as they were (cupy issue 4847)
+    return None if abs(largest - 4) < 1e-12 else "a GPU is there but computes eigenvalues wrongly; use --device cpu"
+
+
+NUMPY = get_backend("numpy")

@@ -1,0 +1,181 @@
+"""Parameters of registered objects, and specs: text such as ``"quadratic:dim=100"`` that sets them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import inspect
+import json
+import math
+import numbers
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from optbench.core.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One declared parameter of a registered object."""
+
+    name: str
+    type: Any
+    default: Any
+
+    def __str__(self) -> str:
+        return f"{self.name}={format_value(self.default)}"
+
+
+# ---- parameters: declared by a signature or by dataclass fields ------------------------------------------------------
+
+
+def parameters(target: Any) -> dict[str, Parameter]:
+    """The declared parameters of a registered object: a dataclass's fields, or a function's arguments with a default."""
+    return _parameters(target)
+
+
+@functools.cache
+def _parameters(target: Any) -> dict[str, Parameter]:
+    if dataclasses.is_dataclass(target):
+        kind = target if isinstance(target, type) else type(target)
+        hints = typing.get_type_hints(kind)
+        return {
+            f.name: Parameter(f.name, hints[f.name], f.default)
+            for f in dataclasses.fields(target)
+            if f.init and not f.metadata.get("internal")
+        }
+    return {
+        p.name: Parameter(p.name, type(p.default), p.default)
+        for p in inspect.signature(target).parameters.values()
+        if p.default is not inspect.Parameter.empty
+    }
+
+
+def parse_spec(text: str) -> tuple[str, dict[str, str]]:
+    """Split ``"quadratic:dim=100,condition=1e4"`` into the name and the parameters as text.
+
+    Raises
+    ------
+    InputError
+        If a parameter is not of the form ``name=value``.
+    """
+    name, _, rest = text.strip().partition(":")
+    settings: dict[str, str] = {}
+    for part in filter(None, (piece.strip() for piece in rest.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            raise InputError(
+                f"{part!r} in {text!r} is not name=value; write for example quadratic:dim=100,condition=1e4"
+            )
+        if key.strip() in settings:
+            raise InputError(f"{key.strip()!r} is given twice in {text!r}")
+        settings[key.strip()] = value.strip()
+    return name.strip(), settings
+
+
+def coerce_all(owner: str, declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given parameters, each checked against its declaration and converted to the declared type."""
+    check_names(owner, declared, given)
+    return {name: coerce(owner, declared[name], value) for name, value in given.items()}
+
+
+def check_names(owner: str, declared: Iterable[str], given: Iterable[str]) -> None:
+    """Raise `InputError` for a given name that is not declared, and suggest the nearest that is."""
+    declared = list(declared)
+    for name in given:
+        if name not in declared:
+            near = difflib.get_close_matches(name, declared, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else "it has: " + (", ".join(declared) or "none")
+            raise InputError(f"{owner} has no parameter {name!r}; {hint}")
+
+
+def coerce(owner: str, parameter: Parameter, value: Any) -> Any:
+    """`value` (text from a command line, or a Python value) as the parameter's declared type.
+
+    A sequence of numbers may be written ``32-16``; a float must be finite.
+
+    Raises
+    ------
+    InputError
+        If the value cannot be of that type.
+    """
+    kinds = typing.get_args(parameter.type) if _is_union(parameter.type) else (parameter.type,)
+    for kind in kinds:
+        try:
+            return _as_type(kind, value)
+        except (TypeError, ValueError, OverflowError):
+            continue
+    wanted = " or ".join(_type_name(kind) for kind in kinds)
+    raise InputError(f"{owner}: {parameter.name} must be {wanted}, not {value!r}")
+
+
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
+
+
+def _as_type(kind: Any, value: Any) -> Any:
+    if kind is type(None):
+        if value is None or value == "none":
+            return None
+        raise ValueError
+    if typing.get_origin(kind) is tuple:
+        (item, *_) = typing.get_args(kind)
+        if isinstance(value, str):
+            value = re.split(r"(?<![eE])-", value) if value else []  # not at the dash of 1e-3
+        return tuple(_as_type(item, v) for v in (value if isinstance(value, Iterable) else [value]))
+    if kind is bool:
+        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if isinstance(value, str) and value.lower() in words:
+            return words[value.lower()]
+        if isinstance(value, bool):
+            return value
+        raise ValueError
+    if isinstance(value, bool):
+        raise TypeError
+    if kind is int:
+        number = float(value)
+        if number != int(number):
+            raise ValueError
+        return int(value) if isinstance(value, numbers.Integral) else int(number)
+    if kind is float:
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError
+        return number + 0.0  # turns -0.0 into 0.0, so that both have one key
+    if kind is str:
+        if not isinstance(value, str | Path):
+            raise TypeError
+        return str(value)
+    raise TypeError
+
+
+def _type_name(kind: Any) -> str:
+    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", type(None): "none"}
+    return names.get(kind, "numbers such as 32-16")
+
+
+def format_value(value: Any) -> str:
+    """A parameter's value as it is written in a spec."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    if isinstance(value, tuple):
+        return "-".join(format_value(v) for v in value)
+    return "none" if value is None else str(value)
+
+
+def format_spec(name: str, settings: Mapping[str, Any]) -> str:
+    """The inverse of `parse_spec`."""
+    inner = ",".join(f"{key}={format_value(value)}" for key, value in settings.items())
+    return f"{name}:{inner}" if inner else name
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value made of plain Python types: what keys are made of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,50 @@
+"""Update rules whose step sizes adapt to each parameter, each beside its formula; see `gradient` for what a rule is."""
+
+from __future__ import annotations
+
+from optbench.optimizer import rule
+
+
+@rule
+def adagrad(xp, x, g, t, s, lr=0.01, eps=1e-10):
+    """AdaGrad, diagonal (Duchi, Hazan & Singer 2011, Figure 1; eps is added outside the root)."""
+    s = s + g * g
+    return x - lr * g / (xp.sqrt(s) + eps), s
+
+
+@rule
+def rmsprop(xp, x, g, t, v, lr=0.01, rho=0.99, eps=1e-8):
+    """RMSProp (Tieleman & Hinton 2012, lecture 6e; not centered, eps is added outside the root)."""
+    v = rho * v + (1 - rho) * g * g
+    return x - lr * g / (xp.sqrt(v) + eps), v
+
+
+@rule
+def adam(xp, x, g, t, m, v, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
+    """Adam (Kingma & Ba 2015, Algorithm 1; eps is added outside the root)."""
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g * g
+    m_hat = m / (1 - beta1**t)
+    v_hat = v / (1 - beta2**t)
+    return x - lr * m_hat / (xp.sqrt(v_hat) + eps), m, v
+
+
+@rule
+def adam_uncorrected(xp, x, g, t, m, v, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
+    """Adam without bias correction: the averages start at zero and are used as they are (for comparison with Adam)."""
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g * g
+    return x - lr * m / (xp.sqrt(v) + eps), m, v
+
+
+@rule
+def adam_l2(xp, x, g, t, m, v, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, l2=1e-2):
+    """Adam with coupled l2: the gradient of l2/2 |x|^2 joins g, and is divided by the root of v like the rest."""
+    return adam(xp, x, g + l2 * x, t, m, v, lr, beta1, beta2, eps)
+
+
+@rule
+def adamw(xp, x, g, t, m, v, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=1e-2):
+    """AdamW: Adam with decoupled weight decay (Loshchilov & Hutter 2019, Algorithm 2), the decay times lr."""
+    y, m, v = adam(xp, x, g, t, m, v, lr, beta1, beta2, eps)
+    return y - lr * weight_decay * x, m, v

@@ -1,0 +1,75 @@
+"""Random search: methods that use values only. The random numbers come from the loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from optbench.core.backend import Array, Backend
+from optbench.core.registry import OPTIMIZERS
+from optbench.optimizer import At, Optimizer
+
+
+class Incumbent(NamedTuple):
+    """State of a search: where it started (R, d), the best point so far (R, d) and its value (R, 1)."""
+
+    start: Array
+    x: Array
+    f: Array
+
+
+@dataclass
+class RandomSearch(Optimizer):
+    """Global random search: Gaussian points around the start, the best is kept (Brooks 1958).
+
+    Parameters
+    ----------
+    scale : float
+        Standard deviation of each coordinate, above 0.
+    """
+
+    oracle: ClassVar[str] = "value"
+    full_batch = True
+    incumbent: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
+    step_size = "scale"
+    columns: ClassVar[tuple[str, ...]] = ("scale",)
+
+    scale: float = 1.0
+
+    def init(self, x: Array, backend: Backend) -> Incumbent:
+        self.xp = backend.xp
+        self.width = backend.asarray(np.reshape(self.scale, (-1, 1)))  # (R, 1) or (1, 1)
+        worst = backend.asarray(np.full((x.shape[0], 1), np.inf))
+        return Incumbent(x, x, worst)
+
+    def step(self, t: int, at: At, state: Incumbent) -> tuple[Array, Incumbent]:
+        better = at.f < state.f  # (R, 1)
+        state = Incumbent(state.start, self.xp.where(better, at.x, state.x), self.xp.where(better, at.f, state.f))
+        return self.center(state) + self.width * at.z, state
+
+    def center(self, state: Incumbent) -> Array:
+        """Where the next points are drawn around; shape (R, d)."""
+        return state.start
+
+
+@dataclass
+class LocalSearch(RandomSearch):
+    """Local random search: a Gaussian perturbation of the best point is kept when it is better (Matyas 1965).
+
+    Parameters
+    ----------
+    scale : float
+        Standard deviation of each coordinate of the perturbation, above 0.
+    """
+
+    scale: float = 0.1
+
+    def center(self, state: Incumbent) -> Any:
+        return state.x
+
+
+OPTIMIZERS.register("random_search", RandomSearch)
+OPTIMIZERS.register("local_search", LocalSearch)

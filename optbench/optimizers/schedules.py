@@ -1,0 +1,115 @@
+"""Learning-rate schedules: plain functions `(t, T) -> factor` on the learning rate, and how they compose.
+
+`t` is the number of steps already taken (0 for the first step) and `T` the number of all steps; the factor of the first
+step is 1 unless a warm-up says otherwise. A schedule knows nothing of the rule it is used with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from optbench.core.errors import InputError
+from optbench.core.registry import SCHEDULES
+from optbench.core.specs import Parameter, coerce_all, format_spec, parameters, parse_spec
+
+Schedule = Callable[[int, int], float]
+F = TypeVar("F", bound=Callable[..., float])
+
+
+def schedule(function: F) -> F:
+    """Register a schedule under its own name and return it unchanged."""
+    SCHEDULES.register(function.__name__, function)
+    return function
+
+
+@schedule
+def constant(t: int, T: int) -> float:
+    """The factor 1."""
+    return 1.0
+
+
+@schedule
+def drops(t: int, T: int, at: Sequence[float] = (0.5, 0.75), factor: float = 0.1) -> float:
+    """Times `factor` at each of the fractions `at` of all steps."""
+    return math.prod(factor for fraction in at if t >= fraction * T)
+
+
+@schedule
+def cosine(t: int, T: int, final: float = 0.0) -> float:
+    """Half a cosine from 1 to `final` (Loshchilov & Hutter 2017, equation 5, without restarts)."""
+    return final + (1 - final) * (1 + math.cos(math.pi * t / T)) / 2
+
+
+@schedule
+def linear(t: int, T: int, final: float = 0.0) -> float:
+    """A straight line from 1 to `final`."""
+    return 1 + (final - 1) * t / T
+
+
+@schedule
+def inverse_sqrt(t: int, T: int, shift: float = 1.0) -> float:
+    """sqrt(shift / (shift + t)): the decay 1/sqrt(t) of stochastic approximation, slowed down by `shift` steps."""
+    return math.sqrt(shift / (shift + t))
+
+
+@schedule
+def exponential(t: int, T: int, final: float = 0.01) -> float:
+    """final^(t/T): a constant ratio from step to step, from 1 to `final`."""
+    return math.pow(final, t / T)
+
+
+def warm_up(after: Schedule, length: float) -> Schedule:
+    """Linear warm-up, then `after` over the steps that are left.
+
+    Parameters
+    ----------
+    length : float
+        Number of steps of the warm-up, or, below 1, its fraction of all steps. Step t of W gets the factor (t + 1) / W.
+    """
+
+    def warmed(t: int, T: int) -> float:
+        steps = min(T - 1, round(length * T) if length < 1 else int(length))
+        return (t + 1) / steps if t < steps else after(t - steps, T - steps)
+
+    return warmed if length > 0 else after
+
+
+_WARM_UP = Parameter("warmup", float, 0.0)
+_LIMITS = {"final": (0, math.inf), "factor": (0, math.inf), "shift": (0, math.inf), "warmup": (0, math.inf)}
+
+
+def schedule_parameters(name: str) -> dict[str, Parameter]:
+    """The declared parameters of a registered schedule, and `warmup`, which each of them takes."""
+    declared = parameters(SCHEDULES[name])
+    kinds = {key: tuple[float, ...] if isinstance(p.default, tuple) else p.type for key, p in declared.items()}
+    return {key: Parameter(key, kinds[key], p.default) for key, p in declared.items()} | {"warmup": _WARM_UP}
+
+
+def make_schedule(spec: str) -> tuple[str, Schedule]:
+    """The schedule of a spec such as ``"cosine:final=0.1,warmup=0.05"``, and the spec in its one spelling.
+
+    Raises
+    ------
+    InputError
+        If there is no such schedule or parameter, or a value is impossible.
+    """
+    name, given = parse_spec(spec)
+    function = SCHEDULES[name]
+    settings = coerce_all(f"schedule {name!r}", schedule_parameters(name), given)
+    for key, value in settings.items():
+        low, high = _LIMITS.get(key, (-math.inf, math.inf))
+        if isinstance(value, float) and (not low <= value <= high or (key == "shift" and value == 0)):
+            raise InputError(f"schedule {name!r}: {key} must not be {value:g}; it is a positive number")
+    if name == "drops" and not all(0 < fraction < 1 for fraction in settings.get("at", ())):
+        raise InputError(f"schedule 'drops': at must be fractions between 0 and 1, such as 0.5-0.75, not in {spec!r}")
+    if name == "exponential" and settings.get("final", 1.0) == 0:
+        raise InputError("schedule 'exponential': final must be above 0; a ratio never reaches it")
+    spelled = format_spec(name, settings)
+    length: float = settings.pop("warmup", 0.0)
+
+    def plain(t: int, T: int, **more: Any) -> float:
+        return float(function(t, T, **settings))
+
+    return spelled, warm_up(plain, length)

@@ -1,0 +1,1 @@
+from problems.landscapes import *

@@ -1,0 +1,96 @@
+"""Where results come from: versions, processor, threads, commit and GPU."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    pass
+
+
+def environment() -> dict[str, str]:
+    """Where results come from: versions, processor, threads, commit, and the GPU once this process has asked for one.
+
+    The command line is there too where there was one; it is in the variable OPTBENCH_COMMAND, which workers inherit.
+    """
+    command = os.environ.get("OPTBENCH_COMMAND")
+    return _host_environment() | _gpu() | ({"command": command} if command else {})
+
+
+@functools.cache
+def _host_environment() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    def version_of(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "absent"
+
+    return {
+        "optbench": version_of("optbench"),
+        "python": platform.python_version(),
+        **{name: version_of(name) for name in ("numpy", "scipy", "scikit-learn", "pandas", "pyarrow")},
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "blas threads": "1",
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+def _commit() -> str:
+    """Commit of the checkout that optbench runs from; empty for an installed copy."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return ""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _gpu() -> dict[str, str]:
+    cupy = sys.modules.get("cupy")
+    if cupy is None or not cupy.cuda.is_available():
+        return {}
+    properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+    # the switch, and what CuPy makes of it: a program may have set the compute type itself
+    asked = os.environ.get("CUPY_TF32", "0")
+    try:
+        from cupy._core import _routines_linalg as products
+
+        kind = products.compute_type_to_str(products.get_compute_type(np.dtype("float32")))
+        tf32 = "on" if "TF32" in str(kind) else "off"
+    except (ImportError, AttributeError, TypeError):  # these names are CuPy's own and may move
+        tf32 = "off" if asked in ("", "0") else "on"
+    return {
+        "gpu": properties["name"].decode(),
+        "compute capability": f"{properties['major']}.{properties['minor']}",
+        "cupy": cupy.__version__,
+        "cuda": str(cupy.cuda.runtime.runtimeGetVersion()),
+        "driver": str(cupy.cuda.runtime.driverGetVersion()),
+        "tf32": tf32,
+        "accelerators": os.environ.get("CUPY_ACCELERATORS", "cub"),
+    }

@@ -1,0 +1,246 @@
+"""Figures of merit, on rows made by hand so that the answers are known."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from optbench.analysis import cache, metrics, tuning
+from optbench.core.errors import InputError
+from optbench.core.trace import TARGETS
+from optbench.results.runs import Runs, runs_of
+from optbench.results.schema import COLUMNS
+
+
+def row(lr: float, seed: int, hits: list[float] | None, f_end: float = 1.0, **more: Any) -> dict[str, Any]:
+    """A run with a few targets reached: calls by number of the target; the rest is out of reach."""
+    calls = None if hits is None else [*hits, *[np.inf] * (len(TARGETS) - len(hits))]
+    made = dict.fromkeys(COLUMNS) | {
+        "key": f"{more.get('method', 'm')}-{more.get('problem', 'p')}-{lr}-{seed}", "problem": "p", "method": "m",
+        "settings": json.dumps({"lr": lr}), "step_size": lr, "seed": seed, "status": "budget", "oracle": "gradient",
+        "fraction": 1.0, "f_start": 10.0, "f_end": f_end, "f_best": f_end, "f_star": None if hits is None else 0.0,
+        "hits": calls, "t": [0, 1, 4], "f": [10.0, 5.0, f_end], "best": [10.0, 5.0, f_end], "end": 4,
+        "gradient_norm": [np.nan] * 3, "metrics": [], "schedule": "constant", "steps": 4,
+    }  # fmt: skip
+    return made | more
+
+
+def runs(*rows: dict[str, Any]) -> Runs:
+    return runs_of(list(rows))
+
+
+def test_the_deepest_target_wins_before_the_soonest() -> None:
+    deep = [row(0.1, s, [10, 20, 30]) for s in range(3)]
+    soon = [row(0.2, s, [1, 2]) for s in range(3)]
+    (best,) = tuning.tuned(runs(*deep, *soon)).itertuples()
+    assert best.step_size == 0.1
+    assert best.n_settings == 2
+
+
+def test_of_equally_deep_settings_the_soonest_wins() -> None:
+    slow = [row(0.1, s, [10, 20]) for s in range(3)]
+    fast = [row(0.2, s, [50, 15 + s]) for s in range(3)]
+    assert tuning.tuned(runs(*slow, *fast))["step_size"].tolist() == [0.2]
+
+
+def test_a_target_counts_if_more_than_half_of_the_seeds_reach_it() -> None:
+    lucky = [row(0.1, 0, [1, 1, 1, 1]), row(0.1, 1, [1]), row(0.1, 2, [1])]
+    steady = [row(0.2, s, [9, 9]) for s in range(3)]
+    assert tuning.tuned(runs(*lucky, *steady))["step_size"].tolist() == [0.2]
+    half = [row(0.1, 0, [1, 1, 1]), row(0.1, 1, [1])]
+    assert tuning.tuned(runs(*half, *steady))["step_size"].tolist() == [0.2]
+    most = [row(0.1, s, [1, 1, 1] if s else [1]) for s in range(3)]
+    assert tuning.tuned(runs(*most, *steady))["step_size"].tolist() == [0.1]
+
+
+def test_without_an_optimum_the_final_objective_decides_and_divergence_is_last() -> None:
+    low = [row(0.1, s, None, 2.0) for s in range(3)]
+    wild = [row(0.2, s, None, 0.1, status="diverged") for s in range(3)]
+    assert tuning.tuned(runs(*low, *wild))["step_size"].tolist() == [0.1]
+
+
+def test_summary() -> None:
+    count = tuning.target_index(1e-4) + 1
+    some = [row(0.1, s, list(range(1, count + 1)) if s else [3.0], 0.5 + s) for s in range(3)]
+    worse = [row(1.0, s, [], status="diverged") for s in range(3)]
+    other = [row(0.1, s, [1.0] * 50, 0.0, method="n", status="target") for s in range(3)]
+    failed = [row(0.1, s, None, method="x", status="failed", error="e", f_end=None, f_best=None) for s in range(2)]
+    table = metrics.summary(runs(*some, *worse, *other, *failed)).set_index("method")
+    assert list(table.index) == ["n", "m", "x"]
+    m = table.loc["m"]
+    assert m["calls_1e-02"] == tuning.target_index(1e-2) + 1
+    assert m["reached_1e-02"] == 2
+    assert m["calls_1e-04"] == count
+    assert np.isinf(m["calls_1e-08"])
+    assert m["reached_1e-08"] == 0
+    assert m["final"] == 1.5
+    assert (m["diverged"], m["runs"], m["seeds"], m["edge"]) == (3, 6, 3, True)
+    assert table.loc["x", "failed"] == 2
+    assert np.isnan(table.loc["x", "calls_1e-02"])
+    assert np.isinf(table.loc["x", "final"])
+
+
+def test_target_index_finds_the_recorded_targets() -> None:
+    for target in metrics.SHOWN_TARGETS:
+        assert TARGETS[tuning.target_index(target)] == pytest.approx(target)
+
+
+def test_sensitivity_counts_divergence_with_the_start() -> None:
+    good = [row(0.1, s, [1.0], 1.0 + s) for s in range(3)]
+    bad = [row(1.0, 0, [], 0.1, status="diverged"), row(1.0, 1, [1.0], 2.0), row(1.0, 2, [1.0], 3.0)]
+    table = metrics.sensitivity(runs(*good, *bad)).set_index("step_size")
+    assert table.loc[0.1, ["low", "median", "high"]].tolist() == [1.5, 2.0, 2.5]
+    assert table.loc[1.0, "median"] == 3.0
+    assert table.loc[1.0, "n_diverged"] == 1
+    assert table.loc[1.0, "high"] == 6.5
+
+
+@pytest.mark.parametrize("value", ["best", "f"])
+def test_bands(value: str) -> None:
+    short = row(0.1, 0, [1.0], 1.0, t=[0, 1], f=[10.0, 1.0], best=[10.0, 1.0], end=1, status="target")
+    wild = row(0.1, 1, [1.0], 5.0, t=[0, 1], f=[10.0, 5.0], best=[10.0, 5.0], end=3, status="diverged")
+    long = row(0.1, 2, [1.0], 3.0)
+    table = metrics.bands(runs(short, wild, long), value).set_index("t")
+    assert table.index.tolist() == [0, 1, 4]
+    assert table["calls"].tolist() == [1, 2, 5]
+    assert table.loc[4, "median"] == 3.0  # of 1, 3 and 5 (the best of the diverged run) or infinity
+    assert table.loc[1, "median"] == 5.0
+    assert table["gap"].all()
+
+
+def test_a_result_is_kept_whether_its_defaults_are_given_or_not() -> None:
+    asked = []
+
+    @cache.kept
+    def count(runs: Runs, value: str = "best", target: float = 1e-4) -> int:
+        asked.append((value, target))
+        return len(runs)
+
+    held = runs(row(0.1, 0, [1, 2]))
+    assert {count(held), count(held, "best"), count(held, target=1e-4, value="best")} == {1}
+    assert asked == [("best", 1e-4)]
+    count(held, "f")
+    count(runs(row(0.1, 0, [1, 2])))
+    assert asked[1:] == [("f", 1e-4), ("best", 1e-4)]
+
+
+def test_bands_of_what_problems_tell() -> None:
+    def told(seed: int, accuracy: list[float], **more: Any) -> dict[str, Any]:
+        return row(0.1, seed, None, metrics=[("test_accuracy", accuracy), ("x_1", [0.0] * 3)], **more)
+
+    some = runs(
+        told(0, [0.1, 0.2, 0.9], gradient_norm=[3.0, 2.0, np.nan]),
+        told(1, [0.1, 0.4, 0.8], gradient_norm=[1.0, 1.0, 1.0]),
+        told(2, [0.1, 0.3, 0.7], gradient_norm=[4.0, 4.0, 4.0]),
+        told(3, [0.1, 0.5, 0.6], gradient_norm=[5.0, 5.0, 5.0], status="diverged", end=3),
+        row(0.1, 0, None, problem="q"),
+    )
+    assert metrics.quantities(some) == ["test_accuracy"]
+    table = metrics.bands(some, "test_accuracy")
+    assert set(table["problem"]) == {"p"}
+    assert not table["gap"].any()
+    # of an even number the worse of the middle two, and a run that diverged is the worst from its end on
+    assert table["median"].tolist() == [0.1, 0.3, 0.7]
+    assert table["low"].tolist() == [0.1, 0.3, 0.7]
+    assert table["high"].tolist() == [0.1, 0.4, 0.8]
+    norms = metrics.bands(some, "gradient_norm").query("problem == 'p'")
+    assert norms["median"].tolist() == [4.0, 4.0, 4.0]
+    assert norms["low"].tolist() == [3.0, 2.0, 2.0]  # what a run had last
+    assert norms["high"].tolist() == [4.0, 4.0, 4.0]
+    with pytest.raises(InputError, match="no curve 'x_1' in these results; there are best, f, gradient_norm, test_acc"):
+        metrics.bands(some, "x_1")
+
+
+def test_runs_of_a_method_need_no_common_checkpoints() -> None:
+    early = row(0.1, 0, [1.0], t=[0, 2], f=[10.0, 1.0], best=[10.0, 1.0], end=2, status="target")
+    late = row(0.1, 1, [1.0], t=[0, 1, 4], f=[8.0, 6.0, 3.0], best=[8.0, 6.0, 3.0])
+    table = metrics.bands(runs(early, late))
+    assert table["t"].tolist() == [0, 1, 2, 4]
+    assert table["median"].tolist() == [10.0, 10.0, 6.0, 3.0]
+    assert table["low"].tolist() == [8.0, 6.0, 1.0, 1.0]
+
+
+def test_tables_of_nothing_have_their_columns() -> None:
+    nothing = runs()
+    for table in (
+        tuning.tuned(nothing),
+        metrics.summary(nothing),
+        metrics.sensitivity(nothing),
+        metrics.bands(nothing),
+    ):
+        assert table.empty
+        assert "method" in table.columns
+    assert nothing.table.empty
+    assert nothing.curves.empty
+    assert repr(nothing) == "<Runs: none>"
+
+
+@pytest.mark.parametrize(
+    ("ran", "found"),
+    [
+        pytest.param(
+            {("a", "adam", None), ("b", "adam, batch 64", 64)},
+            {("a", "adam"): "adam", ("b", "adam, batch 64"): "adam"},
+            id="a batch size belongs to a problem",
+        ),
+        pytest.param(
+            {(p, f"adam, batch {size}", size) for p in "ab" for size in (8, 64)},
+            {(p, m): m for p in "ab" for m in ("adam, batch 8", "adam, batch 64")},
+            id="batch sizes that are compared everywhere",
+        ),
+        pytest.param(
+            {("a", "adam", None), ("b", "adam, batch 8", 8), ("b", "adam, batch 64", 64), ("b", "sgd, batch 64", 64)},
+            {
+                ("a", "adam"): "adam",
+                ("b", "adam, batch 64"): "adam",
+                ("b", "adam, batch 8"): "adam, batch 8",
+                ("b", "sgd, batch 64"): "sgd, batch 64",
+            },
+            id="the usual batch size of a problem",
+        ),
+        pytest.param(
+            {("a", "adam", None), ("c", "adam", None)}
+            | {("a", "adam, batch 8", 8), ("a", "sgd, batch 8", 8), ("b", "adam, batch 8", 8)},
+            {
+                ("a", "adam"): "adam, full batch",
+                ("a", "adam, batch 8"): "adam",
+                ("a", "sgd, batch 8"): "sgd, batch 8",
+                ("b", "adam, batch 8"): "adam",
+                ("c", "adam"): "adam",
+            },
+            id="the full batch beside it",
+        ),
+    ],
+)  # fmt: skip
+def test_methods_of_one_entrant(ran: set[tuple[str, str, int | None]], found: dict[tuple[str, str], str]) -> None:
+    rows = pd.DataFrame(sorted(ran, key=str), columns=["problem", "method", "batch_size"])
+    table = tuning.entrants(Runs(rows.astype({"batch_size": "Int64"})))
+    assert {(p, m): e for p, m, e in table.itertuples(index=False)} == found
+
+
+def test_what_was_learned_counts_lost_runs_as_the_worst() -> None:
+    found = [("train_accuracy", [0.1, 0.5, np.nan]), ("test_loss", [3.0, 2.0, 1.0]), ("x_1", [0.0, 0.0, 0.0])]
+    better = [("train_accuracy", [0.1, 0.9, 0.8]), ("test_loss", [3.0, 2.0, 0.5]), ("x_1", [0.0, 0.0, 0.0])]
+    lost = row(0.1, 2, [1], status="diverged", metrics=better)
+    table = metrics.learned(runs(row(0.1, 0, [1], metrics=found), row(0.1, 1, [1], metrics=better), lost))
+    table = table.set_index("figure")
+    assert list(table.index) == ["test_loss", "train_accuracy"]
+    assert table.loc["test_loss", ["low", "median"]].tolist() == [0.5, 1.0]
+    assert table.loc["train_accuracy", ["median", "high"]].tolist() == [0.5, 0.8]
+    assert table.loc["train_accuracy", "n_seeds"] == 3
+
+
+def test_calls_to_decades_count_censored_runs() -> None:
+    held = [row(0.1, s, [1.0] * 5 + [7.0 + s] * 5, calls=40.0) for s in range(2)] + [row(0.1, 2, [1.0] * 5, calls=30.0)]
+    table = metrics.decades(runs(*held)).set_index("target")
+    assert len(table) == 10
+    first, second, third = (table.loc[t] for t in sorted(table.index, reverse=True)[:3])
+    assert (first["calls"], first["reached"], first["seeds"]) == (1.0, 3, 3)
+    assert np.isnan(first["censored"])
+    assert (second["calls"], second["reached"], second["censored"]) == (8.0, 2, 30.0)
+    assert (third["calls"], third["reached"], third["censored"]) == (np.inf, 0, 40.0)
+    assert metrics.decades(runs(row(0.1, 0, None))).empty

@@ -1,0 +1,445 @@
+"""The comparison of a GPU with the CPU: its arithmetic on known answers, and all of it on pretended devices.
+
+Where there is a GPU, also what nothing else can show: values, fused rules, eigenvectors, curves, and that nothing waits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import optbench
+from optbench.cli import main
+from optbench.compile import rules as fusing
+from optbench.compile.rules import state_names
+from optbench.core.backend import Backend, get_backend, gpu_problem
+from optbench.core.errors import StoreError
+from optbench.core.registry import OPTIMIZERS, PROBLEMS
+from optbench.core.specs import parameters
+from optbench.optimizer import make_recipe
+from optbench.problem import make_problem
+from optbench.results.runs import runs_of
+from optbench.results.schema import COLUMNS, GPU_COLUMNS, arrow_of, frame_of
+from optbench.results.store import Store
+from optbench.run.loop import Loop
+from optbench.run.plan import make_plans
+from reports import build_page
+from reports import gpu as tables
+from tests.conftest import gpu_waits_forbidden, host_reads_forbidden, made_backend, strict_backend
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import gpu  # noqa: E402
+
+HOST = get_backend("cpu")
+RULES = [name for name in OPTIMIZERS.names() if not isinstance(OPTIMIZERS[name], type)]
+
+
+# ---- the envelope ----------------------------------------------------------------------------------------------------
+
+
+def test_the_envelope_is_the_largest_reaction_around() -> None:
+    values = np.ones((30, 1, 3))
+    values[12, 0, 1] = 1.5
+    values[12, 0, 2] = 0.25
+    allowed = gpu.envelope(values, 1e-3)[:, 0]
+    for t in range(30):  # two steps and a tenth before and after
+        assert allowed[t] == pytest.approx(gpu.FACTOR * ((0.75 if 10 <= t <= 15 else 0) + 1e-3)), t
+
+
+def test_the_first_step_out() -> None:
+    reference, allowed = np.ones((5, 2)), np.full((5, 2), 0.1)
+    values = reference + np.array([0, 0.05, 0.09, 0.2, 0.0])[:, None] * [[1.0, 0.0]]
+    out, share = gpu.first_out(values, reference, allowed)
+    assert out == 3
+    assert share == pytest.approx(2)
+    out, share = gpu.first_out(reference, reference, np.zeros((5, 2)))
+    assert np.isnan(out)
+    assert share == 0
+    values[1, 1] = np.nan
+    assert gpu.first_out(values, reference, allowed) == (1, np.inf)
+    allowed[1:] = np.nan  # where the copies themselves are lost, nothing is told
+    assert np.isnan(gpu.first_out(values, reference, allowed)[0])
+
+
+def test_rounding_stays_inside_and_a_wrong_precision_does_not() -> None:
+    problem, recipe = make_problem("logistic", {"data": "iris"}), make_recipe("adam")
+    make = {"seeds": (0, 1), "steps": 60}
+
+    def run(precision: str) -> np.ndarray:
+        backend = dataclasses.replace(HOST, precision=precision)
+        return gpu.trajectory(problem.on(backend), recipe.build({"lr": 0.01}), **make)[..., 0]
+
+    allowed = {}
+    for precision in ("float64", "float32"):
+        eps = float(np.finfo(precision).eps)
+        values = gpu.trajectory(problem, recipe.build({"lr": 0.01}), **make, copies=gpu.COPIES, jitter=eps)
+        assert values.shape == (61, 2, gpu.COPIES)
+        np.testing.assert_allclose(values[..., 0], run("float64"), rtol=1e-12)
+        allowed[precision] = gpu.envelope(values, eps)
+    assert gpu.first_out(run("float32"), run("float64"), allowed["float32"])[1] < 1
+    assert gpu.first_out(run("float32"), run("float64"), allowed["float64"])[0] == 0
+
+
+def test_a_matrix_that_is_slightly_off_is_seen_in_single_precision() -> None:
+    rows = list(gpu.curves(HOST, HOST, names=("quadratic:dim=5",), steps=30, seeds=1))
+    quantities = {"first step out", "share of envelope"}
+    assert {row["quantity"] for row in rows} == quantities
+    assert {row["contender"] for row in rows} == {"gpu", "gpu fused", "cpu"}
+    assert all(row["value"] < 1 for row in rows if row["quantity"] == "share of envelope")
+    assert all(np.isnan(row["value"]) for row in rows if row["quantity"] == "first step out")
+
+    problem = make_problem("quadratic", {"dim": 5})
+    wrong = make_problem("quadratic", {"dim": 5, "condition": 100.01})
+    build = make_recipe("momentum").build
+    right, off = (gpu.trajectory(p, build({"lr": 0.1}), (0,), 30)[..., 0] for p in (problem, wrong))
+    eps = float(np.finfo("float32").eps)
+    allowed = gpu.envelope(gpu.trajectory(problem, build({"lr": 0.1}), (0,), 30, copies=8, jitter=eps), eps)
+    assert gpu.first_out(off, right, allowed)[0] >= 0
+
+
+def test_nothing_is_read_before_the_end() -> None:
+    problem = make_problem("mlp", {"data": "moons", "rows": 40, "hidden": "4"}).on(strict_backend())
+    with host_reads_forbidden():
+        values = gpu.trajectory(problem, make_recipe("momentum").build({"lr": 0.1}), (0, 1), 5, batch=8)
+    reference = gpu.trajectory(problem.host, make_recipe("momentum").build({"lr": 0.1}), (0, 1), 5, batch=8)
+    np.testing.assert_allclose(values, reference, rtol=1e-12)
+
+
+# ---- the tables ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ratios", "size"),
+    [
+        ([0.1, 10, 100], 10**1.5),  # a straight line in logarithms
+        ([2, 3, 4], 10),
+        ([0.1, 0.2, 0.9], np.inf),
+        ([2, 0.5, 2], 10**2.5),  # what was won and lost again does not count
+        ([0.5, 1.0, 2.0], 100),
+    ],
+)
+def test_crossing(ratios: list[float], size: float) -> None:
+    assert tables.crossing([10, 100, 1000], ratios) == pytest.approx(size)
+
+
+def test_crossing_of_nothing() -> None:
+    assert np.isnan(tables.crossing([], []))
+
+
+def figures(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    common = {
+        "measurement": "20260102T000000-a",
+        "created": "2026-01-02T00:00:00",
+        "machine": "A <GPU>",
+        "processor": "some CPU",
+        "precision": "float64",
+        "repeat": 0,
+        "note": "",
+    }
+    return frame_of(arrow_of([common | row for row in rows], GPU_COLUMNS))
+
+
+def test_tables_of_known_figures(tmp_path: Path) -> None:
+    curve = {"section": "curves", "case": "quadratic:dim=5, adam", "contender": "gpu"}
+    step = {"section": "steps", "case": "adam", "size": 1000, "quantity": "bytes a second"}
+    sweep = {
+        "section": "sweeps",
+        "case": "quadratic d=10, adam",
+        "size": 100,
+        "quantity": "seconds",
+        "note": "20 steps",
+    }
+    size = {"section": "sizes", "case": "rosenbrock", "quantity": "seconds a step", "note": "d"}
+    rows = [
+        curve | {"quantity": "first step out", "value": np.nan, "note": "of 200 steps"},
+        curve | {"quantity": "share of envelope", "value": 0.25},
+        curve | {"contender": "gpu fused", "quantity": "first step out", "value": 7.0, "note": "of 200 steps"},
+        curve | {"contender": "gpu fused", "quantity": "share of envelope", "value": np.inf},
+        step | {"case": "copy", "contender": "copy", "value": 2e12},
+        *(step | {"contender": "fused", "repeat": k, "value": v} for k, v in enumerate((1e12, 1.5e12, 9e12))),
+        sweep | {"contender": "cpu", "value": 8.0},
+        sweep | {"contender": "gpu", "value": 2.0},
+        sweep | {"contender": "jax on gpu", "value": None, "note": "no JAX here"},
+        sweep | {"contender": "gpu", "quantity": "deviation after 20 steps", "value": 1e-15},
+        sweep | {"contender": "gpu", "quantity": "peak bytes of the pool", "value": 2.0**22},
+        *(size | {"size": n, "contender": "cpu", "value": 1e-6 * n} for n in (10, 1000)),
+        *(size | {"size": n, "contender": "gpu", "value": 1e-4} for n in (10, 1000)),
+        size | {"size": 10_000, "contender": "gpu", "value": None, "note": "d; OutOfMemoryError"},
+        # an older measurement of the same GPU, which is not shown
+        curve | {"measurement": "20250101T000000-b", "quantity": "first step out", "value": 1.0, "case": "old"},
+    ]
+    (machine,) = tables.machines(figures(rows))
+    found = {table.title: table.lines for table in machine["tables"]}
+    assert found == {
+        "The same curves?": [["quadratic:dim=5, adam", "never of 200 steps (0.25)", "step 7 (not finite)", "", "", ""]],
+        "The update of a rule against a copy": [["adam", "1000", "2000", "1500 (0.75)", "–", "–", "–", "–"]],
+        "Whole sweeps": [
+            ["quadratic d=10, adam, 100 runs, 20 steps", "float64", "8", "2", "–", "4", "–", "1e-15", "4"]
+        ],
+        "From which size on": [["rosenbrock", "d", "100", "10 at 1000", "–", "–"]],
+    }
+    assert all(len(table.heading) == len(line) for table in machine["tables"] for line in table.lines)
+
+    text = build_page(runs_of([]), tmp_path / "a.html", gpu=figures(rows)).read_text("utf-8")
+    assert "GPU against CPU" in text
+    assert "A &lt;GPU&gt;" in text
+    assert "1500 (0.75)" in text
+    assert "GPU against CPU" not in build_page(runs_of([]), tmp_path / "b.html").read_text("utf-8")
+
+
+# ---- all of it on pretended devices ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["strict", "numpy"])
+def test_the_whole_script_on_a_pretended_device(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    device = strict_backend() if name == "strict" else HOST
+    store = Store(tmp_path / "results")
+    said: list[str] = []
+    made = gpu.measure(HOST, device, store, quick=True, names=("quadratic", "beale"), tell=said.append)
+    assert [line.split(":")[0] for line in said] == ["curves", "steps", "sweeps", "sizes"]
+    assert len(store.gpu_files) == 4
+    rows = store.load_gpu()
+    assert list(rows.columns) == list(GPU_COLUMNS)
+    assert set(rows["measurement"]) == {made}
+    shares = rows.loc[rows["quantity"] == "share of envelope", "value"]
+    assert (shares <= 1).all()
+    apart = rows.loc[rows["quantity"] == "deviation after 20 steps"]
+    assert (apart.loc[apart["precision"] == "float64", "value"] < 1e-12).all()
+    assert (rows.loc[rows["quantity"].isin(["bytes a second", "seconds a step"]), "value"] > 0).all()
+    (machine,) = tables.machines(rows)
+    assert [len(table.lines) for table in machine["tables"]] == [10, 4, 16, 2]
+
+    if name == "numpy":  # it takes long with the other
+        gpu.measure(HOST, device, store, quick=True, names=("beale",), tell=said.append)
+        assert len(store.gpu_files) == 8  # gathered, nothing is written over
+    assert main(["report", str(tmp_path / "results")]) == 0
+    assert "From which size on" in (tmp_path / "results" / "report.html").read_text("utf-8")
+
+
+def test_every_problem_grows_and_has_a_step_size() -> None:
+    grown = {spec.partition(":")[0] for _, _, spec, _ in gpu.growing()}
+    assert grown == set(PROBLEMS.names())
+    for name in PROBLEMS.names():
+        problem = make_problem(name)
+        for method, batch in gpu.optimizers_for(problem):
+            optimizer = make_recipe(method).build(gpu.settings_of(problem, method))
+            values = gpu.trajectory(problem, optimizer, (0,), 3, batch=batch)
+            assert np.isfinite(values).all(), (name, method)
+
+
+def test_too_little_memory_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> Any:
+        raise MemoryError("no room for 800 bytes")
+
+    monkeypatch.setattr(gpu, "_stepper", full)
+    monkeypatch.setattr(gpu, "_walker", full)
+    rows = list(gpu.steps(HOST, sizes=(100,)))
+    assert {row["note"] for row in rows} == {"MemoryError: no room for 800 bytes"}
+    rows = list(gpu.sizes(HOST, HOST, names=("beale",), most=(10,)))
+    assert [(row["value"], row["note"]) for row in rows] == [(None, "runs; MemoryError")] * 4  # both sides, precisions
+
+
+def test_growth_ends_where_it_takes_too_long_or_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "repeated", lambda run, backend, seconds, repeats: [1.0])
+    asked: dict[str, Any] = {"names": ("beale",), "most": (10, 100, 1000)}
+    assert {row["size"] for row in gpu.sizes(HOST, HOST, **asked)} == {10}
+    assert {row["size"] for row in gpu.sizes(HOST, HOST, **asked, patience=2.0)} == {10, 100, 1000}
+    monkeypatch.setattr(gpu, "ROOM", 100 * make_problem("beale").bytes_per_run(None))
+    assert {row["size"] for row in gpu.sizes(HOST, HOST, **asked, patience=2.0)} == {10, 100}
+
+
+def test_without_a_gpu_it_says_why(tmp_path: Path) -> None:
+    if gpu_problem() is None:
+        pytest.skip("there is a GPU")
+    command = [sys.executable, "-m", "benchmarks.gpu", str(tmp_path / "results"), "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"benchmarks.gpu: {gpu_problem()}\n"
+    assert not (tmp_path / "results").exists()
+
+
+# ---- the store -------------------------------------------------------------------------------------------------------
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    row = dict.fromkeys(GPU_COLUMNS) | {"measurement": "a", "section": "steps", "value": 1.0}
+    store.write_gpu([row])
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        args[1].write(b"half a file")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pyarrow.parquet.write_table", full)
+    with pytest.raises(StoreError, match="No space left"):
+        store.write_gpu([row | {"section": "sizes"}])
+    assert [path.name for path in store.gpu_files] == ["a-steps.parquet"]
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert store.load_gpu()["value"].tolist() == [1.0]
+
+
+def test_files_from_before_a_column_was_added_are_read(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    store = Store(tmp_path)
+    optbench.sweep(make_problem("quadratic", {"dim": 3}), "sgd", steps=5, seeds=2, store=store.path)
+    (path,) = store.files
+    before = store.load().rows
+    pq.write_table(pq.read_table(path).drop_columns(["device_bytes", "about"]), path)
+    alone = store.load().rows
+    assert alone["about"].isna().all()
+    optbench.sweep(make_problem("quadratic", {"dim": 3}), "adam", steps=5, seeds=2, store=store.path)
+    after = store.load().rows
+    assert list(after.columns) == list(COLUMNS)
+    assert len(after) == 4
+    assert after["device_bytes"].isna().all()
+    for name in ("device_bytes", "about"):
+        assert after[name].dtype == alone[name].dtype == before[name].dtype
+    assert after.groupby("method")["about"].count().to_dict() == {"adam": 2, "sgd": 0}
+    assert set(after["about"].dropna()) == set(before["about"])
+    pq.write_table(pq.read_table(path).drop_columns(["f_end"]), path)
+    with pytest.raises(StoreError, match="cannot be read"):
+        store.load()
+
+
+# ---- CuPy, as far as it can be shown without one -------------------------------------------------------------------------
+
+
+def test_a_chunk_fills_the_device() -> None:
+    problem = make_problem("quadratic", {"dim": 2000, "rotate": False})
+    asked: dict[str, Any] = {"settings": {"lr": list(np.geomspace(0.01, 1, 10))}, "seeds": 10, "steps": 5}
+    (plan,) = make_plans(problem, "sgd", **asked)
+    assert len(list(plan.chunks())) > 1
+    (plan,) = make_plans(problem.on(strict_backend()), "sgd", **asked)
+    assert len(list(plan.chunks())) == 1
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_fused_rules_keep_single_precision_and_their_hyperparameters(
+    rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a stand-in for `cupy.fuse` that runs the traced text with NumPy, which promotes as CuPy does."""
+    stand_in = types.ModuleType("cupy")
+    stand_in.__dict__.update({name: getattr(np, name) for name in ("sqrt", "where", "abs", "sign", "maximum")})
+    stand_in.fuse = lambda **_: lambda function: function  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cupy", stand_in)
+    backend = get_backend("numpy", precision="float32")
+    target = OPTIMIZERS[rule]
+    kernel = fusing._cupy_kernel(target)
+    assert fusing._difference(target, kernel, backend, list(parameters(target))) <= 64 * backend.eps
+    x = np.ones((2, 3), np.float32)
+    columns = [backend.wide(np.full((2, 1), float(p.default))) for p in parameters(target).values()]
+    new, state = kernel(x, x, 1, [x for _ in state_names(target)], columns)
+    assert {array.dtype for array in (new, *state)} == {np.dtype("float32")}
+
+
+# ---- on a GPU --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["float64", "float32"])
+def device(request: pytest.FixtureRequest) -> Backend:
+    """The GPU, in both precisions."""
+    return dataclasses.replace(made_backend("cupy"), precision=request.param)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", sorted(PROBLEMS.names()))
+def test_values_and_gradients_on_a_gpu(device: Backend, name: str) -> None:
+    problem = make_problem(name)
+    x = problem.starts(range(4))
+    there = problem.on(device)
+    samples = None if problem.n_samples is None else np.arange(8).reshape(2, 4)
+    size = np.finfo(device.precision).eps * 1e3
+    for batch in (None, samples):
+        points = x if batch is None else x.reshape(2, 2, -1)
+        f, g = problem.value_and_grad(points, batch)
+        f_there, g_there = there.value_and_grad(
+            device.asarray(points), None if batch is None else device.indices(batch)
+        )
+        assert f_there.dtype == g_there.dtype == device.dtype
+        np.testing.assert_allclose(device.to_host(f_there), f, rtol=size, atol=size)
+        np.testing.assert_allclose(device.to_host(g_there), g, rtol=size, atol=size * np.abs(g).max())
+    if problem.has_hessian:
+        h = problem.hessian(x)
+        there_h = device.to_host(there.hessian(device.asarray(x)))
+        np.testing.assert_allclose(there_h, h, rtol=size, atol=size * np.abs(h).max())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rule", RULES)
+def test_fused_rules_on_a_gpu(device: Backend, rule: str) -> None:
+    kernel = fusing.fuse(OPTIMIZERS[rule], device)  # a warning, that it runs plain, is an error
+    assert kernel is not None
+    assert fusing._difference(OPTIMIZERS[rule], kernel, device, ()) <= 64 * device.eps
+    x = device.asarray(np.ones((2, 3)))
+    columns = [device.wide(np.full((2, 1), float(p.default))) for p in parameters(OPTIMIZERS[rule]).values()]
+    new, state = kernel(x, x, 1, [x for _ in state_names(OPTIMIZERS[rule])], columns)
+    assert {array.dtype for array in (new, *state)} == {np.dtype(device.precision)}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("d", [2, 3, 31, 32, 33, 100])
+def test_batched_eigenvectors_on_a_gpu(device: Backend, d: int) -> None:
+    a = np.random.default_rng(d).standard_normal((5, d, d))
+    a = a + a.swapaxes(1, 2)
+    values, vectors = map(device.to_host, device.xp.linalg.eigh(device.asarray(a)))
+    tolerance = 1e3 * d * device.eps
+    np.testing.assert_allclose(values, np.linalg.eigvalsh(a), atol=tolerance)
+    np.testing.assert_allclose((vectors * values[:, None, :]) @ vectors.swapaxes(1, 2), a, atol=tolerance)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["quadratic:dim=20", "logistic:data=iris", "mlp:data=iris,hidden=4", "rosenbrock"])
+def test_curves_on_a_gpu(name: str) -> None:
+    rows = gpu.curves(HOST, made_backend("cupy"), names=(name,), steps=50, seeds=2)
+    used = {(r["case"], r["precision"], r["contender"]): r["value"] for r in rows if r["quantity"].startswith("share")}
+    # a line search may take another turn
+    assert max(share for key, share in used.items() if "lbfgs" not in key[0] and "newton" not in key[0]) <= 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["momentum", "adam", "lbfgs", "bfgs", "newton", "random_search"])
+@pytest.mark.parametrize("batch", [None, 8])
+def test_nothing_waits_inside_the_loop_on_a_gpu(device: Backend, method: str, batch: int | None) -> None:
+    recipe = make_recipe(method)
+    if batch is not None and recipe.kind.full_batch:
+        pytest.skip("compares values")
+    problem = make_problem("logistic", {"data": "iris"}).on(device)
+    optimizer = recipe.build({})
+    loop = Loop(problem, optimizer, (0, 1), 12, batch, 2)
+    x = problem.starts((0, 1))
+    state = optimizer.init(x, device)
+    x, state = optimizer.step(1, loop.evaluate(0, x), state)  # compiles, and makes handles
+    with gpu_waits_forbidden():
+        for t in range(1, 12):
+            x, state = optimizer.step(t + 1, loop.evaluate(t, x), state)
+    assert np.isfinite(device.to_host(x)).all()
+
+
+@pytest.mark.gpu
+def test_a_sweep_on_a_gpu_tells_its_memory() -> None:
+    problem = make_problem("quadratic", {"dim": 100}).on(made_backend("cupy"))
+    runs = optbench.sweep(problem, "adam", lr=[0.01, 0.1], seeds=3, steps=30)
+    here = optbench.sweep(problem.host, "adam", lr=[0.01, 0.1], seeds=3, steps=30)
+    np.testing.assert_allclose(runs.rows["f_end"].astype(float), here.rows["f_end"].astype(float), rtol=1e-9)
+    assert (runs.rows["device_bytes"] >= 6 * 100 * 8).all()
+    assert here.rows["device_bytes"].isna().all()
+    assert runs.environments[0]["tf32"] == "off"
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_the_script_on_a_gpu(tmp_path: Path) -> None:
+    made_backend("cupy")
+    assert gpu.main([str(tmp_path / "results"), "--quick"]) == 0
+    assert len(Store(tmp_path / "results").gpu_files) == 4

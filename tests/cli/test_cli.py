@@ -1,0 +1,200 @@
+"""The command line as a person meets it: what it prints, what it writes and what it says when asked for the impossible."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from optbench import __version__
+from optbench.cli import main
+from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES
+from optbench.results.store import Store
+
+SMALL = ["run", "--problem", "quadratic:dim=4", "--problem", "logistic:data=iris", "--optimizer", "adam"]
+SMALL += ["--optimizer", "lbfgs", "--seeds", "2", "--steps", "40", "--lr", "0.01,0.1", "--jobs", "1"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_run_prints_a_summary_and_writes_a_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(SMALL) == 0
+    out, err = capsys.readouterr()
+    assert "12 runs to compute" in err
+    for word in ("quadratic:dim=4", "logistic:data=iris", "adam", "lbfgs", "results/report.html"):
+        assert word in out
+    assert (here / "results/report.html").stat().st_size > 10_000
+    assert len(Store("results").load()) == 12
+
+
+def test_the_second_run_computes_nothing_and_says_the_same(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(SMALL) == 0
+    first = capsys.readouterr().out
+    table = Store("results").load().table
+    page = (here / "results/report.html").read_bytes()
+    assert main(SMALL) == 0
+    out, err = capsys.readouterr()
+    assert "0 runs to compute, 12 found" in err
+    assert out == first
+    assert (here / "results/report.html").read_bytes() == page
+    pd.testing.assert_frame_equal(Store("results").load().table, table)
+
+
+def test_two_stores_of_the_same_command_hold_the_same_tables(here: Path) -> None:
+    for folder in ("a", "b"):
+        assert main([*SMALL, "-o", folder, "--no-report"]) == 0
+        assert not (here / folder / "report.html").exists()
+    a, b = (Store(folder).load() for folder in ("a", "b"))
+    pd.testing.assert_frame_equal(a.table.drop(columns="created"), b.table.drop(columns="created"))
+    pd.testing.assert_frame_equal(a.curves, b.curves)
+
+
+def test_report_writes_the_page_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, "--no-report"]) == 0
+    assert main(["report", "results"]) == 0
+    assert main(["report", "results", "-o", "site", "--title", "A title"]) == 0
+    assert main(["report", "results", "-o", "deep/er/page.html"]) == 0
+    assert "A title" in (here / "site/index.html").read_text(encoding="utf-8")
+    assert (here / "deep/er/page.html").exists()
+
+
+def test_a_study_file_and_its_overrides(here: Path) -> None:
+    (here / "s.toml").write_text("[[compare]]\nproblems=['quadratic:dim=3']\noptimizers=['sgd']\nlr=[0.1]\nseeds=5\n")
+    assert main(["run", "s.toml", "--seeds", "2", "--calls", "11", "--jobs", "1", "--no-report"]) == 0
+    rows = Store("results").load().rows
+    assert len(rows) == 2
+    assert set(rows["steps"]) == {10}
+
+
+def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    for registry in (PROBLEMS, OPTIMIZERS, SCHEDULES):
+        for name in registry.names():
+            assert name in out
+    assert "default" in out
+
+
+def test_list_describes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "logistic", "adam", "linear"]) == 0
+    out = capsys.readouterr().out
+    assert "l2 : float" in out
+    assert "Kingma & Ba 2015" in out
+    assert "m_hat = m / (1 - beta1**t)" in out
+
+
+def test_check_passes_and_shows_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "quadratic:dim=5", "logistic"]) == 0
+    out = capsys.readouterr().out
+    assert "2 of 2 problems passed" in out
+    assert "f* = 0.100446303781" in out
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ([], ["run"], ["list"], ["check"], ["report"]):
+        with pytest.raises(SystemExit) as stop:
+            main([*command, "--help"])
+        assert stop.value.code == 0
+        out = capsys.readouterr().out
+        assert "optbench run" in out or "examples:" in out
+
+
+ONE = ["run", "--problem", "quadratic", "--optimizer", "adam"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nosuch"], "no suite 'nosuch'"),
+        (["run", "absent.toml"], "cannot read the study"),
+        (["run", "--problem", "quadratic"], "--optimizer is missing"),
+        (["run", "default", "--problem", "quadratic"], "not both"),
+        (["run", "--problem", "quadratc", "--optimizer", "adam"], "did you mean 'quadratic'"),
+        (["run", "--problem", "quadratic", "--optimizer", "adm"], "did you mean 'adam'"),
+        (["run", "--problem", "quadratic:dim=-3", "--optimizer", "adam"], "dim must be at least 1, not -3"),
+        (["run", "--problem", "quadratic:dim=x", "--optimizer", "adam"], "dim must be a whole number"),
+        (["run", "--problem", "logistic:data=no.csv", "--optimizer", "sgd"], "no.csv"),
+        (["run", "--problem", "logistic:data=nan.csv", "--optimizer", "sgd"], "nan.csv"),
+        (["run", "--problem", "logistic", "--optimizer", "lbfgs", "--batch-size", "8"], "lbfgs compares values"),
+        ([*ONE, "--batch-size", "8,x"], "--batch-size must be a whole number"),
+        ([*ONE, "--batch-size", "8"], "no mini-batches"),
+        ([*ONE, "--lr", "0"], "positive numbers"),
+        ([*ONE, "--lr", "1:2:0"], "a whole number of learning rates"),
+        ([*ONE, "--lr", "1:2:1e12"], "a whole number of learning rates"),
+        ([*ONE, "--lr=-1:2:3"], "from a low positive number to a higher one"),
+        ([*ONE, "--seeds", "0"], "seeds must be at least 1"),
+        ([*ONE, "--seeds", "9" * 30], "a number of seeds"),
+        ([*ONE, "--calls", "nan"], "calls must be above 0"),
+        ([*ONE, "--calls", "-4"], "calls must be above 0"),
+        ([*ONE, "--steps", "1" + "0" * 30], "steps must be a whole number"),
+        ([*ONE, "--schedule", "drops:at=2"], "fractions between 0 and 1"),
+        (["run", ""], "cannot read the study"),
+        (["run", "--problem", "quadratic:dim=inf", "--optimizer", "adam"], "dim must be a whole number"),
+        (["run", "--problem", "quadratic:dim=1000000", "--optimizer", "adam"], "d at most 20000"),
+        (["check", "quadratic:dim=1e30,rotate=false"], "cannot be made"),
+        (["check", "mlp:hidden=-3"], "hidden must be numbers"),
+        ([*ONE, "--steps", "0"], "at least one step"),
+        ([*ONE, "--schedule", "cosin"], "did you mean 'cosine'"),
+        ([*ONE, "--jobs", "0"], "jobs must be at least 1"),
+        ([*ONE, "--device", "tpu"], "choose cpu"),
+        ([*ONE, "-o", "file"], "'file' cannot be written"),
+        (["report", "absent"], "no results folder 'absent'"),
+        (["report", "."], "no results in '.'"),
+        (["list", "adamm"], "did you mean 'adam'"),
+        (["check", "logstic"], "did you mean 'logistic'"),
+        (["check", "--seed", "-1"], "--seed must be at least 0"),
+    ],
+)
+def test_bad_requests_get_one_sentence(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    (here / "file").write_text("")
+    (here / "nan.csv").write_text("a,b,y\n1,2,0\n3,nan,1\n4,5,1\n")
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.startswith("optbench: ")
+    assert err.count("\n") == 1
+    assert not list(here.rglob("*.parquet"))
+
+
+def test_a_failed_run_is_told_and_the_status_is_1(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("optbench.problems.quadratic.Quadratic.value_and_grad", defect)
+    assert main(SMALL) == 1
+    err = capsys.readouterr().err
+    assert "6 runs of adam, lbfgs failed: ZeroDivisionError: a defect" in err
+    assert "Traceback" not in err
+
+
+def test_an_interruption_is_no_traceback(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("optbench.run.execute.execute", interrupt)
+    assert main(SMALL) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_as_a_module_in_its_own_process() -> None:
+    done = subprocess.run([sys.executable, "-m", "optbench", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"optbench {__version__}"
+    done = subprocess.run(
+        [sys.executable, "-m", "optbench", "list", "nope"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr

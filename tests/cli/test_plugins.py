@@ -1,0 +1,120 @@
+"""Plug-ins: a package that is really built and installed adds a problem and an optimizer by entry points."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PYPROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "optbench-example"
+version = "1.0"
+[project.entry-points."optbench.problems"]
+bowl = "optbench_example:Bowl"
+quadratic = "optbench_example:Bowl"
+broken = "optbench_example:Absent"
+[project.entry-points."optbench.optimizers"]
+sign_descent = "optbench_example:sign_descent"
+"""
+
+MODULE = '''
+from dataclasses import dataclass
+import numpy as np
+from optbench import rule
+from optbench.problem import Optimum, Problem, problem
+
+@problem("bowl")
+@dataclass(eq=False)
+class Bowl(Problem):
+    """f(x) = 1/4 sum_i x_i^4."""
+    citation = "an example"
+    formula = "f(x) = 1/4 sum_i x_i^4"
+    dim: int = 3
+
+    def __post_init__(self):
+        self.check_types()
+        self.strong_convexity = 0.0
+        self.place()
+
+    def place(self):
+        self.xp = self.backend.xp
+
+    def value_and_grad(self, x, samples=None):
+        x = self.points(x)
+        return self.xp.sum(x**4, axis=-1) / 4, x**3
+
+    def solve(self):
+        return Optimum(0.0, 0.0, np.zeros(self.dim), "by inspection", 0.0)
+
+@rule
+def sign_descent(xp, x, g, t, lr=0.1):
+    """Steps of one size."""
+    return (x - lr * xp.sign(g),)
+'''
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which the example package has been installed."""
+    pytest.importorskip("hatchling", reason="the package is built with hatchling, of the extra 'test'")
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
+    (source / "pyproject.toml").write_text(PYPROJECT)
+    (source / "optbench_example.py").write_text(MODULE)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--target", str(target), str(source)], check=True, capture_output=True)
+    return target
+
+
+def optbench(site: Path, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", "optbench", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, check=False)
+
+
+def test_list_shows_plug_ins_and_warns_of_broken_ones(site: Path) -> None:
+    done = optbench(site, "list")
+    assert done.returncode == 0, done.stderr
+    assert "bowl" in done.stdout
+    assert "(from optbench-example)" in done.stdout
+    assert "'broken' of the package 'optbench-example' cannot be imported" in done.stderr
+    assert "a second problem 'quadratic'" in done.stderr
+
+
+def test_check_and_run_take_plug_ins(site: Path, tmp_path: Path) -> None:
+    done = optbench(site, "check", "bowl:dim=4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    arguments = [
+        "--problem",
+        "bowl",
+        "--optimizer",
+        "sign_descent",
+        "--optimizer",
+        "lbfgs",
+        "--steps",
+        "30",
+        "--seeds",
+        "2",
+    ]
+    done = optbench(site, "run", *arguments, "--lr", "0.01,0.1", "--jobs", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "sign_descent" in done.stdout
+    assert (tmp_path / "results/report.html").exists()
+
+
+def test_without_the_package_the_names_are_unknown(site: Path) -> None:
+    done = optbench(Path("nowhere"), "list", "bowl")
+    assert done.returncode == 2
+
+
+def test_a_file_of_the_users_that_hides_ours_is_named(tmp_path: Path) -> None:
+    (tmp_path / "optbench.problems.py").write_text("x = 1\n")
+    done = optbench(tmp_path, "list", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "optbench.problems.py hides optbench's own module 'problems'; rename that file" in done.stderr

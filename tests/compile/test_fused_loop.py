@@ -1,0 +1,282 @@
+"""Rule and oracle compiled together: the record of every run is that of the plain loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optbench.compile.fused_loop import Together
+from optbench.compile.numba import numba_is_there
+from optbench.core.backend import get_backend
+from optbench.core.trace import Trace
+from optbench.optimizer import FirstOrder, make_recipe
+from optbench.problem import Optimum, Problem, Text
+from optbench.run import loop as looping
+from optbench.run.loop import minimize
+from problems import Quadratic
+
+pytestmark = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")
+
+RATES = [1e-3, 1e-2, 0.1, 0.5]
+SEEDS = (0, 1, 2)
+
+
+def run(problem: Problem, rule: Any, fused: bool, *, factor: Any = None, settings: Any = None, **more: Any) -> Trace:
+    """Twelve runs: four learning rates by three seeds."""
+    precision = more.pop("precision", "float64")
+    problem = problem.on(get_backend("numpy", precision=precision, fused=fused))
+    given = {"lr": RATES * len(SEEDS)} | (settings or {})
+    optimizer = make_recipe(rule).build(given, factor) if isinstance(rule, str) else FirstOrder(rule, given, factor)
+    x0 = np.repeat(problem.starts(SEEDS), len(RATES), axis=0)
+    return minimize(problem, optimizer, x0, **{"steps": 60, "checkpoint_count": 20} | more)
+
+
+def assert_same(one: Trace, other: Trace, rtol: float = 1e-9, atol: float = 1e-13) -> None:
+    assert one.status == other.status
+    np.testing.assert_array_equal(one.t, other.t)
+    np.testing.assert_array_equal(one.end, other.end)
+    np.testing.assert_array_equal(np.isfinite(one.hits), np.isfinite(other.hits))
+    finite = np.isfinite(one.hits)
+    np.testing.assert_allclose(one.hits[finite], other.hits[finite], atol=1)
+    assert np.sum(one.hits[finite] != other.hits[finite]) <= 0.01 * np.sum(finite)
+    for name in ("f", "best", "gradient_norm", "f_end", "best_end", "x"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=rtol, atol=atol, err_msg=name)
+
+
+@pytest.fixture(autouse=True)
+def used(monkeypatch: pytest.MonkeyPatch) -> list[Together]:
+    """Notes every use of a compiled loop of steps."""
+    found: list[Together] = []
+    blocks = looping._blocks
+    monkeypatch.setattr(looping, "_blocks", lambda together, *rest: found.append(together) or blocks(together, *rest))
+    return found
+
+
+# every rule is compiled in test_fuse; here those that differ in state and hyperparameters, because a pair takes seconds
+@pytest.mark.parametrize(("rule", "rotate"), [("sgd", True), ("momentum", False), ("adagrad", True), ("adamw", True)])
+def test_rules_run_with_a_quadratic(rule: str, rotate: bool, used: list[Together]) -> None:
+    problem = Quadratic(dim=7, rotate=rotate)
+    plain = run(problem, rule, False)
+    assert not used
+    fused = run(problem, rule, True)
+    assert used
+    assert_same(fused, plain)
+
+
+def test_schedules_reach_the_learning_rate(used: list[Together]) -> None:
+    problem = Quadratic(dim=5)
+    plain, fused = (run(problem, "adam", way, factor=lambda t: 1 / (1 + t)) for way in (False, True))
+    assert used
+    assert_same(fused, plain)
+
+
+def test_single_precision_stays_within_its_rounding(used: list[Together]) -> None:
+    problem = Quadratic(dim=5)
+    plain, fused = (run(problem, "momentum", way, precision="float32", steps=20) for way in (False, True))
+    assert used
+    assert fused.x.dtype == np.float32
+    for name in ("f", "gradient_norm", "x"):
+        np.testing.assert_allclose(getattr(fused, name), getattr(plain, name), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_diverged_and_finished_runs_are_labelled_alike(stop: bool, used: list[Together]) -> None:
+    problem = Quadratic(dim=4, condition=3)
+    settings = {"lr": [1e-3, 0.7, 1e3, 1e200] * len(SEEDS)}
+    plain, fused = (
+        run(problem, "sgd", way, settings=settings, steps=400, stop_at_target=stop) for way in (False, True)
+    )
+    assert used
+    assert set(plain.status) == ({"budget", "target", "diverged"} if stop else {"budget", "diverged"})
+    assert_same(fused, plain, atol=1e-12)
+
+
+def test_the_loop_ends_when_all_runs_have(used: list[Together]) -> None:
+    settings = {"lr": [0.5, 0.6, 0.7, 0.8] * len(SEEDS)}
+    asked: Any = {"settings": settings, "steps": 100_000, "stop_at_target": True, "checkpoint_count": 200}
+    plain, fused = (run(Quadratic(dim=4, condition=3), "sgd", way, **asked) for way in (False, True))
+    assert used
+    assert set(fused.status) == {"target"}
+    assert fused.end.max() < 1000
+    assert fused.t[-1] < 2 * fused.end.max() + 20
+    short = min(len(plain.t), len(fused.t))
+    np.testing.assert_array_equal(plain.end, fused.end)
+    np.testing.assert_allclose(plain.f[:, :short], fused.f[:, :short], rtol=1e-9, atol=1e-12)
+
+
+def test_a_start_that_is_not_finite_is_told(used: list[Together]) -> None:
+    problem = Quadratic(dim=3).on(get_backend("numpy", fused=True))
+    x0 = np.ones((4, 3))
+    x0[1, 2] = np.inf
+    trace = minimize(problem, make_recipe("sgd").build({"lr": 0.1}), x0, steps=5)
+    assert used
+    assert trace.status == ["budget", "diverged", "budget", "budget"]
+    assert np.isnan(trace.hits[1]).all()
+    assert trace.end[1] == 0
+
+
+@pytest.mark.parametrize("longest", [1, 3, 1000])
+def test_the_length_of_blocks_changes_nothing(longest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Quadratic(dim=5)
+    whole = run(problem, "momentum", True)
+    init = Together.__init__
+
+    def shorter(self: Together, *args: Any) -> None:
+        init(self, *args)
+        self.longest = longest
+
+    monkeypatch.setattr(Together, "__init__", shorter)
+    pieces = run(problem, "momentum", True)
+    for name in ("f", "best", "gradient_norm", "hits", "end", "x"):
+        np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
+
+
+def test_what_cannot_be_compiled_together_runs_step_by_step(used: list[Together]) -> None:
+    swept = {"beta1": [0.8, 0.9, 0.8, 0.9] * len(SEEDS)}
+    assert_same(*(run(Quadratic(dim=4), "adam", way, settings=swept) for way in (True, False)))
+    noisy = Quadratic(dim=4, noise=0.1)
+    asked: Any = {"steps": 10, "seeds": SEEDS}
+    np.testing.assert_allclose(*(run(noisy, "sgd", way, **asked).x for way in (True, False)), rtol=1e-12)
+    assert not used
+
+
+@dataclass(eq=False)
+class Bowl(Problem):
+    """A problem of a user, with a text of its own and no known optimum."""
+
+    factor: float = 1.0
+    dim: int = 3
+
+    def __post_init__(self) -> None:
+        self.place()
+
+    def place(self) -> None:
+        self.xp = self.backend.xp
+
+    def value_and_grad(self, x: Any, samples: Any = None) -> tuple[Any, Any]:
+        return bowl(self.xp, x, 1.0)
+
+    @property
+    def text(self) -> Text:
+        return bowl, (self.factor,)
+
+    def solve(self) -> Optimum | None:
+        return None
+
+
+def bowl(xp: Any, x: Any, factor: float) -> tuple[Any, Any]:
+    squares = x * x
+    return factor * xp.vecdot(squares, squares) / 4 + xp.vecdot(x, x), squares * x * factor + (x + x)
+
+
+def test_the_text_of_a_user_is_compiled(used: list[Together]) -> None:
+    looping._agreed.clear()
+    plain, fused = (run(Bowl(), "momentum", way) for way in (False, True))
+    assert used
+    assert np.isnan(plain.hits).all()
+    assert np.isnan(fused.hits).all()
+    assert_same(fused, plain)
+
+
+def test_a_text_that_computes_something_else_is_not_used(used: list[Together]) -> None:
+    looping._agreed.clear()
+    plain = run(Bowl(2.0), "sgd", False)
+    with pytest.warns(UserWarning, match="computes something else than value_and_grad"):
+        fused = run(Bowl(2.0), "sgd", True)
+    assert not used
+    assert_same(fused, plain)
+
+
+@dataclass(eq=False)
+class Walled(Quadratic):
+    """Inherits a text, and computes something else."""
+
+    def value_and_grad(self, x: Any, samples: Any = None) -> tuple[Any, Any]:
+        f, g = super().value_and_grad(x, samples)
+        return 2 * f, 2 * g
+
+
+def test_a_text_that_is_inherited_beside_another_oracle_is_not_used(used: list[Together]) -> None:
+    run(Quadratic(dim=4), "sgd", True)  # which has that text, and computes what it says
+    used.clear()
+    assert_same(*(run(Walled(dim=4), "sgd", way) for way in (True, False)))
+    assert not used
+
+
+@dataclass(eq=False)
+class Exponential(Bowl):
+    """Its text needs what points as columns do not have."""
+
+    def value_and_grad(self, x: Any, samples: Any = None) -> tuple[Any, Any]:
+        return exponential(self.xp, x)
+
+    @property
+    def text(self) -> Text:
+        return exponential, ()
+
+
+def exponential(xp: Any, x: Any) -> tuple[Any, Any]:
+    e = xp.exp(x)
+    return xp.vecdot(e, e), 2 * e * e
+
+
+def test_a_text_that_cannot_be_compiled_is_not_used(used: list[Together]) -> None:
+    plain = run(Exponential(), "sgd", False)
+    with pytest.warns(UserWarning, match=r"the text of Exponential is not used.*has no attribute 'exp'"):
+        fused = run(Exponential(), "sgd", True)
+    run(Exponential(), "sgd", True)  # it is said once; a second warning would be an error
+    assert not used
+    assert_same(fused, plain)
+
+
+def test_in_the_plane_the_way_is_looked_at_between_steps(used: list[Together]) -> None:
+    trace = run(Quadratic(dim=2), "sgd", True)
+    assert not used
+    assert set(trace.metrics) == {"x_1", "x_2"}
+    run(Quadratic(dim=3), "sgd", True)
+    assert used
+
+
+def of_the_step(xp: Any, x: Any, g: Any, t: int, r: Any, steps: Any, lr: float = 0.1, i: float = 0.9) -> Any:
+    """State and hyperparameters that are called as variables of the generated loops are."""
+    r = i * r + g
+    return x - lr * r, r, steps + r
+
+
+def of_the_record(
+    xp: Any, x: Any, g: Any, t: int, best: Any, k: Any, lr: float = 0.1, first: float = 0.9, factor: float = 1.0
+) -> Any:
+    """Further ones."""
+    best = first * best + g
+    return x - lr * factor * best, best, k + best
+
+
+@pytest.mark.parametrize("rule", [of_the_step, of_the_record])
+def test_names_of_a_rule_do_not_meet_those_of_the_loop(rule: Callable[..., Any], used: list[Together]) -> None:
+    plain, fused = (run(Quadratic(dim=4), rule, way) for way in (False, True))
+    assert used
+    assert_same(fused, plain)
+
+
+def test_one_learning_rate_and_several_are_one_version(used: list[Together]) -> None:
+    problem = Quadratic(dim=3)
+    for rates in (0.1, RATES * len(SEEDS)):
+        run(problem, "sgd", True, settings={"lr": rates})
+    first, second = (together._hyperparameters[0] for together in used)
+    assert first.flags.writeable
+    assert second.flags.writeable  # Numba compiles another version for what is not
+
+
+def test_a_start_of_another_precision_is_converted() -> None:
+    problem = Quadratic(dim=3)
+    start = np.array([0.1, 0.2, 0.3], dtype=np.float32)
+    for way in (False, True):
+        there = problem.on(get_backend("numpy", fused=way))
+        trace = minimize(there, make_recipe("sgd").build({"lr": 0.1}), start, steps=3)
+        wide = minimize(there, make_recipe("sgd").build({"lr": 0.1}), start.astype(float), steps=3)
+        np.testing.assert_array_equal(trace.x, wide.x)
+        assert trace.x.dtype == np.float64

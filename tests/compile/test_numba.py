@@ -1,0 +1,114 @@
+"""What is compiled is kept by all that it depends on, and where nothing can be kept it is compiled all the same."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optbench.compile.numba import _file, loop, numba_is_there, reason
+
+pytestmark = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")
+
+LINES = ["def run(x):", "    for i in range(x.shape[0]):", "        x[i] = text(np, x[i])"]
+SOURCES = {
+    "texts_of_a_user": (
+        "import constants_of_a_user as constants\nfrom constants_of_a_user import LIMIT, clip\n"
+        "def text(xp, x):\n    return clip(xp, x) * LIMIT + constants.SHIFT\n"
+    ),
+    "constants_of_a_user": "LIMIT = {0}\nSHIFT = {0}\ndef clip(xp, x):\n    return xp.minimum(x, {0})\n",
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OPTBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def kept(text: Any) -> Path | None:
+    return _file("text", "\n".join(LINES), "", [text], [])
+
+
+def test_what_a_text_finds_in_other_modules_is_part_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    paths = []
+    for number in (1, 2, 1):
+        for name, source in SOURCES.items():
+            (tmp_path / f"{name}.py").write_text(source.format(number))
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        importlib.invalidate_caches()
+        paths.append(kept(importlib.import_module("texts_of_a_user").text))
+    assert paths[0] == paths[2] != paths[1]
+    assert None not in paths
+
+
+def again(xp: Any, x: Any) -> Any:
+    return x + 1
+
+
+FIRST = again
+
+
+def again(xp: Any, x: Any) -> Any:  # type: ignore[no-redef]
+    return x + 2
+
+
+def test_two_texts_of_one_name_are_kept_apart() -> None:
+    assert kept(FIRST) != kept(again)
+    for text, expected in ((FIRST, 1.0), (again, 2.0)):
+        x = np.zeros(2)
+        loop("again", LINES, {"text": text})(x)
+        np.testing.assert_array_equal(x, expected)
+
+
+def minimum(xp: Any, x: Any) -> Any:
+    """Called as the function of NumPy that it calls."""
+    return xp.minimum(x, 0.5)
+
+
+def test_an_attribute_is_not_a_function_of_the_same_name() -> None:
+    x = np.ones(2)
+    loop("minimum", LINES, {"text": minimum})(x)
+    np.testing.assert_array_equal(x, 0.5)
+
+
+def test_names_that_make_no_file_names() -> None:
+    path = _file("<lambda> / " + "long" * 100, "", "", [minimum], [])
+    assert path is not None
+    assert path.exists()
+
+
+@pytest.mark.parametrize("trouble", ["a file", "no home", "nothing beside"])
+def test_where_nothing_can_be_kept_it_is_compiled(trouble: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from numba.core.caching import FunctionCache
+
+    def refuse(*_: Any) -> Any:
+        raise RuntimeError("no place")
+
+    if trouble == "a file":
+        cache.touch()
+    elif trouble == "no home":
+        monkeypatch.setattr(Path, "expanduser", refuse)
+    else:
+        monkeypatch.setattr(FunctionCache, "__init__", refuse)
+    x = np.ones(2)
+    loop("minimum", LINES, {"text": minimum})(x)
+    np.testing.assert_array_equal(x, 0.5)
+
+
+def unknown(xp: Any, x: Any) -> Any:
+    return xp.no_such_function(x)
+
+
+def test_the_reason_is_a_telling_line() -> None:
+    with pytest.raises(Exception, match="no_such_function") as told:
+        loop("unknown", LINES, {"text": unknown})(np.ones(2))
+    assert "no_such_function" in reason(told.value)

@@ -1,0 +1,196 @@
+"""Names, specs, parameters and what a wrong one is answered."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from optbench.core.errors import InputError
+from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES, Registry
+from optbench.core.source import source_hash
+from optbench.core.specs import Parameter, canonical, coerce, format_spec, parse_spec
+from optbench.optimizer import make_recipe, rule
+from optbench.optimizers.adaptive import adam
+from optbench.optimizers.gradient import sgd
+from optbench.problem import make_problem
+
+
+@pytest.mark.parametrize("registry", [PROBLEMS, OPTIMIZERS, SCHEDULES], ids=lambda r: r.kind)
+def test_everything_has_a_description(registry: Registry) -> None:
+    for name in registry.names():
+        assert len((registry[name].__doc__ or "").strip()) > 10, name
+
+
+@pytest.mark.parametrize("name", PROBLEMS.names())
+def test_every_problem_names_its_source(name: str) -> None:
+    assert len(PROBLEMS[name].citation) > 10
+    assert len(PROBLEMS[name].formula) > 5
+
+
+def test_a_decorator_registers_and_returns_the_function_unchanged() -> None:
+    def mine(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
+        return (x - lr * g,)
+
+    try:
+        assert rule(mine) is mine
+        assert OPTIMIZERS["mine"] is mine
+    finally:
+        OPTIMIZERS._objects.pop("mine")
+    assert OPTIMIZERS["gradient_descent"] is sgd
+
+
+def test_a_clash_of_names_is_an_error() -> None:
+    def adam(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
+        return (x,)
+
+    with pytest.raises(InputError, match="two optimizers are called 'adam'"):
+        rule(adam)
+
+
+@pytest.mark.parametrize(
+    ("registry", "name", "hint"),
+    [
+        (OPTIMIZERS, "adm", "did you mean 'adam'"),
+        (PROBLEMS, "logstic", "did you mean 'logistic'"),
+        (SCHEDULES, "cosin", "did you mean 'cosine'"),
+        (PROBLEMS, "xyzzy", "optbench list shows"),
+    ],
+)
+def test_a_miss_suggests_the_nearest(registry: Registry, name: str, hint: str) -> None:
+    with pytest.raises(InputError, match=hint):
+        registry[name]
+
+
+def test_specs() -> None:
+    assert parse_spec("quadratic: dim=100, condition=1e4 ") == ("quadratic", {"dim": "100", "condition": "1e4"})
+    assert parse_spec("adam") == ("adam", {})
+    assert format_spec("mlp", {"hidden": (32, 16), "l2": 1e-3, "rotate": True, "b": None}) == (
+        "mlp:hidden=32-16,l2=0.001,rotate=true,b=none"
+    )
+    for wrong in ("quadratic:dim", "quadratic:=3", "quadratic:dim=1,dim=2"):
+        with pytest.raises(InputError):
+            parse_spec(wrong)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "expected"),
+    [
+        (int, "1e3", 1000),
+        (int, 7.0, 7),
+        (float, "1e-2", 0.01),
+        (float, -0.0, 0.0),
+        (bool, "no", False),
+        (str, "a", "a"),
+        (tuple[int, ...], "32-16", (32, 16)),
+        (tuple[int, ...], [8], (8,)),
+        (tuple[int, ...], "", ()),
+        (tuple[float, ...], "1e-3-0.5", (0.001, 0.5)),
+        (int | None, "none", None),
+        (int | None, "3", 3),
+    ],
+)
+def test_coerce(kind: Any, given: Any, expected: Any) -> None:
+    value = coerce("x", Parameter("p", kind, None), given)
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [(int, "2.5"), (int, True), (float, "nan"), (float, "inf"), (float, "abc"), (bool, "maybe"), (int, None), (str, 3)]
+    + [(int, "inf"), (tuple[int, ...], "-3"), (tuple[int, ...], "3--2")],
+)
+def test_coerce_refuses(kind: Any, given: Any) -> None:
+    with pytest.raises(InputError, match="x: p must be"):
+        coerce("x", Parameter("p", kind, None), given)
+
+
+@pytest.mark.parametrize("name", PROBLEMS.names())
+def test_a_problems_spec_makes_it_again(name: str) -> None:
+    problem = make_problem(name)
+    again = make_problem(*parse_spec(problem.spec))
+    assert again.params == problem.params
+    assert canonical({"params": [list(v) if isinstance(v, tuple) else v for v in problem.params.values()]})
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings", "message"),
+    [
+        ("adam", {"lr": 0}, "lr must be above 0"),
+        ("adam", {"lr": [0.1, -1]}, "lr must be above 0"),
+        ("adam", {"beta1": 1}, r"beta1 must be in \[0, 1\)"),
+        ("adam", {"lrate": 1}, "did you mean"),
+        ("adam", {"lr": "a/b"}, "must be a finite number"),
+        ("adam", {"lr": []}, "empty list"),
+        ("lbfgs", {"memory": 0}, "at least 1"),
+        ("lbfgs", {"memory": 2.5}, "a whole number"),
+        (3, {}, "an optimizer is a name"),
+    ],
+)
+def test_recipes_refuse(optimizer: Any, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_recipe(optimizer, settings)
+
+
+def test_recipe_spec() -> None:
+    assert make_recipe("adam", {"lr": "0.1/0.2", "eps": 1e-7}).spec == "adam:lr=0.1/0.2,eps=1e-07"
+    assert make_recipe(adam).name == "adam"
+
+
+def test_source_hash_tells_code_apart() -> None:
+    assert source_hash([adam]) == source_hash([sgd])  # one module, one version
+    assert source_hash([adam]) != source_hash([make_problem])
+    typed: dict[str, Any] = {"__name__": "__console__"}
+    exec("def f(x): return x.sin()\ndef g(x): return x.cos()", typed)
+    import sys
+    import types
+
+    sys.modules["__console__"] = types.ModuleType("__console__")
+    try:
+        assert source_hash([typed["f"]]) != source_hash([typed["g"]])
+    finally:
+        del sys.modules["__console__"]
+
+
+def test_source_hash_knows_a_module_that_was_reloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rules_of_a_user.py"
+    path.write_text("def f(x):\n    return x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("rules_of_a_user")
+    before = source_hash([module.f])
+    path.write_text("def f(x):\n    return -x\n")
+    os.utime(path, (1e9, 1e9))
+    assert source_hash([module.f]) == before  # what is loaded is still the old text
+    importlib.reload(module)
+    assert source_hash([module.f]) != before
+
+
+def twin(x: float) -> float:
+    return x
+
+
+FIRST = twin
+
+
+def twin(x: float) -> float:  # type: ignore[no-redef]
+    return -x
+
+
+def test_source_hash_tells_functions_of_one_name_apart() -> None:
+    assert source_hash([FIRST]) != source_hash([twin])
+
+
+def test_source_hash_tells_functions_made_by_one_function_apart() -> None:
+    def scaled(factor: float) -> Any:
+        def rule(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
+            return (x - factor * lr * g,)
+
+        return rule
+
+    assert source_hash([scaled(1.0)]) == source_hash([scaled(1.0)])
+    assert source_hash([scaled(1.0)]) != source_hash([scaled(2.0)])
+    assert source_hash([lambda x: x.sin()]) != source_hash([lambda x: x.cos()])

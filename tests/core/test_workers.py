@@ -1,0 +1,274 @@
+"""Worker processes: they stand between calls, know when the world has changed, and stop when they should."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import optbench
+from optbench.core import workers
+from optbench.core.backend import get_backend
+from optbench.run.execute import execute
+from optbench.run.plan import make_plans
+from problems import Logistic, Quadratic
+
+
+@pytest.fixture(autouse=True)
+def no_crew() -> Iterator[None]:
+    """Every test begins and ends without workers."""
+    workers.dismiss()
+    yield
+    workers.dismiss()
+
+
+def pid(_: int = 0) -> int:
+    time.sleep(0.05)
+    return os.getpid()
+
+
+def blas_threads() -> set[int]:
+    from threadpoolctl import threadpool_info
+
+    np.ones((2, 2)) @ np.ones((2, 2))
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def die() -> None:
+    os._exit(3)
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone(process: int) -> bool:
+    """Whether a process ends within ten seconds."""
+    until = time.monotonic() + 10
+    while alive(process) and time.monotonic() < until:
+        time.sleep(0.02)
+    return not alive(process)
+
+
+def test_a_crew_stands_for_the_next_call() -> None:
+    crew = workers.take(2)
+    first = crew.submit(pid).result()
+    workers.give_back(crew)
+    assert workers.standing() == 2
+    again = workers.take(1)
+    assert again is crew
+    assert workers.standing() == 0
+    assert again.submit(pid).result() == first
+    workers.give_back(again)
+
+
+def test_workers_have_one_blas_thread() -> None:
+    crew = workers.take(1)
+    assert crew.submit(blas_threads).result() == {1}
+    workers.give_back(crew)
+
+
+def test_a_larger_crew_takes_the_place_of_a_smaller_one() -> None:
+    small = workers.take(1)
+    workers.give_back(small)
+    large = workers.take(2)
+    assert large is not small
+    workers.give_back(large)
+    assert workers.standing() == 2
+
+
+def test_of_two_crews_one_is_kept() -> None:
+    first, second = workers.take(1), workers.take(1)
+    assert first is not second
+    workers.give_back(first)
+    workers.give_back(second)
+    assert workers.take(1) is first
+
+
+def test_a_changed_world_wants_a_new_crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+
+    (tmp_path / "some_rules.py").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    rules = importlib.import_module("some_rules")
+    crew = workers.take(1)
+    workers.give_back(crew)
+    assert workers.take(1) is crew
+    workers.give_back(crew)
+
+    importlib.reload(rules)  # workers may have loaded the text before
+    other = workers.take(1)
+    assert other is not crew
+    workers.give_back(other)
+
+    monkeypatch.chdir(tmp_path)  # relative paths mean something else now
+    assert workers.take(1) is not other
+    monkeypatch.delitem(sys.modules, "some_rules")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
+def test_idle_workers_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.1)
+    crew = workers.take(1)
+    worker = crew.submit(pid).result()
+    workers.give_back(crew)
+    assert gone(worker)
+    assert workers.standing() == 0
+
+
+def runs(jobs: int | None) -> Any:
+    plans = [
+        plan
+        for optimizer in ("sgd", "momentum", "adam")
+        for plan in make_plans(Quadratic(dim=4), optimizer, seeds=2, steps=20)
+    ]
+    return execute(plans, jobs=jobs).rows.drop(columns="created")
+
+
+def test_calls_share_workers_and_survive_their_death() -> None:
+    alone = runs(1)
+    assert runs(2).equals(alone)
+    crew = workers.take(2)
+    with pytest.raises(workers.cf.BrokenExecutor):
+        crew.submit(die).result()
+    workers.give_back(crew)  # dead while it stood: nobody's fault
+    assert runs(2).equals(alone)
+    assert workers.take(2) is not crew
+
+
+def test_more_workers_than_jobs_are_not_used() -> None:
+    crew = workers.take(4)
+    workers.give_back(crew)
+    assert runs(2).equals(runs(1))
+    assert len(crew._pool._processes) <= 2
+    assert workers.standing() == 4
+
+
+def test_what_cannot_be_sent_is_a_failure_and_takes_nothing_along() -> None:
+    def local(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
+        """A rule that cannot be pickled."""
+        return (x - lr * g,)
+
+    problem = Quadratic(dim=4)
+    plans = [*make_plans(problem, local, seeds=2, steps=5), *make_plans(problem, "sgd", seeds=2, steps=5)]
+    rows = execute(plans, jobs=2).rows
+    assert {m: set(part["status"]) for m, part in rows.groupby("method")} == {"local": {"failed"}, "sgd": {"budget"}}
+    assert "local" in rows.loc[rows["method"] == "local", "error"].iloc[0]
+
+
+def identity(problem: Any) -> tuple[int, float]:
+    return id(problem), problem.optimum.f
+
+
+def test_a_worker_keeps_the_problems_that_it_was_sent(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+
+    def data(shift: int) -> Logistic:
+        rows = np.random.default_rng(shift).standard_normal((20, 2))
+        path.write_text("\n".join(["a,b,label", *(f"{a:.6f},{b:.6f},{int(a > 0)}" for a, b in rows)]))
+        made = Logistic(data=str(path))
+        assert made.optimum is not None
+        return made
+
+    crew = workers.take(1)
+    first = data(0)
+    sent = [crew.submit(identity, problem).result() for problem in (first, first.on(first.backend), first)]
+    assert len(set(sent)) == 1
+    assert sent[0][1] == first.f_star
+    single = first.on(get_backend("numpy", precision="float32"))
+    assert crew.submit(identity, single).result() != sent[0]
+    other = data(1)  # the same path, and another problem
+    assert crew.submit(identity, other).result()[1] == other.f_star != first.f_star
+    workers.give_back(crew)
+
+
+def test_problems_are_not_shared_in_this_process() -> None:
+    problem = Quadratic(dim=4)
+    assert pickle.loads(pickle.dumps(problem)) is not pickle.loads(pickle.dumps(problem))
+    single = problem.on(get_backend("numpy", precision="float32"))
+    assert single.host is problem
+    assert problem.backend.precision == "float64"
+
+
+SCRIPT = """
+import signal
+import optbench
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it runs in the background ignore it
+    print("begun", flush=True)
+    problem = "logistic:data=synthetic,rows=4000,columns=100"
+    optbench.sweep(problem, "adam", lr=[0.1, 0.2, 0.3, 0.4], seeds=50, steps=10**6, jobs=2)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_their_parent(tmp_path: Path, sign: signal.Signals) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    try:
+        until = time.monotonic() + 60
+        while len(started := children.read_text().split()) < 3 and time.monotonic() < until:  # a tracker besides
+            time.sleep(0.05)
+        assert len(started) == 3
+        time.sleep(1.5 if sign is signal.SIGKILL else 0.1)  # while they import, and while they work
+        process.send_signal(sign)
+        begun = time.monotonic()
+        _, errors = process.communicate(timeout=20)
+        assert time.monotonic() - begun < 5
+        assert all(gone(int(child)) for child in started)
+        if sign is signal.SIGINT:
+            assert errors.count("Traceback") == 1
+            assert errors.rstrip().endswith("KeyboardInterrupt")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_process_with_standing_workers_ends_quietly(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import optbench\nfrom optbench import workers\n"
+        "if __name__ == '__main__':\n"
+        "    crew = workers.take(2)\n    crew.warm()\n    workers.give_back(crew)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_copy_leaves_the_workers_to_its_parent() -> None:
+    crew = workers.take(1)
+    first = crew.submit(pid).result()
+    workers.give_back(crew)
+    child = os.fork()
+    if not child:
+        os._exit(workers.standing())
+    assert os.waitpid(child, 0)[1] == 0
+    assert crew.submit(pid).result() == first
+
+
+def test_jobs_none_decides_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = optbench.sweep("quadratic:dim=4", "sgd", seeds=2, steps=20, jobs=None)
+    assert workers.standing() == 0  # so little work is done here
+    assert len(few) == 2
+    monkeypatch.setattr("optbench.run.execute.START_SECONDS", -1.0)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
+    assert runs(None).equals(runs(1))
+    assert workers.standing() == 2

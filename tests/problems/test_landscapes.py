@@ -1,0 +1,248 @@
+"""Landscapes: values printed in the literature, derivatives, minimizers, start points and every backend."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import rosen, rosen_der, rosen_hess
+
+from optbench.core.backend import Backend, get_backend
+from optbench.core.errors import InputError
+from optbench.problem import make_problem
+from optbench.verify.check import check_problem
+from optbench.verify.gradients import check_gradient, check_hessian
+from problems.landscapes import (
+    Beale,
+    Himmelblau,
+    Landscape,
+    MonkeySaddle,
+    Rosenbrock,
+    StrictSaddle,
+    StyblinskiTang,
+    Valley,
+)
+from tests.conftest import strict_backend
+
+LANDSCAPES: list[Landscape] = [
+    Rosenbrock(),
+    Rosenbrock(dim=7),
+    Beale(),
+    Himmelblau(),
+    StyblinskiTang(dim=1),
+    StyblinskiTang(dim=5),
+    StrictSaddle(),
+    StrictSaddle(dim=6, curvature=100.0),
+    MonkeySaddle(),
+    Valley(condition=1e4, angle=-20.0),
+]
+
+
+@pytest.fixture(params=LANDSCAPES, ids=str)
+def landscape(request: pytest.FixtureRequest) -> Landscape:
+    return request.param
+
+
+# ---- values from the literature --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "expected"),
+    [
+        ("rosenbrock", (-1.2, 1.0), 24.2),  # More, Garbow & Hillstrom 1981, problem 1
+        ("beale", (1.0, 1.0), 14.203125),  # problem 5
+        ("beale", (0.0, 0.0), 14.203125),
+        ("himmelblau", (0.0, 0.0), 170.0),
+        ("himmelblau", (-0.270845, -0.923039), 181.617),  # the local maximum
+        ("styblinski_tang", (0.0, 0.0), 0.0),
+        ("styblinski_tang", (2.746803, 2.746803), 2 * -25.029446),  # the local minimum
+        ("strict_saddle", (0.0, 0.0), 0.0),
+        ("monkey_saddle", (1.0, 0.0), 1.75),
+        ("valley", (0.0, 0.0), 0.0),
+    ],
+)
+def test_value(name: str, x: tuple[float, float], expected: float) -> None:
+    f, _ = make_problem(name).value_and_grad(np.asarray(x))
+    assert f == pytest.approx(expected, rel=1e-5, abs=1e-15)
+
+
+@pytest.mark.parametrize("dim", [2, 3, 10])
+def test_rosenbrock_equals_scipy(dim: int, rng: np.random.Generator) -> None:
+    problem, x, v = Rosenbrock(dim=dim), rng.standard_normal((4, dim)), rng.standard_normal((4, dim))
+    f, g = problem.value_and_grad(x)
+    np.testing.assert_allclose(f, [rosen(row) for row in x], rtol=1e-13)
+    np.testing.assert_allclose(g, [rosen_der(row) for row in x], rtol=1e-11, atol=1e-11)
+    H = np.stack([rosen_hess(row) for row in x])
+    np.testing.assert_allclose(problem.hessian(x), H, rtol=1e-13)
+    np.testing.assert_allclose(problem.hvp(x, v), np.einsum("rij,rj->ri", H, v), rtol=1e-11, atol=1e-11)
+
+
+def test_rosenbrock_has_a_second_minimum_from_dimension_4() -> None:
+    problem, x = Rosenbrock(dim=4), np.array([-0.77565922, 0.61309337, 0.38206284, 0.14597202])
+    for _ in range(3):
+        x = x - np.linalg.solve(problem.hessian(x), problem.value_and_grad(x)[1])
+    f, g = problem.value_and_grad(x)
+    assert f == pytest.approx(3.70143, abs=5e-6)
+    assert np.linalg.norm(g) < 1e-10
+    assert np.linalg.eigvalsh(problem.hessian(x))[0] > 0
+
+
+@pytest.mark.parametrize("dim", [1, 2, 10])
+def test_styblinski_tang_minimum(dim: int) -> None:
+    assert StyblinskiTang(dim=dim).f_star == pytest.approx(-39.16616570377142 * dim, rel=1e-15)
+
+
+def test_valley_has_the_stated_spectrum() -> None:
+    problem = Valley(condition=50, angle=37)
+    H = problem.hessian(np.zeros(2))
+    np.testing.assert_allclose(np.linalg.eigvalsh(H), [1 / 50, 1], rtol=1e-13)
+    along = np.array([np.cos(np.radians(37)), np.sin(np.radians(37))])
+    np.testing.assert_allclose(H @ along, along / 50, rtol=1e-12)
+    assert problem.condition_number == pytest.approx(50)
+
+
+# ---- what every landscape has ----------------------------------------------------------------------------------------
+
+
+def test_derivatives(landscape: Landscape) -> None:
+    assert max(check.relative_error for check in check_gradient(landscape)) < 1e-7
+    for check in check_hessian(landscape):
+        assert check.relative_error is not None
+        assert check.relative_error < 1e-8
+        assert check.asymmetry == 0
+        assert check.product_error < 1e-14
+
+
+def test_all_checks_pass(landscape: Landscape) -> None:
+    result = check_problem(landscape)
+    assert result.passed, [row for row in result.rows if row.passed is False]
+
+
+def test_every_minimizer_attains_the_minimum(landscape: Landscape) -> None:
+    f, g = landscape.value_and_grad(landscape.minimizers)
+    np.testing.assert_allclose(f, landscape.f_star, rtol=1e-14, atol=1e-27)
+    np.testing.assert_allclose(g, 0, atol=1e-13)
+    assert np.all(np.linalg.eigvalsh(landscape.hessian(landscape.minimizers)) > 0)
+    np.testing.assert_array_equal(landscape.x_star, landscape.minimizers[0])
+
+
+def test_minimizers_are_distinct() -> None:
+    counts = {"himmelblau": 4, "monkey_saddle": 3, "strict_saddle": 2}
+    for name, count in counts.items():
+        assert len(np.unique(np.round(make_problem(name).minimizers, 3), axis=0)) == count
+
+
+def test_start(landscape: Landscape) -> None:
+    starts = landscape.starts(range(5))
+    np.testing.assert_array_equal(landscape.start(3), starts[3])
+    assert len(np.unique(starts, axis=0)) == 5
+    assert landscape.classic_start.shape == (landscape.dim,)
+    assert np.all(np.abs(starts - landscape.classic_start) < 5 * landscape.spread)
+
+
+def test_view_shows_start_and_minima(landscape: Landscape) -> None:
+    low, high = np.transpose(landscape.view)
+    if landscape.dim == 2:
+        shown = np.vstack([landscape.minimizers, landscape.starts(range(20))])
+        assert np.all((low < shown) & (shown < high))
+
+
+def test_value_does_not_depend_on_the_stack(landscape: Landscape, rng: np.random.Generator) -> None:
+    x = rng.standard_normal((3, 4, landscape.dim))
+    f, g = landscape.value_and_grad(x)
+    assert f.shape == (3, 4)
+    f_one, g_one = landscape.value_and_grad(x[1, 2])
+    np.testing.assert_allclose(f[1, 2], f_one, rtol=1e-14)
+    np.testing.assert_array_equal(g[1, 2], g_one)
+    np.testing.assert_array_equal(landscape.hessian(x)[1, 2], landscape.hessian(x[1, 2]))
+
+
+@pytest.mark.usefixtures("no_host_sync")
+def test_backends_agree(landscape: Landscape, backend: Backend, rng: np.random.Generator) -> None:
+    x, v = rng.standard_normal((2, 3, landscape.dim)), rng.standard_normal((2, 3, landscape.dim))
+    there = landscape.on(backend)
+    f, g = there.value_and_grad(backend.asarray(x))
+    H, p = there.hessian(backend.asarray(x)), there.hvp(backend.asarray(x), backend.asarray(v))
+    for got, expected in zip(
+        (f, g, H, p), (*landscape.value_and_grad(x), landscape.hessian(x), landscape.hvp(x, v)), strict=True
+    ):
+        np.testing.assert_allclose(backend.to_host(got), expected, rtol=1e-13, atol=1e-13)
+    np.testing.assert_array_equal(backend.to_host(there.start(1)), landscape.start(1))
+
+
+@pytest.mark.parametrize("module", ["numpy", "strict"])
+def test_precision_is_kept(landscape: Landscape, module: str) -> None:
+    backend = strict_backend("float32") if module == "strict" else get_backend(precision="float32")
+    there = landscape.on(backend)
+    x = there.starts([0, 1])
+    for array in (x, *there.value_and_grad(x), there.hessian(x), there.hvp(x, x)):
+        assert array.dtype == backend.dtype
+
+
+# ---- saddles ---------------------------------------------------------------------------------------------------------
+
+
+def test_gradient_descent_leaves_the_strict_saddle_when_theory_says() -> None:
+    """y grows by 1 + lr a step: from 1e-6 past 0.1 in log(1e5) / log(1.1) = 120.8 steps."""
+    problem = StrictSaddle(offset=1e-6)
+    x, steps = problem.start(0), 0
+    while abs(x[-1]) <= 0.1 and steps < 200:
+        x, steps = x - 0.1 * problem.value_and_grad(x)[1], steps + 1
+    assert steps == 121
+
+
+def test_gradient_descent_stays_on_the_ridge_of_the_strict_saddle() -> None:
+    x = StrictSaddle(offset=0).start(0)
+    for _ in range(300):
+        x = x - 0.1 * StrictSaddle(offset=0).value_and_grad(x)[1]
+    assert x[-1] == 0
+    assert abs(x[0]) < 1e-12
+
+
+def test_rounding_never_takes_the_strict_saddle_below_its_minimum(rng: np.random.Generator) -> None:
+    problem = StrictSaddle(dim=3)
+    x = problem.minimizers[0] + 1e-9 * rng.standard_normal((1000, 3))
+    assert np.min(problem.value(x)) >= problem.f_star
+
+
+def test_monkey_saddle_has_no_curvature_at_the_saddle() -> None:
+    np.testing.assert_array_equal(MonkeySaddle().hessian(np.zeros(2)), 0)
+    assert np.linalg.norm(MonkeySaddle(offset=0.05).start(4)) == pytest.approx(0.05)
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("rosenbrock", {"dim": 1}),
+        ("styblinski_tang", {"dim": 0}),
+        ("strict_saddle", {"dim": 1}),
+        ("strict_saddle", {"curvature": 0.5}),
+        ("strict_saddle", {"offset": -1e-3}),
+        ("monkey_saddle", {"offset": 0}),
+        ("valley", {"condition": 0.5}),
+        ("valley", {"angle": "steep"}),
+        ("beale", {"dim": 3}),
+    ],
+)
+def test_impossible_parameters(name: str, settings: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=next(iter(settings))):
+        make_problem(name, settings)
+
+
+def test_samples_are_refused() -> None:
+    with pytest.raises(InputError, match="takes no samples"):
+        Beale().value_and_grad(np.ones(2), samples=np.arange(3))
+
+
+def test_points_of_another_dimension_are_refused() -> None:
+    with pytest.raises(InputError, match=r"points of shape \(\.\.\., 2\)"):
+        Himmelblau().hessian(np.ones(3))
+
+
+def test_large_hessian_is_refused_and_its_product_is_not() -> None:
+    problem = Rosenbrock(dim=1001)
+    with pytest.raises(InputError, match="use hvp"):
+        problem.hessian(np.ones(1001))
+    assert problem.hvp(np.ones(1001), np.ones(1001)).shape == (1001,)

@@ -1,0 +1,212 @@
+"""Quadratics: the stated spectrum, the closed-form path of gradient descent, the chain and the noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optbench.core.backend import Backend, get_backend
+from optbench.core.errors import InputError
+from optbench.problem import make_problem
+from optbench.verify.check import check_problem
+from problems.quadratic import SPECTRA, Quadratic
+from tests.conftest import strict_backend
+
+VARIANTS = [
+    Quadratic(dim=dim, spectrum=spectrum, rotate=rotate, condition=50)
+    for dim in (1, 2, 17)
+    for spectrum in SPECTRA
+    for rotate in (True, False)
+]
+
+
+@pytest.fixture(params=VARIANTS, ids=str)
+def quadratic(request: pytest.FixtureRequest) -> Quadratic:
+    return request.param
+
+
+# ---- the stated properties -------------------------------------------------------------------------------------------
+
+
+def test_hessian_has_the_stated_spectrum(quadratic: Quadratic) -> None:
+    H = quadratic.hessian(np.zeros(quadratic.dim))
+    np.testing.assert_allclose(np.linalg.eigvalsh(H), quadratic.eigenvalues, atol=1e-13)
+    np.testing.assert_array_equal(H, H.T)
+    assert quadratic.smoothness == quadratic.eigenvalues[-1]
+    assert quadratic.strong_convexity == quadratic.eigenvalues[0]
+
+
+@pytest.mark.parametrize("spectrum", [s for s in SPECTRA if s != "chain"])
+def test_condition_number(spectrum: str) -> None:
+    problem = Quadratic(dim=12, spectrum=spectrum, condition=1e6)
+    assert problem.condition_number == pytest.approx(1e6)
+    assert problem.smoothness == 1
+
+
+def test_shape_of_the_spectra() -> None:
+    def spectrum(name: str) -> np.ndarray:
+        return Quadratic(dim=9, condition=100, spectrum=name).eigenvalues
+
+    np.testing.assert_allclose(np.diff(np.log(spectrum("log"))), np.log(100) / 8)
+    np.testing.assert_allclose(np.diff(spectrum("linear")), 0.99 / 8)
+    assert np.all((spectrum("clusters") < 0.011 + 1e-15) | (spectrum("clusters") > 0.9 - 1e-15))
+    np.testing.assert_allclose(spectrum("distinct"), np.repeat([0.01, 0.1, 1], 3))
+
+
+def test_optimum_by_construction(quadratic: Quadratic) -> None:
+    f, g = quadratic.value_and_grad(quadratic.x_star)
+    assert f == pytest.approx(quadratic.f_star, abs=1e-16)
+    np.testing.assert_allclose(g, 0, atol=1e-16)
+
+
+def test_all_checks_pass(quadratic: Quadratic) -> None:
+    result = check_problem(quadratic)
+    assert result.passed, [row for row in result.rows if row.passed is False]
+
+
+def test_seeds_differ_and_repeat() -> None:
+    one, same, other = (Quadratic(dim=5, seed=seed).hessian(np.zeros(5)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert not np.allclose(one, other)
+
+
+@pytest.mark.parametrize("eta", [1.0, 2 / 1.01, 1.9], ids=["1/L", "2/(mu+L)", "1.9/L"])
+def test_gradient_descent_follows_its_closed_form(eta: float) -> None:
+    """Each component of x - x* along an eigenvector shrinks by 1 - eta lambda_i a step."""
+    problem = Quadratic(dim=30, condition=100)
+    eigenvalues, basis = np.linalg.eigh(problem.hessian(np.zeros(30)))
+    x = problem.start(0)
+    c = basis.T @ (x - problem.x_star)
+    for k in range(201):
+        expected = 0.5 * np.sum(eigenvalues * ((1 - eta * eigenvalues) ** k * c) ** 2)
+        f, g = problem.value_and_grad(x)
+        assert f == pytest.approx(expected, rel=1e-10)
+        x = x - eta * g
+
+
+def test_the_gap_keeps_its_digits_near_the_optimum() -> None:
+    problem = Quadratic(dim=10, rotate=False)
+    e = 1e-12 * np.where(problem.x_star == 0, 1.0, problem.x_star)
+    e = (problem.x_star + e) - problem.x_star  # what is left of e after rounding
+    assert problem.value(problem.x_star + e) == pytest.approx(0.5 * np.sum(problem.eigenvalues * e**2), rel=1e-14)
+
+
+# ---- the chain -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 4, 25])
+def test_chain_optimum(n: int) -> None:
+    """f* = (L/8) (-1 + 1/(n+1)) and x*_i = 1 - i/(n+1), with L = 1 (Nesterov 2018, section 2.1.2)."""
+    problem = Quadratic(dim=n, spectrum="chain")
+    A = 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)
+    x_star = np.linalg.solve(A, np.eye(n)[0])
+    np.testing.assert_allclose(problem.x_star, x_star, rtol=1e-12)
+    np.testing.assert_allclose(problem.x_star, 1 - np.arange(1, n + 1) / (n + 1))
+    assert problem.f_star == pytest.approx((0.5 * x_star @ A @ x_star - x_star[0]) / 4)
+    assert problem.f_star == pytest.approx((-1 + 1 / (n + 1)) / 8)
+
+
+def test_chain_value(rng: np.random.Generator) -> None:
+    n, x = 6, rng.standard_normal(6)
+    A = 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)
+    f, g = Quadratic(dim=n, spectrum="chain").value_and_grad(x)
+    assert f == pytest.approx((0.5 * x @ A @ x - x[0]) / 4)
+    np.testing.assert_allclose(g, (A @ x - np.eye(n)[0]) / 4, atol=1e-15)
+
+
+def test_gradient_of_the_chain_uncovers_one_coordinate_a_step() -> None:
+    """What the lower bound rests on: after k steps from 0, only the first k coordinates can differ from 0."""
+    problem, x = Quadratic(dim=10, spectrum="chain"), np.zeros(10)
+    for k in range(1, 11):
+        f, g = problem.value_and_grad(x)
+        assert f - problem.f_star >= (1 / k - 1 / 11) / 8 * (1 - 1e-12)
+        x = x - np.where(np.abs(g) > 1e-15, g, 0)
+        assert np.count_nonzero(x) <= k
+
+
+# ---- noise -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_noise_has_the_stated_variance(batch_size: int | None) -> None:
+    problem = Quadratic(dim=50, noise=0.3)
+    sampler = problem.sampler(tuple(range(8)), batch_size)
+    assert sampler is not None
+    noise = sampler.draw(0, 100)  # (100, S, d)
+    variance, count = 0.09 / (batch_size or 1), noise.size
+    assert abs(noise.mean() / np.sqrt(variance / count)) < 4
+    assert abs((np.mean(noise**2) - variance) / (variance * np.sqrt(2 / count))) < 4
+
+
+def test_noise_is_added_to_the_gradient_by_seed(rng: np.random.Generator) -> None:
+    problem = Quadratic(dim=3, noise=1.0)
+    x, xi = rng.standard_normal((2, 4, 3)), rng.standard_normal((2, 3))
+    (f, g), (f_full, g_full) = problem.value_and_grad(x, xi), problem.value_and_grad(x)
+    np.testing.assert_allclose(g - g_full, np.broadcast_to(xi[:, None], x.shape), atol=1e-14)
+    np.testing.assert_allclose(f - f_full, np.einsum("slj,sj->sl", x - problem.x_star, xi), atol=1e-13)
+
+
+def test_exact_quadratics_draw_nothing() -> None:
+    assert Quadratic().sampler((0, 1), None) is None
+    with pytest.raises(InputError, match="not a sum over samples"):
+        Quadratic().sampler((0, 1), 16)
+
+
+# ---- backends and errors ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_host_sync")
+def test_backends_agree(quadratic: Quadratic, backend: Backend, rng: np.random.Generator) -> None:
+    x, v = rng.standard_normal((2, 3, quadratic.dim)), rng.standard_normal((2, 3, quadratic.dim))
+    there = quadratic.on(backend)
+    at = backend.asarray(x)
+    got = (*there.value_and_grad(at), there.hessian(at), there.hvp(at, backend.asarray(v)))
+    expected = (*quadratic.value_and_grad(x), quadratic.hessian(x), quadratic.hvp(x, v))
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(backend.to_host(a), b, rtol=1e-12, atol=1e-13)
+    np.testing.assert_array_equal(backend.to_host(there.starts([2, 5])), quadratic.starts([2, 5]))
+
+
+@pytest.mark.parametrize("module", ["numpy", "strict"])
+def test_precision_is_kept(quadratic: Quadratic, module: str) -> None:
+    backend = strict_backend("float32") if module == "strict" else get_backend(precision="float32")
+    there = quadratic.on(backend)
+    x = there.starts([0, 1])
+    for array in (x, *there.value_and_grad(x), there.hessian(x), there.hvp(x, x)):
+        assert array.dtype == backend.dtype
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dim": 0}, "dim must be at least 1"),
+        ({"dim": 2.5}, "dim must be a whole number"),
+        ({"condition": 0.5}, "condition must be at least 1"),
+        ({"condition": "inf"}, "condition must be a finite number"),
+        ({"noise": -1}, "noise must be at least 0"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"spectrum": "wild"}, "spectrum must be one of log, linear"),
+        ({"conditon": 3}, "did you mean 'condition'"),
+    ],
+)
+def test_impossible_parameters(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_problem("quadratic", settings)
+
+
+def test_points_of_another_dimension_are_refused() -> None:
+    with pytest.raises(InputError, match=r"takes points of shape \(\.\.\., 4\), not \(3,\)"):
+        Quadratic(dim=4).value_and_grad(np.ones(3))
+
+
+def test_noise_of_other_seeds_is_refused() -> None:
+    with pytest.raises(InputError, match=r"need points of shape \(2, \.\.\., 4\)"):
+        Quadratic(dim=4, noise=1).value_and_grad(np.ones((3, 4)), np.ones((2, 4)))
+
+
+@pytest.mark.parametrize("x", ["abcd", ["a"] * 4, [[1, 2], [3]], np.ones(4) * 1j])
+def test_points_that_are_not_numbers_are_refused(x: Any) -> None:
+    with pytest.raises(InputError, match="takes points of shape"):
+        Quadratic(dim=4).value_and_grad(x)

@@ -1,0 +1,145 @@
+"""The auditor of a page: it agrees with the page of a store of many kinds of problems, and sees one number changed."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import reports
+from optbench.optimizer import make_recipe
+from optbench.problem import make_problem
+from optbench.results.store import Store
+from optbench.run.execute import execute
+from optbench.run.plan import make_plans
+from optbench.run.study import study_of
+from tests.reports import independent
+
+STUDY = {
+    "seeds": 4,
+    "lr": "1e-2:10:4",
+    "steps": 60,
+    "compare": [
+        {"problems": ["quadratic:dim=6"], "optimizers": ["gradient_descent", "lbfgs", "newton", "random_search"]},
+        {"problems": ["quadratic:dim=6"], "optimizers": [{"name": "momentum", "beta": [0.5, 0.9]}]},
+        {"problems": ["valley", "strict_saddle"], "optimizers": [{"name": "momentum", "beta": [0.5, 0.9]}]},
+        {"problems": ["valley", "strict_saddle"], "optimizers": ["gradient_descent", "adam"]},
+        {"problems": ["logistic:data=iris,test_fraction=0.3"], "optimizers": ["sgd", "adam"], "batch_size": [16, 32]},
+        {"problems": ["mlp:data=iris,hidden=4"], "optimizers": ["sgd", "lbfgs"], "steps": 20},
+        {"problems": ["quadratic:dim=30,spectrum=chain"], "optimizers": ["gradient_descent"], "lr": [1e3, 1e4]},
+    ],
+}  # fmt: skip
+
+
+def broken(xp: Any, x: Any, g: Any, t: int, lr: Any = 0.1) -> tuple[Any, ...]:
+    """A rule with a defect."""
+    raise RuntimeError("= no <luck> today")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Exact and mini-batch runs, problems with and without an optimum, one on which all diverged, and runs that failed."""
+    path = tmp_path_factory.mktemp("results")
+    plans = [*study_of(STUDY).plans]
+    for problem, params in (("quadratic", {"dim": 6}), ("mlp", {"data": "wine"})):
+        plans += make_plans(make_problem(problem, params), make_recipe(broken, {}), seeds=2)
+    execute(plans, store=Store(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def text(folder: Path) -> str:
+    return reports.build_page(Store(folder).load(), folder / "page.html").read_text(encoding="utf-8")
+
+
+def test_it_agrees_with_the_page_about_every_table(folder: Path, text: str) -> None:
+    audit, unknown = independent.audited(folder, text)
+    assert audit.wrong == []
+    assert unknown == []
+    compared = set(audit.compared)
+    assert {"heat map", "ranking", "leaders", "calls to powers of ten", "summary of a problem"} <= compared
+    assert {"divergences and failures", "curves, embedded", "accuracy and loss, embedded"} <= compared
+    assert {"lesson-valley, embedded", "lesson-saddle, embedded", "paths, embedded"} <= compared
+    assert sum(audit.compared.values()) > 10_000
+
+
+def seen(pattern: str) -> Callable[[str], str]:
+    """Change the last digit before the end of what a pattern finds first."""
+
+    def changed(text: str) -> str:
+        found = re.search(pattern, text, re.DOTALL)
+        assert found
+        end = found.end(1) - 1
+        return text[:end] + ("3" if text[end] != "3" else "4") + text[end + 1 :]
+
+    return changed
+
+
+def embedded(name: str, column: str, line: int = 2) -> Callable[[str], str]:
+    """Change the first digit of a cell of a table for download."""
+
+    def changed(text: str) -> str:
+        found = re.search(r'id="tables">(.*?)</script>', text, re.DOTALL)
+        assert found
+        tables = json.loads(found[1])
+        lines = gzip.decompress(base64.b64decode(tables[name])).decode("utf-8").split("\n")
+        at = lines[0].split(",").index(column) - len(lines[0].split(","))  # from the end: names before may have commas
+        cells = lines[line].split(",")
+        cells[at] = re.sub(r"\d", lambda digit: "3" if digit[0] != "3" else "4", cells[at], count=1)
+        assert ",".join(cells) != lines[line]
+        lines[line] = ",".join(cells)
+        tables[name] = base64.b64encode(gzip.compress("\n".join(lines).encode("utf-8"))).decode("ascii")
+        return text[: found.start(1)] + json.dumps(tables) + text[found.end(1) :]
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "table"),
+    [
+        (seen(r'<p class="lead">(\d+)'), "head line"),
+        (seen(r'aria-label="Summary table".*?<td data-key="[^"]*" class="number">(\d[\d.]*)<'), "summary of a problem"),
+        (seen(r'aria-label="Calls to targets".*?<td class="number"[^>]*>(\d+)<'), "calls to powers of ten"),
+        (seen(r'aria-label="Ranking".*?<td class="number"[^>]*>(\d+)'), "ranking"),
+        (seen(r'<td class="r[1-7]" title="[^"]*">(\d[\d.]*)<'), "heat map"),
+        (seen(r'aria-label="Who leads.*?<td class="number">(\d+) calls'), "leaders"),
+        (seen(r"<bdi>(\d+) left the finite"), "divergences and failures"),
+        (embedded("problem-1-table", "final"), "summary of a problem, embedded"),
+        (embedded("problem-1-targets", "calls"), "calls to powers of ten, embedded"),
+        (embedded("problem-1-sizes", "median"), "step sizes, embedded"),
+        (embedded("curves-problem-1", "smallest gap so far low"), "curves, embedded"),
+        (embedded("ranking", "area"), "ranking, embedded"),
+        (embedded("ecdf", "share", 30), "targets at any time, embedded"),
+        (embedded("performance-profile-1e-4", "share"), "profiles, embedded"),
+        (embedded("relative-calls-1e-8", "seeds"), "relative calls, embedded"),
+        (embedded("lesson-valley", "crossings"), "lesson-valley, embedded"),
+    ],
+)
+def test_it_sees_one_number_that_was_changed(folder: Path, text: str, change: Callable[[str], str], table: str) -> None:
+    changed = change(text)
+    assert changed != text
+    audit, _ = independent.audited(folder, changed)
+    assert {wrong.partition(": ")[0] for wrong in audit.wrong} == {table}
+
+
+def test_the_script_stands_alone(folder: Path, text: str, tmp_path: Path) -> None:
+    """In a process that cannot import optbench or reports, and its exit status says what it found."""
+    page = tmp_path / "page.html"
+    script = Path(independent.__file__)
+    for content, status in ((text, 0), (seen(r'<p class="lead">(\d+)')(text), 1)):
+        page.write_text(content, encoding="utf-8")
+        code = (
+            "import sys, runpy; sys.modules.update(optbench=None, reports=None, problems=None); "
+            f"sys.argv = {[str(script), str(folder), str(page)]!r}; runpy.run_path(sys.argv[0], run_name='__main__')"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (status, "")
+        assert done.stdout.endswith("1 disagreement\n" if status else "0 disagreements\n")

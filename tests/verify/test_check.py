@@ -1,0 +1,459 @@
+"""Checks: the differences are as accurate as theory says, true problems pass, and each kind of untruth is caught."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optbench.core.backend import Backend, get_backend
+from optbench.core.errors import InputError
+from optbench.core.random import stream
+from optbench.problem import Optimum, Problem
+from optbench.verify.check import ProblemCheck, check_problem
+from optbench.verify.differences import centered_difference, forward_difference, hessian_difference
+from optbench.verify.gradients import check_gradient, check_hessian
+from optbench.verify.limits import LARGEST_LIMIT, points_around_start
+from optbench.verify.optima import check_constants, check_optimum
+from optbench.verify.samples import check_noise, check_samples, check_shapes
+from problems.landscapes import Beale, Rosenbrock, StyblinskiTang
+from problems.quadratic import Quadratic
+from tests.conftest import strict_backend
+
+Pair = tuple[Any, Any]
+
+
+@dataclass(eq=False)
+class Ridge(Problem):
+    """A finite sum with everything a problem can offer: f(w) = 1/n sum_i 1/2 (x_i^T w - y_i)^2 + l2/2 |w|^2."""
+
+    dim: int = 4
+    n: int = 21
+    l2: float = 0.1
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(7)
+        self._X, self._y = rng.standard_normal((self.n, self.dim)), rng.standard_normal(self.n)
+        self._H = self._X.T @ self._X / self.n + self.l2 * np.eye(self.dim)
+        self.n_samples = self.n
+        eigenvalues = np.linalg.eigvalsh(self._H)
+        self.strong_convexity, self.smoothness = float(eigenvalues[0]), float(eigenvalues[-1])
+        self.place()
+
+    def place(self) -> None:
+        self.X, self.y = self.backend.asarray(self._X), self.backend.asarray(self._y)
+        self.H = self.backend.asarray(self._H)
+
+    def loss(self, x: Any, samples: Any) -> Pair:
+        xp = self.backend.xp
+        if samples is None:
+            X, y = self.X, self.y  # (n, d), (n,)
+        else:
+            shape = (*samples.shape, self.dim)
+            X = xp.reshape(xp.take(self.X, xp.reshape(samples, (-1,)), axis=0), shape)  # ([S,] b, d)
+            y = xp.reshape(xp.take(self.y, xp.reshape(samples, (-1,)), axis=0), samples.shape)  # ([S,] b)
+        many = samples is not None and samples.ndim == 2
+        r = x @ (xp.matrix_transpose(X) if many else X.T) - (y[:, None, :] if many else y)  # (..., b)
+        b = r.shape[-1]
+        return 0.5 * xp.vecdot(r, r) / b, r @ X / b
+
+    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+        f, g = self.loss(self.points(x), samples)
+        return f + 0.5 * self.l2 * self.backend.xp.vecdot(x, x), g + self.l2 * x
+
+    def hessian(self, x: Any) -> Any:
+        return self.backend.xp.broadcast_to(self.H, (*x.shape[:-1], self.dim, self.dim))
+
+    def solve(self) -> Optimum:
+        w = np.linalg.solve(self._H, self._X.T @ self._y / self.n)
+        f = float(self.host.value(w))
+        return Optimum(f, f - 1e-14, w, "normal equations")
+
+
+@dataclass(eq=False)
+class Relu(Problem):
+    """f(x) = sum_i max(0, x_i - kink_i) + 1/2 x_i^2, with every kink `distance` above the first point checked."""
+
+    dim: int = 5
+    distance: float = 1e-6
+
+    def __post_init__(self) -> None:
+        self.place()
+
+    def place(self) -> None:
+        # the first checked point, found the way the checks find it, decides where the kinks are
+        self.kink: Any = 0.0
+        first = next(points_around_start(self, 1, stream("check", 0)))
+        self.kink = first + self.distance
+
+    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+        z = x - self.kink
+        return np.sum(np.maximum(z, 0) + 0.5 * x * x, axis=-1), np.where(z > 0, 1.0, 0.0) + x
+
+
+def failures(result: ProblemCheck) -> set[str]:
+    return {row.check for row in result.rows if row.passed is False}
+
+
+# ---- differences -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("difference", "error"), [(forward_difference, 1e-7), (centered_difference, 1e-9)])
+def test_differences_approximate_the_gradient(difference: Any, error: float) -> None:
+    problem, x = Rosenbrock(dim=4), np.array([-1.2, 1.0, 0.3, 2.0])
+    g = problem.value_and_grad(x)[1]
+    assert np.linalg.norm(difference(problem, x) - g) < error * np.linalg.norm(g)
+
+
+@pytest.mark.parametrize(("difference", "order"), [(forward_difference, 1), (centered_difference, 2)])
+def test_differences_have_their_order(difference: Any, order: int) -> None:
+    """Halving h divides the truncation error by 2^order."""
+    problem, x = Beale(), np.array([0.7, -0.4])
+    g = problem.value_and_grad(x)[1]
+    coarse, fine = (np.linalg.norm(difference(problem, x, h=h) - g) for h in (2e-2, 1e-2))
+    assert coarse / fine == pytest.approx(2**order, rel=0.1)
+
+
+def test_steps_are_exact_in_the_precision() -> None:
+    """A slope of 1 is found exactly, however h is rounded when it is added to x."""
+
+    class Sum(Problem):
+        dim = 3
+
+        def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+            return x[..., 0] + 0 * x[..., 1], np.ones_like(x)
+
+    x = np.array([1.1, 0.3, 1e5])
+    assert forward_difference(Sum(), x, h=1e-7)[0] == 1
+    assert centered_difference(Sum(), x, h=1e-5)[0] == 1
+
+
+def test_hessian_difference() -> None:
+    problem, x = StyblinskiTang(dim=4), np.array([0.5, -1.0, 2.0, 0.0])
+    H = problem.hessian(x)
+    np.testing.assert_allclose(hessian_difference(problem, x), H, atol=1e-8)
+    np.testing.assert_allclose(hessian_difference(problem, x, np.array([2, 0])), H[:, [2, 0]], atol=1e-8)
+
+
+def test_differences_are_taken_at_one_point() -> None:
+    with pytest.raises(InputError, match="at one point of shape"):
+        centered_difference(Beale(), np.ones((3, 2)))
+
+
+def test_chunks_do_not_change_the_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Rosenbrock(dim=9)
+    whole = centered_difference(problem, problem.start(0))
+    monkeypatch.setattr("optbench.verify.differences.CHUNK_BYTES", 32 * 9 * 2)  # two points a call
+    np.testing.assert_array_equal(centered_difference(problem, problem.start(0)), whole)
+
+
+# ---- true problems pass ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("problem", [Ridge(), Quadratic(dim=6, noise=0.5), Rosenbrock(dim=3), Relu()], ids=str)
+def test_true_problems_pass(problem: Problem) -> None:
+    result = check_problem(problem)
+    assert result.passed, [row for row in result.rows if row.passed is False]
+
+
+@pytest.mark.usefixtures("no_host_sync")
+def test_checks_run_on_every_backend(backend: Backend) -> None:
+    for problem in (Ridge(), Quadratic(dim=6, noise=0.5)):
+        assert failures(check_problem(problem.on(backend))) == set()
+
+
+@pytest.mark.parametrize("module", ["numpy", "strict"])
+def test_checks_know_the_precision(module: str) -> None:
+    backend = strict_backend("float32") if module == "strict" else get_backend(precision="float32")
+    result = check_problem(Ridge().on(backend))
+    assert failures(result) == set()
+    limit = {row.check: row.limit for row in result.rows}["gradient"]
+    assert limit is not None
+    assert 1e-4 < limit < 1e-2
+
+
+def test_rows_tell_what_was_checked() -> None:
+    rows = {row.check: row for row in check_problem(Ridge()).rows}
+    assert list(rows) == [
+        "shapes",
+        "gradient",
+        "hessian",
+        "hessian symmetry",
+        "hvp",
+        "gradient at x*",
+        "f(x*) - f*",
+        "lower <= f*",
+        "f >= f*",
+        "smoothness L",
+        "convexity mu",
+        "mini-batches",
+        "batches by seed",
+    ]
+    assert all(row.passed for row in rows.values())
+    assert "all 4 coordinates at 3 points" in rows["gradient"].note
+
+
+def test_what_is_not_offered_is_said_and_does_not_fail() -> None:
+    rows = {row.check: row for row in check_problem(Relu()).rows}
+    for name in ("hessian", "hvp", "optimum", "smoothness L", "convexity mu", "mini-batches"):
+        assert rows[name].passed is None
+        assert rows[name].note.startswith("not offered: ")
+
+
+def test_checks_repeat() -> None:
+    assert check_problem(Ridge()) == check_problem(Ridge())
+    assert check_gradient(Beale(), seed=1) != check_gradient(Beale(), seed=2)
+
+
+def test_large_gradients_are_sampled() -> None:
+    (check,) = check_gradient(Quadratic(dim=2500, rotate=False), points=1)
+    assert check.coordinates == 2000
+    assert check.passed
+    notes = {row.check: row.note for row in check_problem(Quadratic(dim=2500, rotate=False)).rows}
+    assert "2000 of 2500 coordinates" in notes["gradient"]
+    assert "200 of 2500 columns" in notes["hessian"]
+
+
+def test_single_checks_refuse_what_is_not_offered() -> None:
+    for check in (check_hessian, check_optimum, check_samples, check_noise):
+        with pytest.raises(InputError):
+            check(Relu())
+
+
+# ---- kinks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("distance", [1e-6, -1e-6, 1e-7, -3e-7])
+def test_kinks_are_retried(distance: float) -> None:
+    """All five coordinates lie within h = 6e-6 of a kink; the centered difference sees a slope of neither side."""
+    (check,) = check_gradient(Relu(distance=distance), points=1)
+    assert check.centered_error > 1e-3
+    assert check.relative_error < 1e-7
+    assert check.retried == 5
+
+
+def test_a_wrong_gradient_at_a_kink_stays_wrong() -> None:
+    class Wrong(Relu):
+        def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+            f, g = super().value_and_grad(x)
+            return f, g + 1e-4
+
+    (check,) = check_gradient(Wrong(), points=1)
+    assert not check.passed
+    assert check.relative_error > 1e-5
+
+
+def test_only_so_many_coordinates_are_retried() -> None:
+    class Wrong(Quadratic):
+        def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+            f, g = super().value_and_grad(x)
+            return f, 2 * g
+
+    (check,) = check_gradient(Wrong(dim=300, rotate=False), points=1)
+    assert check.retried == 200
+    assert check.relative_error == pytest.approx(1 / 3, rel=1e-3)
+
+
+# ---- untruths are caught ---------------------------------------------------------------------------------------------
+
+
+class SignError(Ridge):
+    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+        f, g = super().value_and_grad(x, samples)
+        return f, g * np.array([1.0, 1.0, -1.0, 1.0])
+
+
+class SlightlyWrongGradient(Ridge):
+    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+        f, g = super().value_and_grad(x, samples)
+        return f, g * (1 + 1e-5)
+
+
+class MissingRegularizer(Ridge):
+    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+        f, g = super().value_and_grad(x, samples)
+        return f, g - self.l2 * x
+
+
+class AsymmetricHessian(Ridge):
+    def hessian(self, x: Any) -> Any:
+        return super().hessian(x) + 1e-3 * np.eye(4, k=1)
+
+
+class SlightlyAsymmetricHessian(Ridge):
+    def hessian(self, x: Any) -> Any:
+        return super().hessian(x) + 1e-9 * np.eye(4, k=1)
+
+
+class TransposedHessianProduct(Ridge):
+    def hvp(self, x: Any, v: Any) -> Any:
+        return super().hvp(x, v[..., ::-1])
+
+
+class WrongLowestValue(Ridge):
+    def solve(self) -> Optimum:
+        true = super().solve()
+        return Optimum(true.f + 1e-6, true.lower + 1e-6, true.x, "a guess")
+
+
+class WrongMinimizer(Ridge):
+    def solve(self) -> Optimum:
+        true = super().solve()
+        assert true.x is not None
+        return Optimum(true.f, true.lower, true.x + 1e-5, "a guess")
+
+
+class UpsideDownInterval(Ridge):
+    def solve(self) -> Optimum:
+        true = super().solve()
+        return Optimum(true.f, true.f + 1e-3, true.x, "a guess")
+
+
+class UnscaledBatches(Ridge):
+    def loss(self, x: Any, samples: Any) -> Pair:
+        f, g = super().loss(x, samples)
+        return (f, g) if samples is None else (f * self.n / samples.shape[-1], g * self.n / samples.shape[-1])
+
+
+class ScaledRegularizer(Ridge):
+    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+        f, g = super().value_and_grad(x, samples)
+        return (f, g) if samples is None else (f, g - self.l2 * x * (1 - samples.shape[-1] / self.n))
+
+
+class SameBatchForAllSeeds(Ridge):
+    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+        return super().value_and_grad(x, samples[0] if samples is not None and samples.ndim == 2 else samples)
+
+
+class TooSmallL(Ridge):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        assert self.smoothness is not None
+        self.smoothness *= 0.99
+
+
+class TooLargeMu(Ridge):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        assert self.strong_convexity is not None
+        self.strong_convexity *= 1.01
+
+
+class ColumnOfValues(Ridge):
+    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+        f, g = super().value_and_grad(x, samples)
+        return f[..., None], g
+
+
+class RunsDisturbEachOther(Ridge):
+    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+        f, g = super().value_and_grad(x, samples)
+        return f, g + (0 if x.ndim == 1 else 1e-6 * np.mean(x))
+
+
+class NotFinite(Ridge):
+    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+        f, g = super().value_and_grad(x, samples)
+        return f, g * np.nan
+
+
+class Raises(Ridge):
+    def hessian(self, x: Any) -> Any:
+        raise ZeroDivisionError("no second derivative today\nand a long story")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        (SignError, {"gradient", "hessian", "convexity mu"}),
+        (SlightlyWrongGradient, {"gradient", "smoothness L"}),
+        (MissingRegularizer, {"gradient", "hessian", "gradient at x*", "convexity mu"}),
+        (AsymmetricHessian, {"hessian", "hessian symmetry"}),
+        (SlightlyAsymmetricHessian, {"hessian symmetry"}),
+        (TransposedHessianProduct, {"hvp"}),
+        (WrongLowestValue, {"f(x*) - f*", "f >= f*"}),
+        (WrongMinimizer, {"gradient at x*"}),
+        (UpsideDownInterval, {"lower <= f*", "f >= f*"}),
+        (UnscaledBatches, {"mini-batches"}),
+        (ScaledRegularizer, {"mini-batches"}),
+        (SameBatchForAllSeeds, {"batches by seed"}),
+        (TooSmallL, {"smoothness L"}),
+        (TooLargeMu, {"convexity mu"}),
+        (ColumnOfValues, {"shapes", "gradient", "optimum", "mini-batches"}),
+        (RunsDisturbEachOther, {"shapes", "gradient", "batches by seed"}),
+        (Raises, {"hessian"}),
+    ],
+)
+def test_untruths_are_caught(wrong: type[Ridge], expected: set[str]) -> None:
+    assert failures(check_problem(wrong())) == expected
+
+
+def test_what_is_not_finite_fails() -> None:
+    result = check_problem(NotFinite())
+    measured = {row.check for row in result.rows if row.figure is not None and np.isnan(row.figure)}
+    assert failures(result) == measured
+    assert {"shapes", "gradient", "hessian", "f >= f*", "smoothness L", "convexity mu", "mini-batches"} < measured
+    assert all(row.note.startswith("not finite") for row in result.rows if row.check in measured)
+
+
+def test_a_point_below_the_stated_minimum_is_found() -> None:
+    class LocalMinimum(StyblinskiTang):
+        def solve(self) -> Optimum:
+            x = np.full(2, 2.746802770990)
+            f = float(self.value(x))
+            return Optimum(f, f, x, "a local minimum")
+
+    assert failures(check_problem(LocalMinimum())) == {"f >= f*"}
+
+
+def test_biased_noise_is_found() -> None:
+    class Biased(Quadratic):
+        def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+            f, g = super().value_and_grad(x, samples)
+            return (f, g) if samples is None else (f, g * 1.5)
+
+    assert check_noise(Quadratic(dim=3, noise=0.1)) < 4
+    assert failures(check_problem(Biased(dim=3, noise=0.1))) == {"noise"}
+
+
+def test_what_raises_becomes_a_row() -> None:
+    rows = {row.check: row for row in check_problem(Raises()).rows}
+    assert rows["hessian"].note == "ZeroDivisionError: no second derivative today"
+    assert rows["gradient"].passed
+
+
+def test_shapes_are_named() -> None:
+    with pytest.raises(InputError, match=r"f has the shape \(1,\), not \(\), for points of shape \(4,\)"):
+        check_shapes(ColumnOfValues())
+
+
+def test_a_changed_precision_is_named() -> None:
+    class Widens(Ridge):
+        def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+            f, g = super().value_and_grad(x, samples)
+            return f, g.astype("float64")
+
+    with pytest.raises(InputError, match="g has the precision float64, not float32"):
+        check_shapes(Widens().on(get_backend(precision="float32")))
+
+
+def test_the_limit_never_lets_everything_pass() -> None:
+    """A constant of 1e12 hides the gradient in the rounding of f, and the check must not call that a pass."""
+
+    class Offset(Quadratic):
+        def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+            f, g = super().value_and_grad(x)
+            return f + 1e12, -g
+
+    (check,) = check_gradient(Offset(dim=3), points=1)
+    assert check.limit == LARGEST_LIMIT
+    assert not check.passed
+
+
+def test_curvatures_of_a_quadratic_are_found() -> None:
+    found = check_constants(Quadratic(dim=3, condition=10, spectrum="linear"), iterations=100)
+    assert found.largest == pytest.approx(1, rel=1e-9)
+    assert found.smallest == pytest.approx(0.1, rel=1e-9)
