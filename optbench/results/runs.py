@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def finite(value: Any) -> float | None:
+def finite_or_none(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
@@ -159,9 +159,9 @@ def runs_of_curves(curves: pd.DataFrame) -> Runs:
             "end": int(t[-1] if finite[-1] else t[np.argmin(finite)]),
             "calls": float(calls[-1]),
             "fraction": float(calls[0] / (t[0] + 1)),
-            "f_start": finite(f[0]),
-            "f_end": finite(f[finite][-1]) if finite.any() else None,
-            "f_best": finite(np.nanmin(best)) if np.isfinite(best).any() else None,
+            "f_start": finite_or_none(f[0]),
+            "f_end": finite_or_none(f[finite][-1]) if finite.any() else None,
+            "f_best": finite_or_none(np.nanmin(best)) if np.isfinite(best).any() else None,
             "exact_hits": False,
             "precision": "float64",
             "steps": int(t[-1]),

@@ -1,4 +1,4 @@
-"""The columns of stored tables, and their way to Arrow and pandas. `COLUMNS` is the one place that fixes the columns of a row."""
+"""The columns of stored tables, and their way to Arrow and pandas: `COLUMNS` alone fixes the columns of a row."""
 
 from __future__ import annotations
 

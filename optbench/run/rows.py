@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optbench.core.trace import Trace
-from optbench.results.runs import Runs, finite, runs_of
+from optbench.results.runs import Runs, finite_or_none, runs_of
 from optbench.results.schema import COLUMNS
 from optbench.run.describe import about
 from optbench.run.plan import Chunk, Plan
@@ -71,9 +71,9 @@ def rows_of(chunk: Chunk, done: Done) -> list[dict[str, Any]]:
             gradients=0.0 if trace.oracle == "value" else calls,
             hessians=calls if trace.oracle == "hessian" else 0.0,
             fraction=trace.fraction,
-            f_start=finite(trace.f[r, 0]),
-            f_end=finite(trace.f_end[r]),
-            f_best=finite(trace.best_end[r]),
+            f_start=finite_or_none(trace.f[r, 0]),
+            f_end=finite_or_none(trace.f_end[r]),
+            f_best=finite_or_none(trace.best_end[r]),
             hits=((trace.hits[r] + 1) * trace.fraction).tolist() if known else None,
             exact_hits=exact,
             t=t.tolist(),

@@ -113,8 +113,9 @@ def test_without_the_package_the_names_are_unknown(site: Path) -> None:
     assert done.returncode == 2
 
 
-def test_a_file_of_the_users_that_hides_ours_is_named(tmp_path: Path) -> None:
-    (tmp_path / "optbench.problems.py").write_text("x = 1\n")
-    done = optbench(tmp_path, "list", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "optbench.problems.py hides optbench's own module 'problems'; rename that file" in done.stderr
+@pytest.mark.parametrize("name", ["problems", "reports"])
+def test_a_module_of_the_users_may_have_the_short_name_of_ours(tmp_path: Path, name: str) -> None:
+    (tmp_path / f"{name}.py").write_text("x = 1\n")
+    done = optbench(tmp_path, "run", "--problem", "beale", "--optimizer", "adam", "--steps", "5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "results" / "report.html").exists()

@@ -170,7 +170,8 @@ def test_a_rule_without_a_file_is_fused_too() -> None:
 def test_compiled_loops_are_kept_between_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPTBENCH_CACHE", str(tmp_path))
     code = (
-        "from optbench.compile.numba import loop; from optbench.compile.rules import _row_lines; from optbench.optimizers.adaptive import adamw; "
+        "from optbench.compile.numba import loop; from optbench.compile.rules import _row_lines; "
+        "from optbench.optimizers.adaptive import adamw; "
         "import numpy as np; run = loop('adamw', _row_lines(adamw, ['lr']), {'rule': adamw}); "
         "a = [np.ones((2, 3)) for _ in range(4)]; "
         "run(a[0], a[1], 1.0, a[2], a[3], np.full((2, 1), 0.1), 0.9, 0.99, 1e-8, 0.0); "

@@ -15,7 +15,7 @@ from optbench.core.source import source_hash
 from optbench.core.specs import Parameter, canonical, coerce, format_spec, parse_spec
 from optbench.optimizer import make_recipe, rule
 from optbench.optimizers.adaptive import adam
-from optbench.optimizers.gradient import sgd
+from optbench.optimizers.gradient import momentum, sgd
 from optbench.problem import make_problem
 
 
@@ -142,7 +142,7 @@ def test_recipe_spec() -> None:
 
 
 def test_source_hash_tells_code_apart() -> None:
-    assert source_hash([adam]) == source_hash([sgd])  # one module, one version
+    assert source_hash([momentum]) == source_hash([sgd])  # one module, one version
     assert source_hash([adam]) != source_hash([make_problem])
     typed: dict[str, Any] = {"__name__": "__console__"}
     exec("def f(x): return x.sin()\ndef g(x): return x.cos()", typed)

@@ -243,7 +243,7 @@ def test_workers_end_with_their_parent(tmp_path: Path, sign: signal.Signals) -> 
 def test_a_process_with_standing_workers_ends_quietly(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "import optbench\nfrom optbench import workers\n"
+        "from optbench.core import workers\n"
         "if __name__ == '__main__':\n"
         "    crew = workers.take(2)\n    crew.warm()\n    workers.give_back(crew)\n"
     )

@@ -34,7 +34,7 @@ OPTIMIZERS = ("gradient_descent", "momentum", "adam", "adam_uncorrected", "newto
 
 def suite() -> dict[str, Any]:
     """The default suite's blocks that lessons rest on, with few of their landscapes and methods, and two seeds."""
-    text = (resources.files("optbench") / "suites" / "default.toml").read_text(encoding="utf-8")
+    text = (resources.files("optbench.run") / "suites" / "default.toml").read_text(encoding="utf-8")
     content = tomllib.loads(text)
     kept = []
     for table in content["compare"]:
