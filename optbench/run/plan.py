@@ -198,10 +198,10 @@ class Plan:
         if self.placed.backend.name != "numpy" or not self.placed.backend.fused or self.stop_at_gradient is not None:
             return False
         rule = not isinstance(self.recipe.target, type) and set(self.grid[0]) <= {"lr"}
-        if not rule or self.problem.text is None or self.problem.sampler(self.seeds, self.batch_size) is not None:
+        formula = self.problem.oracle_formula
+        if not rule or formula is None or self.problem.sampler(self.seeds, self.batch_size) is not None:
             return False
-        _, data = self.problem.text
-        return self.nanoseconds >= CORE_NANOSECONDS and any(np.ndim(part) == 2 for part in data)
+        return self.nanoseconds >= CORE_NANOSECONDS and any(np.ndim(part) == 2 for part in formula.data)
 
     def _parts(self) -> tuple[int, int]:
         """Into how many parts the seeds and the settings are cut."""
@@ -394,7 +394,7 @@ def make_plans(
             )
             budget = steps if steps is not None else 1000
             if calls is not None:
-                budget = max(1, round(calls / problem.call_fraction(size)) - 1)
+                budget = max(1, round(calls / problem.calls_per_step(size)) - 1)
             if budget < 1:
                 raise InputError(f"the budget must be at least one step, not {budget}")
             width = problem.bytes_per_run(size) / 32  # d, or more where samples make more intermediate results
