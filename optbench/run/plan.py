@@ -106,11 +106,16 @@ class Plan:
         return self.problem.on(dataclasses.replace(backend, fused=True))
 
     @cached_property
+    def fixed(self) -> dict[str, Any]:
+        """Fixed settings that differ from their defaults, without the step size."""
+        declared, swept = self.recipe.declared, {*self.grid[0], self.recipe.kind.step_size}
+        settings = self.recipe.settings.items()
+        return {name: value for name, value in settings if name not in swept and value != declared[name].default}
+
+    @property
     def optimizer_spec(self) -> str:
-        """Name and fixed settings that differ from their defaults, without what is swept."""
-        declared = self.recipe.declared
-        fixed = {k: v for k, v in self.recipe.settings.items() if v != declared[k].default and k not in self.grid[0]}
-        return format_spec(self.recipe.name, {k: v for k, v in fixed.items() if k != self.recipe.kind.step_size})
+        """Name and fixed settings of the optimizer."""
+        return format_spec(self.recipe.name, self.fixed)
 
     @property
     def method(self) -> str:
