@@ -13,7 +13,7 @@ import functools
 import multiprocessing
 import pickle
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -29,7 +29,13 @@ __all__ = ["Optimum", "Problem", "make_problem", "problem", "stream"]
 
 T = TypeVar("T", bound=type)
 View = tuple[tuple[float, float], tuple[float, float]]  # ranges of x and of y
-Text = tuple[Callable[..., Any], tuple[Any, ...]]  # of an oracle: a function (xp, x, *data) -> (f, g), and its data
+
+
+class OracleFormula(NamedTuple):
+    """The exact oracle of a problem as a pure function ``(xp, x, *data) -> (f, g)``, and its data."""
+
+    function: Callable[..., Any]
+    data: tuple[Any, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,11 +148,11 @@ class Problem:
     # ---- what a subclass may offer -----------------------------------------------------------------------------------
 
     @property
-    def text(self) -> Text | None:
-        """The exact oracle as a pure function `(xp, x, *data) -> (f, g)` and its data, where `value_and_grad` is no more.
+    def oracle_formula(self) -> OracleFormula | None:
+        """The exact oracle as a formula, where `value_and_grad` is no more than that.
 
-        For problems so small that calls cost more than numbers: such a text is compiled together with the update rule. What
-        it may say is in `columns`; x has the shape (R, d). Without a text the loop calls `value_and_grad` step by step.
+        For problems so small that calls cost more than numbers: the compiler joins it with the update rule into one loop.
+        It may use what `compile.points` defines; x has the shape (R, d). Without a formula the loop calls `value_and_grad`.
         """
         return None
 
@@ -239,8 +245,8 @@ class Problem:
             )
         return Batches(seeds, self.n_samples, batch_size)
 
-    def call_fraction(self, batch_size: int | None) -> float:
-        """What part of a full oracle call one step asks for: b/n for a mini-batch of b out of n samples, else 1."""
+    def calls_per_step(self, batch_size: int | None) -> float:
+        """Cost of one step in full oracle calls: b/n for a mini-batch of b out of n samples, else 1."""
         return batch_size / self.n_samples if batch_size and self.n_samples else 1.0
 
     @property

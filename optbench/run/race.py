@@ -246,7 +246,7 @@ def _asked(place: int, plan: Plan) -> dict[str, Any]:
         "step_size": float(settings[step_size]) if step_size else None,
         "schedule": plan.schedule,
         "batch_size": plan.batch_size,
-        "fraction": problem.call_fraction(plan.batch_size),
+        "fraction": problem.calls_per_step(plan.batch_size),
         "oracle": plan.recipe.kind.oracle,
         "steps": plan.steps,
         "backend": problem.backend.name,

@@ -72,16 +72,17 @@ def test_a_rule_of_ones_own_needs_no_registration() -> None:
 
 def test_settings_that_cannot_share_an_array_become_plans_of_their_own() -> None:
     plans = make_plans(Quadratic(), "lbfgs", {"memory": [3, 10]}, seeds=2)
-    assert [plan.method for plan in plans] == ["lbfgs:memory=3", "lbfgs"]
+    assert [plan.fixed for plan in plans] == [{"memory": 3}, {}]
     assert all(plan.size == 2 for plan in plans)
 
 
-def test_names_of_methods() -> None:
-    problem = Logistic(data="iris")
-    plans = make_plans(
-        problem, "momentum", {"lr": [0.1, 1], "beta": 0.99}, batch_size=[8, 16], schedule="cosine:final=0.1"
-    )
-    assert [p.method for p in plans] == [f"momentum:beta=0.99, cosine:final=0.1, batch {b}" for b in (8, 16)]
+def test_fixed_settings_are_what_differs_from_the_defaults_and_is_not_swept() -> None:
+    (plan,) = make_plans(Logistic(data="iris"), "momentum", {"lr": [0.1, 1], "beta": 0.99})
+    assert plan.fixed == {"beta": 0.99}
+    (plan,) = make_plans(Logistic(data="iris"), "momentum", {"lr": 0.2, "beta": 0.9})
+    assert plan.fixed == {}
+    (plan,) = make_plans(Logistic(data="iris"), "momentum", {"beta": [0.5, 0.99]})
+    assert plan.fixed == {}
 
 
 def test_the_linear_scaling_rule() -> None:
