@@ -14,8 +14,8 @@ import optbench
 from optbench.core.backend import Backend, get_backend
 from optbench.core.specs import parse_spec
 from optbench.problem import Optimum, Problem, make_problem
-from optbench.run import describe as module
-from optbench.run.describe import about
+from optbench.runner import describe as module
+from optbench.runner.describe import about
 from problems import MLP, Logistic, Quadratic
 from problems.landscapes import Himmelblau, Rosenbrock
 from tests.conftest import strict_backend

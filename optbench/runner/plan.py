@@ -22,7 +22,7 @@ from optbench.core.trace import Trace
 from optbench.optimizer import Optimizer, Recipe, make_recipe
 from optbench.optimizers.schedules import Schedule, make_schedule
 from optbench.problem import Problem
-from optbench.run.loop import check_pair, minimize
+from optbench.runner.loop import check_pair, minimize
 
 SCHEMA = 1  # of keys and of stored rows
 

@@ -16,7 +16,7 @@ from optbench.core.trace import MAX_BLOCK, TARGETS, checkpoints
 from optbench.optimizer import At, Optimizer, make_recipe
 from optbench.optimizers.random_search import RandomSearch
 from optbench.problem import Problem, make_problem
-from optbench.run.loop import minimize
+from optbench.runner.loop import minimize
 from problems import MLP, Logistic, Quadratic, Rosenbrock
 
 
@@ -148,7 +148,7 @@ def test_random_numbers_are_the_same_however_they_are_moved(monkeypatch: pytest.
     problem = Logistic(data="iris")
     runs = {}
     for size in (1 << 24, 100):
-        monkeypatch.setattr("optbench.run.loop.MAX_FEED_BYTES", size)
+        monkeypatch.setattr("optbench.runner.loop.MAX_FEED_BYTES", size)
         runs[size] = [
             minimize(problem, build(n), steps=70, batch_size=b).x for n, b in [("sgd", 7), ("local_search", None)]
         ]

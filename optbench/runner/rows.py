@@ -15,8 +15,8 @@ import numpy as np
 from optbench.core.trace import Trace
 from optbench.results.runs import Runs, finite_or_none, runs_of
 from optbench.results.schema import COLUMNS
-from optbench.run.describe import about
-from optbench.run.plan import Chunk, Plan
+from optbench.runner.describe import about
+from optbench.runner.plan import Chunk, Plan
 
 if TYPE_CHECKING:
     pass
