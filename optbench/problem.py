@@ -23,6 +23,7 @@ from optbench.core.random import Batches, Sampler, stream
 from optbench.core.registry import PROBLEMS
 from optbench.core.source import source_hash
 from optbench.core.specs import coerce, coerce_all, format_spec, parameters
+from optbench.core.types import Metric
 
 __all__ = ["Optimum", "Problem", "make_problem", "problem", "stream"]
 
@@ -178,10 +179,20 @@ class Problem:
         """Whether `hessian` can be called at this dimension."""
         return type(self).hessian is not Problem.hessian and self.dim <= self.max_hessian_dim
 
-    def metrics(self, x: Array) -> dict[str, Array]:
-        """Further figures of points of shape (..., d), such as ``test_accuracy``; each of shape (...).
+    @property
+    def metric_types(self) -> tuple[Metric, ...]:
+        """Name, direction and unit of every metric that `metrics` returns, in its order.
 
         By default the coordinates ``x_1`` and ``x_2`` of two-dimensional problems with a `view`, and nothing for others.
+        """
+        if self.dim != 2 or self.view is None:
+            return ()
+        return Metric("x_1", None), Metric("x_2", None)
+
+    def metrics(self, x: Array) -> dict[str, Array]:
+        """Values besides the objective, such as ``test_accuracy``; x of shape (..., d) gives (...) for each.
+
+        The names are those of `metric_types`.
         """
         if self.dim != 2 or self.view is None:
             return {}
@@ -190,6 +201,20 @@ class Problem:
     def evaluate(self, x: Array) -> tuple[Array, dict[str, Array]]:
         """`value` and `metrics` together, for problems where they share work."""
         return self.value(x), self.metrics(x)
+
+    def check_metrics(self, names: Iterable[str]) -> None:
+        """Raise `InputError` unless `names`, those of metrics just computed, are the ones that `metric_types` declares."""
+        declared = [metric.name for metric in self.metric_types]
+        names = list(names)
+        for name in names:
+            if name not in declared:
+                raise InputError(
+                    f"{self.spec}: metrics() returns {name!r}, which is not declared; declare it in metric_types, "
+                    f'for example metric_types = (Metric({name!r}, better="lower"),)'
+                )
+        for name in declared:
+            if name not in names:
+                raise InputError(f"{self.spec}: metrics() does not return {name!r}, which metric_types declares")
 
     def bytes_per_run(self, batch_size: int | None) -> int:
         """Bytes of intermediate results that one run of a stack keeps in flight while it is evaluated."""

@@ -223,6 +223,7 @@ class Loop:
 
     def _copies(self, metrics: Mapping[str, Array]) -> dict[str, Array]:
         """Copies of what may be views of the iterates, which a fused rule writes over."""
+        self.problem.check_metrics(metrics)
         return {name: self.xp.asarray(values, copy=True) for name, values in metrics.items()}
 
     def _fetch(self, rows: list[Array]) -> np.ndarray:

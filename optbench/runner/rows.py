@@ -15,7 +15,7 @@ import numpy as np
 from optbench.core.trace import Trace
 from optbench.results.runs import Runs, finite_or_none, runs_of
 from optbench.results.schema import COLUMNS
-from optbench.runner.describe import about
+from optbench.runner.describe import describe
 from optbench.runner.plan import Chunk, Plan
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _asked(chunk: Chunk, done: Done) -> Iterator[dict[str, Any]]:
         "fused": plan.placed.backend.fused is True,
         "device_bytes": done.device_bytes,
         # where its runs failed, the problem is not touched again: it may have taken a process down
-        "about": about(problem, evaluate=done.trace is not None),
+        "about": describe(problem, evaluate=done.trace is not None),
     }
     if problem.optimum is not None:
         optimum = problem.optimum
