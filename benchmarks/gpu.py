@@ -40,7 +40,7 @@ from optbench.optimizer import At, FirstOrder, Optimizer, make_recipe
 from optbench.problem import Problem, make_problem
 from optbench.results.environment import environment
 from optbench.results.store import Store
-from optbench.run.loop import Loop
+from optbench.runner.loop import Loop
 
 Row = dict[str, Any]
 PEERS = Path(__file__).parent / "peers"

@@ -31,7 +31,7 @@ ENGINE = tuple(
     f"optbench.{name}"
     for name in (
         "optimizer",
-        "run.loop",
+        "runner.loop",
         "core.trace",
         "compile.rules",
         "compile.fused_loop",
@@ -165,11 +165,11 @@ class FirstOrder(Optimizer):
         few = x.shape[0] < FEW_RUNS and x.shape[1] > MANY_PARAMETERS
         if self.kernel is None or self.backend.name != "numpy" or few or any(map(np.ndim, numbers.values())):
             return None
-        text = problem.text
-        if text is None:
+        formula = problem.oracle_formula
+        if formula is None:
             return None
         lr = np.broadcast_to(self.hyperparameters["lr"], (x.shape[0],)) if "lr" in self.columns else None
-        return Together(self.rule, text, x, lr, numbers, self.factor, steps)
+        return Together(self.rule, formula, x, lr, numbers, self.factor, steps)
 
     def step(self, t: int, at: At, state: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
         columns = self.columns

@@ -13,7 +13,7 @@ import functools
 import multiprocessing
 import pickle
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -23,12 +23,19 @@ from optbench.core.random import Batches, Sampler, stream
 from optbench.core.registry import PROBLEMS
 from optbench.core.source import source_hash
 from optbench.core.specs import coerce, coerce_all, format_spec, parameters
+from optbench.core.types import Metric
 
 __all__ = ["Optimum", "Problem", "make_problem", "problem", "stream"]
 
 T = TypeVar("T", bound=type)
 View = tuple[tuple[float, float], tuple[float, float]]  # ranges of x and of y
-Text = tuple[Callable[..., Any], tuple[Any, ...]]  # of an oracle: a function (xp, x, *data) -> (f, g), and its data
+
+
+class OracleFormula(NamedTuple):
+    """The exact oracle of a problem as a pure function ``(xp, x, *data) -> (f, g)``, and its data."""
+
+    function: Callable[..., Any]
+    data: tuple[Any, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,11 +148,11 @@ class Problem:
     # ---- what a subclass may offer -----------------------------------------------------------------------------------
 
     @property
-    def text(self) -> Text | None:
-        """The exact oracle as a pure function `(xp, x, *data) -> (f, g)` and its data, where `value_and_grad` is no more.
+    def oracle_formula(self) -> OracleFormula | None:
+        """The exact oracle as a formula, where `value_and_grad` is no more than that.
 
-        For problems so small that calls cost more than numbers: such a text is compiled together with the update rule. What
-        it may say is in `columns`; x has the shape (R, d). Without a text the loop calls `value_and_grad` step by step.
+        For problems so small that calls cost more than numbers: the compiler joins it with the update rule into one loop.
+        It may use what `compile.points` defines; x has the shape (R, d). Without a formula the loop calls `value_and_grad`.
         """
         return None
 
@@ -172,10 +179,20 @@ class Problem:
         """Whether `hessian` can be called at this dimension."""
         return type(self).hessian is not Problem.hessian and self.dim <= self.max_hessian_dim
 
-    def metrics(self, x: Array) -> dict[str, Array]:
-        """Further figures of points of shape (..., d), such as ``test_accuracy``; each of shape (...).
+    @property
+    def metric_types(self) -> tuple[Metric, ...]:
+        """Name, direction and unit of every metric that `metrics` returns, in its order.
 
         By default the coordinates ``x_1`` and ``x_2`` of two-dimensional problems with a `view`, and nothing for others.
+        """
+        if self.dim != 2 or self.view is None:
+            return ()
+        return Metric("x_1", None), Metric("x_2", None)
+
+    def metrics(self, x: Array) -> dict[str, Array]:
+        """Values besides the objective, such as ``test_accuracy``; x of shape (..., d) gives (...) for each.
+
+        The names are those of `metric_types`.
         """
         if self.dim != 2 or self.view is None:
             return {}
@@ -184,6 +201,20 @@ class Problem:
     def evaluate(self, x: Array) -> tuple[Array, dict[str, Array]]:
         """`value` and `metrics` together, for problems where they share work."""
         return self.value(x), self.metrics(x)
+
+    def check_metrics(self, names: Iterable[str]) -> None:
+        """Raise `InputError` unless `names`, those of metrics just computed, are the ones that `metric_types` declares."""
+        declared = [metric.name for metric in self.metric_types]
+        names = list(names)
+        for name in names:
+            if name not in declared:
+                raise InputError(
+                    f"{self.spec}: metrics() returns {name!r}, which is not declared; declare it in metric_types, "
+                    f'for example metric_types = (Metric({name!r}, better="lower"),)'
+                )
+        for name in declared:
+            if name not in names:
+                raise InputError(f"{self.spec}: metrics() does not return {name!r}, which metric_types declares")
 
     def bytes_per_run(self, batch_size: int | None) -> int:
         """Bytes of intermediate results that one run of a stack keeps in flight while it is evaluated."""
@@ -214,8 +245,8 @@ class Problem:
             )
         return Batches(seeds, self.n_samples, batch_size)
 
-    def call_fraction(self, batch_size: int | None) -> float:
-        """What part of a full oracle call one step asks for: b/n for a mini-batch of b out of n samples, else 1."""
+    def calls_per_step(self, batch_size: int | None) -> float:
+        """Cost of one step in full oracle calls: b/n for a mini-batch of b out of n samples, else 1."""
         return batch_size / self.n_samples if batch_size and self.n_samples else 1.0
 
     @property

@@ -44,11 +44,11 @@ class Landscape(Problem):
     def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
         if samples is not None:
             raise InputError(f"{self.spec} has an exact oracle and takes no samples")
-        return self.evaluate(self.points(x))
+        return self.closed_form(self.points(x))
 
-    def evaluate(self, x: Array) -> tuple[Array, Array]:
+    def closed_form(self, x: Array) -> tuple[Array, Array]:
         """Value of shape (...) and gradient of shape (..., d) of points of shape (..., d)."""
-        raise NotImplementedError(f"{type(self).__name__} does not implement evaluate()")
+        raise NotImplementedError(f"{type(self).__name__} does not implement closed_form()")
 
     def draw_start(self, rng: np.random.Generator) -> np.ndarray:
         """The classic start, each coordinate moved by a Gaussian of standard deviation `spread`."""
@@ -87,7 +87,7 @@ class Plane(Landscape):
         """d2f/dx2, d2f/dxdy and d2f/dy2, each of the shape of x and of y."""
         raise NotImplementedError(f"{type(self).__name__} does not implement second_partials()")
 
-    def evaluate(self, x: Array) -> tuple[Array, Array]:
+    def closed_form(self, x: Array) -> tuple[Array, Array]:
         f, f_x, f_y = self.partials(x[..., 0], x[..., 1])
         return f, self.xp.stack([f_x, f_y], axis=-1)
 
@@ -137,7 +137,7 @@ class Rosenbrock(Landscape):
         self.minimizers = np.ones((1, self.dim))
         self.place()
 
-    def evaluate(self, x: Array) -> tuple[Array, Array]:
+    def closed_form(self, x: Array) -> tuple[Array, Array]:
         a, b = x[..., :-1], x[..., 1:]  # x_i and x_{i+1}, (..., d - 1)
         r = b - a * a
         f = self.xp.sum(100 * r * r + (1 - a) ** 2, axis=-1)
@@ -277,7 +277,7 @@ class StyblinskiTang(Landscape):
         self.minimum = float(self.dim * (t**4 - 16 * t**2 + 5 * t) / 2)
         self.place()
 
-    def evaluate(self, x: Array) -> tuple[Array, Array]:
+    def closed_form(self, x: Array) -> tuple[Array, Array]:
         x2 = x * x
         f = 0.5 * self.xp.sum(x2 * x2 - 16 * x2 + 5 * x, axis=-1)
         return f, 2 * x2 * x - 16 * x + 2.5
@@ -348,7 +348,7 @@ class StrictSaddle(Landscape):
         start[-1] = self.offset
         return start
 
-    def evaluate(self, x: Array) -> tuple[Array, Array]:
+    def closed_form(self, x: Array) -> tuple[Array, Array]:
         y = x[..., -1:]  # (..., 1)
         g = self.lambdas * x
         w = y * y - 1

@@ -14,6 +14,7 @@ from optbench.compile.elementwise import FEW_RUNS, batch_sums, kernel
 from optbench.core.backend import Array
 from optbench.core.errors import InputError
 from optbench.core.source import source_hash
+from optbench.core.types import Metric
 from optbench.problem import Optimum, Problem, at_least, problem
 
 from .datasets import load, split, standardize, synthetic
@@ -275,17 +276,22 @@ class Logistic(Problem):
 
     # ---- figures, starts, identity -----------------------------------------------------------------------------------
 
+    @property
+    def metric_types(self) -> tuple[Metric, ...]:
+        """Shares of rows classified correctly, ties counted as errors; ``test_accuracy`` only with a test part."""
+        parts = ("train", "test") if self.test_fraction > 0 else ("train",)
+        return tuple(Metric(f"{part}_accuracy", "higher") for part in parts)
+
     def metrics(self, x: Array) -> dict[str, Array]:
-        """``train_accuracy`` and, with a test set, ``test_accuracy``: shares of rows classified rightly, not by a tie."""
         return self.evaluate(x)[1]
 
     def evaluate(self, x: Array) -> tuple[Array, dict[str, Array]]:
         x = self.points(x)
         f, accuracy = self._evaluated(x, self.Z, self._codes)
-        figures = {"train_accuracy": accuracy}
+        metrics = {"train_accuracy": accuracy}
         if self.test_fraction > 0:
-            figures["test_accuracy"] = self._evaluated(x, self.Z_test, self._codes_test)[1]
-        return f, figures
+            metrics["test_accuracy"] = self._evaluated(x, self.Z_test, self._codes_test)[1]
+        return f, metrics
 
     def _evaluated(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array]:
         """Objective over the samples of Z (n, p + 1), and the share of them classified rightly; each (...)."""

@@ -64,6 +64,7 @@ class MLP(Perceptron):
         "Hessian products: Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994)"
     )
     formula = "f(w) = 1/n sum_i loss(net(x_i; w), y_i) + l2/2 |w|^2"
+    classifies = True
     always_shown = ("data",)
 
     data: str = "digits"
@@ -133,6 +134,7 @@ class TeacherStudent(Perceptron):
 
     citation = "Saad & Solla, On-line learning in soft committee machines, Physical Review E 52 (1995)"
     formula = "f(w) = 1/(2n) sum_i |net(x_i; w) - teacher(x_i)|^2 + l2/2 |w|^2"
+    classifies = False
     loss = "squared"
 
     inputs: int = 10

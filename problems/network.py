@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from optbench.compile.elementwise import kernel
 from optbench.core.backend import Array
 from optbench.core.errors import InputError
 from optbench.core.source import source_hash
+from optbench.core.types import Metric
 from optbench.problem import Problem, at_least, one_of
 
 from .terms import CrossEntropy, ridge, total
@@ -179,6 +180,8 @@ class Perceptron(Network):
     The parameters are, layer by layer from the inputs on, the weights (out, in) row by row, then the biases (out).
     """
 
+    classifies: ClassVar[bool]  # whether targets are the unit vectors of classes
+
     hidden: tuple[int, ...]
     activation: str
     loss: str
@@ -259,8 +262,14 @@ class Perceptron(Network):
     def _decay(self, w: Array) -> Array:
         return (self.l2 / 2) * self.xp.vecdot(w, w) if self.l2 else self.xp.zeros_like(w[..., 0])
 
+    @property
+    def metric_types(self) -> tuple[Metric, ...]:
+        """Losses without the decay; for classifiers also shares of samples classified correctly, ties counted as errors."""
+        accuracies = {part: Metric(f"{part}_accuracy", "higher") for part in PARTS if self.classifies}
+        losses = {part: Metric(f"{part}_loss", "lower") for part in PARTS if part != "train"}
+        return tuple(kinds[part] for part in PARTS for kinds in (accuracies, losses) if part in kinds)
+
     def metrics(self, x: Array) -> dict[str, Array]:
-        """Losses without the decay, and for classes accuracies: the share of samples classified rightly, not by a tie."""
         return self.evaluate(x)[1]
 
     def evaluate(self, x: Array) -> tuple[Array, dict[str, Array]]:
@@ -272,15 +281,15 @@ class Perceptron(Network):
         w = xp.reshape(x, (1, -1, self.dim))
         runs = max(1, min(w.shape[1], self._numbers // (BLOCK * max(self.sizes[1:]))))  # at a time
         stacks = [w[:, k : k + runs, :] for k in range(0, w.shape[1], runs)] or [w]
-        figures = {}
+        metrics = {}
         for part in parts:
             batch = self._placed[part]
             answers = [self._answers(stack, batch) for stack in stacks]
             loss, right = (xp.reshape(xp.concat(found, axis=1), shape) for found in zip(*answers, strict=True))
-            if batch.targets.shape[2] > 1:
-                figures[f"{part}_accuracy"] = right
-            figures[f"{part}_loss"] = loss
-        return figures.pop("train_loss") + xp.reshape(self._decay(w), shape), figures
+            if self.classifies:
+                metrics[f"{part}_accuracy"] = right
+            metrics[f"{part}_loss"] = loss
+        return metrics.pop("train_loss") + xp.reshape(self._decay(w), shape), metrics
 
     def _answers(self, w: Array, batch: Batch) -> tuple[Array, Array]:
         """Mean loss of points (1, L, d) over a batch, and the share of its samples classified rightly; each (1, L)."""
@@ -291,7 +300,7 @@ class Perceptron(Network):
             z, codes = self._forward(layers, part.rows)[-1], part.targets[:, 0, ...]
             if self.loss == "cross_entropy":
                 return self._cross_entropy.answers(z, c, codes)
-            if codes.shape[1] == 1:
+            if not self.classifies:
                 _, loss, _ = self._residuals(z, c, codes, 1.0)
                 return loss, 0 * loss
             z, right = self._cross_entropy.right(z, c, codes)

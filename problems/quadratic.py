@@ -10,7 +10,7 @@ import numpy as np
 from optbench.core.backend import Array
 from optbench.core.errors import InputError
 from optbench.core.random import Normals, Sampler
-from optbench.problem import Optimum, Problem, Text, at_least, one_of, problem, stream
+from optbench.problem import Optimum, OracleFormula, Problem, at_least, one_of, problem, stream
 
 MAX_MATRIX = 20_000  # 3 GiB in float64
 SPECTRA = ("log", "linear", "clusters", "distinct", "chain")
@@ -138,10 +138,10 @@ class Quadratic(Problem):
         return f, g
 
     @property
-    def text(self) -> Text:
+    def oracle_formula(self) -> OracleFormula:
         # H is its own transpose, which columns multiply without a copy
         H = self.H if self._matrix is None else self.H.mT
-        return _oracle, (self.center, H, self._f_star)
+        return OracleFormula(_oracle, (self.center, H, self._f_star))
 
     def hessian(self, x: Array) -> Array:
         x = self.points(x)

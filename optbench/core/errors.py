@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class OptbenchError(Exception):
     """Base of every error that optbench raises on purpose."""
@@ -17,3 +20,9 @@ class BackendError(OptbenchError, RuntimeError):
 
 class StoreError(OptbenchError, OSError):
     """The results folder cannot be read or written."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The question ``did you mean 'sgd'?`` with the known name nearest to `name`; empty if none is near."""
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"did you mean {nearest[0]!r}?" if nearest else ""

@@ -8,14 +8,13 @@ found, or all names are asked for, and imported only when used.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import importlib.util
 import warnings
 from typing import Any
 
-from optbench.core.errors import InputError
+from optbench.core.errors import InputError, suggestion
 
 
 class Registry:
@@ -62,8 +61,7 @@ class Registry:
         if name not in self._objects and name in self._plugins:
             self._load_plugin(name)
         if name not in self._objects:
-            near = difflib.get_close_matches(name, self._all_names(), n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"optbench list shows the {self.kind}s there are"
+            hint = suggestion(name, self._all_names()) or f"optbench list shows the {self.kind}s there are"
             raise InputError(f"no {self.kind} {name!r}; {hint}")
         return self._objects[name]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import inspect
 import json
@@ -16,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from optbench.core.errors import InputError
+from optbench.core.errors import InputError, suggestion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +88,7 @@ def check_names(owner: str, declared: Iterable[str], given: Iterable[str]) -> No
     declared = list(declared)
     for name in given:
         if name not in declared:
-            near = difflib.get_close_matches(name, declared, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else "it has: " + (", ".join(declared) or "none")
+            hint = suggestion(name, declared) or "it has: " + (", ".join(declared) or "none")
             raise InputError(f"{owner} has no parameter {name!r}; {hint}")
 
 

@@ -19,7 +19,7 @@ class Trace:
     """What a stack of R runs leaves behind; host arrays.
 
     The iterate after t steps is known once the oracle has been asked t + 1 times, so the oracle calls of iterate t are
-    (t + 1) times the fraction of the samples that a call looks at.
+    (t + 1) `calls_per_step`.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Trace:
         methods, and methods whose evaluated point may be rejected).
     metrics : dict of arrays of shape (R, C)
         What `Problem.metrics` says at the checkpoints.
-    hits : array of shape (R, 50)
+    steps_to_target : array of shape (R, 50)
         Steps taken at the first iterate whose best value reaches each of `TARGETS`; inf for those never reached, NaN where
         no optimum is known. Exact for full batches, at the resolution of the checkpoints for mini-batches.
     status : list of str, length R
@@ -48,8 +48,8 @@ class Trace:
         Iterates of all runs when the loop ended (for methods that may reject points, the best ones).
     steps : int
         Steps asked for.
-    fraction : float
-        Part of a full oracle call that one step costs.
+    calls_per_step : float
+        Cost of one step in full oracle calls: 1, or b/n for mini-batches of b out of n samples.
     oracle : str
         What each call was asked for: value, gradient (with the value) or hessian (with both).
     """
@@ -59,20 +59,20 @@ class Trace:
     best: np.ndarray
     gradient_norm: np.ndarray
     metrics: dict[str, np.ndarray]
-    hits: np.ndarray
+    steps_to_target: np.ndarray
     status: list[str]
     end: np.ndarray
     f_end: np.ndarray
     best_end: np.ndarray
     x: np.ndarray
     steps: int
-    fraction: float
+    calls_per_step: float
     oracle: str
 
     @property
     def calls(self) -> np.ndarray:
         """Oracle calls at the checkpoints; shape (C,)."""
-        return (self.t + 1) * self.fraction
+        return (self.t + 1) * self.calls_per_step
 
 
 @functools.lru_cache(maxsize=64)
@@ -128,7 +128,7 @@ class Record:
         self.open = np.ones(runs, dtype=bool)  # runs that have not ended
         self.f_end = np.full(runs, np.nan)
         self.best_end = np.full(runs, np.nan)
-        self.hits = np.full((runs, len(TARGETS)), np.nan)
+        self.steps_to_target = np.full((runs, len(TARGETS)), np.nan)
         self.reached = np.zeros(runs, dtype=np.int64)  # how many targets
         self.targets: np.ndarray | None = None  # (R, 50)
         self.longest = max(1, min(MAX_BLOCK, MAX_BLOCK_BYTES // (8 * runs)))
@@ -141,8 +141,8 @@ class Record:
     def arrays(self) -> tuple[np.ndarray, ...]:
         """What `note` enters values into, once the targets are known."""
         assert self.targets is not None
-        found = (self.open, self.status, self.best, self.end, self.f_end, self.best_end, self.hits, self.reached)
-        return (*found, self.targets)
+        ends = (self.open, self.status, self.best, self.end, self.f_end, self.best_end)
+        return (*ends, self.steps_to_target, self.reached, self.targets)
 
     def begin(self, f: np.ndarray) -> None:
         """Fix the targets of every run by its first value; f of shape (R,)."""
@@ -150,7 +150,7 @@ class Record:
         if self.f_star is not None:
             finite = np.isfinite(f)
             self.targets[finite] = self.f_star + TARGETS * (f[finite, None] - self.f_star)
-            self.hits[finite] = np.inf
+            self.steps_to_target[finite] = np.inf
 
     @property
     def finished(self) -> bool:
@@ -180,7 +180,7 @@ class Record:
             self.columns.setdefault(name, []).append(part)
 
     def _fold_values(self, times: np.ndarray, values: np.ndarray, norms: np.ndarray | None) -> np.ndarray:
-        """Running best, first hits and endings; times (k,), values (k, R). Returns the running best (k, R)."""
+        """Running best, steps to targets and endings; times (k,), values (k, R). Returns the running best (k, R)."""
         finite = np.isfinite(values)
         bad = np.full(len(self.best), len(times))  # position of the first that is not finite, (R,)
         if not finite.all():
@@ -197,7 +197,7 @@ class Record:
         if norms is not None:
             small = norms <= self.tolerance
             calm = np.where(small.any(axis=0), np.argmax(small, axis=0), calm)
-        self._find_hits(news, times, values, best, np.minimum(bad, calm + 1))
+        self._find_targets(news, times, values, best, np.minimum(bad, calm + 1))
         for r in np.flatnonzero(self.open & (np.minimum(bad, calm) < len(times))):
             code, at = (GRADIENT, calm[r]) if calm[r] < bad[r] else (DIVERGED, bad[r])
             self.status[r], self.end[r], self.open[r] = code, times[at], False
@@ -207,26 +207,26 @@ class Record:
         self.f_end[self.open], self.best_end[self.open] = values[-1, self.open], self.best[self.open]
         return best
 
-    def _find_hits(
+    def _find_targets(
         self, news: np.ndarray, times: np.ndarray, values: np.ndarray, best: np.ndarray, limit: np.ndarray
     ) -> None:
-        """First hits of the runs `news` before the positions `limit`, (R,), and the end of those at the last target."""
+        """Steps to targets of the runs `news` before the positions `limit`, (R,), and the ends at the last target."""
         if not len(news):
             return
         assert self.targets is not None
         # best never rises, so the first position at which it is at most a target is found by bisection
         rows = zip(np.ascontiguousarray(-best.T[news]), -self.targets[news], strict=True)
         first = np.stack([rising.searchsorted(levels) for rising, levels in rows])  # (news, 50)
-        new, target = np.nonzero((first < limit[news, None]) & np.isinf(self.hits[news]))
-        self.hits[news[new], target] = times[first[new, target]]
-        self.reached[news] = np.isfinite(self.hits[news]).sum(axis=1)
+        new, target = np.nonzero((first < limit[news, None]) & np.isinf(self.steps_to_target[news]))
+        self.steps_to_target[news[new], target] = times[first[new, target]]
+        self.reached[news] = np.isfinite(self.steps_to_target[news]).sum(axis=1)
         if self.stop:
             for r, last in zip(news, first[:, -1], strict=True):
-                if np.isfinite(self.hits[r, -1]):
+                if np.isfinite(self.steps_to_target[r, -1]):
                     self.status[r], self.end[r], self.open[r] = TARGET, times[last], False
                     self.f_end[r], self.best_end[r] = values[last, r], best[last, r]
 
-    def trace(self, x: np.ndarray, fraction: float, oracle: str) -> Trace:
+    def trace(self, x: np.ndarray, calls_per_step: float, oracle: str) -> Trace:
         columns = {name: np.concatenate(parts).T for name, parts in self.columns.items() if parts}  # each (R, C)
         t = self.t[: columns["f"].shape[1]]
         f, best = columns.pop("f"), columns.pop("best")
@@ -236,19 +236,19 @@ class Record:
             best=np.where(np.isfinite(best), best, np.nan),
             gradient_norm=columns.pop("gradient_norm"),
             metrics=columns,
-            hits=self.hits,
+            steps_to_target=self.steps_to_target,
             status=[STATUSES[code] for code in self.status],
             end=self.end,
             f_end=self.f_end,
             best_end=self.best_end,
             x=x,
             steps=self.steps,
-            fraction=fraction,
+            calls_per_step=calls_per_step,
             oracle=oracle,
         )
 
 
-def note(t, f, stop, going, status, best, end, f_end, best_end, hits, reached, targets):  # type: ignore[no-untyped-def]
+def note(t, f, stop, going, status, best, end, f_end, best_end, steps_to_target, reached, targets):  # type: ignore[no-untyped-def]
     """Enter the values f (R,) of iterate t into the arrays of a `Record`: what `fold` does for a block, one by one.
 
     For loops that are compiled: nothing but loops and numbers.
@@ -264,7 +264,7 @@ def note(t, f, stop, going, status, best, end, f_end, best_end, hits, reached, t
             continue
         f_end[r], best_end[r] = f[r], best[r]
         while reached[r] < targets.shape[1] and f[r] <= targets[r, reached[r]]:
-            hits[r, reached[r]] = t
+            steps_to_target[r, reached[r]] = t
             reached[r] += 1
         if stop and reached[r] == targets.shape[1]:
             status[r], end[r], going[r] = TARGET, t, False

@@ -59,7 +59,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "gradient_norm": ("list<double>", "norm of the full gradient"),
     "metrics": ("map<string, list<double>>", "further figures at the checkpoints"),
     "device_bytes": ("int64", "most bytes in the device's memory pool while its array was computed; null on the CPU"),
-    "about": ("dictionary<string>", "what the problem is, JSON: see `about.about`"),
+    "about": ("dictionary<string>", "what the problem is, JSON: see `describe`"),
 }
 ADDED = {"device_bytes", "fused", "about"}  # columns that files of earlier versions do not have: null there
 

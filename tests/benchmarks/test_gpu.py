@@ -29,8 +29,8 @@ from optbench.problem import make_problem
 from optbench.results.runs import runs_of
 from optbench.results.schema import COLUMNS, GPU_COLUMNS, arrow_of, frame_of
 from optbench.results.store import Store
-from optbench.run.loop import Loop
-from optbench.run.plan import make_plans
+from optbench.runner.loop import Loop
+from optbench.runner.plan import make_plans
 from reports import build_page
 from reports.figures.crossover import crossing
 from reports.sections import gpu as tables

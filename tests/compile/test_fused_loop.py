@@ -14,9 +14,9 @@ from optbench.compile.numba import numba_is_there
 from optbench.core.backend import get_backend
 from optbench.core.trace import Trace
 from optbench.optimizer import FirstOrder, make_recipe
-from optbench.problem import Optimum, Problem, Text
-from optbench.run import loop as looping
-from optbench.run.loop import minimize
+from optbench.problem import Optimum, OracleFormula, Problem
+from optbench.runner import loop as looping
+from optbench.runner.loop import minimize
 from problems import Quadratic
 
 pytestmark = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")
@@ -39,10 +39,10 @@ def assert_same(one: Trace, other: Trace, rtol: float = 1e-9, atol: float = 1e-1
     assert one.status == other.status
     np.testing.assert_array_equal(one.t, other.t)
     np.testing.assert_array_equal(one.end, other.end)
-    np.testing.assert_array_equal(np.isfinite(one.hits), np.isfinite(other.hits))
-    finite = np.isfinite(one.hits)
-    np.testing.assert_allclose(one.hits[finite], other.hits[finite], atol=1)
-    assert np.sum(one.hits[finite] != other.hits[finite]) <= 0.01 * np.sum(finite)
+    np.testing.assert_array_equal(np.isfinite(one.steps_to_target), np.isfinite(other.steps_to_target))
+    finite = np.isfinite(one.steps_to_target)
+    np.testing.assert_allclose(one.steps_to_target[finite], other.steps_to_target[finite], atol=1)
+    assert np.sum(one.steps_to_target[finite] != other.steps_to_target[finite]) <= 0.01 * np.sum(finite)
     for name in ("f", "best", "gradient_norm", "f_end", "best_end", "x"):
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=rtol, atol=atol, err_msg=name)
 
@@ -115,7 +115,7 @@ def test_a_start_that_is_not_finite_is_told(used: list[Together]) -> None:
     trace = minimize(problem, make_recipe("sgd").build({"lr": 0.1}), x0, steps=5)
     assert used
     assert trace.status == ["budget", "diverged", "budget", "budget"]
-    assert np.isnan(trace.hits[1]).all()
+    assert np.isnan(trace.steps_to_target[1]).all()
     assert trace.end[1] == 0
 
 
@@ -131,7 +131,7 @@ def test_the_length_of_blocks_changes_nothing(longest: int, monkeypatch: pytest.
 
     monkeypatch.setattr(Together, "__init__", shorter)
     pieces = run(problem, "momentum", True)
-    for name in ("f", "best", "gradient_norm", "hits", "end", "x"):
+    for name in ("f", "best", "gradient_norm", "steps_to_target", "end", "x"):
         np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
 
 
@@ -146,7 +146,7 @@ def test_what_cannot_be_compiled_together_runs_step_by_step(used: list[Together]
 
 @dataclass(eq=False)
 class Bowl(Problem):
-    """A problem of a user, with a text of its own and no known optimum."""
+    """A problem of a user, with an oracle formula of its own and no known optimum."""
 
     factor: float = 1.0
     dim: int = 3
@@ -161,8 +161,8 @@ class Bowl(Problem):
         return bowl(self.xp, x, 1.0)
 
     @property
-    def text(self) -> Text:
-        return bowl, (self.factor,)
+    def oracle_formula(self) -> OracleFormula:
+        return OracleFormula(bowl, (self.factor,))
 
     def solve(self) -> Optimum | None:
         return None
@@ -173,16 +173,16 @@ def bowl(xp: Any, x: Any, factor: float) -> tuple[Any, Any]:
     return factor * xp.vecdot(squares, squares) / 4 + xp.vecdot(x, x), squares * x * factor + (x + x)
 
 
-def test_the_text_of_a_user_is_compiled(used: list[Together]) -> None:
+def test_the_oracle_formula_of_a_user_is_compiled(used: list[Together]) -> None:
     looping._agreed.clear()
     plain, fused = (run(Bowl(), "momentum", way) for way in (False, True))
     assert used
-    assert np.isnan(plain.hits).all()
-    assert np.isnan(fused.hits).all()
+    assert np.isnan(plain.steps_to_target).all()
+    assert np.isnan(fused.steps_to_target).all()
     assert_same(fused, plain)
 
 
-def test_a_text_that_computes_something_else_is_not_used(used: list[Together]) -> None:
+def test_an_oracle_formula_that_computes_something_else_is_not_used(used: list[Together]) -> None:
     looping._agreed.clear()
     plain = run(Bowl(2.0), "sgd", False)
     with pytest.warns(UserWarning, match="computes something else than value_and_grad"):
@@ -193,15 +193,15 @@ def test_a_text_that_computes_something_else_is_not_used(used: list[Together]) -
 
 @dataclass(eq=False)
 class Walled(Quadratic):
-    """Inherits a text, and computes something else."""
+    """Inherits an oracle formula, and computes something else."""
 
     def value_and_grad(self, x: Any, samples: Any = None) -> tuple[Any, Any]:
         f, g = super().value_and_grad(x, samples)
         return 2 * f, 2 * g
 
 
-def test_a_text_that_is_inherited_beside_another_oracle_is_not_used(used: list[Together]) -> None:
-    run(Quadratic(dim=4), "sgd", True)  # which has that text, and computes what it says
+def test_an_oracle_formula_that_is_inherited_beside_another_oracle_is_not_used(used: list[Together]) -> None:
+    run(Quadratic(dim=4), "sgd", True)  # which has that formula, and computes what it says
     used.clear()
     assert_same(*(run(Walled(dim=4), "sgd", way) for way in (True, False)))
     assert not used
@@ -209,14 +209,14 @@ def test_a_text_that_is_inherited_beside_another_oracle_is_not_used(used: list[T
 
 @dataclass(eq=False)
 class Exponential(Bowl):
-    """Its text needs what points as columns do not have."""
+    """Its oracle formula needs what points as columns do not have."""
 
     def value_and_grad(self, x: Any, samples: Any = None) -> tuple[Any, Any]:
         return exponential(self.xp, x)
 
     @property
-    def text(self) -> Text:
-        return exponential, ()
+    def oracle_formula(self) -> OracleFormula:
+        return OracleFormula(exponential, ())
 
 
 def exponential(xp: Any, x: Any) -> tuple[Any, Any]:
@@ -224,9 +224,9 @@ def exponential(xp: Any, x: Any) -> tuple[Any, Any]:
     return xp.vecdot(e, e), 2 * e * e
 
 
-def test_a_text_that_cannot_be_compiled_is_not_used(used: list[Together]) -> None:
+def test_an_oracle_formula_that_cannot_be_compiled_is_not_used(used: list[Together]) -> None:
     plain = run(Exponential(), "sgd", False)
-    with pytest.warns(UserWarning, match=r"the text of Exponential is not used.*has no attribute 'exp'"):
+    with pytest.warns(UserWarning, match=r"the oracle formula of Exponential is not used.*has no attribute 'exp'"):
         fused = run(Exponential(), "sgd", True)
     run(Exponential(), "sgd", True)  # it is said once; a second warning would be an error
     assert not used

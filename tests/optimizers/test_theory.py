@@ -21,7 +21,7 @@ from optbench.core.trace import TARGETS
 from optbench.optimizer import At, Optimizer, make_recipe
 from optbench.optimizers.line_search import BFGS, LBFGS, LineSearchMethod
 from optbench.optimizers.schedules import make_schedule
-from optbench.run.loop import minimize
+from optbench.runner.loop import minimize
 from problems import Logistic, Quadratic, Rosenbrock, StrictSaddle
 
 Oracle = Callable[[np.ndarray], tuple[Any, ...]]  # f (R,), g (R, d) and perhaps the Hessian (R, d, d) at x (R, d)
@@ -526,7 +526,7 @@ def test_random_search_hits_with_its_chi_square_probability(scale: float) -> Non
     )
     square = offset @ offset
     p = scipy.stats.ncx2.cdf(TARGETS[target] * square / scale**2, 3, square / scale**2)
-    hits = trace.hits[:, target]
+    hits = trace.steps_to_target[:, target]
     assert np.isfinite(hits).all()
     assert abs((hits.mean() - 1 / p) / (math.sqrt(1 - p) / p / math.sqrt(runs))) < 4
     reached = np.mean(hits <= 5)

@@ -20,8 +20,8 @@ from optbench.analysis import tuning
 from optbench.cli import main
 from optbench.results.runs import Runs
 from optbench.results.store import Store
-from optbench.run.execute import execute
-from optbench.run.study import study_of
+from optbench.runner.execute import execute
+from optbench.runner.study import study_of
 from reports.lessons import LESSONS, Lesson, section
 from reports.page.context import Book
 from reports.sections import landscapes
@@ -34,7 +34,7 @@ OPTIMIZERS = ("gradient_descent", "momentum", "adam", "adam_uncorrected", "newto
 
 def suite() -> dict[str, Any]:
     """The default suite's blocks that lessons rest on, with few of their landscapes and methods, and two seeds."""
-    text = (resources.files("optbench.run") / "suites" / "default.toml").read_text(encoding="utf-8")
+    text = (resources.files("optbench.runner") / "suites" / "default.toml").read_text(encoding="utf-8")
     content = tomllib.loads(text)
     kept = []
     for table in content["compare"]:
@@ -324,7 +324,7 @@ def test_maps_that_a_lesson_shows_are_not_shown_again(runs: Runs, lessons: dict[
 
 
 def test_ranges_of_step_sizes_are_spelled_as_they_are_read() -> None:
-    from optbench.run.study import learning_rates
+    from optbench.runner.study import learning_rates
     from reports.lessons.command import rates as spelled
 
     for given in ("1e-3:10:13", "0.1", "0.25,0.5,1,1.5", "1e-3:1:7"):

@@ -23,8 +23,8 @@ import reports
 from optbench.analysis import metrics, tuning
 from optbench.results.runs import Runs
 from optbench.results.store import Store
-from optbench.run.execute import execute
-from optbench.run.study import study_of
+from optbench.runner.execute import execute
+from optbench.runner.study import study_of
 from reports.figures import style
 from reports.page import embed
 from reports.page.context import Book

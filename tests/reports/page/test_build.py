@@ -31,10 +31,10 @@ from optbench.problem import make_problem
 from optbench.results.runs import Runs, runs_of
 from optbench.results.schema import GPU_COLUMNS, RACE_COLUMNS, arrow_of, frame_of
 from optbench.results.store import Store
-from optbench.run.execute import execute
-from optbench.run.plan import make_plans
-from optbench.run.race import compete, contestants
-from optbench.run.study import study_of
+from optbench.runner.execute import execute
+from optbench.runner.plan import make_plans
+from optbench.runner.race import compete, contestants
+from optbench.runner.study import study_of
 from reports import tables, wording
 from reports.figures import convergence, sensitivity, style
 from reports.figures.lines import gap_floor

@@ -6,6 +6,7 @@ quotients err) is computed where rows are made.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterable
@@ -25,7 +26,7 @@ STACK_BYTES = 4 << 20  # of intermediate results of one call
 STACK_POINTS = 512  # of one call, so that a slow problem is noticed early
 
 
-def about(problem: Problem, *, evaluate: bool = True) -> str:
+def describe(problem: Problem, *, evaluate: bool = True) -> str:
     """JSON text, keys sorted, of what a problem is; made once a problem object, on the host and in float64.
 
     Parameters
@@ -42,6 +43,7 @@ def about(problem: Problem, *, evaluate: bool = True) -> str:
         An object with the keys
 
         - ``formula``, ``citation``, ``summary`` (the first paragraph of the docstring): text, empty where there is none;
+        - ``metrics``: [{name, better, unit}, ...], the `Metric` declarations of the problem;
         - ``n_samples``, ``smoothness``, ``strong_convexity``, ``gradient_norm`` (at the optimum): numbers, or null;
         - ``minimizers``: [[x, y], ...], for two-dimensional problems that know one;
         - ``surface``: {x: [low, high], y: [low, high], f: rows of values on a regular grid, y upwards and x along a row},
@@ -49,11 +51,11 @@ def about(problem: Problem, *, evaluate: bool = True) -> str:
         - ``differences``: {h, forward, central}, see `differences`; missing where it would take too long.
     """
     host = problem.host
-    kept = vars(host).get("_about")
+    kept = vars(host).get("_description")
     if kept is None:
         kept = _text(host, evaluate)
         if evaluate:
-            vars(host)["_about"] = kept
+            vars(host)["_description"] = kept
     return str(kept)
 
 
@@ -63,6 +65,7 @@ def _text(problem: Problem, evaluate: bool) -> str:
         "formula": str(problem.formula),
         "citation": str(problem.citation),
         "summary": _summary(type(problem)),
+        "metrics": [dataclasses.asdict(metric) for metric in problem.metric_types],
         "n_samples": _number(problem.n_samples, int),
         "smoothness": _number(problem.smoothness),
         "strong_convexity": _number(problem.strong_convexity),

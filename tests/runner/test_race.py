@@ -29,8 +29,8 @@ from optbench.problem import Problem
 from optbench.results.runs import Runs, runs_of
 from optbench.results.schema import COLUMNS, RACE_COLUMNS, arrow_of, frame_of
 from optbench.results.store import Store
-from optbench.run import race
-from optbench.run.loop import Loop, minimize
+from optbench.runner import race
+from optbench.runner.loop import Loop, minimize
 from tests.conftest import host_reads_forbidden, strict_backend
 
 
@@ -166,7 +166,7 @@ def test_starts_batches_and_records_are_off_the_clock(
     world: World, monkeypatch: pytest.MonkeyPatch, block: int, part: int
 ) -> None:
     monkeypatch.setattr(race, "PART", part)
-    monkeypatch.setattr("optbench.run.loop.MAX_FEED_BYTES", block)  # all batches at once, or two steps' at a time
+    monkeypatch.setattr("optbench.runner.loop.MAX_FEED_BYTES", block)  # all batches at once, or two steps' at a time
     rows = held(world, rule_of(world, "a", 3.0), batch_size=4)
     np.testing.assert_allclose(rows["seconds"], 5 * (2 + 3), rtol=1e-5)
     np.testing.assert_allclose(rows["oracle_seconds"], 5 * 2, rtol=1e-5)

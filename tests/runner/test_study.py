@@ -11,7 +11,7 @@ import pytest
 
 from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS
-from optbench.run.study import learning_rates, load_study, study_of, suites
+from optbench.runner.study import learning_rates, load_study, study_of, suites
 
 STUDY = """
 title = "A study"

@@ -22,7 +22,7 @@ from optbench.core.trace import Trace
 from optbench.optimizer import Optimizer, Recipe, make_recipe
 from optbench.optimizers.schedules import Schedule, make_schedule
 from optbench.problem import Problem
-from optbench.run.loop import check_pair, minimize
+from optbench.runner.loop import check_pair, minimize
 
 SCHEMA = 1  # of keys and of stored rows
 
@@ -106,11 +106,16 @@ class Plan:
         return self.problem.on(dataclasses.replace(backend, fused=True))
 
     @cached_property
+    def fixed(self) -> dict[str, Any]:
+        """Fixed settings that differ from their defaults, without the step size."""
+        declared, swept = self.recipe.declared, {*self.grid[0], self.recipe.kind.step_size}
+        settings = self.recipe.settings.items()
+        return {name: value for name, value in settings if name not in swept and value != declared[name].default}
+
+    @property
     def optimizer_spec(self) -> str:
-        """Name and fixed settings that differ from their defaults, without what is swept."""
-        declared = self.recipe.declared
-        fixed = {k: v for k, v in self.recipe.settings.items() if v != declared[k].default and k not in self.grid[0]}
-        return format_spec(self.recipe.name, {k: v for k, v in fixed.items() if k != self.recipe.kind.step_size})
+        """Name and fixed settings of the optimizer."""
+        return format_spec(self.recipe.name, self.fixed)
 
     @property
     def method(self) -> str:
@@ -198,10 +203,10 @@ class Plan:
         if self.placed.backend.name != "numpy" or not self.placed.backend.fused or self.stop_at_gradient is not None:
             return False
         rule = not isinstance(self.recipe.target, type) and set(self.grid[0]) <= {"lr"}
-        if not rule or self.problem.text is None or self.problem.sampler(self.seeds, self.batch_size) is not None:
+        formula = self.problem.oracle_formula
+        if not rule or formula is None or self.problem.sampler(self.seeds, self.batch_size) is not None:
             return False
-        _, data = self.problem.text
-        return self.nanoseconds >= CORE_NANOSECONDS and any(np.ndim(part) == 2 for part in data)
+        return self.nanoseconds >= CORE_NANOSECONDS and any(np.ndim(part) == 2 for part in formula.data)
 
     def _parts(self) -> tuple[int, int]:
         """Into how many parts the seeds and the settings are cut."""
@@ -394,7 +399,7 @@ def make_plans(
             )
             budget = steps if steps is not None else 1000
             if calls is not None:
-                budget = max(1, round(calls / problem.call_fraction(size)) - 1)
+                budget = max(1, round(calls / problem.calls_per_step(size)) - 1)
             if budget < 1:
                 raise InputError(f"the budget must be at least one step, not {budget}")
             width = problem.bytes_per_run(size) / 32  # d, or more where samples make more intermediate results

@@ -15,8 +15,8 @@ import numpy as np
 from optbench.core.trace import Trace
 from optbench.results.runs import Runs, finite_or_none, runs_of
 from optbench.results.schema import COLUMNS
-from optbench.run.describe import about
-from optbench.run.plan import Chunk, Plan
+from optbench.runner.describe import describe
+from optbench.runner.plan import Chunk, Plan
 
 if TYPE_CHECKING:
     pass
@@ -59,8 +59,8 @@ def rows_of(chunk: Chunk, done: Done) -> list[dict[str, Any]]:
             f, best = np.append(f, trace.f_end[r]), np.append(best, trace.best_end[r])
             norms = np.append(norms, np.nan)
             metrics = {name: np.append(values, np.nan) for name, values in metrics.items()}
-        calls = (end + 1) * trace.fraction
-        known = not np.isnan(trace.hits[r, 0])
+        calls = (end + 1) * trace.calls_per_step
+        known = not np.isnan(trace.steps_to_target[r, 0])
         row.update(
             status=trace.status[r],
             error=None,
@@ -70,11 +70,11 @@ def rows_of(chunk: Chunk, done: Done) -> list[dict[str, Any]]:
             values=calls,
             gradients=0.0 if trace.oracle == "value" else calls,
             hessians=calls if trace.oracle == "hessian" else 0.0,
-            fraction=trace.fraction,
+            fraction=trace.calls_per_step,
             f_start=finite_or_none(trace.f[r, 0]),
             f_end=finite_or_none(trace.f_end[r]),
             f_best=finite_or_none(trace.best_end[r]),
-            hits=((trace.hits[r] + 1) * trace.fraction).tolist() if known else None,
+            hits=((trace.steps_to_target[r] + 1) * trace.calls_per_step).tolist() if known else None,
             exact_hits=exact,
             t=t.tolist(),
             f=f.tolist(),
@@ -109,7 +109,7 @@ def _asked(chunk: Chunk, done: Done) -> Iterator[dict[str, Any]]:
         "fused": plan.placed.backend.fused is True,
         "device_bytes": done.device_bytes,
         # where its runs failed, the problem is not touched again: it may have taken a process down
-        "about": about(problem, evaluate=done.trace is not None),
+        "about": describe(problem, evaluate=done.trace is not None),
     }
     if problem.optimum is not None:
         optimum = problem.optimum

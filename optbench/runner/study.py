@@ -34,7 +34,7 @@ from optbench.core.errors import InputError
 from optbench.core.specs import check_names, parse_spec
 from optbench.optimizer import Recipe, make_recipe
 from optbench.problem import Problem, make_problem
-from optbench.run.plan import Plan, for_cores, make_plans
+from optbench.runner.plan import Plan, for_cores, make_plans
 
 _COMMON = {
     "lr", "seeds", "steps", "calls", "batch_size", "linear_scaling", "schedule", "stop_at_target", "stop_at_gradient",
@@ -54,7 +54,7 @@ class Study:
 
 def suites() -> dict[str, str]:
     """The studies that ship with optbench: title by name."""
-    folder = resources.files("optbench.run") / "suites"
+    folder = resources.files("optbench.runner") / "suites"
     found = {}
     for file in sorted(folder.iterdir(), key=lambda f: f.name):
         if file.name.endswith(".toml"):
@@ -88,7 +88,7 @@ def load_study(name: str | Path, *, device: str = "cpu", overrides: Mapping[str,
             raise InputError(f"cannot read the study {str(path)!r}: {reason}") from None
     else:
         check_suite(str(name))
-        text = (resources.files("optbench.run") / "suites" / f"{name}.toml").read_text(encoding="utf-8")
+        text = (resources.files("optbench.runner") / "suites" / f"{name}.toml").read_text(encoding="utf-8")
         where = f"suite {name}"
     try:
         content = tomllib.loads(text)

@@ -123,7 +123,7 @@ class Loop:
         self.problem, self.optimizer, self.steps, self.runs = problem, optimizer, steps, runs
         self.backend = problem.backend
         self.xp = problem.backend.xp
-        self.fraction = problem.call_fraction(batch)
+        self.calls_per_step = problem.calls_per_step(batch)
         self.stack = (len(seeds), runs // len(seeds), problem.dim)  # (S, L, d)
         sampler = problem.sampler(seeds, batch)
         self.stochastic = sampler is not None
@@ -159,17 +159,18 @@ class Loop:
         together = self._together(x) if tolerance is None else None
         tell = progress or (lambda steps: None)
         x = self._steps(x, state, record, tell) if together is None else _blocks(together, record, tell)
-        return record.trace(self.backend.to_host(x), self.fraction, self.optimizer.oracle)
+        return record.trace(self.backend.to_host(x), self.calls_per_step, self.optimizer.oracle)
 
     def _together(self, x: Array) -> Together | None:
         """Optimizer and oracle as one compiled loop, where nothing else happens between two steps."""
         problem = self.problem
         if self.stochastic:
             return None
-        definers = [kind for kind in type(problem).__mro__ if "text" in vars(kind) or "value_and_grad" in vars(kind)]
-        if "text" not in vars(definers[0]):
+        oracles = {"oracle_formula", "value_and_grad"}
+        definer = next(cls for cls in type(problem).__mro__ if oracles & vars(cls).keys())
+        if "oracle_formula" not in vars(definer):
             return None  # inherited, and of another oracle
-        if problem.text is not None and problem.metrics(x):
+        if problem.oracle_formula is not None and problem.metrics(x):
             return None  # they are looked at between steps
         together = self.optimizer.together(problem, x, self.steps)
         return together if together is not None and _agree(problem, together, x) else None
@@ -222,6 +223,7 @@ class Loop:
 
     def _copies(self, metrics: Mapping[str, Array]) -> dict[str, Array]:
         """Copies of what may be views of the iterates, which a fused rule writes over."""
+        self.problem.check_metrics(metrics)
         return {name: self.xp.asarray(values, copy=True) for name, values in metrics.items()}
 
     def _fetch(self, rows: list[Array]) -> np.ndarray:
@@ -235,9 +237,9 @@ _agreed: dict[Any, bool] = {}  # kinds of texts: whether they were seen to compu
 
 
 def _agree(problem: Problem, together: Together, x: Array) -> bool:
-    """Whether the text of a problem computes what `value_and_grad` does, as looked at once for each kind of data."""
-    assert problem.text is not None
-    function, data = problem.text
+    """Whether the oracle formula of a problem computes what `value_and_grad` does; checked once per kind of data."""
+    assert problem.oracle_formula is not None
+    function, data = problem.oracle_formula
     kind = (type(problem), function, together.rule, problem.backend.precision, *map(np.ndim, data))
     if kind not in _agreed:
         why = "it computes something else than value_and_grad"
@@ -250,7 +252,7 @@ def _agree(problem: Problem, together: Together, x: Array) -> bool:
             pairs = [(values, f), (norms, np.linalg.vector_norm(g, axis=-1))]
             _agreed[kind] = all(np.allclose(a, b, rtol=problem.backend.eps**0.5, equal_nan=True) for a, b in pairs)
         if not _agreed[kind]:
-            warnings.warn(f"the text of {problem.spec} is not used: {why}", stacklevel=6)
+            warnings.warn(f"the oracle formula of {problem.spec} is not used: {why}", stacklevel=6)
     return _agreed[kind]
 
 

@@ -14,15 +14,15 @@ import optbench
 from optbench.core.backend import Backend, get_backend
 from optbench.core.specs import parse_spec
 from optbench.problem import Optimum, Problem, make_problem
-from optbench.run import describe as module
-from optbench.run.describe import about
+from optbench.runner import describe as module
+from optbench.runner.describe import describe
 from problems import MLP, Logistic, Quadratic
 from problems.landscapes import Himmelblau, Rosenbrock
 from tests.conftest import strict_backend
 
 
 def told(problem: Problem, **options: Any) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(about(problem, **options))
+    content: dict[str, Any] = json.loads(describe(problem, **options))
     return content
 
 
@@ -203,20 +203,20 @@ def test_it_is_made_once_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [optbench.sweep(problem, name, seeds=2, steps=5).rows["about"] for name in ("sgd", "adam")]
     assert len(made) == 1
     assert len({text for column in texts for text in column}) == 1
-    assert about(problem, evaluate=False) == texts[0].iloc[0]
+    assert describe(problem, evaluate=False) == texts[0].iloc[0]
 
 
 @pytest.mark.parametrize("spec", ["rosenbrock", "quadratic:dim=6"])
 def test_it_is_the_same_on_every_backend(backend: Backend, spec: str) -> None:
     name, settings = parse_spec(spec)
-    expected = about(make_problem(name, settings))
-    assert about(make_problem(name, settings).on(backend)) == expected
-    assert about(make_problem(name, settings).on(get_backend("numpy", precision="float32"))) == expected
+    expected = describe(make_problem(name, settings))
+    assert describe(make_problem(name, settings).on(backend)) == expected
+    assert describe(make_problem(name, settings).on(get_backend("numpy", precision="float32"))) == expected
 
 
 def test_rows_of_all_backends_tell_it() -> None:
     problem = Rosenbrock()
-    expected = about(problem)
+    expected = describe(problem)
     for backend in (get_backend("numpy"), strict_backend(), strict_backend("float32")):
         runs = optbench.sweep(problem.on(backend), "sgd", lr=1e-4, seeds=1, steps=5)
         assert runs.rows["about"].tolist() == [expected]
@@ -229,7 +229,7 @@ def test_in_a_store_the_text_is_there_once(tmp_path: Path) -> None:
         runs = optbench.sweep("rosenbrock", "sgd", lr=1e-4, seeds=seeds, steps=3, store=folder)
         assert len({id(text) for text in runs.rows["about"]}) == 1  # in memory too
         sizes[seeds] = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
-    assert runs.rows["about"].iloc[0] == about(make_problem("rosenbrock"))
+    assert runs.rows["about"].iloc[0] == describe(make_problem("rosenbrock"))
     assert sizes[40] - sizes[1] < len(runs.rows["about"].iloc[0]) / 2
     assert "about" not in runs.table.columns
 
@@ -243,3 +243,10 @@ def test_an_optimum_that_states_its_gradient() -> None:
     assert content["gradient_norm"] == 1e-17
     assert content["minimizers"] == [[0.0, 0.0]]
     assert told(MLP(data="iris", hidden=(2,)))["gradient_norm"] is None
+
+
+def test_metrics_are_declared() -> None:
+    assert told(Quadratic(dim=5))["metrics"] == []
+    accuracy = {"name": "train_accuracy", "better": "higher", "unit": ""}
+    assert told(Logistic(data="iris"))["metrics"] == [accuracy]
+    assert [metric["better"] for metric in told(Rosenbrock())["metrics"]] == [None, None]

@@ -42,8 +42,8 @@ from optbench.core.specs import format_spec, parse_spec
 from optbench.optimizer import make_recipe
 from optbench.problem import Problem, make_problem
 from optbench.results.environment import environment
-from optbench.run.loop import Loop
-from optbench.run.plan import Plan, make_plans
+from optbench.runner.loop import Loop
+from optbench.runner.plan import Plan, make_plans
 
 LEAST_ROUNDS = 3  # fewer say nothing of how much the figures scatter
 POINT_BYTES = 1 << 18  # of noted points: few enough to stay in the cache, as the point of a real step does
@@ -246,7 +246,7 @@ def _asked(place: int, plan: Plan) -> dict[str, Any]:
         "step_size": float(settings[step_size]) if step_size else None,
         "schedule": plan.schedule,
         "batch_size": plan.batch_size,
-        "fraction": problem.call_fraction(plan.batch_size),
+        "fraction": problem.calls_per_step(plan.batch_size),
         "oracle": plan.recipe.kind.oracle,
         "steps": plan.steps,
         "backend": problem.backend.name,

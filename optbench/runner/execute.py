@@ -23,8 +23,8 @@ from optbench.core.workers import blas_threads
 from optbench.results.environment import environment
 from optbench.results.runs import Runs
 from optbench.results.store import Store
-from optbench.run.plan import Chunk, Plan
-from optbench.run.rows import Done, gathered, rows_of
+from optbench.runner.plan import Chunk, Plan
+from optbench.runner.rows import Done, gathered, rows_of
 
 _PATIENCE = 2  # times a chunk may take its worker process down before it counts as failed
 

@@ -15,9 +15,9 @@ from optbench.optimizer import make_recipe
 from optbench.problem import Problem, make_problem
 from optbench.results.runs import Runs
 from optbench.results.store import Store
-from optbench.run.execute import execute
-from optbench.run.plan import for_cores, for_threads, make_plans
-from optbench.run.study import check_options
+from optbench.runner.execute import execute
+from optbench.runner.plan import for_cores, for_threads, make_plans
+from optbench.runner.study import check_options
 
 # Numbers that a sweep moves, from which on it is compiled. Lower than `plan.WORTH_IT`: a session goes on, and calls again.
 WORTH_IT_HERE = 5e5

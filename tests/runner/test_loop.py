@@ -16,7 +16,7 @@ from optbench.core.trace import MAX_BLOCK, TARGETS, checkpoints
 from optbench.optimizer import At, Optimizer, make_recipe
 from optbench.optimizers.random_search import RandomSearch
 from optbench.problem import Problem, make_problem
-from optbench.run.loop import minimize
+from optbench.runner.loop import minimize
 from problems import MLP, Logistic, Quadratic, Rosenbrock
 
 
@@ -61,7 +61,7 @@ def test_every_oracle_call_is_counted(name: str, asked: dict[str, int]) -> None:
 def test_a_mini_batch_counts_its_fraction() -> None:
     problem = Logistic(data="iris")
     trace = minimize(problem, build("sgd"), steps=20, batch_size=30)
-    assert trace.fraction == 30 / 150
+    assert trace.calls_per_step == 30 / 150
     assert trace.calls[0] == pytest.approx(0.2)
     assert trace.calls[-1] == pytest.approx(21 * 0.2)
 
@@ -117,7 +117,7 @@ def test_with_noise_the_way_is_recorded_too() -> None:
 
 
 @pytest.mark.parametrize("stop", [False, True])
-def test_curves_and_hits_are_those_of_a_plain_loop(stop: bool) -> None:
+def test_curves_and_steps_to_targets_are_those_of_a_plain_loop(stop: bool) -> None:
     problem, lr, steps = Quadratic(dim=10, condition=30), 1.5, 700
     trace = minimize(problem, build("gradient_descent", lr=lr), steps=steps, stop_at_target=stop)
     x, values = problem.start(0), []
@@ -129,18 +129,18 @@ def test_curves_and_hits_are_those_of_a_plain_loop(stop: bool) -> None:
     np.testing.assert_allclose(trace.f[0], values[trace.t], rtol=1e-9, atol=1e-25)
     np.testing.assert_allclose(trace.best[0], np.minimum.accumulate(values)[trace.t], rtol=1e-9, atol=1e-25)
     first = [np.flatnonzero(values <= target * values[0])[0] for target in TARGETS]
-    np.testing.assert_array_equal(trace.hits[0], first)
+    np.testing.assert_array_equal(trace.steps_to_target[0], first)
     assert trace.status == ["target" if stop else "budget"]
     assert trace.end[0] == (first[-1] if stop else steps)
     assert trace.f_end[0] == pytest.approx(values[trace.end[0]], rel=1e-9, abs=1e-25)
 
 
-def test_hits_are_the_same_however_values_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_to_targets_are_the_same_however_values_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Quadratic(dim=10)
     whole = minimize(problem, build("momentum"), steps=300)
     monkeypatch.setattr("optbench.core.trace.MAX_BLOCK", 3)
     pieces = minimize(problem, build("momentum"), steps=300)
-    for name in ("t", "f", "best", "gradient_norm", "hits", "end", "f_end", "best_end", "x"):
+    for name in ("t", "f", "best", "gradient_norm", "steps_to_target", "end", "f_end", "best_end", "x"):
         np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
 
 
@@ -148,7 +148,7 @@ def test_random_numbers_are_the_same_however_they_are_moved(monkeypatch: pytest.
     problem = Logistic(data="iris")
     runs = {}
     for size in (1 << 24, 100):
-        monkeypatch.setattr("optbench.run.loop.MAX_FEED_BYTES", size)
+        monkeypatch.setattr("optbench.runner.loop.MAX_FEED_BYTES", size)
         runs[size] = [
             minimize(problem, build(n), steps=70, batch_size=b).x for n, b in [("sgd", 7), ("local_search", None)]
         ]
@@ -188,9 +188,9 @@ def test_a_line_search_never_diverges_by_a_trial() -> None:
 def test_a_start_that_is_not_finite_is_diverged() -> None:
     trace = minimize(Quadratic(dim=2), build("lbfgs"), np.array([[np.inf, 0.0], [1.0, 1.0]]), steps=20)
     assert trace.status == ["diverged", "budget"]
-    assert np.isnan(trace.hits[0]).all()
+    assert np.isnan(trace.steps_to_target[0]).all()
     assert np.isnan(trace.f_end[0])
-    assert trace.hits[1, -1] < 20
+    assert trace.steps_to_target[1, -1] < 20
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS.names())
@@ -243,13 +243,13 @@ def test_mini_batch_values_are_those_of_the_full_objective() -> None:
     trace = minimize(problem, build("sgd"), steps=40, batch_size=10, checkpoint_count=4)
     assert trace.f[0, 0] == pytest.approx(problem.value(problem.start(0)))
     assert trace.f[0, -1] == pytest.approx(problem.value(trace.x[0]))
-    reached = np.isfinite(trace.hits[0])
-    assert set(trace.hits[0, reached]) <= set(trace.t)
+    reached = np.isfinite(trace.steps_to_target[0])
+    assert set(trace.steps_to_target[0, reached]) <= set(trace.t)
 
 
 def test_without_an_optimum_there_are_no_targets() -> None:
     trace = minimize(MLP(data="iris"), build("adam"), steps=5, stop_at_target=True)
-    assert np.isnan(trace.hits).all()
+    assert np.isnan(trace.steps_to_target).all()
     assert trace.status == ["budget"]
 
 

@@ -14,8 +14,8 @@ from optbench.core.errors import InputError
 from optbench.optimizers.adaptive import adam
 from optbench.problem import Problem
 from optbench.results.schema import COLUMNS
-from optbench.run import execute
-from optbench.run.plan import Plan, for_cores, for_threads, make_plans
+from optbench.runner import execute
+from optbench.runner.plan import Plan, for_cores, for_threads, make_plans
 from problems import Logistic, Quadratic
 
 
@@ -72,16 +72,17 @@ def test_a_rule_of_ones_own_needs_no_registration() -> None:
 
 def test_settings_that_cannot_share_an_array_become_plans_of_their_own() -> None:
     plans = make_plans(Quadratic(), "lbfgs", {"memory": [3, 10]}, seeds=2)
-    assert [plan.method for plan in plans] == ["lbfgs:memory=3", "lbfgs"]
+    assert [plan.fixed for plan in plans] == [{"memory": 3}, {}]
     assert all(plan.size == 2 for plan in plans)
 
 
-def test_names_of_methods() -> None:
-    problem = Logistic(data="iris")
-    plans = make_plans(
-        problem, "momentum", {"lr": [0.1, 1], "beta": 0.99}, batch_size=[8, 16], schedule="cosine:final=0.1"
-    )
-    assert [p.method for p in plans] == [f"momentum:beta=0.99, cosine:final=0.1, batch {b}" for b in (8, 16)]
+def test_fixed_settings_are_what_differs_from_the_defaults_and_is_not_swept() -> None:
+    (plan,) = make_plans(Logistic(data="iris"), "momentum", {"lr": [0.1, 1], "beta": 0.99})
+    assert plan.fixed == {"beta": 0.99}
+    (plan,) = make_plans(Logistic(data="iris"), "momentum", {"lr": 0.2, "beta": 0.9})
+    assert plan.fixed == {}
+    (plan,) = make_plans(Logistic(data="iris"), "momentum", {"beta": [0.5, 0.99]})
+    assert plan.fixed == {}
 
 
 def test_the_linear_scaling_rule() -> None:
@@ -111,8 +112,8 @@ def test_schedules_act_on_the_learning_rate() -> None:
 @pytest.mark.parametrize(("rates", "seeds"), [(1, 1), (3, 4), (5, 1), (1, 6)])
 def test_chunks_cover_a_plan_once(monkeypatch: pytest.MonkeyPatch, size: int, rates: int, seeds: int) -> None:
     plan = plan_of(Quadratic(dim=4), "sgd", {"lr": np.linspace(0.1, 1, rates)}, seeds=seeds)
-    monkeypatch.setattr("optbench.run.plan.CHUNK_BYTES", size * plan.problem.bytes_per_run(None))
-    monkeypatch.setattr("optbench.run.plan.CHUNK_RUNS", 1)
+    monkeypatch.setattr("optbench.runner.plan.CHUNK_BYTES", size * plan.problem.bytes_per_run(None))
+    monkeypatch.setattr("optbench.runner.plan.CHUNK_RUNS", 1)
     chunks = list(plan.chunks())
     runs = [(seed, point["lr"]) for chunk in chunks for seed, point in chunk.runs]
     assert sorted(runs) == sorted((s, p["lr"]) for s in plan.seeds for p in plan.grid)
@@ -160,7 +161,7 @@ def test_a_large_matrix_is_shared_by_threads(monkeypatch: pytest.MonkeyPatch) ->
     threads = execute.blas_threads
     monkeypatch.setattr(execute, "blas_threads", lambda count=1: counts.append(count) or threads(count))
     monkeypatch.setattr(execute, "_cores", lambda: 2)
-    monkeypatch.setattr("optbench.run.plan.CORE_SECONDS", 0.0)
+    monkeypatch.setattr("optbench.runner.plan.CORE_SECONDS", 0.0)
     few: dict[str, Any] = {"lr": [0.1, 0.2], "seeds": 2, "steps": 20, "fused": True}
     alone, several = (optbench.sweep(problem, "sgd", jobs=jobs, **few) for jobs in (1, 2))
     assert counts == [1, 2]
