@@ -6,9 +6,9 @@ from pathlib import Path
 
 import reports
 from optbench.results.store import Store
-from optbench.run.execute import execute
-from optbench.run.race import compete, contestants
-from optbench.run.study import study_of
+from optbench.runner.execute import execute
+from optbench.runner.race import compete, contestants
+from optbench.runner.study import study_of
 
 STUDY = {
     "seeds": 5,

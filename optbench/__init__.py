@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from optbench.problem import Optimum, Problem, make_problem
     from optbench.results.runs import Runs
     from optbench.results.store import Store
-    from optbench.run.loop import minimize
-    from optbench.run.study import load_study
-    from optbench.run.sweep import sweep
+    from optbench.runner.loop import minimize
+    from optbench.runner.study import load_study
+    from optbench.runner.sweep import sweep
     from optbench.verify.check import check_problem
     from optbench.verify.gradients import check_gradient
 
@@ -44,12 +44,12 @@ _HOMES = {
     "check_gradient": "verify.gradients",
     "check_problem": "verify.check",
     "get_backend": "core.backend",
-    "load_study": "run.study",
+    "load_study": "runner.study",
     "make_problem": "problem",
     "make_recipe": "optimizer",
-    "minimize": "run.loop",
+    "minimize": "runner.loop",
     "rule": "optimizer",
-    "sweep": "run.sweep",
+    "sweep": "runner.sweep",
 }
 
 __all__ = [

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from optbench.results.runs import Runs
-    from optbench.run.study import Study
+    from optbench.runner.study import Study
     from optbench.verify.check import Finding
 
 _SPEC = "a name, with parameters after a colon: quadratic:dim=100,condition=1e4"
@@ -252,7 +252,7 @@ def _list(options: argparse.Namespace) -> int:
     from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES
     from optbench.core.specs import parameters
     from optbench.optimizers.schedules import schedule_parameters
-    from optbench.run.study import suites
+    from optbench.runner.study import suites
 
     console = _console()
     if options.names:
@@ -360,7 +360,7 @@ def _check_row(row: Finding) -> tuple[str | Text, ...]:
 
 def _run(options: argparse.Namespace) -> int:
     from optbench.results.store import Store
-    from optbench.run.execute import execute
+    from optbench.runner.execute import execute
 
     console = _console()
     store = Store(options.output)
@@ -394,7 +394,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _study_of(options: argparse.Namespace) -> Study:
-    from optbench.run.study import load_study, study_of
+    from optbench.runner.study import load_study, study_of
 
     given = {
         "lr": options.lr,
@@ -528,7 +528,7 @@ def _race(options: argparse.Namespace) -> int:
     from optbench.analysis.timing import race_summary, seconds_to_target
     from optbench.results.schema import RACE_COLUMNS, arrow_of, frame_of
     from optbench.results.store import Store
-    from optbench.run.race import compete, contestants
+    from optbench.runner.race import compete, contestants
 
     for name in ("problem", "optimizer"):
         if not getattr(options, name):
@@ -572,7 +572,7 @@ def _print_race(summary: pd.DataFrame, reached: pd.DataFrame, where: str) -> Non
     from rich.table import Table
     from rich.text import Text
 
-    from optbench.reports.tables import duration
+    from optbench.reports.wording import duration
 
     console = _console()
     console.print(Text(where, "dim"))
@@ -604,7 +604,7 @@ def _print_race(summary: pd.DataFrame, reached: pd.DataFrame, where: str) -> Non
 
 def _to_target(reached: pd.DataFrame, method: str) -> tuple[str, str]:
     """Seconds to target of a method, if it was tuned; of several budgets, which its name tells in runs, the best."""
-    from optbench.reports.tables import duration
+    from optbench.reports.wording import duration
 
     names = reached["method"]
     rows = reached[(names == method) | names.str.startswith(f"{method}, ")].sort_values("seconds")

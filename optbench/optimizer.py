@@ -31,7 +31,7 @@ ENGINE = tuple(
     f"optbench.{name}"
     for name in (
         "optimizer",
-        "run.loop",
+        "runner.loop",
         "core.trace",
         "compile.rules",
         "compile.fused_loop",

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "optbench.results": {"core"},
     "optbench.analysis": {"core", "results"},
     "optbench.reports": {"core", "results", "analysis"},
-    "optbench.run": {"core", "compile", "problem", "optimizer", "optimizers", "verify", "results"},
+    "optbench.runner": {"core", "compile", "problem", "optimizer", "optimizers", "verify", "results"},
 }
 ALLOWED = {name: {f"optbench.{other}" for other in others} for name, others in MAY_IMPORT.items()}
 ALLOWED["optbench.cli"] = set(MAY_IMPORT)

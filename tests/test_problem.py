@@ -14,7 +14,7 @@ from optbench.core.specs import parse_spec
 from optbench.core.types import Metric
 from optbench.optimizer import make_recipe
 from optbench.problem import Problem, make_problem
-from optbench.run.loop import minimize
+from optbench.runner.loop import minimize
 
 SPECS = [*PROBLEMS.names(), "logistic:data=iris,test_fraction=0.2", "mlp:data=iris,loss=squared", "teacher:outputs=2"]
 

@@ -105,7 +105,7 @@ def test_a_page_of_one_store_says_nothing_of_others(stores: dict[str, Path], tmp
 def test_seconds_are_those_of_the_same_store(both: Runs, stores: dict[str, Path]) -> None:
     from optbench.analysis.timing import seconds_to_target
     from optbench.results.schema import RACE_COLUMNS, arrow_of, frame_of
-    from optbench.run.race import compete, contestants
+    from optbench.runner.race import compete, contestants
 
     held = frame_of(
         arrow_of(compete(contestants([BOWL], ["gradient_descent", "momentum"], rounds=3, steps=3)), RACE_COLUMNS)

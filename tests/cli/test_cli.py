@@ -185,7 +185,7 @@ def test_an_interruption_is_no_traceback(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("optbench.run.execute.execute", interrupt)
+    monkeypatch.setattr("optbench.runner.execute.execute", interrupt)
     assert main(SMALL) == 130
     assert "the same command goes on" in capsys.readouterr().err
 

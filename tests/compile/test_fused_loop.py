@@ -15,8 +15,8 @@ from optbench.core.backend import get_backend
 from optbench.core.trace import Trace
 from optbench.optimizer import FirstOrder, make_recipe
 from optbench.problem import Optimum, OracleFormula, Problem
-from optbench.run import loop as looping
-from optbench.run.loop import minimize
+from optbench.runner import loop as looping
+from optbench.runner.loop import minimize
 from problems import Quadratic
 
 pytestmark = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")

@@ -17,7 +17,7 @@ from optbench.compile.rules import fuse, numba_is_there
 from optbench.core.backend import get_backend
 from optbench.core.registry import OPTIMIZERS
 from optbench.optimizer import At, FirstOrder, make_recipe
-from optbench.run.loop import minimize
+from optbench.runner.loop import minimize
 from problems import Logistic, Quadratic
 
 pytestmark = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")

@@ -18,8 +18,8 @@ import pytest
 import optbench
 from optbench.core import workers
 from optbench.core.backend import get_backend
-from optbench.run.execute import execute
-from optbench.run.plan import make_plans
+from optbench.runner.execute import execute
+from optbench.runner.plan import make_plans
 from problems import Logistic, Quadratic
 
 
@@ -268,7 +268,7 @@ def test_jobs_none_decides_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
     few = optbench.sweep("quadratic:dim=4", "sgd", seeds=2, steps=20, jobs=None)
     assert workers.standing() == 0  # so little work is done here
     assert len(few) == 2
-    monkeypatch.setattr("optbench.run.execute.START_SECONDS", -1.0)
+    monkeypatch.setattr("optbench.runner.execute.START_SECONDS", -1.0)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
     assert runs(None).equals(runs(1))
     assert workers.standing() == 2

@@ -24,7 +24,7 @@ from optbench.core.specs import parse_spec
 from optbench.optimizer import At, make_recipe
 from optbench.optimizers.schedules import make_schedule
 from optbench.problem import Problem, make_problem
-from optbench.run.loop import minimize
+from optbench.runner.loop import minimize
 from tests.references import make_rules
 
 RECORDED = json.loads((Path(__file__).parent.parent / "references" / "rules.json").read_text())

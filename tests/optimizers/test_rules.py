@@ -15,7 +15,7 @@ from optbench.core.registry import OPTIMIZERS, SCHEDULES
 from optbench.core.trace import Trace
 from optbench.optimizer import At, FirstOrder, Optimizer, make_recipe, rule
 from optbench.optimizers.schedules import constant, make_schedule, warm_up
-from optbench.run.loop import minimize
+from optbench.runner.loop import minimize
 from problems import Quadratic, Rosenbrock
 from tests.conftest import strict_backend
 

@@ -21,7 +21,7 @@ from optbench.core.trace import TARGETS
 from optbench.optimizer import At, Optimizer, make_recipe
 from optbench.optimizers.line_search import BFGS, LBFGS, LineSearchMethod
 from optbench.optimizers.schedules import make_schedule
-from optbench.run.loop import minimize
+from optbench.runner.loop import minimize
 from problems import Logistic, Quadratic, Rosenbrock, StrictSaddle
 
 Oracle = Callable[[np.ndarray], tuple[Any, ...]]  # f (R,), g (R, d) and perhaps the Hessian (R, d, d) at x (R, d)

@@ -18,9 +18,9 @@ import reports
 from optbench.optimizer import make_recipe
 from optbench.problem import make_problem
 from optbench.results.store import Store
-from optbench.run.execute import execute
-from optbench.run.plan import make_plans
-from optbench.run.study import study_of
+from optbench.runner.execute import execute
+from optbench.runner.plan import make_plans
+from optbench.runner.study import study_of
 from tests.reports import independent
 
 STUDY = {

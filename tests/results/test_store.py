@@ -17,8 +17,8 @@ from optbench.core.errors import InputError, StoreError
 from optbench.results.runs import Runs
 from optbench.results.schema import COLUMNS
 from optbench.results.store import Store
-from optbench.run.execute import execute
-from optbench.run.plan import Plan, for_cores, make_plans
+from optbench.runner.execute import execute
+from optbench.runner.plan import Plan, for_cores, make_plans
 from problems import Logistic, Quadratic
 
 
@@ -59,7 +59,7 @@ def test_curves_are_stored_without_a_dictionary(tmp_path: Path) -> None:
 def test_a_second_run_computes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = execute(plans(), store=Store(tmp_path))
     files = {path: path.stat().st_mtime_ns for path in Store(tmp_path).files}
-    monkeypatch.setattr("optbench.run.execute._compute", None)
+    monkeypatch.setattr("optbench.runner.execute._compute", None)
     told: list[Any] = []
     second = execute(plans(), store=Store(tmp_path), on_start=lambda *a: told.append(a))
     assert told == [(0, 0, 12)]
@@ -80,8 +80,8 @@ def test_more_seeds_compute_only_what_is_missing(tmp_path: Path) -> None:
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = comparable(execute(plans(), store=Store(tmp_path / "whole")))
-    monkeypatch.setattr("optbench.run.plan.CHUNK_BYTES", 1)
-    monkeypatch.setattr("optbench.run.plan.CHUNK_RUNS", 2)
+    monkeypatch.setattr("optbench.runner.plan.CHUNK_BYTES", 1)
+    monkeypatch.setattr("optbench.runner.plan.CHUNK_RUNS", 2)
     done = 0
 
     def interrupt(work: float) -> None:
@@ -217,7 +217,7 @@ def test_processes_give_the_same_numbers(tmp_path: Path) -> None:
 
 
 def test_a_plan_that_is_cut_gives_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optbench.run.plan.CORE_SECONDS", 0.0)
+    monkeypatch.setattr("optbench.runner.plan.CORE_SECONDS", 0.0)
     asked = make_plans(Quadratic(dim=300), "adam", {"lr": [0.01 * (k + 1) for k in range(10)]}, seeds=10, steps=20)
     asked = for_cores(asked)
     assert sum(1 for plan in asked for _ in plan.chunks()) == 4

@@ -1,0 +1,320 @@
+"""Wall-clock comparison of single runs: who takes how long for a step, and how much of it is the oracle's.
+
+Runs that advance together share a clock, so seconds come from here only. Contestants run one at a time, in turn, A B C A B
+C ..., a round for each seed, on a machine made as quiet as it can be (`quiet`). Within a round all contestants start at the
+same point and see the same batches. What slows the machine down for a while slows all of a round, so ratios are taken round
+by round.
+
+The clock is read between parts of many steps, once the device is idle. Off the clock are: a whole warm-up round
+(compilation, caches, memory pools), the making of start points and state, the drawing of batches and random directions, and
+all recording; nothing is evaluated but what the steps ask for.
+
+How oracle time is told from optimizer time: reading the clock twice in every step would make a GPU wait in every step. So
+each contestant, in each round, first takes its steps untimed, noting points that it visits (which also warms the caches),
+and then again on the clock: 50 steps, the oracle calls of the same 50 steps alone, at the noted points and with the same
+batches, the next 50 steps, and so on. The optimizer's time is the difference of the two sums, round by round: everything
+that a step costs beyond its oracle call. It takes for granted that an oracle call costs the same at a nearby point, and
+with its data as warm in the cache. The interval shows how well the rounds agree on the difference; where that is small
+against the oracle's time it may even come out negative, which means: too small to be told.
+
+The figures are made of the rows by `seconds.race_summary` and `seconds.seconds_to_target`. On a GPU the same code runs on
+`Backend.clock`, which waits for the device; it has not yet been run on one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import gc
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optbench.core.backend import Array, Backend, get_backend
+from optbench.core.errors import InputError
+from optbench.core.specs import format_spec, parse_spec
+from optbench.optimizer import make_recipe
+from optbench.problem import Problem, make_problem
+from optbench.results.environment import environment
+from optbench.runner.loop import Loop
+from optbench.runner.plan import Plan, make_plans
+
+LEAST_ROUNDS = 3  # fewer say nothing of how much the figures scatter
+POINT_BYTES = 1 << 18  # of noted points: few enough to stay in the cache, as the point of a real step does
+PART = 50  # steps between two readings of the clock: so many that a GPU's queue stays full, and few against what drifts
+WATCH = 0.2  # seconds over which the idlest core is looked for
+
+
+def contestants(
+    problems: Sequence[str | Problem],
+    optimizers: Sequence[Any],
+    *,
+    rounds: int = 10,
+    steps: int = 500,
+    batch_size: int | None = None,
+    schedule: str = "constant",
+    device: str | Backend = "cpu",
+    precision: str = "float64",
+    fused: bool = True,
+    seed: int = 0,
+) -> list[Plan]:
+    """The contestants of a race: each optimizer on each problem, as a plan with one setting and a seed for each round.
+
+    Parameters
+    ----------
+    problems, optimizers : sequence
+        Specs such as ``"quadratic:dim=1000"`` and ``"adam:lr=0.01"``, or problems, rules and Optimizer classes.
+    rounds : int
+        How many times each contestant runs, at least 3.
+    steps : int
+        Steps of every run.
+    batch_size : int, optional
+        Samples a mini-batch; None for the full objective.
+    schedule : str
+        Learning-rate schedule of the optimizers that have a learning rate.
+    device, precision : str
+        ``"cpu"`` or ``"gpu"``, ``"float64"`` or ``"float32"``; or a `Backend`, which says all of this and the next itself.
+    fused : bool
+        Whether update rules run as one compiled pass over memory, or as they are written.
+    seed : int
+        Seed of the first round; the next round has the next one.
+
+    Raises
+    ------
+    InputError, BackendError
+        If anything cannot be run as asked; nothing has run then.
+    """
+    if rounds < LEAST_ROUNDS:
+        raise InputError(f"a race has at least {LEAST_ROUNDS} rounds, not {rounds}: fewer give no interval")
+    if not 0 <= seed <= 2**62:
+        raise InputError(f"seed must be at least 0 and at most 2^62, not {seed}")
+    backend = get_backend(device, precision=precision, fused=fused)
+    placed = [(make_problem(*parse_spec(p)) if isinstance(p, str) else p).on(backend) for p in problems]
+    recipes = [make_recipe(*parse_spec(o)) if isinstance(o, str) else make_recipe(o) for o in optimizers]
+    plans = []
+    for problem in placed:
+        for recipe in recipes:
+            several = [key for key, value in recipe.settings.items() if isinstance(value, tuple)]
+            if several:
+                raise InputError(
+                    f"a race is between single runs, and {recipe.spec!r} has several values of {several[0]}; "
+                    "give one, or name the optimizer once for each"
+                )
+            plans += make_plans(
+                problem,
+                recipe,
+                seeds=range(seed, seed + rounds),
+                steps=steps,
+                batch_size=batch_size,
+                schedule=schedule if recipe.kind.step_size == "lr" else "constant",
+            )
+    return plans
+
+
+def compete(plans: Sequence[Plan], *, warmup: int = 1) -> list[dict[str, Any]]:
+    """Hold a race.
+
+    Parameters
+    ----------
+    plans : sequence of Plan
+        The contestants, of one setting each and with the same seeds: one round a seed, see `contestants`.
+    warmup : int
+        Rounds before the first that counts, at least 1.
+
+    Returns
+    -------
+    list of dict
+        One row a round and contestant, in the order they ran, with the columns `results.RACE_COLUMNS`.
+
+    Raises
+    ------
+    InputError
+        If there is no contestant, one of them has several settings, or the seeds differ.
+    """
+    if not plans or any(len(plan.grid) != 1 or plan.seeds != plans[0].seeds for plan in plans):
+        raise InputError("a race needs contestants, each with a single setting and all with the same seeds")
+    if warmup < 1:
+        raise InputError(f"warmup must be at least 1, not {warmup}: the first run compiles")
+    where = environment()  # looked up now, because it counts the cores that this process may use
+    race = {
+        "race": f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}",
+        "machine": where.get("gpu", where["processor"]) if _on_gpu(plans) else where["processor"],
+        "cores": os.cpu_count(),
+        "load_before": _load(),
+    }
+    common = [race | _asked(place, plan) for place, plan in enumerate(plans)]
+    rows = []
+    with quiet() as core, np.errstate(all="ignore"):
+        for place, plan in enumerate(plans):
+            begin = plan.problem.backend.clock()
+            for _ in range(warmup):
+                common[place]["fused"] = _measure(plan, plan.seeds[0])["fused"]
+            common[place]["warmup_seconds"] = plan.problem.backend.clock() - begin
+        for number, seed in enumerate(plans[0].seeds):
+            gc.collect()
+            for asked, plan in zip(common, plans, strict=True):
+                rows.append(asked | {"round": number, "seed": seed, "core": core} | _measure(plan, seed))
+    ended = {"load_after": _load(), "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")}
+    return [row | ended for row in rows]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[int | None]:
+    """One core, one BLAS thread, no garbage collection; all of it as before afterwards, whatever happens.
+
+    Yields the number of the core that this thread is pinned to: the one with the least to do just now; None where the
+    system cannot pin or does not let us.
+    """
+    from threadpoolctl import threadpool_limits
+
+    before: set[int] | None = None
+    core: int | None = None
+    if hasattr(os, "sched_setaffinity"):
+        before = os.sched_getaffinity(0)
+        core = _idlest(before)
+        try:
+            os.sched_setaffinity(0, {core})
+        except OSError:  # some containers forbid it
+            core = None
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield core
+    finally:
+        if collecting:
+            gc.enable()
+        if before is not None and core is not None:
+            os.sched_setaffinity(0, before)
+
+
+def _idlest(cores: set[int]) -> int:
+    """The core that is least busy for a moment; the last one where the system does not tell."""
+    before = _busy()
+    if before:
+        time.sleep(WATCH)
+    after = _busy()
+    return min(cores, key=lambda core: (after.get(core, 0) - before.get(core, 0), -core))
+
+
+def _busy() -> dict[int, int]:
+    """Ticks that each core has spent on work since the start of the system (Linux, proc_stat(5))."""
+    try:
+        lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return {}
+    found = {}
+    for name, *ticks in (line.split() for line in lines if line[:3] == "cpu" and line[3:4].isdigit()):
+        user, nice, system, _idle, _waiting, *rest = map(int, ticks)
+        found[int(name[3:])] = user + nice + system + sum(rest[:3])  # interrupts, and what other guests took
+    return found
+
+
+def _load() -> float | None:
+    """Processes that ran or wanted to, averaged over the last minute; None where the system does not tell."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def _on_gpu(plans: Sequence[Plan]) -> bool:
+    return any(plan.problem.backend.name == "cupy" for plan in plans)
+
+
+def _asked(place: int, plan: Plan) -> dict[str, Any]:
+    """What the rows of one contestant share."""
+    problem, (point,) = plan.problem, plan.grid
+    settings, declared, step_size = plan.settings(point), plan.recipe.declared, plan.recipe.kind.step_size
+    given = {key: value for key, value in settings.items() if value != declared[key].default}
+    return {
+        "place": place,
+        "problem": problem.spec,
+        "problem_name": problem.name,
+        "problem_params": json.dumps(problem.params, sort_keys=True),
+        "data_hash": problem.fingerprint,
+        "dim": problem.dim,
+        # the name of a method leaves its step size out; two contestants may differ in nothing else
+        "contestant": format_spec(plan.recipe.name, given) + plan.method.removeprefix(plan.optimizer_spec),
+        "method": plan.method,
+        "optimizer": plan.recipe.name,
+        "settings": json.dumps(settings, sort_keys=True),
+        "structure": json.dumps({k: v for k, v in settings.items() if k not in plan.recipe.columns}, sort_keys=True),
+        "step_size": float(settings[step_size]) if step_size else None,
+        "schedule": plan.schedule,
+        "batch_size": plan.batch_size,
+        "fraction": problem.calls_per_step(plan.batch_size),
+        "oracle": plan.recipe.kind.oracle,
+        "steps": plan.steps,
+        "backend": problem.backend.name,
+        "precision": problem.backend.precision,
+        "code": plan.code,
+    }
+
+
+def _measure(plan: Plan, seed: int) -> dict[str, Any]:
+    """One run of a contestant: seconds of its steps, and of their oracle calls alone."""
+    optimizer = plan.build(plan.grid, (seed,))
+    loop = Loop(plan.problem, optimizer, (seed,), plan.steps, plan.batch_size, 1)
+    x0 = plan.problem.starts((seed,))  # (1, d)
+    seconds, oracle_seconds, x = _time(loop, x0, _visit(loop, x0))
+    return {
+        "seconds": seconds,
+        "oracle_seconds": oracle_seconds,
+        "fused": getattr(optimizer, "kernel", None) is not None,
+        "finite": bool(np.isfinite(loop.backend.to_host(x)).all()),
+    }
+
+
+def _visit(loop: Loop, x0: Array) -> list[Array]:
+    """Evenly spaced points of the run from x0, each (1, d), as many as fit `POINT_BYTES`; also warms the caches."""
+    points, stride = [], _stride(loop)
+    x, state = _begin(loop, x0)
+    for part in _parts(loop):
+        for t in part:
+            if t % stride == 0:
+                points.append(loop.xp.asarray(x, copy=True))  # a step may write over the point it is told of
+            x, state = loop.optimizer.step(t + 1, loop.evaluate(t, x), state)
+    return points
+
+
+def _time(loop: Loop, x0: Array, points: Sequence[Array]) -> tuple[float, float, Array]:
+    """Seconds of all steps of the run from x0, seconds of their oracle calls at the noted points, and its end, (1, d)."""
+    evaluate, step, clock, stride = loop.evaluate, loop.optimizer.step, loop.backend.clock, _stride(loop)
+    x, state = _begin(loop, x0)
+    seconds = oracle_seconds = 0.0
+    for part in _parts(loop):
+        begin = clock()
+        for t in part:
+            x, state = step(t + 1, evaluate(t, x), state)
+        middle = clock()
+        for t in part:
+            evaluate(t, points[t // stride])
+        seconds, oracle_seconds = seconds + middle - begin, oracle_seconds + clock() - middle
+    return seconds, oracle_seconds, x
+
+
+def _begin(loop: Loop, x0: Array) -> tuple[Array, Any]:
+    x = loop.xp.asarray(x0, copy=True)  # a fused rule writes the new iterates over the old ones
+    return x, loop.optimizer.init(x, loop.backend)
+
+
+def _stride(loop: Loop) -> int:
+    """Steps between two noted points."""
+    most = max(1, POINT_BYTES // (8 * loop.problem.dim))
+    return -(-loop.steps // most)
+
+
+def _parts(loop: Loop) -> Iterator[range]:
+    """The steps in parts of at most `PART`; their random numbers are drawn here, between the timings of two parts."""
+    feed = loop.samples if loop.samples is not None else loop.normals  # no method draws both
+    length = loop.steps if feed is None else feed.length
+    for start in range(0, loop.steps, length):
+        if feed is not None:
+            feed[start]
+        end = min(start + length, loop.steps)
+        for first in range(start, end, PART):
+            yield range(first, min(first + PART, end))

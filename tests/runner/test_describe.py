@@ -1,0 +1,252 @@
+"""What is stored of a problem beside its runs: text, constants, surface, and how difference quotients err."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import optbench
+from optbench.core.backend import Backend, get_backend
+from optbench.core.specs import parse_spec
+from optbench.problem import Optimum, Problem, make_problem
+from optbench.runner import describe as module
+from optbench.runner.describe import describe
+from problems import MLP, Logistic, Quadratic
+from problems.landscapes import Himmelblau, Rosenbrock
+from tests.conftest import strict_backend
+
+
+def told(problem: Problem, **options: Any) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(describe(problem, **options))
+    return content
+
+
+@dataclass(eq=False)
+class Bowl(Problem):
+    dim: int = 2
+
+    def __post_init__(self) -> None:
+        self.place()
+
+    def place(self) -> None:
+        self.xp = self.backend.xp
+
+    def value_and_grad(self, x: Any, samples: Any = None) -> Any:
+        x = self.points(x)
+        return self.xp.sum(x**4, axis=-1), 4 * x**3
+
+
+def test_text_and_constants() -> None:
+    content = told(Quadratic(dim=5, condition=20))
+    assert content["formula"] == Quadratic.formula
+    assert content["citation"] == Quadratic.citation
+    assert content["summary"].startswith("f(x) = 1/2 (x - x*)^T H (x - x*) + f*, with eigenvalues")
+    assert content["n_samples"] is None
+    assert (content["smoothness"], content["gradient_norm"]) == (1.0, 0.0)
+    assert content["strong_convexity"] == pytest.approx(1 / 20)
+    assert not {"surface", "minimizers"} & set(content)
+    assert told(Logistic(data="iris"))["n_samples"] == 150
+
+
+@pytest.mark.parametrize("docstring", [None, "Bowl(dim: int = 2)"])
+def test_a_problem_may_tell_nothing(docstring: str | None) -> None:
+    class Silent(Bowl):
+        pass
+
+    Silent.__doc__ = docstring
+    Silent.__name__ = "Bowl"
+    content = told(Silent())
+    assert [content[name] for name in ("formula", "citation", "summary")] == ["", "", ""]
+    assert [content[name] for name in ("n_samples", "smoothness", "strong_convexity", "gradient_norm")] == [None] * 4
+    assert set(content) & {"surface", "minimizers", "differences"} == {"differences"}
+
+
+@pytest.mark.parametrize(
+    "spec", ["rosenbrock", "beale", "himmelblau", "strict_saddle", "valley", "monkey_saddle", "styblinski_tang"]
+)
+def test_surfaces_of_landscapes(spec: str) -> None:
+    problem = make_problem(spec)
+    surface = told(problem)["surface"]
+    f = np.array(surface["f"])
+    assert f.shape == (81, 81)
+    assert problem.view is not None
+    assert [tuple(surface["x"]), tuple(surface["y"])] == list(problem.view)
+    x, y = (np.linspace(*surface[name], 81) for name in "xy")
+    for i, j in [(0, 0), (3, 70), (80, 12)]:
+        assert f[i, j] == pytest.approx(problem.value(np.array([x[j], y[i]])), rel=5e-6, abs=1e-20)
+    np.testing.assert_array_equal(told(problem)["minimizers"], problem.minimizers)
+
+
+@pytest.mark.parametrize("settings", [{}, {"spectrum": "chain"}, {"rotate": False, "seed": 3}])
+def test_quadratics_in_the_plane_show_starts_and_minimizer(settings: dict[str, Any]) -> None:
+    problem = Quadratic(dim=2, **settings)
+    content = told(problem)
+    assert problem.view is not None
+    low, high = np.transpose(problem.view)
+    shown = np.vstack([content["minimizers"], problem.starts(range(20))])
+    assert ((low < shown) & (shown < high)).all()
+    np.testing.assert_array_equal(content["minimizers"], [problem.x_star])
+    assert np.min(content["surface"]["f"]) >= problem.optimum.f  # type: ignore[union-attr]
+
+
+def test_values_that_are_not_finite_are_null() -> None:
+    class Half(Bowl):
+        view = ((-1.0, 1.0), (0.0, 2.0))
+
+        def value_and_grad(self, x: Any, samples: Any = None) -> Any:
+            f, g = super().value_and_grad(x)
+            return np.where(x[..., 0] < 0, np.nan, f), g
+
+    rows = told(Half())["surface"]["f"]
+    assert rows[0][:40] == [None] * 40
+    assert rows[0][40:43] == [0.0, pytest.approx(0.025**4), pytest.approx(0.05**4)]
+
+
+@pytest.mark.parametrize(
+    "problem", [Quadratic(dim=10), Rosenbrock(), Himmelblau(), Logistic(data="iris", l2=0.1), Bowl(dim=3)], ids=str
+)
+def test_errors_of_differences_follow_theory(problem: Problem) -> None:
+    found = {name: np.array(values) for name, values in told(problem)["differences"].items()}
+    h = found["h"]
+    np.testing.assert_allclose(h, np.geomspace(1e-1, 1e-13, 25), rtol=1e-5)
+    assert {name: len(values) for name, values in found.items()} == {"h": 25, "forward": 25, "central": 25}
+    linear = slice(4, 10)  # h = 1e-3 to 3e-6, where truncation is far above rounding
+    rates = np.diff(np.log(found["forward"][linear])) / np.diff(np.log(h[linear]))
+    np.testing.assert_allclose(rates, 1, atol=0.1)
+    assert found["central"].min() < 1e-8 < found["forward"].min() * 1e3
+    assert found["forward"][-1] > 1e-6  # rounding
+    assert found["central"][-1] > 1e-6
+
+
+def test_differences_are_those_of_the_formula() -> None:
+    problem = Bowl(dim=3)
+    x, v = problem.start(0), optbench.problem.stream("check", 0).standard_normal(3)
+    v /= np.linalg.norm(v)
+    slope = problem.value_and_grad(x)[1] @ v
+    found = told(problem)["differences"]
+    for k in (0, 3):
+        h = found["h"][k]
+        forward = (problem.value(x + h * v) - problem.value(x)) / h
+        central = (problem.value(x + h * v) - problem.value(x - h * v)) / (2 * h)
+        assert found["forward"][k] == pytest.approx(abs(forward / slope - 1), rel=1e-4)
+        assert found["central"][k] == pytest.approx(abs(central / slope - 1), rel=1e-4)
+
+
+def test_what_is_dear_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bowl, "nanoseconds_per_run", lambda *_: 1e7)
+    assert "differences" not in told(Bowl())
+
+
+def test_what_takes_longer_than_it_says_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(module, "PATIENCE", -1.0)
+    monkeypatch.setattr(Bowl, "value", lambda self, x: calls.append(len(x)) or np.zeros(len(x)))
+    monkeypatch.setattr(Bowl, "view", ((-1.0, 1.0), (-1.0, 1.0)))
+    assert not {"surface", "differences"} & set(told(Bowl()))
+    assert calls == [512, 50]
+
+
+def test_stacks_are_small_where_points_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    problem = Quadratic(dim=10)
+    whole = told(problem)
+    monkeypatch.setattr(module, "STACK_BYTES", 32 * 10 * 7)
+    monkeypatch.setattr(
+        Quadratic, "value", lambda self, x: sizes.append(len(x)) or self.value_and_grad(x)[0], raising=False
+    )
+    parts = told(Quadratic(dim=10))
+    assert sizes == [7] * 7 + [1]
+    np.testing.assert_allclose(parts["differences"]["forward"][:10], whole["differences"]["forward"][:10], rtol=1e-4)
+
+
+def test_a_defect_loses_no_run() -> None:
+    class Defect(Bowl):
+        view = ((-1.0, 1.0), (-1.0, 1.0))
+        minimizers = "none"  # type: ignore[assignment]
+        smoothness = "large"  # type: ignore[assignment]
+        asked = 0
+
+        def value(self, x: Any) -> Any:
+            raise ZeroDivisionError("a defect")
+
+    runs = optbench.sweep(Defect(), "sgd", lr=1e-3, seeds=2, steps=5)
+    assert set(runs.rows["status"]) == {"budget"}
+    content = json.loads(runs.rows["about"].iloc[0])
+    assert not {"surface", "differences", "minimizers"} & set(content)
+    assert content["smoothness"] is None
+
+
+def test_where_runs_failed_the_problem_is_left_alone() -> None:
+    class Fails(Bowl):
+        asked = 0
+
+        def value_and_grad(self, x: Any, samples: Any = None) -> Any:
+            Fails.asked += 1
+            raise MemoryError("too large")
+
+    runs = optbench.sweep(Fails(), "sgd", seeds=2, steps=5)
+    assert set(runs.rows["status"]) == {"failed"}
+    assert "differences" not in json.loads(runs.rows["about"].iloc[0])
+    assert Fails.asked == 1
+
+
+def test_it_is_made_once_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    original = module._text
+    monkeypatch.setattr(module, "_text", lambda *given: made.append(given) or original(*given))
+    problem = Quadratic(dim=4)
+    texts = [optbench.sweep(problem, name, seeds=2, steps=5).rows["about"] for name in ("sgd", "adam")]
+    assert len(made) == 1
+    assert len({text for column in texts for text in column}) == 1
+    assert describe(problem, evaluate=False) == texts[0].iloc[0]
+
+
+@pytest.mark.parametrize("spec", ["rosenbrock", "quadratic:dim=6"])
+def test_it_is_the_same_on_every_backend(backend: Backend, spec: str) -> None:
+    name, settings = parse_spec(spec)
+    expected = describe(make_problem(name, settings))
+    assert describe(make_problem(name, settings).on(backend)) == expected
+    assert describe(make_problem(name, settings).on(get_backend("numpy", precision="float32"))) == expected
+
+
+def test_rows_of_all_backends_tell_it() -> None:
+    problem = Rosenbrock()
+    expected = describe(problem)
+    for backend in (get_backend("numpy"), strict_backend(), strict_backend("float32")):
+        runs = optbench.sweep(problem.on(backend), "sgd", lr=1e-4, seeds=1, steps=5)
+        assert runs.rows["about"].tolist() == [expected]
+
+
+def test_in_a_store_the_text_is_there_once(tmp_path: Path) -> None:
+    sizes = {}
+    for seeds in (1, 40):
+        folder = tmp_path / str(seeds)
+        runs = optbench.sweep("rosenbrock", "sgd", lr=1e-4, seeds=seeds, steps=3, store=folder)
+        assert len({id(text) for text in runs.rows["about"]}) == 1  # in memory too
+        sizes[seeds] = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
+    assert runs.rows["about"].iloc[0] == describe(make_problem("rosenbrock"))
+    assert sizes[40] - sizes[1] < len(runs.rows["about"].iloc[0]) / 2
+    assert "about" not in runs.table.columns
+
+
+def test_an_optimum_that_states_its_gradient() -> None:
+    class Stated(Bowl):
+        def solve(self) -> Optimum:
+            return Optimum(0.0, 0.0, np.zeros(2), "by inspection", 1e-17)
+
+    content = told(Stated())
+    assert content["gradient_norm"] == 1e-17
+    assert content["minimizers"] == [[0.0, 0.0]]
+    assert told(MLP(data="iris", hidden=(2,)))["gradient_norm"] is None
+
+
+def test_metrics_are_declared() -> None:
+    assert told(Quadratic(dim=5))["metrics"] == []
+    accuracy = {"name": "train_accuracy", "better": "higher", "unit": ""}
+    assert told(Logistic(data="iris"))["metrics"] == [accuracy]
+    assert [metric["better"] for metric in told(Rosenbrock())["metrics"]] == [None, None]

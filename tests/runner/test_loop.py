@@ -1,0 +1,334 @@
+"""The loop and its record: counting, checkpoints, first hits, endings, and runs that do not disturb each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optbench.core.backend import Backend
+from optbench.core.errors import InputError
+from optbench.core.registry import OPTIMIZERS
+from optbench.core.specs import parse_spec
+from optbench.core.trace import MAX_BLOCK, TARGETS, checkpoints
+from optbench.optimizer import At, Optimizer, make_recipe
+from optbench.optimizers.random_search import RandomSearch
+from optbench.problem import Problem, make_problem
+from optbench.runner.loop import minimize
+from problems import MLP, Logistic, Quadratic, Rosenbrock
+
+
+def build(name: str, **settings: Any) -> Optimizer:
+    recipe = make_recipe(name)
+    return recipe.build(settings, None)
+
+
+class Counting(Quadratic):
+    """A quadratic that counts what it is asked, point by point."""
+
+    def __init__(self, **params: Any) -> None:
+        self.asked = {"gradient": 0, "hessian": 0, "value": 0, "samples": 0}
+        super().__init__(**params)
+
+    def value_and_grad(self, x: Any, samples: Any = None) -> Any:
+        self.asked["gradient"] += 1
+        self.asked["samples"] += samples is not None
+        return super().value_and_grad(x, samples)
+
+    def value(self, x: Any) -> Any:
+        self.asked["value"] += 1
+        return super().value_and_grad(x)[0]
+
+    def hessian(self, x: Any) -> Any:
+        self.asked["hessian"] += 1
+        return super().hessian(x)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [("adam", {"gradient": 31}), ("lbfgs", {"gradient": 31}), ("newton", {"gradient": 31, "hessian": 31})]
+    + [("random_search", {"value": 31})],
+)
+def test_every_oracle_call_is_counted(name: str, asked: dict[str, int]) -> None:
+    problem = Counting(dim=5)
+    trace = minimize(problem, build(name), steps=30, checkpoint_count=5)
+    assert trace.calls[-1] == 31
+    assert problem.asked == {"gradient": 0, "hessian": 0, "value": 0, "samples": 0} | asked
+
+
+def test_a_mini_batch_counts_its_fraction() -> None:
+    problem = Logistic(data="iris")
+    trace = minimize(problem, build("sgd"), steps=20, batch_size=30)
+    assert trace.calls_per_step == 30 / 150
+    assert trace.calls[0] == pytest.approx(0.2)
+    assert trace.calls[-1] == pytest.approx(21 * 0.2)
+
+
+@pytest.mark.parametrize(("steps", "count"), [(1, 5), (10, 100), (1000, 50), (100_000, 100)])
+def test_checkpoints_are_log_spaced(steps: int, count: int) -> None:
+    t = checkpoints(steps, count)
+    assert t[0] == 0
+    assert t[-1] == steps
+    assert len(t) <= count + 2
+    assert (np.diff(t) > 0).all()
+    if steps >= 1000:
+        ratios = (t[1:] + 1) / (t[:-1] + 1)
+        assert ratios.max() <= 2 or ratios[t[:-1] > 20].max() < 1.3
+
+
+@pytest.mark.parametrize(("steps", "count"), [(1, 2), (1, 100), (10, 11), (300, 301), (300, 1000)])
+def test_enough_checkpoints_are_every_step(steps: int, count: int) -> None:
+    np.testing.assert_array_equal(checkpoints(steps, count), np.arange(steps + 1))
+    assert len(checkpoints(300, 300)) < 301
+
+
+@pytest.mark.usefixtures("no_host_sync")
+@pytest.mark.parametrize("spec", ["rosenbrock", "strict_saddle", "quadratic:dim=2"])
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+def test_the_way_in_the_plane_is_recorded(backend: Backend, spec: str, name: str) -> None:
+    problem = make_problem(*parse_spec(spec))
+    seeds, settings = (0, 3), {"lr": 1e-3}
+    trace = minimize(problem.on(backend), build(name, **settings), seeds=seeds, steps=20, checkpoint_count=21)
+    for t in (0, 7, 20):
+        before = minimize(problem, build(name, **settings), seeds=seeds, steps=t).x if t else problem.starts(seeds)
+        way = np.stack([trace.metrics["x_1"][:, t], trace.metrics["x_2"][:, t]], axis=-1)
+        np.testing.assert_allclose(way, before, rtol=1e-12)
+
+
+def test_the_way_of_a_method_that_rejects_trials_is_its_best_points() -> None:
+    problem = Rosenbrock()
+    trace = minimize(problem, build("lbfgs"), seeds=(0, 1), steps=15, checkpoint_count=16)
+    way = np.stack([trace.metrics["x_1"], trace.metrics["x_2"]], axis=-1)  # (R, C, 2)
+    np.testing.assert_array_equal(problem.value(way), trace.f)
+
+
+@pytest.mark.parametrize("problem", [Rosenbrock(dim=3), Quadratic(dim=3), Quadratic(dim=1)], ids=str)
+def test_elsewhere_no_way_is_recorded(problem: Problem) -> None:
+    assert minimize(problem, build("sgd", lr=1e-3), steps=5).metrics == {}
+
+
+def test_with_noise_the_way_is_recorded_too() -> None:
+    trace = minimize(Quadratic(dim=2, noise=0.1), build("sgd"), seeds=(0, 1), steps=8, checkpoint_count=9)
+    way = np.stack([trace.metrics["x_1"], trace.metrics["x_2"]], axis=-1)
+    np.testing.assert_array_equal(way[:, -1], trace.x)
+    assert way.shape == (2, 9, 2)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_curves_and_steps_to_targets_are_those_of_a_plain_loop(stop: bool) -> None:
+    problem, lr, steps = Quadratic(dim=10, condition=30), 1.5, 700
+    trace = minimize(problem, build("gradient_descent", lr=lr), steps=steps, stop_at_target=stop)
+    x, values = problem.start(0), []
+    for _ in range(steps + 1):
+        f, g = problem.value_and_grad(x)
+        values.append(f)
+        x = x - lr * g
+    values = np.array(values)
+    np.testing.assert_allclose(trace.f[0], values[trace.t], rtol=1e-9, atol=1e-25)
+    np.testing.assert_allclose(trace.best[0], np.minimum.accumulate(values)[trace.t], rtol=1e-9, atol=1e-25)
+    first = [np.flatnonzero(values <= target * values[0])[0] for target in TARGETS]
+    np.testing.assert_array_equal(trace.steps_to_target[0], first)
+    assert trace.status == ["target" if stop else "budget"]
+    assert trace.end[0] == (first[-1] if stop else steps)
+    assert trace.f_end[0] == pytest.approx(values[trace.end[0]], rel=1e-9, abs=1e-25)
+
+
+def test_steps_to_targets_are_the_same_however_values_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Quadratic(dim=10)
+    whole = minimize(problem, build("momentum"), steps=300)
+    monkeypatch.setattr("optbench.core.trace.MAX_BLOCK", 3)
+    pieces = minimize(problem, build("momentum"), steps=300)
+    for name in ("t", "f", "best", "gradient_norm", "steps_to_target", "end", "f_end", "best_end", "x"):
+        np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
+
+
+def test_random_numbers_are_the_same_however_they_are_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Logistic(data="iris")
+    runs = {}
+    for size in (1 << 24, 100):
+        monkeypatch.setattr("optbench.runner.loop.MAX_FEED_BYTES", size)
+        runs[size] = [
+            minimize(problem, build(n), steps=70, batch_size=b).x for n, b in [("sgd", 7), ("local_search", None)]
+        ]
+    np.testing.assert_array_equal(runs[100], runs[1 << 24])
+
+
+def test_a_run_that_diverges_disturbs_no_other() -> None:
+    problem = Quadratic(dim=6)
+    lr = [0.5, 50.0, 1.0]
+    trace = minimize(problem, build("gradient_descent", lr=lr), np.tile(problem.start(0), (3, 1)), steps=2000)
+    assert trace.status == ["budget", "diverged", "budget"]
+    assert np.isnan(trace.f[1, -1])
+    assert np.isfinite(trace.f_end[1])
+    assert np.isfinite(trace.best[1]).all()
+    alone = minimize(problem, build("gradient_descent", lr=0.5), steps=2000)
+    np.testing.assert_allclose(trace.f[0], alone.f[0], rtol=1e-9, atol=1e-28)
+    value = problem.value_and_grad(problem.start(0))[0]
+    assert trace.best_end[1] == value  # it went up at once, and its best is its start
+    end = trace.end[1]
+    growth = minimize(problem, build("gradient_descent", lr=50.0), steps=int(end) - 1)
+    assert growth.status == ["budget"]  # one step less, and it is still finite
+
+
+def test_a_loop_ends_when_all_runs_have_diverged() -> None:
+    calls = []
+    minimize(Quadratic(dim=3), build("sgd", lr=1e10), steps=100_000, progress=calls.append)
+    assert sum(calls) < 1000
+
+
+def test_a_line_search_never_diverges_by_a_trial() -> None:
+    trace = minimize(Rosenbrock(dim=10), build("bfgs"), np.full((1, 10), 50.0), steps=500)
+    assert trace.status == ["budget"]
+    assert trace.best_end[0] < 10
+    np.testing.assert_array_equal(trace.f, trace.best)
+
+
+def test_a_start_that_is_not_finite_is_diverged() -> None:
+    trace = minimize(Quadratic(dim=2), build("lbfgs"), np.array([[np.inf, 0.0], [1.0, 1.0]]), steps=20)
+    assert trace.status == ["diverged", "budget"]
+    assert np.isnan(trace.steps_to_target[0]).all()
+    assert np.isnan(trace.f_end[0])
+    assert trace.steps_to_target[1, -1] < 20
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS.names())
+def test_runs_of_a_stack_equal_single_runs(name: str) -> None:
+    problem = Logistic(data="wine")
+    seeds = (0, 3)
+    together = minimize(problem, build(name), seeds=seeds, steps=25)
+    for r, seed in enumerate(seeds):
+        alone = minimize(problem, build(name), seeds=(seed,), steps=25)
+        np.testing.assert_allclose(together.x[r], alone.x[0], rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(together.f[r], alone.f[0], rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+@pytest.mark.parametrize(
+    "problem", [Logistic(data="wine"), MLP(data="iris", hidden=(3,)), Quadratic(dim=4, noise=0.3)], ids=str
+)
+def test_settings_of_one_seed_see_the_same_batches(name: str, problem: Problem) -> None:
+    seeds, rates = (0, 3), (0.01, 0.1, 0.02)
+    x0 = np.repeat(problem.starts(seeds), 3, axis=0)
+    together = minimize(problem, build(name, lr=np.tile(rates, 2)), x0, seeds=seeds, steps=25, batch_size=8)
+    for r, (seed, lr) in enumerate((s, lr) for s in seeds for lr in rates):
+        alone = minimize(problem, build(name, lr=lr), seeds=(seed,), steps=25, batch_size=8)
+        np.testing.assert_allclose(together.x[r], alone.x[0], rtol=1e-9)
+
+
+@pytest.mark.usefixtures("no_host_sync")
+@pytest.mark.parametrize("name", OPTIMIZERS.names())
+def test_the_loop_runs_on_every_backend(backend: Backend, name: str) -> None:
+    problem = Quadratic(dim=5, condition=10)
+    expected = minimize(problem, build(name), seeds=(0, 1), steps=12)
+    trace = minimize(problem.on(backend), build(name), seeds=(0, 1), steps=12)
+    np.testing.assert_allclose(trace.x, expected.x, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(trace.f, expected.f, rtol=1e-7, atol=1e-14)
+
+
+@pytest.mark.usefixtures("no_host_sync")
+@pytest.mark.parametrize("spec", ["logistic", "mlp"])
+def test_mini_batches_on_every_backend(backend: Backend, spec: str) -> None:
+    problem = make_problem(spec, {"data": "iris"})
+    expected = minimize(problem, build("adam"), seeds=(0, 1), steps=9, batch_size=10)
+    trace = minimize(problem.on(backend), build("adam"), seeds=(0, 1), steps=9, batch_size=10)
+    np.testing.assert_allclose(trace.x, expected.x, rtol=1e-9)
+    for name, values in expected.metrics.items():
+        np.testing.assert_allclose(trace.metrics[name], values, rtol=1e-9)
+
+
+def test_mini_batch_values_are_those_of_the_full_objective() -> None:
+    problem = Logistic(data="iris")
+    trace = minimize(problem, build("sgd"), steps=40, batch_size=10, checkpoint_count=4)
+    assert trace.f[0, 0] == pytest.approx(problem.value(problem.start(0)))
+    assert trace.f[0, -1] == pytest.approx(problem.value(trace.x[0]))
+    reached = np.isfinite(trace.steps_to_target[0])
+    assert set(trace.steps_to_target[0, reached]) <= set(trace.t)
+
+
+def test_without_an_optimum_there_are_no_targets() -> None:
+    trace = minimize(MLP(data="iris"), build("adam"), steps=5, stop_at_target=True)
+    assert np.isnan(trace.steps_to_target).all()
+    assert trace.status == ["budget"]
+
+
+@dataclass
+class Spy(RandomSearch):
+    """Random search that keeps the random numbers it was given."""
+
+    def step(self, t: int, at: At, state: Any) -> Any:
+        SEEN.append(at.z)
+        return super().step(t, at, state)
+
+
+SEEN: list[Any] = []
+
+
+def test_runs_of_one_seed_share_their_directions() -> None:
+    SEEN.clear()
+    problem = Quadratic(dim=3)
+    minimize(
+        problem, Spy(scale=[0.1, 0.2, 0.1, 0.2]), np.repeat(problem.starts((0, 1)), 2, axis=0), seeds=(0, 1), steps=3
+    )
+    for z in SEEN:
+        np.testing.assert_array_equal(z[0], z[1])
+        np.testing.assert_array_equal(z[2], z[3])
+        assert (z[0] != z[2]).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: minimize(Quadratic(), build("adam"), steps=0), "steps must be at least 1"),
+        (lambda: minimize(Quadratic(), "adam"), "minimize takes an Optimizer"),  # type: ignore[arg-type]
+        (lambda: Quadratic(dim=10**9), "d at most 20000"),
+        (lambda: minimize(Quadratic(dim=3), build("adam"), np.ones((2, 4))), r"points of shape \(..., 3\)"),
+        (lambda: minimize(Quadratic(dim=3), build("adam"), np.ones((3, 3)), seeds=(0, 1)), "whole number of rows"),
+        (lambda: minimize(Logistic(), build("lbfgs"), batch_size=8), "lbfgs compares values"),
+        (lambda: minimize(Logistic(), build("gradient_descent"), batch_size=8), "mislead it; leave batch_size out"),
+        (lambda: minimize(Quadratic(noise=1.0), build("newton")), "leave the noise out"),
+        (lambda: minimize(MLP(), build("newton")), "needs Hessians, which mlp:data=digits does not offer at d = "),
+        (lambda: minimize(Quadratic(dim=3000, rotate=False), build("bfgs")), "above 2000"),
+        (lambda: minimize(Quadratic(), build("sgd"), batch_size=8), "no mini-batches"),
+        (lambda: minimize(Logistic(data="iris"), build("sgd"), batch_size=151), "between 1 and the 150 samples"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_work_starts(call: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_long_runs_are_folded_in_blocks() -> None:
+    trace = minimize(Quadratic(dim=2), build("sgd"), steps=2 * MAX_BLOCK + 100)
+    assert trace.t[-1] == 2 * MAX_BLOCK + 100
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "bfgs", "newton", "gradient_descent"])
+def test_runs_stop_at_a_small_gradient(optimizer: str) -> None:
+    problem = Logistic(data="iris", l2=0.1)
+    settings = {"lr": 0.5} if optimizer == "gradient_descent" else {}
+    asked: dict[str, Any] = {"seeds": (0, 1, 2), "steps": 300, "checkpoint_count": 5}
+    whole = minimize(problem, build(optimizer, **settings), **asked)
+    trace = minimize(problem, build(optimizer, **settings), stop_at_gradient=1e-3, **asked)
+    assert trace.status == ["gradient"] * 3
+    assert (trace.end < 300).all()
+    assert (trace.best_end >= whole.best_end).all()
+    f_star = problem.f_star
+    assert f_star is not None
+    # by strong convexity, a gradient of norm 1e-3 leaves a gap of at most (1e-3)^2 / (2 l2)
+    assert (trace.best_end - f_star <= 1e-6 / 0.2).all()
+    if optimizer == "gradient_descent":
+        before = minimize(problem, build(optimizer, **settings), steps=int(trace.end[0]), checkpoint_count=1000)
+        assert (before.gradient_norm[0, :-1] > 1e-3).all()
+        assert before.gradient_norm[0, -1] <= 1e-3
+
+
+def test_a_gradient_that_is_not_seen_stops_nothing() -> None:
+    problem = Logistic(data="iris")
+    with pytest.raises(InputError, match="values only"):
+        minimize(problem, build("random_search"), stop_at_gradient=1e-3)
+    with pytest.raises(InputError, match="only a part of the gradient"):
+        minimize(problem, build("sgd"), batch_size=10, stop_at_gradient=1e-3)
+    with pytest.raises(InputError, match="at least 0"):
+        minimize(problem, build("sgd"), stop_at_gradient=-1.0)

@@ -1,0 +1,629 @@
+"""Races, on a clock and a device made for the tests: what is on the clock, in which order, and what the figures say.
+
+Nothing here looks at a real clock: a test of speed would fail whenever the machine is busy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import os
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from optbench.analysis import timing as seconds_of
+from optbench.cli import main
+from optbench.compile.rules import numba_is_there
+from optbench.core.backend import NUMPY, Array, Backend
+from optbench.core.errors import InputError, StoreError
+from optbench.core.random import Batches
+from optbench.core.trace import TARGETS
+from optbench.problem import Problem
+from optbench.results.runs import Runs, runs_of
+from optbench.results.schema import COLUMNS, RACE_COLUMNS, arrow_of, frame_of
+from optbench.results.store import Store
+from optbench.runner import race
+from optbench.runner.loop import Loop, minimize
+from tests.conftest import host_reads_forbidden, strict_backend
+
+
+@pytest.fixture(autouse=True)
+def swift(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No wait for the idlest core, and no search for garbage in all that the tests before have left."""
+    monkeypatch.setattr(race, "WATCH", 0.0)
+    monkeypatch.setattr(gc, "collect", lambda: 0)
+
+
+# ---- a world of its own ----------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class World:
+    """A host clock, a device that works through its kernels meanwhile, and a diary."""
+
+    now: float = 0.0
+    free: float = 0.0  # when the device will have finished
+    diary: list[Any] = dataclasses.field(default_factory=list)
+
+    def launch(self, seconds: float) -> None:
+        """Start a kernel and go on at once."""
+        self.now += 1e-6
+        self.free = max(self.free, self.now) + seconds
+
+    def wait(self) -> None:
+        self.now = max(self.now, self.free)
+
+
+class Asynchronous(Backend):
+    """NumPy, but time passes in a `World` and kernels are over only when waited for."""
+
+    world: World
+
+    def synchronize(self) -> None:
+        self.world.wait()
+
+
+@dataclasses.dataclass(eq=False)
+class Kernels(Problem):
+    """f(x) = |x|^2 / 2 by a kernel of 2 s; all that is no oracle call of a step costs 1000 s."""
+
+    name = "kernels"
+    dim: int = 3
+
+    def __post_init__(self) -> None:
+        self.n_samples = 8
+
+    def place(self) -> None:
+        pass
+
+    @property
+    def world(self) -> World:
+        world: World = self.backend.world  # type: ignore[attr-defined]
+        return world
+
+    def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
+        self.world.launch(2.0)
+        return np.sum(x * x, axis=-1) / 2, x
+
+    def value(self, x: Array) -> Array:
+        raise AssertionError("a race evaluates nothing but what the steps ask for")
+
+    def evaluate(self, x: Array) -> tuple[Array, dict[str, Array]]:
+        raise AssertionError("a race evaluates nothing but what the steps ask for")
+
+    def starts(self, seeds: Any) -> Array:
+        self.world.now += 1000.0
+        self.world.diary.append(tuple(seeds))
+        return super().starts(seeds)
+
+    def sampler(self, seeds: tuple[int, ...], batch_size: int | None) -> Any:
+        if batch_size is None:
+            return None
+        world = self.world
+
+        class Dear(Batches):
+            def draw(self, first: int, last: int) -> np.ndarray:
+                world.now += 1000.0
+                return super().draw(first, last)
+
+        return Dear(seeds, 8, batch_size)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World()
+    monkeypatch.setattr("optbench.core.backend.time", types.SimpleNamespace(perf_counter=lambda: made.now))
+    return made
+
+
+def backend_of(world: World) -> Backend:
+    backend = Asynchronous(NUMPY.name, NUMPY.xp, fused=False)
+    object.__setattr__(backend, "world", world)
+    return backend
+
+
+def rule_of(world: World, name: str, seconds: float, *, compiling: float = 0.0) -> Callable[..., Any]:
+    """Gradient descent by a kernel; its first call takes `compiling` seconds more."""
+
+    def rule(xp: Any, x: Array, g: Array, t: int, lr: float = 0.1) -> tuple[Array]:
+        nonlocal compiling
+        world.now += compiling
+        compiling = 0.0
+        world.launch(seconds)
+        world.diary.append(name)
+        return (x - lr * g,)
+
+    rule.__name__ = name
+    return rule
+
+
+def held(world: World, *rules: Callable[..., Any], **options: Any) -> pd.DataFrame:
+    options = {"rounds": 3, "steps": 5} | options
+    plans = race.contestants([Kernels()], rules, device=backend_of(world), **options)
+    return frame_of(arrow_of(race.compete(plans), RACE_COLUMNS))
+
+
+# ---- what is on the clock --------------------------------------------------------------------------------------------
+
+
+def test_the_clock_waits_for_the_device(world: World) -> None:
+    rows = held(world, rule_of(world, "a", 3.0))
+    np.testing.assert_allclose(rows["seconds"], 5 * (2 + 3), rtol=1e-5)
+    np.testing.assert_allclose(rows["oracle_seconds"], 5 * 2, rtol=1e-5)
+    assert (rows["seconds"] >= 25).all()
+
+
+@pytest.mark.parametrize("part", [50, 1, 3])
+@pytest.mark.parametrize("block", [1 << 24, 64])
+def test_starts_batches_and_records_are_off_the_clock(
+    world: World, monkeypatch: pytest.MonkeyPatch, block: int, part: int
+) -> None:
+    monkeypatch.setattr(race, "PART", part)
+    monkeypatch.setattr("optbench.runner.loop.MAX_FEED_BYTES", block)  # all batches at once, or two steps' at a time
+    rows = held(world, rule_of(world, "a", 3.0), batch_size=4)
+    np.testing.assert_allclose(rows["seconds"], 5 * (2 + 3), rtol=1e-5)
+    np.testing.assert_allclose(rows["oracle_seconds"], 5 * 2, rtol=1e-5)
+    assert set(rows["fraction"]) == {0.5}
+
+
+def test_the_warm_up_is_not_counted_but_told(world: World) -> None:
+    rows = held(world, rule_of(world, "a", 3.0, compiling=500.0), rule_of(world, "b", 1.0))
+    assert rows["seconds"].max() < 26
+    a, b = (rows.loc[rows["place"] == place, "warmup_seconds"].iloc[0] for place in (0, 1))
+    # two of the three passes step; an oracle call of 2 s was under way while the host compiled
+    assert a - b == pytest.approx(500 - 2 + 2 * 5 * (3 - 1), rel=1e-3)
+
+
+def test_the_order_is_a_b_c_a_b_c_and_a_round_shares_its_seed(world: World) -> None:
+    rows = held(world, *(rule_of(world, name, 1.0) for name in "abc"), seed=7)
+    turns = [entry for entry in world.diary if entry in ("a", "b", "c")]
+    runs = turns[:: 2 * 5]  # each turn passes twice through 5 steps
+    assert "".join(runs) == "abc" * 4
+    starts = [entry for entry in world.diary if isinstance(entry, tuple)]
+    assert starts == [(7,)] * 3 + [(7,)] * 3 + [(8,)] * 3 + [(9,)] * 3
+    assert rows["contestant"].tolist() == ["a", "b", "c"] * 3
+    assert rows["seed"].tolist() == [7, 7, 7, 8, 8, 8, 9, 9, 9]
+    assert rows["round"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize(("optimizer", "batch"), [("adam", None), ("adam", 16), ("lbfgs", None)])
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_race_takes_the_steps_of_a_run(optimizer: str, batch: int | None, fused: bool) -> None:
+    (plan,) = race.contestants(["logistic:data=iris"], [optimizer], steps=30, batch_size=batch, fused=fused)
+    loop = Loop(plan.problem, plan.build(plan.grid, (3,)), (3,), 30, batch, 1)
+    x0 = plan.problem.starts((3,))
+    start = x0.copy()
+    points = race._visit(loop, x0)
+    *_, x = race._time(loop, x0, points)
+    trace = minimize(plan.problem, plan.build(plan.grid, (3,)), x0, seeds=(3,), steps=30, batch_size=batch)
+    np.testing.assert_array_equal(x, trace.x)
+    np.testing.assert_array_equal(x0, start)
+    np.testing.assert_array_equal(points[0], start)
+
+
+def test_the_noted_points_are_few_and_evenly_spaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    (plan,) = race.contestants(["quadratic:dim=10"], ["sgd"], steps=100, rounds=3)
+    monkeypatch.setattr(race, "POINT_BYTES", 8 * 10 * 7)
+    loop = Loop(plan.problem, plan.build(plan.grid, (0,)), (0,), 100, None, 1)
+    x0 = plan.problem.starts((0,))
+    points = race._visit(loop, x0)
+    assert len(points) == 7
+    short = Loop(plan.problem, plan.build(plan.grid, (0,)), (0,), 15, None, 1)
+    np.testing.assert_array_equal(points[1], race._time(short, x0, points)[2])
+
+
+def test_the_timed_steps_read_nothing_on_the_host() -> None:
+    (plan,) = race.contestants(["logistic:data=iris"], ["adam"], steps=5, batch_size=16, device=strict_backend())
+    loop = Loop(plan.problem, plan.build(plan.grid, (0,)), (0,), 5, 16, 1)
+    x0 = plan.problem.starts((0,))
+    with host_reads_forbidden():
+        race._time(loop, x0, race._visit(loop, x0))
+
+
+def test_rules_run_fused_unless_plain_is_asked_for() -> None:
+    for fused in (True, False):
+        plans = race.contestants(["quadratic:dim=5"], ["adam", "lbfgs"], rounds=3, steps=3, fused=fused)
+        rows = race.compete(plans)
+        assert [row["fused"] for row in rows[:2]] == [fused and numba_is_there(), False]
+
+
+def test_a_run_that_diverges_is_told() -> None:
+    plans = race.contestants(["rosenbrock"], ["sgd:lr=100", "sgd:lr=1e-5"], rounds=3, steps=20)
+    races = frame_of(arrow_of(race.compete(plans), RACE_COLUMNS))
+    assert seconds_of.race_summary(races)["finite"].tolist() == [False, True]
+
+
+# ---- the machine -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def as_before() -> Iterator[None]:
+    """The test leaves cores, threads and the garbage collector as it finds them."""
+    before = _machine()
+    yield
+    assert _machine() == before
+
+
+def _machine() -> tuple[Any, ...]:
+    from threadpoolctl import threadpool_info
+
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    return cores, gc.isenabled(), [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()]
+
+
+@pytest.mark.usefixtures("as_before")
+def test_the_machine_is_quiet_and_then_as_before() -> None:
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    with threadpool_limits(2, user_api="blas"):
+        before = _machine()
+        with race.quiet() as core:
+            assert not gc.isenabled()
+            assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
+            if core is not None:
+                assert os.sched_getaffinity(0) == {core}
+        assert _machine() == before
+
+
+@pytest.mark.usefixtures("as_before")
+def test_a_defect_of_a_contestant_leaves_the_machine_as_before(world: World) -> None:
+    def defect(xp: Any, x: Array, g: Array, t: int, lr: float = 0.1) -> tuple[Array]:
+        raise ZeroDivisionError
+
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(2, user_api="blas"):
+        before = _machine()
+        with pytest.raises(ZeroDivisionError):
+            held(world, defect)
+        assert _machine() == before
+
+
+def test_a_system_that_does_not_pin_or_tell(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    before = _machine()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "sched_setaffinity", refuse, raising=False)
+        patch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+        patch.delattr(os, "getloadavg", raising=False)
+        patch.setattr(race, "_busy", dict)
+        rows = held(world, rule_of(world, "a", 1.0))
+    assert _machine() == before
+    assert rows[["core", "load_before", "load_after"]].isna().all(axis=None)
+    assert seconds_of.race_summary(rows)["reason"].tolist() == [""]
+
+
+def test_the_idlest_core_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([{0: 5, 1: 5, 2: 5}, {0: 25, 1: 6, 2: 25}])
+    monkeypatch.setattr(race, "_busy", lambda: next(ticks))
+    assert race._idlest({0, 1, 2}) == 1
+    monkeypatch.setattr(race, "_busy", dict)
+    assert race._idlest({0, 1, 2}) == 2  # the first one serves interrupts on many machines
+
+
+# ---- figures ---------------------------------------------------------------------------------------------------------
+
+
+def timings(seconds: Any, place: int = 0, **more: Any) -> list[dict[str, Any]]:
+    """Rows of one contestant with the given seconds a step, ten steps a round, half of it the oracle's."""
+    name = more.get("contestant", f"m{place}")
+    common = dict.fromkeys(RACE_COLUMNS) | {
+        "race": "r", "created": "2026-01-01", "machine": "M", "cores": 4, "load_before": 0.1, "load_after": 1.0,
+        "place": place, "problem": "p", "problem_name": "p", "problem_params": "{}", "data_hash": "", "contestant": name,
+        "method": name, "optimizer": name, "settings": "{}", "structure": "{}", "schedule": "constant", "fraction": 1.0,
+        "steps": 10, "backend": "numpy", "precision": "float64", "fused": True, "warmup_seconds": 1.0, "finite": True,
+    }  # fmt: skip
+    return [
+        common | {"round": number, "seconds": 10 * s, "oracle_seconds": 5 * s} | more
+        for number, s in enumerate(np.asarray(seconds, dtype=float))
+    ]
+
+
+def table(*rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return frame_of(arrow_of([row for part in rows for row in part], RACE_COLUMNS))
+
+
+def test_intervals_contain_the_truth(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seconds_of, "RESAMPLES", 200)
+    inside = []
+    for _ in range(100):
+        (line,) = seconds_of.race_summary(table(timings(np.exp(0.1 * rng.standard_normal(11))))).itertuples()
+        inside.append(line.seconds_low <= 1 <= line.seconds_high)
+        assert line.seconds_low <= line.seconds <= line.seconds_high
+    assert np.mean(inside) > 0.86  # 0.95 less what a bootstrap of eleven rounds and 100 trials lose
+
+
+def test_ratios_are_taken_within_rounds(rng: np.random.Generator) -> None:
+    noise = np.exp(rng.standard_normal(10))  # tenfold, but shared by all of a round
+    a, b = seconds_of.race_summary(table(timings(noise), timings(2 * noise, 1))).itertuples()
+    assert (a.ratio, a.ratio_low, a.ratio_high) == (1, 1, 1)
+    assert (b.ratio, b.ratio_low, b.ratio_high) == pytest.approx((2, 2, 2))
+    assert b.seconds_high > 1.5 * b.seconds_low
+    assert b.oracle_share == pytest.approx(0.5)
+    assert b.optimizer_seconds == pytest.approx(b.seconds / 2)
+
+
+def test_the_reference_is_the_first_on_the_same_problem() -> None:
+    summary = seconds_of.race_summary(
+        table(timings([1, 1, 1]), timings([3, 3, 3], 1, problem="q"), timings([6] * 3, 2))
+    )
+    assert summary["ratio"].tolist() == [1, 1, 6]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "more", "reason"),
+    [
+        ([1, 1.01, 0.99, 1], {}, ""),
+        ([1, 2, 1, 2], {}, "rounds scatter by 67 %"),
+        ([1, 1, 1, 1], {"load_before": 1.5}, "load average 1.5 before it began, on 4 cores"),
+        ([1, 1, 1, 1], {"load_after": 1.9}, ""),  # itself, and less than another
+        ([1, 1, 1, 1], {"load_after": 3.0}, "load average 3.0 at its end"),
+        ([1, 2, 1, 2], {"load_before": 3.0}, "load average 3.0 before it began, on 4 cores; rounds scatter by"),
+        ([1, 1, 1, 1], {"load_before": None, "load_after": None}, ""),
+    ],
+)
+def test_disturbance_is_marked_with_its_reason(seconds: list[float], more: dict[str, Any], reason: str) -> None:
+    (line,) = seconds_of.race_summary(table(timings(seconds, **more))).itertuples()
+    assert line.reason.startswith(reason)
+    assert line.disturbed == bool(reason) == bool(line.reason)
+
+
+def test_races_that_a_better_one_repeats_do_not_stand() -> None:
+    def held(race: str, *names: str, scatter: float = 0.0, **more: Any) -> list[list[dict[str, Any]]]:
+        rounds = [1, 1 + scatter, 1, 1 + scatter]
+        return [timings(rounds, n, contestant=c, race=race, created=race, **more) for n, c in enumerate(names)]
+
+    races = table(
+        *held("1", "a", "b"),
+        *held("2", "a", "b", "c"),  # all of 1, and newer
+        *held("3", "a", "b", "c", scatter=1.0),  # newer, but disturbed
+        *held("4", "a", "d"),  # not all of 2
+        *held("5", "a", fused=False),
+        *held("6", "a", machine="another"),
+    )
+    assert sorted(set(seconds_of.standing_races(races)["race"])) == ["2", "4", "5", "6"]
+    alone = table(*held("3", "a", "b", scatter=1.0))
+    assert len(seconds_of.standing_races(alone)) == len(alone)
+
+
+def test_no_races_give_empty_tables() -> None:
+    assert seconds_of.race_summary(table()).empty
+    assert seconds_of.seconds_to_target(runs_of([]), table(timings([1, 1, 1]))).empty
+
+
+# ---- seconds to target -----------------------------------------------------------------------------------------------
+
+
+def run(seed: int, calls: float | None, **more: Any) -> dict[str, Any]:
+    """A run of m0 that reaches every target after the same number of calls."""
+    return dict.fromkeys(COLUMNS) | {
+        "key": f"{seed}", "problem": "p", "problem_name": "p", "problem_params": "{}", "data_hash": "", "method": "m0",
+        "optimizer": "m0", "settings": json.dumps({"lr": 0.1}), "step_size": 0.1, "schedule": "constant",
+        "seed": seed, "status": "budget", "fraction": 1.0, "f_start": 1.0, "f_end": 0.0, "f_best": 0.0,
+        "f_star": None if calls is None else 0.0, "hits": None if calls is None else [calls] * len(TARGETS),
+        "backend": "numpy", "precision": "float64", "metrics": [],
+    } | more  # fmt: skip
+
+
+def runs(*calls: float | None, **more: Any) -> Runs:
+    return runs_of([run(seed, count, **more) for seed, count in enumerate(calls)])
+
+
+def test_seconds_to_target_are_calls_times_seconds_a_call() -> None:
+    seconds = [0.1, 0.11, 0.1, 0.09, 0.1]
+    (line,) = seconds_of.seconds_to_target(runs(100, 200, 300), table(timings(seconds))).itertuples()
+    assert (line.calls, line.reached, line.seeds) == (200, 3, 3)
+    assert line.seconds == pytest.approx(20)
+    assert line.seconds_low == pytest.approx(100 * 0.09, rel=0.2)
+    assert line.seconds_high == pytest.approx(300 * 0.11, rel=0.2)
+    assert not line.disturbed
+
+
+def test_a_call_of_a_mini_batch_takes_several_steps() -> None:
+    rows, races = runs(10, 10, 10, batch_size=4, fraction=0.25), table(timings([1] * 3, batch_size=4, fraction=0.25))
+    (line,) = seconds_of.seconds_to_target(rows, races).itertuples()
+    assert line.seconds_per_call == pytest.approx(4)
+    assert line.seconds == pytest.approx(40)
+
+
+def test_targets_that_are_missed_take_for_ever() -> None:
+    races = table(timings([1, 1, 1]))
+    (line,) = seconds_of.seconds_to_target(runs(10, 10, np.inf), races).itertuples()
+    assert (line.seconds, line.seconds_high, line.reached) == (10, np.inf, 2)
+    (line,) = seconds_of.seconds_to_target(runs(10, np.inf, np.inf), races).itertuples()
+    assert (line.seconds, line.seconds_low) == (np.inf, 10)
+    (line,) = seconds_of.seconds_to_target(runs(None, None, None), races).itertuples()
+    assert np.isnan([line.calls, line.seconds, line.seconds_low, line.seconds_high]).all()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"problem_params": '{"dim": 3}'}, {"data_hash": "x"}, {"optimizer": "m1"}, {"schedule": "cosine"},
+        {"batch_size": 8}, {"precision": "float32"}, {"backend": "cupy"}, {"structure": '{"memory": 3}'},
+    ],
+)  # fmt: skip
+def test_what_costs_otherwise_is_not_mixed_in(other: dict[str, Any]) -> None:
+    assert seconds_of.seconds_to_target(runs(10, 10, 10), table(timings([1, 1, 1], **other))).empty
+    both = table(timings([1, 1, 1]), timings([9, 9, 9], 1, contestant="m0", **({"optimizer": "m0"} | other)))
+    assert seconds_of.seconds_to_target(runs(10, 10, 10), both)["seconds"].tolist() == [pytest.approx(10)]
+
+
+def test_a_structure_that_the_settings_have_is_the_same_method() -> None:
+    races = table(timings([1, 1, 1], structure='{"memory": 3}'), timings([2, 2, 2], 1, structure='{"memory": 9}'))
+    found = seconds_of.seconds_to_target(runs(10, 10, 10, settings='{"memory": 3}'), races.assign(optimizer="m0"))
+    assert found["seconds"].tolist() == [pytest.approx(10)]
+
+
+def test_machines_are_kept_apart_and_the_newest_undisturbed_race_is_taken() -> None:
+    races = table(
+        timings([1, 1, 1], race="old", created="1"),
+        timings([2, 2, 2], race="new", created="2"),
+        timings([3, 3, 3], race="noisy", created="3", load_before=4.0),
+        timings([5, 5, 5], race="there", machine="N", load_before=4.0),
+        timings([7, 7, 7], race="plain", fused=False),
+    )
+    found = seconds_of.seconds_to_target(runs(10, 10, 10), races).set_index("race")
+    assert found["seconds"].to_dict() == pytest.approx({"new": 20, "there": 50, "plain": 70})
+    assert found["disturbed"].to_dict() == {"new": False, "there": True, "plain": False}
+
+
+# ---- the store -------------------------------------------------------------------------------------------------------
+
+
+def test_races_are_stored_beside_runs_and_gather(world: World, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.load_races().empty
+    plans = race.contestants([Kernels()], [rule_of(world, "a", 1.0)], device=backend_of(world), rounds=3, steps=2)
+    first, second = race.compete(plans), race.compete(plans)
+    path = store.write_race(first)
+    before = path.read_bytes()
+    store.write_race(second)
+    assert path.read_bytes() == before
+    assert store.files == []
+    assert [p.suffix for p in tmp_path.rglob("*") if p.is_file()] == [".parquet"] * 2
+    loaded = store.load_races()
+    assert list(loaded.columns) == list(RACE_COLUMNS)
+    expected = table(first, second).sort_values(["race", "round"], kind="stable", ignore_index=True)
+    pd.testing.assert_frame_equal(loaded.sort_values(["race", "round"], kind="stable", ignore_index=True), expected)
+
+
+def test_a_race_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pyarrow.parquet.write_table", full)
+    with pytest.raises(StoreError, match="No space left"):
+        Store(tmp_path).write_race(timings([1, 1, 1]))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+# ---- requests --------------------------------------------------------------------------------------------------------
+
+
+def test_every_column_of_a_race_is_filled(world: World) -> None:
+    rows = race.compete(race.contestants([Kernels()], [rule_of(world, "a", 1.0)], device=backend_of(world), rounds=3))
+    assert set(rows[0]) == set(RACE_COLUMNS)
+
+
+def test_a_contestant_is_named_by_its_settings_and_a_method_is_not() -> None:
+    plans = race.contestants(
+        ["logistic:data=iris"], ["adam:lr=0.5,beta1=0.8", "adam"], batch_size=8, schedule="cosine", rounds=3
+    )
+    named = [race._asked(0, plan) for plan in plans]
+    assert named[0]["contestant"] == "adam:lr=0.5,beta1=0.8, cosine, batch 8"
+    assert named[0]["method"] == "adam:beta1=0.8, cosine, batch 8"
+    assert named[1]["contestant"] == named[1]["method"] == "adam, cosine, batch 8"
+    (lbfgs,) = race.contestants(["logistic:data=iris"], ["lbfgs:memory=3"], schedule="cosine", rounds=3)
+    assert lbfgs.method == "lbfgs:memory=3"
+    assert json.loads(race._asked(0, lbfgs)["structure"])["memory"] == 3
+
+
+def test_impossible_races_are_refused() -> None:
+    plans = race.contestants(["quadratic:dim=3"], ["sgd"], rounds=3)
+    for bad in ([], [*plans, *race.contestants(["quadratic:dim=3"], ["sgd"], rounds=4)]):
+        with pytest.raises(InputError, match="needs contestants"):
+            race.compete(bad)
+    with pytest.raises(InputError, match="warmup"):
+        race.compete(plans, warmup=0)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+SHORT = ["race", "--problem", "quadratic:dim=4", "--optimizer", "adam:lr=0.01", "--optimizer", "lbfgs"]
+SHORT += ["--rounds", "3", "--steps", "5"]
+
+
+def test_the_command_prints_and_stores(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SHORT, "--problem", "logistic:data=iris", "--precision", "float32", "--plain"]) == 0
+    out, err = capsys.readouterr()
+    assert "4 contestants, 3 rounds of 5 steps" in err
+    for word in ("quadratic:dim=4", "logistic:data=iris", "adam:lr=0.01", "lbfgs", "times adam", "oracle", "float32"):
+        assert word in out
+    assert "1e-4" not in out
+    (path,) = Store("results").race_files
+    assert str(path) in out
+    races = Store("results").load_races()
+    assert len(races) == 12
+    assert not races["fused"].any()
+    assert Store("results").load().rows.empty
+
+
+def test_the_command_shows_seconds_to_target_of_tuned_methods(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--problem", "quadratic:dim=4", "--optimizer", "adam", "--seeds", "3", "--jobs", "1", "--no-report"]
+    assert main(["run", *asked, "--lr", "0.01,0.1"]) == 0
+    assert main(["run", *asked, "--lr", "0.01,0.1", "--steps", "400"]) == 0
+    capsys.readouterr()
+    assert main(SHORT) == 0
+    out = capsys.readouterr().out
+    assert "tuned, to 1e-4" in out
+    adam, lbfgs = (next(line for line in out.splitlines() if line.startswith(name)) for name in ("adam", "lbfgs"))
+    assert len(adam.split()) > len(lbfgs.split())
+
+
+def test_an_interrupted_race_stores_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(race, "_measure", interrupt)
+    assert main(SHORT) == 130
+    assert "nothing of this race is stored" in capsys.readouterr().err
+    assert Store("results").race_files == []
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["race", "--help"])
+    out = capsys.readouterr().out
+    assert "optbench race --problem" in out
+    assert "--plain" in out
+
+
+ONE = ["race", "--problem", "quadratic", "--optimizer", "adam"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["race"], "--problem is missing"),
+        (["race", "--problem", "quadratic"], "--optimizer is missing"),
+        (["race", "--problem", "quadratc", "--optimizer", "adam"], "did you mean 'quadratic'"),
+        (["race", "--problem", "quadratic", "--optimizer", "adm"], "did you mean 'adam'"),
+        (["race", "--problem", "quadratic", "--optimizer", "adam:lr=0.1/0.2"], "several values of lr"),
+        (["race", "--problem", "quadratic", "--optimizer", "lbfgs:memory=3/5"], "several values of memory"),
+        (["race", "--problem", "logistic", "--optimizer", "lbfgs", "--batch-size", "8"], "lbfgs compares values"),
+        ([*ONE, "--batch-size", "8"], "no mini-batches"),
+        ([*ONE, "--rounds", "2"], "at least 3 rounds, not 2"),
+        ([*ONE, "--steps", "0"], "at least one step"),
+        ([*ONE, "--seed", "-1"], "seed must be at least 0"),
+        ([*ONE, "--schedule", "cosin"], "did you mean 'cosine'"),
+        ([*ONE, "--device", "tpu"], "choose cpu"),
+        ([*ONE, "-o", "file"], "'file' cannot be written"),
+    ],
+)
+def test_bad_requests_get_one_sentence(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    (here / "file").write_text("")
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.startswith("optbench: ")
+    assert err.count("\n") == 1
+    assert not list(here.rglob("*.parquet"))

@@ -1,0 +1,160 @@
+"""Studies: TOML files, their checks, and the grids they describe."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optbench.core.errors import InputError
+from optbench.core.registry import OPTIMIZERS
+from optbench.runner.study import learning_rates, load_study, study_of, suites
+
+STUDY = """
+title = "A study"
+seeds = 2
+steps = 50
+
+[[compare]]
+problems = ["quadratic:dim=4", {name = "rosenbrock", dim = 3}]
+optimizers = ["gradient_descent", {name = "momentum", beta = [0.5, 0.9]}, "lbfgs", "adam:lr=0.1"]
+lr = {low = 1e-2, high = 1, per_decade = 1}
+
+[[compare]]
+problems = ["logistic:data=iris"]
+optimizers = ["sgd", "random_search"]
+calls = 5
+lr = [0.1]
+schedule = "cosine"
+"""
+
+
+def test_a_study_file(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY)
+    study = load_study(path)
+    assert study.title == "A study"
+    got = [(plan.problem.spec, plan.method, plan.size, plan.steps) for plan in study.plans]
+    assert got == [
+        ("quadratic:dim=4", "gradient_descent", 6, 50),
+        ("quadratic:dim=4", "momentum", 12, 50),
+        ("quadratic:dim=4", "lbfgs", 2, 50),
+        ("quadratic:dim=4", "adam", 2, 50),
+        ("rosenbrock:dim=3", "gradient_descent", 6, 50),
+        ("rosenbrock:dim=3", "momentum", 12, 50),
+        ("rosenbrock:dim=3", "lbfgs", 2, 50),
+        ("rosenbrock:dim=3", "adam", 2, 50),
+        ("logistic:data=iris", "sgd, cosine", 2, 4),
+        ("logistic:data=iris", "random_search", 2, 4),
+    ]
+    assert load_study(path, overrides={"seeds": 3, "steps": 7}).plans[-1].steps == 7
+    assert load_study(path, overrides={"seeds": 3}).plans[0].seeds == (0, 1, 2)
+
+
+def test_the_default_suite_has_every_optimizer() -> None:
+    assert "default" in suites()
+    study = load_study("default")
+    quadratic = {plan.recipe.name for plan in study.plans if plan.problem.name == "quadratic"}
+    assert quadratic == set(OPTIMIZERS.names()) - {"sgd"}
+    assert "sgd" in {plan.recipe.name for plan in study.plans}
+    data = {plan.problem.data for plan in study.plans if plan.problem.name == "logistic"}  # type: ignore[attr-defined]
+    assert data == {"breast_cancer", "digits"}
+    plane = [plan for plan in study.plans if plan.problem.dim == 2]
+    landscapes = {"valley", "rosenbrock", "beale", "himmelblau", "strict_saddle"}
+    assert {plan.problem.name for plan in plane} == landscapes
+    assert {plan.problem.name for plan in study.plans} == {"quadratic", "logistic", "mlp"} | landscapes
+    assert {(plan.problem.name, plan.recipe.name) for plan in plane} == set(itertools.product(landscapes, quadratic))
+    assert all(plan.checkpoint_count == plan.steps + 1 for plan in plane)
+    for problem in {plan.problem for plan in plane}:
+        low, high = np.transpose(problem.view)
+        shown = np.vstack([problem.minimizers, problem.starts(study.plans[0].seeds)])
+        assert ((low < shown) & (shown < high)).all()
+    assert all(len(plan.seeds) >= 3 for plan in study.plans)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (0.1, (0.1,)),
+        ("0.1", (0.1,)),
+        ("1e-3,1e-2", (1e-3, 1e-2)),
+        ("1e-2:1:3", (0.01, 0.1, 1.0)),
+        ({"low": 0.1, "high": 10, "per_decade": 2}, (0.1, 0.316227766017, 1.0, 3.16227766017, 10.0)),
+        ({"low": 1, "high": 4, "count": 3}, (1.0, 2.0, 4.0)),
+        ([1, 0.5], (1.0, 0.5)),
+    ],
+)
+def test_learning_rates(given: Any, expected: tuple[float, ...]) -> None:
+    assert learning_rates(given) == expected
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["abc", "1:2", "0:1:3", "1:0:3", "1:2:2.5", "1:2:0", [0.1, -1], [], [True], True, {"low": 1}, {"low": 1, "hihg": 2}]
+    + [
+        {"low": 2, "high": 1},
+        {"low": 1, "high": 2, "per_decade": -9},
+        {"low": 1, "high": 2, "per_decade": 0},
+        "nan",
+        None,
+    ],
+)
+def test_impossible_learning_rates(given: Any) -> None:
+    with pytest.raises(InputError):
+        learning_rates(given)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = ", "not valid TOML"),
+        ("title = 'a'", r"no \[\[compare\]\] table"),
+        ("sedes = 3\n[[compare]]", "did you mean 'seeds'"),
+        ("[[compare]]\noptimizers = ['adam']", "problems is missing"),
+        ("[[compare]]\nproblems = ['quadratic']", "optimizers is missing"),
+        ("[[compare]]\nproblems = ['quadratic']\noptimizers = ['adm']", "did you mean 'adam'"),
+        ("[[compare]]\nproblems = 3\noptimizers = ['adam']", "neither a spec"),
+        ("[[compare]]\nproblems = ['logistic']\noptimizers = ['sgd']\nbatch_size = []", "a whole number or a list"),
+        ("[[compare]]\nproblems = ['logistic']\noptimizers = ['sgd']\nbatch_size = ['a']", "a whole number or a list"),
+        ("[[compare]]\nproblems = ['quadratic']\noptimizers = ['sgd']\nseeds = ['a']", "a number of seeds"),
+        ("[[compare]]\nproblems = ['quadratic']\noptimizers = ['sgd']\ncalls = nan", "calls must be above 0"),
+        ("[[compare]]\nproblems = ['quadratic']\noptimizers = ['sgd']\nschedule = []", "a schedule such as"),
+        ("[[compare]]\nproblems = ['quadratic']\noptimizers = ['sgd']\nschedule = [3]", "a schedule such as"),
+        ("[[compare]]\nproblems = ['quadratic']\noptimizers = ['sgd']\ncheckpoint_count = 0", "at least 2"),
+        ("[[compare]]\nproblems = [3]\noptimizers = ['adam']", "neither a spec"),
+        ("[[compare]]\nproblems = ['quadratic']\noptimizers = ['adam']\nsteps = '9'", "steps must be a whole number"),
+        ("[[compare]]\nproblems = ['quadratic']\noptimizers = ['adam']\nsteps = true", "steps must be a whole number"),
+        ("[[compare]]\nproblems = ['quadratic']\noptimizers = ['adam']\nseeds = 'x'", "a number of seeds"),
+        ("[[compare]]\nproblems = ['mlp']\noptimizers = ['newton']", "needs Hessians"),
+        ("[[compare]]\nproblems=['logistic']\noptimizers=['lbfgs']\nbatch_size=8", "compares values"),
+        (
+            "[[compare]]\nproblems=['quadratic']\noptimizers=['adam']\n[[compare]]\nproblems=['x']\noptimizers=['sgd']",
+            "table 2",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message) as error:
+        load_study(path)
+    assert str(path) in str(error.value)
+
+
+def test_studies_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="did you mean 'default'"):
+        load_study("defualt")
+    with pytest.raises(InputError, match="cannot read the study"):
+        load_study(tmp_path / "absent.toml")
+    with pytest.raises(InputError, match="cannot read the study"):
+        load_study(tmp_path)
+
+
+def test_linear_scaling_in_a_study() -> None:
+    content = {"compare": [{"problems": ["logistic:data=iris"], "optimizers": ["sgd"], "batch_size": [5, 10]}]}
+    content["compare"][0] |= {"linear_scaling": True, "lr": [0.1]}
+    study = study_of(content)
+    assert [plan.grid for plan in study.plans] == [({"lr": 0.1},), ({"lr": 0.2},)]

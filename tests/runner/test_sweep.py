@@ -1,0 +1,324 @@
+"""Sweeps and plans: the grid, the keys, the chunks, and the tables that come out."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+import optbench
+from optbench.core.errors import InputError
+from optbench.optimizers.adaptive import adam
+from optbench.problem import Problem
+from optbench.results.schema import COLUMNS
+from optbench.runner import execute
+from optbench.runner.plan import Plan, for_cores, for_threads, make_plans
+from problems import Logistic, Quadratic
+
+
+def plan_of(problem: Problem, optimizer: Any, settings: dict[str, Any] | None = None, **options: Any) -> Plan:
+    (plan,) = make_plans(problem, optimizer, settings, **options)
+    return plan
+
+
+def test_a_sweep_gives_one_row_a_setting_and_seed() -> None:
+    runs = optbench.sweep(Quadratic(dim=5), "momentum", lr=[0.1, 1.0], beta=[0.5, 0.9, 0.99], seeds=4, steps=30)
+    table = runs.table
+    assert len(table) == 2 * 3 * 4
+    assert not table.duplicated(["lr", "beta", "seed"]).any()
+    assert set(table["method"]) == {"momentum"}
+    assert list(runs.rows.columns) == list(COLUMNS)
+    assert runs.x is not None
+    assert runs.x.shape == (24, 5)
+    curves = runs.curves
+    assert len(curves) == sum(map(len, runs.rows["t"]))
+    last = curves.groupby("key", sort=False).tail(1)
+    np.testing.assert_array_equal(last["f"], table["f_end"])
+    np.testing.assert_array_equal(last["calls"], table["calls"])
+    np.testing.assert_allclose(table["gap_end"], table["f_end"] - table["f_star"])
+
+
+def test_a_sweep_equals_single_runs() -> None:
+    problem = Logistic(data="wine")
+    rates = [0.01, 0.1]
+    runs = optbench.sweep(problem, "adam", lr=rates, seeds=3, steps=50, batch_size=16)
+    for x, row in zip(runs.x, runs.table.itertuples(), strict=True):  # type: ignore[arg-type]
+        alone = optbench.sweep(problem, "adam", lr=row.lr, seeds=[row.seed], steps=50, batch_size=16)
+        np.testing.assert_allclose(alone.x[0], x, rtol=1e-10)  # type: ignore[index]
+
+
+def test_the_last_iterate_is_that_of_a_plain_loop() -> None:
+    problem = Logistic(data="wine")
+    runs = optbench.sweep(problem, "adam", lr=0.05, seeds=1, steps=40)
+    x = problem.start(0)
+    m = v = np.zeros_like(x)
+    for t in range(1, 41):
+        x, m, v = adam(np, x, problem.value_and_grad(x)[1], t, m, v, lr=0.05)
+    np.testing.assert_allclose(runs.x[0], x, rtol=1e-10)  # type: ignore[index]
+
+
+def test_a_rule_of_ones_own_needs_no_registration() -> None:
+    def sign_descent(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
+        """Steps of one size."""
+        return (x - lr * xp.sign(g),)
+
+    runs = optbench.sweep("quadratic:dim=3", sign_descent, lr=[0.01, 0.1], seeds=2, steps=100)
+    assert set(runs.table["method"]) == {"sign_descent"}
+    assert (runs.table["gap_end"] < runs.table["gap_start"]).all()
+
+
+def test_settings_that_cannot_share_an_array_become_plans_of_their_own() -> None:
+    plans = make_plans(Quadratic(), "lbfgs", {"memory": [3, 10]}, seeds=2)
+    assert [plan.fixed for plan in plans] == [{"memory": 3}, {}]
+    assert all(plan.size == 2 for plan in plans)
+
+
+def test_fixed_settings_are_what_differs_from_the_defaults_and_is_not_swept() -> None:
+    (plan,) = make_plans(Logistic(data="iris"), "momentum", {"lr": [0.1, 1], "beta": 0.99})
+    assert plan.fixed == {"beta": 0.99}
+    (plan,) = make_plans(Logistic(data="iris"), "momentum", {"lr": 0.2, "beta": 0.9})
+    assert plan.fixed == {}
+    (plan,) = make_plans(Logistic(data="iris"), "momentum", {"beta": [0.5, 0.99]})
+    assert plan.fixed == {}
+
+
+def test_the_linear_scaling_rule() -> None:
+    plans = make_plans(Logistic(data="iris"), "sgd", {"lr": [0.1, 0.2]}, batch_size=[8, 32], linear_scaling=True)
+    assert [[point["lr"] for point in plan.grid] for plan in plans] == [[0.1, 0.2], [0.4, 0.8]]
+    with pytest.raises(InputError, match="linear_scaling needs batch sizes"):
+        make_plans(Logistic(), "sgd", linear_scaling=True)
+
+
+def test_a_budget_of_calls_is_the_same_work_for_every_batch() -> None:
+    problem = Logistic(data="iris")
+    plans = make_plans(problem, "sgd", calls=10, batch_size=[15, 30, 150])
+    assert [(plan.steps + 1) * plan.batch_size / 150 for plan in plans] == [10, 10, 10]  # type: ignore[operator]
+    assert plan_of(problem, "sgd", calls=10).steps == 9
+
+
+def test_schedules_act_on_the_learning_rate() -> None:
+    problem = Quadratic(dim=3)
+    runs = optbench.sweep(problem, "sgd", lr=0.5, seeds=1, steps=10, schedule="linear")
+    x = problem.start(0)
+    for t in range(10):
+        x = x - 0.5 * (1 - t / 10) * problem.value_and_grad(x)[1]
+    np.testing.assert_allclose(runs.x[0], x, rtol=1e-12)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize(("rates", "seeds"), [(1, 1), (3, 4), (5, 1), (1, 6)])
+def test_chunks_cover_a_plan_once(monkeypatch: pytest.MonkeyPatch, size: int, rates: int, seeds: int) -> None:
+    plan = plan_of(Quadratic(dim=4), "sgd", {"lr": np.linspace(0.1, 1, rates)}, seeds=seeds)
+    monkeypatch.setattr("optbench.runner.plan.CHUNK_BYTES", size * plan.problem.bytes_per_run(None))
+    monkeypatch.setattr("optbench.runner.plan.CHUNK_RUNS", 1)
+    chunks = list(plan.chunks())
+    runs = [(seed, point["lr"]) for chunk in chunks for seed, point in chunk.runs]
+    assert sorted(runs) == sorted((s, p["lr"]) for s in plan.seeds for p in plan.grid)
+    assert max(chunk.size for chunk in chunks) <= size
+
+
+@pytest.mark.parametrize("batch", [None, 128])
+@pytest.mark.parametrize(("rates", "seeds"), [(10, 10), (100, 1), (1, 100), (25, 8), (31, 30)])
+def test_much_work_is_cut_for_four_cores(rates: int, seeds: int, batch: int | None) -> None:
+    settings = {"lr": np.linspace(0.1, 1, rates)}
+    problem = Logistic(data="synthetic", rows=2000, columns=100)
+    whole = plan_of(problem, "sgd", settings, seeds=seeds, steps=100_000, batch_size=batch)
+    (long,) = for_cores([whole])
+    sizes = [chunk.size for chunk in long.chunks()]
+    assert len(sizes) % 4 == 0
+    assert sum(sizes) == rates * seeds
+    assert max(sizes) <= 1.3 * sum(sizes) / len(sizes)
+    assert min(sizes) >= 20
+    (short,) = for_cores([plan_of(problem, "sgd", settings, seeds=seeds, steps=2, batch_size=batch)])
+    # with little work, without the wish, or among many like it, the plan is not cut
+    for plan in (short, whole, for_cores([whole] * 20)[0]):
+        assert len(list(plan.chunks())) < len(sizes)
+
+
+@pytest.mark.parametrize("problem", [Quadratic(dim=10), Quadratic(dim=100)], ids=str)
+def test_what_steps_take_no_time_for_is_not_cut(problem: Problem) -> None:
+    (plan,) = for_cores([plan_of(problem, "adam", {"lr": np.linspace(0.1, 1, 10)}, seeds=10, steps=1_000_000)])
+    assert len(list(plan.chunks())) == 1
+
+
+def test_a_large_matrix_is_shared_by_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Quadratic(dim=300)
+    asked: dict[str, Any] = {"settings": {"lr": np.linspace(0.1, 1, 10)}, "seeds": 10, "steps": 100_000}
+    (plan,) = make_plans(problem, "adam", **asked)
+    (shared,) = for_threads([plan])
+    assert shared.shared
+    assert len(list(shared.chunks())) == 1
+    swept = make_plans(problem, "adam", **(asked | {"settings": {"lr": [0.1, 0.2], "beta1": [0.8, 0.9]}}))
+    noisy = make_plans(Quadratic(dim=300, noise=0.1), "adam", **asked)
+    plain = make_plans(problem.on(optbench.get_backend("numpy", fused=False)), "adam", **asked)
+    diagonal = make_plans(Quadratic(dim=3000, rotate=False), "adam", **asked)
+    for others in (swept, noisy, plain, diagonal, [plan, plan]):
+        assert not any(one.shared for one in for_threads(others))
+    counts = []
+    threads = execute.blas_threads
+    monkeypatch.setattr(execute, "blas_threads", lambda count=1: counts.append(count) or threads(count))
+    monkeypatch.setattr(execute, "_cores", lambda: 2)
+    monkeypatch.setattr("optbench.runner.plan.CORE_SECONDS", 0.0)
+    few: dict[str, Any] = {"lr": [0.1, 0.2], "seeds": 2, "steps": 20, "fused": True}
+    alone, several = (optbench.sweep(problem, "sgd", jobs=jobs, **few) for jobs in (1, 2))
+    assert counts == [1, 2]
+    assert [runs.environments[0]["blas threads"] for runs in (alone, several)] == ["1", "2"]
+    np.testing.assert_allclose(several.x, alone.x, rtol=1e-12)  # type: ignore[arg-type]
+
+
+def test_few_runs_are_not_cut_unless_each_has_large_matrices() -> None:
+    problem = Logistic(data="synthetic", rows=2000, columns=400)
+    for optimizer, chunks in (("adam", 1), ("bfgs", 4)):
+        (plan,) = for_cores([plan_of(problem, optimizer, seeds=4, steps=100_000)])
+        assert len(list(plan.chunks())) == chunks
+
+
+def test_chunks_of_what_is_missing() -> None:
+    plan = plan_of(Quadratic(dim=4), "sgd", {"lr": [0.1, 0.2, 0.3]}, seeds=4)
+    there = {plan.key(plan.grid[1], seed) for seed in (0, 1, 2, 3)} | {plan.key(plan.grid[0], 2)}
+    chunks = list(plan.chunks(lambda key: key not in there))
+    runs = {(seed, point["lr"]) for chunk in chunks for seed, point in chunk.runs}
+    assert runs == {(s, lr) for s in range(4) for lr in (0.1, 0.3)} - {(2, 0.1)}
+
+
+def test_keys_tell_apart_what_determines_the_result() -> None:
+    base = {"problem": Quadratic(dim=3), "optimizer": "adam", "settings": {"lr": 0.1}}
+    variants: list[dict[str, Any]] = [
+        {},
+        {"problem": Quadratic(dim=3, seed=1)},
+        {"problem": Quadratic(dim=3).on(optbench.get_backend("numpy", precision="float32"))},
+        {"optimizer": "adamw"},
+        {"settings": {"lr": 0.2}},
+        {"settings": {"lr": 0.1, "beta1": 0.8}},
+        {"steps": 500},
+        {"schedule": "cosine"},
+        {"stop_at_target": True},
+        {"checkpoint_count": 7},
+    ]
+    keys = set()
+    for variant in variants:
+        asked = base | variant
+        plan = plan_of(asked.pop("problem"), asked.pop("optimizer"), asked.pop("settings"), **asked)
+        keys |= {plan.key(plan.grid[0], seed) for seed in (0, 1)}
+    assert len(keys) == 2 * len(variants)
+
+
+@pytest.mark.parametrize("same", [{"lr": 0.1}, {"lr": [0.1]}, {"lr": "0.1"}, {"lr": np.float64(0.1), "beta1": 0.9}])
+def test_keys_do_not_depend_on_spelling(same: dict[str, Any]) -> None:
+    plan, other = plan_of(Quadratic(), "adam", {"lr": 0.1}), plan_of(Quadratic(condition=100), "adam", same)
+    assert plan.key(plan.grid[0], 0) == other.key(other.grid[0], 0)
+
+
+def test_a_change_of_code_changes_keys_but_not_identities(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(Quadratic(), "adam")
+    key, identity = plan.key(plan.grid[0], 0), plan.identity(plan.grid[0], 0)
+    monkeypatch.setattr(Quadratic, "code_version", "another")
+    changed = plan_of(Quadratic(), "adam")
+    assert changed.identity(plan.grid[0], 0) == identity
+    assert changed.key(plan.grid[0], 0) != key
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": 0}, "seeds must be at least 1"),
+        ({"seeds": [1, 1]}, "different whole numbers"),
+        ({"seeds": [-1]}, "different whole numbers"),
+        ({"seeds": 1.5}, "a number of seeds"),
+        ({"seeds": [2**63]}, "a number of seeds"),
+        ({"steps": 0}, "at least one step"),
+        ({"steps": 2.5}, "steps must be a whole number"),
+        ({"calls": float("inf")}, "calls must be above 0"),
+        ({"calls": -3}, "calls must be above 0"),
+        ({"batch_size": []}, "a whole number or a list"),
+        ({"schedule": []}, "a schedule such as"),
+        ({"schedule": 3}, "a schedule such as"),
+        ({"checkpoint_count": 0}, "at least 2"),
+        ({"problem": Logistic}, "a problem is a spec"),
+        ({"steps": 5, "calls": 5}, "either steps or calls"),
+        ({"batch_size": 2.5}, "whole number"),
+        ({"batch_size": 0}, "between 1 and"),
+        ({"schedule": "cosine:end=1"}, "no parameter 'end'"),
+        ({"schedule": "cosine:final=-1"}, "final must not be -1"),
+        ({"optimizer": "lbfgs", "schedule": "cosine"}, "no learning rate"),
+        ({"optimizer": "lbfgs", "batch_size": 8}, "use a first-order rule"),
+        ({"lr": -1}, "lr must be above 0"),
+        ({"precision": "half"}, "float64 or float32"),
+        ({"device": "tpu"}, "choose cpu"),
+        ({"jobs": 0}, "jobs must be at least 1"),
+        ({"jobs": "2"}, "jobs must be at least 1"),
+    ],
+)
+def test_bad_requests(options: dict[str, Any], message: str) -> None:
+    asked = {"problem": Logistic(data="iris"), "optimizer": "sgd"} | options
+    with pytest.raises(InputError, match=message):
+        optbench.sweep(asked.pop("problem"), asked.pop("optimizer"), **asked)
+
+
+def test_whatever_counts_as_several() -> None:
+    many = optbench.sweep("logistic:data=iris", "sgd", seeds=range(2), steps=3, batch_size=np.array([5, 10]))
+    assert len(many) == 4
+
+
+def test_a_problem_keeps_its_precision() -> None:
+    problem = Logistic(data="iris").on(optbench.get_backend("numpy", precision="float32"))
+    assert set(optbench.sweep(problem, "sgd", seeds=1, steps=3).table["precision"]) == {"float32"}
+    assert set(optbench.sweep(problem, "sgd", seeds=1, steps=3, precision="float64").table["precision"]) == {"float64"}
+
+
+def test_float32_stays_float32() -> None:
+    runs = optbench.sweep("quadratic:dim=4", "adam", lr=[0.1, 0.2], seeds=2, steps=20, precision="float32")
+    assert runs.x is not None
+    assert runs.x.dtype == np.float32
+    assert set(runs.table["precision"]) == {"float32"}
+
+
+def bare(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
+    """Forgets that it returns a tuple."""
+    return x - lr * g
+
+
+def forgetful(xp: Any, x: Any, g: Any, t: int, v: Any, lr: float = 0.1) -> Any:
+    """Forgets its state."""
+    return (x - lr * g,)
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"), [(bare, "'bare' must return (x,), a tuple"), (forgetful, "'forgetful' must return (x, v)")]
+)
+def test_a_rule_that_returns_something_else_is_told(rule: Any, told: str) -> None:
+    runs = optbench.sweep("quadratic:dim=3", rule, seeds=3, steps=5, fused=False)
+    assert set(runs.table["status"]) == {"failed"}
+    assert told in runs.table["error"].iloc[0]
+
+
+def test_a_rule_is_a_function() -> None:
+    with pytest.raises(InputError, match="a function that is a rule"):
+        optbench.sweep("quadratic:dim=3", functools.partial(bare, lr=0.2), steps=5)
+
+
+def test_a_value_that_is_given_twice_is_one_run() -> None:
+    runs = optbench.sweep("quadratic:dim=3", "sgd", lr=[0.1, 0.2, 0.1], seeds=2, steps=5)
+    assert runs.table["lr"].tolist() == [0.1, 0.2, 0.1, 0.2]
+    assert runs.x is not None
+    alone = optbench.sweep("quadratic:dim=3", "sgd", lr=0.1, seeds=1, steps=5).x
+    assert alone is not None
+    np.testing.assert_allclose(runs.x[0], alone[0], rtol=1e-12)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    asked: Any = {"stop_at_gradient": np.float32(0.5), "checkpoint_count": np.int64(5), "steps": np.int64(20)}
+    runs = optbench.sweep("quadratic:dim=3", "sgd", seeds=1, **asked)
+    plain = optbench.sweep("quadratic:dim=3", "sgd", seeds=1, steps=20, stop_at_gradient=0.5, checkpoint_count=5)
+    assert runs.table["key"].tolist() == plain.table["key"].tolist()
+
+
+def test_runs_can_be_pickled() -> None:
+    runs = optbench.sweep("quadratic:dim=3", "sgd", seeds=2, steps=5)
+    again = pickle.loads(pickle.dumps(runs))
+    assert again.rows.equals(runs.rows)
+    np.testing.assert_array_equal(again.x, runs.x)
+    assert again.environments == runs.environments
