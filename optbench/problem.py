@@ -385,7 +385,8 @@ class Problem:
                 ) from None
         if x.shape[-1:] != (self.dim,):
             raise InputError(f"{self.spec} takes points of shape (..., {self.dim}), not {tuple(x.shape)}")
-        return x
+        points: Array = x
+        return points
 
     def per_seed(self, samples: Array, x: Array) -> Array:
         """Samples of shape (k,) or (S, k), shaped to broadcast against points of shape (..., d) or (S, ..., d)."""
