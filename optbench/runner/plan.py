@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from optbench.core.errors import InputError
+from optbench.core.source import source_hash
 from optbench.core.specs import canonical, format_spec
 from optbench.core.trace import Trace
 from optbench.optimizer import Optimizer, Recipe, make_recipe
@@ -25,6 +26,26 @@ from optbench.problem import Problem
 from optbench.runner.loop import check_pair, minimize
 
 SCHEMA = 1  # of keys and of stored rows
+
+# modules that decide the result of a run besides those of its problem and optimizer: part of its key
+ENGINE = tuple(
+    f"optbench.{name}"
+    for name in (
+        "optimizer",
+        "runner.loop",
+        "core.trace",
+        "compile.rules",
+        "compile.fused_loop",
+        "compile.numba",
+        "compile.points",
+        "compile.elementwise",
+        "compile.fastmath",
+        "compile.dots",
+        "core.random",
+        "optimizers.schedules",
+        "problem",
+    )
+)
 
 # How many runs share an array: as many as keep this much in flight, but at least a few, unless even they take too much.
 # Measured: see CONTRIBUTING, "Chunks".
@@ -156,7 +177,7 @@ class Plan:
     @cached_property
     def code(self) -> str:
         """Hash of the source text that decides the result."""
-        return _hash(self.problem.code_version + self.recipe.code_version)[:16]
+        return _hash(self.problem.code_version + source_hash([self.recipe.target], ENGINE))[:16]
 
     def identity(self, point: Mapping[str, float], seed: int) -> str:
         """Hash of everything that was asked of a run; the same for every version of the code."""
@@ -379,8 +400,8 @@ def make_plans(
         name = recipe.kind.step_size
         swept[name] = (recipe.settings.get(name, recipe.declared[name].default),)
     fixed = {key: value for key, value in recipe.settings.items() if key not in swept}
-    apart = [key for key in swept if key not in recipe.columns]
-    together = [key for key in swept if key in recipe.columns]
+    apart = [key for key in swept if key not in recipe.sweepable]
+    together = [key for key in swept if key in recipe.sweepable]
     plans = []
     for size, spec in itertools.product(batches, specs):
         if size is not None and (isinstance(size, bool) or int(size) != size):
