@@ -3,7 +3,7 @@
 python -m benchmarks.gpu results            # minutes, where a GPU is; then: optbench report results
 python -m benchmarks.gpu results --quick    # small sizes: whether everything runs
 
-Four sections, each stored as soon as it is done (`optbench.results.GPU_COLUMNS`; shown by `reports.gpu`):
+Four sections, each stored as soon as it is done (`optbench.results.GPU_COLUMNS`; shown by `reports.sections.gpu`):
 
 curves   values along runs of every problem, in both precisions, against the CPU in float64. The envelope that they are
          held to is measured, not assumed: see `envelope`.

@@ -572,7 +572,7 @@ def _print_race(summary: pd.DataFrame, reached: pd.DataFrame, where: str) -> Non
     from rich.table import Table
     from rich.text import Text
 
-    from optbench.reports.tables import duration
+    from optbench.reports.wording import duration
 
     console = _console()
     console.print(Text(where, "dim"))
@@ -604,7 +604,7 @@ def _print_race(summary: pd.DataFrame, reached: pd.DataFrame, where: str) -> Non
 
 def _to_target(reached: pd.DataFrame, method: str) -> tuple[str, str]:
     """Seconds to target of a method, if it was tuned; of several budgets, which its name tells in runs, the best."""
-    from optbench.reports.tables import duration
+    from optbench.reports.wording import duration
 
     names = reached["method"]
     rows = reached[(names == method) | names.str.startswith(f"{method}, ")].sort_values("seconds")

@@ -61,8 +61,8 @@ class At(NamedTuple):
 
     x: Array
     f: Array
-    g: Array | None = None
-    hessian: Array | None = None
+    g: Any = None  # not Array | None: an optimizer gets what its `oracle` asks for, and needs no check
+    hessian: Any = None
     z: Array | None = None
 
 
@@ -154,7 +154,7 @@ class FirstOrder(Optimizer):
         self.kernel = fuse(self.rule, backend, swept) if wanted else None
         to = backend.asarray if self.kernel is None else backend.wide
         # numbers stay Python floats, which never widen a float32 array
-        self.columns = {
+        self.columns: dict[str, Any] = {
             key: to(np.asarray(value, dtype=float)[:, None]) if key in swept else float(value)
             for key, value in self.hyperparameters.items()
         }

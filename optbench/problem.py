@@ -86,6 +86,10 @@ class Problem:
         and the path of every run are stored with the results.
     max_hessian_dim : int
         Largest d at which `hessian` is offered.
+    fingerprint : str
+        Hash of the data that were read from outside; empty if the parameters determine the problem.
+    code_modules : tuple of str
+        Modules, besides those of the class and its bases, whose code determines the results.
     always_shown : tuple of str
         Parameters that `spec` names even at their defaults, because a reader wants to see them.
     """
@@ -95,7 +99,9 @@ class Problem:
     formula: ClassVar[str] = ""
     max_hessian_dim: ClassVar[int] = 1000
     always_shown: ClassVar[tuple[str, ...]] = ()
+    code_modules: ClassVar[tuple[str, ...]] = ()
 
+    fingerprint: str = ""
     dim: int
     n_samples: int | None = None
     smoothness: float | None = None
@@ -249,11 +255,6 @@ class Problem:
         """Cost of one step in full oracle calls: b/n for a mini-batch of b out of n samples, else 1."""
         return batch_size / self.n_samples if batch_size and self.n_samples else 1.0
 
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the data, for problems that hold data from outside; empty where the parameters tell everything."""
-        return ""
-
     # ---- what every problem has --------------------------------------------------------------------------------------
 
     def on(self, backend: Backend) -> Problem:
@@ -335,8 +336,8 @@ class Problem:
 
     @property
     def code_version(self) -> str:
-        """Hash of the source text of the problem's class and of its bases."""
-        return source_hash(cls for cls in type(self).__mro__[:-1])
+        """Hash of the source text of the problem's class, of its bases and of `code_modules`."""
+        return source_hash(type(self).__mro__[:-1], self.code_modules)
 
     def check_types(self) -> None:
         """Convert every parameter to its declared type; called first thing in ``__post_init__``.
@@ -384,7 +385,8 @@ class Problem:
                 ) from None
         if x.shape[-1:] != (self.dim,):
             raise InputError(f"{self.spec} takes points of shape (..., {self.dim}), not {tuple(x.shape)}")
-        return x
+        points: Array = x
+        return points
 
     def per_seed(self, samples: Array, x: Array) -> Array:
         """Samples of shape (k,) or (S, k), shaped to broadcast against points of shape (..., d) or (S, ..., d)."""

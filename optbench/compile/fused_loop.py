@@ -12,6 +12,7 @@ from optbench.compile.numba import loop
 from optbench.compile.rules import FASTMATH, OF_RULE, state_arrays, state_names, update_line
 from optbench.core.specs import parameters
 from optbench.core.trace import Record, note
+from optbench.core.types import Array
 
 FEW_RUNS, MANY_PARAMETERS = 4, 1000  # so few runs of so many parameters gain nothing from columns
 BLOCK_NUMBERS = 5e9  # products and sums of a block of steps, at most: a fraction of a second
@@ -42,7 +43,7 @@ class Together:
         self,
         rule: Callable[..., Any],
         text: tuple[Callable[..., Any], tuple[Any, ...]],
-        x: np.ndarray,
+        x: Array,
         lr: np.ndarray | None,
         numbers: Mapping[str, float],
         factor: Callable[[int], float] | None,

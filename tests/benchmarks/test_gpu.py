@@ -32,7 +32,8 @@ from optbench.results.store import Store
 from optbench.runner.loop import Loop
 from optbench.runner.plan import make_plans
 from reports import build_page
-from reports import gpu as tables
+from reports.figures.crossover import crossing
+from reports.sections import gpu as tables
 from tests.conftest import gpu_waits_forbidden, host_reads_forbidden, made_backend, strict_backend
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -129,11 +130,11 @@ def test_nothing_is_read_before_the_end() -> None:
     ],
 )
 def test_crossing(ratios: list[float], size: float) -> None:
-    assert tables.crossing([10, 100, 1000], ratios) == pytest.approx(size)
+    assert crossing([10, 100, 1000], ratios) == pytest.approx(size)
 
 
 def test_crossing_of_nothing() -> None:
-    assert np.isnan(tables.crossing([], []))
+    assert np.isnan(crossing([], []))
 
 
 def figures(rows: list[dict[str, Any]]) -> pd.DataFrame:
