@@ -80,10 +80,8 @@ def _rates_of_range(value: Mapping[str, Any]) -> list[float]:
         raise InputError(f"learning rates go from a low positive number to a higher one, not {value!r}")
     if not value.get("per_decade", 1) > 0:
         raise InputError(f"per_decade must be above 0, not {value['per_decade']!r}")
-    if "count" not in value:
-        count = round(math.log10(high / low) * value.get("per_decade", 3)) + 1
-    else:
-        count = int(value["count"])
+    by_decade = round(math.log10(high / low) * value.get("per_decade", 3)) + 1
+    count = int(value.get("count", by_decade))
     if not 1 <= count <= MAX_RATES or count != value.get("count", count):
         raise InputError(f"a range has a whole number of learning rates, 1 to {MAX_RATES}, not {value!r}")
     # rounded to 12 digits, so that a grid is the same numbers on every machine
@@ -175,9 +173,7 @@ class SweepOptions:
     @property
     def seed_numbers(self) -> tuple[int, ...]:
         """Which seeds."""
-        return (
-            tuple(range(int(self.seeds))) if isinstance(self.seeds, numbers.Integral) else tuple(map(int, self.seeds))
-        )
+        return tuple(map(int, self.seeds if isinstance(self.seeds, Iterable) else range(self.seeds)))
 
     @property
     def batch_sizes(self) -> tuple[int | None, ...]:
