@@ -191,7 +191,7 @@ class SweepOptions:
 class StudyOptions(SweepOptions):
     """Options of a comparison: those of its sweeps, the learning rates and the precision."""
 
-    lr: Any = _option(
+    lr: Any = _option(  # noqa: RUF009
         "1e-4:10:16",
         lambda value: len(learning_rates(value)) > 0,
         "",
