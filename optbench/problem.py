@@ -109,7 +109,7 @@ class Problem:
     minimizers: np.ndarray | None = None
     view: View | None = None
     backend: Backend = NUMPY
-    _host: Problem | None = None
+    _host: Self | None = None
     _kept_starts: tuple[tuple[int, ...], np.ndarray] | None = None
 
     # ---- what a subclass implements ----------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ class Problem:
 
     # ---- what every problem has --------------------------------------------------------------------------------------
 
-    def on(self, backend: Backend) -> Problem:
+    def on(self, backend: Backend) -> Self:
         """A copy of this problem whose arrays live on `backend`; the problem itself if it lives there already."""
         if backend == self.backend:
             return self
@@ -270,7 +270,7 @@ class Problem:
         return other
 
     @property
-    def host(self) -> Problem:
+    def host(self) -> Self:
         """The NumPy float64 problem that this one is a copy of, or itself."""
         return self._host if self._host is not None else self
 
