@@ -31,5 +31,5 @@ class Step:
 
     def time_step(self, *_: object) -> None:
         self.t += 1
-        _, self.state = self.optimizer.step(self.t, self.at, self.state)
+        self.state = self.optimizer.step(self.t, self.at, self.state)[1]
         self.backend.synchronize()

@@ -33,8 +33,8 @@ class At(NamedTuple):
 
     x: Array
     f: Array
-    g: Array | None = None
-    hessian: Array | None = None
+    g: Any = None  # not Array | None: an optimizer gets what its `oracle` asks for, and needs no check
+    hessian: Any = None
     z: Array | None = None
 
 
@@ -123,7 +123,7 @@ class FirstOrder(Optimizer):
         self.xp, self.kernel = backend.xp, kernel
         to = backend.asarray if kernel is None else backend.wide
         # numbers stay Python floats, which never widen a float32 array
-        self.arguments = {
+        self.arguments: dict[str, Any] = {
             key: to(np.asarray(value, dtype=float)[:, None]) if key in self.swept else float(value)
             for key, value in self.hyperparameters.items()
         }

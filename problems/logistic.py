@@ -201,9 +201,9 @@ class Logistic(LearningProblem):
     def value(self, x: Array) -> Array:
         return self._evaluated(self.points(x), self.Z, self._codes)[0]
 
-    def _sums(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array]:
+    def _sums(self, x: Array, Z: Array, y: Array | None) -> tuple[Array, Array]:
         """Sums of the losses (S, L) of points (S, L, d), and of their gradients, over samples Z (S or 1, b, p + 1)."""
-        return self._signed_sums(x, Z) if self.heads == 1 else self._softmax_sums(x, Z, y)
+        return self._signed_sums(x, Z) if self.heads == 1 or y is None else self._softmax_sums(x, Z, y)
 
     def _signed_sums(self, w: Array, Z: Array) -> tuple[Array, Array]:
         xp, lead = self.xp, w.shape[:-1]
@@ -383,7 +383,7 @@ class Logistic(LearningProblem):
                 stalls += 1
         return best, f"{'Newton' if dense else 'Newton-CG'} in float64"
 
-    def _newton_cg(self, x: np.ndarray, g: np.ndarray) -> np.ndarray:
+    def _newton_cg(self, x: np.ndarray, g: Array) -> np.ndarray:
         """Newton's direction by conjugate gradients, more exact as the gradient falls: superlinear convergence."""
         from scipy.sparse.linalg import LinearOperator, cg
 

@@ -18,7 +18,7 @@ import numpy as np
 from optbench.compile.elementwise import kernel
 from optbench.core.backend import Array
 from optbench.core.errors import InputError
-from optbench.core.types import Metric
+from optbench.core.types import Metric, Namespace
 from optbench.problem import Problem, at_least, one_of
 
 from .learning import Data, LearningProblem
@@ -91,7 +91,7 @@ class Network(LearningProblem):
 
     max_hessian_dim = 500
 
-    xp: Any  # the backend's array namespace
+    xp: Namespace
     _batch: Batch  # all n training samples
     _rows: Array  # their inputs, (n, p)
     _target_rows: Array  # and targets, (n, q)

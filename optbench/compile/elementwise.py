@@ -127,7 +127,7 @@ def _sum_log1p(e: Array, axes: tuple[int, ...], backend: Backend) -> Array:
     device the launches would cost more than the logarithms.
     """
     xp, last = backend.xp, e.ndim - 1
-    rest = 0.0
+    rest: Array | float = 0.0
     if backend.name == "numpy" and e.size >= WORTH_FOLDING and axes == (last,):
         for _ in range(3):
             half, odd = divmod(e.shape[-1], 2)

@@ -12,6 +12,7 @@ from optbench.compile.numba import loop
 from optbench.compile.rules import FASTMATH, update_line
 from optbench.core.specs import parameters, state_names
 from optbench.core.trace import Recorder, record_step
+from optbench.core.types import Array
 
 FEW_RUNS, MANY_PARAMETERS = 4, 1000  # so few runs of so many parameters gain nothing from points as columns
 BLOCK_NUMBERS = 5e9  # products and sums of a block of steps, at most: a fraction of a second
@@ -41,7 +42,7 @@ class FusedLoop:
         rule: Callable[..., Any],
         function: Callable[..., Any],
         data: tuple[Any, ...],
-        x: np.ndarray,
+        x: Array,
         hyperparameters: Mapping[str, Any],
         factor: Callable[[int], float] | None,
         steps: int,

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from optbench.core.backend import Array, Backend
 from optbench.core.registry import OPTIMIZERS
-from optbench.core.types import Oracle
+from optbench.core.types import Namespace, Oracle
 from optbench.optimizer import At, Optimizer
 
 
@@ -176,7 +176,8 @@ class Newton(LineSearchMethod):
         size = xp.abs(values)
         size = xp.maximum(size, self.eps * xp.max(size, axis=-1, keepdims=True))
         coefficients = xp.matrix_transpose(vectors) @ g[..., None]  # (R, d, 1)
-        return -(vectors @ (coefficients / size[..., None]))[..., 0]
+        p: Array = -(vectors @ (coefficients / size[..., None]))[..., 0]
+        return p
 
 
 class Secants(NamedTuple):
@@ -276,7 +277,7 @@ class BFGS(LineSearchMethod):
         return xp.where(model.fresh > 0, p * self.first_scale(g), p)
 
 
-def dot(xp: Any, a: Array, b: Array) -> Array:
+def dot(xp: Namespace, a: Array, b: Array) -> Array:
     """Inner products of the rows, as a column; (R, d) and (R, d) give (R, 1)."""
     return xp.vecdot(a, b)[..., None]
 

@@ -28,6 +28,7 @@ from optbench.problem import make_problem
 from optbench.results.runs import runs_of
 from optbench.results.schema import COLUMNS, GPU_COLUMNS, arrow_of, frame_of
 from optbench.results.store import Store
+from optbench.runner.chunks import chunks_of
 from optbench.runner.loop import Loop, init_state
 from optbench.runner.plan import make_plans
 from reports import build_page
@@ -319,9 +320,9 @@ def test_a_chunk_fills_the_device() -> None:
     problem = make_problem("quadratic", {"dim": 2000, "rotate": False})
     asked: dict[str, Any] = {"settings": {"lr": list(np.geomspace(0.01, 1, 10))}, "seeds": 10, "steps": 5}
     (plan,) = make_plans(problem, "sgd", **asked)
-    assert len(list(plan.chunks())) > 1
+    assert len(list(chunks_of(plan))) > 1
     (plan,) = make_plans(problem.on(strict_backend()), "sgd", **asked)
-    assert len(list(plan.chunks())) == 1
+    assert len(list(chunks_of(plan))) == 1
 
 
 @pytest.mark.parametrize("rule", RULES)
