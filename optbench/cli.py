@@ -394,7 +394,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _study_of(options: argparse.Namespace) -> Study:
-    from optbench.runner.study import load_study, study_of
+    from optbench.runner.study import load_study
 
     given = {
         "lr": options.lr,
@@ -412,13 +412,12 @@ def _study_of(options: argparse.Namespace) -> Study:
         if options.problem or options.optimizer:
             raise InputError("give either a study or --problem and --optimizer, not both")
         name = "default" if options.study is None else options.study
-        return load_study(name, device=options.device, overrides=overrides)
+        return load_study(name, device=options.device, **overrides)
     if not options.problem or not options.optimizer:
         absent = "--optimizer" if options.problem else "--problem"
         raise InputError(f"{absent} is missing; for example: optbench run --problem quadratic --optimizer adam")
     table = {"problems": options.problem, "optimizers": options.optimizer}
-    content = {"title": "optbench: a comparison", "seeds": 5, "stop_at_target": True, "compare": [table]}
-    return study_of(content, where="command line", device=options.device, overrides=overrides)
+    return load_study({"title": "optbench: a comparison", "compare": [table]}, device=options.device, **overrides)
 
 
 def _whole_numbers(text: str | None) -> int | list[int] | None:

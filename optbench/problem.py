@@ -17,12 +17,12 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 
-from optbench.core.backend import NUMPY, Array, Backend
+from optbench.core.backend import NUMPY, Array, Backend, get_backend
 from optbench.core.errors import InputError
 from optbench.core.random import Batches, Sampler, stream
 from optbench.core.registry import PROBLEMS
 from optbench.core.source import source_hash
-from optbench.core.specs import coerce, coerce_all, format_spec, parameters
+from optbench.core.specs import coerce, coerce_all, format_spec, parameters, parse_spec
 from optbench.core.types import Metric
 
 __all__ = ["Optimum", "Problem", "make_problem", "problem", "stream"]
@@ -459,6 +459,38 @@ def make_problem(name: str, settings: dict[str, Any] | None = None) -> Problem:
     except (MemoryError, OverflowError, ValueError) as error:  # NumPy calls a shape that no memory holds a wrong value
         raise InputError(f"{format_spec(name, checked)} cannot be made: {error}") from error
     return made
+
+
+def as_problem(problem: Any, settings: dict[str, Any] | None = None) -> Problem:
+    """A problem from a spec such as ``"quadratic:dim=100"``, a registered name or a class with settings, or itself.
+
+    Raises
+    ------
+    InputError
+        If there is no such problem or parameter, or a value is impossible.
+    """
+    if isinstance(problem, str):
+        name, given = parse_spec(problem)
+        return make_problem(name, given | (settings or {}))
+    if isinstance(problem, type) and issubclass(problem, Problem):
+        return problem(**(settings or {}))
+    if not isinstance(problem, Problem) or settings:
+        raise InputError(f"a problem is a spec such as 'quadratic:dim=100', a Problem or its class, not {problem!r}")
+    return problem
+
+
+def on_device(problem: Problem, device: str | Backend | None, precision: str | None) -> Problem:
+    """The problem on a device and in a precision; None keeps its own.
+
+    Raises
+    ------
+    BackendError
+        If the device cannot be used.
+    """
+    backend = problem.backend
+    if device is None and precision in (None, backend.precision):
+        return problem
+    return problem.on(get_backend(device or backend.name, precision=precision or backend.precision))
 
 
 def at_least(problem: Problem, name: str, least: float, *, strict: bool = False) -> None:

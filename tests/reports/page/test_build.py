@@ -34,7 +34,7 @@ from optbench.results.store import Store
 from optbench.runner.execute import execute
 from optbench.runner.plan import make_plans
 from optbench.runner.race import compete, contestants
-from optbench.runner.study import study_of
+from optbench.runner.study import load_study
 from reports import tables, wording
 from reports.figures import convergence, sensitivity, style
 from reports.figures.lines import gap_floor
@@ -75,7 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of real runs, one method of which fails."""
     path = tmp_path_factory.mktemp("results")
     plans = [
-        *study_of(STUDY).plans,
+        *load_study(STUDY).plans,
         *make_plans(make_problem("quadratic", {"dim": 8}), make_recipe(broken, {}), seeds=2),
     ]
     execute(plans, store=Store(path))
