@@ -115,7 +115,7 @@ def test_derivatives(landscape: Landscape) -> None:
 
 def test_all_checks_pass(landscape: Landscape) -> None:
     result = check_problem(landscape)
-    assert result.passed, [row for row in result.rows if row.passed is False]
+    assert result.passed, [row for row in result.findings if row.passed is False]
 
 
 def test_every_minimizer_attains_the_minimum(landscape: Landscape) -> None:

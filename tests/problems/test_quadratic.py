@@ -64,7 +64,7 @@ def test_optimum_by_construction(quadratic: Quadratic) -> None:
 
 def test_all_checks_pass(quadratic: Quadratic) -> None:
     result = check_problem(quadratic)
-    assert result.passed, [row for row in result.rows if row.passed is False]
+    assert result.passed, [row for row in result.findings if row.passed is False]
 
 
 def test_seeds_differ_and_repeat() -> None:
