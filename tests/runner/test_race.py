@@ -20,7 +20,7 @@ import pytest
 
 from optbench.analysis import timing as seconds_of
 from optbench.cli import main
-from optbench.compile.rules import numba_is_there
+from optbench.compile.numba import numba_is_there
 from optbench.core.backend import NUMPY, Array, Backend
 from optbench.core.errors import InputError, StoreError
 from optbench.core.random import Batches
@@ -199,7 +199,7 @@ def test_a_race_takes_the_steps_of_a_run(optimizer: str, batch: int | None, fuse
     (plan,) = race.contestants(["logistic:data=iris"], [optimizer], steps=30, batch_size=batch, fused=fused)
     loop = Loop(plan.problem, plan.build(plan.grid, (3,)), (3,), 30, batch, 1)
     x0 = plan.problem.starts((3,))
-    start = x0.copy()
+    start = np.array(x0)
     points = race._visit(loop, x0)
     *_, x = race._time(loop, x0, points)
     trace = minimize(plan.problem, plan.build(plan.grid, (3,)), x0, seeds=(3,), steps=30, batch_size=batch)
