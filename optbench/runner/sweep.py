@@ -188,8 +188,7 @@ def _execute(
     progress: bool | ProgressBar | None,
     **options: Any,
 ) -> Runs:
-    bar = progress if isinstance(progress, ProgressBar) else ProgressBar("running", progress)
-    with bar:
+    with ProgressBar.of("running", progress) as bar:
         return execute(
             plans,
             store=Store(store) if isinstance(store, str | Path) else store,
