@@ -35,11 +35,11 @@ from optbench.core.backend import Array, Backend, get_backend
 from optbench.core.errors import BackendError, InputError, StoreError
 from optbench.core.registry import PROBLEMS
 from optbench.core.specs import parse_spec
-from optbench.optimizer import At, FirstOrder, Optimizer, make_recipe
+from optbench.optimizer import At, Optimizer, make_recipe
 from optbench.problem import Problem, make_problem
 from optbench.results.environment import environment
 from optbench.results.store import Store
-from optbench.runner.loop import Loop
+from optbench.runner.loop import Loop, init_state
 
 Row = dict[str, Any]
 OPTIMIZERS_SHOWN = ("gradient_descent", "momentum", "adam", "lbfgs", "newton")
@@ -80,7 +80,7 @@ def trajectory(
     loop = Loop(problem, optimizer, tuple(seeds), steps, batch, len(seeds) * copies)
     starts = backend.xp.broadcast_to(problem.starts(seeds)[:, None, :], shape)
     x = perturbed(backend.xp.asarray(backend.xp.reshape(starts, (-1, problem.dim)), copy=True))
-    state = optimizer.init(x, backend)
+    state = init_state(optimizer, x, backend)
     values = []
     with np.errstate(all="ignore"):
         for t in range(steps + 1):
@@ -255,8 +255,7 @@ def _stepper(case: str, shape: tuple[int, int], backend: Backend) -> Callable[[i
 
         return copies
     optimizer = make_recipe(case).build({"lr": np.full(shape[0], 1e-3)})
-    assert isinstance(optimizer, FirstOrder)
-    kept: list[Any] = [x, optimizer.init(x, backend), 0]
+    kept: list[Any] = [x, init_state(optimizer, x, backend), 0]
     f = backend.zeros((shape[0], 1))
 
     def walk(count: int) -> None:
@@ -445,7 +444,7 @@ def _walker(problem: Problem, runs: int) -> Callable[[int], None]:
     loop = Loop(problem, optimizer, (0,), 1, None, runs)
     xp = problem.backend.xp
     x = xp.asarray(xp.broadcast_to(problem.start(0)[None, :], (runs, problem.dim)), copy=True)
-    kept: list[Any] = [x, optimizer.init(x, problem.backend), 0]
+    kept: list[Any] = [x, init_state(optimizer, x, problem.backend), 0]
 
     def walk(count: int) -> None:
         x, state, taken = kept

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optbench.compile.rules import numba_is_there
+from optbench.compile.numba import numba_is_there
 from optbench.core.backend import Backend, get_backend, gpu_problem
 
 # of processes that tests start; this one is pinned below, its BLAS being loaded already

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "optbench.core": set(),
     "optbench.compile": {"core"},
     "optbench.problem": {"core"},
-    "optbench.optimizer": {"core", "compile", "problem"},
+    "optbench.optimizer": {"core"},
     "optbench.problems": {"core", "compile", "problem"},
     "optbench.optimizers": {"core", "optimizer"},
     "optbench.verify": {"core", "problem"},

@@ -11,7 +11,8 @@ import optbench
 from benchmarks.peers.work import Result, Work
 from optbench.core import workers
 from optbench.core.backend import get_backend
-from optbench.optimizer import At, FirstOrder, make_recipe
+from optbench.optimizer import At, make_recipe
+from optbench.runner.loop import init_state
 
 
 def sweep(work: Work, jobs: int = 1, *, tables: bool = False) -> Callable[[], Result]:
@@ -58,10 +59,9 @@ def recorded(work: Work) -> Callable[[], int]:
 def step_of(rule: str, x: np.ndarray, g: np.ndarray, lr: float, *, fused: bool) -> Callable[[int], Any]:
     """A function that takes so many steps of a rule on one run, and returns the iterate."""
     optimizer = make_recipe(rule).build({"lr": lr}, fused=fused)
-    assert isinstance(optimizer, FirstOrder)
     backend = get_backend("numpy", fused=fused)
     row, gradient, f = x[None, :].copy(), g[None, :].copy(), np.zeros((1, 1))
-    kept: list[Any] = [row, optimizer.init(row, backend), 0]
+    kept: list[Any] = [row, init_state(optimizer, row, backend), 0]
 
     def run(count: int) -> Any:
         x, state, taken = kept

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from optbench.core.backend import Array, Backend
 from optbench.core.registry import OPTIMIZERS
-from optbench.core.types import Namespace
+from optbench.core.types import Namespace, Oracle
 from optbench.optimizer import At, Optimizer
 
 
@@ -156,7 +156,7 @@ class Newton(LineSearchMethod):
     et al. 2014; Nocedal & Wright 2006, section 3.4). One Hessian is asked for at every trial.
     """
 
-    oracle: ClassVar[str] = "hessian"
+    oracle: ClassVar[Oracle] = Oracle.HESSIAN
     matrices: ClassVar[int] = 6
 
     def model_init(self, x: Array, backend: Backend) -> Array:

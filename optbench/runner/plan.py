@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from optbench.core.errors import InputError
+from optbench.core.source import source_hash
 from optbench.core.specs import canonical, format_spec
 from optbench.optimizer import Optimizer, Recipe, make_recipe
 from optbench.optimizers.schedules import make_schedule
@@ -27,6 +28,26 @@ from optbench.runner.options import SweepOptions
 
 SCHEMA = 1  # of keys and of stored rows
 DEFAULT_STEPS = 1000
+
+# modules that decide the result of a run besides those of its problem and optimizer: part of its key
+ENGINE = tuple(
+    f"optbench.{name}"
+    for name in (
+        "optimizer",
+        "runner.loop",
+        "core.trace",
+        "compile.rules",
+        "compile.fused_loop",
+        "compile.numba",
+        "compile.points",
+        "compile.elementwise",
+        "compile.fastmath",
+        "compile.dots",
+        "core.random",
+        "optimizers.schedules",
+        "problem",
+    )
+)
 
 # A plan is compiled if it moves at least so many numbers: runs x steps x numbers in one run. Below, loading and compiling
 # take longer than they save. A first compilation takes seconds, once a machine.
@@ -142,7 +163,7 @@ class Plan:
     @cached_property
     def code(self) -> str:
         """Hash of the source text that decides the result."""
-        return _hash(self.problem.code_version + self.recipe.code_version)[:16]
+        return _hash(self.problem.code_version + source_hash([self.recipe.target], ENGINE))[:16]
 
     def identity(self, point: Mapping[str, float], seed: int) -> str:
         """Hash of everything that a request says of a run; the same for every version of the code."""
@@ -210,8 +231,8 @@ def make_plans(
     if step_size and step_size not in swept:
         swept[step_size] = (recipe.settings.get(step_size, recipe.declared[step_size].default),)
     fixed = {key: value for key, value in recipe.settings.items() if key not in swept}
-    separate = [key for key in swept if key not in recipe.columns]
-    stacked = [key for key in swept if key in recipe.columns]
+    separate = [key for key in swept if key not in recipe.sweepable]
+    stacked = [key for key in swept if key in recipe.sweepable]
     plans = []
     for batch_size, spec in itertools.product(sweep.batch_sizes, sweep.schedules):
         check_pair(problem, recipe.kind, recipe.name, batch_size, sweep.stop_at_gradient)

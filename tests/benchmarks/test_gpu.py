@@ -19,18 +19,17 @@ import pytest
 import optbench
 from optbench.cli import main
 from optbench.compile import rules as fusing
-from optbench.compile.rules import state_names
 from optbench.core.backend import Backend, get_backend, gpu_problem
 from optbench.core.errors import StoreError
 from optbench.core.registry import OPTIMIZERS, PROBLEMS
-from optbench.core.specs import parameters
+from optbench.core.specs import parameters, state_names
 from optbench.optimizer import make_recipe
 from optbench.problem import make_problem
 from optbench.results.runs import runs_of
 from optbench.results.schema import COLUMNS, GPU_COLUMNS, arrow_of, frame_of
 from optbench.results.store import Store
 from optbench.runner.chunks import chunks_of
-from optbench.runner.loop import Loop
+from optbench.runner.loop import Loop, init_state
 from optbench.runner.plan import make_plans
 from reports import build_page
 from reports.figures.crossover import crossing
@@ -420,7 +419,7 @@ def test_nothing_waits_inside_the_loop_on_a_gpu(device: Backend, method: str, ba
     optimizer = recipe.build({})
     loop = Loop(problem, optimizer, (0, 1), 12, batch, 2)
     x = problem.starts((0, 1))
-    state = optimizer.init(x, device)
+    state = init_state(optimizer, x, device)
     x, state = optimizer.step(1, loop.evaluate(0, x), state)  # compiles, and makes handles
     with gpu_waits_forbidden():
         for t in range(1, 12):
