@@ -24,7 +24,7 @@ def _public_names() -> dict[str, str]:
 
 
 _MODULES = _public_names()
-__all__ = sorted(_MODULES)  # noqa: PLE0605
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:

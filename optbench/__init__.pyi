@@ -14,7 +14,7 @@ from optbench.optimizer import rule as rule
 from optbench.problem import Optimum as Optimum
 from optbench.problem import Problem as Problem
 from optbench.problem import make_problem as make_problem
-from optbench.reports.report import report as report
+from optbench.reports import report as report
 from optbench.results.runs import Runs as Runs
 from optbench.results.store import Store as Store
 from optbench.runner.loop import minimize as minimize

@@ -70,8 +70,8 @@ def _show_warning(message: Any, category: Any, filename: str, lineno: int, file:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="optbench",
-        description="Compare gradient-based optimizers: which one reaches a given accuracy first on a given problem, and how "
-        "much does the answer depend on the learning rate and the seed?",
+        description="Compare gradient-based optimizers: which one reaches a given accuracy first on a given problem, and "
+        "how much does the answer depend on the learning rate and the seed?",
         epilog="Begin with: optbench run. It compares all optimizers on quadratics, logistic regression and a small "
         "network, prints a table and writes a page.",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,7 @@ def add_command(
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=description.split(":")[0].split(". ")[0].rstrip("."),
-        description=description,
+        description=textwrap.fill(description, 79),
         epilog="examples:\n  " + examples.replace("\n", "\n  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -65,7 +66,9 @@ def add_options(parser: argparse.ArgumentParser, options: type[SweepOptions]) ->
         if isinstance(default, bool):
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         elif field.name == "schedule":
-            parser.add_argument(flag, action="append", metavar=field.metadata["metavar"], help=f"{text}; may be repeated")
+            parser.add_argument(
+                flag, action="append", metavar=field.metadata["metavar"], help=f"{text}; may be repeated"
+            )
         else:
             convert = str if field.name in ("lr", "precision") else _numbers
             parser.add_argument(flag, type=convert, metavar=field.metadata["metavar"], help=text)

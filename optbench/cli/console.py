@@ -42,9 +42,7 @@ def print_table(
     cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     shown, dropped = [*range(len(headings))], [*optional]
     while True:
-        table = Table(
-            title=Text(title, "bold"), title_justify="left", box=None, pad_edge=False, header_style="dim"
-        )
+        table = Table(title=Text(title, "bold"), title_justify="left", box=None, pad_edge=False, header_style="dim")
         for column in shown:
             justify = "left" if column in text_columns else "right"
             table.add_column(headings[column], justify=justify, overflow="fold")  # type: ignore[arg-type]
@@ -62,5 +60,7 @@ class CommandProgress(ProgressBar):
     """The progress bar of a command, which also says how much there is to do."""
 
     def start(self, total: float, runs: int = 0, stored: int = 0) -> None:
-        print(f"{runs} runs to compute" + (f", {stored} found in the results folder" if stored else ""), file=sys.stderr)
+        print(
+            f"{runs} runs to compute" + (f", {stored} found in the results folder" if stored else ""), file=sys.stderr
+        )
         super().start(total, runs, stored)

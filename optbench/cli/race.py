@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
         "race",
         execute,
         "Time single runs: seconds per step, paired between configurations (all optimizers on all problems). They run "
-        "A B C A B C ..., one round for each seed, pinned to one core and thread. Only the steps are timed, and the time of "
+        "A B C A B C ..., one round for each seed, pinned to one core and thread. Only the steps are timed; the time of "
         "the oracle is shown apart. Timings are kept beside the results of optbench run; where those have the same method "
         "on the same problem, seconds to target are shown too. Close other programs first.",
         "optbench race --problem quadratic:dim=1000 --optimizer adam --optimizer sgd\n"
@@ -56,14 +56,15 @@ def execute(arguments: argparse.Namespace) -> int:
     for name in ("problem", "optimizer"):
         if not getattr(arguments, f"{name}s"):
             raise InputError(f"--{name} is missing; for example: optbench race --problem quadratic --optimizer adam")
-    count = len(arguments.problems) * len(arguments.optimizers)
-    what = f"{count} configuration{'s' * (count > 1)}, {arguments.rounds} rounds of {arguments.steps} steps"
-    # no progress bar: drawing it would disturb what is timed
-    print(f"{what}; no figures until the end, so that nothing runs beside them", file=sys.stderr)
+
+    def announce(count: int) -> None:
+        what = f"{count} configuration{'s' * (count > 1)}, {arguments.rounds} rounds of {arguments.steps} steps"
+        print(f"{what}; no figures until the end, so that nothing runs beside them", file=sys.stderr)
+
     store = Store(arguments.store)
     names = ("steps", "rounds", "batch_size", "schedule", "device", "precision", "fused", "seed")
     options = {name: getattr(arguments, name) for name in names}
-    races = race(arguments.problems, arguments.optimizers, store=store, **options)
+    races = race(arguments.problems, arguments.optimizers, store=store, on_start=announce, **options)
     _print_race(race_summary(races), seconds_to_target(store.load(), races), races.iloc[0])
     return 0
 
@@ -71,7 +72,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def _print_race(summary: pd.DataFrame, to_target: pd.DataFrame, first: pd.Series) -> None:
     from rich.text import Text
 
-    from optbench.reports.tables import duration
+    from optbench.reports.wording import duration
 
     console = make_console()
     core = "not pinned to a core" if first["core"] is None else f"core {first['core']:.0f} of {first['cores']}"
@@ -98,7 +99,7 @@ def _print_race(summary: pd.DataFrame, to_target: pd.DataFrame, first: pd.Series
 
 def _cells_to_target(to_target: pd.DataFrame, method: str) -> tuple[str, str]:
     """Seconds to target of a method, if it was tuned; of several budgets, which its name tells in runs, the best."""
-    from optbench.reports.tables import duration
+    from optbench.reports.wording import duration
 
     names = to_target["method"]
     rows = to_target[(names == method) | names.str.startswith(f"{method}, ")].sort_values("seconds")

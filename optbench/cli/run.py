@@ -37,7 +37,9 @@ def add_parser(commands: Any) -> None:
         "optbench run --import mine.py --problem quadratic --optimizer my_rule --optimizer adam",
         after_interrupt="results so far are stored, and the same command goes on from there",
     )
-    parser.add_argument("study", nargs="?", metavar="STUDY", help="name of a suite (optbench list) or path of a TOML file")
+    parser.add_argument(
+        "study", nargs="?", metavar="STUDY", help="name of a suite (optbench list) or path of a TOML file"
+    )
     add_methods(parser, "likewise; several values of a parameter: beta=0.9/0.99")
     add_options(parser, StudyOptions)
     parser.add_argument("--device", help="cpu or gpu (default cpu)")
@@ -67,7 +69,7 @@ def execute(arguments: argparse.Namespace) -> int:
             title = "optbench: a comparison"
             runs = compare(arguments.problems, arguments.optimizers, **common, **execution)
         else:
-            study = load_study(arguments.study or "default", **common)
+            study = load_study("default" if arguments.study is None else arguments.study, **common)
             title = study.title
             runs = run(study, **execution)
     console = make_console()

@@ -30,7 +30,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +135,7 @@ def race(
     fused: bool = True,
     seed: int = 0,
     store: Store | str | Path | None = None,
+    on_start: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
     """Time single runs of every optimizer on every problem, paired, with nothing but the steps on the clock.
 
@@ -149,6 +150,8 @@ def race(
         See `contestants`.
     store : Store, str or Path, optional
         Folder to keep the timings in.
+    on_start : callable, optional
+        Called with the number of configurations before the first run. There is no progress bar, which would disturb.
 
     Returns
     -------
@@ -176,6 +179,8 @@ def race(
         store = Store(store)
     if store is not None:
         store.check_writable()
+    if on_start is not None:
+        on_start(len(plans))
     rows = compete(plans)
     if store is not None:
         store.write_race(rows)
