@@ -28,4 +28,5 @@ from optbench.verify.check import check as check
 from optbench.verify.check import check_problem as check_problem
 from optbench.verify.gradients import check_gradient as check_gradient
 
+__all__: list[str]
 __version__: str

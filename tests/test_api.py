@@ -33,8 +33,8 @@ def test_every_public_name_can_be_used() -> None:
 
 
 def test_compare_takes_names_objects_classes_and_functions() -> None:
-    problems = ["quadratic:dim=3", Quadratic(dim=4), {"name": "rosenbrock", "dim": 2}]
-    optimizers = ["adam:beta1=0.8", sign_descent, {"name": "momentum", "beta": [0.5, 0.9]}, "lbfgs"]
+    problems: list[Any] = ["quadratic:dim=3", Quadratic(dim=4), {"name": "rosenbrock", "dim": 2}]
+    optimizers: list[Any] = ["adam:beta1=0.8", sign_descent, {"name": "momentum", "beta": [0.5, 0.9]}, "lbfgs"]
     runs = optbench.compare(problems, optimizers, **FEW)
     assert isinstance(runs, optbench.Runs)
     assert set(runs.rows["problem"]) == {"quadratic:dim=3", "quadratic:dim=4", "rosenbrock"}

@@ -38,7 +38,7 @@ def execute(arguments: argparse.Namespace) -> int:
         problem = problem_check.problem
         headings = ("check", "error", "limit", "", "note")
         title = f"{problem.spec}  (d = {problem.dim})"
-        print_table(console, title, headings, map(_cells, problem_check.rows), text_columns=(0, 3, 4))
+        print_table(console, title, headings, map(_cells, problem_check.findings), text_columns=(0, 3, 4))
         if problem.optimum is not None:
             console.print(Text(f"f* = {problem.optimum.f:.12g}  ({problem.optimum.method})\n"))
     passed = sum(problem_check.passed for problem_check in checks)
@@ -46,9 +46,9 @@ def execute(arguments: argparse.Namespace) -> int:
     return 0 if passed == len(checks) else 1
 
 
-def _cells(row: Finding) -> tuple[str | Text, ...]:
+def _cells(finding: Finding) -> tuple[str | Text, ...]:
     from rich.text import Text
 
-    verdict = {True: Text("ok", "green"), False: Text("WRONG", "bold red"), None: Text("-", "dim")}[row.passed]
-    figures = ("" if figure is None else f"{figure:.1e}" for figure in (row.figure, row.limit))
-    return row.check, *figures, verdict, row.note
+    verdict = {True: Text("ok", "green"), False: Text("WRONG", "bold red"), None: Text("-", "dim")}[finding.passed]
+    numbers = ("" if number is None else f"{number:.1e}" for number in (finding.error, finding.limit))
+    return finding.check, *numbers, verdict, finding.note

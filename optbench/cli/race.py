@@ -66,6 +66,7 @@ def execute(arguments: argparse.Namespace) -> int:
     options = {name: getattr(arguments, name) for name in names}
     races = race(arguments.problems, arguments.optimizers, store=store, on_start=announce, **options)
     _print_race(race_summary(races), seconds_to_target(store.load(), races), races.iloc[0])
+    make_console().print(f"timings  {store.race_files[-1]}", soft_wrap=True)
     return 0
 
 

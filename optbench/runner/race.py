@@ -40,7 +40,7 @@ from optbench.core.backend import Array, Backend, get_backend
 from optbench.core.errors import InputError
 from optbench.core.specs import as_list, format_spec, parse_spec
 from optbench.optimizer import make_recipe
-from optbench.problem import Problem, as_problem
+from optbench.problem import Problem, ProblemLike, as_problem
 from optbench.results.environment import environment
 from optbench.results.schema import RACE_COLUMNS, arrow_of, frame_of
 from optbench.results.store import Store
@@ -123,7 +123,7 @@ def contestants(
 
 
 def race(
-    problems: Problem | type[Problem] | str | Sequence[Problem | type[Problem] | str],
+    problems: ProblemLike | Sequence[ProblemLike],
     optimizers: Any,
     *,
     rounds: int = 10,
