@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from optbench.analysis import metrics, tuning
 from optbench.core.errors import InputError
-from optbench.results.runs import Runs, runs_of_curves
+from optbench.results.runs import Runs
 
 from . import style
 from .style import INK, MUTED, PAPER
@@ -57,7 +57,7 @@ def convergence(
     guides : bool
         Whether to draw what theory guarantees where the problem is strongly convex: see `rates`.
     styles : style.Styles, optional
-        How entrants look, by default as `style.entrant_styles` of these results has it.
+        How methods look, by default as `style.method_styles` of these results has it.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def convergence(
     """
     runs = as_runs(runs)
     problem, part = one_problem(runs, problem)
-    styles = styles or style.entrant_styles(runs)
+    styles = styles or style.method_styles(runs)
     ax = style.axes(ax)
     curves = metrics.bands(part, value)
     gap, floor = gap_floor(part)
@@ -77,7 +77,7 @@ def convergence(
     ceiling = 100 * start if start > max(floor, 0.0) else np.inf
     drawn = lines_of(curves, "calls", floor, ceiling)
     for method, (calls, median, low, high) in drawn.items():
-        style.line(ax, styles(problem, method), calls, median, low, high, rest=method not in leading)
+        style.line(ax, styles[method], calls, median, low, high, rest=method not in leading)
     what = "gap f − f*" if gap else "objective f"
     if guides and gap and drawn:
         _guides(ax, part, floor)
@@ -89,7 +89,7 @@ def convergence(
         return ax
     style.log_axis(ax.xaxis, "x")
     value_axis(ax, drawn, gap, floor)
-    ends = [(float(drawn[m][1][-1]), styles.of[problem, m], styles(problem, m)) for m in leading if m in drawn]
+    ends = [(float(drawn[m][1][-1]), m, styles[m]) for m in leading if m in drawn]
     style.end_names(ax, ends, others=len(drawn) - len(ends))
     return ax
 
@@ -147,7 +147,7 @@ def sensitivity(
     """
     runs = as_runs(runs)
     problem, part = one_problem(runs, problem)
-    styles = styles or style.entrant_styles(runs)
+    styles = styles or style.method_styles(runs)
     ax = style.axes(ax)
     gap, floor = gap_floor(part)
     chosen = tuning.tuned(part).set_index("method")["step_size"]
@@ -157,7 +157,7 @@ def sensitivity(
     leading = [method for method in tuning.ranked(part)[problem] if method in with_size][:emphasis]
     positive, ends = True, {}
     for method, curve in curves.groupby("method", sort=True):
-        look = styles(problem, str(method))
+        look = styles[str(method)]
         size = curve["step_size"].to_numpy(dtype=float)
         low, median, high = (np.maximum(curve[q].to_numpy(dtype=float), floor) for q in ("low", "median", "high"))
         positive = positive and bool((low > 0).all())
@@ -186,7 +186,7 @@ def sensitivity(
         style.log_axis(ax.xaxis, "x")
     if positive:
         style.log_axis(ax.yaxis, "y")
-    named = [(ends[m], styles.of[problem, m], styles(problem, m)) for m in leading]
+    named = [(ends[m], m, styles[m]) for m in leading]
     style.end_names(ax, named, others=len(ends) - len(named))
     return ax
 
@@ -272,7 +272,7 @@ def learned_table(part: Runs, kind: str) -> pd.DataFrame:
 
 def as_runs(runs: Runs | pd.DataFrame) -> Runs:
     """Runs as they are, or what a table of curves (`Runs.curves`, or a part of it) tells of them."""
-    return runs_of_curves(runs) if isinstance(runs, pd.DataFrame) else runs
+    return Runs.from_curves(runs) if isinstance(runs, pd.DataFrame) else runs
 
 
 def one_problem(runs: Runs | pd.DataFrame, problem: str | None) -> tuple[str, Runs]:
@@ -311,7 +311,7 @@ def rates(part: Runs) -> pd.DataFrame:
     rows = part.rows
     about = about_of(part)
     L, mu = about.get("smoothness"), about.get("strong_convexity")
-    exact = rows[(rows["fraction"] == 1) & rows["exact_hits"].eq(True) & rows["f_start"].notna()]
+    exact = rows[(rows["calls_per_step"] == 1) & rows["exact_targets"].eq(True) & rows["f_start"].notna()]
     columns = ["rate", "t", "calls", "bound"]
     if not L or not mu or exact.empty or not exact["f_star"].notna().all():
         return pd.DataFrame(columns=columns)
@@ -350,9 +350,9 @@ def _guides(ax: Axes, part: Runs, floor: float) -> None:
 
 def about_of(part: Runs) -> dict[str, Any]:
     """What the rows of a problem tell about it (the column `about`), empty where they were stored without it."""
-    if "about" not in part.rows:
+    if "description" not in part.rows:
         return {}
-    told = part.rows["about"].dropna()
+    told = part.rows["description"].dropna()
     return dict(json.loads(told.iloc[0])) if len(told) else {}
 
 

@@ -52,6 +52,8 @@ def machines(figures: pd.DataFrame) -> list[dict[str, Any]]:
 
 def section(book: Book, figures: pd.DataFrame) -> list[dict[str, Any]]:
     """What `machines` finds, and of every GPU its `pictures`."""
+    if figures.empty:  # without columns too
+        return []
     found = machines(figures)
     for place, machine in enumerate(found, start=1):
         rows = times(figures[figures["machine"] == machine["machine"]])

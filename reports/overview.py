@@ -16,7 +16,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from optbench.analysis import metrics, profiles, tuning
+from optbench.analysis import metrics, profiles
 from optbench.results.runs import Runs
 
 from . import style, tables
@@ -34,7 +34,7 @@ NO_BLOCK = "No two optimizers ran on a problem whose optimal value is known"
 
 
 class Name(str):
-    """The name of an entrant within a sentence."""
+    """The name of a method within a sentence."""
 
 
 Sentence = tuple[str, ...]  # parts, to be read without anything between them
@@ -48,7 +48,7 @@ def performance_profile(
     emphasis: int = style.EMPHASIS,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """Share of problems on which an entrant needs at most so many times the oracle calls of the best.
+    """Share of problems on which a method needs at most so many times the oracle calls of the best.
 
     See `optbench.profiles.performance_profile`. The best in the ranking are drawn in colour and named at the end of their
     lines, the others in grey.
@@ -60,9 +60,9 @@ def performance_profile(
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure of pyplot.
     emphasis : int
-        How many entrants are drawn in colour.
+        How many methods are drawn in colour.
     styles : style.Styles, optional
-        How entrants look, by default as `style.entrant_styles` of these results has it.
+        How methods look, by default as `style.method_styles` of these results has it.
     """
     ax = style.axes(ax)
     style.title(ax, f"Performance profile to {tables.target(target)} of the initial gap")
@@ -80,7 +80,7 @@ def data_profile(
     emphasis: int = style.EMPHASIS,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """Share of problems that an entrant solves within so many oracle calls, see `optbench.profiles.data_profile`.
+    """Share of problems that a method solves within so many oracle calls, see `optbench.profiles.data_profile`.
 
     Parameters are those of `performance_profile`.
     """
@@ -99,7 +99,7 @@ def ecdf(
     emphasis: int = style.EMPHASIS,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """Share of all targets that an entrant reaches within so many oracle calls, see `optbench.profiles.ecdf`.
+    """Share of all targets that a method reaches within so many oracle calls, see `optbench.profiles.ecdf`.
 
     Parameters are those of `performance_profile`.
     """
@@ -118,8 +118,8 @@ def ecdf(
 
 
 def _steps(ax: Axes, runs: Runs, table: pd.DataFrame, column: str, emphasis: int, styles: style.Styles | None) -> None:
-    """Step functions of entrants, all as long as the longest."""
-    styles = styles or style.entrant_styles(runs)
+    """Step functions of methods, all as long as the longest."""
+    styles = styles or style.method_styles(runs)
     if table.empty:
         style.note(ax, NO_BLOCK)
         return
@@ -127,25 +127,25 @@ def _steps(ax: Axes, runs: Runs, table: pd.DataFrame, column: str, emphasis: int
     left, right = float(table[column].min()), float(table[column].max())
     right = right * (right / left) ** 0.03 if right > left else 10 * left
     ends = {}
-    for entrant, curve in table.groupby("entrant", sort=True):
+    for method, curve in table.groupby("method", sort=True):
         x, y = (curve[name].to_numpy(dtype=float) for name in (column, "share"))
         if x[0] > left:
             x, y = np.append(left, x), np.append(0.0, y)
         x, y = np.append(x, right), np.append(y, y[-1])
-        rest = entrant not in leading
-        style.line(ax, styles.entrants[str(entrant)], x, y, rest=rest, drawstyle="steps-post")
-        ends[str(entrant)] = float(y[-1])
+        rest = method not in leading
+        style.line(ax, styles[str(method)], x, y, rest=rest, drawstyle="steps-post")
+        ends[str(method)] = float(y[-1])
     ax.set_xlim(left, right)
     ax.set_ylim(-0.02, 1.02)
     style.log_axis(ax.xaxis, "x")
-    style.end_names(ax, [(ends[name], name, styles.entrants[name]) for name in leading])
+    style.end_names(ax, [(ends[name], name, styles[name]) for name in leading])
 
 
 def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes:
-    """Oracle calls to a target relative to the best, entrants by problems, see `optbench.profiles.relative_calls`.
+    """Oracle calls to a target relative to the best, methods by problems, see `optbench.profiles.relative_calls`.
 
     The darker, the closer to the best on the problem; a hatched cell is a miss, with how many seeds got there if any did, a
-    dash says that the entrant did not run. Entrants stand in the order of the ranking, those that it leaves out last.
+    dash says that the method did not run. Methods stand in the order of the ranking, those that it leaves out last.
     Problems without a known optimum have no targets, and do not appear.
 
     Parameters
@@ -156,24 +156,24 @@ def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes
         Where to draw; by default a new figure of pyplot, as large as it needs to be.
     """
     table = _for_heat(runs, profiles.relative_calls(runs, target))
-    entrants, problems = _heat_order(runs, table), sorted(set(table["problem"]))
+    methods, problems = _heat_order(runs, table), sorted(set(table["problem"]))
     if ax is None:
         import matplotlib.pyplot as plt
 
-        size = 3 + 0.55 * len(problems), 2.6 + 0.26 * len(entrants)
+        size = 3 + 0.55 * len(problems), 2.6 + 0.26 * len(methods)
         ax = plt.subplots(figsize=size, layout="constrained")[1]
     style.title(ax, f"Oracle calls to {tables.target(target)} of the initial gap, relative to the best")
     if table.empty:
         style.note(ax, "No optimal value is known, and so there are no targets")
         return ax
-    lines = table.set_index(["entrant", "problem"])
-    ratio = lines["ratio"].unstack().loc[entrants, problems].to_numpy(dtype=float)  # (E, P)  # noqa: PD010
+    lines = table.set_index(["method", "problem"])
+    ratio = lines["ratio"].unstack().loc[methods, problems].to_numpy(dtype=float)  # (E, P)  # noqa: PD010
     colors = LinearSegmentedColormap.from_list("ratio", RAMP)
     depth = np.log10(np.where(np.isfinite(ratio), ratio, np.nan)) / 2  # 0 is the best, 1 a hundredfold
     ax.imshow(np.ma.masked_invalid(depth), cmap=colors, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    for e, entrant in enumerate(entrants):
+    for e, method in enumerate(methods):
         for p, problem in enumerate(problems):
-            line = lines.loc[(entrant, problem)]
+            line = lines.loc[(method, problem)]
             cell = _cell(line.to_dict())
             if line["status"] == "missed":
                 corner = p - 0.5, e - 0.5
@@ -181,7 +181,7 @@ def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes
             pale = PAPER if np.isfinite(depth[e, p]) and depth[e, p] < 0.3 else style.INK
             ax.text(p, e, cell.text, ha="center", va="center", fontsize=8, color=pale)
     ax.set_xticks(range(len(problems)), headings(problems), rotation=60, ha="right")
-    ax.set_yticks(range(len(entrants)), [style.shorten(name, 30) for name in entrants])
+    ax.set_yticks(range(len(methods)), [style.shorten(name, 30) for name in methods])
     for label in [*ax.get_xticklabels(), *ax.get_yticklabels()]:
         label.set(parse_math=False, rotation_mode="anchor")
     ax.tick_params(length=0)
@@ -198,12 +198,12 @@ def ranks(
     emphasis: int = style.EMPHASIS,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """Mean rank over problems of every entrant, with its 95 % interval, see `optbench.profiles.ranking`.
+    """Mean rank over problems of every method, with its 95 % interval, see `optbench.profiles.ranking`.
 
     Parameters are those of `performance_profile`.
     """
     ax = style.axes(ax)
-    styles = styles or style.entrant_styles(runs)
+    styles = styles or style.method_styles(runs)
     table = profiles.ranking(runs)
     style.title(ax, "Mean rank over problems")
     ax.set_xlabel("mean rank (1 is best), with 95 % interval")
@@ -211,7 +211,7 @@ def ranks(
         style.note(ax, NO_BLOCK)
         return ax
     for place, line in enumerate(table.itertuples()):
-        look = styles.entrants[str(line.entrant)]
+        look = styles[str(line.method)]
         leads = place < emphasis
         color, kind = (look.color, "curve") if leads else (MUTED, "rest")
         ax.plot(
@@ -227,7 +227,7 @@ def ranks(
             markeredgewidth=0.8, zorder=3, gid=f"{kind}-{look.index}-rank",
         )  # fmt: skip
     ax.yaxis.tick_right()
-    ax.set_yticks(range(len(table)), [style.shorten(name, 22) for name in table["entrant"]])
+    ax.set_yticks(range(len(table)), [style.shorten(name, 22) for name in table["method"]])
     for label in ax.get_yticklabels():
         label.set_parse_math(False)
     ax.tick_params("y", length=0)
@@ -248,33 +248,33 @@ def headline(runs: Runs) -> list[Sentence]:
     Returns
     -------
     list of tuple of str
-        Sentences in parts, to be joined without anything between; names of entrants are of the class `Name`.
+        Sentences in parts, to be joined without anything between; names of methods are of the class `Name`.
     """
     chosen = profiles.block(runs)
-    if len(chosen.entrants) < 2:
-        if chosen.entrants:
+    if len(chosen.methods) < 2:
+        if chosen.methods:
             only = f" is the only optimizer on {_count(chosen.problems, 'problem')} with a known optimal value: "
-            return [(Name(chosen.entrants[0]), only, "there is nothing to rank.")]
+            return [(Name(chosen.methods[0]), only, "there is nothing to rank.")]
         return [(f"{NO_BLOCK}, so that there is no ranking over problems; the table tells who leads on each of them.",)]
     table = profiles.ranking(runs)
-    asks = dict(zip(table["entrant"], table["oracle"], strict=True))
+    asks = dict(zip(table["method"], table["oracle"], strict=True))
     found = [_lead(runs, table, "")]
-    winner = table["entrant"].iloc[0]
-    plain = [name for name in table["entrant"] if "hessian" not in asks[name]]
+    winner = table["method"].iloc[0]
+    plain = [name for name in table["method"] if "hessian" not in asks[name]]
     tuned = _with_learning_rate(runs, [name for name in plain if asks[name] == "gradient"])
     if "hessian" in asks[winner]:
         price = (Name(winner), " asks for Hessians, and such a call counts like any other, though it costs more time. ")
         if len(plain) > 1:
             rest = profiles.ranking(runs, among=plain)
             found.append((*price, *_lead(runs, rest, "Without Hessians, ")))
-            winner = rest["entrant"].iloc[0]
+            winner = rest["method"].iloc[0]
         else:
             found.append(price)
     elif asks[winner] == "value":
         found.append((Name(winner), " asks for values only, which cost less time than gradients do."))
     if 1 < len(tuned) < len(plain):
         rest = profiles.ranking(runs, among=tuned)
-        if rest["entrant"].iloc[0] != winner:
+        if rest["method"].iloc[0] != winner:
             found.append(_lead(runs, rest, "Of those with a learning rate to choose, "))
     found.append((*_fragile(runs, tuned, table), *_basis(runs, chosen, table)))
     return found
@@ -283,7 +283,7 @@ def headline(runs: Runs) -> list[Sentence]:
 def _lead(runs: Runs, table: pd.DataFrame, among: str) -> Sentence:
     """Who leads a ranking, how surely, and by how many oracle calls."""
     first, second = table.iloc[0], table.iloc[1]
-    winner, other = Name(first["entrant"]), Name(second["entrant"])
+    winner, other = Name(first["method"]), Name(second["method"])
     problems, beats = int(first["problems"]), float(first["beats_next"])
     best, next_best = _rank(first["rank"]), _rank(second["rank"])
     claim: Sentence
@@ -319,7 +319,7 @@ def _margin(runs: Runs, winner: Name, other: Name, problems: int) -> Sentence:
     chosen = profiles.block(runs).problems
     table = profiles.relative_calls(runs, DEFAULT)
     table = table[table["problem"].isin(chosen)].sort_values("problem")
-    calls = {name: table.loc[table["entrant"] == name, "calls"].to_numpy(float) for name in (winner, other)}
+    calls = {name: table.loc[table["method"] == name, "calls"].to_numpy(float) for name in (winner, other)}
     both = np.isfinite(calls[winner]) & np.isfinite(calls[other])
     alone = int((np.isfinite(calls[winner]) & ~both).sum())
     reached = int(np.isfinite(calls[winner]).sum())
@@ -338,9 +338,9 @@ def _margin(runs: Runs, winner: Name, other: Name, problems: int) -> Sentence:
 
 
 def _with_learning_rate(runs: Runs, names: Sequence[str]) -> list[str]:
-    """Those of some entrants that have a step size wherever they ran."""
-    table = profiles.calls_to_target(runs)
-    with_size = table.groupby("entrant")["step_size"].apply(lambda sizes: sizes.notna().all())
+    """Those of some methods that have a step size wherever they ran."""
+    table = profiles.tuned_runs(runs)
+    with_size = table.groupby("method")["step_size"].apply(lambda sizes: sizes.notna().all())
     return [name for name in names if with_size[name]]
 
 
@@ -348,9 +348,8 @@ def _fragile(runs: Runs, tuned: Sequence[str], table: pd.DataFrame) -> Sentence:
     """What part of its runs the best one with a learning rate lost, over all step sizes that were tried."""
     if not tuned:
         return ()
-    best = next(name for name in table["entrant"] if name in tuned)
-    pairs = tuning.entrants(runs)
-    rows = runs.rows.merge(pairs[pairs["entrant"] == best], on=["problem", "method"])
+    best = next(name for name in table["method"] if name in tuned)
+    rows = runs.rows[runs.rows["method"] == best]
     lost = rows.loc[rows["status"].isin(["diverged", "failed"]), "status"]
     sizes = rows["step_size"].nunique()
     if sizes < 2:
@@ -363,9 +362,9 @@ def _fragile(runs: Runs, tuned: Sequence[str], table: pd.DataFrame) -> Sentence:
 
 def _basis(runs: Runs, chosen: profiles.Block, table: pd.DataFrame) -> Sentence:
     """On how much it all rests."""
-    rows = profiles.calls_to_target(runs)
-    rows = rows[rows["problem"].isin(chosen.problems) & rows["entrant"].isin(chosen.entrants)]
-    seeds = sorted(set(rows.groupby(["entrant", "problem"])["seed"].nunique()))
+    rows = profiles.tuned_runs(runs)
+    rows = rows[rows["problem"].isin(chosen.problems) & rows["method"].isin(chosen.methods)]
+    seeds = sorted(set(rows.groupby(["method", "problem"])["seed"].nunique()))
     counted = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     problems = len(chosen.problems)
     rests = f"This rests on {_many(problems, 'problem')} and {counted} seed{'' if seeds == [1] else 's'} each"
@@ -437,24 +436,24 @@ def _with_targets(table: pd.DataFrame) -> pd.DataFrame:
 def _for_heat(runs: Runs, table: pd.DataFrame) -> pd.DataFrame:
     """Rows of `profiles.relative_calls` that the heat map shows.
 
-    Besides the complete block those entrants that ran on a quarter of its problems, and those problems with targets that
-    a quarter of these entrants ran on: a few runs of a kind of their own would make a map of dashes.
+    Besides the complete block those methods that ran on a quarter of its problems, and those problems with targets that
+    a quarter of these methods ran on: a few runs of a kind of their own would make a map of dashes.
     """
     table, chosen = _with_targets(table), profiles.block(runs)
-    if len(chosen.entrants) < 2:
+    if len(chosen.methods) < 2:
         return table
     ran = table[table["status"] != "not run"]
-    on = ran[ran["problem"].isin(chosen.problems)].groupby("entrant")["problem"].size()
-    entrants = {*chosen.entrants, *on[4 * on >= len(chosen.problems)].index}
-    by = ran[ran["entrant"].isin(entrants)].groupby("problem")["entrant"].size()
-    problems = {*chosen.problems, *by[4 * by >= len(entrants)].index}
-    return table[table["entrant"].isin(entrants) & table["problem"].isin(problems)]
+    on = ran[ran["problem"].isin(chosen.problems)].groupby("method")["problem"].size()
+    methods = {*chosen.methods, *on[4 * on >= len(chosen.problems)].index}
+    by = ran[ran["method"].isin(methods)].groupby("problem")["method"].size()
+    problems = {*chosen.problems, *by[4 * by >= len(methods)].index}
+    return table[table["method"].isin(methods) & table["problem"].isin(problems)]
 
 
 def _heat_order(runs: Runs, table: pd.DataFrame) -> list[str]:
-    """Entrants in the order of the ranking, then those that are not in it but ran on some problem of the table."""
+    """Methods in the order of the ranking, then those that are not in it but ran on some problem of the table."""
     first = profiles.placed(runs)
-    ran = set(table.loc[table["status"] != "not run", "entrant"])
+    ran = set(table.loc[table["status"] != "not run", "method"])
     return [*first, *sorted(ran - set(first))]
 
 
@@ -482,7 +481,7 @@ def section(book: Book) -> dict[str, Any]:
 
 
 def _index(book: Book, part: str) -> int | None:
-    return book.styles.entrants[part].index if isinstance(part, Name) else None
+    return book.styles[part].index if isinstance(part, Name) else None
 
 
 def _at_target(book: Book, target: float, rank: pd.DataFrame) -> dict[str, Any]:
@@ -522,8 +521,8 @@ def _by_share(column: str, of: str) -> Callable[[pd.DataFrame, Sequence[str]], s
     """What to tell of step functions to who cannot see them: how high the leading ones get."""
 
     def tell(table: pd.DataFrame, leading: Sequence[str]) -> str:
-        last = table.groupby("entrant")["share"].max()
-        first = table.sort_values(column).groupby("entrant")["share"].first()
+        last = table.groupby("method")["share"].max()
+        first = table.sort_values(column).groupby("method")["share"].first()
         ends = [f"{name} from {100 * first.get(name, 0):.0f} to {100 * last.get(name, 0):.0f} %" for name in leading]
         return f"share of {of}, for the best in the ranking: {', '.join(ends)}. All numbers are in the table of the figure."
 
@@ -533,16 +532,16 @@ def _by_share(column: str, of: str) -> Callable[[pd.DataFrame, Sequence[str]], s
 def _heat(book: Book, table: pd.DataFrame, rank: pd.DataFrame) -> dict[str, Any]:
     """Rows and columns of the heat map."""
     problems = [name for name in book.parts if name in set(table["problem"])]
-    cells = {(line["entrant"], line["problem"]): _cell(line) for line in table.to_dict("records")}
-    ranked = dict(zip(rank["entrant"], rank["rank"], strict=True))
+    cells = {(line["method"], line["problem"]): _cell(line) for line in table.to_dict("records")}
+    ranked = dict(zip(rank["method"], rank["rank"], strict=True))
     return {
         "problems": [
             (name, short, book.anchors[name]) for name, short in zip(problems, headings(problems), strict=True)
         ],
         "rows": [
             {
-                "entrant": name,
-                "index": book.styles.entrants[name].index,
+                "method": name,
+                "index": book.styles[name].index,
                 "rank": _rank(ranked[name]) if name in ranked else tables.NEVER,
                 "cells": [cells[name, problem] for problem in problems],
             }
@@ -572,9 +571,7 @@ _COMMA = re.compile(r",(?![^\[]*\])")  # between parameters, not within the list
 def _ranks_picture(book: Book, rank: pd.DataFrame) -> Picture:
     size = style.SIZE[0], 0.95 + (0.26 if len(rank) <= 24 else 0.2) * (max(len(rank), 5) + 0.5)
     made = style.figure(ranks, book.runs, size=size, styles=book.styles)
-    told = "; ".join(
-        f"{line.entrant} {line.rank:.2f} ({line.low:.2f} to {line.high:.2f})" for line in rank.itertuples()
-    )
+    told = "; ".join(f"{line.method} {line.rank:.2f} ({line.low:.2f} to {line.high:.2f})" for line in rank.itertuples())
     return book.picture("ranking", made, f"Mean rank over problems, with 95 % interval: {told}", rank)
 
 
@@ -586,8 +583,8 @@ def _ranking_lines(book: Book, rank: pd.DataFrame) -> list[dict[str, Any]]:
         found.append(
             {
                 "place": place,
-                "entrant": line["entrant"],
-                "index": book.styles.entrants[line["entrant"]].index,
+                "method": line["method"],
+                "index": book.styles[line["method"]].index,
                 "rank": _rank(line["rank"]),
                 "interval": f"{_rank(line['low'])} to {_rank(line['high'])}",
                 "first": f"{100 * line['first']:.0f} %",

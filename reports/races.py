@@ -47,7 +47,7 @@ SPEED_MARKS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = None, *, legend: bool = True) -> Axes:
-    """How long a step takes, contestant by contestant in the order of a race, and how much of it is the oracle's.
+    """How long a step takes, configuration by configuration in the order of a race, and how much of it is the oracle's.
 
     A disc is the median time of a whole step, a diamond that of its oracle call, a square that of the rest, which is the
     optimizer's; lines are 95 % intervals. Where the rest is not above zero, it is too short to be told, and not drawn.
@@ -55,7 +55,7 @@ def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = Non
     Parameters
     ----------
     races : DataFrame
-        One row a round and contestant, as `optbench.store.Store.load_races` returns them.
+        One row a round and configuration, as `optbench.store.Store.load_races` returns them.
     problem : str, optional
         Which problem; may be left out where the race had only one.
     ax : matplotlib Axes, optional
@@ -85,7 +85,7 @@ def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = Non
     words = table["disturbed"].map({True: " – disturbed", False: ""}) + table["finite"].map(
         {True: "", False: " – diverged"}
     )
-    names = [style.shorten(name, 44) + word for name, word in zip(table["contestant"], words, strict=True)]
+    names = [style.shorten(name, 44) + word for name, word in zip(table["configuration"], words, strict=True)]
     ax.set_yticks(rows - 0.2, names)
     ax.tick_params("y", length=0, pad=-4)
     for label in ax.get_yticklabels():  # above the marks, so that long names have room
@@ -95,7 +95,7 @@ def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = Non
     ax.set_ylim(len(table) - 0.5, -0.8)
     style.title(ax, f"Time a step: {style.shorten(problem, 32)}")
     ax.set_xlabel("time a step (units at the ticks; logarithmic)")
-    ax.set_ylabel("contestant")
+    ax.set_ylabel("configuration")
     if legend:
         _symbols(ax, {"whole step": "seconds", "oracle call": "oracle_seconds", "optimizer": "optimizer_seconds"})
     return ax
@@ -205,7 +205,7 @@ def convergence_seconds(
     emphasis : int
         How many methods are drawn in colour, the best of those of the problem.
     styles : style.Styles, optional
-        How entrants look, by default as `style.entrant_styles` of these results has it.
+        How methods look, by default as `style.method_styles` of these results has it.
 
     Raises
     ------
@@ -229,7 +229,7 @@ def _seconds(
     part: Runs, table: pd.DataFrame, problem: str, ax: Axes, emphasis: int, styles: style.Styles | None
 ) -> Axes:
     """`convergence_seconds` of the rows of `seconds_of` of one machine."""
-    styles = styles or style.entrant_styles(part)
+    styles = styles or style.method_styles(part)
     gap, floor = gap_floor(part)
     drawn = lines_of(table, "seconds", floor)
     style.title(ax, f"In seconds: {style.shorten(problem, 48)}")
@@ -240,11 +240,11 @@ def _seconds(
         return ax
     leading = [method for method in tuning.ranked(part)[problem] if method in drawn][:emphasis]
     for method, (x, median, low, high) in drawn.items():
-        style.line(ax, styles(problem, method), x, median, low, high, rest=method not in leading)
+        style.line(ax, styles[method], x, median, low, high, rest=method not in leading)
     style.log_axis(ax.xaxis, "x")
     ax.xaxis.set_major_formatter(FuncFormatter(style.duration_tick))
     value_axis(ax, drawn, gap, floor)
-    ends = [(float(drawn[m][1][-1]), styles.of[problem, m], styles(problem, m)) for m in leading]
+    ends = [(float(drawn[m][1][-1]), m, styles[m]) for m in leading]
     style.end_names(ax, ends, others=len(drawn) - len(ends))
     return ax
 
@@ -336,7 +336,9 @@ def _race(book: Book, number: int, rows: pd.DataFrame) -> dict[str, Any]:
         its = table[table["problem"] == problem]
         label = (
             f"Time a step on {problem}, median of {rows['round'].nunique()} rounds; of it the oracle's part: "
-            + "; ".join(f"{line['contestant']} {line['a step']}, {line['oracle']}" for line in its.to_dict("records"))
+            + "; ".join(
+                f"{line['configuration']} {line['a step']}, {line['oracle']}" for line in its.to_dict("records")
+            )
         )
         figure[problem] = book.picture(f"race-{number}-{place}", figure_of(rows, problem), label, table=its)
     first = rows.iloc[0]

@@ -1,6 +1,6 @@
-"""How figures look: palette, the style of an entrant, axes, and from a matplotlib figure to SVG for a page.
+"""How figures look: palette, the style of a method, axes, and from a matplotlib figure to SVG for a page.
 
-An entrant has one colour, marker and dash pattern wherever it appears, given by its place among all entrants of the
+A method has one colour, marker and dash pattern wherever it appears, given by its place among all methods of the
 results, so that the figures of a page can be read together. Where many are drawn, those that lead have their colours and
 are named at the end of their lines; the others are thin and grey, until a reader picks one.
 """
@@ -15,7 +15,7 @@ import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
@@ -26,7 +26,6 @@ from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from optbench.analysis import tuning
 from optbench.results.runs import Runs
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ MAX_POINTS = 200  # a curve is no smoother for more
 SIZE = (6.8, 4.1)  # inches
 HASH_SALT = "optbench figures"  # of ids in a figure; tells that `theme` is in force
 
-EMPHASIS = 6  # entrants of a figure that have their colour and their name
+EMPHASIS = 6  # methods of a figure that have their colour and their name
 ROOM = 1.9  # inches beside the axes for names
 
 
@@ -89,32 +88,21 @@ class Style:
         return "".join("M" + "L".join(f"{x:.2f} {-y:.2f}" for x, y in p) + "Z" for p in polygons)
 
 
-@dataclass(frozen=True)
-class Styles:
-    """The styles of all entrants of the results, and which method is which entrant on a problem."""
-
-    entrants: dict[str, Style]
-    of: dict[tuple[str, str], str] = field(repr=False)  # (problem, method) -> entrant
-
-    def __call__(self, problem: str, method: str) -> Style:
-        return self.entrants[self.of[problem, method]]
+Styles = dict[str, Style]  # of every method of the results, by its label
 
 
-def entrant_styles(runs: Runs) -> Styles:
-    """The style of every entrant of the results, in the order of their names."""
-    pairs = tuning.entrants(runs)
+def method_styles(runs: Runs) -> Styles:
+    """The style of every method of the results, in the order of their names."""
     looks = zip(itertools.cycle(PALETTE), itertools.cycle(DASHES), itertools.cycle(MARKERS), strict=False)
-    names = zip(sorted(set(pairs["entrant"])), looks, strict=False)
-    styles = {name: Style(i, *look) for i, (name, look) in enumerate(names)}
-    held = zip(pairs["problem"], pairs["method"], pairs["entrant"], strict=True)
-    return Styles(styles, {(problem, method): entrant for problem, method, entrant in held})
+    names = zip(sorted(set(runs.rows["method"])), looks, strict=False)
+    return {name: Style(i, *look) for i, (name, look) in enumerate(names)}
 
 
 def to_svg(made: Figure, prefix: str, label: str, names: Mapping[int, str]) -> str:
     """A figure as SVG for an HTML page; the same figure gives the same text.
 
     Colours become the CSS variables of the page (``--ink``, ``--c0``, ...), its font is the page's, and every part of an
-    entrant's curve (an artist whose gid is ``curve-INDEX-PART``, or ``rest-INDEX-PART`` for those drawn in grey) has the
+    method's curve (an artist whose gid is ``curve-INDEX-PART``, or ``rest-INDEX-PART`` for those drawn in grey) has the
     attribute ``data-method`` with its index.
 
     Parameters
@@ -124,7 +112,7 @@ def to_svg(made: Figure, prefix: str, label: str, names: Mapping[int, str]) -> s
     label : str
         What a reader who cannot see the figure is told.
     names : mapping
-        Names of the entrants by index, shown when a curve is pointed at.
+        Names of the methods by index, shown when a curve is pointed at.
     """
     buffer = io.BytesIO()
     with theme(), warnings.catch_warnings():
@@ -334,7 +322,7 @@ def line(
     rest: bool = False,
     **look: Any,
 ) -> None:
-    """The line of an entrant, and its band where `low` and `high` are given; all arrays of shape (points,).
+    """The line of a method, and its band where `low` and `high` are given; all arrays of shape (points,).
 
     Markers stand where `marks` says, by default at a few points. One of the `rest` is thin and grey, without band and
     markers.
@@ -343,7 +331,7 @@ def line(
         ax.plot(x, y, color=MUTED, linewidth=0.8, alpha=0.45, zorder=2, gid=f"rest-{style.index}-line", **look)
         return
     if marks is None:
-        # a few markers, evenly spaced along the axis, where those of other entrants are not
+        # a few markers, evenly spaced along the axis, where those of other methods are not
         at = np.linspace(0, len(x) - 1, 6)[:-1] + (style.index % 7) / 7 * len(x) / 6
         marks = np.isin(np.arange(len(x)), np.unique(np.minimum(np.rint(at), len(x) - 1).astype(int)))
     if low is not None and high is not None:

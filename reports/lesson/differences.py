@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from .. import style
 from ..tables import number
-from .command import spec, with_report
+from .command import with_report
 from .held import Held
 from .told import MARK, THEORY, Drawing, Told, figure, label, look
 from .words import signed
@@ -82,7 +82,7 @@ def differences(held: Held) -> Told | None:
     )
     words = ["optbench", "run"]
     for name in problems:
-        words += ["--problem", spec(name)]
+        words += ["--problem", held.parts[name]["problem_spec"].iloc[0]]
     words += ["--optimizer", "gradient_descent", "--lr", "0.001", "--steps", "1", "--seeds", "1"]
     return Told(drawings=drawings, paragraph=text, command=with_report(words), problems=tuple(problems), table=table)
 
