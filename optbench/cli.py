@@ -394,7 +394,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _study_of(options: argparse.Namespace) -> Study:
-    from optbench.runner.study import load_study, study_of
+    from optbench.runner.study import load_study
 
     given = {
         "lr": options.lr,
@@ -412,13 +412,12 @@ def _study_of(options: argparse.Namespace) -> Study:
         if options.problem or options.optimizer:
             raise InputError("give either a study or --problem and --optimizer, not both")
         name = "default" if options.study is None else options.study
-        return load_study(name, device=options.device, overrides=overrides)
+        return load_study(name, device=options.device, **overrides)
     if not options.problem or not options.optimizer:
         absent = "--optimizer" if options.problem else "--problem"
         raise InputError(f"{absent} is missing; for example: optbench run --problem quadratic --optimizer adam")
     table = {"problems": options.problem, "optimizers": options.optimizer}
-    content = {"title": "optbench: a comparison", "seeds": 5, "stop_at_target": True, "compare": [table]}
-    return study_of(content, where="command line", device=options.device, overrides=overrides)
+    return load_study({"title": "optbench: a comparison", "compare": [table]}, device=options.device, **overrides)
 
 
 def _whole_numbers(text: str | None) -> int | list[int] | None:
@@ -572,7 +571,7 @@ def _print_race(summary: pd.DataFrame, reached: pd.DataFrame, where: str) -> Non
     from rich.table import Table
     from rich.text import Text
 
-    from optbench.reports.tables import duration
+    from optbench.reports.wording import duration
 
     console = _console()
     console.print(Text(where, "dim"))
@@ -604,7 +603,7 @@ def _print_race(summary: pd.DataFrame, reached: pd.DataFrame, where: str) -> Non
 
 def _to_target(reached: pd.DataFrame, method: str) -> tuple[str, str]:
     """Seconds to target of a method, if it was tuned; of several budgets, which its name tells in runs, the best."""
-    from optbench.reports.tables import duration
+    from optbench.reports.wording import duration
 
     names = reached["method"]
     rows = reached[(names == method) | names.str.startswith(f"{method}, ")].sort_values("seconds")

@@ -15,27 +15,39 @@ from optbench.core.names import use_long_name
 use_long_name(__name__)
 
 if TYPE_CHECKING:
-    from .figures import convergence, generalization, sensitivity
-    from .history import load_history
-    from .landscapes import paths
-    from .lesson import lessons
-    from .overview import data_profile, ecdf, headline, heatmap, performance_profile, ranks
-    from .page import build_page
-    from .races import convergence_seconds, seconds_of, speed
-    from .steps import step_times
+    from .asv import load_history
+    from .figures.convergence import convergence
+    from .figures.generalization import generalization
+    from .figures.heatmap import heatmap
+    from .figures.paths import paths
+    from .figures.profiles import data_profile, ecdf, performance_profile
+    from .figures.ranks import ranks
+    from .figures.seconds import convergence_seconds, seconds_of
+    from .figures.sensitivity import sensitivity
+    from .figures.speed import speed
+    from .figures.step_times import step_times
+    from .lessons import find_lessons
+    from .page.build import build_page
+    from .sections.headline import headline
     from .tables import latex, markdown, seconds_table, speed_table, summary_table
 
 
 # the public names of every module; drawing libraries are imported when a name is first used, so that the import stays short
 _MODULES = {
-    "figures": ("convergence", "generalization", "sensitivity"),
-    "history": ("load_history",),
-    "landscapes": ("paths",),
-    "lesson": ("lessons",),
-    "overview": ("data_profile", "ecdf", "headline", "heatmap", "performance_profile", "ranks"),
-    "page": ("build_page",),
-    "races": ("convergence_seconds", "seconds_of", "speed"),
-    "steps": ("step_times",),
+    "asv": ("load_history",),
+    "figures.convergence": ("convergence",),
+    "figures.generalization": ("generalization",),
+    "figures.heatmap": ("heatmap",),
+    "figures.paths": ("paths",),
+    "figures.profiles": ("data_profile", "ecdf", "performance_profile"),
+    "figures.ranks": ("ranks",),
+    "figures.seconds": ("convergence_seconds", "seconds_of"),
+    "figures.sensitivity": ("sensitivity",),
+    "figures.speed": ("speed",),
+    "figures.step_times": ("step_times",),
+    "lessons": ("find_lessons",),
+    "page.build": ("build_page",),
+    "sections.headline": ("headline",),
     "tables": ("latex", "markdown", "seconds_table", "speed_table", "summary_table"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
@@ -46,11 +58,11 @@ __all__ = [
     "convergence_seconds",
     "data_profile",
     "ecdf",
+    "find_lessons",
     "generalization",
     "headline",
     "heatmap",
     "latex",
-    "lessons",
     "load_history",
     "markdown",
     "paths",

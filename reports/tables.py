@@ -1,10 +1,10 @@
-"""Tables for people: numbers as text, shared by the terminal and the page. The numbers are those of `optbench.metrics`."""
+"""Tables for people, shared by the terminal and the page. The numbers are those of `optbench.metrics`."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +14,9 @@ from optbench.analysis import metrics, tuning
 from optbench.analysis import timing as seconds
 from optbench.results.runs import Runs
 
-NEVER = "–"
-ASKS = {"value": "f", "gradient": "f, gradient", "hessian": "f, gradient, Hessian", "": NEVER}
+from .wording import NEVER, calls, duration, number, target_name
 
+ASKS = {"value": "f", "gradient": "f, gradient", "hessian": "f, gradient, Hessian", "": NEVER}
 Line = dict[Any, Any]  # a row of `lines`
 
 
@@ -36,45 +36,6 @@ class Column(NamedTuple):
     title: str
     meaning: str
     cell: Show
-
-
-def number(value: float) -> str:
-    """Three significant digits: 0.0312, 4.64, 1230, 5.4e-10; a dash for what is not finite."""
-    if value is None or not np.isfinite(value):
-        return NEVER
-    if value == 0:
-        return "0"
-    rounded = float(f"{value:.3g}")
-    if not 1e-3 <= abs(rounded) < 1e5:
-        mantissa, _, exponent = f"{value:.2e}".partition("e")
-        mantissa = mantissa.rstrip("0").rstrip(".")
-        return f"{mantissa}e{int(exponent)}"
-    return f"{rounded:.15g}"
-
-
-def calls(value: float) -> str:
-    """A number of oracle calls: whole from ten on, two digits below (mini-batches cost fractions); a dash for never."""
-    if not np.isfinite(value):
-        return NEVER
-    if value < 10:
-        return f"{float(f'{value:.2g}'):g}"
-    return f"{value:.0f}" if value < 99_999.5 else number(value)
-
-
-def target(fraction: float) -> str:
-    """A fraction of the initial gap: 1e-2, 6.31e-8, 0.631."""
-    mantissa, _, exponent = f"{fraction:.2e}".partition("e")
-    return number(fraction) if fraction > 0.1 else f"{float(mantissa):g}e{int(exponent)}"
-
-
-def duration(median: float, low: float, high: float) -> tuple[str, str]:
-    """A duration and its interval in one unit, three significant digits of the median: 12.3 µs, 11.9 to 12.8."""
-    if not np.isfinite(median):
-        return NEVER, ""
-    unit, name = next(((u, n) for u, n in ((1.0, "s"), (1e-3, "ms")) if abs(median) >= u), (1e-6, "µs"))
-    digits = max(0, 2 - int(np.floor(np.log10(max(abs(median) / unit, 1e-2)))))
-    shown = (f"{value / unit:.{digits}f}" if np.isfinite(value) else "never" for value in (low, high))
-    return f"{median / unit:.{digits}f} {name}", " to ".join(shown)
 
 
 def lines(runs: Runs) -> pd.DataFrame:
@@ -101,7 +62,9 @@ def columns(table: pd.DataFrame) -> list[Column]:
     start = "of what it was at the start"
     targets = [
         Column(
-            f"calls to {target(t)}", f"median oracle calls until the gap is {target(t)} {start}", _target(f"{t:.0e}")
+            f"calls to {target_name(t)}",
+            f"median oracle calls until the gap is {target_name(t)} {start}",
+            _target(f"{t:.0e}"),
         )
         for t in metrics.SHOWN_TARGETS
         if table.empty or table[f"calls_{t:.0e}"].notna().any()
@@ -243,7 +206,7 @@ def seconds_table(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
         "to 1e-8" ("12.3 ms (4/5)" where one of five seeds did not get there, "–" where fewer than half did), each with its
         interval in a column of its own, whose name ends in "95 %"; disturbed (whether the race may have been).
     """
-    names = [f"to {target(t)}" for t in metrics.SHOWN_TARGETS]
+    names = [f"to {target_name(t)}" for t in metrics.SHOWN_TARGETS]
     heads = [
         "problem",
         "method",
@@ -302,7 +265,7 @@ def leaders(runs: Runs) -> list[Leader]:
 def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
     goal, ranking = _ranking(rows)
     if not ranking:
-        easiest = f"{target(tuning.TARGETS[0])} of the initial gap"
+        easiest = f"{target_name(tuning.TARGETS[0])} of the initial gap"
         return Leader(problem, easiest, (), NEVER, NEVER, "no method gets there on most seeds")
     oracles = rows.dropna(subset="oracle").groupby("method")["oracle"].first()
     least = ranking[0][0]
@@ -323,11 +286,11 @@ def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
     if all(oracles[method] == "hessian" for method in methods):
         further, rest = _ranking(rows[~rows["method"].isin(oracles.index[oracles == "hessian"])])
         if rest:
-            remarks.append(f"without Hessians: {rest[0][1]}, {calls(rest[0][0])} calls to {target(further)}")
+            remarks.append(f"without Hessians: {rest[0][1]}, {calls(rest[0][0])} calls to {target_name(further)}")
     asks = " or ".join(sorted({ASKS[oracles[method]] for method in methods}))
     return Leader(
         problem,
-        f"{target(goal)} of the initial gap",
+        f"{target_name(goal)} of the initial gap",
         methods,
         f"{calls(least)} call{'' if least == 1 else 's'}",
         asks,
@@ -434,8 +397,3 @@ def _settings(line: Line) -> Cell:
 def _finite_first(value: float) -> float:
     """What to sort by: the number, or infinity for what was never reached or is not there."""
     return float(value) if np.isfinite(value) else np.inf
-
-
-def several(values: Iterable[Any]) -> str:
-    """The different ones of some values, as text; a dash for none."""
-    return ", ".join(sorted({str(value) for value in values if pd.notna(value)})) or NEVER

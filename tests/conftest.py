@@ -5,17 +5,24 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from optbench.compile.rules import numba_is_there
+from optbench.compile.numba import numba_is_there
 from optbench.core.backend import Backend, get_backend, gpu_problem
 
 # of processes that tests start; this one is pinned below, its BLAS being loaded already
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """One or two files run in this process, which starts sooner and can be debugged; else xdist takes every core."""
+    paths = {argument.partition("::")[0] for argument in config.args}
+    return 0 if len(paths) <= 2 and all(Path(path).is_file() for path in paths) else None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,14 +1,18 @@
 """`optbench.problems` and `optbench.reports`: long names of the top-level packages `problems` and `reports`.
 
 A user's own directory may contain packages called `problems` or `reports`, which then come first on `sys.path`. So the
-engine knows ours by their long names only, and finds their files beside its own. Their modules run once, under the long
-name; where nothing hides them, ``import problems`` gives the very same modules, so a class has one identity and can be
-pickled under a name that always works.
+engine knows ours by their long names only and finds their files next to its own. Each module runs once, under its long
+name. Where nothing hides the short name, ``import problems`` gives the same modules. So each class exists once, and it
+is pickled under a name that always works.
+
+Type checkers do not run this code. They read the stubs in `optbench/problems` and `optbench/reports`, which point to the
+short names. So where a user's own package hides a short name, a checker shows the user's package under the long name too.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -23,14 +27,17 @@ def load_sibling(long_name: str) -> None:
     """Fill the package of this name (``"optbench.problems"``) with the top-level package of its last part."""
     package = sys.modules[long_name]
     folder = _ROOT / long_name.rpartition(".")[2]
-    package.__path__, package.__file__ = [str(folder)], str(folder / "__init__.py")
-    code = SourceFileLoader(long_name, package.__file__).get_code(long_name)
-    assert code is not None
-    exec(code, vars(package))
+    loader = SourceFileLoader(long_name, str(folder / "__init__.py"))
+    # every attribute that tells where a package lives: `inspect`, `pkgutil` and `importlib.resources` read different ones
+    assert package.__spec__ is not None
+    package.__loader__ = package.__spec__.loader = loader
+    package.__file__ = package.__spec__.origin = loader.path
+    package.__path__ = package.__spec__.submodule_search_locations = [str(folder)]
+    loader.exec_module(package)
 
 
 def use_long_name(name: str) -> None:
-    """Make a short name (``"problems"``) another name of ``optbench.problems``; called by the package itself."""
+    """Make a short name (``"problems"``) another name of ``optbench.problems``; the package itself calls this."""
     if "." not in name:
         sys.modules[name] = importlib.import_module(f"optbench.{name}")
         sys.meta_path.insert(0, _ShortNames(name))
@@ -45,8 +52,11 @@ class _ShortNames(MetaPathFinder, Loader):
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        return ModuleSpec(name, self) if name.startswith(f"{self.package}.") else None
+        ours = sys.modules.get(self.package) is sys.modules.get(f"optbench.{self.package}")  # else a user's package
+        if ours and name.startswith(f"{self.package}.") and importlib.util.find_spec(f"optbench.{name}"):
+            return ModuleSpec(name, self)
+        return None
 
     def exec_module(self, module: ModuleType) -> None:
-        # what the import statement returns is what stands here afterwards
+        # the import statement returns the module that `sys.modules` holds afterwards
         sys.modules[module.__name__] = importlib.import_module(f"optbench.{module.__name__}")

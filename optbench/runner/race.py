@@ -242,7 +242,7 @@ def _asked(place: int, plan: Plan) -> dict[str, Any]:
         "optimizer": plan.recipe.name,
         "fixed": canonical(plan.fixed),
         "settings": json.dumps(settings, sort_keys=True),
-        "structure": json.dumps({k: v for k, v in settings.items() if k not in plan.recipe.columns}, sort_keys=True),
+        "structure": json.dumps({k: v for k, v in settings.items() if k not in plan.recipe.sweepable}, sort_keys=True),
         "step_size": float(settings[step_size]) if step_size else None,
         "schedule": plan.schedule,
         "batch_size": plan.batch_size,
@@ -272,7 +272,7 @@ def _measure(plan: Plan, seed: int) -> dict[str, Any]:
 def _visit(loop: Loop, x0: Array) -> list[Array]:
     """Evenly spaced points of the run from x0, each (1, d), as many as fit `POINT_BYTES`; also warms the caches."""
     points, stride = [], _stride(loop)
-    x, state = _begin(loop, x0)
+    x, state = loop.begin(x0)
     for part in _parts(loop):
         for t in part:
             if t % stride == 0:
@@ -284,7 +284,7 @@ def _visit(loop: Loop, x0: Array) -> list[Array]:
 def _time(loop: Loop, x0: Array, points: Sequence[Array]) -> tuple[float, float, Array]:
     """Seconds of all steps of the run from x0, seconds of their oracle calls at the noted points, and its end, (1, d)."""
     evaluate, step, clock, stride = loop.evaluate, loop.optimizer.step, loop.backend.clock, _stride(loop)
-    x, state = _begin(loop, x0)
+    x, state = loop.begin(x0)
     seconds = oracle_seconds = 0.0
     for part in _parts(loop):
         begin = clock()
@@ -295,11 +295,6 @@ def _time(loop: Loop, x0: Array, points: Sequence[Array]) -> tuple[float, float,
             evaluate(t, points[t // stride])
         seconds, oracle_seconds = seconds + middle - begin, oracle_seconds + clock() - middle
     return seconds, oracle_seconds, x
-
-
-def _begin(loop: Loop, x0: Array) -> tuple[Array, Any]:
-    x = loop.xp.asarray(x0, copy=True)  # a fused rule writes the new iterates over the old ones
-    return x, loop.optimizer.init(x, loop.backend)
 
 
 def _stride(loop: Loop) -> int:

@@ -19,20 +19,21 @@ import pytest
 import optbench
 from optbench.cli import main
 from optbench.compile import rules as fusing
-from optbench.compile.rules import state_names
 from optbench.core.backend import Backend, get_backend, gpu_problem
 from optbench.core.errors import StoreError
 from optbench.core.registry import OPTIMIZERS, PROBLEMS
-from optbench.core.specs import parameters
+from optbench.core.specs import parameters, state_names
 from optbench.optimizer import make_recipe
 from optbench.problem import make_problem
 from optbench.results.runs import Runs
 from optbench.results.schema import to_arrow, to_frame
 from optbench.results.store import Store
-from optbench.runner.loop import Loop
+from optbench.runner.chunks import chunks_of
+from optbench.runner.loop import Loop, init_state
 from optbench.runner.plan import make_plans
 from reports import build_page
-from reports import gpu as tables
+from reports.figures.crossover import crossing
+from reports.sections import gpu as tables
 from tests.conftest import gpu_waits_forbidden, host_reads_forbidden, made_backend, strict_backend
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -129,11 +130,11 @@ def test_nothing_is_read_before_the_end() -> None:
     ],
 )
 def test_crossing(ratios: list[float], size: float) -> None:
-    assert tables.crossing([10, 100, 1000], ratios) == pytest.approx(size)
+    assert crossing([10, 100, 1000], ratios) == pytest.approx(size)
 
 
 def test_crossing_of_nothing() -> None:
-    assert np.isnan(tables.crossing([], []))
+    assert np.isnan(crossing([], []))
 
 
 def figures(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -295,9 +296,9 @@ def test_a_chunk_fills_the_device() -> None:
     problem = make_problem("quadratic", {"dim": 2000, "rotate": False})
     asked: dict[str, Any] = {"settings": {"lr": list(np.geomspace(0.01, 1, 10))}, "seeds": 10, "steps": 5}
     (plan,) = make_plans(problem, "sgd", **asked)
-    assert len(list(plan.chunks())) > 1
+    assert len(list(chunks_of(plan))) > 1
     (plan,) = make_plans(problem.on(strict_backend()), "sgd", **asked)
-    assert len(list(plan.chunks())) == 1
+    assert len(list(chunks_of(plan))) == 1
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -394,7 +395,7 @@ def test_nothing_waits_inside_the_loop_on_a_gpu(device: Backend, method: str, ba
     optimizer = recipe.build({})
     loop = Loop(problem, optimizer, (0, 1), 12, batch, 2)
     x = problem.starts((0, 1))
-    state = optimizer.init(x, device)
+    state = init_state(optimizer, x, device)
     x, state = optimizer.step(1, loop.evaluate(0, x), state)  # compiles, and makes handles
     with gpu_waits_forbidden():
         for t in range(1, 12):

@@ -15,7 +15,7 @@ from optbench.core.registry import OPTIMIZERS, SCHEDULES
 from optbench.core.trace import Trace
 from optbench.optimizer import At, FirstOrder, Optimizer, make_recipe, rule
 from optbench.optimizers.schedules import constant, make_schedule, warm_up
-from optbench.runner.loop import minimize
+from optbench.runner.loop import init_state, minimize
 from problems import Quadratic, Rosenbrock
 from tests.conftest import strict_backend
 
@@ -92,13 +92,13 @@ def test_runs_of_a_stack_are_single_runs(
         assert stack.x[r] == pytest.approx(run(name, rule_backend, starts[r], seeds=(r,)).x[0], **ROUNDING)
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIMIZERS.names() if make_recipe(name).columns])
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS.names() if make_recipe(name).sweepable])
 def test_a_column_of_settings_is_a_run_for_each(
     name: str, rule_backend: Backend, starts: np.ndarray, no_host_sync: None
 ) -> None:
     """Every hyperparameter that may be swept, each with its own value in each of three runs."""
     recipe = make_recipe(name)
-    swept = {key: tuple(recipe.declared[key].default * c for c in (0.5, 0.8, 1.0)) for key in sorted(recipe.columns)}
+    swept = {key: tuple(recipe.declared[key].default * c for c in (0.5, 0.8, 1.0)) for key in sorted(recipe.sweepable)}
     stack = run(name, rule_backend, np.tile(starts[0], (3, 1)), **swept)
     for r in range(3):
         one = run(name, rule_backend, starts[0], **{key: values[r] for key, values in swept.items()})
@@ -111,10 +111,10 @@ def test_single_precision_stays_single(name: str, module: str, starts: np.ndarra
     backend = strict_backend("float32") if module == "strict" else get_backend(precision="float32")
     problem = Quadratic(dim=4, condition=5).on(backend)
     recipe = make_recipe(name)
-    columns = {key: (recipe.declared[key].default,) * 3 for key in recipe.columns}
+    columns = {key: (recipe.declared[key].default,) * 3 for key in recipe.sweepable}
     optimizer = recipe.build(columns, lambda t: 0.5)
     x = backend.asarray(starts)
-    state = optimizer.init(x, backend)
+    state = init_state(optimizer, x, backend)
     for t in range(1, 6):
         f, g = problem.value_and_grad(x)
         x, state = optimizer.step(t, At(x, f[:, None], g, problem.hessian(x), x), state)
@@ -155,7 +155,7 @@ def test_state_is_declared_by_the_signature(name: str, starts: np.ndarray) -> No
 @pytest.mark.parametrize("name", [decays(name) if name in DECAYED else name for name in RULES])
 def test_zero_gradient_leaves_x_fixed(name: str, rule_backend: Backend, starts: np.ndarray) -> None:
     optimizer, x = make(name), rule_backend.asarray(starts.copy())
-    state = optimizer.init(x, rule_backend)
+    state = init_state(optimizer, x, rule_backend)
     for t in range(1, 4):
         x, state = optimizer.step(t, At(x, x[:, :1], rule_backend.zeros(x.shape)), state)
     np.testing.assert_array_equal(rule_backend.to_host(x), starts)

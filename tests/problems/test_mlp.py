@@ -372,11 +372,6 @@ def test_stated_memory_is_what_a_run_takes(spec: str, batch: int | None) -> None
     assert 0.6 < problem.bytes_per_run(batch) / peak < 1.6
 
 
-def test_code_version_covers_the_data_code() -> None:
-    problem = make("teacher")
-    assert problem.code_version != Problem.code_version.fget(problem)
-
-
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [

@@ -20,7 +20,7 @@ import pytest
 
 from optbench.analysis import timing as seconds_of
 from optbench.cli import main
-from optbench.compile.rules import numba_is_there
+from optbench.compile.numba import numba_is_there
 from optbench.core.backend import NUMPY, Array, Backend
 from optbench.core.errors import InputError, StoreError
 from optbench.core.random import Batches

@@ -11,7 +11,8 @@ import pytest
 
 from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS
-from optbench.runner.study import learning_rates, load_study, study_of, suites
+from optbench.runner.options import learning_rates
+from optbench.runner.study import load_study, suites
 
 STUDY = """
 title = "A study"
@@ -50,8 +51,8 @@ def test_a_study_file(tmp_path: Path) -> None:
         ("logistic:data=iris", "sgd, cosine", 2, 4),
         ("logistic:data=iris", "random_search", 2, 4),
     ]
-    assert load_study(path, overrides={"seeds": 3, "steps": 7}).plans[-1].steps == 7
-    assert load_study(path, overrides={"seeds": 3}).plans[0].seeds == (0, 1, 2)
+    assert load_study(path, seeds=3, steps=7).plans[-1].steps == 7
+    assert load_study(path, seeds=3).plans[0].seeds == (0, 1, 2)
 
 
 def test_the_default_suite_has_every_optimizer() -> None:
@@ -156,5 +157,5 @@ def test_studies_that_are_not_there(tmp_path: Path) -> None:
 def test_linear_scaling_in_a_study() -> None:
     content = {"compare": [{"problems": ["logistic:data=iris"], "optimizers": ["sgd"], "batch_size": [5, 10]}]}
     content["compare"][0] |= {"linear_scaling": True, "lr": [0.1]}
-    study = study_of(content)
+    study = load_study(content)
     assert [plan.grid for plan in study.plans] == [({"lr": 0.1},), ({"lr": 0.2},)]

@@ -1,0 +1,172 @@
+"""The history of the asv benchmarks: from asv's result files to a table.
+
+Read are the files of asv 0.4.2 and later (version 2 of its format): ``MACHINE/COMMIT-ENVIRONMENT.json``, each the results
+of one commit, and ``benchmarks.json``, which says what the benchmarks measure.
+"""
+
+from __future__ import annotations
+
+import ast
+import datetime
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from optbench.core.errors import InputError
+
+FORMAT = 2  # version of asv's result files
+COLUMNS = (
+    "machine", "environment", "benchmark", "parameters", "unit", "commit", "date", "value", "low", "high",
+)  # fmt: skip
+SERIES = ["benchmark", "parameters", "machine", "environment"]  # what tells one line of the history from another
+
+
+def load_history(folder: str | Path) -> pd.DataFrame:
+    """The results that asv holds, commit by commit.
+
+    Left out are, as asv itself does, values of benchmarks that are no longer there or have changed since, and values that
+    are missing because a benchmark was skipped or failed. A file that cannot be read, or is not asv's, is passed over.
+
+    Parameters
+    ----------
+    folder : str or Path
+        asv's results folder, often ``.asv/results``.
+
+    Returns
+    -------
+    DataFrame
+        One row a commit, machine, environment, benchmark and set of parameters, in this order: machine, environment,
+        benchmark, parameters (``name=value``, comma-separated; empty without any), unit, commit, date (of the commit, UTC),
+        value, low and high (the 99 % interval that asv stores with durations; NaN without). The names of the files that
+        were passed over are in ``attrs["skipped"]``.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {str(folder)!r}; asv run makes one, often .asv/results")
+    skipped: list[str] = []
+    known: Mapping[str, Any] | None = None
+    about = folder / "benchmarks.json"
+    if about.exists():
+        try:
+            known = _mapping(json.loads(about.read_text(encoding="utf-8")))
+        except (OSError, ValueError, RecursionError):
+            skipped.append(about.name)
+    rows: list[dict[str, Any]] = []
+    for path in sorted(folder.glob("*/*.json")):
+        if path.name == "machine.json":
+            continue
+        try:
+            rows += list(_rows(path, known))
+        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            skipped.append(path.relative_to(folder).as_posix())
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table = table.sort_values([*SERIES, "date", "commit"], ignore_index=True)
+    table.attrs["skipped"] = skipped
+    return table
+
+
+def _rows(path: Path, known: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """The rows of one file of results; ValueError, TypeError or KeyError where it is not one."""
+    held = _mapping(json.loads(path.read_text(encoding="utf-8")))
+    if held["version"] != FORMAT:
+        raise ValueError(f"version {held['version']!r}")
+    commit = {
+        "machine": str(_mapping(held["params"])["machine"]),
+        "environment": str(held["env_name"]),
+        "commit": str(held["commit_hash"]),
+        "date": datetime.datetime.fromtimestamp(held["date"] / 1000, datetime.UTC),  # asv has milliseconds
+    }
+    names = list(held["result_columns"])
+    for benchmark, cells in _mapping(held["results"]).items():
+        found = dict(zip(names, cells, strict=False))  # asv leaves out empty cells at the end
+        about: Mapping[str, Any] = {}
+        if known is not None:
+            about = _mapping(known.get(benchmark, {}))
+            if not about or found.get("version") not in (None, about.get("version")):
+                continue
+        axes = [list(values) for values in found.get("params") or []]
+        titles = [str(name) for name in about.get("param_names") or []]
+        values = _cells(found.get("result"))
+        low, high = (_cells(found.get(f"stats_ci_99_{end}")) for end in "ab")
+        sets = itertools.product(*axes)
+        for point, value, *ends in itertools.zip_longest(itertools.islice(sets, len(values)), values, low, high):
+            if point is None or not _number(value) or not math.isfinite(value):
+                continue
+            ends = [float(end) if _number(end) else math.nan for end in ends]  # infinite where asv had too few samples
+            yield commit | {
+                "benchmark": str(benchmark),
+                "parameters": _parameters(titles, point),
+                "unit": str(about.get("unit") or ""),
+                "value": float(value),
+                "low": ends[0],
+                "high": ends[1],
+            }
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"a JSON object is expected, not {type(value).__name__}")
+    return value
+
+
+def _cells(value: Any) -> list[Any]:
+    """The values of a cell: one a set of parameters, none where the benchmark failed as a whole."""
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _parameters(titles: Sequence[str], point: Sequence[Any]) -> str:
+    """A set of parameters as text; asv keeps the `repr` of each value."""
+    shown = []
+    for title, value in itertools.zip_longest(titles[: len(point)], point, fillvalue=""):
+        try:
+            text = ast.literal_eval(value)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            text = value
+        shown.append(f"{title}={text}" if title else str(text))
+    return ", ".join(shown)
+
+
+def changes(history: pd.DataFrame) -> pd.DataFrame:
+    """The first and the last value of every series, those that changed most first.
+
+    Returns
+    -------
+    DataFrame
+        benchmark, parameters, machine, environment, unit, commits (how many), first_commit, last_commit, first, last,
+        change (last / first - 1; NaN from or to zero, or across it), clear (whether the intervals of both do not overlap;
+        true without intervals).
+    """
+    lines = []
+    for key, part in history.sort_values(["date", "commit"]).groupby(SERIES, sort=True, dropna=False):
+        first, last = part.iloc[0], part.iloc[-1]
+        ratio = last["value"] / first["value"] if first["value"] else math.nan
+        ends = np.array([[row[name] for name in ("low", "high")] for row in (first, last)], dtype=float)
+        overlap = ends[0, 1] >= ends[1, 0] and ends[1, 1] >= ends[0, 0]  # not where there are none
+        lines.append(
+            dict(zip(SERIES, key, strict=True))
+            | {"unit": last["unit"], "commits": part["commit"].nunique()}
+            | {"first_commit": first["commit"], "last_commit": last["commit"]}
+            | {"first": first["value"], "last": last["value"]}
+            | {"change": ratio - 1 if ratio > 0 else math.nan, "clear": not overlap}
+        )
+    names = ["unit", "commits", "first_commit", "last_commit", "first", "last", "change", "clear"]
+    table = pd.DataFrame(lines, columns=[*SERIES, *names])
+    # a halving is as large a change as a doubling
+    size = np.abs(np.log1p(table["change"].to_numpy(dtype=float)))
+    order = np.lexsort((np.where(np.isnan(size), 0, -size), table["commits"].to_numpy() < 2))
+    return table.iloc[order].reset_index(drop=True)

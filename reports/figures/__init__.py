@@ -1,0 +1,1 @@
+"""Figures: functions from a table to matplotlib axes."""

@@ -1,0 +1,130 @@
+"""From which size on a GPU is faster than the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from . import style
+from .style import INK
+
+# what a problem grows in -> what its size is called
+GROWTH = {"d": "number of parameters d", "n": "number of samples n", "runs": "number of runs at once"}
+
+
+def times(figures: pd.DataFrame) -> pd.DataFrame:
+    """Seconds of a step on both sides, by size, from the newest figures of each GPU; only where both could be measured.
+
+    Returns
+    -------
+    DataFrame
+        One row a machine (GPU), case, precision and size: machine, processor, case, precision, grows (what the size is: d,
+        n or runs), size, cpu, gpu (medians over repeats, in seconds), ratio (cpu / gpu: above 1 the GPU takes less time).
+    """
+    names = ["machine", "processor", "case", "precision", "grows", "size", "cpu", "gpu", "ratio"]
+    rows = figures[(figures["section"] == "sizes") & figures["value"].notna()]
+    rows = rows[rows["measurement"] == rows.groupby("machine")["measurement"].transform("max")]
+    if rows.empty:
+        return pd.DataFrame(columns=names)
+    rows = rows.assign(grows=rows["note"].str.partition(";")[0])
+    of = rows.groupby([*names[:6], "contender"], sort=True)["value"].median().rename("seconds").reset_index("contender")
+    sides = (of.loc[of["contender"] == side, "seconds"].rename(side) for side in ("cpu", "gpu"))
+    both = pd.concat(sides, axis=1, join="inner").sort_index().reset_index()
+    both["ratio"] = both["cpu"] / both["gpu"]
+    return both[names]
+
+
+def crossover(
+    times: pd.DataFrame,
+    grows: str,
+    precision: str = "float64",
+    ax: Axes | None = None,
+    *,
+    styles: Mapping[str, style.Style] | None = None,
+) -> Axes:
+    """How many times less time a step takes the GPU than one core of the CPU, against the size; at 1 they are level.
+
+    A ring marks the size from which on the GPU takes less time, see `crossing`: no ring, no crossing between the sizes that
+    were measured. Where there are many problems, those with the largest ratios are drawn in colour.
+
+    Parameters
+    ----------
+    times : DataFrame
+        See `times`, of one GPU.
+    grows : {"d", "n", "runs"}
+        What the problems to be drawn grow in.
+    precision : {"float64", "float32"}
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure of pyplot.
+    styles : mapping of str to style.Style, optional
+        How the cases look.
+    """
+    ax = style.axes(ax)
+    rows = times[(times["grows"] == grows) & (times["precision"] == precision)]
+    looks = styles or case_styles(times)
+    best = rows.groupby("case", sort=True)["ratio"].max().sort_values(ascending=False, kind="stable")
+    leading = list(best.index[: style.EMPHASIS])
+    ends = []
+    for case, part in rows.groupby("case", sort=True):
+        part = part.sort_values("size")
+        sizes, ratios = part["size"].to_numpy(dtype=float), part["ratio"].to_numpy(dtype=float)
+        look = looks[str(case)]
+        rest = case not in leading
+        style.line(ax, look, sizes, ratios, marks=np.ones(len(sizes), dtype=bool), rest=rest)
+        if not rest:
+            ends.append((float(ratios[-1]), str(case), look))
+            start = crossing(sizes, ratios)
+            if sizes[0] < start < np.inf:
+                ax.plot(
+                    start, 1.0, marker="o", markersize=11, markerfacecolor="none", markeredgecolor=look.color,
+                    markeredgewidth=1.4, linestyle="none", zorder=4, gid=f"curve-{look.index}-crossing",
+                )  # fmt: skip
+    style.title(ax, f"CPU time / GPU time, {precision}")
+    ax.set_xlabel(GROWTH.get(grows, grows))
+    ax.set_ylabel("times faster on the GPU")
+    if rows.empty:
+        style.note(ax, "Nothing was measured on both sides")
+        return ax
+    style.log_axis(ax.xaxis, "x")
+    ax.axhline(1.0, color=INK, linewidth=0.9, zorder=1)
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()  # with both sides of 1, so that it is plain who is ahead
+    ax.set_ylim(min(low, 0.7), max(high, 1.4))
+    style.log_axis(ax.yaxis, "y")
+    style.end_names(ax, ends, width=15, others=len(best) - len(ends))
+    return ax
+
+
+def case_styles(times: pd.DataFrame, first: int = 0) -> dict[str, style.Style]:
+    """A style for every case, numbered from `first`."""
+    return {
+        case: style.Style(
+            first + k,
+            style.PALETTE[k % len(style.PALETTE)],
+            style.DASHES[k % len(style.DASHES)],
+            style.MARKERS[k % len(style.MARKERS)],
+        )
+        for k, case in enumerate(sorted(set(times["case"])))
+    }
+
+
+def crossing(sizes: Sequence[float], ratios: Sequence[float]) -> float:
+    """Size from which on a ratio stays at 1 or above; sizes ascending.
+
+    Between the last size at which it is below 1 and the next, the logarithm of the ratio is taken to be a straight line
+    over that of the size. The smallest size if it is never below 1, infinity if it is below 1 at the largest; NaN without
+    sizes.
+    """
+    if not len(sizes):
+        return float("nan")
+    below = np.flatnonzero(np.asarray(ratios, dtype=float) < 1)
+    if not len(below):
+        return float(sizes[0])
+    k = int(below[-1])
+    if k == len(sizes) - 1:
+        return float("inf")
+    (x0, x1), (y0, y1) = np.log(sizes[k : k + 2]), np.log(ratios[k : k + 2])
+    return float(np.exp(x0 - y0 * (x1 - x0) / (y1 - y0)))

@@ -1,0 +1,97 @@
+"""Accuracy and loss by part of the data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from optbench.analysis import metrics
+from optbench.results.runs import Runs
+
+from ..wording import shorten
+from . import style
+from .selection import one_problem
+from .style import MUTED, PALETTE, PAPER
+
+SPLITS = {"train": ("o", 7), "validation": ("s", 0), "test": ("D", 1)}  # part of the data -> its marker and colour
+
+
+def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = None, *, kind: str = "accuracy") -> Axes:
+    """Accuracy (or loss) on training, validation and test data at the end of the runs, each method at its best settings.
+
+    Marks are medians over seeds, lines reach from the lower to the upper quartile; the method that is best on the test
+    data comes first. Settings were chosen by the objective, never by these figures.
+
+    Parameters
+    ----------
+    kind : {"accuracy", "loss"}
+        Which figures of `optbench.metrics.learned` to draw: those whose names end so.
+
+    The other parameters, and the errors, are those of `convergence`.
+    """
+    problem, part = one_problem(runs, problem)
+    ax = style.axes(ax)
+    table = learned_table(part, kind)
+    methods = list(dict.fromkeys(table["method"]))
+    rows = {method: row for row, method in enumerate(methods)}
+    parts = [name for name in SPLITS if name in set(table["split"])]
+    finite = table[np.isfinite(table["median"])]
+    # the axis holds the better half of the methods and half as much again; what lies beyond stands at its edge, in words
+    better = finite[finite["method"].isin(methods[: (len(methods) + 1) // 2])]
+    near, far = (better["median"].max(), better["median"].min()) if kind == "accuracy" else (
+        better["median"].min(), better["median"].max())  # fmt: skip
+    edge = far + 0.7 * (far - near)
+    for at, name in enumerate(parts):
+        its = finite[finite["split"] == name]
+        y = its["method"].map(rows).to_numpy(dtype=float) + 0.22 * (at - (len(parts) - 1) / 2)
+        low, middle, high = (its[q].to_numpy(dtype=float) for q in ("low", "median", "high"))
+        inside = (middle >= edge) if kind == "accuracy" else (middle <= edge)
+        ends = np.clip(np.where(np.isfinite([low, high]), [low, high], middle), *sorted((edge, 2 * near - edge)))
+        color = PALETTE[SPLITS[name][1]]
+        ax.hlines(y[inside], *ends[:, inside], color=color, linewidth=1.2, zorder=2)
+        ax.plot(
+            middle[inside], y[inside], linestyle="none", marker=SPLITS[name][0], markersize=5.5, color=color, zorder=3,
+            markeredgecolor=PAPER, markeredgewidth=0.6, label=name,
+        )  # fmt: skip
+    for method in methods:
+        its = finite[finite["method"] == method]
+        beyond = its[(its["median"] < edge) if kind == "accuracy" else (its["median"] > edge)]
+        said = ", ".join(f"{line['split']} {line['median']:.3g}" for line in beyond.to_dict("records"))
+        if said:
+            left = kind == "accuracy"
+            ax.annotate(
+                f"◂ {said}" if left else f"{said} ▸", (edge, rows[method]), (2 if left else -2, 0),
+                textcoords="offset points", ha="left" if left else "right", va="center", fontsize=8.5, color=MUTED,
+            )  # fmt: skip
+    ax.set_yticks(range(len(methods)), [shorten(method, 24) for method in methods])
+    for label in ax.get_yticklabels():
+        label.set_parse_math(False)
+    ax.set_ylim(len(methods) - 0.4, -0.6)
+    if len(finite):
+        low, high = ax.get_xlim()
+        ax.set_xlim(*((edge, high) if kind == "accuracy" else (low, edge)) if far != near else (low, high))
+    ax.tick_params("y", length=0)
+    style.title(ax, f"{kind.capitalize()} at the end: {shorten(problem, 36)}")
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.set_xlabel("share of samples classified rightly" if kind == "accuracy" else "mean loss, without penalty")
+    ax.set_ylabel("method")
+    if table.empty:
+        style.note(ax, f"No {kind} was recorded")
+        return ax
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9.5, borderaxespad=0.0)
+    return ax
+
+
+def learned_table(part: Runs, kind: str) -> pd.DataFrame:
+    """Rows of `metrics.learned` whose figures are of one kind, with the part of the data as `split`, best on test first."""
+    table = metrics.learned(part)
+    table = table[table["figure"].str.endswith(f"_{kind}")].assign(
+        split=lambda t: t["figure"].str.removesuffix(f"_{kind}")
+    )
+    judge = next((name for name in ("test", "validation", "train") if name in set(table["split"])), "")
+    order = table[table["split"] == judge].set_index("method")["median"]
+    return table.assign(judge=table["method"].map(order)).sort_values(
+        ["judge", "method", "split"], ascending=[kind == "loss", True, True], ignore_index=True
+    )

@@ -1,0 +1,151 @@
+"""The heat map: oracle calls to a target, methods by problems."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.patches import Rectangle
+
+from optbench.analysis import profiles
+from optbench.results.runs import Runs
+
+from ..wording import NEVER, calls, factor, plural, shorten, target_name
+from . import style
+from .profiles import DEFAULT
+from .style import MUTED, PAPER
+
+# ratios up to which a cell of the heat map has each of its colours; the classes r0, r1, ... of the style sheet
+STEPS = (1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 100.0, np.inf)
+# seen in grey they fall in order: the best is darkest on paper
+RAMP = ("#0b4a8f", "#2f6fb3", "#5e95cd", "#8fb7e0", "#b5d0ec", "#d2e2f4", "#e5eef9", "#f3f7fc")
+
+
+def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes:
+    """Oracle calls to a target relative to the best, methods by problems, see `optbench.profiles.relative_calls`.
+
+    The darker, the closer to the best on the problem; a hatched cell is a miss, with how many seeds got there if any did, a
+    dash says that the method did not run. Methods stand in the order of the ranking, those that it leaves out last.
+    Problems without a known optimum have no targets, and do not appear.
+
+    Parameters
+    ----------
+    target : float
+        Fraction of the initial gap; the nearest of the 50 that are recorded is taken.
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure of pyplot, as large as it needs to be.
+    """
+    table = shown_rows(runs, profiles.relative_calls(runs, target))
+    methods, problems = row_order(runs, table), sorted(set(table["problem"]))
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        size = 3 + 0.55 * len(problems), 2.6 + 0.26 * len(methods)
+        ax = plt.subplots(figsize=size, layout="constrained")[1]
+    style.title(ax, f"Oracle calls to {target_name(target)} of the initial gap, relative to the best")
+    if table.empty:
+        style.note(ax, "No optimal value is known, and so there are no targets")
+        return ax
+    lines = table.set_index(["method", "problem"])
+    ratio = lines["ratio"].unstack().loc[methods, problems].to_numpy(dtype=float)  # (E, P)  # noqa: PD010
+    colors = LinearSegmentedColormap.from_list("ratio", RAMP)
+    depth = np.log10(np.where(np.isfinite(ratio), ratio, np.nan)) / 2  # 0 is the best, 1 a hundredfold
+    ax.imshow(np.ma.masked_invalid(depth), cmap=colors, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    for e, method in enumerate(methods):
+        for p, problem in enumerate(problems):
+            line = lines.loc[(method, problem)]
+            cell = cell_of(line.to_dict())
+            if line["status"] == "missed":
+                corner = p - 0.5, e - 0.5
+                ax.add_patch(Rectangle(corner, 1, 1, facecolor="none", edgecolor=MUTED, hatch="////", linewidth=0))
+            pale = PAPER if np.isfinite(depth[e, p]) and depth[e, p] < 0.3 else style.INK
+            ax.text(p, e, cell.text, ha="center", va="center", fontsize=8, color=pale)
+    ax.set_xticks(range(len(problems)), headings(problems), rotation=60, ha="right")
+    ax.set_yticks(range(len(methods)), [shorten(name, 30) for name in methods])
+    for label in [*ax.get_xticklabels(), *ax.get_yticklabels()]:
+        label.set(parse_math=False, rotation_mode="anchor")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel("problem")
+    ax.set_ylabel("optimizer")
+    return ax
+
+
+class Heat(NamedTuple):
+    """A cell of the heat map."""
+
+    look: str  # class of the style sheet
+    text: str
+    note: str  # below the text: how many of the seeds, if not all
+    told: str  # calls and seeds in full
+
+
+def cell_of(line: dict[Any, Any]) -> Heat:
+    """What the heat map shows of a row of `profiles.relative_calls`."""
+    reached, seeds = int(line["reached"]), int(line["seeds"])
+    got = f"{reached} of {plural(seeds, 'seed')}"
+    if line["status"] == "not run":
+        return Heat("absent", NEVER, "", "did not run")
+    if line["status"] == "missed":
+        return Heat("missed", f"{reached}/{seeds}" if reached else "×", "", f"missed: {got} got there")
+    step = next(i for i, limit in enumerate(STEPS) if line["ratio"] <= limit)
+    some = f"{reached}/{seeds}" if reached < seeds else ""
+    return Heat(f"r{step}", factor(line["ratio"]), some, f"{calls(line['calls'])} calls, {got}")
+
+
+def with_targets(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `profiles.relative_calls` about problems with a known optimum that something ran on."""
+    known = table.loc[table["status"].isin(["reached", "missed"]), "problem"]
+    return table[table["problem"].isin(set(known))]
+
+
+def shown_rows(runs: Runs, table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `profiles.relative_calls` that the heat map shows.
+
+    Besides the complete block those methods that ran on a quarter of its problems, and those problems with targets that
+    a quarter of these methods ran on: a few runs of a kind of their own would make a map of dashes.
+    """
+    table, chosen = with_targets(table), profiles.block(runs)
+    if len(chosen.methods) < 2:
+        return table
+    ran = table[table["status"] != "not run"]
+    on = ran[ran["problem"].isin(chosen.problems)].groupby("method")["problem"].size()
+    methods = {*chosen.methods, *on[4 * on >= len(chosen.problems)].index}
+    by = ran[ran["method"].isin(methods)].groupby("problem")["method"].size()
+    problems = {*chosen.problems, *by[4 * by >= len(methods)].index}
+    return table[table["method"].isin(methods) & table["problem"].isin(problems)]
+
+
+def row_order(runs: Runs, table: pd.DataFrame) -> list[str]:
+    """Methods in the order of the ranking, then those that are not in it but ran on some problem of the table."""
+    first = profiles.placed(runs)
+    ran = set(table.loc[table["status"] != "not run", "method"])
+    return [*first, *sorted(ran - set(first))]
+
+
+def headings(problems: Sequence[str], width: int = 40) -> list[str]:
+    """Short names of problems: without the parameters that all of the same family share; shortened where still too long."""
+    parts = [tuple(_COMMA.split(name.partition(":")[2])) for name in problems]
+    families = [name.partition(":")[0] for name in problems]
+    found = []
+    for name, family, own in zip(problems, families, parts, strict=True):
+        kin = [set(other) for other, its in zip(parts, families, strict=True) if its == family]
+        shared = set.intersection(*kin) if len(kin) > 1 else set()
+        left = ",".join(part for part in own if part not in shared)
+        found.append(f"{family}:{left}" if left else family if shared else name)
+    if len(set(found)) < len(problems):
+        found = list(problems)
+    return [shorten(name, width) for name in found]
+
+
+_COMMA = re.compile(r",(?![^\[]*\])")  # between parameters, not within the list of one
+
+
+def limits() -> list[str]:
+    """What the colours of the heat map mean."""
+    return ["1", *(f"to {limit:g}" for limit in STEPS[1:-1]), f"above {STEPS[-2]:g}"]

@@ -1,0 +1,44 @@
+"""What figures draw: the runs of one problem, and what is known about it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from optbench.core.errors import InputError
+from optbench.results.runs import Runs
+
+
+def as_runs(runs: Runs | pd.DataFrame) -> Runs:
+    """Runs as they are, or what a table of curves (`Runs.curves`, or a part of it) tells of them."""
+    return Runs.from_curves(runs) if isinstance(runs, pd.DataFrame) else runs
+
+
+def one_problem(runs: Runs | pd.DataFrame, problem: str | None) -> tuple[str, Runs]:
+    """The name of the problem that is meant, and its runs alone; of a table of curves what that tells of them.
+
+    Raises
+    ------
+    InputError
+        If the results do not have the problem, or have several and none is named.
+    """
+    runs = as_runs(runs)
+    known = sorted(set(runs.rows["problem"]))
+    if problem is None and len(known) == 1:
+        problem = known[0]
+    if problem is None or problem not in known:
+        there = f"the results have {', '.join(known)}" if known else "there are no results"
+        raise InputError(f"{'choose a problem' if problem is None else f'no results for problem {problem!r}'}; {there}")
+    if known == [problem]:
+        return problem, runs  # the same object, so that what was computed of it is found again
+    return problem, Runs(runs.rows[runs.rows["problem"] == problem], runs.environments)
+
+
+def description_of(part: Runs) -> dict[str, Any]:
+    """What the rows of a problem tell about it (the column `description`), empty where they were stored without it."""
+    if "description" not in part.rows:
+        return {}
+    told = part.rows["description"].dropna()
+    return dict(json.loads(told.iloc[0])) if len(told) else {}

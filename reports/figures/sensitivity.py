@@ -1,0 +1,80 @@
+"""The result of a run against its step size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from optbench.analysis import metrics, tuning
+from optbench.results.runs import Runs
+
+from ..wording import shorten
+from . import style
+from .lines import gap_floor
+from .selection import as_runs, one_problem
+from .style import MUTED, PAPER
+
+
+def sensitivity(
+    runs: Runs | pd.DataFrame,
+    problem: str | None = None,
+    ax: Axes | None = None,
+    *,
+    emphasis: int = style.EMPHASIS,
+    styles: style.Styles | None = None,
+) -> Axes:
+    """Smallest gap (or objective) of a run against the step size of its method.
+
+    Lines are medians over seeds, bands reach from the lower to the upper quartile, and a ring marks the setting that
+    `optbench.metrics.tuned` chooses. A hollow marker is a step size at which some seeds diverged, a cross one at which
+    all did; a run that diverged counts with the value it started from. Methods without a step size do not appear.
+
+    Parameters and errors are those of `convergence`.
+    """
+    runs = as_runs(runs)
+    problem, part = one_problem(runs, problem)
+    styles = styles or style.method_styles(runs)
+    ax = style.axes(ax)
+    gap, floor = gap_floor(part)
+    chosen = tuning.tuned(part).set_index("method")["step_size"]
+    curves = metrics.sensitivity(part)
+    curves = curves[np.isfinite(curves["median"].to_numpy(dtype=float))]
+    with_size = set(curves["method"])
+    leading = [method for method in tuning.ranked(part)[problem] if method in with_size][:emphasis]
+    positive, ends = True, {}
+    for method, curve in curves.groupby("method", sort=True):
+        look = styles[str(method)]
+        size = curve["step_size"].to_numpy(dtype=float)
+        low, median, high = (np.maximum(curve[q].to_numpy(dtype=float), floor) for q in ("low", "median", "high"))
+        positive = positive and bool((low > 0).all())
+        lost, seeds = curve["n_diverged"].to_numpy(), curve["n_seeds"].to_numpy()
+        style.line(ax, look, size, median, low, high, marks=lost == 0, rest=method not in leading)
+        ends[str(method)] = float(median[-1])
+        kind, color = ("curve", look.color) if method in leading else ("rest", MUTED)
+        signs: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
+            "some": ((lost > 0) & (lost < seeds), {"marker": look.marker, "markersize": 5.5, "markerfacecolor": PAPER}),
+            "all": (lost == seeds, {"marker": "x", "markersize": 5.5}),
+            "best": (size == chosen[method], {"marker": "o", "markersize": 11, "markerfacecolor": "none"}),
+        }
+        for name, (where, mark) in signs.items():
+            if where.any() and (kind == "curve" or name == "all"):
+                mark |= {"linestyle": "none", "markeredgecolor": color, "markeredgewidth": 1.2}
+                mark |= {"alpha": 0.45, "markersize": 4} if kind == "rest" else {}
+                ax.plot(size[where], median[where], **mark, zorder=4, gid=f"{kind}-{look.index}-{name}")
+    what = "gap f − f*" if gap else "objective f"
+    style.title(ax, f"Step sizes: {shorten(problem, 46)}")
+    ax.set_xlabel("step size (learning rate; scale of a search)")
+    ax.set_ylabel(f"{what}, smallest of a run")
+    if curves.empty:
+        style.note(ax, "No method has a step size with finite values")
+        return ax
+    if (curves["step_size"] > 0).all():
+        style.log_axis(ax.xaxis, "x")
+    if positive:
+        style.log_axis(ax.yaxis, "y")
+    named = [(ends[m], m, styles[m]) for m in leading]
+    style.end_names(ax, named, others=len(ends) - len(named))
+    return ax

@@ -1,0 +1,313 @@
+"""How figures look: palette, the style of a method and axes.
+
+A method has one colour, marker and dash pattern wherever it appears, given by its place among all methods of the
+results, so that the figures of a page can be read together. Where many are drawn, those that lead have their colours and
+are named at the end of their lines; the others are thin and grey, until a reader picks one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.markers import MarkerStyle
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from optbench.results.runs import Runs
+
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
+
+from ..wording import shorten
+
+# seaborn's "colorblind" palette; on white its palest colours are deepened, on black its darkest are lifted
+PALETTE = ("#0173b2", "#d07b00", "#029e73", "#d55e00", "#c066ad", "#a8713c", "#e06fb8", "#7d7d7d", "#a39a00", "#2f9fd8")
+PALETTE_ON_BLACK = (
+    "#4ba3e3", "#f0a030", "#2cc197", "#ff7f2a", "#db8fcd", "#d2a06c", "#fbafe4", "#a8a8a8", "#ece133", "#7cc8f0",
+)  # fmt: skip
+DASHES = ((), (5.0, 1.6), (1.4, 1.4), (6.0, 1.6, 1.4, 1.6))
+MARKERS = "os^DvPX<>"  # nine, four and ten have no common cycle shorter than 36 in grey and 180 in colour
+INK, MUTED, GRID, PAPER = "#26272b", "#6b6d75", "#dddee3", "#ffffff"
+MAX_POINTS = 200  # a curve is no smoother for more
+SIZE = (6.8, 4.1)  # inches
+HASH_SALT = "optbench figures"  # of ids in a figure; tells that `theme` is in force
+EMPHASIS = 6  # methods of a figure that have their colour and their name
+ROOM = 1.9  # inches beside the axes for names
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method is drawn.
+
+    Attributes
+    ----------
+    index : int
+        Place of the method among all methods of the results.
+    color : str
+    dashes : tuple of float
+        Lengths of dash and gap in line widths; empty for a solid line.
+    marker : str
+        A matplotlib marker.
+    """
+
+    index: int
+    color: str
+    dashes: tuple[float, ...]
+    marker: str
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """Keywords of `Axes.plot`."""
+        return {
+            "color": self.color,
+            "dashes": self.dashes or (None, None),
+            "marker": self.marker,
+            "linewidth": 1.5,
+            "markersize": 5.5,
+            "markeredgewidth": 0.8,
+            "markeredgecolor": PAPER,
+        }
+
+    @property
+    def marker_path(self) -> str:
+        """Outline of the marker as the ``d`` of an SVG path, about the origin, one unit wide."""
+        shape = MarkerStyle(self.marker)
+        polygons: Any = shape.get_path().transformed(shape.get_transform()).to_polygons()
+        return "".join("M" + "L".join(f"{x:.2f} {-y:.2f}" for x, y in p) + "Z" for p in polygons)
+
+
+Styles = dict[str, Style]  # of every method of the results, by its label
+
+
+def method_styles(runs: Runs) -> Styles:
+    """The style of every method of the results, in the order of their names."""
+    looks = zip(itertools.cycle(PALETTE), itertools.cycle(DASHES), itertools.cycle(MARKERS), strict=False)
+    names = zip(sorted(set(runs.rows["method"])), looks, strict=False)
+    return {name: Style(i, *look) for i, (name, look) in enumerate(names)}
+
+
+@contextmanager
+def theme() -> Iterator[None]:
+    """The look of the page's figures, whatever the user's own settings of matplotlib are."""
+    if matplotlib.rcParams["svg.hashsalt"] == HASH_SALT:  # within another: settings are hundreds, and each is checked
+        yield
+        return
+    own = {
+        **sns.axes_style("ticks"),
+        **sns.plotting_context("paper"),
+        "axes.edgecolor": MUTED,
+        "axes.labelcolor": INK,
+        "axes.labelsize": 10,
+        "axes.linewidth": 0.8,
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "axes.titlepad": 10,
+        "axes.unicode_minus": True,
+        "path.simplify_threshold": 0.3,
+        "svg.fonttype": "none",
+        "svg.hashsalt": HASH_SALT,
+        "text.color": INK,
+        "text.parse_math": False,
+        "xtick.color": MUTED,
+        "xtick.labelcolor": INK,
+        "xtick.labelsize": 9.5,
+        "ytick.color": MUTED,
+        "ytick.labelcolor": INK,
+        "ytick.labelsize": 9.5,
+    }
+    with matplotlib.style.context("default"), matplotlib.rc_context(own):
+        yield
+
+
+def figure(
+    draw: Any, *args: Any, size: tuple[float, float] = SIZE, left: float = 0.78, room: float = ROOM, **options: Any
+) -> Figure:
+    """A figure of its own of what `draw(*args, ax=..., **options)` draws; pyplot knows nothing of it.
+
+    Parameters
+    ----------
+    size : (float, float)
+        Width and height in inches.
+    left, room : float
+        Inches at the left of the axes, and at their right, for names at the ends of lines.
+    """
+    with theme():
+        made = Figure(figsize=size)
+        # fixed margins, so that figures side by side line up
+        below, above = 0.55, 0.4  # inches
+        box = left / size[0], below / size[1], 1 - (left + room) / size[0], 1 - (below + above) / size[1]
+        ax = made.add_axes(box)
+        draw(*args, ax=ax, **options)
+        # and fixed places of the labels, so that no tick is laid out to find them
+        ax.xaxis.set_label_coords(0.5, -(below - 0.18) / (box[3] * size[1]))
+        ax.yaxis.set_label_coords(-(left - 0.22) / (box[2] * size[0]), 0.5)
+    return made
+
+
+def axes(ax: Axes | None) -> Axes:
+    """Axes to draw on, by default of a new figure of pyplot, with a grid and without the frame."""
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots(figsize=SIZE, layout="constrained")[1]
+    ax.grid(True, which="major", color=GRID, linewidth=0.7)
+    ax.set_axisbelow(True)
+    sns.despine(ax=ax)
+    return ax
+
+
+def title(ax: Axes, text: str) -> None:
+    # a $ in a name is a dollar; a height that is given need not be looked for
+    ax.set_title(text, loc="left", y=1.0, parse_math=False)
+
+
+def line(
+    ax: Axes,
+    style: Style,
+    x: np.ndarray,
+    y: np.ndarray,
+    low: np.ndarray | None = None,
+    high: np.ndarray | None = None,
+    *,
+    marks: np.ndarray | None = None,
+    rest: bool = False,
+    **look: Any,
+) -> None:
+    """The line of a method, and its band where `low` and `high` are given; all arrays of shape (points,).
+
+    Markers stand where `marks` says, by default at a few points. One of the `rest` is thin and grey, without band and
+    markers.
+    """
+    if rest:
+        ax.plot(x, y, color=MUTED, linewidth=0.8, alpha=0.45, zorder=2, gid=f"rest-{style.index}-line", **look)
+        return
+    if marks is None:
+        # a few markers, evenly spaced along the axis, where those of other methods are not
+        at = np.linspace(0, len(x) - 1, 6)[:-1] + (style.index % 7) / 7 * len(x) / 6
+        marks = np.isin(np.arange(len(x)), np.unique(np.minimum(np.rint(at), len(x) - 1).astype(int)))
+    if low is not None and high is not None:
+        ax.fill_between(
+            x, low, high, where=np.isfinite(low) & np.isfinite(high), color=style.color, alpha=0.13, linewidth=0,
+            zorder=2, gid=f"curve-{style.index}-band",
+        )  # fmt: skip
+    which = np.flatnonzero(marks).tolist()
+    ax.plot(x, y, **style.line | look, markevery=which or [], zorder=3, gid=f"curve-{style.index}-line")
+
+
+def end_names(ax: Axes, ends: list[tuple[float, str, Style]], width: int = 18, others: int = 0) -> None:
+    """Names beside the right edge of the axes, at the height of the ends of their lines as far as they do not overlap.
+
+    Call it once scales and limits of the axes are final.
+
+    Parameters
+    ----------
+    ends : list of (float, str, Style)
+        Of every line its last value in data coordinates, its name and its style.
+    width : int
+        Characters that a name may have; longer ones lose their middle.
+    others : int
+        Number of lines in grey, which have no names.
+    """
+    if others:
+        ax.annotate(
+            f"and {others} more, in grey", (1.0, 0.0), (8, -14), xycoords="axes fraction", textcoords="offset points",
+            color=MUTED, fontsize=9, va="top", annotation_clip=False,
+        )  # fmt: skip
+    if not ends:
+        return
+    to_axes = ax.transData + ax.transAxes.inverted()
+    x = ax.get_xlim()[1]
+    heights = [float(np.clip(to_axes.transform((x, y))[1], 0.0, 1.0)) for y, _, _ in ends]
+    gap = 12.5 / (ax.bbox.height * 72 / ax.figure.dpi)  # a line of text, as a part of the axes' height
+    order = sorted(range(len(ends)), key=lambda i: (-heights[i], i))
+    placed = dict(zip(order, _apart([heights[i] for i in order], gap), strict=True))
+    for i, (_, name, style) in enumerate(ends):
+        at = placed[i]
+        ax.plot(
+            [1.005, 1.035], [heights[i], at], transform=ax.transAxes, clip_on=False, color=style.color,
+            linewidth=0.8, zorder=1, gid=f"curve-{style.index}-lead",
+        )  # fmt: skip
+        ax.plot(
+            [1.04, 1.075, 1.11], [at] * 3, transform=ax.transAxes, clip_on=False, **style.line, markevery=[1],
+            gid=f"curve-{style.index}-key",
+        )  # fmt: skip
+        ax.text(
+            1.13, at, shorten(name, width), transform=ax.transAxes, va="center", fontsize=9.5, parse_math=False,
+            gid=f"curve-{style.index}-name",
+        )  # fmt: skip
+
+
+def _apart(heights: list[float], gap: float) -> list[float]:
+    """Heights in falling order, moved as little as needed to lie a gap apart, and between 0 and 1 if they fit."""
+    blocks: list[list[float]] = []  # sum of (height + place * gap), how many
+    for height in heights:
+        blocks.append([height, 1.0])
+        while len(blocks) > 1:
+            (above, n), (below, m) = blocks[-2:]
+            if above / n - (n - 1) / 2 * gap - gap >= below / m + (m - 1) / 2 * gap:
+                break
+            # two blocks that touch become one, about the mean of where its members want to be
+            blocks[-2:] = [[above + below, n + m]]
+    found = []
+    for total, n in blocks:
+        top = total / n + (n - 1) / 2 * gap
+        found += [top - k * gap for k in range(int(n))]
+    for i in range(len(found)):  # nothing above the axes
+        found[i] = min(found[i], 1 - i * gap)
+    for i in reversed(range(len(found))):  # nor below
+        found[i] = max(found[i], (len(found) - 1 - i) * gap)
+    return found
+
+
+def log_axis(axis: Axis, which: str) -> None:
+    """Make an axis logarithmic, with ticks that people read: powers of ten, or plain numbers over a short range."""
+    ax = axis.axes
+    (ax.set_xscale if which == "x" else ax.set_yscale)("log")
+    low, high = sorted(float(v) for v in axis.get_view_interval())
+    least, most = (float(v) for v in axis.get_data_interval())
+    if 0 < least <= most < 1.001 * least:  # one value: matplotlib may choose a range in which all ticks read alike
+        low, high = least / 10, 10 * most
+        (ax.set_xlim if which == "x" else ax.set_ylim)(low, high)
+    decades = np.log10(high / low)
+    axis.set_minor_locator(NullLocator())
+    if decades < 1:
+        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.4g}"))
+    elif decades < 2.5:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.4g}"))
+    else:
+        axis.set_major_locator(LogLocator(numticks=8))
+        plain = low > 5e-4 and high < 2e4
+        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}" if plain else _power_of_ten(v)))
+
+
+def _power_of_ten(value: float) -> str:
+    return "10" + str(round(np.log10(value))).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def duration_tick(value: float, _: int) -> str:
+    """A duration at a tick: 20 µs, 0.5 ms, 3 s."""
+    unit, name = next(((u, n) for u, n in ((1.0, "s"), (1e-3, "ms")) if value >= 0.9999 * u), (1e-6, "µs"))
+    return f"{value / unit:.4g} {name}"
+
+
+def note(ax: Axes, text: str) -> None:
+    """Say why there is nothing to see."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.grid(False)
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=MUTED)
+
+
+def thin(count: int) -> np.ndarray:
+    """Which of a curve's points to draw, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, MAX_POINTS)).round().astype(int))

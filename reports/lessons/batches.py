@@ -1,0 +1,219 @@
+"""Mini-batches: where their noise stops SGD, and how the step size goes with their size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from optbench.analysis import tuning
+
+from ..figures import style
+from ..figures.style import INK, PALETTE
+from ..wording import number
+from .base import GAP_LABEL, THEORY, Drawing, Told, figure, label, look
+from .command import command_of
+from .selection import LOST, Held, stochastic
+from .words import factor, signed, wholes
+
+
+def noise(held: Held) -> Told | None:
+    """The gap at which stochastic gradient descent with a fixed step size stalls, against the batch size."""
+    found = []
+    for problem, rows in held.parts.items():
+        rows = rows[stochastic(rows)]
+        for (size, steps), its in rows.groupby(["step_size", "steps"], sort=True):
+            if its["batch_size"].nunique() >= 4:
+                found.append((its["batch_size"].nunique(), int(steps), problem, float(size), its))
+    if not found:
+        return None
+    _, steps, problem, lr, rows = max(found, key=lambda entry: entry[:4])
+    n = held.about(rows).get("n_samples")
+    lines = []
+    for row in rows.sort_values(["batch_size", "seed"]).to_dict("records"):
+        t, gap = np.asarray(row["t"]), np.asarray(row["f"], dtype=float) - row["f_star"]
+        late = gap[t > steps / 2]
+        half = gap[(t > steps / 4) & (t <= steps / 2)]
+        lost = row["status"] == "diverged" or not len(late)
+        lines.append(
+            {key: row[key] for key in ("problem", "method", "settings", "step_size", "batch_size", "seed", "status")}
+            | {"floor": np.inf if lost else late.mean(), "before": half.mean() if len(half) else np.nan}
+        )
+    table = pd.DataFrame(lines)
+    middle = table.groupby("batch_size")[["floor", "before"]].agg(tuning.median)
+    middle = middle[np.isfinite(middle["floor"]) & (middle["floor"] > 0)]
+    seen = middle.loc[middle["before"] / middle["floor"] < 3, "floor"]  # others are still on their way
+    if len(seen) < 3:
+        return None
+    b, floor = seen.index.to_numpy(dtype=float), seen.to_numpy()
+    slope = float(np.polyfit(np.log(b), np.log(floor), 1)[0])
+    few = slice(0, max(3, len(b) // 2))
+    early = float(np.polyfit(np.log(b[few]), np.log(floor[few]), 1)[0])
+    text = (
+        f"With the step size fixed at {number(lr)}, SGD gets so far and no further: the noise of its gradients "
+        f"throws it about. The gap at which it stalls falls from {number(floor[0])} with batches of {int(b[0])} to "
+        f"{number(floor[-1])} with {int(b[-1])}. Drawn independently, b samples have a gradient of variance σ²/b, "
+        "and the floor is proportional to lr σ²/b (Bottou, Curtis & Nocedal 2018, theorem 4.6): slope −1 on these "
+        f"axes. Measured over all batch sizes the slope is {signed(slope)}, over the smallest {len(b[few])} it is "
+        f"{signed(early)}. "
+    )
+    if slope < -1.15:
+        left = f", by (n − b)/(n − 1) = {number((n - b[-1]) / (n - 1))} for b = {int(b[-1])}" if n and n > 1 else ""
+        text += (
+            "That is steeper than the law, which these batches do not obey: they are drawn without replacement, so "
+            f"that a batch has less variance{left}, and errors cancel in part over an epoch (random reshuffling; "
+            "Mishchenko, Khaled & Richtárik 2020)."
+        )
+    elif slope > -0.85:
+        text += "That is flatter than the law; these runs do not confirm it."
+    else:
+        text += "That is the law."
+    drawing = Drawing(
+        figure(_floors, table[table["batch_size"].isin(seen.index)], b, floor),
+        f"Gap at which SGD stalls on {problem} against the batch size: from {number(floor[0])} at {int(b[0])} to "
+        f"{number(floor[-1])} at {int(b[-1])}.",
+        "Mean gap over the second half of the steps: a small dot a seed, a large one their median. Dashes are the "
+        "slope −1 through the first.",
+    )
+    return Told(drawings=(drawing,), paragraph=text.strip(), command=command_of(rows), problems=(problem,), table=table)
+
+
+def _floors(table: pd.DataFrame, b: np.ndarray, floor: np.ndarray, ax: Axes) -> None:
+    style.axes(ax)
+    finite = table[np.isfinite(table["floor"])]
+    ax.plot(
+        finite["batch_size"], finite["floor"], linestyle="none", marker="o", markersize=2.5, color=PALETTE[0], alpha=0.6
+    )
+    ax.plot(b, floor, **look(0).line)
+    ax.plot(b, floor[0] * b[0] / b, **THEORY, alpha=0.75)
+    label(ax, "Where a fixed step size stalls", "batch size b", "gap f − f*, mean of the second half")
+    ax.set_xticks(b, [f"{int(size)}" for size in b])
+    style.end_names(ax, [(float(floor[-1]), "measured", look(0))])
+    ax.annotate(
+        "slope −1", (b[-1], floor[0] * b[0] / b[-1]), (5, 5), textcoords="offset points", fontsize=9.5, color=INK,
+        annotation_clip=False,
+    )  # fmt: skip
+
+
+def scaling(held: Held) -> Told | None:
+    """Batches of several sizes over as many epochs, with one step size for all and with one proportional to the batch."""
+    found = []
+    for problem, rows in held.parts.items():
+        rows = rows[stochastic(rows)]
+        if rows.empty:
+            continue
+        # of one budget in epochs, to a step of the largest batch
+        epochs = rows["budget_calls"].astype(float)
+        for (whole, least), _ in rows.groupby([epochs.round(0), "step_size"], sort=True):
+            if (rows["step_size"] == least).sum() < 3:
+                continue
+            center = epochs[(epochs.round(0) == whole) & (rows["step_size"] == least)].median()
+            its = rows[(epochs - center).abs() <= rows["calls_per_step"].astype(float)]
+            fixed = its[its["step_size"] == least]
+            if len(set(fixed["batch_size"])) < 3:
+                continue
+            base = fixed["batch_size"].min()
+            scaled = its[np.isclose(its["step_size"].astype(float), least * its["batch_size"].astype(float) / base)]
+            common = set(fixed["batch_size"]) & set(scaled["batch_size"])
+            if len(common) >= 3:
+                keep = [part[part["batch_size"].isin(common)] for part in (fixed, scaled)]
+                found.append((len(common), problem, float(least), keep))
+    if not found:
+        return None
+    _, problem, lr, (fixed, scaled) = max(found, key=lambda entry: entry[:3])
+    L = held.about(fixed).get("smoothness")
+    last = float((scaled["steps"] * scaled["calls_per_step"]).min())
+    if last < 2:
+        return None
+    grid = np.geomspace(1.0, last, 60)
+    lines = []
+    for name, rows in (("one", fixed), ("scaled", scaled)):
+        for (size, step), its in rows.groupby(["batch_size", "step_size"], sort=True):
+            curve = np.array([_at_epochs(row, grid) for row in its.to_dict("records")])
+            key = name, problem, int(size), step
+            lines += [(*key, epoch, tuning.median(column)) for epoch, column in zip(grid, curve.T, strict=True)]
+    table = pd.DataFrame(lines, columns=["lr_is", "problem", "batch_size", "step_size", "epochs", "gap"])
+    apart = {
+        name: its.pivot_table(index="epochs", columns="batch_size", values="gap", aggfunc="first")
+        for name, its in table.groupby("lr_is")
+    }
+    sizes = sorted(apart["scaled"].columns)
+    first = {name: its.iloc[0] for name, its in apart.items()}
+    end = {name: its.iloc[-1] for name, its in apart.items()}
+    if not all(np.isfinite(row[sizes[0]]) for row in (*first.values(), *end.values())):
+        return None  # even the smallest batch was lost
+    spread, spread_end = ({name: float(row.max() / row.min()) for name, row in at.items()} for at in (first, end))
+    top = lr * sizes[-1] / sizes[0]
+    text = (
+        f"A batch {int(sizes[-1] / sizes[0])} times as large takes that many times fewer steps in an epoch. With one "
+        f"step size ({number(lr)}) for all, the gaps after one epoch differ by {factor(spread['one'])} between the "
+        f"batch sizes, and after {number(grid[-1])} epochs by {factor(spread_end['one'])}. With the step size "
+        "multiplied like the batch (the linear scaling rule, Goyal et al. 2017; option --linear-scaling) they "
+        f"differ by {factor(spread['scaled'])} and {factor(spread_end['scaled'])}. As long as the point hardly "
+        "moves, b/b₀ small steps add up to one large one: "
+    )
+    text += "that is why the rule holds" if spread["scaled"] < spread["one"] else "but here the rule does not hold"
+    near = [size for size in sizes if first["scaled"][size] <= 2 * first["scaled"][sizes[0]]]
+    if L:
+        beyond = [size for size in sizes if lr * size / sizes[0] * L > 2]
+        if beyond:
+            values = ", ".join(
+                f"b = {int(size)} (lr = {number(lr * size / sizes[0])}) {_ending_at(end['scaled'][size])}"
+                for size in beyond
+            )
+            text += (
+                f"; it has no ground beyond lr = 2/L = {number(2 / L)}, where gradient descent itself need not be "
+                f"stable: {values}, b = {int(sizes[0])} at {number(end['scaled'][sizes[0]])}."
+            )
+        else:
+            text += f", and all step sizes here, up to {number(top)}, are below 2/L = {number(2 / L)}."
+    else:
+        text += "."
+    if len(near) < len(sizes):
+        text += f" Within a factor of two of the smallest batch after one epoch: b = {wholes(near)}."
+    titles = {"one": f"One step size, {number(lr)}, for all", "scaled": "Step size proportional to the batch"}
+    limits = table["gap"].replace([np.inf], np.nan).agg(["min", "max"]).tolist()
+    drawings = tuple(
+        Drawing(
+            figure(_epochs, apart[name][sizes], titles[name], limits),
+            f"{titles[name]}: gap against epochs on {problem} for batches of {wholes(sizes)}; after one epoch they "
+            f"differ by {factor(spread[name])}.",
+            "Medians over seeds of the gap of the iterate; both figures have the same axes.",
+        )
+        for name in ("one", "scaled")
+    )
+    command = command_of(fixed, note=False) + "\n" + command_of(scaled, scaled=True)
+    return Told(drawings=drawings, paragraph=text.strip(), command=command, problems=(problem,), table=table)
+
+
+def _ending_at(gap: float) -> str:
+    return f"ends at {number(gap)}" if np.isfinite(gap) else "diverges"
+
+
+def _at_epochs(row: dict[str, Any], grid: np.ndarray) -> np.ndarray:
+    """Gap of a run at numbers of epochs, between its checkpoints straight lines in log(gap); infinite once it is lost."""
+    t, gap = (
+        np.asarray(row["t"], dtype=float) * row["calls_per_step"],
+        np.asarray(row["f"], dtype=float) - row["f_star"],
+    )
+    kept = (gap < LOST) & (gap > 0)
+    if kept.sum() < 2:
+        return np.full(len(grid), np.inf)
+    found: np.ndarray = np.exp(np.interp(grid, t[kept], np.log(gap[kept])))
+    return np.where(grid > row["end"] * row["calls_per_step"], np.inf, found) if row["status"] == "diverged" else found
+
+
+def _epochs(table: pd.DataFrame, title: str, limits: list[float], ax: Axes) -> None:
+    style.axes(ax)
+    ends = []
+    for k, size in enumerate(table.columns):
+        values = table[size].to_numpy(dtype=float)
+        style.line(ax, look(k), table.index.to_numpy(dtype=float), np.where(np.isfinite(values), values, np.nan))
+        finite = values[np.isfinite(values)]
+        if len(finite):
+            ends.append((float(finite[-1]), f"b = {int(size)}", look(k)))
+    ax.set_ylim(limits[0] / 1.5, limits[1] * 1.5)
+    label(ax, title, "epochs (passes over the data)", GAP_LABEL)
+    style.end_names(ax, ends)

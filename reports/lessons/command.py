@@ -1,0 +1,101 @@
+"""The command that computes the runs of a lesson anew, read from the runs themselves."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from optbench.results.methods import method_name
+
+from .selection import whole
+
+
+def command_of(rows: pd.DataFrame, *, scaled: bool = False, note: bool = True) -> str:
+    """The command that computes rows of one problem anew.
+
+    Parameters
+    ----------
+    scaled : bool
+        Whether step sizes were given for the smallest batch and multiplied.
+    note : bool
+        Whether what shows the results follows.
+    """
+    words = ["optbench", "run", "--problem", str(rows["problem_spec"].iloc[0])]
+    kinds = rows.groupby(["optimizer", "fixed"], sort=True)
+    grids = {method_name(optimizer, json.loads(fixed)): _swept(part) for (optimizer, fixed), part in kinds}
+    sizes = {tuple(grid.pop("", ())) for grid in grids.values()}
+    shared = len(sizes - {()}) == 1
+    for name, grid in grids.items():
+        inner = ",".join(f"{key}={'/'.join(map(_digits, values))}" for key, values in grid.items())
+        words += ["--optimizer", f"{name}{',' if ':' in name else ':'}{inner}" if inner else name]
+    if shared:
+        given = sorted(next(iter(sizes - {()})))
+        words += ["--lr", rates(given[:1] if scaled else given)]
+    words += ["--seeds", str(rows["seed"].nunique())]
+    batches = sorted(int(size) for size in rows["batch_size"].dropna().unique())
+    words += _budget(rows)
+    if batches:
+        words += ["--batch-size", ",".join(map(str, batches))]
+    if scaled:
+        words.append("--linear-scaling")
+    schedules = sorted(set(rows["schedule"]))
+    for schedule in schedules if schedules != ["constant"] else []:
+        words += ["--schedule", schedule]
+    steps = int(rows["steps"].max())
+    if steps >= 100 and not batches and whole(rows).all():
+        words += ["--checkpoint-count", str(steps + 1)]
+    return with_report(words) if note else line(words)
+
+
+def line(words: Iterable[str]) -> str:
+    """A command, broken before options where it would be too wide to read."""
+    lines = [""]
+    for word in shlex.join([*words, "-o", "lesson"]).split(" "):
+        if word.startswith("-") and len(lines[-1]) > 72:
+            lines.append("   ")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return " \\\n".join(lines)
+
+
+def with_report(words: Iterable[str]) -> str:
+    return f"{line(words)}\noptbench report lesson"
+
+
+def _swept(rows: pd.DataFrame) -> dict[str, list[float]]:
+    """The hyperparameters of a method that were swept, by name; the step size under the empty name."""
+    settings = [json.loads(text) for text in rows["settings"].drop_duplicates()]
+    found = {}
+    for key in settings[0]:
+        values = {s[key] for s in settings if isinstance(s.get(key), int | float)}
+        if key in ("lr", "scale"):
+            found[""] = sorted(values)
+        elif len(values) > 1:
+            found[key] = sorted(values)
+    return found
+
+
+def _budget(rows: pd.DataFrame) -> list[str]:
+    """Steps, or the oracle calls that give these steps for every batch size."""
+    steps = sorted(set(rows["steps"].astype(int)))
+    if len(steps) == 1:
+        return ["--steps", str(steps[0])]
+    costs = rows[["steps", "calls_per_step", "budget_calls"]].drop_duplicates()
+    calls = round(float(costs["budget_calls"].median()))
+    same = (calls / costs["calls_per_step"].astype(float)).round() - 1 == costs["steps"]
+    return ["--calls", str(calls)] if same.all() else ["--steps", str(steps[-1])]
+
+
+def rates(values: list[float]) -> str:
+    """Step sizes as --lr takes them: a range where they are one."""
+    spaced = [float(f"{v:.12g}") for v in np.geomspace(values[0], values[-1], len(values))] if len(values) > 3 else []
+    if spaced == values:
+        return f"{_digits(values[0])}:{_digits(values[-1])}:{len(values)}"
+    return ",".join(map(_digits, values))
+
+
+def _digits(value: float) -> str:
+    return f"{value:.12g}"

@@ -1,0 +1,127 @@
+"""From a matplotlib figure to SVG for a page."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from ..figures.style import GRID, INK, MUTED, PALETTE, PAPER, theme
+
+
+def to_svg(made: Figure, prefix: str, label: str, names: Mapping[int, str]) -> str:
+    """A figure as SVG for an HTML page; the same figure gives the same text.
+
+    Colours become the CSS variables of the page (``--ink``, ``--c0``, ...), its font is the page's, and every part of an
+    method's curve (an artist whose gid is ``curve-INDEX-PART``, or ``rest-INDEX-PART`` for those drawn in grey) has the
+    attribute ``data-method`` with its index.
+
+    Parameters
+    ----------
+    prefix : str
+        Put before every id, so that several figures can live in one page.
+    label : str
+        What a reader who cannot see the figure is told.
+    names : mapping
+        Names of the methods by index, shown when a curve is pointed at.
+    """
+    buffer = io.BytesIO()
+    with theme(), warnings.catch_warnings():
+        # text is left to the browser's fonts; those of matplotlib only measure it
+        warnings.filterwarnings("ignore", r"(?s)Glyph .* missing from font")
+        warnings.filterwarnings("ignore", r"(?s)Matplotlib currently does not support .* natively")
+        made.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    root = ET.fromstring(buffer.getvalue())
+    for parent in root.iter():
+        for child in [c for c in parent if c.tag.endswith(("}metadata", "}style"))]:
+            parent.remove(child)  # a style sheet inside a figure would reach the whole page
+    ids: dict[str, str] = {}
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]  # HTML knows SVG without namespaces
+        for part in ("text", "tail"):
+            if not (getattr(element, part) or "").strip():
+                setattr(element, part, None)  # indentation
+        if "id" in element.attrib and element.tag == "g" and not _GID.fullmatch(element.attrib["id"]):
+            del element.attrib["id"]  # a group that matplotlib has numbered, and that nothing refers to
+        if element.get("transform", "").startswith("rotate(-0 "):
+            del element.attrib["transform"]
+        for key in list(element.attrib):
+            element.attrib[key.rpartition("}")[2]] = _attribute(key, element.attrib.pop(key), prefix, ids)
+    for group in root.iter("g"):
+        _hoist(group)
+    for element in list(root.iter("g")):
+        found = _GID.fullmatch(element.get("id", "").removeprefix(prefix))
+        if found and found[1] in ("curve", "rest"):
+            element.set("data-method", found[2])
+            element.set("class", found[1])
+            if found[1] == "rest":
+                element.set("style", f"--own: var(--c{int(found[2]) % len(PALETTE)})")
+            told = ET.Element("title")
+            told.text = names[int(found[2])]
+            element.insert(0, told)
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
+    return ET.tostring(root, encoding="unicode")
+
+
+_GID = re.compile(r"(curve|rest|[a-z]+)-(\d+)(?:-\w+)?")  # of artists that are named on purpose
+
+
+def _hoist(group: ET.Element) -> None:
+    """What all members of a group say alike of their look is said once, by the group."""
+    looks = {member.get("style") for member in group}
+    if len(group) > 1 and len(looks) == 1 and None not in looks and group.get("style") is None:
+        group.set("style", str(looks.pop()))
+        for member in group:
+            del member.attrib["style"]
+
+
+_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper"} | {
+    color: f"--c{i}" for i, color in enumerate(PALETTE)
+}
+
+
+def _attribute(key: str, value: str, prefix: str, ids: dict[str, str]) -> str:
+    """An attribute of matplotlib's SVG as the page wants it; `ids` gives the long names of its definitions short ones."""
+
+    def known(name: str) -> str:
+        return prefix + (name if _GID.fullmatch(name) else ids.setdefault(name, f"d{len(ids)}"))
+
+    if key == "id":
+        return known(value)
+    if key.endswith("href"):
+        return f"#{known(value[1:])}"
+    if key == "d":
+        return _compact(value)
+    if key in ("x", "y"):
+        return f"{float(value):.1f}".removesuffix(".0")
+    if key in ("style", "fill", "stroke"):
+        value = re.sub(r"font-family:[^;]*(; |$)", "", value)  # the font is the page's
+        value = re.sub(r"#[0-9a-f]{6}", lambda m: f"var({_VARIABLES[m[0]]})" if m[0] in _VARIABLES else m[0], value)
+        return re.sub(r"([:;]) ", r"\1", value)
+    return re.sub(r"url\(#([^)]+)\)", lambda m: f"url(#{known(m[1])})", value)
+
+
+def _compact(path: str) -> str:
+    """An SVG path of straight lines in whole tenths of a point, each relative to the last; others in hundredths."""
+    if "C" in path or "Q" in path:
+        return re.sub(r"(\.\d\d)\d+", r"\1", path)
+    parts, last, before = [], (0, 0), ""
+    for command, x, y in re.findall(r"([MLz])\s*(?:(\S+)\s+(\S+))?", path):
+        if command == "z":
+            parts.append("z")
+            before = "z"
+            continue
+        at = round(10 * float(x)), round(10 * float(y))
+        if command == "M":
+            parts.append(f"M{at[0] / 10:g} {at[1] / 10:g}")
+        elif at == last and before == "L":
+            continue
+        else:
+            step = f"{(at[0] - last[0]) / 10:g} {(at[1] - last[1]) / 10:g}".replace(" -", "-")
+            parts.append(f"{'' if before == 'L' and step[0] == '-' else 'l' if before != 'L' else ' '}{step}")
+        last, before = at, command
+    return "".join(parts)

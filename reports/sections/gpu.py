@@ -1,0 +1,227 @@
+"""Tables and figures of a comparison of a GPU with the CPU, from the figures that `benchmarks.gpu` left in the store.
+
+Figures are rows of `benchmarks.gpu.COLUMNS`. Of every GPU the newest figures of each section are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..figures import (
+    crossover,
+    style,
+)
+from ..figures.crossover import GROWTH, case_styles, crossing, times
+from ..page.context import Book, Picture
+from ..wording import NEVER, clean, number
+
+PRECISIONS = ("float64", "float32")
+FEW = 6  # problems that a sentence names
+
+
+class Table(NamedTuple):
+    """A table for the page: its title, a sentence on how to read it, the heading and the lines, all text."""
+
+    title: str
+    reading: str
+    heading: list[str]
+    lines: list[list[str]]
+
+
+def machines(figures: pd.DataFrame) -> list[dict[str, Any]]:
+    """Of every GPU its name, the processor beside it, the day, and its tables."""
+    found = []
+    for machine, rows in figures.groupby("machine", sort=True):
+        rows = rows[rows["measurement"] == rows.groupby("section")["measurement"].transform("max")]
+        made = [make(rows[rows["section"] == section]) for section, make in _TABLES.items()]
+        found.append(
+            {
+                "machine": str(machine),
+                "processor": " / ".join(sorted(set(rows["processor"]))),
+                "day": " / ".join(sorted({str(created)[:10] for created in rows["created"]})),
+                "tables": [table for table in made if table.lines],
+            }
+        )
+    return found
+
+
+def section(book: Book, figures: pd.DataFrame) -> list[dict[str, Any]]:
+    """What `machines` finds, and of every GPU its `pictures`."""
+    if figures.empty:  # without columns too
+        return []
+    found = machines(figures)
+    for place, machine in enumerate(found, start=1):
+        rows = times(figures[figures["machine"] == machine["machine"]])
+        machine["pictures"] = _pictures(book, f"gpu-{place}", machine["machine"], rows)
+    return found
+
+
+def _pictures(book: Book, anchor: str, machine: str, times: pd.DataFrame) -> list[tuple[Picture, str]]:
+    """Figures of `crossover` of one GPU, each with what it says in words."""
+    # cases are highlighted on the page like methods, and so have indices that no method has
+    looks = case_styles(times, first=max(book.names, default=-1) + 1)
+    book.names.update({look.index: clean(case) for case, look in looks.items()})
+    made = []
+    for grows in [name for name in GROWTH if name in set(times["grows"])]:
+        for precision in [p for p in PRECISIONS if p in set(times.loc[times["grows"] == grows, "precision"])]:
+            rows = times[(times["grows"] == grows) & (times["precision"] == precision)]
+            said = _said(rows)
+            label = (
+                f"How many times faster a step is on {machine} than on one core of the CPU, by {GROWTH[grows]}, "
+                f"{precision}. {said}"
+            )
+            drawn = style.figure(crossover.crossover, times, grows, precision, styles=looks)
+            made.append((book.picture(f"{anchor}-{grows}-{precision}", drawn, label, rows), said))
+    return made
+
+
+def _said(rows: pd.DataFrame) -> str:
+    """Where the GPU takes over, in words; of what was measured, and nothing beyond."""
+    from_start, later, never = [], [], []
+    for case, part in rows.groupby("case", sort=True):
+        part = part.sort_values("size")
+        start = crossing(part["size"].to_numpy(dtype=float), part["ratio"].to_numpy(dtype=float))
+        smallest, largest = part["size"].iloc[[0, -1]]
+        if np.isinf(start):
+            never.append(f"{case} (up to {number(largest)})")
+        elif start == smallest:
+            from_start.append(f"{case} (from {number(smallest)})")
+        else:
+            later.append((start, f"from about {number(float(f'{start:.2g}'))} on {case}"))
+    crossed = [text for _, text in sorted(later)]
+    if len(crossed) > FEW:
+        crossed = [f"{crossed[0]} to {crossed[-1].removeprefix('from ')}, {len(crossed)} problems in all"]
+    said = [
+        f"The GPU takes less time {'; '.join(crossed)}." if later else "",
+        f"{'It' if later else 'The GPU'} takes less time at every size that was measured on {_few(from_start)}."
+        if from_start
+        else "",
+        f"At the largest size that was measured the CPU takes less time on {_few(never)}." if never else "",
+    ]
+    return " ".join(filter(None, said))
+
+
+def _few(names: Sequence[str]) -> str:
+    return "; ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
+
+
+def _curves(rows: pd.DataFrame) -> Table:
+    ways = [(precision, who) for precision in PRECISIONS for who in ("gpu", "gpu fused")] + [("float32", "cpu")]
+    lines = []
+    for case, part in rows.groupby("case", sort=False):
+        cells = []
+        for precision, contender in ways:
+            its = part[(part["precision"] == precision) & (part["contender"] == contender)]
+            out, share = (its[its["quantity"] == quantity] for quantity in ("first step out", "share of envelope"))
+            if out.empty or share.empty:
+                cells.append("")
+                continue
+            step, used = out["value"].iloc[0], float(share["value"].iloc[0])
+            text = f"step {step:.0f}" if pd.notna(step) else f"never {out['note'].iloc[0]!s}"
+            cells.append(f"{text} ({'not finite' if np.isinf(used) else number(used)})")
+        lines.append([str(case), *cells])
+    return Table(
+        "The same curves?",
+        "The first step at which a run leaves the envelope that rounding explains, and in brackets the largest share of "
+        "the envelope that was used, above 1 outside it. The envelope is measured: sixteen times the largest deviation of "
+        "eight runs on the CPU that are off by one rounding at every step. The CPU in float32 stands beside it as a "
+        "yardstick; a line search may take another turn on either.",
+        ["problem and method", *(f"{contender}, {precision}" for precision, contender in ways)],
+        lines,
+    )
+
+
+def _steps(rows: pd.DataFrame) -> Table:
+    values = rows.groupby(["case", "size", "precision", "contender"])["value"].median()
+    lines = []
+    for case in [c for c in dict.fromkeys(rows["case"]) if c != "copy"]:
+        for size in sorted(set(rows.loc[rows["case"] == case, "size"])):
+            cells = []
+            for precision in PRECISIONS:
+                copy = values.get(("copy", size, precision, "copy"), np.nan)
+                cells.append(number(copy / 1e9))
+                for text in ("fused", "plain"):
+                    value = values.get((case, size, precision, text), np.nan)
+                    cells.append(number(value / 1e9) + (f" ({value / copy:.2f})" if value / copy > 0 else ""))
+            lines.append([str(case), number(float(size)), *cells])
+    return Table(
+        "The update of a rule against a copy",
+        "10^9 bytes a second that the arrays of the rule take to be read and written once, in brackets as a share of what "
+        "a copy on the device reaches; 1 is as fast as memory allows. Plain is the rule as it is written, which reads and "
+        "writes more than once.",
+        ["rule", "numbers", *(f"{who}, {precision}" for precision in PRECISIONS for who in ("copy", "fused", "plain"))],
+        lines,
+    )
+
+
+def _sweeps(rows: pd.DataFrame) -> Table:
+    values = rows.groupby(["case", "precision", "contender", "quantity"])["value"].median()
+    lines = []
+    for (case, precision), part in rows.groupby(["case", "precision"], sort=False):
+
+        def of(contender: str, quantity: str = "seconds", of: tuple[Any, Any] = (case, precision)) -> float:
+            return float(values.get((*of, contender, quantity), np.nan))
+
+        cpu, gpu, jax = (of(contender) for contender in ("cpu", "gpu", "jax on gpu"))
+        apart = max((of(who, "deviation after 20 steps") for who in ("gpu", "jax on gpu")), key=lambda v: (v == v, v))
+        ran = part.loc[part["note"].str.endswith(" steps"), "note"]
+        lines.append(
+            [
+                f"{case}, {int(part['size'].iloc[0])} runs, {ran.iloc[0] if len(ran) else ''}",
+                str(precision),
+                *(number(seconds) for seconds in (cpu, gpu, jax)),
+                number(cpu / gpu),
+                number(jax / gpu),
+                number(apart),
+                number(of("gpu", "peak bytes of the pool") / 2**20),
+            ]
+        )
+    return Table(
+        "Whole sweeps",
+        "Seconds of a whole sweep, tables included, on one core of the CPU, on the GPU and by JAX on the same GPU "
+        "(gradients by hand, compile time aside; a dash where it is not there). Ratios above 1 mean that optbench on the "
+        "GPU is ahead. Beside them the largest relative difference from the CPU's iterates after 20 steps, and the most "
+        "that the memory pool of the GPU held, in MiB.",
+        ["sweep", "precision", "cpu", "gpu", "jax on gpu", "cpu / gpu", "jax / gpu", "difference", "pool, MiB"],
+        lines,
+    )
+
+
+def _sizes(rows: pd.DataFrame) -> Table:
+    medians = rows.groupby(["case", "precision", "contender", "size"])["value"].median()
+    lines = []
+    for case, part in rows.groupby("case", sort=False):
+        cells = []
+        for precision in PRECISIONS:
+            key = (case, precision)
+            try:
+                pair = pd.concat([medians[(*key, "cpu")], medians[(*key, "gpu")]], axis=1, keys=["cpu", "gpu"]).dropna()
+            except KeyError:  # it could not be measured at any size
+                cells += [NEVER, NEVER]
+                continue
+            sizes, ratios = pair.index.to_numpy(dtype=float), (pair["cpu"] / pair["gpu"]).to_numpy()
+            start = crossing(sizes, ratios)
+            if not len(sizes):
+                cells += [NEVER, NEVER]
+                continue
+            if np.isinf(start):
+                cells.append(f"not up to {number(sizes[-1])}")
+            else:
+                cells.append(f"{'at most ' if start == sizes[0] else ''}{number(float(f'{start:.2g}'))}")
+            cells.append(f"{number(ratios[-1])} at {number(sizes[-1])}")
+        lines.append([str(case), str(part["note"].iloc[0]).partition(";")[0], *cells])
+    return Table(
+        "From which size on",
+        "The size from which on a step of momentum, oracle included, takes the GPU less time than one core of the CPU, and "
+        "how many times faster the GPU is at the largest size that was tried. The size is the number of parameters d, of "
+        "samples n (100 runs at once in both), or the number of runs. Between measured sizes it is interpolated.",
+        ["problem", "size", *(f"{what}, {p}" for p in PRECISIONS for what in ("GPU wins from", "times faster"))],
+        lines,
+    )
+
+
+_TABLES = {"curves": _curves, "steps": _steps, "sweeps": _sweeps, "sizes": _sizes}

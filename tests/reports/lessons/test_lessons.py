@@ -1,0 +1,338 @@
+"""Lessons: found in the results by what they need, numbers equal to those recomputed here, commands that bring back."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shlex
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import reports
+from optbench.analysis import tuning
+from optbench.cli import main
+from optbench.results.runs import Runs
+from optbench.results.store import Store
+from optbench.runner.execute import execute
+from optbench.runner.study import load_study
+from reports.lessons import LESSONS, Lesson, section
+from reports.page.context import Book
+from reports.sections import landscapes
+from reports.wording import number
+
+VALLEY, BATCHES = "valley:condition=50", "logistic:data=breast_cancer,l2=1"
+DECAY = "logistic:data=breast_cancer,l2=0,test_fraction=0.5"
+OPTIMIZERS = ("gradient_descent", "momentum", "adam", "adam_uncorrected", "newton")
+
+
+def suite() -> dict[str, Any]:
+    """The default suite's blocks that lessons rest on, with few of their landscapes and methods, and two seeds."""
+    text = (resources.files("optbench.runner") / "suites" / "default.toml").read_text(encoding="utf-8")
+    content = tomllib.loads(text)
+    kept = []
+    for table in content["compare"]:
+        if "beale" in table["problems"]:
+            kept.append(table | {"problems": ["strict_saddle", "valley", "beale"], "optimizers": list(OPTIMIZERS)})
+        elif {VALLEY, BATCHES, DECAY} & set(table["problems"]):
+            kept.append(table)
+    return content | {"compare": kept}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    path = tmp_path_factory.mktemp("lessons")
+    execute(load_study(suite(), seeds=2).plans, store=Store(path))
+    return Store(path).load()
+
+
+@pytest.fixture(scope="module")
+def lessons(runs: Runs) -> dict[str, Lesson]:
+    return {lesson.name: lesson for lesson in reports.find_lessons(runs)}
+
+
+def tuned(runs: Runs, problem: str, optimizer: str) -> list[dict[str, Any]]:
+    rows = tuning.tuned_rows(runs)
+    return rows[(rows["problem"] == problem) & (rows["optimizer"] == optimizer)].to_dict("records")
+
+
+def middle(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def test_the_default_suite_has_all_lessons(lessons: dict[str, Lesson]) -> None:
+    assert list(lessons) == list(LESSONS)
+    for lesson in lessons.values():
+        assert lesson.drawings
+        assert len(lesson.table)
+        assert "nan" not in lesson.paragraph.split()
+        assert "inf" not in lesson.paragraph.split()
+        assert lesson.command.endswith("optbench report lesson")
+        assert all(len(drawing.label) > 40 and drawing.caption for drawing in lesson.drawings)
+
+
+def test_valley_counts_crossings_and_steps(runs: Runs, lessons: dict[str, Lesson]) -> None:
+    angle = np.radians(30)
+    for optimizer in ("gradient_descent", "momentum"):
+        steps, crossings = [], []
+        for row in tuned(runs, VALLEY, optimizer):
+            gaps = np.array(row["f"])  # f* = 0
+            steps.append(next(t for t, gap in enumerate(gaps) if gap <= 1e-4 * gaps[0]))
+            points = dict(row["metrics"])
+            v = [np.cos(angle) * y - np.sin(angle) * x for x, y in zip(points["x_1"], points["x_2"], strict=True)]
+            crossings.append(sum(a * b < 0 for a, b in itertools.pairwise(v[: steps[-1] + 1])))
+        assert f"takes {middle(steps)} steps to 1e-4" in lessons["valley"].paragraph
+        assert re.search(rf"crosses (the floor )?in {middle(crossings)} of ", lessons["valley"].paragraph)
+    assert f"= {number((49 / 51) ** 2)} of the gap" in lessons["valley"].paragraph
+
+
+def test_saddle_says_when_it_was_left(runs: Runs, lessons: dict[str, Lesson]) -> None:
+    for optimizer, words in (
+        ("gradient_descent", "stays for {} steps"),
+        ("adam", "takes {} steps"),
+        ("newton", "takes {}"),
+    ):
+        rows = tuned(runs, "strict_saddle", optimizer)
+        left = [next(t for t, y in enumerate(dict(row["metrics"])["x_2"]) if abs(y) >= 0.5) for row in rows]
+        assert words.format(middle(left)) in lessons["saddle"].paragraph
+    lr = tuned(runs, "strict_saddle", "gradient_descent")[0]["step_size"]
+    assert f"= {number(np.log(500) / np.log(1 + lr))} steps" in lessons["saddle"].paragraph
+
+
+def test_momentum_leaves_the_saddle_as_fast_as_the_formula_says() -> None:
+    from reports.lessons.saddle import growth
+
+    y, v, lr, beta = 1e-9, 0.0, 0.03, 0.9
+    for _ in range(400):
+        before, v = y, beta * v - y
+        y = y - lr * v
+    assert y / before == pytest.approx(growth("momentum", {"lr": lr, "beta": beta}), rel=1e-9)
+
+
+def test_bias_measures_first_steps(runs: Runs, lessons: dict[str, Lesson]) -> None:
+    rows = runs.rows[runs.rows["optimizer"].isin(["adam", "adam_uncorrected"])]
+    first: dict[str, list[float]] = {"adam": [], "adam_uncorrected": []}
+    for row in rows.to_dict("records"):
+        points = dict(row["metrics"])
+        move = max(abs(points[name][1] - points[name][0]) for name in ("x_1", "x_2"))
+        first[row["optimizer"]].append(move / row["step_size"])
+    np.testing.assert_allclose(first["adam"], 1, rtol=1e-4)
+    np.testing.assert_allclose(first["adam_uncorrected"], 0.1 / np.sqrt(0.001), rtol=1e-4)
+    assert "measured 1 lr with the correction and 3.16 lr without" in lessons["bias"].paragraph
+
+
+def test_decay_counts_good_settings(runs: Runs, lessons: dict[str, Lesson]) -> None:
+    judged: dict[tuple[str, str], list[float]] = {}
+    for row in runs.rows[runs.rows["problem"] == DECAY].to_dict("records"):
+        accuracy = dict(row["metrics"])["test_accuracy"]
+        value = 0.0 if row["status"] == "diverged" else accuracy[-1]
+        judged.setdefault((row["optimizer"], row["settings"]), []).append(value)
+    medians = {key: float(np.median(values)) for key, values in judged.items()}
+    best = max(medians.values())
+    near = {
+        name: sum(v >= best - 0.01 for (who, _), v in medians.items() if who == name) for name in ("adam_l2", "adamw")
+    }
+    assert f"{100 * best:.1f} %, in {near['adam_l2']}, AdamW in {near['adamw']}." in lessons["decay"].paragraph
+
+
+def test_noise_fits_the_slope(runs: Runs, lessons: dict[str, Lesson]) -> None:
+    rows = runs.rows[(runs.rows["problem"] == BATCHES) & (runs.rows["steps"] == 1000)]
+    floors = {}
+    for size, its in rows.groupby("batch_size"):
+        late = [[f - row.f_star for t, f in zip(row.t, row.f, strict=True) if t > 500] for row in its.itertuples()]
+        floors[int(size)] = middle([sum(gaps) / len(gaps) for gaps in late])
+    slope = np.polyfit(np.log(list(floors)), np.log(list(floors.values())), 1)[0]
+    assert f"the slope is −{-slope:.2f}," in lessons["noise"].paragraph
+    assert f"from {number(floors[4])} with batches of 4 to {number(floors[256])} with 256" in lessons["noise"].paragraph
+
+
+def test_scaling_compares_batches_at_equal_epochs(runs: Runs, lessons: dict[str, Lesson]) -> None:
+    rows = runs.rows[(runs.rows["problem"] == BATCHES) & ~runs.rows["steps"].isin([400, 1000])]
+    spread = []
+    for scaled in (False, True):
+        gaps = []
+        for size in (4, 16, 64, 256):
+            lr = 0.01 * (size / 4 if scaled else 1)
+            its = rows[(rows["batch_size"] == size) & np.isclose(rows["step_size"], lr)]
+            values = [
+                np.exp(np.interp(1.0, np.array(row.t) * row.calls_per_step, np.log(np.array(row.f) - row.f_star)))
+                for row in its.itertuples()
+            ]
+            gaps.append(middle(values))
+        spread.append(max(gaps) / min(gaps))
+    assert spread[1] < spread[0]
+    assert f"differ by a factor of {number(spread[0])} between" in lessons["scaling"].paragraph
+    assert f"they differ by a factor of {number(spread[1])} and" in lessons["scaling"].paragraph
+
+
+def test_schedules_are_judged_by_their_last_iterate(runs: Runs, lessons: dict[str, Lesson]) -> None:
+    rows = runs.rows[(runs.rows["problem"] == BATCHES) & (runs.rows["steps"] == 400)]
+    best: dict[str, float] = {}
+    for (schedule, _), its in rows.groupby(["schedule", "step_size"]):
+        gap = middle([row.f[-1] - row.f_star if row.status == "budget" else np.inf for row in its.itertuples()])
+        best[schedule] = min(best.get(schedule, np.inf), gap)
+    assert set(best) == {"constant", "drops", "cosine", "linear", "inverse_sqrt:shift=100"}
+    assert f"A constant step size ends at {number(best['constant'])}" in lessons["schedules"].paragraph
+    for name in set(best) - {"constant"}:
+        assert f"{name} at {number(best[name])} (" in lessons["schedules"].paragraph
+
+
+def test_differences_find_the_best_step(runs: Runs, lessons: dict[str, Lesson]) -> None:
+    lesson = lessons["differences"]
+    assert {"beale", BATCHES, DECAY} == set(lesson.problems)  # the others are quadratic, or nearly, where they start
+    for kind in ("forward", "central"):
+        at = []
+        for problem in lesson.problems:
+            told = json.loads(runs.rows.loc[runs.rows["problem"] == problem, "description"].iloc[0])["differences"]
+            at.append(told["h"][int(np.argmin(told[kind]))])
+        assert f"{number(float(np.median(at)))} with" in lesson.paragraph
+    counted = lesson.table[lesson.table["problem"].isin(lesson.problems)]
+    np.testing.assert_allclose(counted["forward_truncation"], 1, atol=0.1)
+    np.testing.assert_allclose(counted["central_truncation"], 2, atol=0.1)
+
+
+@pytest.mark.parametrize("name", ["valley", "scaling"])
+def test_commands_bring_the_lesson_back(
+    name: str, lessons: dict[str, Lesson], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for line in lessons[name].command.replace("\\\n", " ").splitlines():
+        program, *words = shlex.split(line)
+        assert program == "optbench"
+        assert main(words) == 0
+    again = {lesson.name: lesson for lesson in reports.find_lessons(Store("lesson").load())}
+    assert again[name].paragraph == lessons[name].paragraph
+    assert f'id="lesson-{name}"' in Path("lesson/report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("lesson", "column", "value"),
+    [
+        ("valley", "optimizer", "momentum"),
+        ("saddle", "problem_name", "strict_saddle"),
+        ("bias", "optimizer", "adam_uncorrected"),
+        ("decay", "optimizer", "adamw"),
+        ("noise", "optimizer", "sgd"),
+        ("scaling", "batch_size", 256),
+        ("schedules", "steps", 400),
+    ],
+)
+def test_a_lesson_without_its_runs_is_left_out(runs: Runs, lesson: str, column: str, value: Any) -> None:
+    kept = runs.rows[~(runs.rows[column] == value).fillna(False).astype(bool)]
+    found = {made.name for made in reports.find_lessons(Runs(kept))}
+    if lesson == "scaling":  # three sizes are enough
+        assert lesson in found
+        kept = kept[~(kept["batch_size"] == 64).fillna(False).astype(bool)]
+        found = {made.name for made in reports.find_lessons(Runs(kept))}
+    assert lesson not in found
+    assert found
+
+
+def test_results_of_earlier_versions_have_lessons_without_paths(runs: Runs) -> None:
+    rows = runs.rows.assign(
+        description=None, metrics=[[p for p in held if p[0][:2] != "x_"] for held in runs.rows["metrics"]]
+    )
+    assert {made.name for made in reports.find_lessons(Runs(rows))} == {"decay", "noise", "scaling", "schedules"}
+    assert reports.find_lessons(Runs(rows.iloc[:0])) == []
+
+
+def broken(rows: pd.DataFrame, status: str) -> pd.DataFrame:
+    """Rows as if all of them had left the finite numbers after one step."""
+    lists = {name: [np.array([held[0], np.nan]) for held in rows[name]] for name in ("f", "best", "gradient_norm")}
+    figures = [[(name, np.array([values[0], np.nan])) for name, values in held] for held in rows["metrics"]]
+    hits = [np.full(50, np.inf) if star == star else None for star in rows["f_star"]]
+    times = [np.array([0, 1])] * len(rows)
+    return rows.assign(
+        **lists, metrics=figures, calls_to_target=hits, t=times, status=status, end=1, f_end=rows["f_start"]
+    )
+
+
+@pytest.mark.parametrize("status", ["diverged", "failed"])
+def test_runs_that_are_all_lost_break_nothing(runs: Runs, status: str) -> None:
+    rows = broken(runs.rows, status)
+    found = {made.name for made in reports.find_lessons(Runs(rows))}
+    assert "noise" not in found
+    assert "schedules" not in found
+    if status == "failed":
+        assert not found
+        return
+    book = Book(Runs(rows), pd.DataFrame())
+    shown = str(landscapes.section(book)) + str(section(book))
+    assert "steps" in shown
+    assert "nan steps" not in shown
+    assert "inf steps" not in shown
+
+
+def test_one_lost_seed_counts_as_never(runs: Runs, lessons: dict[str, Lesson]) -> None:
+    """Of two seeds the worse is the median."""
+    chosen = runs.rows[(runs.rows["problem"] == VALLEY) & (runs.rows["optimizer"] == "momentum")]
+    lost = chosen[chosen["seed"] == 1]
+    rows = pd.concat([runs.rows.drop(index=lost.index), broken(lost, "diverged")])
+    found = {made.name: made for made in reports.find_lessons(Runs(rows))}
+    assert "does not get to 1e-4 of the initial gap" in found["valley"].paragraph
+    assert "does not get to" not in lessons["valley"].paragraph
+
+
+def test_hostile_names_stay_text(runs: Runs, tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script> $x_1$ \"' \x07"
+    names = {
+        name: runs.rows[name].replace({VALLEY: evil, "beale": f"{evil} 2"}) for name in ("problem", "problem_spec")
+    }
+    rows = runs.rows.assign(**names)
+    made = reports.find_lessons(Runs(rows))
+    assert {"valley", "differences"} <= {lesson.name for lesson in made}
+    valley = next(lesson for lesson in made if lesson.name == "valley")
+    assert evil in shlex.split(valley.command.replace("\\\n", " "))
+    page = reports.build_page(Runs(rows, runs.environments), tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in page
+    assert page.count('<article class="lesson"') == len(made)
+
+
+def test_of_several_stores_the_first_teaches(runs: Runs, lessons: dict[str, Lesson]) -> None:
+    both = pd.concat([runs.rows.assign(store="one"), broken(runs.rows, "diverged").assign(store="two")])
+    beside = Runs(both, [{"store": "one"}, {"store": "two"}])
+    assert [made.paragraph for made in reports.find_lessons(beside)] == [made.paragraph for made in lessons.values()]
+
+
+def test_the_page_says_what_is_missing(runs: Runs, tmp_path: Path) -> None:
+    rows = runs.rows[runs.rows["problem"].isin([VALLEY, DECAY])]
+    page = reports.build_page(Runs(rows, runs.environments), tmp_path / "page.html").read_text(encoding="utf-8")
+    section = page[page.index('<section id="lessons"') :].partition("</section>")[0]
+    assert "Not shown" in section
+    assert "The linear scaling rule" in section
+    assert section.count('<article class="lesson"') == 2
+    other = runs.rows[runs.rows["problem"] == "beale"]
+    page = reports.build_page(Runs(other, runs.environments), tmp_path / "other.html").read_text(encoding="utf-8")
+    assert '<section id="lessons"' in page  # Adam's first steps can be seen anywhere
+    plain = other[other["optimizer"] == "newton"]
+    page = reports.build_page(Runs(plain, runs.environments), tmp_path / "plain.html").read_text(encoding="utf-8")
+    assert '<section id="lessons"' not in page
+    assert 'href="#lessons"' not in page
+
+
+def test_maps_that_a_lesson_shows_are_not_shown_again(runs: Runs, lessons: dict[str, Lesson]) -> None:
+    def mapped(rows: pd.DataFrame) -> list[str]:
+        return [scape["name"] for scape in landscapes.section(Book(Runs(rows), pd.DataFrame()), lessons["valley"].maps)]
+
+    rows = runs.rows
+    assert mapped(rows) == ["beale", "strict_saddle", "valley"]
+    assert mapped(rows[rows["problem"] == VALLEY]) == [VALLEY]  # nothing beside it
+    # two methods that no lesson shows together
+    few = (rows["problem"] != "beale") | rows["optimizer"].isin(["adam", "newton"])
+    assert mapped(rows[few]) == ["strict_saddle", "valley", "beale"]
+
+
+def test_ranges_of_step_sizes_are_spelled_as_they_are_read() -> None:
+    from optbench.runner.options import learning_rates
+    from reports.lessons.command import rates as spelled
+
+    for given in ("1e-3:10:13", "0.1", "0.25,0.5,1,1.5", "1e-3:1:7"):
+        rates = sorted(learning_rates(given))
+        assert sorted(learning_rates(spelled(rates))) == rates
+    assert spelled(sorted(learning_rates("1e-3:10:13"))) == "0.001:10:13"

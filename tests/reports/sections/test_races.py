@@ -1,0 +1,429 @@
+"""The section Speed: seconds a step over all races, convergence in seconds, and where a GPU takes over."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import matplotlib.colors as colors
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+import reports
+from benchmarks.gpu import COLUMNS as GPU_COLUMNS
+from optbench.analysis.tuning import TARGETS
+from optbench.core.errors import InputError
+from optbench.results.runs import Runs
+from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
+from reports.figures import crossover, step_times, style
+from reports.page.context import Book
+from reports.sections import gpu
+from reports.sections import races as section
+from reports.sections import steps as overview
+from tests.rows import run_row
+
+HOSTILE = '</svg><script>alert(1)</script> $\\frac{1}{0}$ "&\x07'
+
+
+def raced(
+    configuration: str, seconds: Any = (1e-3, 1.05e-3, 0.95e-3), place: int = 0, **more: Any
+) -> list[dict[str, Any]]:
+    """Rows of one configuration with the given seconds a step, ten steps a round, half of it the oracle's."""
+    common = dict.fromkeys(RACE_COLUMNS) | {
+        "race": "r", "created": "2026-01-01T00:00:00", "machine": "M", "cores": 4, "load_before": 0.1, "load_after": 1.0,
+        "place": place, "problem": "p", "problem_name": "p", "problem_params": "{}", "data_hash": "",
+        "configuration": configuration, "optimizer": configuration, "fixed": "{}", "settings": "{}", "structure": "{}",
+        "schedule": "constant", "calls_per_step": 1.0, "steps": 10, "backend": "numpy", "precision": "float64",
+        "fused": True, "warmup_seconds": 1.0, "finite": True,
+    }  # fmt: skip
+    return [
+        common | {"round": number, "seconds": 10 * s, "oracle_seconds": 5 * s} | more
+        for number, s in enumerate(np.asarray(seconds, dtype=float))
+    ]
+
+
+def table(*rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    return to_frame(to_arrow([row for part in rows for row in part], RACE_COLUMNS))
+
+
+@pytest.fixture
+def races() -> pd.DataFrame:
+    """Two problems; one of them raced on two machines, and on one of those the race was disturbed."""
+    away: dict[str, Any] = {"race": "s", "machine": "N", "load_before": 3.0}
+    return table(
+        raced("slow", (5e-3, 5e-3, 5e-3)), raced("fast", place=1), raced("fast", place=2, problem="q", problem_name="q"),
+        raced("slow", (2e-3, 2e-3, 2e-3), **away), raced("fast", (4e-3, 4e-3, 4e-3), place=1, **away),
+    )  # fmt: skip
+
+
+# ---- a step, over all races ------------------------------------------------------------------------------------------
+
+
+def test_a_line_for_every_configuration_problem_and_machine(races: pd.DataFrame) -> None:
+    found = step_times.step_seconds(races)
+    told = found[["problem", "configuration", "way", "seconds", "disturbed"]].to_records(index=False).tolist()
+    assert told == [
+        ("p", "fast", "M", pytest.approx(1e-3), False),
+        ("p", "fast", "N", pytest.approx(4e-3), True),
+        ("p", "slow", "M", pytest.approx(5e-3), False),
+        ("p", "slow", "N", pytest.approx(2e-3), True),
+        ("q", "fast", "M", pytest.approx(1e-3), False),
+    ]
+    assert (found["seconds_low"] <= found["seconds"]).all()
+    assert (found["seconds"] <= found["seconds_high"]).all()
+    assert found["seconds_low"].iloc[0] == pytest.approx(0.95e-3)
+
+
+def test_the_newest_undisturbed_race_is_taken() -> None:
+    # each race has a configuration of its own, so that all of them stand
+    rows = table(
+        raced("a", [1e-3] * 3, race="1", created="2026-01-01"), raced("b", place=1, race="1", created="2026-01-01"),
+        raced("a", [2e-3] * 3, race="2", created="2026-01-02"), raced("c", place=1, race="2", created="2026-01-02"),
+        raced("a", [3e-3] * 3, race="3", created="2026-01-03", load_before=3.0),
+        raced("d", place=1, race="3", created="2026-01-03"),
+    )  # fmt: skip
+    found = step_times.step_seconds(rows).set_index("configuration")
+    assert len(found) == 4
+    assert found.loc["a", "race"] == "2"
+    assert found.loc["a", "seconds"] == pytest.approx(2e-3)
+
+
+def test_ways_of_computing_are_told_apart_by_what_differs() -> None:
+    rows = table(
+        raced("adam"), raced("lbfgs", place=1, fused=False),
+        raced("adam", race="s", fused=False), raced("adam", race="t", precision="float32"),
+    )  # fmt: skip
+    ways = step_times.step_seconds(rows).groupby("configuration")["way"].apply(sorted).to_dict()
+    # a method that never runs fused is not called one that was left as it is written
+    assert ways == {"adam": ["float32", "float64", "float64, as written"], "lbfgs": ["float64"]}
+    assert set(step_times.step_seconds(table(raced("adam")))["way"]) == {"M, numpy, float64"}
+
+
+def test_data_that_changed_under_a_name_are_different_problems() -> None:
+    rows = table(raced("a", data_hash="0123456789"), raced("a", race="s", data_hash="abcdefghij"))
+    assert list(step_times.step_seconds(rows)["problem"]) == ["p [data 01234567]", "p [data abcdefgh]"]
+
+
+def test_the_overview_draws_medians_and_intervals(races: pd.DataFrame) -> None:
+    ax = reports.step_times(races, Figure().add_subplot())
+    found = step_times.step_seconds(races)
+    marks = [line for line in ax.get_lines() if line.get_linestyle() == "None"]
+    assert sorted(float(mark.get_xdata()[0]) for mark in marks) == pytest.approx(sorted(found["seconds"]))
+    spans = [
+        tuple(segment[:, 0]) for c in ax.collections if isinstance(c, LineCollection) for segment in c.get_segments()
+    ]
+    ends = zip(found["seconds_low"], found["seconds_high"], strict=True)
+    np.testing.assert_allclose(sorted(spans), sorted(ends), rtol=1e-12)
+    hollow = [float(m.get_xdata()[0]) for m in marks if colors.to_hex(m.get_markerfacecolor()) == style.PAPER]
+    assert sorted(hollow) == pytest.approx([2e-3, 4e-3])  # the disturbed ones
+    assert len({m.get_marker() for m in marks}) == 2  # a marker a machine
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["fast", "slow", "fast"]
+    assert {"p", "q"} <= {text.get_text() for text in ax.texts}
+    legend = ax.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["M", "N", "hollow: disturbed"]
+
+
+def test_the_overview_says_what_it_leaves_out(races: pd.DataFrame) -> None:
+    ax = reports.step_times(races, Figure().add_subplot(), problems=["p"], most=1)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["fast"]
+    assert [text.get_text() for text in ax.texts] == ["p – 1 fastest of 2"]
+
+
+def test_the_overview_asks_for_what_there_is(races: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match="no race on problem 'x'; there are races on p, q"):
+        reports.step_times(races, problems=["x"])
+    with pytest.raises(InputError, match="there are no races"):
+        reports.step_times(races.iloc[:0])
+    with pytest.raises(InputError, match="there are no races"):
+        reports.step_times(pd.DataFrame())
+
+
+def test_one_race_on_one_problem_needs_no_overview(races: pd.DataFrame) -> None:
+    empty = Runs.from_rows([])
+    assert overview.section(Book(empty, races[(races["race"] == "r") & (races["problem"] == "p")])) is None
+    assert overview.section(Book(empty, races[races["race"] == "r"])) is not None  # two problems
+    assert overview.section(Book(empty, races[races["problem"] == "p"])) is not None  # two machines
+
+
+def test_many_configurations_on_many_problems_stay_readable() -> None:
+    rows = table(
+        *(
+            raced(f"configuration {k}", 1e-5 * (1 + k) * np.array([0.99, 1, 1.01]), 100 * j + k, problem=f"problem {j}")
+            for j in range(10)
+            for k in range(16)
+        )
+    )
+    found = overview.section(Book(Runs.from_rows([]), rows))
+    assert found is not None
+    drawn = [re.findall(r">(configuration \d+)<", picture.svg) for picture in found["pictures"]]
+    share = step_times.ROWS // 10
+    assert sum(map(len, drawn)) == 10 * share
+    assert max(map(len, drawn)) <= step_times.A_FIGURE
+    assert {name for names in drawn for name in names} == {f"configuration {k}" for k in range(share)}  # the fastest
+    assert "".join(picture.svg for picture in found["pictures"]).count(f"{share} fastest of 16") == 10
+    assert len(found["lines"]) == 16  # the table has them all
+    assert found["not_drawn"] == []
+
+
+def test_very_many_problems_are_said_to_be_left_out() -> None:
+    rows = table(*(raced("a", place=j, problem=f"problem {j:02}") for j in range(30)))
+    found = overview.section(Book(Runs.from_rows([]), rows))
+    assert found is not None
+    assert found["not_drawn"] == [f"problem {j:02}" for j in range(step_times.ROWS // 3, 30)]
+    assert len(found["problems"]) == 30
+
+
+def test_the_overview_on_the_page(races: pd.DataFrame, tmp_path: Path) -> None:
+    page = reports.build_page(Runs.from_rows([]), tmp_path / "a.html", races=races).read_text("utf-8")
+    part = page[page.index("<h3>Time a step</h3>") : page.index("<h3>Seconds to target</h3>")]
+    assert "1.00 ms" in part
+    assert part.count('<span class="flag"') == 2
+    assert "load average 3.0" in part
+    for column in ("configuration", "problem", "machine", "optimizer"):
+        hostile = races.assign(**{column: races[column].where(races["race"] == "s", HOSTILE)})
+        text = reports.build_page(Runs.from_rows([]), tmp_path / "b.html", races=hostile).read_text("utf-8")
+        assert "<script>alert" not in text, column
+
+
+# ---- convergence in seconds ------------------------------------------------------------------------------------------
+
+
+def ran(method: str, best: list[float], **more: Any) -> list[dict[str, Any]]:
+    """Three runs of a method with the same curve, one checkpoint a step."""
+    t = list(range(len(best)))
+    known = {
+        "problem_spec": "p", "optimizer": method, "settings": json.dumps({"lr": 0.1}), "step_size": 0.1,
+        "f_start": best[0], "f_end": best[-1], "f_best": best[-1], "f_star": 0.0, "steps": len(best) - 1,
+        "end": len(best) - 1, "t": t, "f": best, "best": best, "gradient_norm": best,
+        "calls_to_target": [next((float(k + 1) for k in t if best[k] <= target * best[0]), np.inf) for target in TARGETS],
+    }  # fmt: skip
+    return [run_row(**known | {"key": f"{method} {seed}", "seed": seed} | more) for seed in range(3)]
+
+
+@pytest.fixture
+def runs() -> Runs:
+    """Three methods; for the last there is no race."""
+    return Runs.from_rows(
+        [
+            *ran("slow", [1.0, 0.1, 1e-9]),
+            *ran("fast", [1.0, 0.5, 0.2, 0.1], calls_per_step=0.25),
+            *ran("absent", [1.0, 0.5]),
+        ]
+    )
+
+
+@pytest.fixture
+def same(races: pd.DataFrame) -> pd.DataFrame:
+    """The races, with the mini-batches of the runs."""
+    return races.assign(calls_per_step=races["optimizer"].map({"slow": 1.0, "fast": 0.25}))
+
+
+def test_seconds_are_calls_times_seconds_a_call(runs: Runs, same: pd.DataFrame) -> None:
+    found = reports.seconds_of(runs, same)
+    here = dict(iter(found[found["machine"] == "M"].groupby("method")))
+    assert set(here) == {"slow", "fast"}
+    assert here["slow"]["seconds"].tolist() == pytest.approx([5e-3, 10e-3, 15e-3])
+    assert here["slow"]["median"].tolist() == [1.0, 0.1, 1e-9]
+    # four steps a call, but the time of a step is what it is
+    assert here["fast"]["calls"].tolist() == [0.25, 0.5, 0.75, 1.0]
+    assert here["fast"]["seconds"].tolist() == pytest.approx([1e-3, 2e-3, 3e-3, 4e-3])
+    assert here["fast"]["seconds_per_call"].iloc[0] == pytest.approx(4e-3)
+    assert set(found.loc[found["machine"] == "N", "disturbed"]) == {True}
+    assert reports.seconds_of(runs, same.iloc[:0]).empty
+
+
+def test_of_a_rule_that_raced_both_ways_the_fused_one_is_taken(runs: Runs) -> None:
+    both = table(raced("slow", [7e-3] * 3, fused=False), raced("slow", [1e-3] * 3, race="s"))
+    found = reports.seconds_of(runs, both)
+    assert found["fused"].all()
+    assert found["seconds"].tolist() == pytest.approx([1e-3, 2e-3, 3e-3])
+
+
+def curve(ax: Axes, runs: Runs, method: str) -> Any:
+    index = style.method_styles(runs)[method].index
+    (line,) = [line for line in ax.get_lines() if line.get_gid() in (f"curve-{index}-line", f"rest-{index}-line")]
+    return line
+
+
+def test_convergence_in_seconds_draws_what_the_table_has(runs: Runs, same: pd.DataFrame) -> None:
+    ax = reports.convergence_seconds(runs, same, "p", Figure().add_subplot(), machine="M", emphasis=1)
+    found = reports.seconds_of(runs, same)
+    for method in ("slow", "fast"):
+        expected = found[(found["machine"] == "M") & (found["method"] == method)]
+        line = curve(ax, runs, method)
+        assert line.get_xdata().tolist() == pytest.approx(expected["seconds"].tolist())
+        assert line.get_ydata().tolist() == pytest.approx(expected["median"].tolist())
+    assert curve(ax, runs, "slow").get_color() != style.MUTED  # the best in oracle calls has the colour
+    assert curve(ax, runs, "fast").get_color() == style.MUTED
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+    assert "p" in ax.get_title(loc="left")
+
+
+def test_convergence_in_seconds_asks_for_one_machine(runs: Runs, same: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match="there are races on M, N"):
+        reports.convergence_seconds(runs, same)
+    with pytest.raises(InputError, match="no race on machine 'X'; there are races on M, N"):
+        reports.convergence_seconds(runs, same, machine="X")
+    with pytest.raises(InputError, match="no results for problem 'q'"):
+        reports.convergence_seconds(runs, same, "q")
+    with pytest.raises(InputError, match="no method with runs on it raced"):
+        reports.convergence_seconds(runs, same[same["problem"] == "q"])
+    alone = same[same["race"] == "r"]
+    ax = reports.convergence_seconds(runs, alone, ax=Figure().add_subplot())
+    assert curve(ax, runs, "slow").get_xdata()[0] == pytest.approx(5e-3)
+
+
+def test_without_an_optimum_the_objective_is_drawn(same: pd.DataFrame) -> None:
+    unknown = Runs.from_rows(ran("slow", [3.0, 2.0, -1.0], f_star=None, calls_to_target=None))
+    ax = reports.convergence_seconds(unknown, same, machine="M", ax=Figure().add_subplot())
+    assert "objective" in ax.get_ylabel()
+    assert curve(ax, unknown, "slow").get_ydata().tolist() == [3.0, 2.0, -1.0]
+    assert ax.get_yscale() == "linear"
+
+
+def test_nothing_finite_is_said(same: pd.DataFrame) -> None:
+    lost = Runs.from_rows(
+        ran("slow", [np.inf, np.inf], calls_to_target=None, f_star=None, f_start=None, status="diverged")
+    )
+    ax = reports.convergence_seconds(lost, same, machine="M", ax=Figure().add_subplot())
+    assert any("No run has a finite value" in text.get_text() for text in ax.texts)
+
+
+def test_the_picture_in_seconds_tells_what_it_shows(runs: Runs, same: pd.DataFrame) -> None:
+    book = Book(runs, same)
+    picture = section.seconds_picture(book, "p")
+    assert picture is not None
+    assert "races on M" in picture.told  # as many methods on N, and M comes first
+    assert "on N, not drawn" in picture.told
+    assert "Without a race: absent." in picture.told
+    assert "Disturbed" not in picture.told
+    assert picture.table is not None
+    rates = book.tables[picture.table]
+    assert rates.set_index(["machine", "method"])["seconds_per_call"].to_dict() == pytest.approx(
+        {("M", "fast"): 4e-3, ("M", "slow"): 5e-3, ("N", "fast"): 16e-3, ("N", "slow"): 2e-3}
+    )
+    away = section.seconds_picture(Book(runs, same[same["race"] == "s"]), "p")
+    assert away is not None
+    assert "Disturbed: fast, slow." in away.told
+
+
+def test_without_a_race_there_is_no_picture_in_seconds(runs: Runs, same: pd.DataFrame) -> None:
+    for there in (pd.DataFrame(), same[same["problem"] == "q"], same.assign(schedule="cosine")):
+        assert section.seconds_picture(Book(runs, there), "p") is None
+
+
+# ---- where a GPU takes over ------------------------------------------------------------------------------------------
+
+
+def timed(
+    case: str, sizes: Iterable[int], cpu: Any, device: Any, grows: str = "d", **more: Any
+) -> list[dict[str, Any]]:
+    """Rows of seconds a step on both sides, each a function of the size, or None where it could not be measured."""
+    common = dict.fromkeys(GPU_COLUMNS) | {
+        "measurement": "20260102T000000-a", "created": "2026-01-02T00:00:00", "machine": "A GPU", "processor": "A CPU",
+        "section": "sizes", "case": case, "precision": "float64", "quantity": "seconds a step", "note": grows,
+    }  # fmt: skip
+    return [
+        common | {"size": n, "contender": side, "repeat": k, "value": None if of(n) is None else of(n) * factor} | more
+        for n in sizes
+        for side, of in (("cpu", cpu), ("gpu", device))
+        for k, factor in enumerate((1.0, 0.99, 5.0))  # the median counts
+    ]
+
+
+def figures_of(*parts: list[dict[str, Any]]) -> pd.DataFrame:
+    return to_frame(to_arrow([row for part in parts for row in part], GPU_COLUMNS))
+
+
+def linear(n: int) -> float:
+    return 1e-6 * n
+
+
+def constant(n: int) -> float:
+    return 1e-4
+
+
+def test_only_what_was_measured_on_both_sides_is_compared() -> None:
+    rows = figures_of(
+        timed("whole", (10, 1000), linear, constant),
+        timed("ends", (10, 1000), linear, lambda n: constant(n) if n < 100 else None),
+        timed("never", (10,), linear, lambda n: None),
+        timed("old", (10,), linear, constant, measurement="20250101T000000-b"),
+    )
+    found = crossover.times(rows)
+    told = found[["case", "size", "cpu", "gpu", "ratio"]].to_records(index=False).tolist()
+    assert told == [
+        ("ends", 10, *(pytest.approx(v) for v in (1e-5, 1e-4, 0.1))),
+        ("whole", 10, *(pytest.approx(v) for v in (1e-5, 1e-4, 0.1))),
+        ("whole", 1000, *(pytest.approx(v) for v in (1e-3, 1e-4, 10))),
+    ]
+    assert crossover.times(rows[rows["section"] == "curves"]).empty
+
+
+def test_the_crossover_is_marked_where_the_curve_passes_one() -> None:
+    found = crossover.times(
+        figures_of(
+            timed("crosses", (10, 1000), linear, constant),
+            timed("ahead", (200, 1000), linear, constant),
+            timed("behind", (10, 50), linear, constant),
+            timed("elsewhere", (10, 1000), linear, constant, grows="n"),
+        )
+    )
+    ax = crossover.crossover(found, "d", ax=Figure().add_subplot())
+    index = {case: look.index for case, look in crossover.case_styles(found).items()}
+    (ring,) = [line for line in ax.get_lines() if str(line.get_gid()).endswith("crossing")]
+    assert ring.get_gid() == f"curve-{index['crosses']}-crossing"
+    assert ring.get_xdata()[0] == pytest.approx(100)
+    assert ring.get_ydata()[0] == 1
+    (line,) = [line for line in ax.get_lines() if line.get_gid() == f"curve-{index['crosses']}-line"]
+    assert line.get_xydata().ravel().tolist() == pytest.approx([10, 0.1, 1000, 10])
+    assert not [line for line in ax.get_lines() if line.get_gid() == f"curve-{index['elsewhere']}-line"]
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+    low, high = ax.get_ylim()
+    assert low < 1 < high
+    nothing = crossover.crossover(found, "runs", ax=Figure().add_subplot())
+    assert any("Nothing was measured" in text.get_text() for text in nothing.texts)
+
+
+def test_the_crossing_is_said_in_words(tmp_path: Path) -> None:
+    rows = figures_of(
+        timed("crosses", (10, 1000), linear, constant),
+        timed("ahead", (200, 1000), linear, constant),
+        timed("behind", (10, 50), linear, constant),
+        timed("ahead", (200, 1000), linear, constant, machine="B GPU", grows="n"),
+        timed("only", (10, 1000), linear, lambda n: None, machine="C GPU"),
+    )
+    page = reports.build_page(Runs.from_rows([]), tmp_path / "a.html", gpu=rows).read_text("utf-8")
+    part = page[page.index("A GPU") : page.index("B GPU, ".rstrip(", "))]
+    assert "The GPU takes less time from about 100 on crosses." in part
+    assert "It takes less time at every size that was measured on ahead (from 200)." in part
+    assert "At the largest size that was measured the CPU takes less time on behind (up to 50)." in part
+    assert page.count("Where the GPU takes over") == 2  # nothing is claimed of the third
+    assert "number of samples n" in page
+    assert len(re.findall("<svg viewBox", page)) == 2
+
+
+def test_many_crossings_are_summed_up() -> None:
+    rows = [timed(f"case {k:02}", (10, 10_000), linear, lambda n, k=k: 1e-4 * (k + 1)) for k in range(12)]
+    said = gpu._said(crossover.times(figures_of(*rows)))
+    assert said == "The GPU takes less time from about 100 on case 00 to about 1200 on case 11, 12 problems in all."
+
+
+def test_cases_are_picked_out_apart_from_methods(runs: Runs, same: pd.DataFrame) -> None:
+    book = Book(runs, same)
+    methods = dict(book.names)
+    (machine,) = gpu.section(book, figures_of(timed("crosses", (10, 1000), linear, constant)))
+    ((picture, _),) = machine["pictures"]
+    (index,) = set(re.findall(r'data-method="(\d+)"', picture.svg))
+    assert int(index) not in methods
+    assert book.names[int(index)] == "crosses"
+    assert picture.table is not None
+    assert book.tables[picture.table]["ratio"].tolist() == pytest.approx([0.1, 10])
