@@ -334,10 +334,10 @@ def _check(options: argparse.Namespace) -> int:
         wrong += not checked.passed
         console.print(Text(f"{problem.spec}  (d = {problem.dim})", "bold"))
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for heading in ("check", "figure", "limit", "", "note"):
-            table.add_column(heading, justify="right" if heading in ("figure", "limit") else "left", overflow="fold")
-        for row in checked.rows:
-            table.add_row(*_check_row(row))
+        for heading in ("check", "error", "limit", "", "note"):
+            table.add_column(heading, justify="right" if heading in ("error", "limit") else "left", overflow="fold")
+        for finding in checked.findings:
+            table.add_row(*_check_row(finding))
         console.print(table)
         optimum = problem.optimum
         if optimum is not None:
@@ -347,12 +347,12 @@ def _check(options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def _check_row(row: Finding) -> tuple[str | Text, ...]:
+def _check_row(finding: Finding) -> tuple[str | Text, ...]:
     from rich.text import Text
 
-    verdict = {True: Text("ok", "green"), False: Text("WRONG", "bold red"), None: Text("-", "dim")}[row.passed]
-    figures = ("" if figure is None else f"{figure:.1e}" for figure in (row.figure, row.limit))
-    return row.check, *figures, verdict, row.note
+    verdict = {True: Text("ok", "green"), False: Text("WRONG", "bold red"), None: Text("-", "dim")}[finding.passed]
+    numbers = ("" if number is None else f"{number:.1e}" for number in (finding.error, finding.limit))
+    return finding.check, *numbers, verdict, finding.note
 
 
 # ---- run -------------------------------------------------------------------------------------------------------------

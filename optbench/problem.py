@@ -186,6 +186,11 @@ class Problem:
         return type(self).hessian is not Problem.hessian and self.dim <= self.max_hessian_dim
 
     @property
+    def has_hvp(self) -> bool:
+        """Whether `hvp` can be called at this dimension."""
+        return self.has_hessian or type(self).hvp is not Problem.hvp
+
+    @property
     def metric_types(self) -> tuple[Metric, ...]:
         """Name, direction and unit of every metric that `metrics` returns, in its order.
 

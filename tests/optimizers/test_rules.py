@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optbench.core.backend import NUMPY, Backend, get_backend
+from optbench.core.backend import NUMPY, Array, Backend, get_backend
 from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS, SCHEDULES
 from optbench.core.trace import Trace
@@ -22,7 +22,7 @@ from tests.conftest import strict_backend
 RULES = [name for name in OPTIMIZERS.names() if not isinstance(OPTIMIZERS[name], type)]
 METHODS = [name for name in OPTIMIZERS.names() if isinstance(OPTIMIZERS[name], type)]
 # by how much arrays of different modules, or stacks of different lengths, may differ: rounding of sums, grown over steps
-ROUNDING = {"rel": 1e-9, "abs": 1e-11}
+ROUNDING: dict[str, Any] = {"rel": 1e-9, "abs": 1e-11}
 
 decays = functools.partial(pytest.param, marks=pytest.mark.xfail(reason="decay moves x on its own", strict=True))
 STATES = {
@@ -98,7 +98,9 @@ def test_a_column_of_settings_is_a_run_for_each(
 ) -> None:
     """Every hyperparameter that may be swept, each with its own value in each of three runs."""
     recipe = make_recipe(name)
-    swept = {key: tuple(recipe.declared[key].default * c for c in (0.5, 0.8, 1.0)) for key in sorted(recipe.sweepable)}
+    swept: dict[str, Any] = {
+        key: tuple(recipe.declared[key].default * c for c in (0.5, 0.8, 1.0)) for key in sorted(recipe.sweepable)
+    }
     stack = run(name, rule_backend, np.tile(starts[0], (3, 1)), **swept)
     for r in range(3):
         one = run(name, rule_backend, starts[0], **{key: values[r] for key, values in swept.items()})
@@ -145,11 +147,11 @@ def test_state_is_declared_by_the_signature(name: str, starts: np.ndarray) -> No
     assert isinstance(optimizer, FirstOrder)
     state = optimizer.init(starts, NUMPY)
     assert len(state) == STATES[name]
-    assert all(part.shape == starts.shape and not part.any() for part in state)
+    assert all(part.shape == starts.shape and not np.any(part) for part in state)
     x, new = optimizer.step(1, At(starts, starts[:, :1], starts), state)
     assert len(new) == STATES[name]
     assert all(part.shape == starts.shape for part in (x, *new))
-    assert not any(part.any() for part in state)  # a rule returns new arrays
+    assert not any(np.any(part) for part in state)  # a rule returns new arrays
 
 
 @pytest.mark.parametrize("name", [decays(name) if name in DECAYED else name for name in RULES])
@@ -302,7 +304,8 @@ def test_the_factor_multiplies_the_learning_rate_of_each_step(name: str, starts:
     recipe = make_recipe(name)
     lr, schedule = recipe.declared["lr"].default, make_schedule("linear:warmup=3")[1]
     optimizer = recipe.build({}, lambda t: schedule(t, 10))
-    function, x, y = recipe.target, starts, starts
+    x: Array = starts
+    function, y = recipe.target, starts
     state = optimizer.init(x, NUMPY)
     memory = [np.zeros_like(y) for _ in range(STATES[name])]
     assert "lr" in inspect.signature(function).parameters

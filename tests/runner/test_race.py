@@ -200,7 +200,7 @@ def test_a_race_takes_the_steps_of_a_run(optimizer: str, batch: int | None, fuse
     (plan,) = race.make_race_plans(["logistic:data=iris"], [optimizer], steps=30, batch_size=batch, fused=fused)
     loop = Loop(plan.problem, plan.build(plan.grid, (3,)), (3,), 30, batch, 1)
     x0 = plan.problem.starts((3,))
-    start = x0.copy()
+    start = np.array(x0)
     points = race._visit(loop, x0)
     *_, x = race._time(loop, x0, points)
     trace = minimize(plan.problem, plan.build(plan.grid, (3,)), x0, seeds=(3,), steps=30, batch_size=batch)
