@@ -555,7 +555,7 @@ SHORT += ["--rounds", "3", "--steps", "5"]
 
 
 def test_the_command_prints_and_stores(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*SHORT, "--problem", "logistic:data=iris", "--precision", "float32", "--plain"]) == 0
+    assert main([*SHORT, "--problem", "logistic:data=iris", "--precision", "float32", "--no-fused"]) == 0
     out, err = capsys.readouterr()
     assert "4 configurations, 3 rounds of 5 steps" in err
     for word in ("quadratic:dim=4", "logistic:data=iris", "adam:lr=0.01", "lbfgs", "times adam", "oracle", "float32"):
@@ -598,7 +598,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         main(["race", "--help"])
     out = capsys.readouterr().out
     assert "optbench race --problem" in out
-    assert "--plain" in out
+    assert "--no-fused" in out
 
 
 ONE = ["race", "--problem", "quadratic", "--optimizer", "adam"]
