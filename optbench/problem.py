@@ -424,6 +424,9 @@ def make_problem(name: str, settings: dict[str, Any] | None = None) -> Problem:
     return problem
 
 
+ProblemLike = Problem | type[Problem] | str  # what `as_problem` takes
+
+
 def as_problem(problem: Any, settings: dict[str, Any] | None = None) -> Problem:
     """A problem from a spec such as ``"quadratic:dim=100"``, a registered name or a class with settings, or itself.
 

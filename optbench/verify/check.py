@@ -8,13 +8,17 @@ modules of this package; they take any `Problem`, a plug-in's too. Nothing is pr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from optbench.problem import Problem
+from optbench.core.errors import InputError
+from optbench.core.progress import ProgressBar
+from optbench.core.registry import PROBLEMS
+from optbench.core.specs import as_list
+from optbench.problem import Problem, ProblemLike, as_problem
 from optbench.verify.errors import LIMITS, TINY, nan_is_largest
 from optbench.verify.gradients import check_gradient, check_hessian
 from optbench.verify.optima import ConstantsCheck, check_constants, check_optimum
@@ -50,18 +54,53 @@ class ProblemCheck:
 
     Attributes
     ----------
-    spec : str
-        The problem.
+    problem : Problem
     findings : tuple of Finding
     """
 
-    spec: str
+    problem: Problem
     findings: tuple[Finding, ...]
 
     @property
     def passed(self) -> bool:
         """Whether no check failed; what the problem does not offer does not count."""
         return all(finding.passed is not False for finding in self.findings)
+
+
+def check(
+    problems: ProblemLike | Sequence[ProblemLike] | None = None,
+    seed: int = 0,
+    *,
+    progress: bool | ProgressBar | None = None,
+) -> list[ProblemCheck]:
+    """Check what problems state: gradients, Hessians, optima, constants, mini-batches and shapes.
+
+    >>> [problem_check.passed for problem_check in optbench.check(["quadratic", "logistic:data=digits"])]
+
+    Parameters
+    ----------
+    problems : Problem, str, or a list of them
+        Problems, their classes, or specs; by default every registered problem with its default parameters.
+    seed : int
+        Seed of all random points, directions and partitions.
+    progress : bool, optional
+        Whether to show a progress bar; by default in terminals and notebooks, if the call takes longer than a second.
+
+    Raises
+    ------
+    InputError
+        If there is no such problem, or the seed is negative.
+    """
+    if seed < 0:
+        raise InputError(f"seed must be at least 0, not {seed}")
+    entries = as_list(PROBLEMS.names() if problems is None else problems)
+    selected, checks = [as_problem(entry) for entry in entries], []
+    with ProgressBar.of("checking", progress) as bar:
+        bar.start(len(selected))
+        for problem in selected:
+            checks.append(check_problem(problem, seed))
+            bar.advance(1)
+    return checks
 
 
 def check_problem(problem: Problem, seed: int = 0) -> ProblemCheck:
@@ -85,7 +124,7 @@ def check_problem(problem: Problem, seed: int = 0) -> ProblemCheck:
             lines = str(error).splitlines()
             message = f": {lines[0]}" if lines else ""
             findings.append(Finding(name, None, None, False, f"{type(error).__name__}{message}"))
-    return ProblemCheck(problem.spec, tuple(findings))
+    return ProblemCheck(problem, tuple(findings))
 
 
 def _measured(check: str, error: float, limit: float, note: str) -> Finding:
