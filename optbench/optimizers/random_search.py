@@ -9,6 +9,7 @@ import numpy as np
 
 from optbench.core.backend import Array, Backend
 from optbench.core.registry import OPTIMIZERS
+from optbench.core.traits import Traits
 from optbench.core.types import Oracle
 from optbench.optimizer import At, Optimizer
 
@@ -32,7 +33,7 @@ class RandomSearch(Optimizer):
     """
 
     oracle: ClassVar[Oracle] = Oracle.VALUE
-    full_batch = True
+    traits = Traits(full_batch=True)
     incumbent: ClassVar[bool] = True
     draws: ClassVar[bool] = True
     step_size = "scale"

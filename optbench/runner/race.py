@@ -112,7 +112,7 @@ def contestants(
                 seeds=range(seed, seed + rounds),
                 steps=steps,
                 batch_size=batch_size,
-                schedule=schedule if recipe.kind.step_size == "lr" else "constant",
+                schedule=schedule if recipe.takes_schedule else "constant",
             )
     return plans
 

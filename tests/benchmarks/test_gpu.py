@@ -413,7 +413,7 @@ def test_curves_on_a_gpu(name: str) -> None:
 @pytest.mark.parametrize("batch", [None, 8])
 def test_nothing_waits_inside_the_loop_on_a_gpu(device: Backend, method: str, batch: int | None) -> None:
     recipe = make_recipe(method)
-    if batch is not None and recipe.kind.full_batch:
+    if batch is not None and recipe.traits.full_batch:
         pytest.skip("compares values")
     problem = make_problem("logistic", {"data": "iris"}).on(device)
     optimizer = recipe.build({})
