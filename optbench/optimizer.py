@@ -139,7 +139,7 @@ class FirstOrder(Optimizer):
             key: to(np.asarray(value, dtype=float)[:, None]) if key in self.swept else float(value)
             for key, value in self.hyperparameters.items()
         }
-        shapes = {name: (x.shape[0], 1) for name in self.traits.per_run}
+        shapes = dict.fromkeys(self.traits.per_run, (x.shape[0], 1))
         return tuple(backend.zeros(shapes.get(name, x.shape)) for name in state_names(self.rule))  # (R, d) or (R, 1)
 
     def step(self, t: int, at: At, state: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
@@ -219,7 +219,9 @@ class Recipe(NamedTuple):
             If there is a `factor` on a learning rate, and no learning rate that it could act on.
         """
         if factor is not None and not self.takes_schedule:
-            raise InputError(f"{self.name} is not a rule with a learning rate, so a schedule has no effect; leave it out")
+            raise InputError(
+                f"{self.name} is not a rule with a learning rate, so a schedule has no effect; leave it out"
+            )
         if isinstance(self.target, type):
             optimizer: Optimizer = self.target(**settings)
             optimizer.name = self.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from optbench.core.specs import POSITIVE
 from optbench.optimizer import rule
 
 SCALE_FREE = ("flip", "shift", "scale")  # equivariances of rules that divide each coordinate by its own size
@@ -53,3 +54,22 @@ def adamw(xp, x, g, t, m, v, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_d
     """AdamW: Adam with decoupled weight decay (Loshchilov & Hutter 2019, Algorithm 2), the decay times lr."""
     y, m, v = adam(xp, x, g, t, m, v, lr, beta1, beta2, eps)
     return y - lr * weight_decay * x, m, v
+
+
+@rule(
+    elementwise=False,
+    per_run=("r", "G"),
+    equivariances=("rotation", "flip", "shift", "scale"),
+    ranges={"r_eps": POSITIVE},
+)
+def dog(xp, x, g, t, s, r, G, r_eps=1e-6, eps=1e-8):
+    """DoG, distance over gradients (Ivgi, Hinder & Carmon 2023, Algorithm 1; eps is added to G as in the authors' code).
+
+    The step size is the largest distance r from the start so far over the root of the sum G of squared gradient norms, so
+    there is no learning rate. The first step has the length `r_eps`. The state s is x minus the start.
+    """
+    r = xp.maximum(r, xp.linalg.vector_norm(s, axis=-1, keepdims=True))
+    r = xp.maximum(r, r_eps + 0 * r)
+    G = G + xp.vecdot(g, g)[..., None]
+    step = r / xp.sqrt(G + eps) * g
+    return x - step, s - step, r, G

@@ -33,7 +33,7 @@ class RandomSearch(Optimizer):
     """
 
     oracle: ClassVar[Oracle] = Oracle.VALUE
-    traits = Traits(full_batch=True)
+    traits = Traits(full_batch=True, accuracy=0.5)
     incumbent: ClassVar[bool] = True
     draws: ClassVar[bool] = True
     step_size = "scale"
@@ -66,6 +66,8 @@ class LocalSearch(RandomSearch):
     scale : float
         Standard deviation of each coordinate of the perturbation, above 0.
     """
+
+    traits = Traits(full_batch=True, accuracy=1e-3)
 
     scale: float = 0.1
 

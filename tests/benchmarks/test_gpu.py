@@ -6,6 +6,7 @@ Where there is a GPU, also what nothing else can show: values, fused rules, eige
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import subprocess
 import sys
 import types
@@ -42,7 +43,9 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import gpu  # noqa: E402
 
 HOST = get_backend("cpu")
-RULES = [name for name in OPTIMIZERS.names() if not isinstance(OPTIMIZERS[name], type)]
+RULES = [
+    name for name in OPTIMIZERS.names() if inspect.isfunction(OPTIMIZERS[name]) and OPTIMIZERS.traits(name).elementwise
+]
 
 
 # ---- the envelope ----------------------------------------------------------------------------------------------------
