@@ -186,6 +186,11 @@ class Problem:
         return type(self).hessian is not Problem.hessian and self.dim <= self.max_hessian_dim
 
     @property
+    def has_hvp(self) -> bool:
+        """Whether `hvp` can be called at this dimension."""
+        return self.has_hessian or type(self).hvp is not Problem.hvp
+
+    @property
     def metric_types(self) -> tuple[Metric, ...]:
         """Name, direction and unit of every metric that `metrics` returns, in its order.
 
@@ -459,6 +464,9 @@ def make_problem(name: str, settings: dict[str, Any] | None = None) -> Problem:
     except (MemoryError, OverflowError, ValueError) as error:  # NumPy calls a shape that no memory holds a wrong value
         raise InputError(f"{format_spec(name, checked)} cannot be made: {error}") from error
     return made
+
+
+ProblemLike = Problem | type[Problem] | str  # what `as_problem` takes
 
 
 def as_problem(problem: Any, settings: dict[str, Any] | None = None) -> Problem:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .figures.step_times import step_times
     from .lessons import find_lessons
     from .page.build import build_page
+    from .report import load_results, report
     from .sections.headline import headline
     from .tables import latex, markdown, seconds_table, speed_table, summary_table
 
@@ -47,6 +48,7 @@ _MODULES = {
     "figures.step_times": ("step_times",),
     "lessons": ("find_lessons",),
     "page.build": ("build_page",),
+    "report": ("load_results", "report"),
     "sections.headline": ("headline",),
     "tables": ("latex", "markdown", "seconds_table", "speed_table", "summary_table"),
 }
@@ -64,10 +66,12 @@ __all__ = [
     "heatmap",
     "latex",
     "load_history",
+    "load_results",
     "markdown",
     "paths",
     "performance_profile",
     "ranks",
+    "report",
     "seconds_of",
     "seconds_table",
     "sensitivity",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 
 from optbench.compile.numba import numba_is_there
 from optbench.core.backend import Backend, get_backend, gpu_problem
+
+T = TypeVar("T")
 
 # of processes that tests start; this one is pinned below, its BLAS being loaded already
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -104,6 +107,23 @@ def no_host_sync() -> Iterator[None]:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20260101)
+
+
+def noting(function: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:
+    """The function, but it appends its positional arguments to `calls`, first."""
+
+    @functools.wraps(function)
+    def noted(*arguments: Any, **named: Any) -> Any:
+        calls.append(arguments)
+        return function(*arguments, **named)
+
+    return noted
+
+
+def present(value: T | None) -> T:
+    """A value that is known not to be None, such as the optimum of a problem that has one."""
+    assert value is not None
+    return value
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from optbench.core.errors import InputError
-from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES
+from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES, Registry
 
 _PREFIX = "optbench_import_"  # of the names of modules made from files; keeps them apart from all others
 _imported: dict[str, str] = {}  # absolute path or module name -> name of the module
@@ -60,9 +60,10 @@ def import_all(sources: str | Path | Iterable[str | Path], folder: Path | None =
             warnings.warn(f"{source} registers nothing; decorate a rule with @optbench.rule", stacklevel=2)
 
 
-def imported_from(target: Any) -> str | None:
-    """The file or module that `import_all` imported and that defines an object; else None."""
-    return next((source for source, name in _imported.items() if name == _module_of(target)), None)
+def origin_of(registry: Registry, name: str) -> str | None:
+    """Where a registered name comes from: an imported file or module, or a package; None for optbench itself."""
+    module = _module_of(registry[name])
+    return next((source for source, known in _imported.items() if known == module), registry.plugin_of(name))
 
 
 def _registered() -> set[tuple[str, str, Any]]:

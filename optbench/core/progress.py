@@ -30,6 +30,11 @@ class ProgressBar:
         self.begin = self.drawn = time.monotonic()
         self.length = 0  # of the line that is drawn
 
+    @classmethod
+    def of(cls, label: str, progress: bool | ProgressBar | None) -> ProgressBar:
+        """The bar of a call: the one that it is given, or one of its own."""
+        return progress if isinstance(progress, ProgressBar) else cls(label, progress)
+
     def start(self, total: float, runs: int = 0, stored: int = 0) -> None:
         """Begin work of this size, in any unit; `runs` are to be computed and so many are stored already."""
         self.total, self.done, self.begin = total, 0.0, time.monotonic()

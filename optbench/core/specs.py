@@ -212,6 +212,11 @@ def format_spec(name: str, settings: Mapping[str, Any]) -> str:
     return f"{name}:{inner}" if inner else name
 
 
+def as_list(value: Any) -> list[Any]:
+    """A list of several things, or of the one that it is."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
 def canonical(value: Any) -> str:
     """The one JSON text of a value made of plain Python types: what keys are made of."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

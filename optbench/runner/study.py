@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 from optbench.core.backend import Backend
 from optbench.core.errors import InputError, suggestion
 from optbench.core.imports import import_all
-from optbench.core.specs import check_names, parse_spec
+from optbench.core.specs import as_list, check_names, parse_spec
 from optbench.optimizer import Recipe, make_recipe
 from optbench.problem import Problem, as_problem, on_device
 from optbench.runner.chunks import for_cores
@@ -175,14 +175,14 @@ def _comparison(table: Mapping[str, Any], device: str | Backend | None, problems
             raise InputError(f"{key} is missing; name at least one, such as {key} = [{example!r}]")
     options = StudyOptions(**{key: value for key, value in table.items() if key not in ("problems", "optimizers")})
     selected = []
-    for entry in _as_list(table["problems"]):
+    for entry in as_list(table["problems"]):
         name, settings = _name_and_settings(entry)
         problem = on_device(as_problem(name, settings), device, options.precision)
         backend = problem.backend
         identity = repr((problem.name, problem.params, problem.fingerprint, backend.label, backend.device))
         selected.append(problems.setdefault(identity, problem))
     rates = learning_rates(options.lr)
-    recipes = [make_recipe(*_name_and_settings(entry)) for entry in _as_list(table["optimizers"])]
+    recipes = [make_recipe(*_name_and_settings(entry)) for entry in as_list(table["optimizers"])]
     return _Comparison(selected, [_with_rates(recipe, rates) for recipe in recipes], options)
 
 
@@ -202,10 +202,6 @@ def _plans_of(comparison: _Comparison, has_rates: bool, min_compiled: float) -> 
             options |= {"schedule": "constant", "linear_scaling": False}
         plans += make_plans(problem, recipe, min_compiled=min_compiled, **options)
     return plans
-
-
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _name_and_settings(entry: Any) -> tuple[Any, dict[str, Any]]:

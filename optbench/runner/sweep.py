@@ -12,7 +12,7 @@ from optbench.core.backend import Backend
 from optbench.core.progress import ProgressBar
 from optbench.core.specs import check_names, parse_spec
 from optbench.optimizer import make_recipe
-from optbench.problem import Problem, as_problem, on_device
+from optbench.problem import ProblemLike, as_problem, on_device
 from optbench.results.runs import Runs
 from optbench.results.store import Store
 from optbench.runner.chunks import for_cores, for_threads
@@ -24,7 +24,7 @@ from optbench.runner.study import Study, load_study
 
 @with_options(SweepOptions)
 def sweep(
-    problem: Problem | type[Problem] | str,
+    problem: ProblemLike,
     optimizer: Any,
     *,
     device: str | Backend | None = None,
@@ -92,7 +92,7 @@ def sweep(
 
 @with_options(StudyOptions)
 def compare(
-    problems: Problem | type[Problem] | str | Sequence[Problem | type[Problem] | str],
+    problems: ProblemLike | Mapping[str, Any] | Sequence[ProblemLike | Mapping[str, Any]],
     optimizers: Any,
     *,
     device: str | Backend | None = None,
@@ -188,8 +188,7 @@ def _execute(
     progress: bool | ProgressBar | None,
     **options: Any,
 ) -> Runs:
-    bar = progress if isinstance(progress, ProgressBar) else ProgressBar("running", progress)
-    with bar:
+    with ProgressBar.of("running", progress) as bar:
         return execute(
             plans,
             store=Store(store) if isinstance(store, str | Path) else store,

@@ -134,7 +134,7 @@ def test_extreme_margins(precision: str, fusing: bool) -> None:
         expected = 1 / (1 + np.exp(wide)), np.log1p(np.exp(-np.abs(wide))) + np.maximum(-wide, 0)
         weight, loss, excess = kernel(logistic._weights, "rb -> rb, log1p r, sum r", backend)(m[:, None].copy())
     finite = np.isfinite(m)
-    close = {"rtol": 8 * backend.eps, "atol": float(np.finfo(precision).tiny)}
+    close: dict[str, Any] = {"rtol": 8 * backend.eps, "atol": float(np.finfo(precision).tiny)}
     np.testing.assert_allclose(weight[finite, 0], expected[0][finite].astype(precision), **close)
     np.testing.assert_allclose((loss + excess)[finite], expected[1][finite].astype(precision), **close)
     assert np.isnan(weight[-1, 0])
@@ -172,7 +172,7 @@ def test_a_fused_problem_is_a_plain_one(spec: str, precision: str) -> None:
     assert host.n_samples is not None
     samples = np.random.default_rng(0).integers(0, host.n_samples, (2, 9))
     x = points(host, 2, 3).astype(precision)
-    close = {"rtol": 1e-12, "atol": 1e-14} if precision == "float64" else {"rtol": 1e-4, "atol": 1e-5}
+    close: dict[str, Any] = {"rtol": 1e-12, "atol": 1e-14} if precision == "float64" else {"rtol": 1e-4, "atol": 1e-5}
     for drawn in (None, samples, samples[0], samples[:, :1]):
         for a, b in zip(plain.value_and_grad(x, drawn), quick.value_and_grad(x, drawn), strict=True):
             np.testing.assert_allclose(b, a, **close)
@@ -201,7 +201,7 @@ def test_points_and_results_are_not_overwritten(spec: str) -> None:
     x = points(problem, 2, 3)
     kept, samples = x.copy(), np.arange(8).reshape(2, 4)
     f, g = problem.value_and_grad(x, samples)
-    f_kept, g_kept = f.copy(), g.copy()
+    f_kept, g_kept = np.array(f), np.array(g)
     problem.value_and_grad(x + 1, samples)
     problem.value_and_grad(x + 1)
     problem.evaluate(x + 1)

@@ -52,9 +52,12 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[FusedLoop]:
     """Notes every use of a compiled loop of steps."""
     found: list[FusedLoop] = []
     run_fused = looping._run_fused
-    monkeypatch.setattr(
-        looping, "_run_fused", lambda fused_loop, *rest: found.append(fused_loop) or run_fused(fused_loop, *rest)
-    )
+
+    def noted(fused_loop: FusedLoop, *rest: Any) -> Any:
+        found.append(fused_loop)
+        return run_fused(fused_loop, *rest)
+
+    monkeypatch.setattr(looping, "_run_fused", noted)
     return found
 
 
@@ -139,10 +142,13 @@ def test_the_length_of_run_fused_changes_nothing(longest: int, monkeypatch: pyte
 
 def test_what_cannot_be_compiled_together_runs_step_by_step(used: list[FusedLoop]) -> None:
     swept = {"beta1": [0.8, 0.9, 0.8, 0.9] * len(SEEDS)}
-    assert_same(*(run(Quadratic(dim=4), "adam", way, settings=swept) for way in (True, False)))
+    assert_same(
+        run(Quadratic(dim=4), "adam", True, settings=swept), run(Quadratic(dim=4), "adam", False, settings=swept)
+    )
     noisy = Quadratic(dim=4, noise=0.1)
     asked: Any = {"steps": 10, "seeds": SEEDS}
-    np.testing.assert_allclose(*(run(noisy, "sgd", way, **asked).x for way in (True, False)), rtol=1e-12)
+    fused, plain = (run(noisy, "sgd", way, **asked).x for way in (True, False))
+    np.testing.assert_allclose(fused, plain, rtol=1e-12)
     assert not used
 
 
@@ -205,7 +211,7 @@ class Walled(Quadratic):
 def test_an_oracle_formula_that_is_inherited_beside_another_oracle_is_not_used(used: list[FusedLoop]) -> None:
     run(Quadratic(dim=4), "sgd", True)  # which has that formula, and computes what it says
     used.clear()
-    assert_same(*(run(Walled(dim=4), "sgd", way) for way in (True, False)))
+    assert_same(run(Walled(dim=4), "sgd", True), run(Walled(dim=4), "sgd", False))
     assert not used
 
 
@@ -269,8 +275,8 @@ def test_one_learning_rate_and_several_are_one_version(used: list[FusedLoop]) ->
     for rates in (0.1, RATES * len(SEEDS)):
         run(problem, "sgd", True, settings={"lr": rates})
     first, second = (together._hyperparameters[0] for together in used)
-    assert first.flags.writeable
-    assert second.flags.writeable  # Numba compiles another version for what is not
+    assert np.asarray(first).flags.writeable
+    assert np.asarray(second).flags.writeable  # Numba compiles another version for what is not
 
 
 def test_a_start_of_another_precision_is_converted() -> None:

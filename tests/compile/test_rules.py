@@ -21,6 +21,7 @@ from optbench.core.registry import OPTIMIZERS
 from optbench.optimizer import At, FirstOrder, make_recipe
 from optbench.runner.loop import init_state, minimize
 from problems import Logistic, Quadratic
+from tests.conftest import noting
 
 pytestmark = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")
 
@@ -64,8 +65,8 @@ def test_fused_keeps_single_precision(rule: str) -> None:
 def test_a_fused_sweep_is_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Logistic(data="iris")
     asked: dict[str, Any] = {"lr": [0.01, 0.1], "beta1": [0.8, 0.9], "seeds": 2, "steps": 30, "batch_size": 10}
-    used = []
-    monkeypatch.setattr("optbench.runner.loop.fuse", lambda *a: used.append(a) or fuse(*a))
+    used: list[Any] = []
+    monkeypatch.setattr("optbench.runner.loop.fuse", noting(fuse, used))
     plain = optbench.sweep(problem, "adamw", fused=False, **asked)
     assert not used
     fused = optbench.sweep(problem, "adamw", fused=True, **asked)
@@ -94,7 +95,7 @@ def test_threads_change_nothing(shape: tuple[int, int], monkeypatch: pytest.Monk
         monkeypatch.setattr(fusing, "_threads", lambda threads=threads: threads)
         kernel = fuse(OPTIMIZERS["adam"], backend, ["lr"])
         assert kernel is not None
-        state = (np.zeros(shape), np.zeros(shape))
+        state: tuple[Any, ...] = (np.zeros(shape), np.zeros(shape))
         y, state = kernel(x.copy(), g, 1, state, given)
         results.append((y, *state))
     for one, several in zip(*results, strict=True):

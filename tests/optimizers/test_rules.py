@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optbench.core.backend import NUMPY, Backend, get_backend
+from optbench.core.backend import NUMPY, Array, Backend, get_backend
 from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS, SCHEDULES
 from optbench.core.specs import Interval
@@ -26,7 +26,7 @@ NAMES = OPTIMIZERS.names()
 RULES = [name for name in NAMES if inspect.isfunction(OPTIMIZERS[name])]
 PROPOSING = [name for name in NAMES if make_recipe(name).kind.incumbent]  # their points may be rejected
 # by how much arrays of different modules, or stacks of different lengths, may differ: rounding of sums, grown over steps
-ROUNDING = {"rel": 1e-9, "abs": 1e-11}
+ROUNDING: dict[str, Any] = {"rel": 1e-9, "abs": 1e-11}
 
 
 def make(name: str, **settings: Any) -> Optimizer:
@@ -86,7 +86,7 @@ def test_a_column_of_settings_is_a_run_for_each(
     """Every hyperparameter that may be swept, each with its own value in each of three runs."""
     recipe = make_recipe(name)
     defaults = {key: recipe.declared[key].default or 0.1 for key in sorted(recipe.sweepable)}
-    swept = {key: tuple(default * c for c in (0.5, 0.8, 1.0)) for key, default in defaults.items()}
+    swept: dict[str, Any] = {key: tuple(default * c for c in (0.5, 0.8, 1.0)) for key, default in defaults.items()}
     stack = run(name, rule_backend, np.tile(starts[0], (3, 1)), **swept)
     for r in range(3):
         one = run(name, rule_backend, starts[0], **{key: values[r] for key, values in swept.items()})
@@ -138,7 +138,7 @@ def test_state_is_declared_by_the_signature(name: str, starts: np.ndarray) -> No
     assert [part.shape for part in state] == shapes
     x, new = optimizer.step(1, At(starts, starts[:, :1], starts), state)
     assert [part.shape for part in (x, *new)] == [(3, 4), *shapes]
-    assert not any(part.any() for part in state)  # a rule returns new arrays
+    assert not any(np.any(part) for part in state)  # a rule returns new arrays
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -362,7 +362,8 @@ def test_the_factor_multiplies_the_learning_rate_of_each_step(name: str, starts:
     recipe = make_recipe(name)
     lr, schedule = recipe.declared["lr"].default, make_schedule("linear:warmup=3")[1]
     optimizer = recipe.build({}, lambda t: schedule(t, 10))
-    x, y = starts, starts
+    x: Array = starts
+    y = starts
     state = memory = optimizer.init(x, NUMPY)
     for t in range(1, 11):
         x, state = optimizer.step(t, At(x, x[:, :1], np.sin(x)), state)

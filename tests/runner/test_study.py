@@ -13,6 +13,7 @@ from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS
 from optbench.runner.options import learning_rates
 from optbench.runner.study import load_study, suites
+from tests.conftest import present
 
 STUDY = """
 title = "A study"
@@ -70,8 +71,8 @@ def test_the_default_suite_has_every_optimizer_but_the_newest() -> None:
     assert {(plan.problem.name, plan.recipe.name) for plan in plane} == set(itertools.product(landscapes, quadratic))
     assert all(plan.checkpoint_count == plan.steps + 1 for plan in plane)
     for problem in {plan.problem for plan in plane}:
-        low, high = np.transpose(problem.view)
-        shown = np.vstack([problem.minimizers, problem.starts(study.plans[0].seeds)])
+        low, high = np.transpose(present(problem.view))
+        shown = np.vstack([present(problem.minimizers), problem.starts(study.plans[0].seeds)])
         assert ((low < shown) & (shown < high)).all()
     assert all(len(plan.seeds) >= 3 for plan in study.plans)
 

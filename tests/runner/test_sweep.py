@@ -11,6 +11,7 @@ import pytest
 
 import optbench
 from optbench.core.errors import InputError
+from optbench.core.workers import blas_threads
 from optbench.optimizers.adaptive import adam
 from optbench.problem import Problem
 from optbench.results.schema import COLUMNS
@@ -18,6 +19,7 @@ from optbench.runner import execute
 from optbench.runner.chunks import chunks_of, for_cores, for_threads
 from optbench.runner.plan import Parallelism, Plan, make_plans
 from problems import Logistic, Quadratic
+from tests.conftest import noting
 
 
 def plan_of(problem: Problem, optimizer: Any, settings: dict[str, Any] | None = None, **options: Any) -> Plan:
@@ -31,7 +33,7 @@ def test_a_sweep_gives_one_row_a_setting_and_seed() -> None:
     assert len(table) == 2 * 3 * 4
     assert not table.duplicated(["lr", "beta", "seed"]).any()
     assert set(table["method"]) == {"momentum"}
-    assert list(runs.rows.columns) == list(COLUMNS)
+    assert list(runs.rows.columns) == ["problem", "method", *COLUMNS]
     assert runs.x is not None
     assert runs.x.shape == (24, 5)
     curves = runs.curves
@@ -54,10 +56,11 @@ def test_a_sweep_equals_single_runs() -> None:
 def test_the_last_iterate_is_that_of_a_plain_loop() -> None:
     problem = Logistic(data="wine")
     runs = optbench.sweep(problem, "adam", lr=0.05, seeds=1, steps=40)
+    update: Any = adam
     x = problem.start(0)
     m = v = np.zeros_like(x)
     for t in range(1, 41):
-        x, m, v = adam(np, x, problem.value_and_grad(x)[1], t, m, v, lr=0.05)
+        x, m, v = update(np, x, problem.value_and_grad(x)[1], t, m, v, lr=0.05)
     np.testing.assert_allclose(runs.x[0], x, rtol=1e-10)  # type: ignore[index]
 
 
@@ -158,14 +161,13 @@ def test_a_large_matrix_is_shared_by_threads(monkeypatch: pytest.MonkeyPatch) ->
     diagonal = make_plans(Quadratic(dim=3000, rotate=False), "adam", **asked)
     for others in (swept, noisy, plain, diagonal, [plan, plan]):
         assert not any(one.parallelism is Parallelism.THREADS for one in for_threads(others))
-    counts = []
-    threads = execute.blas_threads
-    monkeypatch.setattr(execute, "blas_threads", lambda count=1: counts.append(count) or threads(count))
+    counts: list[Any] = []
+    monkeypatch.setattr(execute, "blas_threads", noting(blas_threads, counts))
     monkeypatch.setattr(execute, "_cores", lambda: 2)
     monkeypatch.setattr("optbench.runner.chunks.MIN_CORE_SECONDS", 0.0)
     few: dict[str, Any] = {"lr": [0.1, 0.2], "seeds": 2, "steps": 20, "fused": True}
     alone, several = (optbench.sweep(problem, "sgd", jobs=jobs, **few) for jobs in (1, 2))
-    assert counts == [1, 2]
+    assert counts == [(1,), (2,)]
     assert [runs.environments[0]["blas threads"] for runs in (alone, several)] == ["1", "2"]
     np.testing.assert_allclose(several.x, alone.x, rtol=1e-12)  # type: ignore[arg-type]
 
@@ -186,7 +188,7 @@ def test_chunks_of_what_is_missing() -> None:
 
 
 def test_keys_tell_apart_what_determines_the_result() -> None:
-    base = {"problem": Quadratic(dim=3), "optimizer": "adam", "settings": {"lr": 0.1}}
+    base: dict[str, Any] = {"problem": Quadratic(dim=3), "optimizer": "adam", "settings": {"lr": 0.1}}
     variants: list[dict[str, Any]] = [
         {},
         {"problem": Quadratic(dim=3, seed=1)},
@@ -254,13 +256,14 @@ def test_a_change_of_code_changes_keys_but_not_identities(monkeypatch: pytest.Mo
     ],
 )
 def test_bad_requests(options: dict[str, Any], message: str) -> None:
-    asked = {"problem": Logistic(data="iris"), "optimizer": "sgd"} | options
+    asked: dict[str, Any] = {"problem": Logistic(data="iris"), "optimizer": "sgd"} | options
     with pytest.raises(InputError, match=message):
         optbench.sweep(asked.pop("problem"), asked.pop("optimizer"), **asked)
 
 
 def test_whatever_counts_as_several() -> None:
-    many = optbench.sweep("logistic:data=iris", "sgd", seeds=range(2), steps=3, batch_size=np.array([5, 10]))
+    sizes: Any = np.array([5, 10])
+    many = optbench.sweep("logistic:data=iris", "sgd", seeds=range(2), steps=3, batch_size=sizes)
     assert len(many) == 4
 
 
