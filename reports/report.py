@@ -45,7 +45,7 @@ def load_results(folders: str | Path | Sequence[str | Path]) -> StoredResults:
     runs, races, gpu = {}, {}, {}
     for name, path in zip(names, paths, strict=True):
         store = Store(path)
-        runs[name], races[name], gpu[name] = store.load(), store.load_races(), store.load_gpu()
+        runs[name], races[name], gpu[name] = store.load(), store.load_races(), store.load_table("gpu")
         if not len(runs[name]) and races[name].empty and gpu[name].empty:
             raise InputError(f"there are no results in {str(path)!r}; optbench run -o {path} makes some")
     if len(names) == 1:
@@ -98,7 +98,9 @@ def report(
     if isinstance(results, Runs):
         store = Store(timings) if isinstance(timings, str | Path) else timings
         contents = (
-            StoredResults(results) if store is None else StoredResults(results, store.load_races(), store.load_gpu())
+            StoredResults(results)
+            if store is None
+            else StoredResults(results, store.load_races(), store.load_table("gpu"))
         )
     else:
         contents = load_results(results)

@@ -159,20 +159,20 @@ def _is_numeric(column: pd.Series) -> bool:
 
 
 def speed_table(races: pd.DataFrame) -> pd.DataFrame:
-    """What `seconds.race_summary` found, as text: one row a race and contestant, in the order of the race.
+    """What `seconds.race_summary` found, as text: one row a race and configuration, in the order of the race.
 
     Parameters
     ----------
     races : DataFrame
-        One row a round and contestant, as `optbench.store.Store.load_races` returns them.
+        One row a round and configuration, as `optbench.store.Store.load_races` returns them.
 
     Returns
     -------
     DataFrame
-        All columns but `finite` are text: race, problem, contestant, method, a step, times the first (the ratio to the
-        first contestant on the problem, paired by rounds), oracle (its part of a step), optimizer (what a step costs beyond
-        its oracle call), reason (why the race may have been disturbed, or empty), finite (whether all rounds ended with
-        finite numbers). The interval of a figure is in a column of its own, whose name ends in "95 %".
+        All columns but `finite` are text: race, problem, configuration, method, a step, times the first (the ratio to the
+        first configuration on the problem, paired by rounds), oracle (its part of a step), optimizer (what a step costs
+        beyond its oracle call), reason (why the race may have been disturbed, or empty), finite (whether all rounds
+        ended with finite numbers). The interval of a figure is in a column of its own, whose name ends in "95 %".
     """
     shown = []
     for line in seconds.race_summary(races).to_dict("records"):
@@ -180,7 +180,7 @@ def speed_table(races: pd.DataFrame) -> pd.DataFrame:
         rest = duration(line["optimizer_seconds"], line["optimizer_low"], line["optimizer_high"])
         ratio = f"{line['ratio']:.2f}", f"{line['ratio_low']:.2f} to {line['ratio_high']:.2f}"
         oracle = f"{100 * line['oracle_share']:.0f} %"
-        names = [line[name] for name in ("race", "problem", "contestant", "method")]
+        names = [line[name] for name in ("race", "problem", "configuration", "method")]
         shown.append([*names, *step, *ratio, oracle, *rest, line["reason"], line["finite"]])
     figures = [
         "a step",
@@ -191,7 +191,7 @@ def speed_table(races: pd.DataFrame) -> pd.DataFrame:
         "optimizer",
         "optimizer, 95 %",
     ]
-    return pd.DataFrame(shown, columns=["race", "problem", "contestant", "method", *figures, "reason", "finite"])
+    return pd.DataFrame(shown, columns=["race", "problem", "configuration", "method", *figures, "reason", "finite"])
 
 
 def seconds_table(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
@@ -254,7 +254,7 @@ def leaders(runs: Runs) -> list[Leader]:
     Where the optimum is known, the method with the smallest median of oracle calls to the hardest target that any method
     reaches in the median. Elsewhere, the smallest objective within the oracle calls that every method made.
     """
-    best = tuning.tuned_rows(runs)[["problem", "method", "seed", "f_star", "hits", "oracle"]]
+    best = tuning.tuned_rows(runs)[["problem", "method", "seed", "f_star", "calls_to_target", "oracle"]]
     found = []
     for problem, rows in best.groupby("problem", sort=True):
         known = bool(rows["f_star"].notna().all())
@@ -302,14 +302,14 @@ def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
 def _by_seed(rows: pd.DataFrame, method: str, index: int) -> dict[int, float]:
     """Oracle calls of a method to a target, by seed."""
     part = rows[rows["method"] == method].drop_duplicates("seed")
-    return dict(zip(part["seed"], tuning.hits(part)[:, index], strict=True))
+    return dict(zip(part["seed"], tuning.calls_to_target(part)[:, index], strict=True))
 
 
 def _ranking(rows: pd.DataFrame) -> tuple[float, list[tuple[float, str]]]:
     """The hardest target that any method reaches in the median, and (median calls, method) of those that do."""
     medians = {}
     for method, part in rows.groupby("method", sort=True):
-        count = tuning.hits(part)  # (S, 50)
+        count = tuning.calls_to_target(part)  # (S, 50)
         medians[str(method)] = np.sort(np.where(np.isnan(count), np.inf, count), axis=0)[len(part) // 2]
     finite = np.isfinite(np.array(list(medians.values())).reshape(-1, len(tuning.TARGETS))).any(axis=0)
     if not finite.any():
@@ -352,9 +352,9 @@ def _lowest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
 def _within(rows: pd.DataFrame, budget: float) -> dict[int, float]:
     """The smallest objective that every seed of a method had within so many oracle calls; infinity for none."""
     found = {}
-    for row in rows[["seed", "t", "best", "fraction"]].itertuples(index=False):
-        within = (np.asarray(row.t, dtype=float) + 1) * float(row.fraction) <= budget if len(row.t) else np.array([])
-        values = np.asarray(row.best, dtype=float)[within.astype(bool)]
+    for row in rows[["seed", "checkpoint_calls", "best"]].itertuples(index=False):
+        within = np.asarray(row.checkpoint_calls, dtype=float) <= budget  # (C,)
+        values = np.asarray(row.best, dtype=float)[within]
         found[int(row.seed)] = float(values[-1]) if len(values) and np.isfinite(values[-1]) else np.inf
     return found
 

@@ -66,7 +66,7 @@ def execute(arguments: argparse.Namespace) -> int:
     options = {name: getattr(arguments, name) for name in names}
     races = race(arguments.problems, arguments.optimizers, store=store, on_start=announce, **options)
     _print_race(race_summary(races), seconds_to_target(store.load(), races), races.iloc[0])
-    make_console().print(f"timings  {store.race_files[-1]}", soft_wrap=True)
+    make_console().print(f"timings  {store.table_files('races')[-1]}", soft_wrap=True)
     return 0
 
 
@@ -80,13 +80,13 @@ def _print_race(summary: pd.DataFrame, to_target: pd.DataFrame, first: pd.Series
     console.print(Text(f"{first['machine']}, {core}, one thread, {first['backend']} {first['precision']}", "dim"))
     for problem, rows in summary.groupby("problem", sort=False):
         targets = to_target[to_target["race_problem"] == problem]
-        reference = rows["contestant"].iloc[0]
+        reference = rows["configuration"].iloc[0]
         headings = ["configuration", "a step", "95 %", f"times {reference}", "95 %", "oracle", "the rest", "95 %"]
         headings += ["tuned, to 1e-4", "95 %"] if len(targets) else []
         cells = []
         for row in rows.to_dict("records"):
             marks = ("*" if row["disturbed"] else "") + (" (diverged)" if not row["finite"] else "")
-            line = [row["contestant"] + marks]
+            line = [row["configuration"] + marks]
             line += duration(row["seconds"], row["seconds_low"], row["seconds_high"])
             line += [f"{row['ratio']:.2f}", f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}"]
             line += [f"{100 * row['oracle_share']:.0f} %"]
@@ -95,7 +95,7 @@ def _print_race(summary: pd.DataFrame, to_target: pd.DataFrame, first: pd.Series
         print_table(console, str(problem), headings, cells, optional=(9, 7, 6, 5, 4, 2)[len(targets) == 0 :])
         disturbed = rows[rows["disturbed"]].assign(reason=rows["reason"].str.split("; ")).explode("reason")
         for reason, group in disturbed.groupby("reason", sort=False):
-            console.print(Text(f"* disturbed: {', '.join(group['contestant'])}: {reason}", "yellow"))
+            console.print(Text(f"* disturbed: {', '.join(group['configuration'])}: {reason}", "yellow"))
 
 
 def _cells_to_target(to_target: pd.DataFrame, method: str) -> tuple[str, str]:

@@ -23,10 +23,10 @@ from optbench.core.specs import canonical, format_spec
 from optbench.optimizer import Optimizer, Recipe, make_recipe
 from optbench.optimizers.schedules import make_schedule
 from optbench.problem import Problem
+from optbench.results.schema import VERSION
 from optbench.runner.loop import check_pair
 from optbench.runner.options import SweepOptions
 
-SCHEMA = 1  # of keys and of stored rows
 DEFAULT_STEPS = 1000
 
 # modules that decide the result of a run besides those of its problem and optimizer: part of its key
@@ -146,7 +146,7 @@ class Plan:
         stop = {} if self.stop_at_gradient is None else {"stop_at_gradient": self.stop_at_gradient}
         return canonical(
             {
-                "schema": SCHEMA,
+                "schema": VERSION,
                 "problem": [problem.name, {k: _json_value(v) for k, v in problem.params.items()}, problem.fingerprint],
                 "optimizer": self.recipe.name,
                 "schedule": self.schedule,
@@ -237,9 +237,9 @@ def make_plans(
     for batch_size, spec in itertools.product(sweep.batch_sizes, sweep.schedules):
         check_pair(problem, recipe.kind, recipe.name, batch_size, sweep.stop_at_gradient)
         schedule, _ = make_schedule(spec)
-        if schedule != "constant" and step_size != "lr":
+        if schedule != "constant" and not recipe.takes_schedule:
             raise InputError(
-                f"{recipe.name} has no learning rate, so the schedule {spec!r} would do nothing; leave it out"
+                f"{recipe.name} is not a rule with a learning rate, so the schedule {spec!r} has no effect; leave it out"
             )
         steps = DEFAULT_STEPS if sweep.steps is None else int(sweep.steps)
         if sweep.calls is not None:

@@ -59,7 +59,7 @@ def paths(
     columns : int
         Maps in a row.
     styles : style.Styles, optional
-        How entrants look, by default as `style.entrant_styles` of these results has it.
+        How methods look, by default as `style.method_styles` of these results has it.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def paths(
         If the results do not have the problem, have several and none is named, or tell neither level lines nor paths.
     """
     problem, part = one_problem(runs, problem)
-    styles = styles or style.entrant_styles(runs)
+    styles = styles or style.method_styles(runs)
     held = selected(part, seed, most)
     if held is None:
         raise InputError(f"the results tell no level lines of {problem!r} or no paths over it; run it again")
@@ -94,10 +94,10 @@ def _draw(ax: Axes, problem: str, held: Selection, columns: int, styles: style.S
     size = np.array([np.ptp(surface["x"]), np.ptp(surface["y"])])
     scale = np.array([1.0, height])
     for corner, row in zip(corners, rows, strict=True):
-        look = styles(problem, row["method"])
+        look = styles[row["method"]]
         points = corner + (_points(row) - low) / size * scale  # (T, 2), a map is one unit wide
         box = corner, corner + scale
-        name = shorten(styles.of[problem, row["method"]], 27)
+        name = shorten(row["method"], 27)
         top = corner[1] + height
         ax.text(
             corner[0], top + 0.25, name, fontsize=8, fontweight="bold", va="center", parse_math=False,
@@ -211,7 +211,7 @@ def clipped(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[np.nd
 
 @dataclass(frozen=True)
 class Selection:
-    """What the results tell of a two-dimensional problem: its `about`, and a row a method with its `path`, best first."""
+    """The `description` of a two-dimensional problem, and a row a method with its `path`, best first."""
 
     about: dict[str, Any]
     rows: list[dict[str, Any]]

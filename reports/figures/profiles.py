@@ -25,7 +25,7 @@ def performance_profile(
     emphasis: int = style.EMPHASIS,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """Share of problems on which an entrant needs at most so many times the oracle calls of the best.
+    """Share of problems on which a method needs at most so many times the oracle calls of the best.
 
     See `optbench.profiles.performance_profile`. The best in the ranking are drawn in colour and named at the end of their
     lines, the others in grey.
@@ -37,9 +37,9 @@ def performance_profile(
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure of pyplot.
     emphasis : int
-        How many entrants are drawn in colour.
+        How many methods are drawn in colour.
     styles : style.Styles, optional
-        How entrants look, by default as `style.entrant_styles` of these results has it.
+        How methods look, by default as `style.method_styles` of these results has it.
     """
     ax = style.axes(ax)
     style.title(ax, f"Performance profile to {target_name(target)} of the initial gap")
@@ -57,7 +57,7 @@ def data_profile(
     emphasis: int = style.EMPHASIS,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """Share of problems that an entrant solves within so many oracle calls, see `optbench.profiles.data_profile`.
+    """Share of problems that a method solves within so many oracle calls, see `optbench.profiles.data_profile`.
 
     Parameters are those of `performance_profile`.
     """
@@ -76,7 +76,7 @@ def ecdf(
     emphasis: int = style.EMPHASIS,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """Share of all targets that an entrant reaches within so many oracle calls, see `optbench.profiles.ecdf`.
+    """Share of all targets that a method reaches within so many oracle calls, see `optbench.profiles.ecdf`.
 
     Parameters are those of `performance_profile`.
     """
@@ -95,8 +95,8 @@ def ecdf(
 
 
 def _steps(ax: Axes, runs: Runs, table: pd.DataFrame, column: str, emphasis: int, styles: style.Styles | None) -> None:
-    """Step functions of entrants, all as long as the longest."""
-    styles = styles or style.entrant_styles(runs)
+    """Step functions of methods, all as long as the longest."""
+    styles = styles or style.method_styles(runs)
     if table.empty:
         style.note(ax, NO_BLOCK)
         return
@@ -104,15 +104,15 @@ def _steps(ax: Axes, runs: Runs, table: pd.DataFrame, column: str, emphasis: int
     left, right = float(table[column].min()), float(table[column].max())
     right = right * (right / left) ** 0.03 if right > left else 10 * left
     ends = {}
-    for entrant, curve in table.groupby("entrant", sort=True):
+    for method, curve in table.groupby("method", sort=True):
         x, y = (curve[name].to_numpy(dtype=float) for name in (column, "share"))
         if x[0] > left:
             x, y = np.append(left, x), np.append(0.0, y)
         x, y = np.append(x, right), np.append(y, y[-1])
-        rest = entrant not in leading
-        style.line(ax, styles.entrants[str(entrant)], x, y, rest=rest, drawstyle="steps-post")
-        ends[str(entrant)] = float(y[-1])
+        rest = method not in leading
+        style.line(ax, styles[str(method)], x, y, rest=rest, drawstyle="steps-post")
+        ends[str(method)] = float(y[-1])
     ax.set_xlim(left, right)
     ax.set_ylim(-0.02, 1.02)
     style.log_axis(ax.xaxis, "x")
-    style.end_names(ax, [(ends[name], name, styles.entrants[name]) for name in leading])
+    style.end_names(ax, [(ends[name], name, styles[name]) for name in leading])

@@ -21,12 +21,12 @@ def ranks(
     emphasis: int = style.EMPHASIS,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """Mean rank over problems of every entrant, with its 95 % interval, see `optbench.profiles.ranking`.
+    """Mean rank over problems of every method, with its 95 % interval, see `optbench.profiles.ranking`.
 
     Parameters are those of `performance_profile`.
     """
     ax = style.axes(ax)
-    styles = styles or style.entrant_styles(runs)
+    styles = styles or style.method_styles(runs)
     table = profiles.ranking(runs)
     style.title(ax, "Mean rank over problems")
     ax.set_xlabel("mean rank (1 is best), with 95 % interval")
@@ -34,7 +34,7 @@ def ranks(
         style.note(ax, NO_BLOCK)
         return ax
     for place, line in enumerate(table.itertuples()):
-        look = styles.entrants[str(line.entrant)]
+        look = styles[str(line.method)]
         leads = place < emphasis
         color, kind = (look.color, "curve") if leads else (MUTED, "rest")
         ax.plot(
@@ -50,7 +50,7 @@ def ranks(
             markeredgewidth=0.8, zorder=3, gid=f"{kind}-{look.index}-rank",
         )  # fmt: skip
     ax.yaxis.tick_right()
-    ax.set_yticks(range(len(table)), [shorten(name, 22) for name in table["entrant"]])
+    ax.set_yticks(range(len(table)), [shorten(name, 22) for name in table["method"]])
     for label in ax.get_yticklabels():
         label.set_parse_math(False)
     ax.tick_params("y", length=0)

@@ -36,7 +36,7 @@ def sensitivity(
     """
     runs = as_runs(runs)
     problem, part = one_problem(runs, problem)
-    styles = styles or style.entrant_styles(runs)
+    styles = styles or style.method_styles(runs)
     ax = style.axes(ax)
     gap, floor = gap_floor(part)
     chosen = tuning.tuned(part).set_index("method")["step_size"]
@@ -46,7 +46,7 @@ def sensitivity(
     leading = [method for method in tuning.ranked(part)[problem] if method in with_size][:emphasis]
     positive, ends = True, {}
     for method, curve in curves.groupby("method", sort=True):
-        look = styles(problem, str(method))
+        look = styles[str(method)]
         size = curve["step_size"].to_numpy(dtype=float)
         low, median, high = (np.maximum(curve[q].to_numpy(dtype=float), floor) for q in ("low", "median", "high"))
         positive = positive and bool((low > 0).all())
@@ -75,6 +75,6 @@ def sensitivity(
         style.log_axis(ax.xaxis, "x")
     if positive:
         style.log_axis(ax.yaxis, "y")
-    named = [(ends[m], styles.of[problem, m], styles(problem, m)) for m in leading]
+    named = [(ends[m], m, styles[m]) for m in leading]
     style.end_names(ax, named, others=len(ends) - len(named))
     return ax

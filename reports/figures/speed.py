@@ -40,7 +40,7 @@ SPEED_MARKS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = None, *, legend: bool = True) -> Axes:
-    """How long a step takes, contestant by contestant in the order of a race, and how much of it is the oracle's.
+    """How long a step takes, configuration by configuration in the order of a race, and how much of it is the oracle's.
 
     A disc is the median time of a whole step, a diamond that of its oracle call, a square that of the rest, which is the
     optimizer's; lines are 95 % intervals. Where the rest is not above zero, it is too short to be told, and not drawn.
@@ -48,7 +48,7 @@ def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = Non
     Parameters
     ----------
     races : DataFrame
-        One row a round and contestant, as `optbench.store.Store.load_races` returns them.
+        One row a round and configuration, as `optbench.store.Store.load_races` returns them.
     problem : str, optional
         Which problem; may be left out where the race had only one.
     ax : matplotlib Axes, optional
@@ -78,7 +78,7 @@ def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = Non
     words = table["disturbed"].map({True: " – disturbed", False: ""}) + table["finite"].map(
         {True: "", False: " – diverged"}
     )
-    names = [shorten(name, 44) + word for name, word in zip(table["contestant"], words, strict=True)]
+    names = [shorten(name, 44) + word for name, word in zip(table["configuration"], words, strict=True)]
     ax.set_yticks(rows - 0.2, names)
     ax.tick_params("y", length=0, pad=-4)
     for label in ax.get_yticklabels():  # above the marks, so that long names have room
@@ -88,7 +88,7 @@ def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = Non
     ax.set_ylim(len(table) - 0.5, -0.8)
     style.title(ax, f"Time a step: {shorten(problem, 32)}")
     ax.set_xlabel("time a step (units at the ticks; logarithmic)")
-    ax.set_ylabel("contestant")
+    ax.set_ylabel("configuration")
     if legend:
         _symbols(ax, {"whole step": "seconds", "oracle call": "oracle_seconds", "optimizer": "optimizer_seconds"})
     return ax

@@ -1,6 +1,6 @@
-"""How figures look: palette, the style of an entrant and axes.
+"""How figures look: palette, the style of a method and axes.
 
-An entrant has one colour, marker and dash pattern wherever it appears, given by its place among all entrants of the
+A method has one colour, marker and dash pattern wherever it appears, given by its place among all methods of the
 results, so that the figures of a page can be read together. Where many are drawn, those that lead have their colours and
 are named at the end of their lines; the others are thin and grey, until a reader picks one.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from optbench.analysis import tuning
 from optbench.results.runs import Runs
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ INK, MUTED, GRID, PAPER = "#26272b", "#6b6d75", "#dddee3", "#ffffff"
 MAX_POINTS = 200  # a curve is no smoother for more
 SIZE = (6.8, 4.1)  # inches
 HASH_SALT = "optbench figures"  # of ids in a figure; tells that `theme` is in force
-EMPHASIS = 6  # entrants of a figure that have their colour and their name
+EMPHASIS = 6  # methods of a figure that have their colour and their name
 ROOM = 1.9  # inches beside the axes for names
 
 
@@ -85,25 +84,14 @@ class Style:
         return "".join("M" + "L".join(f"{x:.2f} {-y:.2f}" for x, y in p) + "Z" for p in polygons)
 
 
-@dataclass(frozen=True)
-class Styles:
-    """The styles of all entrants of the results, and which method is which entrant on a problem."""
-
-    entrants: dict[str, Style]
-    of: dict[tuple[str, str], str] = field(repr=False)  # (problem, method) -> entrant
-
-    def __call__(self, problem: str, method: str) -> Style:
-        return self.entrants[self.of[problem, method]]
+Styles = dict[str, Style]  # of every method of the results, by its label
 
 
-def entrant_styles(runs: Runs) -> Styles:
-    """The style of every entrant of the results, in the order of their names."""
-    pairs = tuning.entrants(runs)
+def method_styles(runs: Runs) -> Styles:
+    """The style of every method of the results, in the order of their names."""
     looks = zip(itertools.cycle(PALETTE), itertools.cycle(DASHES), itertools.cycle(MARKERS), strict=False)
-    names = zip(sorted(set(pairs["entrant"])), looks, strict=False)
-    styles = {name: Style(i, *look) for i, (name, look) in enumerate(names)}
-    held = zip(pairs["problem"], pairs["method"], pairs["entrant"], strict=True)
-    return Styles(styles, {(problem, method): entrant for problem, method, entrant in held})
+    names = zip(sorted(set(runs.rows["method"])), looks, strict=False)
+    return {name: Style(i, *look) for i, (name, look) in enumerate(names)}
 
 
 @contextmanager
@@ -193,7 +181,7 @@ def line(
     rest: bool = False,
     **look: Any,
 ) -> None:
-    """The line of an entrant, and its band where `low` and `high` are given; all arrays of shape (points,).
+    """The line of a method, and its band where `low` and `high` are given; all arrays of shape (points,).
 
     Markers stand where `marks` says, by default at a few points. One of the `rest` is thin and grey, without band and
     markers.
@@ -202,7 +190,7 @@ def line(
         ax.plot(x, y, color=MUTED, linewidth=0.8, alpha=0.45, zorder=2, gid=f"rest-{style.index}-line", **look)
         return
     if marks is None:
-        # a few markers, evenly spaced along the axis, where those of other entrants are not
+        # a few markers, evenly spaced along the axis, where those of other methods are not
         at = np.linspace(0, len(x) - 1, 6)[:-1] + (style.index % 7) / 7 * len(x) / 6
         marks = np.isin(np.arange(len(x)), np.unique(np.minimum(np.rint(at), len(x) - 1).astype(int)))
     if low is not None and high is not None:

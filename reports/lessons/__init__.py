@@ -60,7 +60,7 @@ def find_lessons(runs: Runs, *, styles: style.Styles | None = None) -> list[Less
         rows = rows[rows["store"].isna() | (rows["store"] == runs.environments[0]["store"])]
     rows = rows[rows["status"] != "failed"]
     kept = runs if len(rows) == len(runs.rows) else Runs(rows, runs.environments)  # whose scores may be known
-    held = Held(kept, styles or style.entrant_styles(runs))
+    held = Held(kept, styles or style.method_styles(runs))
     found = ((name, title, tell(held)) for name, (title, tell) in LESSONS.items())
     return [Lesson(name=name, title=title, **vars(told)) for name, title, told in found if told is not None]
 

@@ -107,7 +107,7 @@ def _step_lengths(held: Held, rows: pd.DataFrame, beta1: float, beta2: float, ax
     ends, longest = [], 1
     for optimizer in ("adam", "adam_uncorrected"):
         its = rows[rows["optimizer"] == optimizer].sort_values("seed")
-        (own, called), steps = held.entrant(its), _largest_moves(its.iloc[0].to_dict())
+        (own, called), steps = held.method(its), _largest_moves(its.iloc[0].to_dict())
         t = np.arange(1, len(steps) + 1)
         marks = np.isin(t, np.unique(np.geomspace(1, len(t), 7).astype(int)))
         style.line(ax, own, t, steps, marks=marks)

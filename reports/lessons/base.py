@@ -59,7 +59,7 @@ def figure(draw: Any, *args: Any) -> Figure:
 
 
 def look(k: int) -> style.Style:
-    """How the k-th line of a lesson is drawn that is no entrant of the page, and so cannot be picked out."""
+    """How the k-th line of a lesson is drawn that is no method of the page, and so cannot be picked out."""
     return style.Style(
         -1 - k, PALETTE[k % len(PALETTE)], style.DASHES[k % len(style.DASHES)], style.MARKERS[k % len(style.MARKERS)]
     )

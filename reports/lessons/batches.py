@@ -105,12 +105,12 @@ def scaling(held: Held) -> Told | None:
         if rows.empty:
             continue
         # of one budget in epochs, to a step of the largest batch
-        epochs = (rows["steps"].astype(float) + 1) * rows["fraction"].astype(float)
+        epochs = rows["budget_calls"].astype(float)
         for (whole, least), _ in rows.groupby([epochs.round(0), "step_size"], sort=True):
             if (rows["step_size"] == least).sum() < 3:
                 continue
             center = epochs[(epochs.round(0) == whole) & (rows["step_size"] == least)].median()
-            its = rows[(epochs - center).abs() <= rows["fraction"].astype(float)]
+            its = rows[(epochs - center).abs() <= rows["calls_per_step"].astype(float)]
             fixed = its[its["step_size"] == least]
             if len(set(fixed["batch_size"])) < 3:
                 continue
@@ -124,7 +124,7 @@ def scaling(held: Held) -> Told | None:
         return None
     _, problem, lr, (fixed, scaled) = max(found, key=lambda entry: entry[:3])
     L = held.about(fixed).get("smoothness")
-    last = float((scaled["steps"] * scaled["fraction"]).min())
+    last = float((scaled["steps"] * scaled["calls_per_step"]).min())
     if last < 2:
         return None
     grid = np.geomspace(1.0, last, 60)
@@ -194,12 +194,15 @@ def _ending_at(gap: float) -> str:
 
 def _at_epochs(row: dict[str, Any], grid: np.ndarray) -> np.ndarray:
     """Gap of a run at numbers of epochs, between its checkpoints straight lines in log(gap); infinite once it is lost."""
-    t, gap = np.asarray(row["t"], dtype=float) * row["fraction"], np.asarray(row["f"], dtype=float) - row["f_star"]
+    t, gap = (
+        np.asarray(row["t"], dtype=float) * row["calls_per_step"],
+        np.asarray(row["f"], dtype=float) - row["f_star"],
+    )
     kept = (gap < LOST) & (gap > 0)
     if kept.sum() < 2:
         return np.full(len(grid), np.inf)
     found: np.ndarray = np.exp(np.interp(grid, t[kept], np.log(gap[kept])))
-    return np.where(grid > row["end"] * row["fraction"], np.inf, found) if row["status"] == "diverged" else found
+    return np.where(grid > row["end"] * row["calls_per_step"], np.inf, found) if row["status"] == "diverged" else found
 
 
 def _epochs(table: pd.DataFrame, title: str, limits: list[float], ax: Axes) -> None:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from ..figures import style
 from ..wording import number
 from .base import MARK, THEORY, Drawing, Told, figure, label, look
-from .command import spec, with_report
+from .command import with_report
 from .selection import Held
 from .words import signed
 
@@ -82,7 +82,7 @@ def differences(held: Held) -> Told | None:
     )
     words = ["optbench", "run"]
     for name in problems:
-        words += ["--problem", spec(name)]
+        words += ["--problem", held.parts[name]["problem_spec"].iloc[0]]
     words += ["--optimizer", "gradient_descent", "--lr", "0.001", "--steps", "1", "--seeds", "1"]
     return Told(drawings=drawings, paragraph=text, command=with_report(words), problems=tuple(problems), table=table)
 

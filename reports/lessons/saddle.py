@@ -111,7 +111,7 @@ def _curves(held: Held, kinds: dict[str, pd.DataFrame], ax: Axes) -> None:
     style.axes(ax)
     ends = []
     for rows in kinds.values():
-        own, called = held.entrant(rows)
+        own, called = held.method(rows)
         t, gap = gaps(rows)
         gap = np.maximum(gap, 1e-12)
         style.line(ax, own, t, gap)
@@ -124,7 +124,7 @@ def _distance(held: Held, kinds: dict[str, pd.DataFrame], offset: float, ax: Axe
     style.axes(ax)
     ends = []
     for name, rows in kinds.items():
-        own, called = held.entrant(rows)
+        own, called = held.method(rows)
         y = np.abs(np.asarray(dict(rows["metrics"].iloc[0])["x_2"]))
         style.line(ax, own, np.arange(len(y)), np.maximum(y, offset / 10))
         ends.append((float(y[-1]), called, own))

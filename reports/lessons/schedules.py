@@ -99,7 +99,7 @@ def _curves(rows: pd.DataFrame, best: pd.DataFrame, ax: Axes) -> None:
     for name, line in best.iterrows():
         its = rows[(rows["schedule"] == name) & (rows["step_size"] == line["step_size"])]
         t, gap = gaps(its)
-        calls = (t + 1) * float(its["fraction"].iloc[0])
+        calls = np.unique(np.concatenate(list(its["checkpoint_calls"])))[: len(t)]  # those of the checkpoints t
         keep = style.thin(len(t))
         style.line(ax, looks[str(name)], calls[keep], gap[keep])
         ends.append((float(gap[-1]), str(name), looks[str(name)]))

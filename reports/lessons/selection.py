@@ -15,13 +15,14 @@ from ..figures.selection import description_of
 
 LOST = 1e100  # gap from which on a run is as good as infinite: axes of three hundred decades would overflow
 NEEDED = (
-    "problem", "problem_name", "problem_params", "method", "optimizer", "settings", "step_size", "schedule", "batch_size",
-    "seed", "steps", "status", "end", "calls", "fraction", "f_end", "f_star", "hits", "t", "f", "metrics", "about",
+    "problem", "problem_spec", "problem_name", "problem_params", "method", "optimizer", "fixed", "settings", "step_size",
+    "schedule", "batch_size", "seed", "steps", "status", "end", "calls", "calls_per_step", "budget_calls",
+    "checkpoint_calls", "f_end", "f_star", "calls_to_target", "t", "f", "metrics", "description",
 )  # fmt: skip  # frames with all columns of a row would take longer to cut than to look at
 
 
 class Held:
-    """Results by problem, and how entrants look.
+    """Results by problem, and how methods look.
 
     Attributes
     ----------
@@ -56,10 +57,10 @@ class Held:
         tuned = tuning.tuned_rows(mine)
         return tuned[tuned["method"] == method].sort_values("seed", ignore_index=True)
 
-    def entrant(self, rows: pd.DataFrame) -> tuple[style.Style, str]:
+    def method(self, rows: pd.DataFrame) -> tuple[style.Style, str]:
         """How the method of rows of one problem is drawn, and its name."""
-        pair = rows["problem"].iloc[0], rows["method"].iloc[0]
-        return self.styles(*pair), self.styles.of[pair]
+        method = rows["method"].iloc[0]
+        return self.styles[method], method
 
 
 def full(rows: pd.DataFrame) -> pd.Series:

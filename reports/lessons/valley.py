@@ -127,7 +127,7 @@ def _curves(held: Held, chosen: dict[str, pd.DataFrame], safe: float, ax: Axes) 
     ends, start = [], np.nan
     for name, rows in chosen.items():
         t, gap = gaps(rows)
-        own, called = (look(2), f"step size 1/L = {number(safe)}") if name == "safe" else held.entrant(rows)
+        own, called = (look(2), f"step size 1/L = {number(safe)}") if name == "safe" else held.method(rows)
         keep = style.thin(len(t))
         style.line(ax, own, t[keep] + 1.0, gap[keep])
         ends.append((float(gap[-1]), called, own))

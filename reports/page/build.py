@@ -49,7 +49,7 @@ def build_page(
     command : str, optional
         The command that computed the results, to be shown.
     gpu : pandas.DataFrame, optional
-        Figures of `Store.load_gpu`, shown in a section of their own.
+        Figures of `Store.load_table`, shown in a section of their own.
     races : DataFrame, optional
         The races to be shown, as `optbench.store.Store.load_races` returns them: what the page says of seconds.
     history : DataFrame, optional

@@ -1,4 +1,4 @@
-"""What the sections of a page share: the results, how entrants look, and the figures and tables made so far."""
+"""What the sections of a page share: the results, how methods look, and the figures and tables made so far."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Book:
         As `optbench.store.Store.load_races` returns them.
     styles : style.Styles
     names : dict of int to str
-        The entrants by the index of their style.
+        The methods by the index of their style.
     anchors : dict of str to str
         Problem -> id of its section.
     tables : dict of str to DataFrame
@@ -59,8 +59,8 @@ class Book:
     def __init__(self, runs: Runs, races: pd.DataFrame) -> None:
         rows = runs.rows.sort_values(["problem", "method", "settings", "seed", "key"], ignore_index=True)
         self.runs, self.races = Runs(rows, runs.environments), races
-        self.styles = style.entrant_styles(self.runs)
-        self.names = {look.index: clean(name) for name, look in self.styles.entrants.items()}
+        self.styles = style.method_styles(self.runs)
+        self.names = {look.index: clean(name) for name, look in self.styles.items()}
         parts = {str(name): Runs(part, runs.environments) for name, part in rows.groupby("problem", sort=True)}
         size = {name: part.rows["method"].nunique() for name, part in parts.items()}
         self.parts = {name: parts[name] for name in sorted(parts, key=lambda name: (-size[name], name))}
@@ -86,8 +86,8 @@ class Book:
         return alone
 
     def index(self, problem: str, method: str) -> int:
-        """The number by which the page knows the entrant that a method is on a problem."""
-        return self.styles(problem, method).index
+        """The number by which the page knows the method that a method is on a problem."""
+        return self.styles[method].index
 
     def picture(self, anchor: str, made: Figure, label: str, table: pd.DataFrame | str | None = None) -> Picture:
         """A figure for the page.

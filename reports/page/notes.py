@@ -30,7 +30,7 @@ def notes(rows: pd.DataFrame, lines: pd.DataFrame, races: pd.DataFrame) -> list[
             f"On {'; '.join(below)} some runs fell below the stated optimal value by more than rounding: it is wrong, and "
             "with it every gap and every call to a target there."
         )
-    if not all(rows["exact_hits"].dropna()):
+    if not all(rows["exact_targets"].dropna()):
         notes.append(
             "With mini-batches or noise the full objective is looked at only at checkpoints, so that "
             "calls to a target are rounded up to the next one. A mini-batch of b out of n samples counts b/n of a call."
@@ -46,8 +46,7 @@ def notes(rows: pd.DataFrame, lines: pd.DataFrame, races: pd.DataFrame) -> list[
         )
     if len(set(rows["seed"])) == 1:
         notes.append("There is only one seed: nothing here says how much results vary from seed to seed.")
-    calls = (rows["steps"].astype(float) + 1) * rows["fraction"].astype(float)
-    budget = calls.groupby(rows["problem"]).agg(["min", "max"])
+    budget = rows["budget_calls"].groupby(rows["problem"]).agg(["min", "max"])
     # the look at the start is a whole call, or one of a mini-batch
     if (budget["max"] - budget["min"] > 1).any():
         notes.append(

@@ -1,6 +1,6 @@
 """Tables and figures of a comparison of a GPU with the CPU, from the figures that `benchmarks.gpu` left in the store.
 
-Figures are rows of `optbench.results.GPU_COLUMNS`. Of every GPU the newest figures of each section are shown.
+Figures are rows of `benchmarks.gpu.COLUMNS`. Of every GPU the newest figures of each section are shown.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ def machines(figures: pd.DataFrame) -> list[dict[str, Any]]:
 
 def section(book: Book, figures: pd.DataFrame) -> list[dict[str, Any]]:
     """What `machines` finds, and of every GPU its `pictures`."""
+    if figures.empty:  # without columns too
+        return []
     found = machines(figures)
     for place, machine in enumerate(found, start=1):
         rows = times(figures[figures["machine"] == machine["machine"]])
@@ -60,7 +62,7 @@ def section(book: Book, figures: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _pictures(book: Book, anchor: str, machine: str, times: pd.DataFrame) -> list[tuple[Picture, str]]:
     """Figures of `crossover` of one GPU, each with what it says in words."""
-    # cases are picked out on the page like entrants, and so have numbers that no entrant has
+    # cases are highlighted on the page like methods, and so have indices that no method has
     looks = case_styles(times, first=max(book.names, default=-1) + 1)
     book.names.update({look.index: clean(case) for case, look in looks.items()})
     made = []

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optbench.analysis import profiles, tuning
+from optbench.analysis import profiles
 from optbench.results.runs import Runs
 
 from ..figures.profiles import DEFAULT, NO_BLOCK
@@ -18,7 +18,7 @@ CLEAR, LIKELY = 0.95, 0.8  # shares of resamples from which on one is said to le
 
 
 class Name(str):
-    """The name of an entrant within a sentence."""
+    """The name of a method within a sentence."""
 
 
 Sentence = tuple[str, ...]  # parts, to be read without anything between them
@@ -33,33 +33,33 @@ def headline(runs: Runs) -> list[Sentence]:
     Returns
     -------
     list of tuple of str
-        Sentences in parts, to be joined without anything between; names of entrants are of the class `Name`.
+        Sentences in parts, to be joined without anything between; names of methods are of the class `Name`.
     """
     chosen = profiles.block(runs)
-    if len(chosen.entrants) < 2:
-        if chosen.entrants:
+    if len(chosen.methods) < 2:
+        if chosen.methods:
             only = f" is the only optimizer on {_count(chosen.problems, 'problem')} with a known optimal value: "
-            return [(Name(chosen.entrants[0]), only, "there is nothing to rank.")]
+            return [(Name(chosen.methods[0]), only, "there is nothing to rank.")]
         return [(f"{NO_BLOCK}, so that there is no ranking over problems; the table tells who leads on each of them.",)]
     table = profiles.ranking(runs)
-    asks = dict(zip(table["entrant"], table["oracle"], strict=True))
+    asks = dict(zip(table["method"], table["oracle"], strict=True))
     found = [_lead(runs, table, "")]
-    winner = table["entrant"].iloc[0]
-    plain = [name for name in table["entrant"] if "hessian" not in asks[name]]
+    winner = table["method"].iloc[0]
+    plain = [name for name in table["method"] if "hessian" not in asks[name]]
     tuned = _with_learning_rate(runs, [name for name in plain if asks[name] == "gradient"])
     if "hessian" in asks[winner]:
         price = (Name(winner), " asks for Hessians, and such a call counts like any other, though it costs more time. ")
         if len(plain) > 1:
             rest = profiles.ranking(runs, among=plain)
             found.append((*price, *_lead(runs, rest, "Without Hessians, ")))
-            winner = rest["entrant"].iloc[0]
+            winner = rest["method"].iloc[0]
         else:
             found.append(price)
     elif asks[winner] == "value":
         found.append((Name(winner), " asks for values only, which cost less time than gradients do."))
     if 1 < len(tuned) < len(plain):
         rest = profiles.ranking(runs, among=tuned)
-        if rest["entrant"].iloc[0] != winner:
+        if rest["method"].iloc[0] != winner:
             found.append(_lead(runs, rest, "Of those with a learning rate to choose, "))
     found.append((*_fragile(runs, tuned, table), *_basis(runs, chosen, table)))
     return found
@@ -68,7 +68,7 @@ def headline(runs: Runs) -> list[Sentence]:
 def _lead(runs: Runs, table: pd.DataFrame, among: str) -> Sentence:
     """Who leads a ranking, how surely, and by how many oracle calls."""
     first, second = table.iloc[0], table.iloc[1]
-    winner, other = Name(first["entrant"]), Name(second["entrant"])
+    winner, other = Name(first["method"]), Name(second["method"])
     problems, beats = int(first["problems"]), float(first["beats_next"])
     best, next_best = rank(first["rank"]), rank(second["rank"])
     claim: Sentence
@@ -104,7 +104,7 @@ def _margin(runs: Runs, winner: Name, other: Name, problems: int) -> Sentence:
     chosen = profiles.block(runs).problems
     table = profiles.relative_calls(runs, DEFAULT)
     table = table[table["problem"].isin(chosen)].sort_values("problem")
-    calls = {name: table.loc[table["entrant"] == name, "calls"].to_numpy(float) for name in (winner, other)}
+    calls = {name: table.loc[table["method"] == name, "calls"].to_numpy(float) for name in (winner, other)}
     both = np.isfinite(calls[winner]) & np.isfinite(calls[other])
     alone = int((np.isfinite(calls[winner]) & ~both).sum())
     reached = int(np.isfinite(calls[winner]).sum())
@@ -123,9 +123,9 @@ def _margin(runs: Runs, winner: Name, other: Name, problems: int) -> Sentence:
 
 
 def _with_learning_rate(runs: Runs, names: Sequence[str]) -> list[str]:
-    """Those of some entrants that have a step size wherever they ran."""
-    table = profiles.calls_to_target(runs)
-    with_size = table.groupby("entrant")["step_size"].apply(lambda sizes: sizes.notna().all())
+    """Those of some methods that have a step size wherever they ran."""
+    table = profiles.tuned_runs(runs)
+    with_size = table.groupby("method")["step_size"].apply(lambda sizes: sizes.notna().all())
     return [name for name in names if with_size[name]]
 
 
@@ -133,9 +133,8 @@ def _fragile(runs: Runs, tuned: Sequence[str], table: pd.DataFrame) -> Sentence:
     """What part of its runs the best one with a learning rate lost, over all step sizes that were tried."""
     if not tuned:
         return ()
-    best = next(name for name in table["entrant"] if name in tuned)
-    pairs = tuning.entrants(runs)
-    rows = runs.rows.merge(pairs[pairs["entrant"] == best], on=["problem", "method"])
+    best = next(name for name in table["method"] if name in tuned)
+    rows = runs.rows[runs.rows["method"] == best]
     lost = rows.loc[rows["status"].isin(["diverged", "failed"]), "status"]
     sizes = rows["step_size"].nunique()
     if sizes < 2:
@@ -148,9 +147,9 @@ def _fragile(runs: Runs, tuned: Sequence[str], table: pd.DataFrame) -> Sentence:
 
 def _basis(runs: Runs, chosen: profiles.Block, table: pd.DataFrame) -> Sentence:
     """On how much it all rests."""
-    rows = profiles.calls_to_target(runs)
-    rows = rows[rows["problem"].isin(chosen.problems) & rows["entrant"].isin(chosen.entrants)]
-    seeds = sorted(set(rows.groupby(["entrant", "problem"])["seed"].nunique()))
+    rows = profiles.tuned_runs(runs)
+    rows = rows[rows["problem"].isin(chosen.problems) & rows["method"].isin(chosen.methods)]
+    seeds = sorted(set(rows.groupby(["method", "problem"])["seed"].nunique()))
     counted = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     problems = len(chosen.problems)
     rests = f"This rests on {plural(problems, 'problem')} and {counted} seed{'' if seeds == [1] else 's'} each"

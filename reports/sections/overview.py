@@ -48,7 +48,7 @@ def section(book: Book) -> dict[str, Any]:
 
 
 def _index(book: Book, part: str) -> int | None:
-    return book.styles.entrants[part].index if isinstance(part, Name) else None
+    return book.styles[part].index if isinstance(part, Name) else None
 
 
 def _at_target(book: Book, goal: float, ranking: pd.DataFrame) -> dict[str, Any]:
@@ -89,8 +89,8 @@ def _by_share(column: str, of: str) -> Callable[[pd.DataFrame, Sequence[str]], s
     """What to tell of step functions to who cannot see them: how high the leading ones get."""
 
     def tell(table: pd.DataFrame, leading: Sequence[str]) -> str:
-        last = table.groupby("entrant")["share"].max()
-        first = table.sort_values(column).groupby("entrant")["share"].first()
+        last = table.groupby("method")["share"].max()
+        first = table.sort_values(column).groupby("method")["share"].first()
         ends = [f"{name} from {100 * first.get(name, 0):.0f} to {100 * last.get(name, 0):.0f} %" for name in leading]
         return f"share of {of}, for the best in the ranking: {', '.join(ends)}. All numbers are in the table of the figure."
 
@@ -100,16 +100,16 @@ def _by_share(column: str, of: str) -> Callable[[pd.DataFrame, Sequence[str]], s
 def _heat(book: Book, table: pd.DataFrame, ranking: pd.DataFrame) -> dict[str, Any]:
     """Rows and columns of the heat map."""
     problems = [name for name in book.parts if name in set(table["problem"])]
-    cells = {(line["entrant"], line["problem"]): heatmap.cell_of(line) for line in table.to_dict("records")}
-    ranked = dict(zip(ranking["entrant"], ranking["rank"], strict=True))
+    cells = {(line["method"], line["problem"]): heatmap.cell_of(line) for line in table.to_dict("records")}
+    ranked = dict(zip(ranking["method"], ranking["rank"], strict=True))
     return {
         "problems": [
             (name, short, book.anchors[name]) for name, short in zip(problems, heatmap.headings(problems), strict=True)
         ],
         "rows": [
             {
-                "entrant": name,
-                "index": book.styles.entrants[name].index,
+                "method": name,
+                "index": book.styles[name].index,
                 "rank": rank(ranked[name]) if name in ranked else NEVER,
                 "cells": [cells[name, problem] for problem in problems],
             }
@@ -122,7 +122,7 @@ def _ranks_picture(book: Book, ranking: pd.DataFrame) -> Picture:
     size = style.SIZE[0], 0.95 + (0.26 if len(ranking) <= 24 else 0.2) * (max(len(ranking), 5) + 0.5)
     made = style.figure(ranks.ranks, book.runs, size=size, styles=book.styles)
     told = "; ".join(
-        f"{line.entrant} {line.rank:.2f} ({line.low:.2f} to {line.high:.2f})" for line in ranking.itertuples()
+        f"{line.method} {line.rank:.2f} ({line.low:.2f} to {line.high:.2f})" for line in ranking.itertuples()
     )
     return book.picture("ranking", made, f"Mean rank over problems, with 95 % interval: {told}", ranking)
 
@@ -135,8 +135,8 @@ def _ranking_lines(book: Book, ranking: pd.DataFrame) -> list[dict[str, Any]]:
         found.append(
             {
                 "place": place,
-                "entrant": line["entrant"],
-                "index": book.styles.entrants[line["entrant"]].index,
+                "method": line["method"],
+                "index": book.styles[line["method"]].index,
                 "rank": rank(line["rank"]),
                 "interval": f"{rank(line['low'])} to {rank(line['high'])}",
                 "first": f"{100 * line['first']:.0f} %",

@@ -194,10 +194,8 @@ def facts(part: Runs) -> list[tuple[str, str]]:
     if len(starts):
         low, high = wording.number(starts.min()), wording.number(starts.max())
         found.append(("objective at the start", low if low == high else f"{low} to {high}, by seed"))
-    ran = rows.dropna(subset=["fraction"])
-    if len(ran):
-        spent = ran["steps"].to_numpy(dtype=float) + 1
-        budgets = np.unique(spent * ran["fraction"].to_numpy(dtype=float))
+    budgets = np.unique(rows["budget_calls"].dropna().to_numpy(dtype=float))
+    if len(budgets):
         shown = dict.fromkeys(wording.calls(float(budget)) for budget in budgets)
         found.append(("budget of a run", " or ".join(shown) + " oracle calls"))
     if about.get("differences"):

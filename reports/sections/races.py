@@ -122,7 +122,9 @@ def _race(book: Book, number: int, rows: pd.DataFrame) -> dict[str, Any]:
         its = table[table["problem"] == problem]
         label = (
             f"Time a step on {problem}, median of {rows['round'].nunique()} rounds; of it the oracle's part: "
-            + "; ".join(f"{line['contestant']} {line['a step']}, {line['oracle']}" for line in its.to_dict("records"))
+            + "; ".join(
+                f"{line['configuration']} {line['a step']}, {line['oracle']}" for line in its.to_dict("records")
+            )
         )
         figure[problem] = book.picture(f"race-{number}-{place}", speed.figure_of(rows, problem), label, table=its)
     first = rows.iloc[0]

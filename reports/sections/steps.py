@@ -19,7 +19,7 @@ def section(book: Book) -> dict[str, Any] | None:
     table = step_times.step_seconds(book.races)
     if len(table[["race", "problem"]].drop_duplicates()) < 2:
         return None
-    sizes = table.groupby("problem")["contestant"].nunique().to_dict()
+    sizes = table.groupby("problem")["configuration"].nunique().to_dict()
     share = max(3, step_times.ROWS // len(sizes))
     problems = [name for name in book.parts if name in sizes]  # in the order of the page
     problems += sorted(set(sizes) - set(problems))
@@ -53,7 +53,7 @@ def _told(table: pd.DataFrame, problems: Sequence[str]) -> str:
     for problem in problems:
         part = table[table["problem"] == problem].sort_values("seconds", kind="stable")
         ends = [
-            f"{line['contestant']} {wording.duration(line['seconds'], line['seconds_low'], line['seconds_high'])[0]}"
+            f"{line['configuration']} {wording.duration(line['seconds'], line['seconds_low'], line['seconds_high'])[0]}"
             for line in part.iloc[[0, -1]].to_dict("records")
         ]
         said.append(f"on {problem} from {ends[0]} to {ends[1]}" if len(part) > 1 else f"on {problem} {ends[0]}")
@@ -61,20 +61,20 @@ def _told(table: pd.DataFrame, problems: Sequence[str]) -> str:
 
 
 def _matrix(book: Book, table: pd.DataFrame, problems: Sequence[str]) -> dict[str, Any]:
-    """Rows of contestants and ways with a cell a problem, those first that are the least slower than the fastest."""
+    """Rows of configurations and ways with a cell a problem, those first that are the least slower than the fastest."""
     ratio = table["seconds"] / table.groupby("problem")["seconds"].transform("min")
-    behind = ratio.groupby([table["contestant"], table["way"]]).median()
+    behind = ratio.groupby([table["configuration"], table["way"]]).median()
     order = sorted(behind.index, key=lambda key: (behind[key], key))
-    cells = {(line["contestant"], line["way"], line["problem"]): line for line in table.to_dict("records")}
+    cells = {(line["configuration"], line["way"], line["problem"]): line for line in table.to_dict("records")}
     lines = []
-    for contestant, way in order[: step_times.LINES]:
-        row = [cells.get((contestant, way, problem)) for problem in problems]
-        entrants = {book.styles.of.get((line["problem"], line["method"])) for line in row if line} - {None}
-        entrant = entrants.pop() if len(entrants) == 1 else None
+    for configuration, way in order[: step_times.LINES]:
+        row = [cells.get((configuration, way, problem)) for problem in problems]
+        methods = {line["method"] for line in row if line} & book.styles.keys()
+        method = methods.pop() if len(methods) == 1 else None
         lines.append(
             {
-                "contestant": contestant,
-                "index": None if entrant is None else book.styles.entrants[entrant].index,
+                "configuration": configuration,
+                "index": None if method is None else book.styles[method].index,
                 "way": way,
                 "cells": [line and _cell(line) for line in row],
             }

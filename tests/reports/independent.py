@@ -53,13 +53,33 @@ DIGITS, CURVE_DIGITS = 6, 4  # significant digits of embedded numbers
 def stored(folder: Path) -> list[Row]:
     """The newest of the runs that were asked for alike, under names that tell apart what differs, in order."""
     found: dict[tuple[Any, ...], Row] = {}
-    for path in sorted((folder / "v1").glob("??/*.parquet")):
+    for path in sorted((folder / "v2").glob("??/*.parquet")):
         for row in pq.read_table(path).to_pylist():
-            asked = ("problem", "data_hash", "method", "settings", "seed", "steps", "precision", "backend")
+            row |= {"problem": row["problem_spec"], "method": base_name(row)}
+            asked = (
+                "problem",
+                "data_hash",
+                "method",
+                "batch_size",
+                "settings",
+                "seed",
+                "steps",
+                "precision",
+                "backend",
+            )
             key = tuple(row[name] for name in asked)
             if key not in found or (row["created"], row["key"]) > (found[key]["created"], found[key]["key"]):
                 found[key] = row
     rows = list(found.values())
+    apart: dict[str, set[tuple[str, str]]] = collections.defaultdict(set)  # method -> where it has several batch sizes
+    for (problem, data, method), group in grouped(rows, "problem", "data_hash", "method").items():
+        if len({row["batch_size"] for row in group}) > 1:
+            apart[method].add((problem, data))
+    for row in rows:
+        if row["method"] in apart and row["batch_size"]:
+            row["method"] += f", batch {row['batch_size']}"
+        elif (row["problem"], row["data_hash"]) in apart.get(row["method"], ()):
+            row["method"] += ", full batch"
     for column, text in (("steps", "{} steps"), ("precision", "{}"), ("backend", "{}")):
         groups = grouped(rows, "problem", "data_hash", "method")
         for group in groups.values():
@@ -71,15 +91,32 @@ def stored(folder: Path) -> list[Row]:
             for row in group:
                 row["problem"] += f" [data {row['data_hash'][:8]}]"
     for row in rows:
-        for name in ("step_size", "calls", "fraction", "f_start", "f_end", "f_best", "f_star"):
+        for name in ("step_size", "calls", "calls_per_step", "f_start", "f_end", "f_best", "f_star"):
             row[name] = math.nan if row[name] is None else row[name]
         row["known"] = not math.isnan(row["f_star"])
         row["well"] = row["status"] in WELL
         row["final"] = row["f_end"] if row["well"] else math.inf
         row["metrics"] = dict(row["metrics"] or ())
         told = np.inf if row["known"] else np.nan
-        row["hits"] = np.full(50, told) if row["hits"] is None else np.array(row["hits"], dtype=float)
+        row["calls_to_target"] = (
+            np.full(50, told) if row["calls_to_target"] is None else np.array(row["calls_to_target"], dtype=float)
+        )
     return sorted(rows, key=lambda row: tuple(row[name] for name in (*PAIR, "settings", "seed", "key")))
+
+
+def base_name(row: Row) -> str:
+    """The optimizer with its fixed settings, and its schedule unless it is constant."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, bool) or value is None:
+            return str(value).lower()
+        if isinstance(value, list):
+            return "-".join(map(text, value))
+        return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+    fixed = ",".join(f"{name}={text(value)}" for name, value in json.loads(row["fixed"]).items())
+    name = f"{row['optimizer']}:{fixed}" if fixed else row["optimizer"]
+    return name if row["schedule"] == "constant" else f"{name}, {row['schedule']}"
 
 
 def grouped(rows: Iterable[Row], *names: str) -> dict[Any, list[Row]]:
@@ -329,7 +366,7 @@ class Results:
     @staticmethod
     def score(rows: list[Row]) -> tuple[float, float, float]:
         """Of the seeds of one setting: the deepest target that more than half reach, the median calls to it, the end."""
-        count = np.array([row["hits"] for row in rows])
+        count = np.array([row["calls_to_target"] for row in rows])
         reached = np.flatnonzero(np.isfinite(count).sum(axis=0) > len(rows) / 2)
         end = middle(row["final"] for row in rows)
         return (-float(reached[-1]), middle(count[:, reached[-1]]), end) if len(reached) else (1.0, math.inf, end)
@@ -356,7 +393,7 @@ class Results:
             size = rows[0]["step_size"]
             line: Row = {"problem": problem, "method": method, "step_size": size}
             for text, place in SHOWN.items():
-                at = [row["hits"][place] for row in rows]
+                at = [row["calls_to_target"][place] for row in rows]
                 name = f"{float(text):.0e}"
                 line[f"calls_{name}"] = math.nan if np.isnan(at).any() else middle(at)
                 line[f"reached_{name}"] = int(np.isfinite(at).sum())
@@ -391,8 +428,10 @@ class Results:
             rows = self.tuned[problem, method]
             for k in range(1, 11) if all(row["known"] for row in rows) else ():
                 place = 5 * k - 1
-                at = [row["hits"][place] for row in rows]
-                made = [r["calls"] for r in rows if math.isinf(r["hits"][place]) and math.isfinite(r["calls"])]
+                at = [row["calls_to_target"][place] for row in rows]
+                made = [
+                    r["calls"] for r in rows if math.isinf(r["calls_to_target"][place]) and math.isfinite(r["calls"])
+                ]
                 lines.append(
                     {"problem": problem, "method": method, "target": 10.0**-k, "calls": middle(at)}
                     | {"reached": sum(v < math.inf for v in at), "seeds": len(rows), "censored": middle(made)}
@@ -494,7 +533,7 @@ class Results:
             picked = [sign * float(values[i]) for i in (len(rows) // 2, *ends)]
             if objective:
                 picked = [v if math.isnan(v) else max(v, floor) for v in picked]
-            found[method, t] = {"calls": (t + 1) * rows[0]["fraction"]} | {
+            found[method, t] = {"calls": (t + 1) * rows[0]["calls_per_step"]} | {
                 f"{name} {q}": v for q, v in zip(("median", "low", "high"), picked, strict=True)
             }
         return found
@@ -504,12 +543,11 @@ class Results:
 
 
 class Overview:
-    """Entrants on problems: arrays of E entrants, P problems, at most S seeds."""
+    """Methods on problems: arrays of E methods, P problems, at most S seeds."""
 
     def __init__(self, results: Results) -> None:
         self.results = results
-        of = self._entrants(results)
-        self.names = sorted(set(of.values()))
+        self.names = sorted({method for _, method in results.pairs})
         self.problems = sorted(results.problems)
         E, P = len(self.names), len(self.problems)
         S = max((len(rows) for rows in results.tuned.values()), default=0)
@@ -517,48 +555,26 @@ class Overview:
         self.first = np.full((E, P, S), np.nan)
         self.budget = np.full((E, P), np.nan)
         self.seeds = np.zeros((E, P), dtype=int)
-        self.method: dict[tuple[int, int], tuple[str, str]] = {}
+        self.oracle: dict[tuple[int, int], str] = {}
         self.known = np.array([any(r["known"] for r in results.parts[p]) for p in self.problems], dtype=bool)
-        for (problem, method), entrant in of.items():
-            e, p = self.names.index(entrant), self.problems.index(problem)
+        for problem, method in results.pairs:
+            e, p = self.names.index(method), self.problems.index(problem)
             rows = {row["seed"]: row for row in reversed(results.tuned[problem, method])}
-            fractions = [row["fraction"] for row in rows.values() if not math.isnan(row["fraction"])]
+            fractions = [row["calls_per_step"] for row in rows.values() if not math.isnan(row["calls_per_step"])]
             for s, (_, row) in enumerate(sorted(rows.items())):
-                count = row["hits"]
-                cost = row["fraction"] if not math.isnan(row["fraction"]) else max(fractions, default=math.nan)
+                count = row["calls_to_target"]
+                cost = (
+                    row["calls_per_step"] if not math.isnan(row["calls_per_step"]) else max(fractions, default=math.nan)
+                )
                 self.hits[e, p, s] = np.where(np.isnan(count) & self.known[p], np.inf, count)
                 self.first[e, p, s] = cost
                 self.budget[e, p] = np.fmax(self.budget[e, p], (row["steps"] + 1) * cost)
             self.seeds[e, p] = len(rows)
-            asked = next((r["oracle"] for r in rows.values() if r["oracle"] is not None), "")
-            self.method[e, p] = method, asked
+            self.oracle[e, p] = next((r["oracle"] for r in rows.values() if r["oracle"] is not None), "")
         self.block, self.on = self._block()
 
-    @staticmethod
-    def _entrants(results: Results) -> dict[tuple[str, str], str]:
-        """(problem, method) -> entrant: methods that differ in nothing but their batch size."""
-        size = {pair: rows[0]["batch_size"] for pair, rows in results.pairs.items()}
-        base = {pair: pair[1].replace(f", batch {n}", "", 1) if n is not None else pair[1] for pair, n in size.items()}
-        usual = {}
-        for problem in results.problems:
-            count = collections.Counter(n or 0 for pair, n in size.items() if pair[0] == problem)
-            usual[problem] = max(n for n in count if count[n] == max(count.values()))
-        found = {pair: pair[1] for pair in size}
-        for name in set(base.values()):
-            kin = [pair for pair in base if base[pair] == name]
-            where = collections.Counter(problem for problem, _ in kin)
-            if max(collections.Counter(method for _, method in kin).values()) == len(where):
-                continue  # one of them ran wherever any did
-            for pair in kin:
-                alone = where[pair[0]] == 1
-                if (size[pair] or 0) == usual[pair[0]] or alone:
-                    found[pair] = name
-                elif not size[pair]:
-                    found[pair] = f"{name}, full batch"
-        return found
-
     def _block(self) -> tuple[list[int], list[int]]:
-        """Entrants that all ran on many problems with a known optimum, and these."""
+        """Methods that all ran on many problems with a known optimum, and these."""
         ran = self.seeds > 0
         held = [frozenset(p for p in range(len(self.problems)) if self.known[p] and mine[p]) for mine in ran]
         best: tuple[Any, ...] = (False, 0, 0, ())
@@ -574,8 +590,7 @@ class Overview:
         lines = []
         for e, name in enumerate(self.names):
             for p, problem in enumerate(self.problems):
-                method, oracle = self.method.get((e, p), (None, None))
-                lines.append({"entrant": name, "problem": problem, "method": method, "oracle": oracle})
+                lines.append({"method": name, "problem": problem, "oracle": self.oracle.get((e, p))})
                 count = self.median(e, p, place)
                 best = np.nanmin([self.median(k, p, place) for k in range(len(self.names))] + [np.inf])
                 reached = int(np.isfinite(self.hits[e, p, :, place]).sum())
@@ -633,10 +648,8 @@ class Overview:
         order = sorted(range(len(names)), key=lambda e: (round(rank[e], 12), -area[e], names[e]))
         lines = []
         for e, after in zip(order, [*order[1:], None], strict=True):
-            asked = {
-                self.method[self.block[e], p][1] for p in range(len(self.problems)) if self.seeds[self.block[e], p]
-            }
-            line: Row = {"entrant": names[e], "oracle": " or ".join(sorted(asked - {""})), "rank": float(rank[e])}
+            asked = {self.oracle[self.block[e], p] for p in range(len(self.problems)) if self.seeds[self.block[e], p]}
+            line: Row = {"method": names[e], "oracle": " or ".join(sorted(asked - {""})), "rank": float(rank[e])}
             line |= {"low": math.nan, "high": math.nan, "first": float(first[e]), "area": float(area[e])}
             line |= {"problems": len(self.on)} | dict.fromkeys(("ahead", "behind", "beats_next", "p_next"), math.nan)
             if after is not None:
@@ -678,7 +691,7 @@ class Overview:
         for e, own in zip(self.block, times, strict=True):
             for at in sorted({start, *own[np.isfinite(own)].tolist()}):
                 share = float((own <= at).sum() / len(own))
-                lines.append({"entrant": self.names[e], "ratio" if relative else "calls": at, "share": share})
+                lines.append({"method": self.names[e], "ratio" if relative else "calls": at, "share": share})
         return lines
 
     def ecdf(self) -> list[Row]:
@@ -694,7 +707,7 @@ class Overview:
             share = 0.0
             for at in sorted(weight):
                 share += weight[at]
-                lines.append({"entrant": self.names[e], "calls": at, "share": share})
+                lines.append({"method": self.names[e], "calls": at, "share": share})
         return lines
 
 
@@ -823,7 +836,7 @@ def check_overview(audit: Audit, page: Page, overview: Overview) -> Iterator[str
         audit.same("ranking", "whether there is one", "ranking" in page.embedded, False)
         return
     ranking = overview.ranking
-    ranks = {line["entrant"]: line["rank"] for line in ranking}
+    ranks = {line["method"]: line["rank"] for line in ranking}
     steps = (1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 100.0, math.inf)
     for text, place in SHOWN.items():
         relative = overview.relative(place)
@@ -835,27 +848,25 @@ def check_overview(audit: Audit, page: Page, overview: Overview) -> Iterator[str
         shown = page.table("overview", f"Heat map to {text} of the initial gap") or []
         targets = {line["problem"] for line in relative if line["status"] in ("reached", "missed")}
         problems = [problem for problem in overview.results.problems if problem in targets]
-        held = {(line["entrant"], line["problem"]): line for line in relative}
+        held = {(line["method"], line["problem"]): line for line in relative}
         did = [line for line in relative if line["problem"] in targets and line["status"] != "not run"]
-        ran = {line["entrant"] for line in did}
+        ran = {line["method"] for line in did}
         if len(ranks) > 1:  # besides the block, what fills a quarter of its cells
             on = {overview.problems[p] for p in overview.on}
             ran = {
-                e
-                for e in ran
-                if e in ranks or 3 * sum(d["entrant"] == e and d["problem"] in on for d in did) >= len(on)
+                e for e in ran if e in ranks or 3 * sum(d["method"] == e and d["problem"] in on for d in did) >= len(on)
             }
-            here = [line for line in did if line["entrant"] in ran]
+            here = [line for line in did if line["method"] in ran]
             problems = [p for p in problems if p in on or 4 * sum(d["problem"] == p for d in here) >= len(ran)]
         order = [*ranks, *sorted(ran - set(ranks))]
         heads = [cell.attributes.get("link", "") for cell in shown[0][2:]] if shown else []
         audit.same("heat map", f"{text}: problems", [*map(seen, heads)], [*map(seen, problems)])
         audit.same("heat map", f"{text}: optimizers", [cells[0].words for cells in shown[1:]], [*map(seen, order)])
-        for cells, entrant in zip(shown[1:], order, strict=False):
-            mean = rank_text(ranks[entrant]) if entrant in ranks else "–"
-            audit.same("heat map", f"{text} / {entrant} / mean rank", cells[1].words, mean)
+        for cells, method in zip(shown[1:], order, strict=False):
+            mean = rank_text(ranks[method]) if method in ranks else "–"
+            audit.same("heat map", f"{text} / {method} / mean rank", cells[1].words, mean)
             for cell, problem in zip(cells[2:], problems, strict=False):
-                line = held[entrant, problem]
+                line = held[method, problem]
                 got, of = line["reached"], line["seeds"]
                 if line["status"] == "not run":
                     own = "absent", "–", "", "did not run"
@@ -868,7 +879,7 @@ def check_overview(audit: Audit, page: Page, overview: Overview) -> Iterator[str
                     own = f"r{look}", factor(line["ratio"]), f"{got}/{of}" if got < of else "", words
                 found = cell.attributes.get("class"), cell.words, cell.small, cell.attributes.get("title")
                 for a, b in zip(found, own, strict=True):
-                    audit.same("heat map", f"{text} / {entrant} / {problem}", a, b)
+                    audit.same("heat map", f"{text} / {method} / {problem}", a, b)
     audit.lines("targets at any time, embedded", page.embedded["ecdf"], overview.ecdf())
     yield "ecdf"
     yield from check_ranking(audit, page, ranking)
@@ -882,14 +893,14 @@ def check_ranking(audit: Audit, page: Page, ranking: list[Row]) -> Iterator[str]
         for name in ("first", "beats_next"):
             if not math.isnan(mine[name]):
                 near = abs(float(line[name] or "nan") - mine[name]) <= SHARE
-                audit.same("ranking, shares of resamples", f"{mine['entrant']} / {name}", near or line[name], True)
+                audit.same("ranking, shares of resamples", f"{mine['method']} / {name}", near or line[name], True)
         inside = float(line["low"]) <= float(line["high"])
-        audit.same("ranking, shares of resamples", f"{mine['entrant']} / interval", inside, True)
+        audit.same("ranking, shares of resamples", f"{mine['method']} / interval", inside, True)
     own = [["optimizer", "mean rank", "95 % interval", "first", "before the next", "problems", "a call asks for"]]
     for mine, line in zip(ranking, page.embedded["ranking"], strict=False):
         last = math.isnan(mine["ahead"])
         own.append(
-            [mine["entrant"], rank_text(mine["rank"])]
+            [mine["method"], rank_text(mine["rank"])]
             + [f"{rank_text(float(line['low']))} to {rank_text(float(line['high']))}"]
             + [f"{100 * float(line['first']):.0f} %", "–" if last else f"{100 * float(line['beats_next']):.0f} %"]
             + ["–" if last else f"{mine['ahead']:.0f} : {mine['behind']:.0f}"]
@@ -913,7 +924,7 @@ def fastest(results: Results, problem: str) -> list[str]:
     tuned = {m: results.tuned[problem, m] for m in sorted(results.methods[problem])}
 
     def to_hardest(methods: Iterable[str]) -> tuple[int, list[tuple[float, str]]]:
-        medians = {m: [middle(row["hits"][k] for row in tuned[m]) for k in range(50)] for m in methods}
+        medians = {m: [middle(row["calls_to_target"][k] for row in tuned[m]) for k in range(50)] for m in methods}
         places = [k for k in range(50) if any(math.isfinite(its[k]) for its in medians.values())]
         place = places[-1] if places else -1
         return place, sorted((its[place], m) for m, its in medians.items() if places and math.isfinite(its[place]))
@@ -928,7 +939,7 @@ def fastest(results: Results, problem: str) -> list[str]:
         remarks.append("no other method gets there on most seeds")
     elif len(first) == 1:
         count, second = order[1]
-        mine, other = ({r["seed"]: r["hits"][place] for r in reversed(tuned[m])} for m in (first[0], second))
+        mine, other = ({r["seed"]: r["calls_to_target"][place] for r in reversed(tuned[m])} for m in (first[0], second))
         both = set(mine) & set(other)
         ahead = sum(mine[seed] < other[seed] for seed in both)
         flag = 4 * ahead < 3 * len(both)
@@ -987,7 +998,7 @@ def lowest(results: Results, problem: str) -> list[str]:
 
 def had(row: Row, budget: float) -> float:
     """The smallest objective of a run within so many calls."""
-    values = [best for t, best in zip(row["t"], row["best"], strict=True) if (t + 1) * row["fraction"] <= budget]
+    values = [best for t, best in zip(row["t"], row["best"], strict=True) if (t + 1) * row["calls_per_step"] <= budget]
     return values[-1] if values and math.isfinite(values[-1]) else math.inf
 
 
@@ -1200,20 +1211,20 @@ def scaling_lines(rows: list[Row], shown: list[Row]) -> list[Row]:
     for line in shown:
         of = [row for row in at_size(rows, line, "batch_size") if row["batch_size"] is not None]
         # where one was run for several budgets, the longest: all batch sizes have as many epochs
-        longest = max((row["steps"] + 1) * row["fraction"] for row in of)
-        of = [row for row in of if (row["steps"] + 1) * row["fraction"] > longest - row["fraction"]]
+        longest = max((row["steps"] + 1) * row["calls_per_step"] for row in of)
+        of = [row for row in of if (row["steps"] + 1) * row["calls_per_step"] > longest - row["calls_per_step"]]
         chosen[line["lr_is"], of[0]["batch_size"], of[0]["step_size"]] = of
     scaled = [row for (kind, *_), of in chosen.items() if kind == "scaled" for row in of]
-    grid = np.geomspace(1.0, min(row["end"] * row["fraction"] for row in scaled), 60)
+    grid = np.geomspace(1.0, min(row["end"] * row["calls_per_step"] for row in scaled), 60)
     lines = []
     for (kind, size, step), of in sorted(chosen.items()):
         curves = []
         for row in of:
-            pairs = [(t * row["fraction"], f - row["f_star"]) for t, f in zip(row["t"], row["f"], strict=True)]
+            pairs = [(t * row["calls_per_step"], f - row["f_star"]) for t, f in zip(row["t"], row["f"], strict=True)]
             at, gap = np.array([p for p in pairs if math.isfinite(p[1]) and p[1] > 0]).reshape(-1, 2).T
             curve = np.exp(np.interp(grid, at, np.log(gap))) if len(at) > 1 else np.full(60, np.inf)
             lost = row["status"] == "diverged"
-            curves.append(np.where(lost & (grid > row["end"] * row["fraction"]), np.inf, curve))
+            curves.append(np.where(lost & (grid > row["end"] * row["calls_per_step"]), np.inf, curve))
         for epochs, *values in zip(grid.tolist(), *curves, strict=True):
             line = {"lr_is": kind, "problem": of[0]["problem"], "batch_size": size, "step_size": step}
             lines.append(line | {"epochs": epochs, "gap": middle(values)})
@@ -1222,7 +1233,7 @@ def scaling_lines(rows: list[Row], shown: list[Row]) -> list[Row]:
 
 def difference_line(rows: list[Row]) -> Row | None:
     """Least error of difference quotients, and slopes on either side of it."""
-    about = next((row["about"] for row in rows if row.get("about") and row["status"] != "failed"), None)
+    about = next((row["description"] for row in rows if row.get("description") and row["status"] != "failed"), None)
     errors = json.loads(about).get("differences") if about else None
     if not errors:
         return None

@@ -118,7 +118,7 @@ def test_a_path_lies_where_the_run_was(runs: Runs) -> None:
     ax = reports.paths(runs, columns=3)
     order = tuning.ranked(runs)[PROBLEM]
     k = order.index("gradient_descent")
-    surface = json.loads(runs.rows["about"].iloc[0])["surface"]
+    surface = json.loads(runs.rows["description"].iloc[0])["surface"]
     row = tuning.tuned_rows(runs).query("method == 'gradient_descent' and seed == 0").iloc[0].to_dict()
     height = np.clip(np.ptp(surface["y"]) / np.ptp(surface["x"]), 0.6, 1.4)
     unit = (
@@ -136,7 +136,7 @@ def test_level_lines_are_drawn_once_for_all_maps(runs: Runs) -> None:
     assert len(levels.get_paths()) == 1
     assert len(levels.get_offsets()) == len(SWEEPS)
     (crosses,) = [c for c in ax.collections if c.get_gid() == "minimizers"]
-    surface = json.loads(runs.rows["about"].iloc[0])["surface"]
+    surface = json.loads(runs.rows["description"].iloc[0])["surface"]
     height = np.clip(np.ptp(surface["y"]) / np.ptp(surface["x"]), 0.6, 1.4)
     middle = crosses.get_paths()[0].vertices.mean(axis=0)
     expected = [(3 - surface["x"][0]) / np.ptp(surface["x"]), (0.5 - surface["y"][0]) / np.ptp(surface["y"]) * height]
@@ -144,7 +144,7 @@ def test_level_lines_are_drawn_once_for_all_maps(runs: Runs) -> None:
 
 
 def test_level_lines_are_evenly_spaced_in_the_logarithm(runs: Runs) -> None:
-    surface = json.loads(runs.rows["about"].iloc[0])["surface"]
+    surface = json.loads(runs.rows["description"].iloc[0])["surface"]
     f = np.array(surface["f"])
     ax = reports.paths(runs)
     (levels,) = [c for c in ax.collections if c.get_gid() == "levels"]
@@ -160,26 +160,26 @@ def test_level_lines_are_evenly_spaced_in_the_logarithm(runs: Runs) -> None:
 
 
 def with_about(runs: Runs, **changes: Any) -> Runs:
-    about = json.loads(runs.rows["about"].iloc[0])
+    about = json.loads(runs.rows["description"].iloc[0])
     for key, value in changes.items():
         about[key] = value
-    return Runs(runs.rows.assign(about=json.dumps(about)))
+    return Runs(runs.rows.assign(description=json.dumps(about)))
 
 
 def test_holes_and_plains_break_nothing(runs: Runs) -> None:
-    surface = json.loads(runs.rows["about"].iloc[0])["surface"]
+    surface = json.loads(runs.rows["description"].iloc[0])["surface"]
     holes = [[None if i < 40 else value for value in line] for i, line in enumerate(surface["f"])]
     for f in (holes, [[0.0] * 81] * 81, [[None] * 81] * 81, [[5.0] * 81] * 81):
         reports.paths(with_about(runs, surface=surface | {"f": f})).figure.canvas.draw()
     reports.paths(with_about(runs, minimizers=[[99.0, 99.0]])).figure.canvas.draw()
-    unknown = runs.rows.assign(f_star=np.nan, hits=None)
+    unknown = runs.rows.assign(f_star=np.nan, calls_to_target=None)
     ax = reports.paths(Runs(unknown))
     assert any(text.get_text().startswith("f = ") for text in ax.texts)
 
 
 def test_results_without_surface_or_paths_are_refused(runs: Runs) -> None:
     bare = Runs(runs.rows.assign(metrics=[[]] * len(runs.rows)))
-    for lacking in (Runs(runs.rows.assign(about=None)), Runs(runs.rows.drop(columns="about")), bare):
+    for lacking in (Runs(runs.rows.assign(description=None)), Runs(runs.rows.drop(columns="description")), bare):
         assert paths.paths_table(lacking, PROBLEM).empty
         assert landscapes.section(Book(lacking, pd.DataFrame())) == []
         with pytest.raises(InputError, match="no level lines"):
@@ -207,7 +207,7 @@ def test_the_section_is_small_and_always_the_same(runs: Runs) -> None:
     assert one["whole"]
     assert one["lost"] == ["sgd"]
     styles = Book(runs, pd.DataFrame()).styles
-    for look in styles.entrants.values():
+    for look in styles.values():
         assert f'data-method="{look.index}"' in one["picture"].svg
 
 

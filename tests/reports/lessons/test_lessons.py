@@ -161,7 +161,7 @@ def test_scaling_compares_batches_at_equal_epochs(runs: Runs, lessons: dict[str,
             lr = 0.01 * (size / 4 if scaled else 1)
             its = rows[(rows["batch_size"] == size) & np.isclose(rows["step_size"], lr)]
             values = [
-                np.exp(np.interp(1.0, np.array(row.t) * row.fraction, np.log(np.array(row.f) - row.f_star)))
+                np.exp(np.interp(1.0, np.array(row.t) * row.calls_per_step, np.log(np.array(row.f) - row.f_star)))
                 for row in its.itertuples()
             ]
             gaps.append(middle(values))
@@ -189,7 +189,7 @@ def test_differences_find_the_best_step(runs: Runs, lessons: dict[str, Lesson]) 
     for kind in ("forward", "central"):
         at = []
         for problem in lesson.problems:
-            told = json.loads(runs.rows.loc[runs.rows["problem"] == problem, "about"].iloc[0])["differences"]
+            told = json.loads(runs.rows.loc[runs.rows["problem"] == problem, "description"].iloc[0])["differences"]
             at.append(told["h"][int(np.argmin(told[kind]))])
         assert f"{number(float(np.median(at)))} with" in lesson.paragraph
     counted = lesson.table[lesson.table["problem"].isin(lesson.problems)]
@@ -236,7 +236,7 @@ def test_a_lesson_without_its_runs_is_left_out(runs: Runs, lesson: str, column: 
 
 def test_results_of_earlier_versions_have_lessons_without_paths(runs: Runs) -> None:
     rows = runs.rows.assign(
-        about=None, metrics=[[p for p in held if p[0][:2] != "x_"] for held in runs.rows["metrics"]]
+        description=None, metrics=[[p for p in held if p[0][:2] != "x_"] for held in runs.rows["metrics"]]
     )
     assert {made.name for made in reports.find_lessons(Runs(rows))} == {"decay", "noise", "scaling", "schedules"}
     assert reports.find_lessons(Runs(rows.iloc[:0])) == []
@@ -248,7 +248,9 @@ def broken(rows: pd.DataFrame, status: str) -> pd.DataFrame:
     figures = [[(name, np.array([values[0], np.nan])) for name, values in held] for held in rows["metrics"]]
     hits = [np.full(50, np.inf) if star == star else None for star in rows["f_star"]]
     times = [np.array([0, 1])] * len(rows)
-    return rows.assign(**lists, metrics=figures, hits=hits, t=times, status=status, end=1, f_end=rows["f_start"])
+    return rows.assign(
+        **lists, metrics=figures, calls_to_target=hits, t=times, status=status, end=1, f_end=rows["f_start"]
+    )
 
 
 @pytest.mark.parametrize("status", ["diverged", "failed"])
@@ -279,7 +281,10 @@ def test_one_lost_seed_counts_as_never(runs: Runs, lessons: dict[str, Lesson]) -
 
 def test_hostile_names_stay_text(runs: Runs, tmp_path: Path) -> None:
     evil = "<script>alert(1)</script> $x_1$ \"' \x07"
-    rows = runs.rows.assign(problem=runs.rows["problem"].replace({VALLEY: evil, "beale": f"{evil} 2"}))
+    names = {
+        name: runs.rows[name].replace({VALLEY: evil, "beale": f"{evil} 2"}) for name in ("problem", "problem_spec")
+    }
+    rows = runs.rows.assign(**names)
     made = reports.find_lessons(Runs(rows))
     assert {"valley", "differences"} <= {lesson.name for lesson in made}
     valley = next(lesson for lesson in made if lesson.name == "valley")

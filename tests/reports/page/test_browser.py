@@ -169,7 +169,7 @@ def curve(page: Page, index: int) -> str:
 
 
 def index_of(runs: Runs, problem: str, method: str) -> int:
-    return style.entrant_styles(runs)(problem, method).index
+    return style.method_styles(runs)[method].index
 
 
 @pytest.mark.parametrize(
