@@ -392,6 +392,7 @@ class Results:
             rows, whole = self.tuned[problem, method], self.pairs[problem, method]
             size = rows[0]["step_size"]
             line: Row = {"problem": problem, "method": method, "step_size": size}
+            line["batch_size"] = rows[0]["batch_size"] or math.nan
             for text, place in SHOWN.items():
                 at = [row["calls_to_target"][place] for row in rows]
                 name = f"{float(text):.0e}"
@@ -756,7 +757,8 @@ def check_summary(audit: Audit, shown: list[list[Cell]], lines: list[Row]) -> No
     for line in lines:
         size = "" if math.isnan(line["step_size"]) else number(line["step_size"]) + "*" * line["edge"]
         others = [f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in line["others"].items()]
-        row = [line["method"], ", ".join(filter(None, [size, *others])) or "–"]
+        batch = "" if math.isnan(line["batch_size"]) else f"batch {line['batch_size']}"
+        row = [line["method"], ", ".join(filter(None, [size, *others, batch])) or "–"]
         for text in known:
             name = f"{float(text):.0e}"
             row.append(calls_of(line[f"calls_{name}"], line[f"reached_{name}"], line["seeds"]))
