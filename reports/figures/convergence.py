@@ -48,7 +48,7 @@ def convergence(
     guides : bool
         Whether to draw what theory guarantees where the problem is strongly convex: see `rates`.
     styles : style.Styles, optional
-        How entrants look, by default as `style.entrant_styles` of these results has it.
+        How methods look, by default as `style.method_styles` of these results has it.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def convergence(
     """
     runs = as_runs(runs)
     problem, part = one_problem(runs, problem)
-    styles = styles or style.entrant_styles(runs)
+    styles = styles or style.method_styles(runs)
     ax = style.axes(ax)
     curves = metrics.bands(part, value)
     gap, floor = gap_floor(part)
@@ -68,7 +68,7 @@ def convergence(
     ceiling = 100 * start if start > max(floor, 0.0) else np.inf
     drawn = lines_of(curves, "calls", floor, ceiling)
     for method, (calls, median, low, high) in drawn.items():
-        style.line(ax, styles(problem, method), calls, median, low, high, rest=method not in leading)
+        style.line(ax, styles[method], calls, median, low, high, rest=method not in leading)
     what = "gap f − f*" if gap else "objective f"
     if guides and gap and drawn:
         _guides(ax, part, floor)
@@ -80,7 +80,7 @@ def convergence(
         return ax
     style.log_axis(ax.xaxis, "x")
     value_axis(ax, drawn, gap, floor)
-    ends = [(float(drawn[m][1][-1]), styles.of[problem, m], styles(problem, m)) for m in leading if m in drawn]
+    ends = [(float(drawn[m][1][-1]), m, styles[m]) for m in leading if m in drawn]
     style.end_names(ax, ends, others=len(drawn) - len(ends))
     return ax
 
@@ -101,7 +101,7 @@ def rates(part: Runs) -> pd.DataFrame:
     rows = part.rows
     about = description_of(part)
     L, mu = about.get("smoothness"), about.get("strong_convexity")
-    exact = rows[(rows["fraction"] == 1) & rows["exact_hits"].eq(True) & rows["f_start"].notna()]
+    exact = rows[(rows["calls_per_step"] == 1) & rows["exact_targets"].eq(True) & rows["f_start"].notna()]
     columns = ["rate", "t", "calls", "bound"]
     if not L or not mu or exact.empty or not exact["f_star"].notna().all():
         return pd.DataFrame(columns=columns)

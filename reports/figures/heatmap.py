@@ -27,10 +27,10 @@ RAMP = ("#0b4a8f", "#2f6fb3", "#5e95cd", "#8fb7e0", "#b5d0ec", "#d2e2f4", "#e5ee
 
 
 def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes:
-    """Oracle calls to a target relative to the best, entrants by problems, see `optbench.profiles.relative_calls`.
+    """Oracle calls to a target relative to the best, methods by problems, see `optbench.profiles.relative_calls`.
 
     The darker, the closer to the best on the problem; a hatched cell is a miss, with how many seeds got there if any did, a
-    dash says that the entrant did not run. Entrants stand in the order of the ranking, those that it leaves out last.
+    dash says that the method did not run. Methods stand in the order of the ranking, those that it leaves out last.
     Problems without a known optimum have no targets, and do not appear.
 
     Parameters
@@ -41,32 +41,32 @@ def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes
         Where to draw; by default a new figure of pyplot, as large as it needs to be.
     """
     table = shown_rows(runs, profiles.relative_calls(runs, target))
-    entrants, problems = row_order(runs, table), sorted(set(table["problem"]))
+    methods, problems = row_order(runs, table), sorted(set(table["problem"]))
     if ax is None:
         import matplotlib.pyplot as plt
 
-        size = 3 + 0.55 * len(problems), 2.6 + 0.26 * len(entrants)
+        size = 3 + 0.55 * len(problems), 2.6 + 0.26 * len(methods)
         ax = plt.subplots(figsize=size, layout="constrained")[1]
     style.title(ax, f"Oracle calls to {target_name(target)} of the initial gap, relative to the best")
     if table.empty:
         style.note(ax, "No optimal value is known, and so there are no targets")
         return ax
-    lines = table.set_index(["entrant", "problem"])
-    ratio = lines["ratio"].unstack().loc[entrants, problems].to_numpy(dtype=float)  # (E, P)  # noqa: PD010
+    lines = table.set_index(["method", "problem"])
+    ratio = lines["ratio"].unstack().loc[methods, problems].to_numpy(dtype=float)  # (E, P)  # noqa: PD010
     colors = LinearSegmentedColormap.from_list("ratio", RAMP)
     depth = np.log10(np.where(np.isfinite(ratio), ratio, np.nan)) / 2  # 0 is the best, 1 a hundredfold
     ax.imshow(np.ma.masked_invalid(depth), cmap=colors, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    for e, entrant in enumerate(entrants):
+    for e, method in enumerate(methods):
         for p, problem in enumerate(problems):
-            line = lines.loc[(entrant, problem)]
+            line = lines.loc[(method, problem)]
             cell = cell_of(line.to_dict())
             if line["status"] == "missed":
                 corner = p - 0.5, e - 0.5
                 ax.add_patch(Rectangle(corner, 1, 1, facecolor="none", edgecolor=MUTED, hatch="////", linewidth=0))
-            pale = PAPER if np.isfinite(depth[e, p]) and depth[e, p] < 0.3 else style.INK
-            ax.text(p, e, cell.text, ha="center", va="center", fontsize=8, color=pale)
+            color = PAPER if np.isfinite(depth[e, p]) and depth[e, p] < 0.3 else style.INK
+            ax.text(p, e, cell.text, ha="center", va="center", fontsize=8, color=color)
     ax.set_xticks(range(len(problems)), headings(problems), rotation=60, ha="right")
-    ax.set_yticks(range(len(entrants)), [shorten(name, 30) for name in entrants])
+    ax.set_yticks(range(len(methods)), [shorten(name, 30) for name in methods])
     for label in [*ax.get_xticklabels(), *ax.get_yticklabels()]:
         label.set(parse_math=False, rotation_mode="anchor")
     ax.tick_params(length=0)
@@ -76,26 +76,26 @@ def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes
     return ax
 
 
-class Heat(NamedTuple):
+class Cell(NamedTuple):
     """A cell of the heat map."""
 
-    look: str  # class of the style sheet
+    appearance: str  # class of the style sheet
     text: str
     note: str  # below the text: how many of the seeds, if not all
-    told: str  # calls and seeds in full
+    title: str  # calls and seeds in full
 
 
-def cell_of(line: dict[Any, Any]) -> Heat:
+def cell_of(line: dict[Any, Any]) -> Cell:
     """What the heat map shows of a row of `profiles.relative_calls`."""
     reached, seeds = int(line["reached"]), int(line["seeds"])
     got = f"{reached} of {plural(seeds, 'seed')}"
     if line["status"] == "not run":
-        return Heat("absent", NEVER, "", "did not run")
+        return Cell("absent", NEVER, "", "did not run")
     if line["status"] == "missed":
-        return Heat("missed", f"{reached}/{seeds}" if reached else "×", "", f"missed: {got} got there")
+        return Cell("missed", f"{reached}/{seeds}" if reached else "×", "", f"missed: {got} got there")
     step = next(i for i, limit in enumerate(STEPS) if line["ratio"] <= limit)
     some = f"{reached}/{seeds}" if reached < seeds else ""
-    return Heat(f"r{step}", factor(line["ratio"]), some, f"{calls(line['calls'])} calls, {got}")
+    return Cell(f"r{step}", factor(line["ratio"]), some, f"{calls(line['calls'])} calls, {got}")
 
 
 def with_targets(table: pd.DataFrame) -> pd.DataFrame:
@@ -107,24 +107,24 @@ def with_targets(table: pd.DataFrame) -> pd.DataFrame:
 def shown_rows(runs: Runs, table: pd.DataFrame) -> pd.DataFrame:
     """Rows of `profiles.relative_calls` that the heat map shows.
 
-    Besides the complete block those entrants that ran on a quarter of its problems, and those problems with targets that
-    a quarter of these entrants ran on: a few runs of a kind of their own would make a map of dashes.
+    Besides the complete block those methods that ran on a quarter of its problems, and those problems with targets that
+    a quarter of these methods ran on: a few runs of a kind of their own would make a map of dashes.
     """
     table, chosen = with_targets(table), profiles.block(runs)
-    if len(chosen.entrants) < 2:
+    if len(chosen.methods) < 2:
         return table
     ran = table[table["status"] != "not run"]
-    on = ran[ran["problem"].isin(chosen.problems)].groupby("entrant")["problem"].size()
-    entrants = {*chosen.entrants, *on[4 * on >= len(chosen.problems)].index}
-    by = ran[ran["entrant"].isin(entrants)].groupby("problem")["entrant"].size()
-    problems = {*chosen.problems, *by[4 * by >= len(entrants)].index}
-    return table[table["entrant"].isin(entrants) & table["problem"].isin(problems)]
+    on = ran[ran["problem"].isin(chosen.problems)].groupby("method")["problem"].size()
+    methods = {*chosen.methods, *on[4 * on >= len(chosen.problems)].index}
+    by = ran[ran["method"].isin(methods)].groupby("problem")["method"].size()
+    problems = {*chosen.problems, *by[4 * by >= len(methods)].index}
+    return table[table["method"].isin(methods) & table["problem"].isin(problems)]
 
 
 def row_order(runs: Runs, table: pd.DataFrame) -> list[str]:
-    """Entrants in the order of the ranking, then those that are not in it but ran on some problem of the table."""
+    """Methods in the order of the ranking, then those that are not in it but ran on some problem of the table."""
     first = profiles.placed(runs)
-    ran = set(table.loc[table["status"] != "not run", "entrant"])
+    ran = set(table.loc[table["status"] != "not run", "method"])
     return [*first, *sorted(ran - set(first))]
 
 
@@ -132,15 +132,15 @@ def headings(problems: Sequence[str], width: int = 40) -> list[str]:
     """Short names of problems: without the parameters that all of the same family share; shortened where still too long."""
     parts = [tuple(_COMMA.split(name.partition(":")[2])) for name in problems]
     families = [name.partition(":")[0] for name in problems]
-    found = []
+    names = []
     for name, family, own in zip(problems, families, parts, strict=True):
-        kin = [set(other) for other, its in zip(parts, families, strict=True) if its == family]
-        shared = set.intersection(*kin) if len(kin) > 1 else set()
-        left = ",".join(part for part in own if part not in shared)
-        found.append(f"{family}:{left}" if left else family if shared else name)
-    if len(set(found)) < len(problems):
-        found = list(problems)
-    return [shorten(name, width) for name in found]
+        members = [set(other) for other, its_family in zip(parts, families, strict=True) if its_family == family]
+        shared = set.intersection(*members) if len(members) > 1 else set()
+        rest = ",".join(part for part in own if part not in shared)
+        names.append(f"{family}:{rest}" if rest else family if shared else name)
+    if len(set(names)) < len(problems):
+        names = list(problems)
+    return [shorten(name, width) for name in names]
 
 
 _COMMA = re.compile(r",(?![^\[]*\])")  # between parameters, not within the list of one

@@ -10,7 +10,7 @@ from optbench.results.runs import Runs
 
 from ..wording import shorten
 from . import style
-from .profiles import NO_BLOCK
+from .profiles import NO_RANKING
 from .style import MUTED, PAPER
 
 
@@ -21,36 +21,36 @@ def ranks(
     emphasis: int = style.EMPHASIS,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """Mean rank over problems of every entrant, with its 95 % interval, see `optbench.profiles.ranking`.
+    """Mean rank over problems of every method, with its 95 % interval, see `optbench.profiles.ranking`.
 
     Parameters are those of `performance_profile`.
     """
     ax = style.axes(ax)
-    styles = styles or style.entrant_styles(runs)
+    styles = styles or style.method_styles(runs)
     table = profiles.ranking(runs)
     style.title(ax, "Mean rank over problems")
     ax.set_xlabel("mean rank (1 is best), with 95 % interval")
     if table.empty:
-        style.note(ax, NO_BLOCK)
+        style.note(ax, NO_RANKING)
         return ax
     for place, line in enumerate(table.itertuples()):
-        look = styles.entrants[str(line.entrant)]
+        drawn = styles[str(line.method)]
         leads = place < emphasis
-        color, kind = (look.color, "curve") if leads else (MUTED, "rest")
+        color, kind = (drawn.color, "curve") if leads else (MUTED, "rest")
         ax.plot(
             [line.low, line.high],
             [place] * 2,
             color=color,
             linewidth=1.6,
             zorder=2,
-            gid=f"{kind}-{look.index}-interval",
+            gid=f"{kind}-{drawn.index}-interval",
         )
         ax.plot(
-            [line.rank], [place], linestyle="none", marker=look.marker, color=color, markersize=6.5, markeredgecolor=PAPER,
-            markeredgewidth=0.8, zorder=3, gid=f"{kind}-{look.index}-rank",
+            [line.rank], [place], linestyle="none", marker=drawn.marker, color=color, markersize=6.5, markeredgecolor=PAPER,
+            markeredgewidth=0.8, zorder=3, gid=f"{kind}-{drawn.index}-rank",
         )  # fmt: skip
     ax.yaxis.tick_right()
-    ax.set_yticks(range(len(table)), [shorten(name, 22) for name in table["entrant"]])
+    ax.set_yticks(range(len(table)), [shorten(name, 22) for name in table["method"]])
     for label in ax.get_yticklabels():
         label.set_parse_math(False)
     ax.tick_params("y", length=0)

@@ -70,7 +70,7 @@ def convergence_seconds(
     emphasis : int
         How many methods are drawn in colour, the best of those of the problem.
     styles : style.Styles, optional
-        How entrants look, by default as `style.entrant_styles` of these results has it.
+        How methods look, by default as `style.method_styles` of these results has it.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def convergence_seconds(
 
 def draw(part: Runs, table: pd.DataFrame, problem: str, ax: Axes, emphasis: int, styles: style.Styles | None) -> Axes:
     """`convergence_seconds` of the rows of `seconds_of` of one machine."""
-    styles = styles or style.entrant_styles(part)
+    styles = styles or style.method_styles(part)
     gap, floor = gap_floor(part)
     drawn = lines_of(table, "seconds", floor)
     style.title(ax, f"In seconds: {shorten(problem, 48)}")
@@ -103,10 +103,10 @@ def draw(part: Runs, table: pd.DataFrame, problem: str, ax: Axes, emphasis: int,
         return ax
     leading = [method for method in tuning.ranked(part)[problem] if method in drawn][:emphasis]
     for method, (x, median, low, high) in drawn.items():
-        style.line(ax, styles(problem, method), x, median, low, high, rest=method not in leading)
+        style.line(ax, styles[method], x, median, low, high, rest=method not in leading)
     style.log_axis(ax.xaxis, "x")
     ax.xaxis.set_major_formatter(FuncFormatter(style.duration_tick))
     value_axis(ax, drawn, gap, floor)
-    ends = [(float(drawn[m][1][-1]), styles.of[problem, m], styles(problem, m)) for m in leading]
+    ends = [(float(drawn[m][1][-1]), m, styles[m]) for m in leading]
     style.end_names(ax, ends, others=len(drawn) - len(ends))
     return ax

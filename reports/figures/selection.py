@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 
 from optbench.core.errors import InputError
-from optbench.results.runs import Runs, runs_of_curves
+from optbench.results.runs import Runs
 
 
 def as_runs(runs: Runs | pd.DataFrame) -> Runs:
     """Runs as they are, or what a table of curves (`Runs.curves`, or a part of it) tells of them."""
-    return runs_of_curves(runs) if isinstance(runs, pd.DataFrame) else runs
+    return Runs.from_curves(runs) if isinstance(runs, pd.DataFrame) else runs
 
 
 def one_problem(runs: Runs | pd.DataFrame, problem: str | None) -> tuple[str, Runs]:
@@ -37,8 +37,6 @@ def one_problem(runs: Runs | pd.DataFrame, problem: str | None) -> tuple[str, Ru
 
 
 def description_of(part: Runs) -> dict[str, Any]:
-    """What the rows of a problem tell about it (the column `about`), empty where they were stored without it."""
-    if "about" not in part.rows:
-        return {}
-    told = part.rows["about"].dropna()
-    return dict(json.loads(told.iloc[0])) if len(told) else {}
+    """What is stored about the problem of these rows (the column ``description``); empty where nothing is."""
+    texts = part.rows["description"].dropna() if "description" in part.rows else []
+    return dict(json.loads(texts.iloc[0])) if len(texts) else {}

@@ -1,4 +1,4 @@
-"""Seconds a step over all races: one figure and one table of every contestant, problem and machine."""
+"""Seconds a step over all races: one figure and one table of every configuration, problem and machine."""
 
 from __future__ import annotations
 
@@ -17,34 +17,31 @@ from optbench.core.errors import InputError
 
 from ..wording import shorten
 from . import style
-from .style import GRID, MUTED, PALETTE, PAPER
+from .style import GRID, MUTED, PAPER
 
-ROWS = 72  # of all figures together; a problem has its share
-A_FIGURE = 24  # rows of a figure with several problems, so that it fits on a sheet of paper
-LINES = 60  # of the table
 ROW, HEAD = 0.2, 0.4  # inches
-NAMES = 142  # points beside the axes for the names of contestants
+NAMES = 142  # points beside the axes for the names of configurations
 
 
 def step_seconds(races: pd.DataFrame) -> pd.DataFrame:
-    """How long a step takes, by problem, contestant and where it ran, from the races that say most.
+    """How long a step takes, by problem, configuration and where it ran, from the races that say most.
 
-    Where the same contestant ran in several races on the same machine, the newest undisturbed one is taken.
+    Where the same configuration ran in several races on the same machine, the newest undisturbed one is taken.
 
     Parameters
     ----------
     races : DataFrame
-        One row a round and contestant, as `optbench.store.Store.load_races` returns them.
+        One row a round and configuration, as `optbench.store.Store.load_races` returns them.
 
     Returns
     -------
     DataFrame
-        One row a problem, contestant and way, the fastest of a problem first: problem (with the start of its data's hash
-        where they changed), contestant, method, way (what differs of machine, backend, precision; "as written" where the
+        One row a problem, configuration and way, the fastest of a problem first: problem (with the start of its data's hash
+        where they changed), configuration, method, way (what differs of machine, backend, precision; "as written" where the
         same optimizer ran fused too), machine, backend, precision, fused, seconds, seconds_low, seconds_high (median over
         rounds and its 95 % interval), disturbed, reason, finite, race.
     """
-    kept = ["problem", "contestant", "method", "way", "machine", "backend", "precision", "fused"]
+    kept = ["problem", "configuration", "method", "way", "machine", "backend", "precision", "fused"]
     kept += ["seconds", "seconds_low", "seconds_high", "disturbed", "reason", "finite", "race"]
     if races.empty:
         return pd.DataFrame(columns=kept)
@@ -59,11 +56,11 @@ def step_seconds(races: pd.DataFrame) -> pd.DataFrame:
     differ = [name for name in where if len(set(table[name])) > 1] or where
     both = table.groupby([*where, "optimizer"])["fused"].transform("nunique") > 1
     table["way"] = table[differ].agg(", ".join, axis=1) + np.where(both & ~table["fused"], ", as written", "")
-    who = ["problem", "contestant", "way"]
+    who = ["problem", "configuration", "way"]
     table = table.sort_values([*who, "disturbed", "created", "race"], ascending=[True] * 4 + [False] * 2)
     table = table.drop_duplicates(who)
-    fastest = table.groupby(["problem", "contestant"])["seconds"].transform("min")
-    table = table.assign(fastest=fastest).sort_values(["problem", "fastest", "contestant", "way"], ignore_index=True)
+    fastest = table.groupby(["problem", "configuration"])["seconds"].transform("min")
+    table = table.assign(fastest=fastest).sort_values(["problem", "fastest", "configuration", "way"], ignore_index=True)
     return table[kept]
 
 
@@ -75,7 +72,7 @@ def step_times(
     most: int | None = None,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """How long a step takes: a group of rows a problem, a row a contestant, a marker a machine or way of computing.
+    """How long a step takes: a group of rows for each problem, a row per configuration, a marker per machine or way to compute.
 
     Marks are medians over rounds, lines 95 % intervals; a hollow mark is a race that was disturbed. Rows are in the order
     of their fastest mark.
@@ -89,7 +86,7 @@ def step_times(
     problems : sequence of str, optional
         Which problems, in this order; by default all.
     most : int, optional
-        How many contestants of a problem to draw, the fastest; by default all.
+        How many configurations of a problem to draw, the fastest; by default all.
     styles : style.Styles, optional
         With it, the marks of methods that have runs too are picked out on a page together with their curves.
 
@@ -112,11 +109,11 @@ def _draw(
     table: pd.DataFrame, ax: Axes, problems: Sequence[str], most: int | None, styles: style.Styles | None
 ) -> Axes:
     """`step_times` of a table of `step_seconds`."""
-    looks = _looks(table)
+    ways = style.numbered_styles(table["way"])
     at, ticks, names = 0.0, [], []
     for number, problem in enumerate(problems):
         part = table[table["problem"] == problem]
-        everyone = list(dict.fromkeys(part["contestant"]))
+        everyone = list(dict.fromkeys(part["configuration"]))
         rows = everyone[:most]
         at += HEAD / ROW
         head = shorten(problem, 52) + (f" – {len(rows)} fastest of {len(everyone)}" if rows != everyone else "")
@@ -127,21 +124,19 @@ def _draw(
         )  # fmt: skip
         if number:
             ax.axhline(at - 1.6, color=MUTED, linewidth=0.6)
-        for contestant in rows:
-            its = part[part["contestant"] == contestant]
-            for k, line in enumerate(its.to_dict("records")):
-                y = at + 0.24 * (k - (len(its) - 1) / 2)  # ways beside each other
-                look = looks[line["way"]]
-                entrant = styles.of.get((problem, line["method"])) if styles else None
-                interval = ax.hlines(y, line["seconds_low"], line["seconds_high"], color=look.color, linewidth=1.4)
-                face = PAPER if line["disturbed"] else look.color
-                (median,) = ax.plot(line["seconds"], y, marker=look.marker, linestyle="none", **_mark(look, face))
-                if styles and entrant:
-                    index = styles.entrants[entrant].index
+        for configuration in rows:
+            lines = part[part["configuration"] == configuration]
+            for k, line in enumerate(lines.to_dict("records")):
+                y = at + 0.24 * (k - (len(lines) - 1) / 2)  # ways beside each other
+                way = ways[line["way"]]
+                interval = ax.hlines(y, line["seconds_low"], line["seconds_high"], color=way.color, linewidth=1.4)
+                (median,) = ax.plot(line["seconds"], y, **_mark(way, hollow=line["disturbed"]))
+                if styles and line["method"] in styles:
+                    index = styles[line["method"]].index
                     interval.set_gid(f"curve-{index}-interval{number}x{k}")
                     median.set_gid(f"curve-{index}-median{number}x{k}")
             ticks.append(at)
-            names.append(shorten(contestant, 26) + ("" if its["finite"].all() else " (diverged)"))
+            names.append(shorten(configuration, 26) + ("" if lines["finite"].all() else " (diverged)"))
             at += 1.0
     ax.set_yticks(ticks, names)
     for label in ax.get_yticklabels():
@@ -151,63 +146,49 @@ def _draw(
     ax.set_ylim(at - 0.3, 0.3)
     style.log_axis(ax.xaxis, "x")
     ax.xaxis.set_major_formatter(FuncFormatter(style.duration_tick))
-    style.title(ax, "Time a step, all races")
-    ax.set_xlabel("time a step (units at the ticks; logarithmic)")
-    ax.set_ylabel("contestant", va="top")
+    style.title(ax, "Time per step, all races")
+    ax.set_xlabel("time per step (units at the ticks; logarithmic)")
+    ax.set_ylabel("configuration", va="top")
     ax.yaxis.set_label_coords(-NAMES / (ax.bbox.width * 72 / ax.figure.dpi), 0.5)
     ax.spines["left"].set_visible(False)
-    _legend(ax, looks, bool(table["disturbed"].any()))
+    _legend(ax, ways, bool(table["disturbed"].any()))
     return ax
 
 
-def _looks(table: pd.DataFrame) -> dict[str, style.Style]:
-    """How each way looks."""
-    ways = sorted(set(table["way"]))
-    return {
-        way: style.Style(k, PALETTE[k % len(style.PALETTE)], (), style.MARKERS[k % len(style.MARKERS)])
-        for k, way in enumerate(ways)
-    }
+def _mark(way: style.Style, *, hollow: bool) -> dict[str, Any]:
+    """Options of `Axes.plot` for the mark of a way of computing."""
+    face = PAPER if hollow else way.color
+    return {"linestyle": "none", "marker": way.marker, "markersize": 6, "markeredgewidth": 1.3, "zorder": 3} | {
+        "markeredgecolor": way.color, "markerfacecolor": face
+    }  # fmt: skip
 
 
-def _mark(look: style.Style, face: str) -> dict[str, Any]:
-    return {
-        "markersize": 6,
-        "markeredgewidth": 1.3,
-        "markeredgecolor": look.color,
-        "markerfacecolor": face,
-        "zorder": 3,
-    }
-
-
-def _legend(ax: Axes, looks: dict[str, style.Style], disturbed: bool) -> None:
-    """Below the axes, one entry a line: names of machines are long."""
-    handles = [
-        Line2D([], [], linestyle="none", marker=look.marker, **_mark(look, look.color)) for look in looks.values()
-    ]
-    names = [shorten(way, 62) for way in looks]
+def _legend(ax: Axes, ways: style.Styles, disturbed: bool) -> None:
+    """Below the axes, one entry per line: names of machines are long."""
+    handles = [Line2D([], [], **_mark(way, hollow=False)) for way in ways.values()]
+    names = [shorten(name, 62) for name in ways]
     if disturbed:
-        first = next(iter(looks.values()))
-        handles.append(Line2D([], [], linestyle="none", marker=first.marker, **_mark(first, PAPER)))
+        handles.append(Line2D([], [], **_mark(next(iter(ways.values())), hollow=True)))
         names.append("hollow: disturbed")
-    made = ax.legend(
+    legend = ax.legend(
         handles, names, loc="upper left", bbox_to_anchor=(0.0, -0.52 / (ax.bbox.height / ax.figure.dpi)),
         frameon=False, fontsize=9, borderaxespad=0.0, handletextpad=0.2, labelspacing=0.35,
     )  # fmt: skip
-    for text in made.get_texts():
+    for text in legend.get_texts():
         text.set_parse_math(False)
 
 
 def figure_of(table: pd.DataFrame, problems: Sequence[str], most: int, styles: style.Styles | None = None) -> Figure:
     """A figure of its own of some problems of a table of `step_seconds`; pyplot knows nothing of it."""
-    rows = sum(min(most, table.loc[table["problem"] == name, "contestant"].nunique()) for name in problems)
+    rows = sum(min(most, table.loc[table["problem"] == name, "configuration"].nunique()) for name in problems)
     entries = table["way"].nunique() + bool(table["disturbed"].any())
     above, below = 0.42, 0.62 + 0.19 * entries  # inches
     height = above + ROW * rows + HEAD * len(problems) + below
     with style.theme():
-        made = Figure(figsize=(5.8, height))
-        ax = made.add_axes((2.05 / 5.8, below / height, 3.6 / 5.8, 1 - (above + below) / height))
+        figure = Figure(figsize=(5.8, height))
+        ax = figure.add_axes((2.05 / 5.8, below / height, 3.6 / 5.8, 1 - (above + below) / height))
         times = table[["seconds", "seconds_low", "seconds_high"]]  # all figures have the same horizontal axis
         ax.set_xscale("log")
         ax.set_xlim(0.8 * float(times.min().min()), 1.25 * float(times.max().max()))
         _draw(table, style.axes(ax), problems, most, styles)
-    return made
+    return figure

@@ -87,7 +87,7 @@ def _budget(rows: pd.DataFrame) -> list[str]:
     steps = sorted(set(rows["steps"].astype(int)))
     if len(steps) == 1:
         return ["--steps", str(steps[0])]
-    pairs = {(int(s), float(f)) for s, f in zip(rows["steps"], rows["fraction"], strict=True)}
+    pairs = {(int(s), float(f)) for s, f in zip(rows["steps"], rows["calls_per_step"], strict=True)}
     calls = round(float(np.median([(s + 1) * f for s, f in pairs])))
     return ["--calls", str(calls)] if all(round(calls / f) - 1 == s for s, f in pairs) else ["--steps", str(steps[-1])]
 

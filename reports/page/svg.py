@@ -17,7 +17,7 @@ def to_svg(made: Figure, prefix: str, label: str, names: Mapping[int, str]) -> s
     """A figure as SVG for an HTML page; the same figure gives the same text.
 
     Colours become the CSS variables of the page (``--ink``, ``--c0``, ...), its font is the page's, and every part of an
-    entrant's curve (an artist whose gid is ``curve-INDEX-PART``, or ``rest-INDEX-PART`` for those drawn in grey) has the
+    method's curve (an artist whose gid is ``curve-INDEX-PART``, or ``rest-INDEX-PART`` for those drawn in grey) has the
     attribute ``data-method`` with its index.
 
     Parameters
@@ -27,7 +27,7 @@ def to_svg(made: Figure, prefix: str, label: str, names: Mapping[int, str]) -> s
     label : str
         What a reader who cannot see the figure is told.
     names : mapping
-        Names of the entrants by index, shown when a curve is pointed at.
+        Names of the methods by index, shown when a curve is pointed at.
     """
     buffer = io.BytesIO()
     with theme(), warnings.catch_warnings():
