@@ -38,5 +38,5 @@ def one_problem(runs: Runs | pd.DataFrame, problem: str | None) -> tuple[str, Ru
 
 def description_of(part: Runs) -> dict[str, Any]:
     """What is stored about the problem of these rows (the column ``description``); empty where nothing is."""
-    texts = part.rows["description"].dropna() if "description" in part.rows else []
-    return dict(json.loads(texts.iloc[0])) if len(texts) else {}
+    texts = list(part.rows["description"].dropna()) if "description" in part.rows else []
+    return dict(json.loads(texts[0])) if texts else {}

@@ -52,8 +52,7 @@ def notes(rows: pd.DataFrame, lines: pd.DataFrame, races: pd.DataFrame) -> list[
         )
     if len(set(rows["seed"])) == 1:
         notes.append("There is only one seed: nothing here says how much results vary from seed to seed.")
-    calls = (rows["steps"].astype(float) + 1) * rows["calls_per_step"].astype(float)
-    budget = calls.groupby(rows["problem"]).agg(["min", "max"])
+    budget = rows["budget_calls"].astype(float).groupby(rows["problem"]).agg(["min", "max"])
     # the evaluation of the start is a whole call, or one of a mini-batch
     if (budget["max"] - budget["min"] > 1).any():
         notes.append("Not all methods had the same budget; their final objectives compare different amounts of work.")

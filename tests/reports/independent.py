@@ -833,12 +833,11 @@ def heat_tables(shown: list[dict[str, Cell]], overview: Overview, relative: list
         colours.append({name: heat_class(line) for name, line in lines.items()})
         notes.append({name: heat_note(line) for name, line in lines.items()})
     yield Table("heat map", shown, texts)
-    of = {
-        name: [{head: cell.attributes.get(name, "") for head, cell in row.items()} for row in shown]
-        for name in ("class", "title")
-    }
-    yield Table("heat map", [{k: v for k, v in row.items() if k in colours[0]} for row in of["class"]], colours)
-    titles = [{k: text_cell(v) for k, v in row.items() if k in notes[0]} for row in of["title"]]
+    classes = [{name: row[name].attributes.get("class", "") for name in colours[0] if name in row} for row in shown]
+    titles = [
+        {name: text_cell(row[name].attributes.get("title", "")) for name in notes[0] if name in row} for row in shown
+    ]
+    yield Table("heat map", classes, colours)
     yield Table("heat map", titles, notes)
 
 
