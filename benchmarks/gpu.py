@@ -3,7 +3,7 @@
 python -m benchmarks.gpu results            # minutes, where a GPU is; then: optbench report results
 python -m benchmarks.gpu results --quick    # small sizes: whether everything runs
 
-Four sections, each stored as soon as it is done (`optbench.results.GPU_COLUMNS`; shown by `reports.sections.gpu`):
+Four sections, each stored as soon as it is done (`COLUMNS`; shown by `reports.sections.gpu`):
 
 curves   values along runs of every problem, in both precisions, against the CPU in float64. The envelope that they are
          held to is measured, not assumed: see `envelope`.
@@ -49,6 +49,23 @@ BATCH = 16  # samples a mini-batch, of the curves that have one
 COPIES = 8  # perturbed runs that tell how a curve reacts to rounding
 MAX_NEWTON = 100  # parameters; above, Hessians of the copies take the CPU longer than all else
 FACTOR = 16.0  # of the envelope beyond the largest reaction seen, see `envelope`
+
+# one row a figure, in long form: Arrow type and meaning by name
+COLUMNS = {
+    "measurement": ("string", "name of the run of the script: when it began, UTC, and a random part"),
+    "created": ("string", "when the section ended, UTC"),
+    "machine": ("string", "GPU"),
+    "processor": ("string", "processor of the CPU that it is compared with"),
+    "section": ("string", "curves, steps, sweeps or sizes"),
+    "case": ("string", "what was computed: problem and method, rule, sweep or problem"),
+    "precision": ("string", "float64 or float32"),
+    "size": ("int64", "numbers in an array, or what the case grows in; null where there is one size"),
+    "contender": ("string", "who computed it: gpu, gpu fused, cpu, copy, jax on gpu"),
+    "quantity": ("string", "what was measured, with its unit"),
+    "repeat": ("int64", "number of the repeat, from 0"),
+    "value": ("double", "how much; null where it could not be measured, or never happened"),
+    "note": ("string", "why there is no value, or what the size is; empty otherwise"),
+}
 
 
 # ---- curves ----------------------------------------------------------------------------------------------------------
@@ -510,7 +527,7 @@ def measure(
             "repeat": 0,
             "note": "",
         }
-        path = store.write_gpu([common | row for row in rows])
+        path = store.write_table("gpu", f"{name}-{section}", [common | row for row in rows], COLUMNS)
         tell(f"{section}: {len(rows)} figures in {device.clock() - start:.0f} s, {path}")
     return name
 

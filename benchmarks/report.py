@@ -7,7 +7,7 @@ from pathlib import Path
 import reports
 from optbench.results.store import Store
 from optbench.runner.execute import execute
-from optbench.runner.race import compete, contestants
+from optbench.runner.race import compete, make_race_plans
 from optbench.runner.study import study_of
 
 STUDY = {
@@ -30,7 +30,9 @@ class Report:
         # into the working directory, which asv keeps for the benchmarks of this class
         store = Store("results")
         execute(study_of(STUDY).plans, store=store)
-        store.write_race(compete(contestants(["quadratic:dim=20", "logistic"], ["sgd", "adam"], rounds=5, steps=50)))
+        store.write_race(
+            compete(make_race_plans(["quadratic:dim=20", "logistic"], ["sgd", "adam"], rounds=5, steps=50))
+        )
 
     def time_build(self) -> None:
         store = Store("results")

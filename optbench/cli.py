@@ -168,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
         commands,
         "race",
         _race,
-        "Time single runs: seconds a step, in turn, paired and with nothing but the steps on the clock. The contestants "
+        "Time single runs: seconds a step, in turn, paired and with nothing but the steps on the clock. The configurations "
         "are all optimizers on all problems. They run A B C A B C ..., one round a seed, pinned to one core and thread; "
         "what the oracle takes is told apart. Timings are kept beside the results of optbench run; where those hold the "
         "same method on the same problem, seconds to target are shown too. Close other programs first.",
@@ -185,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     race.add_argument("--steps", type=int, default=500, metavar="N", help="steps of every run (default 500)")
     race.add_argument(
-        "--rounds", type=int, default=10, metavar="N", help="runs of every contestant, at least 3 (default 10)"
+        "--rounds", type=int, default=10, metavar="N", help="runs of every configuration, at least 3 (default 10)"
     )
     race.add_argument("--batch-size", type=int, metavar="B", help="samples a mini-batch (default: all samples)")
     race.add_argument(
@@ -385,7 +385,7 @@ def _run(options: argparse.Namespace) -> int:
             Path(options.output) / "report.html",
             title=study.title,
             command=options.command_line,
-            gpu=store.load_gpu(),
+            gpu=store.load_table("gpu"),
             races=store.load_races(),
             jobs=options.jobs,
         )
@@ -526,14 +526,14 @@ def _verdict(runs: Runs) -> int:
 
 def _race(options: argparse.Namespace) -> int:
     from optbench.analysis.timing import race_summary, seconds_to_target
-    from optbench.results.schema import RACE_COLUMNS, arrow_of, frame_of
+    from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
     from optbench.results.store import Store
-    from optbench.runner.race import compete, contestants
+    from optbench.runner.race import compete, make_race_plans
 
     for name in ("problem", "optimizer"):
         if not getattr(options, name):
             raise InputError(f"--{name} is missing; for example: optbench race --problem quadratic --optimizer adam")
-    plans = contestants(
+    plans = make_race_plans(
         options.problem,
         options.optimizer,
         rounds=options.rounds,
@@ -548,7 +548,7 @@ def _race(options: argparse.Namespace) -> int:
     store = Store(options.output)
     store.check_writable()
     # a line and no bar, whose thread would run beside what is timed
-    what = f"{len(plans)} contestant{'s' * (len(plans) > 1)}, {options.rounds} rounds of {options.steps} steps"
+    what = f"{len(plans)} configuration{'s' * (len(plans) > 1)}, {options.rounds} rounds of {options.steps} steps"
     _console(stderr=True).print(f"{what}; no figures until the end, so that nothing runs beside them")
     try:
         rows = compete(plans)
@@ -556,7 +556,7 @@ def _race(options: argparse.Namespace) -> int:
         print("optbench: interrupted; nothing of this race is stored", file=sys.stderr)
         return 130
     path = store.write_race(rows)
-    races = frame_of(arrow_of(rows, RACE_COLUMNS))
+    races = to_frame(to_arrow(rows, RACE_COLUMNS))
     runs = store.load()
     _print_race(race_summary(races), seconds_to_target(runs, races), f"{rows[0]['machine']}, {_pinning(rows[0])}")
     _console().print(f"timings  {path}", soft_wrap=True)
@@ -580,14 +580,14 @@ def _print_race(summary: pd.DataFrame, reached: pd.DataFrame, where: str) -> Non
         title = Text(str(problem), "bold")
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
         its = reached[reached["race_problem"] == problem]
-        first = rows["contestant"].iloc[0]
-        headings = ["contestant", "a step", "95 %", f"times {first}", "95 %", "oracle", "the rest", "95 %"]
+        first = rows["configuration"].iloc[0]
+        headings = ["configuration", "a step", "95 %", f"times {first}", "95 %", "oracle", "the rest", "95 %"]
         headings += ["tuned, to 1e-4", "95 %"] if len(its) else []
         for heading in headings:
-            table.add_column(heading, justify="left" if heading == "contestant" else "right", overflow="fold")
+            table.add_column(heading, justify="left" if heading == "configuration" else "right", overflow="fold")
         for row in rows.to_dict("records"):
             cells = [
-                row["contestant"] + ("*" if row["disturbed"] else "") + (" (diverged)" if not row["finite"] else "")
+                row["configuration"] + ("*" if row["disturbed"] else "") + (" (diverged)" if not row["finite"] else "")
             ]
             cells += duration(row["seconds"], row["seconds_low"], row["seconds_high"])
             cells += [f"{row['ratio']:.2f}", f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}"]
@@ -598,7 +598,7 @@ def _print_race(summary: pd.DataFrame, reached: pd.DataFrame, where: str) -> Non
         console.print(table)
         marks = rows[rows["disturbed"]].assign(reason=rows["reason"].str.split("; ")).explode("reason")
         for reason, those in marks.groupby("reason", sort=False):
-            console.print(Text(f"* disturbed: {', '.join(those['contestant'])}: {reason}", "yellow"))
+            console.print(Text(f"* disturbed: {', '.join(those['configuration'])}: {reason}", "yellow"))
         console.print()
 
 
@@ -629,7 +629,7 @@ def _report(options: argparse.Namespace) -> int:
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"the results folder {twice!r} is given twice; name every folder once")
     stores = {name: Store(path) for name, path in zip(names, options.stores, strict=True)}
-    held = {name: (store.load(), store.load_races(), store.load_gpu()) for name, store in stores.items()}
+    held = {name: (store.load(), store.load_races(), store.load_table("gpu")) for name, store in stores.items()}
     for path, (runs, races, gpu) in zip(options.stores, held.values(), strict=True):
         if not len(runs) and races.empty and gpu.empty:
             raise InputError(f"there are no results in {path!r}; optbench run -o {path} makes some")

@@ -16,7 +16,12 @@ from optbench.optimizer import make_recipe
 from optbench.problem import Problem, make_problem
 from optbench.runner.loop import minimize
 
-SPECS = [*PROBLEMS.names(), "logistic:data=iris,test_fraction=0.2", "mlp:data=iris,loss=squared", "teacher:outputs=2"]
+SPECS = [
+    *PROBLEMS.names(),
+    "logistic:data=iris,test_fraction=0.2",
+    "mlp:data=iris,loss=squared",
+    "teacher:outputs=2",
+]
 
 
 @pytest.fixture(params=SPECS)

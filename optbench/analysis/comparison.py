@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from optbench.analysis import metrics, tuning
-from optbench.results.runs import Runs, tell_data_apart
+from optbench.results.methods import add_labels
+from optbench.results.runs import Runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +56,7 @@ def side_by_side(named: Mapping[str, Runs]) -> Runs:
     environments = [{"store": label, **env} for label, runs in named.items() for env in runs.environments]
     if not frames:
         return Runs(next(iter(named.values())).rows.assign(store=None, alone=None), environments)
-    rows = tell_data_apart(pd.concat(frames, ignore_index=True))
+    rows = add_labels(pd.concat(frames, ignore_index=True))
     rows["alone"] = rows["method"]
     drop: list[int] = []
     for _, group in rows.groupby(["problem", "method"], sort=True):
@@ -76,7 +77,7 @@ def _same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     if any((one[name].to_numpy() != other[name].to_numpy()).any() for name in ("identity", "status")):
         return False
     ends = one["f_end"].to_numpy(dtype=float), other["f_end"].to_numpy(dtype=float)
-    return np.array_equal(tuning.hits(one), tuning.hits(other), equal_nan=True) and np.allclose(
+    return np.array_equal(tuning.calls_to_target(one), tuning.calls_to_target(other), equal_nan=True) and np.allclose(
         *ends, rtol=SAME, atol=0.0, equal_nan=True
     )
 

@@ -17,8 +17,8 @@ import numpy as np
 from optbench.analysis.cache import kept
 from optbench.analysis.tuning import (
     WELL,
+    calls_to_target,
     final_objective,
-    hits,
     median,
     ranked,
     setting_scores,
@@ -71,13 +71,13 @@ def summary(runs: Runs) -> pd.DataFrame:
     sums = counts[["diverged", "failed"]].sum().assign(runs=counts.size()).join(ends)
     chosen = tuned(runs).set_index(pair)["step_size"]
     # a group is a copy of all columns that there are
-    needed = tuned_rows(runs)[[*pair, "status", "f_end", "f_star", "hits", "seed", "oracle"]]
+    needed = tuned_rows(runs)[[*pair, "status", "f_end", "f_star", "calls_to_target", "seed", "oracle"]]
     best = dict(iter(needed.groupby(pair, sort=True)))
     lines = []
     for problem, methods in ranked(runs).items():
         for method in methods:
             rows, total = best[problem, method], sums.loc[(problem, method)]
-            calls, final, size = hits(rows), final_objective(rows), chosen[problem, method]
+            calls, final, size = calls_to_target(rows), final_objective(rows), chosen[problem, method]
             line = {"problem": problem, "method": method, "step_size": size}
             for target in SHOWN_TARGETS:
                 at = calls[:, target_index(target)]
@@ -176,11 +176,12 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
     checkpoints = list(rows["t"])
     diverged = (rows["status"] == "diverged").to_numpy() & (value != "best")
     end, star = rows["end"].to_numpy(dtype=float), rows["f_star"].to_numpy(dtype=float)
-    fraction = rows["fraction"].to_numpy(dtype=float)
+    checkpoint_calls = list(rows["checkpoint_calls"])
     parts: list[tuple[np.ndarray, ...]] = []
     names: list[tuple[str, str]] = []
     for name, members in rows.reset_index(drop=True).groupby(["problem", "method"], sort=True).indices.items():
-        t, wide = _side_by_side([checkpoints[i] for i in members], [curves[i] for i in members])  # (C,), (C, S)
+        # (C,), (C,), (C, S)
+        t, calls, wide = _align(*([column[i] for i in members] for column in (checkpoints, checkpoint_calls, curves)))
         if value == "gradient_norm":
             # a run that ends does not ask for the gradient of its last iterate
             known_at = np.where(np.isnan(wide), 0, np.arange(len(t))[:, None])
@@ -194,7 +195,7 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
         at = [count // 2, *(round(q * (count - 1)) for q in ((0.25, 0.75) if sign > 0 else (0.75, 0.25)))]
         median, low, high = sign * wide[:, at].T
         size = np.full(len(t), count)
-        parts.append((t, (t + 1) * fraction[members[0]], median, low, high, np.full(len(t), has_gap), size))
+        parts.append((t, calls, median, low, high, np.full(len(t), has_gap), size))
         names.append(name)
     lengths = [len(part[0]) for part in parts]
     problem, method = (np.repeat(np.array(column, dtype=object), lengths) for column in zip(*names, strict=True))
@@ -213,19 +214,21 @@ def quantities(runs: Runs) -> list[str]:
     return sorted(named - COORDINATES)
 
 
-def _side_by_side(checkpoints: list[np.ndarray], curves: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Curves of S runs at the C checkpoints of all of them together, shapes (C,) and (C, S).
+def _align(
+    checkpoints: list[np.ndarray], calls: list[np.ndarray], curves: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Steps, oracle calls and values of S runs at the C checkpoints of all of them, shapes (C,), (C,) and (C, S).
 
     Between its own checkpoints, where another run ended, a run has the value it had last.
     """
     first = np.asarray(checkpoints[0])
     if all(len(t) == len(first) and np.array_equal(t, first) for t in checkpoints[1:]):
-        return first, np.array(curves, dtype=float).T.copy()
-    t = np.unique(np.concatenate(checkpoints))
+        return first, np.asarray(calls[0]), np.array(curves, dtype=float).T.copy()
+    t, position = np.unique(np.concatenate(checkpoints), return_index=True)
     wide = np.empty((len(t), len(curves)))
     for i, (mine, curve) in enumerate(zip(checkpoints, curves, strict=True)):
         wide[:, i] = np.asarray(curve, dtype=float)[np.searchsorted(mine, t, side="right") - 1]
-    return t, wide
+    return t, np.concatenate(calls)[position], wide
 
 
 @kept
@@ -242,7 +245,7 @@ def decades(runs: Runs) -> pd.DataFrame:
     import pandas as pd
 
     columns = ["problem", "method", "target", "calls", "reached", "seeds", "censored"]
-    needed = tuned_rows(runs)[["problem", "method", "f_star", "hits", "calls"]]
+    needed = tuned_rows(runs)[["problem", "method", "f_star", "calls_to_target", "calls"]]
     best = dict(iter(needed.groupby(["problem", "method"], sort=True)))
     lines = []
     for problem, methods in ranked(runs).items():
@@ -250,7 +253,7 @@ def decades(runs: Runs) -> pd.DataFrame:
             rows = best[problem, method]
             if not rows["f_star"].notna().all():
                 continue
-            calls, made = hits(rows), rows["calls"].to_numpy(dtype=float)
+            calls, made = calls_to_target(rows), rows["calls"].to_numpy(dtype=float)
             for target in DECADES:
                 at = calls[:, target_index(target)]
                 missed = np.isinf(at)

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optbench.analysis.tuning import TARGETS, hits, median, target_index, tuned_rows
+from optbench.analysis.tuning import TARGETS, calls_to_target, median, target_index, tuned_rows
+from optbench.results.methods import method_name
 from optbench.results.runs import Runs
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-# A race is marked as disturbed if the rounds of a contestant scatter by more than this (interquartile range over median),
-SPREAD_LIMIT = 0.1
-# or if other programs kept more than this part of the machine's cores busy.
-LOAD_LIMIT = 0.25
+# A race counts as disturbed above one of these limits:
+SPREAD_LIMIT = 0.1  # interquartile range over median of the rounds of a configuration
+LOAD_LIMIT = 0.25  # share of the machine's cores that other programs kept busy
 RESAMPLES = 2000  # of a bootstrap; its own scatter is then a few percent of the interval's width
 
 
 def race_summary(races: pd.DataFrame) -> pd.DataFrame:
-    """One row a race and contestant, in the order of the race.
+    """One row a race and configuration, in the order of the race.
 
     Intervals hold the median with 95 % confidence, as far as the rounds are independent: percentile bootstrap over rounds
     (Efron 1979), always with the same random numbers.
@@ -31,14 +31,14 @@ def race_summary(races: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     races : DataFrame
-        One row a round and contestant, see `results.RACE_COLUMNS`.
+        One row a round and configuration, see `results.RACE_COLUMNS`.
 
     Columns
     -------
-    race, place, problem, contestant, method, steps, backend, precision, fused : what ran
+    race, place, problem, configuration, method, steps, backend, precision, fused : what ran
     rounds : number of rounds
     seconds, seconds_low, seconds_high : seconds a step, oracle call included: median over rounds, and interval
-    ratio, ratio_low, ratio_high : to the first contestant on the same problem: median of the ratios within rounds
+    ratio, ratio_low, ratio_high : to the first configuration on the same problem: median of the ratios within rounds
     oracle_seconds : seconds of the oracle call of a step
     optimizer_seconds, optimizer_low, optimizer_high : seconds of the rest, the difference within rounds
     oracle_share : part of a step that the oracle takes
@@ -49,14 +49,15 @@ def race_summary(races: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    kept = ["race", "place", "problem", "contestant", "method", "steps", "backend", "precision", "fused"]
+    kept = ["race", "place", "problem", "configuration", "steps", "backend", "precision", "fused"]
     figures = ["rounds", *_with_interval("seconds"), *_with_interval("ratio"), "oracle_seconds"]
     figures += ["optimizer_seconds", "optimizer_low", "optimizer_high", "oracle_share", "warmup_seconds", "spread"]
     lines = []
     first: dict[tuple[str, str], np.ndarray] = {}
     for (race, _), rows in races.groupby(["race", "place"], sort=True):
         rows = rows.sort_values("round")
-        line = rows.iloc[0][kept].to_dict()
+        optimizer, fixed, schedule = rows.iloc[0][["optimizer", "fixed", "schedule"]]
+        line = rows.iloc[0][kept].to_dict() | {"method": method_name(optimizer, json.loads(fixed), schedule)}
         seconds, oracle = _a_step(rows, "seconds"), _a_step(rows, "oracle_seconds")  # each (rounds,)
         reference = first.setdefault((str(race), line["problem"]), seconds)
         line["rounds"] = len(rows)
@@ -72,16 +73,16 @@ def race_summary(races: pd.DataFrame) -> pd.DataFrame:
         line["disturbed"] = line["reason"] != ""
         line["finite"] = bool(rows["finite"].all())
         lines.append(line)
-    return pd.DataFrame(lines, columns=[*kept, *figures, "disturbed", "reason", "finite"])
+    return pd.DataFrame(lines, columns=[*kept, "method", *figures, "disturbed", "reason", "finite"])
 
 
 def standing_races(races: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the races that say most: without those whose contestants all ran in one that is to be preferred.
+    """The rows of the races that say most: without those whose configurations all ran in one that is to be preferred.
 
     Races are kept whole, because ratios are taken within them. To be preferred is, of races on the same machine, an
     undisturbed one to a disturbed one, and then the newer.
     """
-    who = ["machine", "backend", "precision", "fused", "problem", "data_hash", "contestant"]
+    who = ["machine", "backend", "precision", "fused", "problem", "data_hash", "configuration"]
     held = [part for _, part in races.groupby("race", sort=True)]
     teams = [set(part[who].astype(str).itertuples(index=False, name=None)) for part in held]
     ranks = [(not _is_disturbed(part), part["created"].iloc[0], part["race"].iloc[0]) for part in held]
@@ -100,7 +101,7 @@ def spread(values: np.ndarray) -> float:
 
 
 def _disturbance(rows: pd.DataFrame, spread: float) -> str:
-    """What tells that something else ran beside the rounds of one contestant; empty if nothing does."""
+    """What tells that something else ran beside the rounds of one configuration; empty if nothing does."""
     cores = int(rows["cores"].iloc[0])
     before, after = (float(rows[name].astype(float).iloc[0]) for name in ("load_before", "load_after"))
     found = []
@@ -172,13 +173,13 @@ def seconds_to_target(runs: Runs, races: pd.DataFrame, target: float = 1e-4) -> 
         newest.setdefault(_identity(rows, same), []).append(_newest(rows))
     index = target_index(target)
     for (problem, method), rows in tuned_rows(runs).groupby(["problem", "method"], sort=True):
-        calls = hits(rows)[:, index]  # (S,)
+        calls = calls_to_target(rows)[:, index]  # (S,)
         settings = json.loads(rows["settings"].iloc[0])
         for rounds in newest.get(_identity(rows, same), ()):
             structure = json.loads(rounds["structure"].iloc[0])
             if _apart(rows, rounds) or any(settings.get(k) != v for k, v in structure.items()):
                 continue
-            a_call = _a_step(rounds, "seconds") / rounds["fraction"].to_numpy(dtype=float)  # (rounds,)
+            a_call = _a_step(rounds, "seconds") / rounds["calls_per_step"].to_numpy(dtype=float)  # (rounds,)
             line = dict(zip(_with_interval("seconds"), _product(calls, a_call), strict=True))
             line |= {"problem": problem, "method": method, "step_size": rows["step_size"].iloc[0]}
             line |= {"target": float(TARGETS[index]), "seeds": rows["seed"].nunique()}
@@ -192,7 +193,7 @@ def seconds_to_target(runs: Runs, races: pd.DataFrame, target: float = 1e-4) -> 
 
 
 def _newest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rounds of the newest race among those of one contestant, of an undisturbed one if there is any."""
+    """The rounds of the newest race among those of one configuration, of an undisturbed one if there is any."""
     by_race = [part for _, part in rows.groupby("race")]
     return max(by_race, key=lambda part: (not _is_disturbed(part), part["created"].iloc[0]))
 

@@ -21,14 +21,14 @@ def target_index(target: float) -> int:
     return int(np.argmin(np.abs(np.log10(TARGETS) - np.log10(target))))
 
 
-def hits(rows: pd.DataFrame) -> np.ndarray:
+def calls_to_target(rows: pd.DataFrame) -> np.ndarray:
     """Oracle calls to each target, shape (rows, 50); inf where it was never reached, NaN where no optimum is known."""
     missing = np.full(len(TARGETS), np.inf)
     unknown = np.full(len(TARGETS), np.nan)
     return np.array(
         [
-            np.asarray(h, dtype=float) if h is not None else unknown if np.isnan(star) else missing
-            for h, star in zip(rows["hits"], rows["f_star"], strict=True)
+            np.asarray(calls, dtype=float) if calls is not None else unknown if np.isnan(star) else missing
+            for calls, star in zip(rows["calls_to_target"], rows["f_star"], strict=True)
         ]
     ).reshape(len(rows), len(TARGETS))
 
@@ -39,7 +39,7 @@ def score(rows: pd.DataFrame) -> tuple[float, float, float]:
     First how deep it gets: the hardest of the 50 targets that more than half of the seeds reach. Then how soon: the median
     of the oracle calls to that target. Then the median of the final objective, which decides where no optimum is known.
     """
-    found = _scores(hits(rows), final_objective(rows), np.zeros(len(rows), dtype=np.int64))
+    found = _scores(calls_to_target(rows), final_objective(rows), np.zeros(len(rows), dtype=np.int64))
     return float(found[0][0]), float(found[1][0]), float(found[2][0])
 
 
@@ -80,7 +80,7 @@ def setting_scores(runs: Runs) -> pd.DataFrame:
     group = rows.groupby(names, sort=True).ngroup().to_numpy()
     table = rows[[*names, "step_size"]].assign(group=group).drop_duplicates("group").sort_values("group")
     if len(table):
-        parts = _scores(hits(rows), final_objective(rows), group)
+        parts = _scores(calls_to_target(rows), final_objective(rows), group)
         table = table.assign(**dict(zip(("deepest", "soon", "final"), parts, strict=True)))
         order = ["problem", "method", "deepest", "soon", "final", "settings"]
         table = table.sort_values(order, ignore_index=True)
@@ -114,43 +114,6 @@ def tuned(runs: Runs) -> pd.DataFrame:
     counts = scores.groupby(["problem", "method"], sort=True)["settings"].size()
     best = scores.drop_duplicates(["problem", "method"])[["problem", "method", "settings", "step_size"]]
     return best.reset_index(drop=True).assign(n_settings=counts.to_numpy())
-
-
-@kept
-def entrants(runs: Runs) -> pd.DataFrame:
-    """Which of the methods are one and the same entrant of a comparison over all problems.
-
-    A method carries its batch size in its name, and a batch size belongs to a problem: "adam" on a quadratic and "adam,
-    batch 64" on a classification problem are both Adam. So the methods that differ in nothing but their batch size are
-    one entrant. Where several of them ran on one problem, the entrant has there the batch size that most methods had on
-    that problem (the larger, if as many), and the others stay entrants of their own. If one method alone ran on all
-    problems of its kin, nothing is gained by merging, and each stays an entrant of its own.
-
-    Returns
-    -------
-    DataFrame
-        One row a problem and method: problem, method, entrant. No two methods of a problem are the same entrant.
-    """
-    import pandas as pd
-
-    pairs = runs.rows[["problem", "method", "batch_size"]].drop_duplicates(["problem", "method"])
-    pairs = pairs.sort_values(["problem", "method"], ignore_index=True)
-    # names may carry more behind the batch size where a store holds several budgets or precisions (`tell_apart`)
-    base = [
-        name if pd.isna(size) else name.replace(f", batch {size}", "", 1)
-        for name, size in zip(pairs["method"], pairs["batch_size"], strict=True)
-    ]
-    size = pairs["batch_size"].fillna(0).astype(int)
-    pairs = pairs.assign(base=base, size=size, entrant=pairs["method"])
-    common = pairs.groupby("problem")["size"].agg(lambda sizes: max(sizes.mode(), default=0))
-    for name, kin in pairs.groupby("base", sort=True):
-        if kin.groupby("method")["problem"].nunique().max() == kin["problem"].nunique():
-            continue
-        usual = kin["size"] == kin["problem"].map(common)
-        alone = ~kin["problem"].duplicated(keep=False)
-        pairs.loc[kin.index[(kin["size"] == 0) & ~alone], "entrant"] = f"{name}, full batch"
-        pairs.loc[kin.index[usual | alone], "entrant"] = name
-    return pairs[["problem", "method", "entrant"]]
 
 
 @kept

@@ -1,4 +1,8 @@
-"""The columns of stored tables, and their way to Arrow and pandas: `COLUMNS` alone fixes the columns of a row."""
+"""The columns of stored tables, and their way to Arrow and pandas.
+
+`COLUMNS` declares what is stored of a run, and `RACE_COLUMNS` what is stored of a round of a race. When runs are read, two
+display labels are added, ``problem`` and ``method``; see `labels`.
+"""
 
 from __future__ import annotations
 
@@ -10,60 +14,63 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+VERSION = 2  # of this schema: part of every key and of the folders of a store
+
 # name -> (Arrow type, meaning); the order is the order of the columns
 COLUMNS: dict[str, tuple[str, str]] = {
     "key": ("string", "hash of everything that determines the result"),
     "identity": ("string", "hash of everything that was asked for, whatever the version of the code"),
     "code": ("string", "hash of the source text of problem, optimizer and loop"),
     "created": ("string", "when the run ended, UTC"),
-    "problem": ("string", "spec of the problem"),
+    "problem_spec": ("string", "spec of the problem"),
     "problem_name": ("string", "registered name of the problem"),
     "problem_params": ("string", "all parameters of the problem, JSON"),
     "data_hash": ("string", "hash of the problem's data, empty where the parameters tell everything"),
     "dim": ("int64", "number of parameters d"),
-    "method": ("string", "what is compared: optimizer with fixed settings, schedule and batch size"),
     "optimizer": ("string", "registered name of the optimizer"),
+    "fixed": ("string", "settings that are not swept and differ from their defaults, JSON"),
     "settings": ("string", "all hyperparameters, JSON"),
     "step_size": ("double", "value of the hyperparameter that is tuned: lr, or scale; null where there is none"),
     "schedule": ("string", "learning-rate schedule"),
     "batch_size": ("int64", "samples a mini-batch; null for the full objective"),
     "seed": ("int64", "seed of start, batches, noise and search directions"),
-    "steps": ("int64", "steps asked for"),
+    "steps": ("int64", "budget: steps that a run may take"),
     "backend": ("string", "array module"),
     "precision": ("string", "float64 or float32"),
     "chunk_runs": ("int64", "runs that shared the array"),
     "fused": ("bool", "whether rules and oracles ran compiled, where they can be"),
-    "status": ("string", "budget, target, gradient, diverged or failed"),
+    "status": ("string", "how the run ended, see `Status`"),
     "error": ("string", "why a run failed"),
     "end": ("int64", "iterate at which the run ended"),
-    "oracle": ("string", "what every call was asked for: value, gradient or hessian"),
-    "calls": ("double", "oracle calls made up to the end; a mini-batch counts its fraction"),
+    "oracle": ("string", "what every oracle call returned, see `Oracle`"),
+    "calls": ("double", "oracle calls made up to the end; a mini-batch of b of n samples counts b / n"),
     "values": ("double", "objective values computed"),
     "gradients": ("double", "gradients computed"),
     "hessians": ("double", "Hessians computed"),
-    "fraction": ("double", "part of a full call that one step costs"),
+    "calls_per_step": ("double", "oracle calls that one step costs: 1, or b / n with mini-batches"),
+    "budget_calls": ("double", "oracle calls that the budget allows: those of all its steps and of the start"),
     "f_start": ("double", "objective at the start"),
     "f_end": ("double", "objective at the last finite iterate"),
     "f_best": ("double", "smallest objective of the run"),
     "f_star": ("double", "optimal value; null where unknown"),
     "f_star_lower": ("double", "certified lower bound of the optimal value"),
     "f_star_method": ("string", "how the optimum is known"),
-    "hits": (
+    "calls_to_target": (
         "list<double>",
         "oracle calls to each of the 50 targets; inf where never reached, null without an optimum",
     ),
-    "exact_hits": ("bool", "whether hits are exact, or at the resolution of the checkpoints"),
+    "exact_targets": ("bool", "whether calls_to_target is exact, or at the resolution of the checkpoints"),
     "t": ("list<int64>", "checkpoints: steps taken"),
+    "checkpoint_calls": ("list<double>", "oracle calls made up to each checkpoint"),
     "f": ("list<double>", "objective at the checkpoints"),
     "best": ("list<double>", "smallest objective so far"),
     "gradient_norm": ("list<double>", "norm of the full gradient"),
     "metrics": ("map<string, list<double>>", "further figures at the checkpoints"),
     "device_bytes": ("int64", "most bytes in the device's memory pool while its array was computed; null on the CPU"),
-    "about": ("dictionary<string>", "what the problem is, JSON: see `describe`"),
+    "description": ("dictionary<string>", "facts about the problem, JSON, see `optbench.runner.describe`"),
 }
-ADDED = {"device_bytes", "fused", "about"}  # columns that files of earlier versions do not have: null there
 
-# likewise, one row a round and contestant of a race
+# likewise, one row a round and configuration of a race
 RACE_COLUMNS: dict[str, tuple[str, str]] = {
     "race": ("string", "name of the race: when it began, UTC, and a random part"),
     "created": ("string", "when the race ended, UTC"),
@@ -73,45 +80,29 @@ RACE_COLUMNS: dict[str, tuple[str, str]] = {
     "load_before": ("double", "load average of the minute before the race; null where the system does not tell"),
     "load_after": ("double", "load average at its end"),
     "round": ("int64", "number of the round, from 0"),
-    "place": ("int64", "place in the order of every round, from 0: tells the contestants of a race apart"),
+    "place": ("int64", "place in the order of every round, from 0: tells the configurations of a race apart"),
     "seed": ("int64", "seed of start, batches, noise and search directions; the same for all of a round"),
-    **{name: COLUMNS[name] for name in ("problem", "problem_name", "problem_params", "data_hash", "dim")},
-    "contestant": ("string", "optimizer with all settings that are not its defaults, schedule and batch size"),
-    **{name: COLUMNS[name] for name in ("method", "optimizer", "settings")},
+    "problem": COLUMNS["problem_spec"],
+    **{name: COLUMNS[name] for name in ("problem_name", "problem_params", "data_hash", "dim")},
+    "configuration": ("string", "optimizer with all settings that are not its defaults, schedule and batch size"),
+    **{name: COLUMNS[name] for name in ("optimizer", "fixed", "settings")},
     "structure": (
         "string",
         "the settings that may change what a step costs, JSON: not those that may differ in an array",
     ),
-    **{name: COLUMNS[name] for name in ("step_size", "schedule", "batch_size", "fraction", "oracle", "steps")},
+    **{name: COLUMNS[name] for name in ("step_size", "schedule", "batch_size", "calls_per_step", "oracle", "steps")},
     **{name: COLUMNS[name] for name in ("backend", "precision", "code")},
     "fused": ("bool", "whether the update rule ran as one compiled pass over memory"),
     "seconds": ("double", "seconds of all steps, oracle calls included"),
     "oracle_seconds": ("double", "seconds of the oracle calls alone"),
-    "warmup_seconds": ("double", "seconds of the contestant's warm-up, which is not in the others"),
+    "warmup_seconds": ("double", "seconds of the configuration's warm-up, which is not in the others"),
     "finite": ("bool", "whether the last iterate was finite"),
-}
-
-# likewise, one row a figure of `benchmarks.gpu`, in long form: what was measured, of whom, and how much it was
-GPU_COLUMNS: dict[str, tuple[str, str]] = {
-    "measurement": ("string", "name of the run of the script: when it began, UTC, and a random part"),
-    "created": ("string", "when the section ended, UTC"),
-    "machine": ("string", "GPU"),
-    "processor": ("string", "processor of the CPU that it is compared with"),
-    "section": ("string", "curves, steps, sweeps or sizes"),
-    "case": ("string", "what was computed: problem and method, rule, sweep or problem"),
-    "precision": ("string", "float64 or float32"),
-    "size": ("int64", "numbers in an array, or what the case grows in; null where there is one size"),
-    "contender": ("string", "who computed it: gpu, gpu fused, cpu, copy, jax on gpu"),
-    "quantity": ("string", "what was measured, with its unit"),
-    "repeat": ("int64", "number of the repeat, from 0"),
-    "value": ("double", "how much; null where it could not be measured, or never happened"),
-    "note": ("string", "why there is no value, or what the size is; empty otherwise"),
 }
 
 SCALARS = [name for name, (kind, _) in COLUMNS.items() if "<" not in kind]
 
 
-def arrow_of(rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, str]] = COLUMNS) -> pa.Table:
+def to_arrow(rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, str]] = COLUMNS) -> pa.Table:
     """Rows as an Arrow table with the given columns and types: `COLUMNS` for runs, `RACE_COLUMNS` for races."""
     import pyarrow as pa
 
@@ -128,7 +119,7 @@ def arrow_of(rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, str]] 
     return pa.Table.from_pylist(rows, schema=pa.schema([(name, types[kind]) for name, (kind, _) in columns.items()]))
 
 
-def frame_of(table: pa.Table) -> pd.DataFrame:
+def to_frame(table: pa.Table) -> pd.DataFrame:
     """An Arrow table of rows for pandas; whole numbers stay whole where some are missing, and long texts are shared."""
     import pandas as pd
     import pyarrow as pa

@@ -1,11 +1,11 @@
 """Results on disk: content-addressed Parquet files that are written whole or not at all.
 
-A store is a folder; below ``v1/`` lies one file for each batch of runs that was computed together, named by the hash of
-the keys in it. A file is written under a temporary name, synced and renamed, so that a killed process leaves no half
+A store is a folder. Below ``v2/``, where 2 is the version of the schema, lies one file for each chunk of runs, named by the
+hash of their keys. A file is written under a temporary name, synced and renamed, so that a killed process leaves no half
 file, and several processes may write at once. Nothing is ever changed or deleted.
 
-Races lie below ``races/v1/``, a file each. Timings are not determined by what was asked for, so they are not looked up but
-gathered: every race adds a file. So do the sections of a comparison of a GPU with the CPU, below ``gpu/v1/``.
+Timings are not determined by their inputs, so they are not looked up but collected: every race adds a file below
+``races/v2/``. Other tables, such as those of `benchmarks.gpu`, are kept the same way, with columns of their own.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optbench.core.errors import StoreError
+from optbench.core.types import Status
 from optbench.results.environment import environment
-from optbench.results.runs import Runs, runs_of, tell_apart
-from optbench.results.schema import ADDED, COLUMNS, GPU_COLUMNS, RACE_COLUMNS, arrow_of, frame_of
+from optbench.results.methods import add_labels
+from optbench.results.runs import Runs
+from optbench.results.schema import COLUMNS, RACE_COLUMNS, VERSION, to_arrow, to_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,24 +55,16 @@ class Store:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._folder = self.path / "v1"
-        self._races = self.path / "races" / "v1"
-        self._gpu = self.path / "gpu" / "v1"
+        self._folder = self.path / f"v{VERSION}"
 
     @property
     def files(self) -> list[Path]:
-        """All result files, in a fixed order."""
+        """All files of runs, in a fixed order."""
         return sorted(self._folder.glob("??/*.parquet"))
 
-    @property
-    def race_files(self) -> list[Path]:
-        """All files of races, oldest first."""
-        return sorted(self._races.glob("*.parquet"))
-
-    @property
-    def gpu_files(self) -> list[Path]:
-        """All files of comparisons of a GPU with the CPU, oldest first."""
-        return sorted(self._gpu.glob("*.parquet"))
+    def table_files(self, kind: str) -> list[Path]:
+        """All files of further tables of a kind, such as ``"races"`` or ``"gpu"``; oldest first."""
+        return sorted((self.path / kind / f"v{VERSION}").glob("*.parquet"))
 
     def check_writable(self) -> None:
         """Make the folder and try it out, before any work is done.
@@ -78,8 +72,9 @@ class Store:
         Raises
         ------
         StoreError
-            If nothing can be written there.
+            If nothing can be written there, or it holds results of another version.
         """
+        self._check_version(self._folder)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self._folder):
@@ -94,12 +89,12 @@ class Store:
         """Keys of the runs that are there; without those that failed if `failed` is false."""
         import pyarrow.parquet as pq
 
-        found: set[str] = set()
+        keys: set[str] = set()
         for path in self.files:
             table = self._read(pq.read_table, path, columns=["key", "status"])
-            keys, statuses = (table.column(name).to_pylist() for name in ("key", "status"))
-            found.update(k for k, s in zip(keys, statuses, strict=True) if failed or s != "failed")
-        return found
+            pairs = zip(*(table.column(name).to_pylist() for name in ("key", "status")), strict=True)
+            keys.update(key for key, status in pairs if failed or status != Status.FAILED)
+        return keys
 
     def write(self, rows: list[dict[str, Any]]) -> Path:
         """Store the rows of runs that were computed together.
@@ -110,7 +105,7 @@ class Store:
             If the disk is full or the folder cannot be written; nothing is left behind then.
         """
         name = hashlib.sha256("\n".join(sorted(row["key"] + row["status"] for row in rows)).encode()).hexdigest()
-        return self._write(arrow_of(rows), self._folder / name[:2] / f"{name}.parquet", **_ENCODING)
+        return self._write(to_arrow(rows), self._folder / name[:2] / f"{name}.parquet", **_ENCODING)
 
     def write_race(self, rows: list[dict[str, Any]]) -> Path:
         """Store the rows of one race, with the columns `RACE_COLUMNS`, beside those of all races before it.
@@ -120,25 +115,34 @@ class Store:
         StoreError
             If the disk is full or the folder cannot be written; nothing is left behind then.
         """
-        return self._write(arrow_of(rows, RACE_COLUMNS), self._races / f"{rows[0]['race']}.parquet")
+        return self.write_table("races", rows[0]["race"], rows, RACE_COLUMNS)
 
-    def write_gpu(self, rows: list[dict[str, Any]]) -> Path:
-        """Store one section of a comparison of a GPU with the CPU, rows with the columns `GPU_COLUMNS`.
+    def write_table(
+        self, kind: str, name: str, rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, str]]
+    ) -> Path:
+        """Store rows of a kind of their own, beside all tables of this kind.
+
+        Parameters
+        ----------
+        kind : str
+            Name of their folder, such as ``"gpu"``.
+        name : str
+            Name of the file; tables are read in the order of their names.
+        rows : list of dict
+        columns : mapping
+            Arrow type and meaning by name, as in `COLUMNS`; whoever writes the table declares them.
 
         Raises
         ------
         StoreError
             If the disk is full or the folder cannot be written; nothing is left behind then.
         """
-        first = rows[0]
-        return self._write(
-            arrow_of(rows, GPU_COLUMNS), self._gpu / f"{first['measurement']}-{first['section']}.parquet"
-        )
+        return self._write(to_arrow(rows, columns), self.path / kind / f"v{VERSION}" / f"{name}.parquet")
 
     def _write(self, table: Any, path: Path, **encoding: Any) -> Path:
         import pyarrow.parquet as pq
 
-        metadata = {"optbench": json.dumps({"schema": 1, "environment": environment()}, sort_keys=True)}
+        metadata = {"optbench": json.dumps({"schema": VERSION, "environment": environment()}, sort_keys=True)}
         table = table.replace_schema_metadata(metadata)
         # opened by ourselves and not by tempfile, whose files nobody else on a shared disk could read
         temporary = path.with_name(f"{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
@@ -174,7 +178,8 @@ class Store:
 
         if not self.path.is_dir():
             raise StoreError(f"there is no results folder {str(self.path)!r}; optbench run makes one")
-        # files are read side by side, because each is small and the reader lets go of the interpreter
+        self._check_version(self._folder)
+        # files are read in parallel, because each is small and the reader releases the interpreter lock
         with cf.ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
             tables = list(pool.map(self._read_runs, self.files))
         if keys is not None:
@@ -182,60 +187,64 @@ class Store:
             tables = [table.filter(pc.is_in(table.column("key"), wanted)) for table in tables]
         tables = [table for table in tables if table.num_rows]
         if not tables:
-            return runs_of([])
-        known = [json.loads((table.schema.metadata or {}).get(b"optbench", b"{}")) for table in tables]
-        environments = {json.dumps(held.get("environment", {}), sort_keys=True) for held in known}
-        rows = frame_of(pa.concat_tables(tables, promote_options="default")).reindex(columns=list(COLUMNS))
-        # of their types even where not every file has them
-        nullable = {"bool": "boolean", "int64": "Int64", "dictionary<string>": object}
-        kinds = {name: nullable[COLUMNS[name][0]] for name in sorted(ADDED)}
-        rows = rows.astype({n: bool if k == "boolean" and rows[n].notna().all() else k for n, k in kinds.items()})
-        asked = ["problem", "data_hash", "method", "settings", "seed", "steps", "precision", "backend"]
-        newest = rows.sort_values(["created", "key"]).drop_duplicates(asked, keep="last")
+            return Runs.from_rows([])
+        metadata = [json.loads((table.schema.metadata or {}).get(b"optbench", b"{}")) for table in tables]
+        environments = {json.dumps(each.get("environment", {}), sort_keys=True) for each in metadata}
+        rows = to_frame(pa.concat_tables(tables, promote_options="default"))
+        question = ["problem_spec", "data_hash", "optimizer", "fixed", "schedule", "batch_size", "settings", "seed"]
+        question += ["steps", "precision", "backend"]
+        rows = rows.sort_values(["created", "key"]).drop_duplicates(question, keep="last")
         order = ["problem", "method", "step_size", "settings", "seed", "steps", "key"]
-        newest = tell_apart(newest).sort_values(order, kind="stable").reset_index(drop=True)
-        return Runs(newest, [json.loads(text) for text in sorted(environments)])
+        rows = add_labels(rows).sort_values(order, kind="stable").reset_index(drop=True)
+        return Runs(rows, [json.loads(text) for text in sorted(environments)])
 
     def load_races(self) -> pd.DataFrame:
-        """All stored races: one row a round and contestant, with the columns `RACE_COLUMNS`, oldest race first.
+        """All stored races: one row a round and configuration, with the columns `RACE_COLUMNS`, oldest race first.
 
         Raises
         ------
         StoreError
             If a file cannot be read.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        return self._load_tables("races", RACE_COLUMNS)
 
-        tables = [self._read(pq.read_table, path, columns=list(RACE_COLUMNS)) for path in self.race_files]
-        empty = arrow_of([], RACE_COLUMNS)
-        return frame_of(pa.concat_tables([empty, *tables]))
-
-    def load_gpu(self) -> pd.DataFrame:
-        """All stored comparisons of a GPU with the CPU: one row a figure, with the columns `GPU_COLUMNS`, oldest first.
+    def load_table(self, kind: str) -> pd.DataFrame:
+        """All tables of a kind as one, see `write_table`; without rows and columns if there are none.
 
         Raises
         ------
         StoreError
             If a file cannot be read.
         """
+        return self._load_tables(kind, {})
+
+    def _load_tables(self, kind: str, columns: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
+        """The tables of a kind as one: the given columns of them, which all of them need, or all if none are given."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        tables = [self._read(pq.read_table, path, columns=list(GPU_COLUMNS)) for path in self.gpu_files]
-        return frame_of(pa.concat_tables([arrow_of([], GPU_COLUMNS), *tables]))
+        self._check_version(self.path / kind / f"v{VERSION}")
+        names = list(columns) or None
+        tables = [self._read(pq.read_table, path, columns=names) for path in self.table_files(kind)]
+        return to_frame(pa.concat_tables([to_arrow([], columns), *tables], promote_options="default"))
+
+    def _check_version(self, folder: Path) -> None:
+        """Raise `StoreError` if there are results of other versions instead of those in `folder`."""
+        if not folder.is_dir() and (others := sorted(folder.parent.glob("v[0-9]*"))):
+            raise StoreError(
+                f"{str(others[-1])!r} was written by another version of optbench, which this one does not read; choose "
+                "another folder with --output, or move that one away, and optbench run will compute its runs again"
+            )
 
     def _read_runs(self, path: Path) -> Any:
-        """The table of one file of runs, with those of the columns that it has."""
+        """The table of one file of runs."""
         import pyarrow.parquet as pq
 
         def read(path: Path) -> Any:
             with pq.ParquetFile(path) as file:
-                there = set(file.schema_arrow.names)
-                for name in COLUMNS:
-                    if name not in there and name not in ADDED:
-                        raise OSError(f"it has no column {name}")
-                return file.read(columns=[name for name in COLUMNS if name in there], use_threads=False)
+                if missing := [name for name in COLUMNS if name not in file.schema_arrow.names]:
+                    raise OSError(f"it has no column {missing[0]}")
+                return file.read(columns=list(COLUMNS), use_threads=False)
 
         return self._read(read, path)
 

@@ -22,9 +22,8 @@ from optbench.core.trace import Trace
 from optbench.optimizer import Optimizer, Recipe, make_recipe
 from optbench.optimizers.schedules import Schedule, make_schedule
 from optbench.problem import Problem
+from optbench.results.schema import VERSION
 from optbench.runner.loop import check_pair, minimize
-
-SCHEMA = 1  # of keys and of stored rows
 
 # How many runs share an array: as many as keep this much in flight, but at least a few, unless even they take too much.
 # Measured: see CONTRIBUTING, "Chunks".
@@ -139,7 +138,7 @@ class Plan:
         stop = {} if self.stop_at_gradient is None else {"stop_at_gradient": self.stop_at_gradient}
         return canonical(
             {
-                "schema": SCHEMA,
+                "schema": VERSION,
                 "problem": [problem.name, {k: _plain(v) for k, v in problem.params.items()}, problem.fingerprint],
                 "optimizer": self.recipe.name,
                 "schedule": self.schedule,

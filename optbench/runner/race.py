@@ -1,16 +1,15 @@
 """Wall-clock comparison of single runs: who takes how long for a step, and how much of it is the oracle's.
 
-Runs that advance together share a clock, so seconds come from here only. Contestants run one at a time, in turn, A B C A B
-C ..., a round for each seed, on a machine made as quiet as it can be (`quiet`). Within a round all contestants start at the
-same point and see the same batches. What slows the machine down for a while slows all of a round, so ratios are taken round
-by round.
+Runs of one array share a clock, so seconds come from here only. Configurations run one at a time, in turn, A B C A B C ...,
+a round for each seed, on a machine made as quiet as possible (`quiet`). Within a round all of them start at the same point
+and see the same batches. What slows the machine down for a while slows a whole round, so ratios are taken within rounds.
 
 The clock is read between parts of many steps, once the device is idle. Off the clock are: a whole warm-up round
 (compilation, caches, memory pools), the making of start points and state, the drawing of batches and random directions, and
 all recording; nothing is evaluated but what the steps ask for.
 
 How oracle time is told from optimizer time: reading the clock twice in every step would make a GPU wait in every step. So
-each contestant, in each round, first takes its steps untimed, noting points that it visits (which also warms the caches),
+each configuration, in each round, first takes its steps untimed, noting points that it visits (this also warms the caches),
 and then again on the clock: 50 steps, the oracle calls of the same 50 steps alone, at the noted points and with the same
 batches, the next 50 steps, and so on. The optimizer's time is the difference of the two sums, round by round: everything
 that a step costs beyond its oracle call. It takes for granted that an oracle call costs the same at a nearby point, and
@@ -38,10 +37,11 @@ import numpy as np
 
 from optbench.core.backend import Array, Backend, get_backend
 from optbench.core.errors import InputError
-from optbench.core.specs import format_spec, parse_spec
+from optbench.core.specs import canonical, parse_spec
 from optbench.optimizer import make_recipe
 from optbench.problem import Problem, make_problem
 from optbench.results.environment import environment
+from optbench.results.methods import method_name
 from optbench.runner.loop import Loop
 from optbench.runner.plan import Plan, make_plans
 
@@ -51,7 +51,7 @@ PART = 50  # steps between two readings of the clock: so many that a GPU's queue
 WATCH = 0.2  # seconds over which the idlest core is looked for
 
 
-def contestants(
+def make_race_plans(
     problems: Sequence[str | Problem],
     optimizers: Sequence[Any],
     *,
@@ -64,14 +64,14 @@ def contestants(
     fused: bool = True,
     seed: int = 0,
 ) -> list[Plan]:
-    """The contestants of a race: each optimizer on each problem, as a plan with one setting and a seed for each round.
+    """The configurations of a race: each optimizer on each problem, as a plan with one setting and a seed for each round.
 
     Parameters
     ----------
     problems, optimizers : sequence
         Specs such as ``"quadratic:dim=1000"`` and ``"adam:lr=0.01"``, or problems, rules and Optimizer classes.
     rounds : int
-        How many times each contestant runs, at least 3.
+        How many times each configuration runs, at least 3.
     steps : int
         Steps of every run.
     batch_size : int, optional
@@ -123,22 +123,22 @@ def compete(plans: Sequence[Plan], *, warmup: int = 1) -> list[dict[str, Any]]:
     Parameters
     ----------
     plans : sequence of Plan
-        The contestants, of one setting each and with the same seeds: one round a seed, see `contestants`.
+        The configurations, of one setting each and with the same seeds: one round a seed, see `configurations`.
     warmup : int
         Rounds before the first that counts, at least 1.
 
     Returns
     -------
     list of dict
-        One row a round and contestant, in the order they ran, with the columns `results.RACE_COLUMNS`.
+        One row a round and configuration, in the order they ran, with the columns `results.RACE_COLUMNS`.
 
     Raises
     ------
     InputError
-        If there is no contestant, one of them has several settings, or the seeds differ.
+        If there is no configuration, one of them has several settings, or the seeds differ.
     """
     if not plans or any(len(plan.grid) != 1 or plan.seeds != plans[0].seeds for plan in plans):
-        raise InputError("a race needs contestants, each with a single setting and all with the same seeds")
+        raise InputError("a race needs configurations, each with a single setting and all with the same seeds")
     if warmup < 1:
         raise InputError(f"warmup must be at least 1, not {warmup}: the first run compiles")
     where = environment()  # looked up now, because it counts the cores that this process may use
@@ -226,10 +226,11 @@ def _on_gpu(plans: Sequence[Plan]) -> bool:
 
 
 def _asked(place: int, plan: Plan) -> dict[str, Any]:
-    """What the rows of one contestant share."""
+    """What the rows of one configuration share."""
     problem, (point,) = plan.problem, plan.grid
     settings, declared, step_size = plan.settings(point), plan.recipe.declared, plan.recipe.kind.step_size
     given = {key: value for key, value in settings.items() if value != declared[key].default}
+    batch = "" if plan.batch_size is None else f", batch {plan.batch_size}"
     return {
         "place": place,
         "problem": problem.spec,
@@ -237,16 +238,15 @@ def _asked(place: int, plan: Plan) -> dict[str, Any]:
         "problem_params": json.dumps(problem.params, sort_keys=True),
         "data_hash": problem.fingerprint,
         "dim": problem.dim,
-        # the name of a method leaves its step size out; two contestants may differ in nothing else
-        "contestant": format_spec(plan.recipe.name, given) + plan.method.removeprefix(plan.optimizer_spec),
-        "method": plan.method,
+        "configuration": method_name(plan.recipe.name, given, plan.schedule) + batch,
         "optimizer": plan.recipe.name,
+        "fixed": canonical(plan.fixed),
         "settings": json.dumps(settings, sort_keys=True),
         "structure": json.dumps({k: v for k, v in settings.items() if k not in plan.recipe.columns}, sort_keys=True),
         "step_size": float(settings[step_size]) if step_size else None,
         "schedule": plan.schedule,
         "batch_size": plan.batch_size,
-        "fraction": problem.calls_per_step(plan.batch_size),
+        "calls_per_step": problem.calls_per_step(plan.batch_size),
         "oracle": plan.recipe.kind.oracle,
         "steps": plan.steps,
         "backend": problem.backend.name,
@@ -256,7 +256,7 @@ def _asked(place: int, plan: Plan) -> dict[str, Any]:
 
 
 def _measure(plan: Plan, seed: int) -> dict[str, Any]:
-    """One run of a contestant: seconds of its steps, and of their oracle calls alone."""
+    """One run of a configuration: seconds of its steps, and of their oracle calls alone."""
     optimizer = plan.build(plan.grid, (seed,))
     loop = Loop(plan.problem, optimizer, (seed,), plan.steps, plan.batch_size, 1)
     x0 = plan.problem.starts((seed,))  # (1, d)

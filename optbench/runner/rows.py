@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from optbench.core.specs import canonical
 from optbench.core.trace import Trace
-from optbench.results.runs import Runs, finite_or_none, runs_of
+from optbench.core.types import Oracle, Status
+from optbench.results.runs import Runs, finite_or_none
 from optbench.results.schema import COLUMNS
 from optbench.runner.describe import describe
 from optbench.runner.plan import Chunk, Plan
@@ -41,9 +43,14 @@ class Done:
 def rows_of(chunk: Chunk, done: Done) -> list[dict[str, Any]]:
     """The rows of a chunk; where it ran, each holds beside the columns its last iterate `x`, which is not stored."""
     trace = done.trace
+    lists: dict[str, Any] = {name: [] for name in ("t", "checkpoint_calls", "f", "best", "gradient_norm", "metrics")}
     if trace is None:
-        empty: dict[str, Any] = {"t": [], "f": [], "best": [], "gradient_norm": [], "metrics": []}
-        return [row | empty | {"status": "failed", "error": done.error} for row in _asked(chunk, done)]
+        return [row | lists | {"status": Status.FAILED, "error": done.error} for row in _asked(chunk, done)]
+
+    def calls_at(t: Any) -> Any:
+        """Oracle calls made up to the iterate after t steps: one for the start, and one in each step."""
+        return (t + 1) * trace.calls_per_step
+
     rows = []
     exact = chunk.plan.problem.sampler((0,), chunk.plan.batch_size) is None
     for r, row in enumerate(_asked(chunk, done)):
@@ -54,12 +61,12 @@ def rows_of(chunk: Chunk, done: Done) -> list[dict[str, Any]]:
         norms = trace.gradient_norm[r, keep]
         metrics = {name: values[r, keep] for name, values in trace.metrics.items()}
         # the end itself, where it lies between two checkpoints
-        if t[-1] < end and trace.status[r] in ("target", "gradient"):
+        if t[-1] < end and trace.status[r] in (Status.TARGET, Status.GRADIENT):
             t = np.append(t, end)
             f, best = np.append(f, trace.f_end[r]), np.append(best, trace.best_end[r])
             norms = np.append(norms, np.nan)
             metrics = {name: np.append(values, np.nan) for name, values in metrics.items()}
-        calls = (end + 1) * trace.calls_per_step
+        calls = calls_at(end)
         known = not np.isnan(trace.steps_to_target[r, 0])
         row.update(
             status=trace.status[r],
@@ -68,15 +75,17 @@ def rows_of(chunk: Chunk, done: Done) -> list[dict[str, Any]]:
             oracle=trace.oracle,
             calls=calls,
             values=calls,
-            gradients=0.0 if trace.oracle == "value" else calls,
-            hessians=calls if trace.oracle == "hessian" else 0.0,
-            fraction=trace.calls_per_step,
+            gradients=0.0 if trace.oracle == Oracle.VALUE else calls,
+            hessians=calls if trace.oracle == Oracle.HESSIAN else 0.0,
+            calls_per_step=trace.calls_per_step,
+            budget_calls=calls_at(trace.steps),
             f_start=finite_or_none(trace.f[r, 0]),
             f_end=finite_or_none(trace.f_end[r]),
             f_best=finite_or_none(trace.best_end[r]),
-            hits=((trace.steps_to_target[r] + 1) * trace.calls_per_step).tolist() if known else None,
-            exact_hits=exact,
+            calls_to_target=calls_at(trace.steps_to_target[r]).tolist() if known else None,
+            exact_targets=exact,
             t=t.tolist(),
+            checkpoint_calls=calls_at(t).tolist(),
             f=f.tolist(),
             best=best.tolist(),
             gradient_norm=norms.tolist(),
@@ -93,13 +102,13 @@ def _asked(chunk: Chunk, done: Done) -> Iterator[dict[str, Any]]:
     common = dict.fromkeys(COLUMNS) | {
         "code": plan.code,
         "created": done.created,
-        "problem": problem.spec,
+        "problem_spec": problem.spec,
         "problem_name": problem.name,
         "problem_params": json.dumps(problem.params, sort_keys=True),
         "data_hash": problem.fingerprint,
         "dim": problem.dim,
-        "method": plan.method,
         "optimizer": plan.recipe.name,
+        "fixed": canonical(plan.fixed),
         "schedule": plan.schedule,
         "batch_size": plan.batch_size,
         "steps": plan.steps,
@@ -109,7 +118,7 @@ def _asked(chunk: Chunk, done: Done) -> Iterator[dict[str, Any]]:
         "fused": plan.placed.backend.fused is True,
         "device_bytes": done.device_bytes,
         # where its runs failed, the problem is not touched again: it may have taken a process down
-        "about": describe(problem, evaluate=done.trace is not None),
+        "description": describe(problem, evaluate=done.trace is not None),
     }
     if problem.optimum is not None:
         optimum = problem.optimum
@@ -140,7 +149,7 @@ def gathered(
         order = {
             key: i for i, key in enumerate(plan.key(p, s) for plan in plans for s in plan.seeds for p in plan.grid)
         }
-        return runs_of(sorted(found, key=lambda row: order[row["key"]]))
+        return Runs.from_rows(sorted(found, key=lambda row: order[row["key"]]))
 
     def x() -> np.ndarray | None:
         alone = parts[0][1].trace if len(parts) == 1 else None  # one chunk is in order

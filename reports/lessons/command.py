@@ -1,4 +1,4 @@
-"""The command that computes the runs of a lesson anew, read from the runs themselves."""
+"""The command that computes the runs of a lesson again, read from the runs themselves."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from optbench.results.methods import method_name
+
 from .selection import whole
 
 
-def spec(problem: str) -> str:
-    """The spec of a problem without what tells data or stores apart."""
-    return problem.partition(" [")[0]
-
-
 def command_of(rows: pd.DataFrame, *, scaled: bool = False, note: bool = True) -> str:
-    """The command that computes rows of one problem anew.
+    """The command that reproduces rows of one problem.
 
     Parameters
     ----------
@@ -27,10 +24,9 @@ def command_of(rows: pd.DataFrame, *, scaled: bool = False, note: bool = True) -
     note : bool
         Whether what shows the results follows.
     """
-    words = ["optbench", "run", "--problem", spec(str(rows["problem"].iloc[0]))]
-    grids = {}
-    for name, its in rows.groupby(rows["method"].str.partition(", ")[0], sort=True):
-        grids[str(name)] = _swept(its)
+    words = ["optbench", "run", "--problem", str(rows["problem_spec"].iloc[0])]
+    kinds = rows.groupby(["optimizer", "fixed"], sort=True)
+    grids = {method_name(optimizer, json.loads(fixed)): _swept(part) for (optimizer, fixed), part in kinds}
     sizes = {tuple(grid.pop("", ())) for grid in grids.values()}
     shared = len(sizes - {()}) == 1
     for name, grid in grids.items():
@@ -87,9 +83,10 @@ def _budget(rows: pd.DataFrame) -> list[str]:
     steps = sorted(set(rows["steps"].astype(int)))
     if len(steps) == 1:
         return ["--steps", str(steps[0])]
-    pairs = {(int(s), float(f)) for s, f in zip(rows["steps"], rows["calls_per_step"], strict=True)}
-    calls = round(float(np.median([(s + 1) * f for s, f in pairs])))
-    return ["--calls", str(calls)] if all(round(calls / f) - 1 == s for s, f in pairs) else ["--steps", str(steps[-1])]
+    costs = rows[["steps", "calls_per_step", "budget_calls"]].drop_duplicates()
+    calls = round(float(costs["budget_calls"].median()))
+    same = (calls / costs["calls_per_step"].astype(float)).round() - 1 == costs["steps"]
+    return ["--calls", str(calls)] if same.all() else ["--steps", str(steps[-1])]
 
 
 def rates(values: list[float]) -> str:

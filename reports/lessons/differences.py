@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from ..figures import style
 from ..wording import number, signed
 from .base import MARK, THEORY, Content, Drawing, figure, label, line_style
-from .command import spec, with_report
+from .command import with_report
 from .selection import Selection
 
 
@@ -81,7 +81,7 @@ def differences(selection: Selection) -> Content | None:
     )
     words = ["optbench", "run"]
     for name in problems:
-        words += ["--problem", spec(name)]
+        words += ["--problem", selection.parts[name]["problem_spec"].iloc[0]]
     words += ["--optimizer", "gradient_descent", "--lr", "0.001", "--steps", "1", "--seeds", "1"]
     return Content(drawings=drawings, paragraph=text, command=with_report(words), problems=tuple(problems), table=table)
 

@@ -115,7 +115,7 @@ def _race(context: PageContext, rows: pd.DataFrame) -> Race:
             ("machine", f"{first['machine']}, {first['cores']} cores; {core}, one thread"),
             ("load average", f"{before} in the minute before, {after} at its end (the race itself is 1)"),
             ("arrays", f"{several(rows['backend'])}, {several(rows['precision'])}"),
-            ("rounds", f"{rows['round'].nunique()} of {steps} steps, after a warm-up"),
+            ("measured", f"{rows['round'].nunique()} rounds of {steps} steps, after a warm-up"),
         ],
         disturbed=bool((table["reason"] != "").any()),
         figures=figures,

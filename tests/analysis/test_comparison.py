@@ -71,7 +71,7 @@ def test_the_comparison_holds_what_differs(both: Runs) -> None:
     (target,) = set(table["target"])
     for line in table.itertuples():
         rows = tuning.tuned_rows(both).query("method == @line.method + ' [' + @line.store + ']'")
-        calls = np.sort([hits[tuning.target_index(target)] for hits in rows["hits"]])
+        calls = np.sort([hits[tuning.target_index(target)] for hits in rows["calls_to_target"]])
         assert line.calls == calls[1]
     assert beside.comparison(Runs(both.rows[both.rows["method"] == "adam"])).empty
 
@@ -104,11 +104,11 @@ def test_a_page_of_one_store_says_nothing_of_others(stores: dict[str, Path], tmp
 
 def test_seconds_are_those_of_the_same_store(both: Runs, stores: dict[str, Path]) -> None:
     from optbench.analysis.timing import seconds_to_target
-    from optbench.results.schema import RACE_COLUMNS, arrow_of, frame_of
-    from optbench.runner.race import compete, contestants
+    from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
+    from optbench.runner.race import compete, make_race_plans
 
-    held = frame_of(
-        arrow_of(compete(contestants([BOWL], ["gradient_descent", "momentum"], rounds=3, steps=3)), RACE_COLUMNS)
+    held = to_frame(
+        to_arrow(compete(make_race_plans([BOWL], ["gradient_descent", "momentum"], rounds=3, steps=3)), RACE_COLUMNS)
     )
     races = beside.races_beside({"here": held, "there": held})
     table = seconds_to_target(both, races, 1e-1)

@@ -6,31 +6,30 @@ import json
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from optbench.analysis import cache, metrics, tuning
 from optbench.core.errors import InputError
 from optbench.core.trace import TARGETS
-from optbench.results.runs import Runs, runs_of
-from optbench.results.schema import COLUMNS
+from optbench.results.runs import Runs
+from tests.rows import run_row
 
 
 def row(lr: float, seed: int, hits: list[float] | None, f_end: float = 1.0, **more: Any) -> dict[str, Any]:
     """A run with a few targets reached: calls by number of the target; the rest is out of reach."""
     calls = None if hits is None else [*hits, *[np.inf] * (len(TARGETS) - len(hits))]
-    made = dict.fromkeys(COLUMNS) | {
-        "key": f"{more.get('method', 'm')}-{more.get('problem', 'p')}-{lr}-{seed}", "problem": "p", "method": "m",
-        "settings": json.dumps({"lr": lr}), "step_size": lr, "seed": seed, "status": "budget", "oracle": "gradient",
-        "fraction": 1.0, "f_start": 10.0, "f_end": f_end, "f_best": f_end, "f_star": None if hits is None else 0.0,
-        "hits": calls, "t": [0, 1, 4], "f": [10.0, 5.0, f_end], "best": [10.0, 5.0, f_end], "end": 4,
-        "gradient_norm": [np.nan] * 3, "metrics": [], "schedule": "constant", "steps": 4,
+    known = {
+        "key": f"{more.get('optimizer', 'm')}-{more.get('problem_spec', 'p')}-{lr}-{seed}", "problem_spec": "p",
+        "optimizer": "m", "settings": json.dumps({"lr": lr}), "step_size": lr, "seed": seed, "f_start": 10.0,
+        "f_end": f_end, "f_best": f_end, "f_star": None if hits is None else 0.0, "calls_to_target": calls,
+        "t": [0, 1, 4], "f": [10.0, 5.0, f_end], "best": [10.0, 5.0, f_end], "end": 4, "gradient_norm": [np.nan] * 3,
+        "steps": 4,
     }  # fmt: skip
-    return made | more
+    return run_row(**known | more)
 
 
 def runs(*rows: dict[str, Any]) -> Runs:
-    return runs_of(list(rows))
+    return Runs.from_rows(list(rows))
 
 
 def test_the_deepest_target_wins_before_the_soonest() -> None:
@@ -67,8 +66,8 @@ def test_summary() -> None:
     count = tuning.target_index(1e-4) + 1
     some = [row(0.1, s, list(range(1, count + 1)) if s else [3.0], 0.5 + s) for s in range(3)]
     worse = [row(1.0, s, [], status="diverged") for s in range(3)]
-    other = [row(0.1, s, [1.0] * 50, 0.0, method="n", status="target") for s in range(3)]
-    failed = [row(0.1, s, None, method="x", status="failed", error="e", f_end=None, f_best=None) for s in range(2)]
+    other = [row(0.1, s, [1.0] * 50, 0.0, optimizer="n", status="target") for s in range(3)]
+    failed = [row(0.1, s, None, optimizer="x", status="failed", error="e", f_end=None, f_best=None) for s in range(2)]
     table = metrics.summary(runs(*some, *worse, *other, *failed)).set_index("method")
     assert list(table.index) == ["n", "m", "x"]
     m = table.loc["m"]
@@ -137,7 +136,7 @@ def test_bands_of_what_problems_tell() -> None:
         told(1, [0.1, 0.4, 0.8], gradient_norm=[1.0, 1.0, 1.0]),
         told(2, [0.1, 0.3, 0.7], gradient_norm=[4.0, 4.0, 4.0]),
         told(3, [0.1, 0.5, 0.6], gradient_norm=[5.0, 5.0, 5.0], status="diverged", end=3),
-        row(0.1, 0, None, problem="q"),
+        row(0.1, 0, None, problem_spec="q"),
     )
     assert metrics.quantities(some) == ["test_accuracy"]
     table = metrics.bands(some, "test_accuracy")
@@ -177,49 +176,6 @@ def test_tables_of_nothing_have_their_columns() -> None:
     assert nothing.table.empty
     assert nothing.curves.empty
     assert repr(nothing) == "<Runs: none>"
-
-
-@pytest.mark.parametrize(
-    ("ran", "found"),
-    [
-        pytest.param(
-            {("a", "adam", None), ("b", "adam, batch 64", 64)},
-            {("a", "adam"): "adam", ("b", "adam, batch 64"): "adam"},
-            id="a batch size belongs to a problem",
-        ),
-        pytest.param(
-            {(p, f"adam, batch {size}", size) for p in "ab" for size in (8, 64)},
-            {(p, m): m for p in "ab" for m in ("adam, batch 8", "adam, batch 64")},
-            id="batch sizes that are compared everywhere",
-        ),
-        pytest.param(
-            {("a", "adam", None), ("b", "adam, batch 8", 8), ("b", "adam, batch 64", 64), ("b", "sgd, batch 64", 64)},
-            {
-                ("a", "adam"): "adam",
-                ("b", "adam, batch 64"): "adam",
-                ("b", "adam, batch 8"): "adam, batch 8",
-                ("b", "sgd, batch 64"): "sgd, batch 64",
-            },
-            id="the usual batch size of a problem",
-        ),
-        pytest.param(
-            {("a", "adam", None), ("c", "adam", None)}
-            | {("a", "adam, batch 8", 8), ("a", "sgd, batch 8", 8), ("b", "adam, batch 8", 8)},
-            {
-                ("a", "adam"): "adam, full batch",
-                ("a", "adam, batch 8"): "adam",
-                ("a", "sgd, batch 8"): "sgd, batch 8",
-                ("b", "adam, batch 8"): "adam",
-                ("c", "adam"): "adam",
-            },
-            id="the full batch beside it",
-        ),
-    ],
-)  # fmt: skip
-def test_methods_of_one_entrant(ran: set[tuple[str, str, int | None]], found: dict[tuple[str, str], str]) -> None:
-    rows = pd.DataFrame(sorted(ran, key=str), columns=["problem", "method", "batch_size"])
-    table = tuning.entrants(Runs(rows.astype({"batch_size": "Int64"})))
-    assert {(p, m): e for p, m, e in table.itertuples(index=False)} == found
 
 
 def test_what_was_learned_counts_lost_runs_as_the_worst() -> None:

@@ -14,46 +14,46 @@ import pytest
 from optbench.analysis import metrics, profiles, tuning
 from optbench.core.errors import InputError
 from optbench.core.trace import TARGETS
-from optbench.results.runs import Runs, runs_of
-from optbench.results.schema import COLUMNS
+from optbench.results.runs import Runs
+from tests.rows import run_row
 
 Hits = Mapping[tuple[str, str], Sequence[Any]]  # (method, problem) -> of every seed its calls to the targets
 
 
 def row(method: str, problem: str, seed: int, calls: Any, **more: Any) -> dict[str, Any]:
     """A run: `calls` is one number for all targets, a list for the first of them, or None without a known optimum."""
-    known = calls is not None
-    hits = list(calls) + [np.inf] * (len(TARGETS) - len(calls)) if np.ndim(calls) else [calls] * len(TARGETS)
-    made = dict.fromkeys(COLUMNS) | {
-        "key": f"{method}-{problem}-{seed}-{more.get('settings')}", "problem": problem, "method": method, "settings": "{}",
-        "seed": seed, "status": "budget", "oracle": "gradient", "fraction": 1.0, "f_start": 1.0, "f_end": 0.5,
-        "f_best": 0.5, "f_star": 0.0 if known else None, "hits": hits if known else None, "t": [0, 1], "f": [1.0, 0.5],
-        "best": [1.0, 0.5], "end": 99, "gradient_norm": [1.0, 0.5], "metrics": [], "schedule": "constant", "steps": 99,
+    has_optimum = calls is not None
+    to_target = list(calls) + [np.inf] * (len(TARGETS) - len(calls)) if np.ndim(calls) else [calls] * len(TARGETS)
+    known = {
+        "key": f"{method}-{problem}-{seed}-{more.get('settings')}", "problem_spec": problem, "optimizer": method,
+        "seed": seed, "f_start": 1.0, "f_end": 0.5, "f_best": 0.5, "f_star": 0.0 if has_optimum else None,
+        "calls_to_target": to_target if has_optimum else None, "t": [0, 1], "f": [1.0, 0.5], "best": [1.0, 0.5],
+        "end": 99, "gradient_norm": [1.0, 0.5],
     }  # fmt: skip
-    return made | more
+    return run_row(**known | more)
 
 
 def runs_with(hits: Hits, **more: Any) -> Runs:
-    return runs_of(
+    return Runs.from_rows(
         [row(m, p, seed, calls, **more) for (m, p), seeds in hits.items() for seed, calls in enumerate(seeds)]
     )
 
 
 def from_matrix(times: Sequence[Sequence[float]], names: str = "ABC") -> Runs:
-    """One seed; rows of `times` are problems, columns entrants, and all targets take the same calls."""
+    """One seed; rows of `times` are problems, columns methods, and all targets take the same calls."""
     return runs_with({(names[e], f"p{p}"): [t] for p, line in enumerate(times) for e, t in enumerate(line)})
 
 
 GOULD_SCOTT = [[1, 8, 3], [6, 3, 3], [2, 4, 7]]
 
 
-def share(table: Any, entrant: str, column: str, at: float) -> float:
+def share(table: Any, method: str, column: str, at: float) -> float:
     """The value of a step function of a table at a point."""
-    steps = table[table["entrant"] == entrant]
+    steps = table[table["method"] == method]
     return float(steps.loc[steps[column] <= at, "share"].iloc[-1])
 
 
-def test_performance_profiles_change_their_order_with_the_set_of_entrants() -> None:
+def test_performance_profiles_change_their_order_with_the_set_of_methods() -> None:
     runs = from_matrix(GOULD_SCOTT)
     every = profiles.performance_profile(runs)
     assert share(every, "B", "ratio", 2) == pytest.approx(2 / 3)
@@ -75,7 +75,7 @@ def test_ties_are_all_best_and_a_problem_that_all_missed_still_counts() -> None:
 
 def test_half_of_the_seeds_is_a_miss() -> None:
     runs = runs_with({("A", "p"): [3, 3, np.inf, np.inf], ("B", "p"): [9, 9, 9, np.inf]})
-    table = profiles.relative_calls(runs).set_index("entrant")
+    table = profiles.relative_calls(runs).set_index("method")
     assert table["status"].to_dict() == {"A": "missed", "B": "reached"}
     assert table.loc["A", ["calls", "ratio", "reached", "seeds"]].tolist() == [np.inf, np.inf, 2, 4]
     assert table.loc["B", ["calls", "ratio", "reached", "seeds"]].tolist() == [9, 1, 3, 4]
@@ -84,7 +84,7 @@ def test_half_of_the_seeds_is_a_miss() -> None:
 
 def test_relative_calls_say_what_did_not_run_and_what_has_no_target() -> None:
     runs = runs_with({("A", "p"): [4], ("B", "p"): [2], ("A", "q"): [7], ("B", "r"): [None]})
-    table = profiles.relative_calls(runs).set_index(["entrant", "problem"])
+    table = profiles.relative_calls(runs).set_index(["method", "problem"])
     assert table["status"].to_dict() == {
         ("A", "p"): "reached", ("A", "q"): "reached", ("A", "r"): "not run",
         ("B", "p"): "reached", ("B", "q"): "not run", ("B", "r"): "no target",
@@ -94,21 +94,21 @@ def test_relative_calls_say_what_did_not_run_and_what_has_no_target() -> None:
 
 
 def test_a_failed_run_is_a_miss_even_where_its_optimum_was_not_known_yet() -> None:
-    lost = row("A", "p", 0, None, status="failed", fraction=None, hits=None)
-    runs = runs_of([lost, row("A", "p", 1, 5), row("B", "p", 0, 5), row("B", "p", 1, 5)])
-    table = profiles.calls_to_target(runs).set_index(["entrant", "seed"])
-    assert np.isinf(table.loc[("A", 0), "hits"]).all()
+    lost = row("A", "p", 0, None, status="failed", calls_per_step=None, calls_to_target=None)
+    runs = Runs.from_rows([lost, row("A", "p", 1, 5), row("B", "p", 0, 5), row("B", "p", 1, 5)])
+    table = profiles.tuned_runs(runs).set_index(["method", "seed"])
+    assert np.isinf(table.loc[("A", 0), "calls_to_target"]).all()
     assert table.loc[("A", 0), "budget"] == 100  # known from the other run
-    assert profiles.relative_calls(runs).set_index("entrant").loc["A", "status"] == "missed"
-    only = runs_of([lost, row("B", "p", 0, 5)])
-    assert profiles.ranking(only)["entrant"].tolist() == ["B", "A"]
+    assert profiles.relative_calls(runs).set_index("method").loc["A", "status"] == "missed"
+    only = Runs.from_rows([lost, row("B", "p", 0, 5)])
+    assert profiles.ranking(only)["method"].tolist() == ["B", "A"]
 
 
 def test_the_block_is_the_largest_that_is_complete() -> None:
     ran = dict.fromkeys("ABC", "p q r") | {"D": "p q", "E": "r s", "F": "u"}
     hits = {(m, p): [None if p == "u" else 3] for m, where in ran.items() for p in where.split()}
     block = profiles.block(runs_with(hits))
-    assert block.entrants == ("A", "B", "C")
+    assert block.methods == ("A", "B", "C")
     assert block.problems == ("p", "q", "r")
     assert dict(block.left_out) == {
         "s": "was run by 1 of 6 optimizers only", "u": "has no known optimal value, and so no targets",
@@ -119,26 +119,26 @@ def test_the_block_is_the_largest_that_is_complete() -> None:
 def test_a_problem_of_many_others_does_not_break_the_block() -> None:
     hits = {(m, p): [3] for m in "ABCD" for p in "pqr"} | {(m, "s"): [3] for m in "AEFGHIJ"}
     block = profiles.block(runs_with(hits))
-    assert (block.entrants, block.problems) == (("A", "B", "C", "D"), ("p", "q", "r"))
+    assert (block.methods, block.problems) == (("A", "B", "C", "D"), ("p", "q", "r"))
 
 
-def test_the_block_prefers_more_problems_and_wants_two_entrants() -> None:
-    # 4 entrants on p alone, or 2 on p and q
+def test_the_block_prefers_more_problems_and_wants_two_methods() -> None:
+    # 4 methods on p alone, or 2 on p and q
     tie = {("A", "p"): [1], ("B", "p"): [1], ("C", "p"): [1], ("D", "p"): [1], ("A", "q"): [1], ("B", "q"): [1]}
     assert profiles.block(runs_with(tie)).problems == ("p", "q")
     # A alone has 3 problems, A and B have 1
     lonely = {("A", p): [1] for p in "pqr"} | {("B", "p"): [1]}
-    assert profiles.block(runs_with(lonely)).entrants == ("A", "B")
+    assert profiles.block(runs_with(lonely)).methods == ("A", "B")
     assert profiles.block(runs_with({("A", p): [1] for p in "pqr"})).problems == ("p", "q", "r")
 
 
 def test_ecdf_of_a_few_targets() -> None:
     runs = runs_with({("A", "p"): [[1.0, 2.0, 4.0], [2.0]], ("B", "p"): [[], []]})
     table = profiles.ecdf(runs)
-    a = table[table["entrant"] == "A"]
+    a = table[table["method"] == "A"]
     assert a["calls"].tolist() == [1, 2, 4]
     assert a["share"].tolist() == pytest.approx([0.01, 0.03, 0.04])
-    assert (table["entrant"] == "B").sum() == 0
+    assert (table["method"] == "B").sum() == 0
     at = profiles.ecdf(runs, at=np.array([0.5, 2.0, 1e6]))
     assert at["share"].tolist() == pytest.approx([0, 0.03, 0.04, 0, 0, 0])
 
@@ -148,7 +148,7 @@ def test_targets_that_every_run_begins_below_tell_nothing() -> None:
     runs = runs_with({("A", "p"): [begun], ("B", "p"): [[1.0] * 25 + [10.0] * 25]})
     table = profiles.ecdf(runs, at=np.array([1.0, 5.0, 10.0]))
     assert table["share"].tolist() == [0, 1, 1, 0, 0, 1]
-    area = profiles.areas(runs).set_index("entrant")["area"]
+    area = profiles.areas(runs).set_index("method")["area"]
     assert area.to_dict() == pytest.approx({"A": math.log10(100 / 5), "B": math.log10(100 / 10)})
     all_solved = runs_with({("A", "p"): [1.0], ("B", "p"): [1.0]})
     assert profiles.ecdf(all_solved, at=np.array([1.0]))["share"].tolist() == [0, 0]
@@ -157,18 +157,18 @@ def test_targets_that_every_run_begins_below_tell_nothing() -> None:
 
 def test_areas_end_at_the_budget_that_all_had() -> None:
     rows = [row("A", "p", 0, 10), row("B", "p", 0, [10.0] * 25 + [150.0] * 25, steps=999)]
-    area = profiles.areas(runs_of(rows)).set_index("entrant")
+    area = profiles.areas(Runs.from_rows(rows)).set_index("method")
     assert area["budget"].tolist() == [100, 100]
     assert area["area"].to_dict() == pytest.approx({"A": 1.0, "B": 0.5})
     assert area["rank"].to_dict() == {"A": 1, "B": 2}
 
 
-def test_batch_sizes_of_one_optimizer_are_one_entrant() -> None:
+def test_batch_sizes_of_one_optimizer_are_one_method() -> None:
     rows = []
     for name in ("adam", "sgd"):
-        rows += [row(name, "quadratic", 0, 7), row(f"{name}, batch 64", "digits", 0, 3, batch_size=64)]
-    block = profiles.block(runs_of(rows))
-    assert block.entrants == ("adam", "sgd")
+        rows += [row(name, "quadratic", 0, 7), row(name, "digits", 0, 3, batch_size=64)]
+    block = profiles.block(Runs.from_rows(rows))
+    assert block.methods == ("adam", "sgd")
     assert block.problems == ("digits", "quadratic")
 
 
@@ -185,9 +185,9 @@ def random_runs(rng: np.random.Generator) -> Runs:
                     calls = np.sort(rng.choice([1.5, 2, 3, 5, 8, 20, 80, 99, 130], size=depth)).tolist()
                     more = {"settings": json.dumps({"lr": lr}), "step_size": lr, "steps": 99 + 50 * e}
                     if (e, p, seed, lr) == (1, 1, 0, 0.1):
-                        more |= {"status": "failed", "hits": None, "fraction": None}
+                        more |= {"status": "failed", "calls_to_target": None, "calls_per_step": None}
                     rows.append(row(method, f"p{p}", seed, None if p == 3 else calls, **more))
-    return runs_of(rows)
+    return Runs.from_rows(rows)
 
 
 @pytest.fixture(params=range(5))
@@ -196,12 +196,12 @@ def ragged(request: pytest.FixtureRequest) -> Runs:
 
 
 def hits_by_hand(runs: Runs) -> dict[tuple[str, str], list[list[float]]]:
-    """(entrant, problem) -> hits of every seed, in a loop over the stored rows."""
+    """(method, problem) -> hits of every seed, in a loop over the stored rows."""
     best = {(t.problem, t.method): t.settings for t in tuning.tuned(runs).itertuples()}
     found: dict[tuple[str, str], list[list[float]]] = {}
     for r in runs.rows.to_dict("records"):
         if r["settings"] == best[r["problem"], r["method"]] and r["problem"] != "p3":
-            hits = r["hits"] if r["hits"] is not None else [math.inf] * 50
+            hits = r["calls_to_target"] if r["calls_to_target"] is not None else [math.inf] * 50
             found.setdefault((r["method"], r["problem"]), []).append(list(hits))
     return found
 
@@ -216,22 +216,22 @@ def test_profiles_are_what_loops_say(ragged: Runs, target: float) -> None:
     assert block.problems in {("p0", "p1"), ("p0", "p1", "p2")}
     k = tuning.target_index(target)
     times = {key: median_by_hand([h[k] for h in seeds]) for key, seeds in hits.items()}
-    relative = profiles.relative_calls(ragged, target).set_index(["entrant", "problem"])
+    relative = profiles.relative_calls(ragged, target).set_index(["method", "problem"])
     for (e, p), t in times.items():
         best = min(times[key] for key in times if key[1] == p)
         assert relative.loc[(e, p), "calls"] == t
         assert relative.loc[(e, p), "ratio"] == (t / best if t < math.inf else math.inf)
         assert relative.loc[(e, p), "reached"] == sum(h[k] < math.inf for h in hits[e, p])
     performance, data = profiles.performance_profile(ragged, target), profiles.data_profile(ragged, target)
-    for e in block.entrants:
+    for e in block.methods:
         for point in (1.0, 1.5, 2.0, 5.0, 40.0, 1e6):
             near = within = 0
             for p in block.problems:
-                best = min(times[other, p] for other in block.entrants)
+                best = min(times[other, p] for other in block.methods)
                 near += times[e, p] < math.inf and times[e, p] <= point * best
                 within += times[e, p] <= point
             assert share(performance, e, "ratio", point) == pytest.approx(near / len(block.problems))
-            first = data[data["entrant"] == e]["calls"].iloc[0]
+            first = data[data["method"] == e]["calls"].iloc[0]
             got = share(data, e, "calls", point) if point >= first else 0.0
             assert got == pytest.approx(within / len(block.problems))
 
@@ -239,9 +239,9 @@ def test_profiles_are_what_loops_say(ragged: Runs, target: float) -> None:
 def test_ecdf_and_areas_are_what_loops_say(ragged: Runs) -> None:
     hits, block = hits_by_hand(ragged), profiles.block(ragged)
     points = np.array([0.5, 1, 2, 7, 80, 99, 130, 1e6])
-    ecdf = profiles.ecdf(ragged, at=points).set_index(["entrant", "calls"])["share"]
-    areas = profiles.areas(ragged).set_index(["entrant", "problem"])
-    for e in block.entrants:
+    ecdf = profiles.ecdf(ragged, at=points).set_index(["method", "calls"])["share"]
+    areas = profiles.areas(ragged).set_index(["method", "problem"])
+    for e in block.methods:
         for point in points:
             parts = []
             for p in block.problems:
@@ -249,27 +249,27 @@ def test_ecdf_and_areas_are_what_loops_say(ragged: Runs) -> None:
                 parts.append(Fraction(sum(triples), len(triples)))
             assert ecdf[e, point] == pytest.approx(float(sum(parts) / len(parts)))
         for p in block.problems:
-            budget = min(100 + 50 * "ABCDE".index(name) for name in block.entrants)
+            budget = min(100 + 50 * "ABCDE".index(name) for name in block.methods)
             gains = [math.log10(budget / min(h, budget)) for seed in hits[e, p] for h in seed]
             assert areas.loc[(e, p), "area"] == pytest.approx(sum(gains) / len(gains))
     for p in block.problems:
         own = areas.xs(p, level="problem")["area"]
-        for e in block.entrants:
+        for e in block.methods:
             others = own.drop(e) - own[e]
             level = others.abs() < 1e-9
             assert areas.loc[(e, p), "rank"] == 1 + (others[~level] > 0).sum() + level.sum() / 2
 
 
 def test_ranking_is_the_mean_of_the_ranks(ragged: Runs) -> None:
-    table = profiles.ranking(ragged).set_index("entrant")
-    mean = profiles.areas(ragged).groupby("entrant")["rank"].mean()
+    table = profiles.ranking(ragged).set_index("method")
+    mean = profiles.areas(ragged).groupby("method")["rank"].mean()
     assert table["rank"].to_dict() == pytest.approx(mean.to_dict())
     assert table["rank"].is_monotonic_increasing
     assert table.index.tolist() == profiles.placed(ragged)
     assert (table["low"] <= table["high"]).all()
     assert table["first"].sum() == pytest.approx(1)
     assert table["rank"].sum() == pytest.approx(len(table) * (len(table) + 1) / 2)
-    assert table.equals(profiles.ranking(ragged).set_index("entrant"))
+    assert table.equals(profiles.ranking(ragged).set_index("method"))
     two = profiles.ranking(ragged, among=table.index[:2].tolist())
     assert two["rank"].sum() == 3
 
@@ -294,7 +294,7 @@ def test_the_bootstrap_is_what_a_loop_with_the_same_numbers_says(rng: np.random.
 def test_one_that_always_leads_is_first_in_every_resample() -> None:
     times = {("A", f"p{p}"): [2, 3] for p in range(6)} | {("B", f"p{p}"): [5, 6] for p in range(6)}
     table = profiles.ranking(runs_with(times))
-    assert table["entrant"].tolist() == ["A", "B"]
+    assert table["method"].tolist() == ["A", "B"]
     assert table[["rank", "low", "high", "first"]].to_numpy().tolist() == [[1, 1, 1, 1], [2, 2, 2, 0]]
     assert table.loc[0, ["ahead", "behind", "beats_next"]].tolist() == [6, 0, 1]
     assert table.loc[0, "p_next"] == 2 ** (1 - 6)
@@ -304,7 +304,7 @@ def test_one_that_always_leads_is_first_in_every_resample() -> None:
 def test_a_miss_costs_a_rank_and_is_not_averaged_away() -> None:
     # A is fast on two seeds and misses on two; B is slow on all: the mean of A's calls, misses dropped, would be smaller
     table = profiles.areas(runs_with({("A", "p"): [20, 20, np.inf, np.inf], ("B", "p"): [40, 40, 40, 40]}))
-    areas = table.set_index("entrant")["area"]
+    areas = table.set_index("method")["area"]
     assert areas["A"] == pytest.approx(math.log10(100 / 20) / 2)
     assert areas["B"] == pytest.approx(math.log10(100 / 40))
     assert areas["B"] > areas["A"]
@@ -318,9 +318,9 @@ def test_sign_test() -> None:
     assert profiles.sign_test(7, 1) == pytest.approx(2 * 9 / 256)
 
 
-def test_one_entrant_one_problem_one_seed() -> None:
+def test_one_method_one_problem_one_seed() -> None:
     runs = runs_with({("A", "p"): [4]})
-    assert profiles.block(runs).entrants == ("A",)
+    assert profiles.block(runs).methods == ("A",)
     (line,) = profiles.ranking(runs).itertuples()
     assert (line.rank, line.low, line.high, line.first) == (1, 1, 1, 1)
     assert share(profiles.performance_profile(runs), "A", "ratio", 1) == 1
@@ -340,19 +340,19 @@ def test_all_missed() -> None:
 
 
 def test_all_failed() -> None:
-    lost = {"status": "failed", "fraction": None, "oracle": None, "hits": None}
-    table = profiles.ranking(runs_of([row(m, "p", 0, 9, **lost) for m in "AB"]))
+    lost = {"status": "failed", "calls_per_step": None, "oracle": None, "calls_to_target": None}
+    table = profiles.ranking(Runs.from_rows([row(m, "p", 0, 9, **lost) for m in "AB"]))
     assert table["rank"].tolist() == [1.5, 1.5]
 
 
 def test_who_is_not_in_the_block_cannot_be_ranked() -> None:
     runs = from_matrix(GOULD_SCOTT)
     for function in (profiles.ranking, profiles.performance_profile):
-        with pytest.raises(InputError, match="'Z' is not among the entrants that are compared: A, B, C"):
+        with pytest.raises(InputError, match="'Z' is not among the methods that are compared: A, B, C"):
             function(runs, among=["A", "Z"])
 
 
-@pytest.mark.parametrize("runs", [runs_of([]), runs_with({("A", "p"): [None], ("B", "p"): [None]})])
+@pytest.mark.parametrize("runs", [Runs.from_rows([]), runs_with({("A", "p"): [None], ("B", "p"): [None]})])
 def test_without_targets_tables_are_empty_and_have_their_columns(runs: Runs) -> None:
     chosen = profiles.block(runs)
     assert chosen.problems == ()
@@ -365,7 +365,7 @@ def test_without_targets_tables_are_empty_and_have_their_columns(runs: Runs) -> 
     ):
         table = function(runs)
         assert table.empty
-        assert "entrant" in table.columns
+        assert "method" in table.columns
     assert profiles.placed(runs) == []
     assert set(profiles.relative_calls(runs)["status"]) <= {"no target"}
-    assert "hits" in profiles.calls_to_target(runs).columns
+    assert "calls_to_target" in profiles.tuned_runs(runs).columns

@@ -26,8 +26,8 @@ from optbench.core.registry import OPTIMIZERS, PROBLEMS
 from optbench.core.specs import parameters
 from optbench.optimizer import make_recipe
 from optbench.problem import make_problem
-from optbench.results.runs import runs_of
-from optbench.results.schema import COLUMNS, GPU_COLUMNS, arrow_of, frame_of
+from optbench.results.runs import Runs
+from optbench.results.schema import to_arrow, to_frame
 from optbench.results.store import Store
 from optbench.runner.loop import Loop
 from optbench.runner.plan import make_plans
@@ -147,7 +147,7 @@ def figures(rows: list[dict[str, Any]]) -> pd.DataFrame:
         "repeat": 0,
         "note": "",
     }
-    return frame_of(arrow_of([common | row for row in rows], GPU_COLUMNS))
+    return to_frame(to_arrow([common | row for row in rows], gpu.COLUMNS))
 
 
 def test_tables_of_known_figures(tmp_path: Path) -> None:
@@ -191,11 +191,11 @@ def test_tables_of_known_figures(tmp_path: Path) -> None:
     }
     assert all(len(table.heading) == len(line) for table in machine["tables"] for line in table.lines)
 
-    text = build_page(runs_of([]), tmp_path / "a.html", gpu=figures(rows)).read_text("utf-8")
+    text = build_page(Runs.from_rows([]), tmp_path / "a.html", gpu=figures(rows)).read_text("utf-8")
     assert "GPU against CPU" in text
     assert "A &lt;GPU&gt;" in text
     assert "1500 (0.75)" in text
-    assert "GPU against CPU" not in build_page(runs_of([]), tmp_path / "b.html").read_text("utf-8")
+    assert "GPU against CPU" not in build_page(Runs.from_rows([]), tmp_path / "b.html").read_text("utf-8")
 
 
 # ---- all of it on pretended devices ----------------------------------------------------------------------------------
@@ -208,9 +208,9 @@ def test_the_whole_script_on_a_pretended_device(name: str, tmp_path: Path, capsy
     said: list[str] = []
     made = gpu.measure(HOST, device, store, quick=True, names=("quadratic", "beale"), tell=said.append)
     assert [line.split(":")[0] for line in said] == ["curves", "steps", "sweeps", "sizes"]
-    assert len(store.gpu_files) == 4
-    rows = store.load_gpu()
-    assert list(rows.columns) == list(GPU_COLUMNS)
+    assert len(store.table_files("gpu")) == 4
+    rows = store.load_table("gpu")
+    assert list(rows.columns) == list(gpu.COLUMNS)
     assert set(rows["measurement"]) == {made}
     shares = rows.loc[rows["quantity"] == "share of envelope", "value"]
     assert (shares <= 1).all()
@@ -222,7 +222,7 @@ def test_the_whole_script_on_a_pretended_device(name: str, tmp_path: Path, capsy
 
     if name == "numpy":  # it takes long with the other
         gpu.measure(HOST, device, store, quick=True, names=("beale",), tell=said.append)
-        assert len(store.gpu_files) == 8  # gathered, nothing is written over
+        assert len(store.table_files("gpu")) == 8  # gathered, nothing is written over
     assert main(["report", str(tmp_path / "results")]) == 0
     assert "From which size on" in (tmp_path / "results" / "report.html").read_text("utf-8")
 
@@ -274,8 +274,8 @@ def test_without_a_gpu_it_says_why(tmp_path: Path) -> None:
 
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
-    row = dict.fromkeys(GPU_COLUMNS) | {"measurement": "a", "section": "steps", "value": 1.0}
-    store.write_gpu([row])
+    row = dict.fromkeys(gpu.COLUMNS) | {"measurement": "a", "section": "steps", "value": 1.0}
+    store.write_table("gpu", "a-steps", [row], gpu.COLUMNS)
 
     def full(*args: Any, **kwargs: Any) -> None:
         args[1].write(b"half a file")
@@ -283,34 +283,10 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr("pyarrow.parquet.write_table", full)
     with pytest.raises(StoreError, match="No space left"):
-        store.write_gpu([row | {"section": "sizes"}])
-    assert [path.name for path in store.gpu_files] == ["a-steps.parquet"]
+        store.write_table("gpu", "a-sizes", [row | {"section": "sizes"}], gpu.COLUMNS)
+    assert [path.name for path in store.table_files("gpu")] == ["a-steps.parquet"]
     assert not list(tmp_path.rglob("*.tmp"))
-    assert store.load_gpu()["value"].tolist() == [1.0]
-
-
-def test_files_from_before_a_column_was_added_are_read(tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    store = Store(tmp_path)
-    optbench.sweep(make_problem("quadratic", {"dim": 3}), "sgd", steps=5, seeds=2, store=store.path)
-    (path,) = store.files
-    before = store.load().rows
-    pq.write_table(pq.read_table(path).drop_columns(["device_bytes", "about"]), path)
-    alone = store.load().rows
-    assert alone["about"].isna().all()
-    optbench.sweep(make_problem("quadratic", {"dim": 3}), "adam", steps=5, seeds=2, store=store.path)
-    after = store.load().rows
-    assert list(after.columns) == list(COLUMNS)
-    assert len(after) == 4
-    assert after["device_bytes"].isna().all()
-    for name in ("device_bytes", "about"):
-        assert after[name].dtype == alone[name].dtype == before[name].dtype
-    assert after.groupby("method")["about"].count().to_dict() == {"adam": 2, "sgd": 0}
-    assert set(after["about"].dropna()) == set(before["about"])
-    pq.write_table(pq.read_table(path).drop_columns(["f_end"]), path)
-    with pytest.raises(StoreError, match="cannot be read"):
-        store.load()
+    assert store.load_table("gpu")["value"].tolist() == [1.0]
 
 
 # ---- CuPy, as far as it can be shown without one -------------------------------------------------------------------------
@@ -443,4 +419,4 @@ def test_a_sweep_on_a_gpu_tells_its_memory() -> None:
 def test_the_script_on_a_gpu(tmp_path: Path) -> None:
     made_backend("cupy")
     assert gpu.main([str(tmp_path / "results"), "--quick"]) == 0
-    assert len(Store(tmp_path / "results").gpu_files) == 4
+    assert len(Store(tmp_path / "results").table_files("gpu")) == 4

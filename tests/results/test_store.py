@@ -37,7 +37,7 @@ def comparable(runs: Runs) -> pd.DataFrame:
 def test_what_is_stored_is_what_was_computed(tmp_path: Path) -> None:
     memory = execute(plans())
     stored = execute(plans(), store=Store(tmp_path))
-    assert list(stored.rows.columns) == list(COLUMNS)
+    assert list(stored.rows.columns) == ["problem", "method", *COLUMNS]
     left, right = comparable(memory), comparable(stored)
     pd.testing.assert_frame_equal(left.drop(columns="metrics"), right.drop(columns="metrics"))
     assert {s: int((right["status"] == s).sum()) for s in ("budget", "diverged")} == {"budget": 9, "diverged": 3}
@@ -53,7 +53,7 @@ def test_curves_are_stored_without_a_dictionary(tmp_path: Path) -> None:
     found = {group.column(k).path_in_schema: group.column(k).encodings for k in range(group.num_columns)}
     split = {path.split(".")[0] for path, encodings in found.items() if "BYTE_STREAM_SPLIT" in encodings}
     assert split == {"f", "best", "gradient_norm", "metrics"}
-    assert "RLE_DICTIONARY" in found["about"]
+    assert "RLE_DICTIONARY" in found["description"]
 
 
 def test_a_second_run_computes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,11 +133,23 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
 def test_a_table_of_something_else_is_named(tmp_path: Path) -> None:
     import pandas as pd
 
-    (tmp_path / "v1" / "aa").mkdir(parents=True)
-    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "v1" / "aa" / "x.parquet")
+    (tmp_path / "v2" / "aa").mkdir(parents=True)
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "v2" / "aa" / "x.parquet")
     for read in (Store(tmp_path).load, Store(tmp_path).keys):
         with pytest.raises(StoreError, match=r"x\.parquet cannot be read"):
             read()
+
+
+def test_results_of_another_version_are_not_hidden(tmp_path: Path) -> None:
+    (tmp_path / "v1" / "aa").mkdir(parents=True)
+    store = Store(tmp_path)
+    for use in (store.load, store.check_writable):
+        with pytest.raises(StoreError, match=r"v1' was written by another version of optbench.*choose another folder"):
+            use()
+    (tmp_path / "races" / "v3").mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"v3' was written by another version"):
+        store.load_races()
+    assert store.load_table("gpu").empty
 
 
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_a_defect_loses_no_run() -> None:
 
     runs = optbench.sweep(Defect(), "sgd", lr=1e-3, seeds=2, steps=5)
     assert set(runs.rows["status"]) == {"budget"}
-    content = json.loads(runs.rows["about"].iloc[0])
+    content = json.loads(runs.rows["description"].iloc[0])
     assert not {"surface", "differences", "minimizers"} & set(content)
     assert content["smoothness"] is None
 
@@ -191,7 +191,7 @@ def test_where_runs_failed_the_problem_is_left_alone() -> None:
 
     runs = optbench.sweep(Fails(), "sgd", seeds=2, steps=5)
     assert set(runs.rows["status"]) == {"failed"}
-    assert "differences" not in json.loads(runs.rows["about"].iloc[0])
+    assert "differences" not in json.loads(runs.rows["description"].iloc[0])
     assert Fails.asked == 1
 
 
@@ -200,7 +200,7 @@ def test_it_is_made_once_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     original = module._text
     monkeypatch.setattr(module, "_text", lambda *given: made.append(given) or original(*given))
     problem = Quadratic(dim=4)
-    texts = [optbench.sweep(problem, name, seeds=2, steps=5).rows["about"] for name in ("sgd", "adam")]
+    texts = [optbench.sweep(problem, name, seeds=2, steps=5).rows["description"] for name in ("sgd", "adam")]
     assert len(made) == 1
     assert len({text for column in texts for text in column}) == 1
     assert describe(problem, evaluate=False) == texts[0].iloc[0]
@@ -219,7 +219,7 @@ def test_rows_of_all_backends_tell_it() -> None:
     expected = describe(problem)
     for backend in (get_backend("numpy"), strict_backend(), strict_backend("float32")):
         runs = optbench.sweep(problem.on(backend), "sgd", lr=1e-4, seeds=1, steps=5)
-        assert runs.rows["about"].tolist() == [expected]
+        assert runs.rows["description"].tolist() == [expected]
 
 
 def test_in_a_store_the_text_is_there_once(tmp_path: Path) -> None:
@@ -227,11 +227,11 @@ def test_in_a_store_the_text_is_there_once(tmp_path: Path) -> None:
     for seeds in (1, 40):
         folder = tmp_path / str(seeds)
         runs = optbench.sweep("rosenbrock", "sgd", lr=1e-4, seeds=seeds, steps=3, store=folder)
-        assert len({id(text) for text in runs.rows["about"]}) == 1  # in memory too
+        assert len({id(text) for text in runs.rows["description"]}) == 1  # in memory too
         sizes[seeds] = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
-    assert runs.rows["about"].iloc[0] == describe(make_problem("rosenbrock"))
-    assert sizes[40] - sizes[1] < len(runs.rows["about"].iloc[0]) / 2
-    assert "about" not in runs.table.columns
+    assert runs.rows["description"].iloc[0] == describe(make_problem("rosenbrock"))
+    assert sizes[40] - sizes[1] < len(runs.rows["description"].iloc[0]) / 2
+    assert "description" not in runs.table.columns
 
 
 def test_an_optimum_that_states_its_gradient() -> None:

@@ -26,12 +26,13 @@ from optbench.core.errors import InputError, StoreError
 from optbench.core.random import Batches
 from optbench.core.trace import TARGETS
 from optbench.problem import Problem
-from optbench.results.runs import Runs, runs_of
-from optbench.results.schema import COLUMNS, RACE_COLUMNS, arrow_of, frame_of
+from optbench.results.runs import Runs
+from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
 from optbench.results.store import Store
 from optbench.runner import race
 from optbench.runner.loop import Loop, minimize
 from tests.conftest import host_reads_forbidden, strict_backend
+from tests.rows import run_row
 
 
 @pytest.fixture(autouse=True)
@@ -146,8 +147,8 @@ def rule_of(world: World, name: str, seconds: float, *, compiling: float = 0.0) 
 
 def held(world: World, *rules: Callable[..., Any], **options: Any) -> pd.DataFrame:
     options = {"rounds": 3, "steps": 5} | options
-    plans = race.contestants([Kernels()], rules, device=backend_of(world), **options)
-    return frame_of(arrow_of(race.compete(plans), RACE_COLUMNS))
+    plans = race.make_race_plans([Kernels()], rules, device=backend_of(world), **options)
+    return to_frame(to_arrow(race.compete(plans), RACE_COLUMNS))
 
 
 # ---- what is on the clock --------------------------------------------------------------------------------------------
@@ -170,7 +171,7 @@ def test_starts_batches_and_records_are_off_the_clock(
     rows = held(world, rule_of(world, "a", 3.0), batch_size=4)
     np.testing.assert_allclose(rows["seconds"], 5 * (2 + 3), rtol=1e-5)
     np.testing.assert_allclose(rows["oracle_seconds"], 5 * 2, rtol=1e-5)
-    assert set(rows["fraction"]) == {0.5}
+    assert set(rows["calls_per_step"]) == {0.5}
 
 
 def test_the_warm_up_is_not_counted_but_told(world: World) -> None:
@@ -188,7 +189,7 @@ def test_the_order_is_a_b_c_a_b_c_and_a_round_shares_its_seed(world: World) -> N
     assert "".join(runs) == "abc" * 4
     starts = [entry for entry in world.diary if isinstance(entry, tuple)]
     assert starts == [(7,)] * 3 + [(7,)] * 3 + [(8,)] * 3 + [(9,)] * 3
-    assert rows["contestant"].tolist() == ["a", "b", "c"] * 3
+    assert rows["configuration"].tolist() == ["a", "b", "c"] * 3
     assert rows["seed"].tolist() == [7, 7, 7, 8, 8, 8, 9, 9, 9]
     assert rows["round"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
@@ -196,7 +197,7 @@ def test_the_order_is_a_b_c_a_b_c_and_a_round_shares_its_seed(world: World) -> N
 @pytest.mark.parametrize(("optimizer", "batch"), [("adam", None), ("adam", 16), ("lbfgs", None)])
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_race_takes_the_steps_of_a_run(optimizer: str, batch: int | None, fused: bool) -> None:
-    (plan,) = race.contestants(["logistic:data=iris"], [optimizer], steps=30, batch_size=batch, fused=fused)
+    (plan,) = race.make_race_plans(["logistic:data=iris"], [optimizer], steps=30, batch_size=batch, fused=fused)
     loop = Loop(plan.problem, plan.build(plan.grid, (3,)), (3,), 30, batch, 1)
     x0 = plan.problem.starts((3,))
     start = x0.copy()
@@ -209,7 +210,7 @@ def test_a_race_takes_the_steps_of_a_run(optimizer: str, batch: int | None, fuse
 
 
 def test_the_noted_points_are_few_and_evenly_spaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    (plan,) = race.contestants(["quadratic:dim=10"], ["sgd"], steps=100, rounds=3)
+    (plan,) = race.make_race_plans(["quadratic:dim=10"], ["sgd"], steps=100, rounds=3)
     monkeypatch.setattr(race, "POINT_BYTES", 8 * 10 * 7)
     loop = Loop(plan.problem, plan.build(plan.grid, (0,)), (0,), 100, None, 1)
     x0 = plan.problem.starts((0,))
@@ -220,7 +221,7 @@ def test_the_noted_points_are_few_and_evenly_spaced(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_timed_steps_read_nothing_on_the_host() -> None:
-    (plan,) = race.contestants(["logistic:data=iris"], ["adam"], steps=5, batch_size=16, device=strict_backend())
+    (plan,) = race.make_race_plans(["logistic:data=iris"], ["adam"], steps=5, batch_size=16, device=strict_backend())
     loop = Loop(plan.problem, plan.build(plan.grid, (0,)), (0,), 5, 16, 1)
     x0 = plan.problem.starts((0,))
     with host_reads_forbidden():
@@ -229,14 +230,14 @@ def test_the_timed_steps_read_nothing_on_the_host() -> None:
 
 def test_rules_run_fused_unless_plain_is_asked_for() -> None:
     for fused in (True, False):
-        plans = race.contestants(["quadratic:dim=5"], ["adam", "lbfgs"], rounds=3, steps=3, fused=fused)
+        plans = race.make_race_plans(["quadratic:dim=5"], ["adam", "lbfgs"], rounds=3, steps=3, fused=fused)
         rows = race.compete(plans)
         assert [row["fused"] for row in rows[:2]] == [fused and numba_is_there(), False]
 
 
 def test_a_run_that_diverges_is_told() -> None:
-    plans = race.contestants(["rosenbrock"], ["sgd:lr=100", "sgd:lr=1e-5"], rounds=3, steps=20)
-    races = frame_of(arrow_of(race.compete(plans), RACE_COLUMNS))
+    plans = race.make_race_plans(["rosenbrock"], ["sgd:lr=100", "sgd:lr=1e-5"], rounds=3, steps=20)
+    races = to_frame(to_arrow(race.compete(plans), RACE_COLUMNS))
     assert seconds_of.race_summary(races)["finite"].tolist() == [False, True]
 
 
@@ -273,7 +274,7 @@ def test_the_machine_is_quiet_and_then_as_before() -> None:
 
 
 @pytest.mark.usefixtures("as_before")
-def test_a_defect_of_a_contestant_leaves_the_machine_as_before(world: World) -> None:
+def test_a_defect_of_a_configuration_leaves_the_machine_as_before(world: World) -> None:
     def defect(xp: Any, x: Array, g: Array, t: int, lr: float = 0.1) -> tuple[Array]:
         raise ZeroDivisionError
 
@@ -314,13 +315,14 @@ def test_the_idlest_core_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def timings(seconds: Any, place: int = 0, **more: Any) -> list[dict[str, Any]]:
-    """Rows of one contestant with the given seconds a step, ten steps a round, half of it the oracle's."""
-    name = more.get("contestant", f"m{place}")
+    """Rows of one configuration with the given seconds a step, ten steps a round, half of it the oracle's."""
+    name = more.get("configuration", f"m{place}")
     common = dict.fromkeys(RACE_COLUMNS) | {
         "race": "r", "created": "2026-01-01", "machine": "M", "cores": 4, "load_before": 0.1, "load_after": 1.0,
-        "place": place, "problem": "p", "problem_name": "p", "problem_params": "{}", "data_hash": "", "contestant": name,
-        "method": name, "optimizer": name, "settings": "{}", "structure": "{}", "schedule": "constant", "fraction": 1.0,
-        "steps": 10, "backend": "numpy", "precision": "float64", "fused": True, "warmup_seconds": 1.0, "finite": True,
+        "place": place, "problem": "p", "problem_name": "p", "problem_params": "{}", "data_hash": "",
+        "configuration": name, "optimizer": name, "fixed": "{}", "settings": "{}", "structure": "{}",
+        "schedule": "constant", "calls_per_step": 1.0, "steps": 10,
+        "backend": "numpy", "precision": "float64", "fused": True, "warmup_seconds": 1.0, "finite": True,
     }  # fmt: skip
     return [
         common | {"round": number, "seconds": 10 * s, "oracle_seconds": 5 * s} | more
@@ -329,7 +331,7 @@ def timings(seconds: Any, place: int = 0, **more: Any) -> list[dict[str, Any]]:
 
 
 def table(*rows: list[dict[str, Any]]) -> pd.DataFrame:
-    return frame_of(arrow_of([row for part in rows for row in part], RACE_COLUMNS))
+    return to_frame(to_arrow([row for part in rows for row in part], RACE_COLUMNS))
 
 
 def test_intervals_contain_the_truth(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,7 +382,7 @@ def test_disturbance_is_marked_with_its_reason(seconds: list[float], more: dict[
 def test_races_that_a_better_one_repeats_do_not_stand() -> None:
     def held(race: str, *names: str, scatter: float = 0.0, **more: Any) -> list[list[dict[str, Any]]]:
         rounds = [1, 1 + scatter, 1, 1 + scatter]
-        return [timings(rounds, n, contestant=c, race=race, created=race, **more) for n, c in enumerate(names)]
+        return [timings(rounds, n, configuration=c, race=race, created=race, **more) for n, c in enumerate(names)]
 
     races = table(
         *held("1", "a", "b"),
@@ -397,7 +399,7 @@ def test_races_that_a_better_one_repeats_do_not_stand() -> None:
 
 def test_no_races_give_empty_tables() -> None:
     assert seconds_of.race_summary(table()).empty
-    assert seconds_of.seconds_to_target(runs_of([]), table(timings([1, 1, 1]))).empty
+    assert seconds_of.seconds_to_target(Runs.from_rows([]), table(timings([1, 1, 1]))).empty
 
 
 # ---- seconds to target -----------------------------------------------------------------------------------------------
@@ -405,17 +407,16 @@ def test_no_races_give_empty_tables() -> None:
 
 def run(seed: int, calls: float | None, **more: Any) -> dict[str, Any]:
     """A run of m0 that reaches every target after the same number of calls."""
-    return dict.fromkeys(COLUMNS) | {
-        "key": f"{seed}", "problem": "p", "problem_name": "p", "problem_params": "{}", "data_hash": "", "method": "m0",
-        "optimizer": "m0", "settings": json.dumps({"lr": 0.1}), "step_size": 0.1, "schedule": "constant",
-        "seed": seed, "status": "budget", "fraction": 1.0, "f_start": 1.0, "f_end": 0.0, "f_best": 0.0,
-        "f_star": None if calls is None else 0.0, "hits": None if calls is None else [calls] * len(TARGETS),
-        "backend": "numpy", "precision": "float64", "metrics": [],
-    } | more  # fmt: skip
+    known = {
+        "key": f"{seed}", "problem_spec": "p", "optimizer": "m0", "settings": json.dumps({"lr": 0.1}), "step_size": 0.1,
+        "seed": seed, "f_start": 1.0, "f_end": 0.0, "f_best": 0.0, "f_star": None if calls is None else 0.0,
+        "calls_to_target": None if calls is None else [calls] * len(TARGETS),
+    }  # fmt: skip
+    return run_row(**known | more)
 
 
 def runs(*calls: float | None, **more: Any) -> Runs:
-    return runs_of([run(seed, count, **more) for seed, count in enumerate(calls)])
+    return Runs.from_rows([run(seed, count, **more) for seed, count in enumerate(calls)])
 
 
 def test_seconds_to_target_are_calls_times_seconds_a_call() -> None:
@@ -429,7 +430,10 @@ def test_seconds_to_target_are_calls_times_seconds_a_call() -> None:
 
 
 def test_a_call_of_a_mini_batch_takes_several_steps() -> None:
-    rows, races = runs(10, 10, 10, batch_size=4, fraction=0.25), table(timings([1] * 3, batch_size=4, fraction=0.25))
+    rows, races = (
+        runs(10, 10, 10, batch_size=4, calls_per_step=0.25),
+        table(timings([1] * 3, batch_size=4, calls_per_step=0.25)),
+    )
     (line,) = seconds_of.seconds_to_target(rows, races).itertuples()
     assert line.seconds_per_call == pytest.approx(4)
     assert line.seconds == pytest.approx(40)
@@ -454,7 +458,7 @@ def test_targets_that_are_missed_take_for_ever() -> None:
 )  # fmt: skip
 def test_what_costs_otherwise_is_not_mixed_in(other: dict[str, Any]) -> None:
     assert seconds_of.seconds_to_target(runs(10, 10, 10), table(timings([1, 1, 1], **other))).empty
-    both = table(timings([1, 1, 1]), timings([9, 9, 9], 1, contestant="m0", **({"optimizer": "m0"} | other)))
+    both = table(timings([1, 1, 1]), timings([9, 9, 9], 1, configuration="m0", **({"optimizer": "m0"} | other)))
     assert seconds_of.seconds_to_target(runs(10, 10, 10), both)["seconds"].tolist() == [pytest.approx(10)]
 
 
@@ -483,7 +487,7 @@ def test_machines_are_kept_apart_and_the_newest_undisturbed_race_is_taken() -> N
 def test_races_are_stored_beside_runs_and_gather(world: World, tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.load_races().empty
-    plans = race.contestants([Kernels()], [rule_of(world, "a", 1.0)], device=backend_of(world), rounds=3, steps=2)
+    plans = race.make_race_plans([Kernels()], [rule_of(world, "a", 1.0)], device=backend_of(world), rounds=3, steps=2)
     first, second = race.compete(plans), race.compete(plans)
     path = store.write_race(first)
     before = path.read_bytes()
@@ -511,27 +515,29 @@ def test_a_race_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatc
 
 
 def test_every_column_of_a_race_is_filled(world: World) -> None:
-    rows = race.compete(race.contestants([Kernels()], [rule_of(world, "a", 1.0)], device=backend_of(world), rounds=3))
+    rows = race.compete(
+        race.make_race_plans([Kernels()], [rule_of(world, "a", 1.0)], device=backend_of(world), rounds=3)
+    )
     assert set(rows[0]) == set(RACE_COLUMNS)
 
 
-def test_a_contestant_is_named_by_its_settings_and_a_method_is_not() -> None:
-    plans = race.contestants(
+def test_a_configuration_is_named_by_its_settings_and_a_method_is_not() -> None:
+    plans = race.make_race_plans(
         ["logistic:data=iris"], ["adam:lr=0.5,beta1=0.8", "adam"], batch_size=8, schedule="cosine", rounds=3
     )
     named = [race._asked(0, plan) for plan in plans]
-    assert named[0]["contestant"] == "adam:lr=0.5,beta1=0.8, cosine, batch 8"
-    assert named[0]["method"] == "adam:beta1=0.8, cosine, batch 8"
-    assert named[1]["contestant"] == named[1]["method"] == "adam, cosine, batch 8"
-    (lbfgs,) = race.contestants(["logistic:data=iris"], ["lbfgs:memory=3"], schedule="cosine", rounds=3)
+    assert named[0]["configuration"] == "adam:lr=0.5,beta1=0.8, cosine, batch 8"
+    assert [json.loads(row["fixed"]) for row in named] == [{"beta1": 0.8}, {}]
+    assert named[1]["configuration"] == "adam, cosine, batch 8"
+    (lbfgs,) = race.make_race_plans(["logistic:data=iris"], ["lbfgs:memory=3"], schedule="cosine", rounds=3)
     assert lbfgs.method == "lbfgs:memory=3"
     assert json.loads(race._asked(0, lbfgs)["structure"])["memory"] == 3
 
 
 def test_impossible_races_are_refused() -> None:
-    plans = race.contestants(["quadratic:dim=3"], ["sgd"], rounds=3)
-    for bad in ([], [*plans, *race.contestants(["quadratic:dim=3"], ["sgd"], rounds=4)]):
-        with pytest.raises(InputError, match="needs contestants"):
+    plans = race.make_race_plans(["quadratic:dim=3"], ["sgd"], rounds=3)
+    for bad in ([], [*plans, *race.make_race_plans(["quadratic:dim=3"], ["sgd"], rounds=4)]):
+        with pytest.raises(InputError, match="needs configurations"):
             race.compete(bad)
     with pytest.raises(InputError, match="warmup"):
         race.compete(plans, warmup=0)
@@ -551,11 +557,11 @@ SHORT += ["--rounds", "3", "--steps", "5"]
 def test_the_command_prints_and_stores(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SHORT, "--problem", "logistic:data=iris", "--precision", "float32", "--plain"]) == 0
     out, err = capsys.readouterr()
-    assert "4 contestants, 3 rounds of 5 steps" in err
+    assert "4 configurations, 3 rounds of 5 steps" in err
     for word in ("quadratic:dim=4", "logistic:data=iris", "adam:lr=0.01", "lbfgs", "times adam", "oracle", "float32"):
         assert word in out
     assert "1e-4" not in out
-    (path,) = Store("results").race_files
+    (path,) = Store("results").table_files("races")
     assert str(path) in out
     races = Store("results").load_races()
     assert len(races) == 12
@@ -584,7 +590,7 @@ def test_an_interrupted_race_stores_nothing(
     monkeypatch.setattr(race, "_measure", interrupt)
     assert main(SHORT) == 130
     assert "nothing of this race is stored" in capsys.readouterr().err
-    assert Store("results").race_files == []
+    assert Store("results").table_files("races") == []
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

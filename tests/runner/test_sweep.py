@@ -30,7 +30,7 @@ def test_a_sweep_gives_one_row_a_setting_and_seed() -> None:
     assert len(table) == 2 * 3 * 4
     assert not table.duplicated(["lr", "beta", "seed"]).any()
     assert set(table["method"]) == {"momentum"}
-    assert list(runs.rows.columns) == list(COLUMNS)
+    assert list(runs.rows.columns) == ["problem", "method", *COLUMNS]
     assert runs.x is not None
     assert runs.x.shape == (24, 5)
     curves = runs.curves

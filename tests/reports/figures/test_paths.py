@@ -18,7 +18,7 @@ from optbench.analysis import tuning
 from optbench.core.errors import InputError
 from optbench.results.runs import Runs
 from reports.figures import paths
-from reports.page.context import Book
+from reports.page.context import PageContext
 from reports.sections import landscapes
 
 PROBLEM = "beale"
@@ -118,7 +118,7 @@ def test_a_path_lies_where_the_run_was(runs: Runs) -> None:
     ax = reports.paths(runs, columns=3)
     order = tuning.ranked(runs)[PROBLEM]
     k = order.index("gradient_descent")
-    surface = json.loads(runs.rows["about"].iloc[0])["surface"]
+    surface = json.loads(runs.rows["description"].iloc[0])["surface"]
     row = tuning.tuned_rows(runs).query("method == 'gradient_descent' and seed == 0").iloc[0].to_dict()
     height = np.clip(np.ptp(surface["y"]) / np.ptp(surface["x"]), 0.6, 1.4)
     unit = (
@@ -136,7 +136,7 @@ def test_level_lines_are_drawn_once_for_all_maps(runs: Runs) -> None:
     assert len(levels.get_paths()) == 1
     assert len(levels.get_offsets()) == len(SWEEPS)
     (crosses,) = [c for c in ax.collections if c.get_gid() == "minimizers"]
-    surface = json.loads(runs.rows["about"].iloc[0])["surface"]
+    surface = json.loads(runs.rows["description"].iloc[0])["surface"]
     height = np.clip(np.ptp(surface["y"]) / np.ptp(surface["x"]), 0.6, 1.4)
     middle = crosses.get_paths()[0].vertices.mean(axis=0)
     expected = [(3 - surface["x"][0]) / np.ptp(surface["x"]), (0.5 - surface["y"][0]) / np.ptp(surface["y"]) * height]
@@ -144,7 +144,7 @@ def test_level_lines_are_drawn_once_for_all_maps(runs: Runs) -> None:
 
 
 def test_level_lines_are_evenly_spaced_in_the_logarithm(runs: Runs) -> None:
-    surface = json.loads(runs.rows["about"].iloc[0])["surface"]
+    surface = json.loads(runs.rows["description"].iloc[0])["surface"]
     f = np.array(surface["f"])
     ax = reports.paths(runs)
     (levels,) = [c for c in ax.collections if c.get_gid() == "levels"]
@@ -160,28 +160,28 @@ def test_level_lines_are_evenly_spaced_in_the_logarithm(runs: Runs) -> None:
 
 
 def with_about(runs: Runs, **changes: Any) -> Runs:
-    about = json.loads(runs.rows["about"].iloc[0])
+    about = json.loads(runs.rows["description"].iloc[0])
     for key, value in changes.items():
         about[key] = value
-    return Runs(runs.rows.assign(about=json.dumps(about)))
+    return Runs(runs.rows.assign(description=json.dumps(about)))
 
 
 def test_holes_and_plains_break_nothing(runs: Runs) -> None:
-    surface = json.loads(runs.rows["about"].iloc[0])["surface"]
+    surface = json.loads(runs.rows["description"].iloc[0])["surface"]
     holes = [[None if i < 40 else value for value in line] for i, line in enumerate(surface["f"])]
     for f in (holes, [[0.0] * 81] * 81, [[None] * 81] * 81, [[5.0] * 81] * 81):
         reports.paths(with_about(runs, surface=surface | {"f": f})).figure.canvas.draw()
     reports.paths(with_about(runs, minimizers=[[99.0, 99.0]])).figure.canvas.draw()
-    unknown = runs.rows.assign(f_star=np.nan, hits=None)
+    unknown = runs.rows.assign(f_star=np.nan, calls_to_target=None)
     ax = reports.paths(Runs(unknown))
     assert any(text.get_text().startswith("f = ") for text in ax.texts)
 
 
 def test_results_without_surface_or_paths_are_refused(runs: Runs) -> None:
     bare = Runs(runs.rows.assign(metrics=[[]] * len(runs.rows)))
-    for lacking in (Runs(runs.rows.assign(about=None)), Runs(runs.rows.drop(columns="about")), bare):
+    for lacking in (Runs(runs.rows.assign(description=None)), Runs(runs.rows.drop(columns="description")), bare):
         assert paths.paths_table(lacking, PROBLEM).empty
-        assert landscapes.section(Book(lacking, pd.DataFrame())) == []
+        assert landscapes.section(PageContext(lacking, pd.DataFrame())) == []
         with pytest.raises(InputError, match="no level lines"):
             reports.paths(lacking)
     with pytest.raises(InputError, match="no results for problem"):
@@ -201,19 +201,19 @@ def test_a_method_that_failed_says_so(runs: Runs) -> None:
 
 
 def test_the_section_is_small_and_always_the_same(runs: Runs) -> None:
-    (one,), (two,) = (landscapes.section(Book(runs, pd.DataFrame())) for _ in range(2))
+    (one,), (two,) = (landscapes.section(PageContext(runs, pd.DataFrame())) for _ in range(2))
     assert one["picture"].svg == two["picture"].svg
     assert len(one["picture"].svg) < 150_000
     assert one["whole"]
     assert one["lost"] == ["sgd"]
-    styles = Book(runs, pd.DataFrame()).styles
-    for look in styles.entrants.values():
+    styles = PageContext(runs, pd.DataFrame()).styles
+    for look in styles.values():
         assert f'data-method="{look.index}"' in one["picture"].svg
 
 
 def test_paths_from_checkpoint_to_checkpoint_are_called_so() -> None:
     runs = optbench.sweep(PROBLEM, "adam", lr=[0.1], seeds=1, steps=60, checkpoint_count=20)
-    (found,) = landscapes.section(Book(runs, pd.DataFrame()))
+    (found,) = landscapes.section(PageContext(runs, pd.DataFrame()))
     assert not found["whole"]
 
 

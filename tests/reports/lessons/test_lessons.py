@@ -23,7 +23,7 @@ from optbench.results.store import Store
 from optbench.runner.execute import execute
 from optbench.runner.study import study_of
 from reports.lessons import LESSONS, Lesson, section
-from reports.page.context import Book
+from reports.page.context import PageContext
 from reports.sections import landscapes
 from reports.wording import number
 
@@ -161,7 +161,7 @@ def test_scaling_compares_batches_at_equal_epochs(runs: Runs, lessons: dict[str,
             lr = 0.01 * (size / 4 if scaled else 1)
             its = rows[(rows["batch_size"] == size) & np.isclose(rows["step_size"], lr)]
             values = [
-                np.exp(np.interp(1.0, np.array(row.t) * row.fraction, np.log(np.array(row.f) - row.f_star)))
+                np.exp(np.interp(1.0, np.array(row.t) * row.calls_per_step, np.log(np.array(row.f) - row.f_star)))
                 for row in its.itertuples()
             ]
             gaps.append(middle(values))
@@ -189,7 +189,7 @@ def test_differences_find_the_best_step(runs: Runs, lessons: dict[str, Lesson]) 
     for kind in ("forward", "central"):
         at = []
         for problem in lesson.problems:
-            told = json.loads(runs.rows.loc[runs.rows["problem"] == problem, "about"].iloc[0])["differences"]
+            told = json.loads(runs.rows.loc[runs.rows["problem"] == problem, "description"].iloc[0])["differences"]
             at.append(told["h"][int(np.argmin(told[kind]))])
         assert f"{number(float(np.median(at)))} with" in lesson.paragraph
     counted = lesson.table[lesson.table["problem"].isin(lesson.problems)]
@@ -236,7 +236,7 @@ def test_a_lesson_without_its_runs_is_left_out(runs: Runs, lesson: str, column: 
 
 def test_results_of_earlier_versions_have_lessons_without_paths(runs: Runs) -> None:
     rows = runs.rows.assign(
-        about=None, metrics=[[p for p in held if p[0][:2] != "x_"] for held in runs.rows["metrics"]]
+        description=None, metrics=[[p for p in held if p[0][:2] != "x_"] for held in runs.rows["metrics"]]
     )
     assert {made.name for made in reports.find_lessons(Runs(rows))} == {"decay", "noise", "scaling", "schedules"}
     assert reports.find_lessons(Runs(rows.iloc[:0])) == []
@@ -248,7 +248,9 @@ def broken(rows: pd.DataFrame, status: str) -> pd.DataFrame:
     figures = [[(name, np.array([values[0], np.nan])) for name, values in held] for held in rows["metrics"]]
     hits = [np.full(50, np.inf) if star == star else None for star in rows["f_star"]]
     times = [np.array([0, 1])] * len(rows)
-    return rows.assign(**lists, metrics=figures, hits=hits, t=times, status=status, end=1, f_end=rows["f_start"])
+    return rows.assign(
+        **lists, metrics=figures, calls_to_target=hits, t=times, status=status, end=1, f_end=rows["f_start"]
+    )
 
 
 @pytest.mark.parametrize("status", ["diverged", "failed"])
@@ -260,8 +262,8 @@ def test_runs_that_are_all_lost_break_nothing(runs: Runs, status: str) -> None:
     if status == "failed":
         assert not found
         return
-    book = Book(Runs(rows), pd.DataFrame())
-    shown = str(landscapes.section(book)) + str(section(book))
+    context = PageContext(Runs(rows), pd.DataFrame())
+    shown = str(landscapes.section(context)) + str(section(context))
     assert "steps" in shown
     assert "nan steps" not in shown
     assert "inf steps" not in shown
@@ -279,7 +281,10 @@ def test_one_lost_seed_counts_as_never(runs: Runs, lessons: dict[str, Lesson]) -
 
 def test_hostile_names_stay_text(runs: Runs, tmp_path: Path) -> None:
     evil = "<script>alert(1)</script> $x_1$ \"' \x07"
-    rows = runs.rows.assign(problem=runs.rows["problem"].replace({VALLEY: evil, "beale": f"{evil} 2"}))
+    names = {
+        name: runs.rows[name].replace({VALLEY: evil, "beale": f"{evil} 2"}) for name in ("problem", "problem_spec")
+    }
+    rows = runs.rows.assign(**names)
     made = reports.find_lessons(Runs(rows))
     assert {"valley", "differences"} <= {lesson.name for lesson in made}
     valley = next(lesson for lesson in made if lesson.name == "valley")
@@ -313,7 +318,10 @@ def test_the_page_says_what_is_missing(runs: Runs, tmp_path: Path) -> None:
 
 def test_maps_that_a_lesson_shows_are_not_shown_again(runs: Runs, lessons: dict[str, Lesson]) -> None:
     def mapped(rows: pd.DataFrame) -> list[str]:
-        return [scape["name"] for scape in landscapes.section(Book(Runs(rows), pd.DataFrame()), lessons["valley"].maps)]
+        return [
+            scape["name"]
+            for scape in landscapes.section(PageContext(Runs(rows), pd.DataFrame()), lessons["valley"].maps)
+        ]
 
     rows = runs.rows
     assert mapped(rows) == ["beale", "strict_saddle", "valley"]

@@ -22,18 +22,19 @@ from matplotlib.figure import Figure
 
 import optbench
 import reports
+from benchmarks.gpu import COLUMNS as GPU_COLUMNS
 from optbench.analysis import metrics, tuning
 from optbench.analysis import timing as seconds
 from optbench.cli import main
 from optbench.core.errors import InputError, StoreError
 from optbench.optimizer import make_recipe
 from optbench.problem import make_problem
-from optbench.results.runs import Runs, runs_of
-from optbench.results.schema import GPU_COLUMNS, RACE_COLUMNS, arrow_of, frame_of
+from optbench.results.runs import Runs
+from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
 from optbench.results.store import Store
 from optbench.runner.execute import execute
 from optbench.runner.plan import make_plans
-from optbench.runner.race import compete, contestants
+from optbench.runner.race import compete, make_race_plans
 from optbench.runner.study import study_of
 from reports import tables, wording
 from reports.figures import convergence, sensitivity, style
@@ -98,8 +99,8 @@ def page(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> str:
 def races() -> pd.DataFrame:
     """Two races, as they ran but for the times, which are of the test's making: the second is disturbed."""
     held = [
-        (contestants([VALLEY, "rosenbrock"], ["adam", "lbfgs:memory=5", "newton"], rounds=3, steps=4), 0.5),
-        (contestants([VALLEY], ["adam", "sgd:lr=50"], rounds=3, steps=4, fused=False), 30.0),
+        (make_race_plans([VALLEY, "rosenbrock"], ["adam", "lbfgs:memory=5", "newton"], rounds=3, steps=4), 0.5),
+        (make_race_plans([VALLEY], ["adam", "sgd:lr=50"], rounds=3, steps=4, fused=False), 30.0),
     ]
     rows = []
     for day, (plans, load) in enumerate(held, start=1):
@@ -111,7 +112,7 @@ def races() -> pd.DataFrame:
                 | {"core": 3, "cores": 4, "load_before": load, "load_after": load}
                 | {"seconds": 4 * step, "oracle_seconds": 4 * step * (0.25 if row["place"] else 1.0)}
             )
-    return frame_of(arrow_of(rows, RACE_COLUMNS))
+    return to_frame(to_arrow(rows, RACE_COLUMNS))
 
 
 @pytest.fixture(scope="module")
@@ -224,9 +225,9 @@ def test_same_results_same_bytes(runs: Runs, page: str, tmp_path: Path) -> None:
     assert again.read_text(encoding="utf-8") == page
 
 
-def test_a_run_below_the_optimum_is_said_to_tell_of_a_wrong_optimum(runs: Runs) -> None:
+def test_a_run_below_the_optimum_shows_that_the_optimum_is_wrong(runs: Runs) -> None:
     def said(rows: pd.DataFrame) -> list[str]:
-        return [note for note in notes.notes(rows, tables.lines(Runs(rows)), pd.DataFrame()) if "it is wrong" in note]
+        return [note for note in notes.notes(rows, tables.lines(Runs(rows)), pd.DataFrame()) if "value is wrong" in note]
 
     assert said(runs.rows) == []
     rows = runs.rows.copy()
@@ -262,14 +263,14 @@ def test_same_races_same_bytes(runs: Runs, races: pd.DataFrame, raced_page: str,
     assert again.read_text(encoding="utf-8") == raced_page
 
 
-def test_a_page_without_races_tells_how_to_hold_one(page: str) -> None:
+def test_a_page_without_races_says_how_to_run_one(page: str) -> None:
     read = speed_of(page)
     assert "optbench race --problem quadratic:dim=100 --optimizer adam --optimizer sgd" in read.text
     assert "Methods are not compared in seconds" in Reader(page).text
     assert read.all("table") == []
 
 
-def test_the_speed_of_every_contestant_is_on_the_page(raced_page: str, races: pd.DataFrame) -> None:
+def test_the_speed_of_every_configuration_is_on_the_page(raced_page: str, races: pd.DataFrame) -> None:
     read = speed_of(raced_page)
     for name in ("lbfgs:memory=5", "sgd:lr=50", "rosenbrock", "Abacus <4>", "pinned to core 3", "float64"):
         assert name in read.text
@@ -289,7 +290,7 @@ def test_the_speed_of_every_contestant_is_on_the_page(raced_page: str, races: pd
     assert shown["oracle"].tolist()[:3] == ["100 %", "25 %", "25 %"]
 
 
-def test_seconds_to_target_are_on_the_page_or_said_to_be_missing(
+def test_seconds_to_target_are_on_the_page_or_listed_as_missing(
     runs: Runs, races: pd.DataFrame, raced_page: str
 ) -> None:
     shown = reports.seconds_table(runs, races)
@@ -299,15 +300,15 @@ def test_seconds_to_target_are_on_the_page_or_said_to_be_missing(
     assert ("adam", "as written", True) in forms
     assert "lbfgs" not in set(shown["method"])  # its memory in the race is another
     newton = tuning.tuned_rows(runs).query("problem == @VALLEY and method == 'newton'")
-    calls = np.median([hits[tuning.target_index(1e-4)] for hits in newton["hits"]])
+    calls = np.median([hits[tuning.target_index(1e-4)] for hits in newton["calls_to_target"]])
     (line,) = shown[shown["method"] == "newton"].to_dict("records")
     assert line["to 1e-4"] == f"{calls * 30.3:.1f} µs"
     read = speed_of(raced_page)
     assert line["to 1e-4"] in read.text
-    assert f"On {VALLEY} there was no race of: broken; gradient_descent; lbfgs; momentum; random_search." in read.text
+    assert f"On {VALLEY} these did not race: broken; gradient_descent; lbfgs; momentum; random_search." in read.text
     assert f"On {NETWORK} there are no targets" in read.text
-    assert f"On {STEEP} there was no race of any method." in read.text
-    assert "Of rosenbrock there are races, but no runs" in read.text
+    assert f"On {STEEP} no method raced." in read.text
+    assert "On rosenbrock there are races, but no runs" in read.text
 
 
 def test_disturbed_figures_are_marked_where_they_stand(raced_page: str, races: pd.DataFrame) -> None:
@@ -317,7 +318,7 @@ def test_disturbed_figures_are_marked_where_they_stand(raced_page: str, races: p
         assert all(label.get_text().endswith(word) for label in ax.get_yticklabels())
         assert any("disturbed" in label.get_text() for label in ax.get_yticklabels()) == bool(word)
     whole = raced_page[raced_page.index('<section id="speed"') :]
-    heads = re.findall(r"<h3>(Race of [^<]*)(.*?)</h3>", whole)
+    heads = re.findall(r"<h3 id=\"race-[a-z0-9-]+\">(Race of [^<]*)(.*?)</h3>", whole)
     assert [(head.strip(), "disturbed" in flag) for head, flag in heads] == [
         ("Race of 2026-01-02 10:20:30 UTC", True),
         ("Race of 2026-01-01 10:20:30 UTC", False),
@@ -333,7 +334,7 @@ def test_the_figure_of_speed_draws_the_medians(races: pd.DataFrame, ax: Axes) ->
     assert drawn["D"] == table["oracle_seconds"].tolist()
     assert drawn["s"] == table["optimizer_seconds"].tolist()[1:]  # of the first nothing is left to draw
     assert VALLEY in ax.get_title(loc="left")
-    assert "time a step" in ax.get_xlabel()
+    assert "time per step" in ax.get_xlabel()
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["whole step", "oracle call", "optimizer"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["adam", "lbfgs:memory=5", "newton"]
     assert all(label.get_text().endswith(" µs") for label in ax.get_xticklabels())
@@ -350,13 +351,13 @@ def test_the_figure_of_speed_asks_for_one_race(races: pd.DataFrame) -> None:
 
 def test_hostile_names_in_races_are_text(runs: Runs, races: pd.DataFrame, tmp_path: Path) -> None:
     odd = races.copy()
-    for column in ("problem", "contestant", "machine"):
+    for column in ("problem", "configuration", "machine"):
         for old, new in zip(sorted(set(odd[column])), HOSTILE, strict=False):
             odd[column] = odd[column].replace(old, new)
     read = Reader(reports.build_page(runs, tmp_path / "a.html", races=odd).read_text("utf-8"))
     assert [a.get("type") for a in read.all("script")] == ["application/json", None]
     assert not any(key.startswith("on") for _, attributes in read.elements for key in attributes)
-    for name in {*odd["problem"], *odd["contestant"], *odd["machine"]}:
+    for name in {*odd["problem"], *odd["configuration"], *odd["machine"]}:
         assert wording.clean(name) in read.text
 
 
@@ -375,17 +376,23 @@ def test_a_gpu_needs_no_runs_beside_races(races: pd.DataFrame, tmp_path: Path) -
         "case": "a sweep", "precision": "float64", "size": 100, "contender": "gpu", "quantity": "seconds", "repeat": 0,
         "value": 1.0, "note": "300 steps",
     }  # fmt: skip
-    gpu = frame_of(arrow_of([figure], GPU_COLUMNS))
-    read = Reader(reports.build_page(runs_of([]), tmp_path / "a.html", races=races, gpu=gpu).read_text("utf-8"))
+    gpu = to_frame(to_arrow([figure], GPU_COLUMNS))
+    read = Reader(reports.build_page(Runs.from_rows([]), tmp_path / "a.html", races=races, gpu=gpu).read_text("utf-8"))
     assert "a sweep, 100 runs, 300 steps" in read.text
     assert [a["href"] for a in read.all("a") if a.get("href") == "#gpu"] == ["#gpu"]
 
 
 def test_budgets_that_differ_by_the_first_call_are_the_same() -> None:
     def told(steps: int) -> bool:
-        full = {"problem": "p", "seed": 0, "steps": 100, "fraction": 1.0, "status": "budget", "exact_hits": True}
+        full = {
+            "problem": "p",
+            "seed": 0,
+            "budget_calls": 101.0,
+            "status": "budget",
+            "exact_targets": True,
+        }
         full |= {"f_start": 1.0, "f_best": 0.5, "f_star": np.nan, "f_star_lower": np.nan, "precision": "float64"}
-        rows = pd.DataFrame([full, full | {"steps": steps, "fraction": 64 / 1000}])
+        rows = pd.DataFrame([full, full | {"budget_calls": (steps + 1) * 64 / 1000}])
         return any("same budget" in note for note in notes.notes(rows, pd.DataFrame(), pd.DataFrame()))
 
     assert not told(1562)  # 1563 mini-batches of 64 out of 1000 samples: 100.03 calls beside 101
@@ -470,7 +477,7 @@ def test_an_empty_page(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     path = reports.build_page(Store(tmp_path / "results").load(), tmp_path / "a.html")
     assert "There are no results to show yet" in Reader(path.read_text("utf-8")).text
-    assert reports.summary_table(runs_of([])).empty
+    assert reports.summary_table(Runs.from_rows([])).empty
 
 
 @pytest.mark.parametrize(
@@ -493,7 +500,7 @@ def test_odd_results_make_a_page(runs: Runs, tmp_path: Path, pick: Any) -> None:
 
 
 def test_only_failures_on_a_problem_without_an_optimum(runs: Runs, tmp_path: Path) -> None:
-    rows = runs.rows[runs.rows["method"] == "broken"].assign(f_star=np.nan, f_star_lower=np.nan, hits=None)
+    rows = runs.rows[runs.rows["method"] == "broken"].assign(f_star=np.nan, f_star_lower=np.nan, calls_to_target=None)
     assert tables.leaders(Runs(rows))[0].remark == "no run has a finite value"
     reports.build_page(Runs(rows), tmp_path / "a.html")
 
@@ -603,7 +610,7 @@ def test_figures_say_what_they_show(runs: Runs, ax: Axes, draw: Any, problem: st
 def test_convergence_draws_the_bands(runs: Runs, ax: Axes) -> None:
     convergence.convergence(runs, VALLEY, ax)
     curve = metrics.bands(runs).query("problem == @VALLEY and method == 'adam'")
-    index = style.entrant_styles(runs).entrants["adam"].index
+    index = style.method_styles(runs)["adam"].index
     (line,) = [line for line in ax.get_lines() if line.get_gid() == f"curve-{index}-line"]
     np.testing.assert_array_equal(line.get_xdata(), curve["calls"])
     np.testing.assert_array_equal(line.get_ydata(), curve["median"])
@@ -616,7 +623,7 @@ def test_gaps_below_rounding_are_drawn_at_the_floor(runs: Runs, ax: Axes) -> Non
 
 
 def test_a_method_looks_the_same_everywhere(runs: Runs) -> None:
-    index = style.entrant_styles(runs).entrants["lbfgs"].index
+    index = style.method_styles(runs)["lbfgs"].index
     looks = set()
     for problem in (VALLEY, NETWORK):
         ax = reports.convergence(runs, problem, Figure().add_subplot())
@@ -628,7 +635,7 @@ def test_a_method_looks_the_same_everywhere(runs: Runs) -> None:
 def test_methods_can_be_told_apart_in_grey() -> None:
     names = [f"method {i}" for i in range(36)]
     many = Runs(pd.DataFrame({"problem": "a", "method": names, "batch_size": pd.array([pd.NA] * 36, "Int64")}))
-    assert len({(look.dashes, look.marker) for look in style.entrant_styles(many).entrants.values()}) == 36
+    assert len({(look.dashes, look.marker) for look in style.method_styles(many).values()}) == 36
 
 
 def test_curves_are_thinned() -> None:
@@ -681,7 +688,7 @@ def test_guaranteed_rates_hold_for_gradient_descent(runs: Runs) -> None:
 def test_no_rate_is_claimed_where_none_is_known(runs: Runs, problem: str) -> None:
     rows = runs.rows[runs.rows["problem"] == problem].copy()
     assert convergence.rates(
-        Runs(rows[["fraction", "exact_hits", "f_start", "f_star", "end"]])
+        Runs(rows[["calls_per_step", "exact_targets", "f_start", "f_star", "end"]])
     ).empty  # stored without `about`
     if problem == STEEP:
         return  # strongly convex, with exact gradients
@@ -723,10 +730,10 @@ def test_one_problem_needs_no_name(runs: Runs) -> None:
 def test_a_page_that_cannot_be_written(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError, match=r"cannot be written .*choose another place"):
-        reports.build_page(runs_of([]), tmp_path / "file" / "page.html")
+        reports.build_page(Runs.from_rows([]), tmp_path / "file" / "page.html")
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(StoreError, match="is a folder"):
-        reports.build_page(runs_of([]), tmp_path / "folder.html")
+        reports.build_page(Runs.from_rows([]), tmp_path / "folder.html")
     old = tmp_path / "page.html"
     old.write_text("as it was")
 
@@ -735,7 +742,7 @@ def test_a_page_that_cannot_be_written(runs: Runs, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(StoreError, match="No space left on device"):
-        reports.build_page(runs_of([]), old)
+        reports.build_page(Runs.from_rows([]), old)
     assert old.read_text() == "as it was"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.html", "page.html"]
 
@@ -744,7 +751,7 @@ def test_a_page_that_cannot_be_written(runs: Runs, tmp_path: Path, monkeypatch: 
 def test_others_may_read_the_page(tmp_path: Path) -> None:
     mask = os.umask(0o022)
     try:
-        path = reports.build_page(runs_of([]), tmp_path / "page.html")
+        path = reports.build_page(Runs.from_rows([]), tmp_path / "page.html")
     finally:
         os.umask(mask)
     assert path.stat().st_mode & 0o777 == 0o644

@@ -17,8 +17,8 @@ import optbench
 import reports
 from optbench.cli import main
 from optbench.core.errors import InputError
-from optbench.results.runs import runs_of
-from optbench.results.schema import RACE_COLUMNS, arrow_of, frame_of
+from optbench.results.runs import Runs
+from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
 from reports import asv
 from reports.sections import history
 
@@ -266,19 +266,19 @@ def test_scatter_stays_flat() -> None:
 
 @pytest.fixture(scope="module")
 def races() -> pd.DataFrame:
-    """A race of one contestant, so that there is a section Speed."""
+    """A race of one configuration, so that there is a section Speed."""
     common = dict.fromkeys(RACE_COLUMNS) | {
         "race": "r", "created": "2026-01-01T00:00:00", "machine": "M", "cores": 4, "load_before": 0.1, "load_after": 1.0,
-        "place": 0, "problem": "p", "problem_name": "p", "problem_params": "{}", "data_hash": "", "contestant": "m",
-        "method": "m", "optimizer": "m", "settings": "{}", "structure": "{}", "schedule": "constant", "fraction": 1.0,
+        "place": 0, "problem": "p", "problem_name": "p", "problem_params": "{}", "data_hash": "", "configuration": "m",
+        "method": "m", "optimizer": "m", "settings": "{}", "structure": "{}", "schedule": "constant", "calls_per_step": 1.0,
         "steps": 10, "backend": "numpy", "precision": "float64", "fused": True, "warmup_seconds": 1.0, "finite": True,
         "seconds": 1e-3, "oracle_seconds": 5e-4,
     }  # fmt: skip
-    return frame_of(arrow_of([common | {"round": k} for k in range(3)], RACE_COLUMNS))
+    return to_frame(to_arrow([common | {"round": k} for k in range(3)], RACE_COLUMNS))
 
 
 def page_of(races: pd.DataFrame, table: pd.DataFrame | None, folder: Path) -> str:
-    return reports.build_page(runs_of([]), folder / "page.html", races=races, history=table).read_text("utf-8")
+    return reports.build_page(Runs.from_rows([]), folder / "page.html", races=races, history=table).read_text("utf-8")
 
 
 def test_the_page_shows_the_history(races: pd.DataFrame, folder: Path, tmp_path: Path) -> None:

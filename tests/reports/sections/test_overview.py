@@ -18,32 +18,30 @@ from matplotlib.patches import Rectangle
 import reports
 from optbench.analysis import profiles
 from optbench.core.trace import TARGETS
-from optbench.results.runs import Runs, runs_of
-from optbench.results.schema import COLUMNS
+from optbench.results.runs import Runs
 from reports import tables, wording
 from reports.figures import heatmap, style
 from reports.figures import profiles as profile_figures
-from reports.page.context import Book
+from reports.page.context import PageContext
 from reports.sections import headline, overview
+from tests.rows import run_row
 
 
 def row(method: str, problem: str, seed: int, calls: Any, **more: Any) -> dict[str, Any]:
     """A run that takes so many calls to every target; None without a known optimum."""
-    made = dict.fromkeys(COLUMNS) | {
-        "key": f"{method}-{problem}-{seed}-{more.get('settings')}", "problem": problem, "problem_params": "{}", "dim": 2,
-        "problem_name": problem, "data_hash": "", "code": "", "created": "", "optimizer": method, "method": method,
-        "settings": "{}", "seed": seed, "status": "budget", "oracle": "gradient", "fraction": 1.0, "f_start": 1.0,
-        "f_end": 0.5, "f_best": 0.5, "f_star": None if calls is None else 0.0, "f_star_method": "by hand",
-        "hits": None if calls is None else [calls] * len(TARGETS), "t": [0, 1], "f": [1.0, 0.5], "best": [1.0, 0.5],
-        "end": 99, "gradient_norm": [1.0, 0.5], "metrics": [], "schedule": "constant", "steps": 99, "exact_hits": True,
-        "backend": "numpy", "precision": "float64", "chunk_runs": 1, "calls": 100.0, "values": 100.0,
+    known = {
+        "key": f"{method}-{problem}-{seed}-{more.get('settings')}", "problem_spec": problem, "optimizer": method,
+        "seed": seed, "f_start": 1.0, "f_end": 0.5, "f_best": 0.5, "f_star": None if calls is None else 0.0,
+        "f_star_method": "by hand", "calls_to_target": None if calls is None else [calls] * len(TARGETS),
+        "t": [0, 1], "f": [1.0, 0.5], "best": [1.0, 0.5], "end": 99, "gradient_norm": [1.0, 0.5],
+        "exact_targets": True, "chunk_runs": 1, "calls": 100.0, "values": 100.0,
     }  # fmt: skip
-    return made | more
+    return run_row(**known | more)
 
 
 def runs_with(times: Mapping[str, Sequence[Any]], seeds: int = 3, **of: Mapping[str, Any]) -> Runs:
     """Method -> calls on the problems p0, p1, ...; None where it did not run; `of` has more columns of a method."""
-    return runs_of(
+    return Runs.from_rows(
         [
             row(method, f"p{p}", seed, calls, **of.get(method, {}))
             for method, line in times.items()
@@ -80,7 +78,7 @@ def test_one_call_is_one_call() -> None:
 def test_a_ranking_of_one_or_two_can_be_read() -> None:
     for count in (1, 2):
         runs = runs_with(dict(zip("ab"[:count], ([2], [8]), strict=False)))
-        made = overview._ranks_picture(Book(runs, pd.DataFrame()), profiles.ranking(runs))
+        made = overview._ranks_picture(PageContext(runs, pd.DataFrame()), profiles.ranking(runs))
         assert re.findall(r">(\d[.\d]*)</text>", str(made.svg)) == [str(place) for place in range(1, count + 1)]
 
 
@@ -152,13 +150,13 @@ def test_divergence_over_the_grid_is_told() -> None:
                     lost = {"status": "diverged"} if method == "sgd" and lr == 10 else {}
                     more = {"settings": json.dumps({"lr": lr}), "step_size": lr}
                     rows.append(row(method, f"p{p}", seed, calls, **more, **lost))
-    text = said(runs_of(rows))
+    text = said(Runs.from_rows(rows))
     assert "Of those with a learning rate to choose, sgd leads among 2" in text
     assert "33 % of the runs of sgd over 3 step sizes diverged." in text
-    calm = [r for r in rows if r["method"] != "sgd"]
-    assert "None of the 12 runs of adam diverged, over 3 step sizes." in said(runs_of(calm))
+    calm = [r for r in rows if r["optimizer"] != "sgd"]
+    assert "None of the 12 runs of adam diverged, over 3 step sizes." in said(Runs.from_rows(calm))
     broken = [r | {"status": "failed"} if r["status"] == "diverged" and r["seed"] else r for r in rows]
-    assert "33 % of the runs of sgd over 3 step sizes diverged or failed." in said(runs_of(broken))
+    assert "33 % of the runs of sgd over 3 step sizes diverged or failed." in said(Runs.from_rows(broken))
 
 
 @pytest.mark.parametrize(
@@ -173,8 +171,8 @@ def test_without_a_second_there_is_nothing_to_rank(times: Any, words: str) -> No
 
 
 def test_without_targets_the_headline_points_to_the_problems() -> None:
-    assert said(runs_of([row("a", "p", 0, None), row("b", "p", 0, None)])).startswith(profile_figures.NO_BLOCK)
-    assert said(runs_of([])).startswith(profile_figures.NO_BLOCK)
+    assert said(Runs.from_rows([row("a", "p", 0, None), row("b", "p", 0, None)])).startswith(profile_figures.NO_RANKING)
+    assert said(Runs.from_rows([])).startswith(profile_figures.NO_RANKING)
 
 
 def test_percentages_never_round_to_certainty() -> None:
@@ -233,15 +231,15 @@ def runs() -> Runs:
         for seed in range(4)
     ]
     for r in rows:  # one seed of c misses on p1; one of b gets there on p2
-        if (r["method"], r["problem"], r["seed"]) == ("c", "p1", 0):
-            r["hits"] = [np.inf] * 50
-        if (r["method"], r["problem"], r["seed"]) == ("b", "p2", 0):
-            r["hits"] = [7.0] * 50
-    return runs_of([*rows, *(row(m, "unknown", 0, None) for m in "ab")])
+        if (r["optimizer"], r["problem_spec"], r["seed"]) == ("c", "p1", 0):
+            r["calls_to_target"] = [np.inf] * 50
+        if (r["optimizer"], r["problem_spec"], r["seed"]) == ("b", "p2", 0):
+            r["calls_to_target"] = [7.0] * 50
+    return Runs.from_rows([*rows, *(row(m, "unknown", 0, None) for m in "ab")])
 
 
-def line_of(ax: Axes, entrant: str, styles: style.Styles) -> tuple[np.ndarray, np.ndarray]:
-    gid = re.compile(rf"(curve|rest)-{styles.entrants[entrant].index}-line")
+def line_of(ax: Axes, method: str, styles: style.Styles) -> tuple[np.ndarray, np.ndarray]:
+    gid = re.compile(rf"(curve|rest)-{styles[method].index}-line")
     (line,) = [line for line in ax.lines if gid.fullmatch(line.get_gid() or "")]
     return np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
 
@@ -255,12 +253,12 @@ def line_of(ax: Axes, entrant: str, styles: style.Styles) -> tuple[np.ndarray, n
 )
 def test_profiles_are_drawn_as_computed(runs: Runs, draw: Any, compute: Any, column: str) -> None:
     ax = draw(runs, 1e-2, Figure().add_subplot())
-    styles, table = style.entrant_styles(runs), compute(runs, 1e-2)
+    styles, table = style.method_styles(runs), compute(runs, 1e-2)
     assert ax.get_xscale() == "log"
     assert "1e-2" in ax.get_title(loc="left")
-    for entrant in profiles.block(runs).entrants:
-        x, y = line_of(ax, entrant, styles)
-        steps = table[table["entrant"] == entrant]
+    for method in profiles.block(runs).methods:
+        x, y = line_of(ax, method, styles)
+        steps = table[table["method"] == method]
         where = np.searchsorted(x, steps[column].to_numpy(float))
         assert y[where] == pytest.approx(steps["share"].to_numpy(float))
         assert x[-1] == ax.get_xlim()[1]  # all end where the axes do
@@ -269,28 +267,28 @@ def test_profiles_are_drawn_as_computed(runs: Runs, draw: Any, compute: Any, col
 
 def test_the_ecdf_is_drawn_as_computed(runs: Runs) -> None:
     ax = reports.ecdf(runs, Figure().add_subplot())
-    for entrant in profiles.block(runs).entrants:
-        x, y = line_of(ax, entrant, style.entrant_styles(runs))
+    for method in profiles.block(runs).methods:
+        x, y = line_of(ax, method, style.method_styles(runs))
         table = profiles.ecdf(runs, x)
-        assert y == pytest.approx(table.loc[table["entrant"] == entrant, "share"].to_numpy(float))
+        assert y == pytest.approx(table.loc[table["method"] == method, "share"].to_numpy(float))
 
 
 def test_only_the_best_are_named_and_in_colour(runs: Runs) -> None:
     ax = reports.data_profile(runs, ax=Figure().add_subplot(), emphasis=1)
-    styles, best = style.entrant_styles(runs), profiles.placed(runs)[0]
+    styles, best = style.method_styles(runs), profiles.placed(runs)[0]
     gids = {line.get_gid() for line in ax.lines}
-    assert f"curve-{styles.entrants[best].index}-line" in gids
-    assert {f"rest-{styles.entrants[name].index}-line" for name in profiles.placed(runs)[1:]} <= gids
+    assert f"curve-{styles[best].index}-line" in gids
+    assert {f"rest-{styles[name].index}-line" for name in profiles.placed(runs)[1:]} <= gids
     assert [text.get_text() for text in ax.texts] == [best]
 
 
 def test_ranks_are_drawn_as_computed(runs: Runs) -> None:
     ax = reports.ranks(runs, Figure().add_subplot())
-    table, styles = profiles.ranking(runs), style.entrant_styles(runs)
-    assert [label.get_text() for label in ax.get_yticklabels()] == table["entrant"].tolist()
+    table, styles = profiles.ranking(runs), style.method_styles(runs)
+    assert [label.get_text() for label in ax.get_yticklabels()] == table["method"].tolist()
     lines = {line.get_gid(): line for line in ax.lines}
     for place, line in enumerate(table.itertuples()):
-        index = styles.entrants[line.entrant].index
+        index = styles[line.method].index
         assert lines[f"curve-{index}-rank"].get_xydata().tolist() == [[line.rank, place]]
         assert lines[f"curve-{index}-interval"].get_xydata().tolist() == [[line.low, place], [line.high, place]]
 
@@ -318,7 +316,9 @@ def test_the_heat_map_shows_misses_as_misses(runs: Runs) -> None:
 
 
 @pytest.mark.parametrize("name", ["performance_profile", "data_profile", "ecdf", "heatmap", "ranks"])
-@pytest.mark.parametrize("empty", [runs_of([]), runs_of([row("a", "p", 0, None)])], ids=["nothing", "no targets"])
+@pytest.mark.parametrize(
+    "empty", [Runs.from_rows([]), Runs.from_rows([row("a", "p", 0, None)])], ids=["nothing", "no targets"]
+)
 def test_figures_of_nothing_say_so(name: str, empty: Runs) -> None:
     ax = getattr(reports, name)(empty, ax=Figure().add_subplot())
     assert len(ax.texts) == 1
@@ -359,7 +359,7 @@ def test_one_target_is_shown_at_first_and_each_can_be_chosen(page: str) -> None:
 
 
 def test_the_heat_map_of_the_page_is_the_table_behind_it(page: str, runs: Runs) -> None:
-    table = profiles.relative_calls(runs, 1e-4).set_index(["entrant", "problem"])
+    table = profiles.relative_calls(runs, 1e-4).set_index(["method", "problem"])
     heat = part(page, '<div class="at at-1">', "</table>")
     assert (
         re.findall(r'class="tall"><a href="#[\w-]+" title="([^"]+)"', heat) == ["p0", "p1", "p2", "p3"] or "p0" in heat
@@ -368,11 +368,11 @@ def test_the_heat_map_of_the_page_is_the_table_behind_it(page: str, runs: Runs) 
     rows = re.findall(r"<tr data-method.*?</tr>", heat, re.DOTALL)
     assert len(rows) == 4
     for text in rows:
-        entrant = re.search(r"<bdi>(.*?)</bdi>", text)[1]  # type: ignore[index]
+        method = re.search(r"<bdi>(.*?)</bdi>", text)[1]  # type: ignore[index]
         cells = re.findall(r'<td class="(r\d|missed|absent)" title="([^"]*)">([^<]*)', text)
         assert len(cells) == len(problems)
         for problem, (look, told, shown) in zip(problems, cells, strict=True):
-            line = table.loc[(entrant, problem)]
+            line = table.loc[(method, problem)]
             assert (look == "missed") == (line["status"] == "missed")
             assert (look == "absent") == (line["status"] == "not run")
             if line["status"] == "reached":
@@ -384,7 +384,7 @@ def test_the_heat_map_of_the_page_is_the_table_behind_it(page: str, runs: Runs) 
 def test_the_ranking_of_the_page(page: str, runs: Runs) -> None:
     section = part(page, 'aria-label="Ranking"', "</table>")
     shown = re.findall(r'data-key="([^"]+)"><span', section)
-    assert shown == profiles.ranking(runs)["entrant"].tolist()
+    assert shown == profiles.ranking(runs)["method"].tolist()
 
 
 def contrast(one: str, other: str) -> float:
@@ -411,7 +411,7 @@ def test_numbers_of_the_heat_map_can_be_read_and_its_colours_fall_in_order(mode:
     assert pd.Series(strength).is_unique
 
 
-def test_many_entrants_on_many_problems_are_drawn(rng: np.random.Generator, tmp_path: Path) -> None:
+def test_many_methods_on_many_problems_are_drawn(rng: np.random.Generator, tmp_path: Path) -> None:
     times = {f"m{e:02}": rng.integers(2, 99, size=9).astype(float).tolist() for e in range(24)}
     runs = runs_with(times, seeds=2)
     text = reports.build_page(runs, tmp_path).read_text(encoding="utf-8")

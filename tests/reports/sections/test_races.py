@@ -17,29 +17,31 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 import reports
+from benchmarks.gpu import COLUMNS as GPU_COLUMNS
 from optbench.analysis.tuning import TARGETS
 from optbench.core.errors import InputError
-from optbench.results.runs import Runs, runs_of
-from optbench.results.schema import COLUMNS, GPU_COLUMNS, RACE_COLUMNS, arrow_of, frame_of
+from optbench.results.runs import Runs
+from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
 from reports.figures import crossover, step_times, style
-from reports.page.context import Book
+from reports.page.context import PageContext
 from reports.sections import gpu
-from reports.sections import races as section
+from reports.sections import seconds as section
 from reports.sections import steps as overview
+from tests.rows import run_row
 
 HOSTILE = '</svg><script>alert(1)</script> $\\frac{1}{0}$ "&\x07'
 
 
 def raced(
-    contestant: str, seconds: Any = (1e-3, 1.05e-3, 0.95e-3), place: int = 0, **more: Any
+    configuration: str, seconds: Any = (1e-3, 1.05e-3, 0.95e-3), place: int = 0, **more: Any
 ) -> list[dict[str, Any]]:
-    """Rows of one contestant with the given seconds a step, ten steps a round, half of it the oracle's."""
+    """Rows of one configuration with the given seconds a step, ten steps a round, half of it the oracle's."""
     common = dict.fromkeys(RACE_COLUMNS) | {
         "race": "r", "created": "2026-01-01T00:00:00", "machine": "M", "cores": 4, "load_before": 0.1, "load_after": 1.0,
         "place": place, "problem": "p", "problem_name": "p", "problem_params": "{}", "data_hash": "",
-        "contestant": contestant, "method": contestant, "optimizer": contestant, "settings": "{}", "structure": "{}",
-        "schedule": "constant", "fraction": 1.0, "steps": 10, "backend": "numpy", "precision": "float64", "fused": True,
-        "warmup_seconds": 1.0, "finite": True,
+        "configuration": configuration, "optimizer": configuration, "fixed": "{}", "settings": "{}", "structure": "{}",
+        "schedule": "constant", "calls_per_step": 1.0, "steps": 10, "backend": "numpy", "precision": "float64",
+        "fused": True, "warmup_seconds": 1.0, "finite": True,
     }  # fmt: skip
     return [
         common | {"round": number, "seconds": 10 * s, "oracle_seconds": 5 * s} | more
@@ -48,7 +50,7 @@ def raced(
 
 
 def table(*rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    return frame_of(arrow_of([row for part in rows for row in part], RACE_COLUMNS))
+    return to_frame(to_arrow([row for part in rows for row in part], RACE_COLUMNS))
 
 
 @pytest.fixture
@@ -64,9 +66,9 @@ def races() -> pd.DataFrame:
 # ---- a step, over all races ------------------------------------------------------------------------------------------
 
 
-def test_a_line_for_every_contestant_problem_and_machine(races: pd.DataFrame) -> None:
+def test_a_line_for_every_configuration_problem_and_machine(races: pd.DataFrame) -> None:
     found = step_times.step_seconds(races)
-    told = found[["problem", "contestant", "way", "seconds", "disturbed"]].to_records(index=False).tolist()
+    told = found[["problem", "configuration", "way", "seconds", "disturbed"]].to_records(index=False).tolist()
     assert told == [
         ("p", "fast", "M", pytest.approx(1e-3), False),
         ("p", "fast", "N", pytest.approx(4e-3), True),
@@ -80,14 +82,14 @@ def test_a_line_for_every_contestant_problem_and_machine(races: pd.DataFrame) ->
 
 
 def test_the_newest_undisturbed_race_is_taken() -> None:
-    # each race has a contestant of its own, so that all of them stand
+    # each race has a configuration of its own, so that all of them stand
     rows = table(
         raced("a", [1e-3] * 3, race="1", created="2026-01-01"), raced("b", place=1, race="1", created="2026-01-01"),
         raced("a", [2e-3] * 3, race="2", created="2026-01-02"), raced("c", place=1, race="2", created="2026-01-02"),
         raced("a", [3e-3] * 3, race="3", created="2026-01-03", load_before=3.0),
         raced("d", place=1, race="3", created="2026-01-03"),
     )  # fmt: skip
-    found = step_times.step_seconds(rows).set_index("contestant")
+    found = step_times.step_seconds(rows).set_index("configuration")
     assert len(found) == 4
     assert found.loc["a", "race"] == "2"
     assert found.loc["a", "seconds"] == pytest.approx(2e-3)
@@ -98,7 +100,7 @@ def test_ways_of_computing_are_told_apart_by_what_differs() -> None:
         raced("adam"), raced("lbfgs", place=1, fused=False),
         raced("adam", race="s", fused=False), raced("adam", race="t", precision="float32"),
     )  # fmt: skip
-    ways = step_times.step_seconds(rows).groupby("contestant")["way"].apply(sorted).to_dict()
+    ways = step_times.step_seconds(rows).groupby("configuration")["way"].apply(sorted).to_dict()
     # a method that never runs fused is not called one that was left as it is written
     assert ways == {"adam": ["float32", "float64", "float64, as written"], "lbfgs": ["float64"]}
     assert set(step_times.step_seconds(table(raced("adam")))["way"]) == {"M, numpy, float64"}
@@ -145,27 +147,27 @@ def test_the_overview_asks_for_what_there_is(races: pd.DataFrame) -> None:
 
 
 def test_one_race_on_one_problem_needs_no_overview(races: pd.DataFrame) -> None:
-    empty = runs_of([])
-    assert overview.section(Book(empty, races[(races["race"] == "r") & (races["problem"] == "p")])) is None
-    assert overview.section(Book(empty, races[races["race"] == "r"])) is not None  # two problems
-    assert overview.section(Book(empty, races[races["problem"] == "p"])) is not None  # two machines
+    empty = Runs.from_rows([])
+    assert overview.section(PageContext(empty, races[(races["race"] == "r") & (races["problem"] == "p")])) is None
+    assert overview.section(PageContext(empty, races[races["race"] == "r"])) is not None  # two problems
+    assert overview.section(PageContext(empty, races[races["problem"] == "p"])) is not None  # two machines
 
 
-def test_many_contestants_on_many_problems_stay_readable() -> None:
+def test_many_configurations_on_many_problems_stay_readable() -> None:
     rows = table(
         *(
-            raced(f"contestant {k}", 1e-5 * (1 + k) * np.array([0.99, 1, 1.01]), 100 * j + k, problem=f"problem {j}")
+            raced(f"configuration {k}", 1e-5 * (1 + k) * np.array([0.99, 1, 1.01]), 100 * j + k, problem=f"problem {j}")
             for j in range(10)
             for k in range(16)
         )
     )
-    found = overview.section(Book(runs_of([]), rows))
+    found = overview.section(PageContext(Runs.from_rows([]), rows))
     assert found is not None
-    drawn = [re.findall(r">(contestant \d+)<", picture.svg) for picture in found["pictures"]]
+    drawn = [re.findall(r">(configuration \d+)<", picture.svg) for picture in found["pictures"]]
     share = step_times.ROWS // 10
     assert sum(map(len, drawn)) == 10 * share
     assert max(map(len, drawn)) <= step_times.A_FIGURE
-    assert {name for names in drawn for name in names} == {f"contestant {k}" for k in range(share)}  # the fastest
+    assert {name for names in drawn for name in names} == {f"configuration {k}" for k in range(share)}  # the fastest
     assert "".join(picture.svg for picture in found["pictures"]).count(f"{share} fastest of 16") == 10
     assert len(found["lines"]) == 16  # the table has them all
     assert found["not_drawn"] == []
@@ -173,21 +175,21 @@ def test_many_contestants_on_many_problems_stay_readable() -> None:
 
 def test_very_many_problems_are_said_to_be_left_out() -> None:
     rows = table(*(raced("a", place=j, problem=f"problem {j:02}") for j in range(30)))
-    found = overview.section(Book(runs_of([]), rows))
+    found = overview.section(PageContext(Runs.from_rows([]), rows))
     assert found is not None
     assert found["not_drawn"] == [f"problem {j:02}" for j in range(step_times.ROWS // 3, 30)]
     assert len(found["problems"]) == 30
 
 
 def test_the_overview_on_the_page(races: pd.DataFrame, tmp_path: Path) -> None:
-    page = reports.build_page(runs_of([]), tmp_path / "a.html", races=races).read_text("utf-8")
+    page = reports.build_page(Runs.from_rows([]), tmp_path / "a.html", races=races).read_text("utf-8")
     part = page[page.index("<h3>Time a step</h3>") : page.index("<h3>Seconds to target</h3>")]
     assert "1.00 ms" in part
     assert part.count('<span class="flag"') == 2
     assert "load average 3.0" in part
-    for column in ("contestant", "problem", "machine", "method"):
+    for column in ("configuration", "problem", "machine", "optimizer"):
         hostile = races.assign(**{column: races[column].where(races["race"] == "s", HOSTILE)})
-        text = reports.build_page(runs_of([]), tmp_path / "b.html", races=hostile).read_text("utf-8")
+        text = reports.build_page(Runs.from_rows([]), tmp_path / "b.html", races=hostile).read_text("utf-8")
         assert "<script>alert" not in text, column
 
 
@@ -197,29 +199,31 @@ def test_the_overview_on_the_page(races: pd.DataFrame, tmp_path: Path) -> None:
 def ran(method: str, best: list[float], **more: Any) -> list[dict[str, Any]]:
     """Three runs of a method with the same curve, one checkpoint a step."""
     t = list(range(len(best)))
-    common = dict.fromkeys(COLUMNS) | {
-        "problem": "p", "problem_name": "p", "problem_params": "{}", "data_hash": "", "method": method, "dim": 2,
-        "optimizer": method, "settings": json.dumps({"lr": 0.1}), "step_size": 0.1, "schedule": "constant",
-        "status": "budget", "fraction": 1.0, "f_start": best[0], "f_end": best[-1], "f_best": best[-1], "f_star": 0.0,
-        "steps": len(best) - 1, "end": len(best) - 1, "oracle": "gradient", "backend": "numpy", "precision": "float64",
-        "metrics": [], "t": t, "f": best, "best": best, "gradient_norm": best,
-        "hits": [next((float(k + 1) for k in t if best[k] <= target * best[0]), np.inf) for target in TARGETS],
+    known = {
+        "problem_spec": "p", "optimizer": method, "settings": json.dumps({"lr": 0.1}), "step_size": 0.1,
+        "f_start": best[0], "f_end": best[-1], "f_best": best[-1], "f_star": 0.0, "steps": len(best) - 1,
+        "end": len(best) - 1, "t": t, "f": best, "best": best, "gradient_norm": best,
+        "calls_to_target": [next((float(k + 1) for k in t if best[k] <= target * best[0]), np.inf) for target in TARGETS],
     }  # fmt: skip
-    return [common | {"key": f"{method} {seed}", "seed": seed} | more for seed in range(3)]
+    return [run_row(**known | {"key": f"{method} {seed}", "seed": seed} | more) for seed in range(3)]
 
 
 @pytest.fixture
 def runs() -> Runs:
     """Three methods; for the last there is no race."""
-    return runs_of(
-        [*ran("slow", [1.0, 0.1, 1e-9]), *ran("fast", [1.0, 0.5, 0.2, 0.1], fraction=0.25), *ran("absent", [1.0, 0.5])]
+    return Runs.from_rows(
+        [
+            *ran("slow", [1.0, 0.1, 1e-9]),
+            *ran("fast", [1.0, 0.5, 0.2, 0.1], calls_per_step=0.25),
+            *ran("absent", [1.0, 0.5]),
+        ]
     )
 
 
 @pytest.fixture
 def same(races: pd.DataFrame) -> pd.DataFrame:
     """The races, with the mini-batches of the runs."""
-    return races.assign(fraction=races["method"].map({"slow": 1.0, "fast": 0.25}))
+    return races.assign(calls_per_step=races["optimizer"].map({"slow": 1.0, "fast": 0.25}))
 
 
 def test_seconds_are_calls_times_seconds_a_call(runs: Runs, same: pd.DataFrame) -> None:
@@ -244,7 +248,7 @@ def test_of_a_rule_that_raced_both_ways_the_fused_one_is_taken(runs: Runs) -> No
 
 
 def curve(ax: Axes, runs: Runs, method: str) -> Any:
-    index = style.entrant_styles(runs)("p", method).index
+    index = style.method_styles(runs)[method].index
     (line,) = [line for line in ax.get_lines() if line.get_gid() in (f"curve-{index}-line", f"rest-{index}-line")]
     return line
 
@@ -278,7 +282,7 @@ def test_convergence_in_seconds_asks_for_one_machine(runs: Runs, same: pd.DataFr
 
 
 def test_without_an_optimum_the_objective_is_drawn(same: pd.DataFrame) -> None:
-    unknown = runs_of(ran("slow", [3.0, 2.0, -1.0], f_star=None, hits=None))
+    unknown = Runs.from_rows(ran("slow", [3.0, 2.0, -1.0], f_star=None, calls_to_target=None))
     ax = reports.convergence_seconds(unknown, same, machine="M", ax=Figure().add_subplot())
     assert "objective" in ax.get_ylabel()
     assert curve(ax, unknown, "slow").get_ydata().tolist() == [3.0, 2.0, -1.0]
@@ -286,32 +290,34 @@ def test_without_an_optimum_the_objective_is_drawn(same: pd.DataFrame) -> None:
 
 
 def test_nothing_finite_is_said(same: pd.DataFrame) -> None:
-    lost = runs_of(ran("slow", [np.inf, np.inf], hits=None, f_star=None, f_start=None, status="diverged"))
+    lost = Runs.from_rows(
+        ran("slow", [np.inf, np.inf], calls_to_target=None, f_star=None, f_start=None, status="diverged")
+    )
     ax = reports.convergence_seconds(lost, same, machine="M", ax=Figure().add_subplot())
     assert any("No run has a finite value" in text.get_text() for text in ax.texts)
 
 
 def test_the_picture_in_seconds_tells_what_it_shows(runs: Runs, same: pd.DataFrame) -> None:
-    book = Book(runs, same)
-    picture = section.seconds_picture(book, "p")
+    context = PageContext(runs, same)
+    picture = section.seconds_picture(context, "p")
     assert picture is not None
     assert "races on M" in picture.told  # as many methods on N, and M comes first
     assert "on N, not drawn" in picture.told
     assert "Without a race: absent." in picture.told
     assert "Disturbed" not in picture.told
     assert picture.table is not None
-    rates = book.tables[picture.table]
+    rates = context.tables[picture.table]
     assert rates.set_index(["machine", "method"])["seconds_per_call"].to_dict() == pytest.approx(
         {("M", "fast"): 4e-3, ("M", "slow"): 5e-3, ("N", "fast"): 16e-3, ("N", "slow"): 2e-3}
     )
-    away = section.seconds_picture(Book(runs, same[same["race"] == "s"]), "p")
+    away = section.seconds_picture(PageContext(runs, same[same["race"] == "s"]), "p")
     assert away is not None
     assert "Disturbed: fast, slow." in away.told
 
 
 def test_without_a_race_there_is_no_picture_in_seconds(runs: Runs, same: pd.DataFrame) -> None:
     for there in (pd.DataFrame(), same[same["problem"] == "q"], same.assign(schedule="cosine")):
-        assert section.seconds_picture(Book(runs, there), "p") is None
+        assert section.seconds_picture(PageContext(runs, there), "p") is None
 
 
 # ---- where a GPU takes over ------------------------------------------------------------------------------------------
@@ -334,7 +340,7 @@ def timed(
 
 
 def figures_of(*parts: list[dict[str, Any]]) -> pd.DataFrame:
-    return frame_of(arrow_of([row for part in parts for row in part], GPU_COLUMNS))
+    return to_frame(to_arrow([row for part in parts for row in part], GPU_COLUMNS))
 
 
 def linear(n: int) -> float:
@@ -395,7 +401,7 @@ def test_the_crossing_is_said_in_words(tmp_path: Path) -> None:
         timed("ahead", (200, 1000), linear, constant, machine="B GPU", grows="n"),
         timed("only", (10, 1000), linear, lambda n: None, machine="C GPU"),
     )
-    page = reports.build_page(runs_of([]), tmp_path / "a.html", gpu=rows).read_text("utf-8")
+    page = reports.build_page(Runs.from_rows([]), tmp_path / "a.html", gpu=rows).read_text("utf-8")
     part = page[page.index("A GPU") : page.index("B GPU, ".rstrip(", "))]
     assert "The GPU takes less time from about 100 on crosses." in part
     assert "It takes less time at every size that was measured on ahead (from 200)." in part
@@ -412,12 +418,12 @@ def test_many_crossings_are_summed_up() -> None:
 
 
 def test_cases_are_picked_out_apart_from_methods(runs: Runs, same: pd.DataFrame) -> None:
-    book = Book(runs, same)
-    methods = dict(book.names)
-    (machine,) = gpu.section(book, figures_of(timed("crosses", (10, 1000), linear, constant)))
+    context = PageContext(runs, same)
+    methods = dict(context.names)
+    (machine,) = gpu.section(context, figures_of(timed("crosses", (10, 1000), linear, constant)))
     ((picture, _),) = machine["pictures"]
     (index,) = set(re.findall(r'data-method="(\d+)"', picture.svg))
     assert int(index) not in methods
-    assert book.names[int(index)] == "crosses"
+    assert context.names[int(index)] == "crosses"
     assert picture.table is not None
-    assert book.tables[picture.table]["ratio"].tolist() == pytest.approx([0.1, 10])
+    assert context.tables[picture.table]["ratio"].tolist() == pytest.approx([0.1, 10])

@@ -1,0 +1,71 @@
+"""Display labels of problems and methods: the columns ``problem`` and ``method``, made from typed columns.
+
+A method is what is compared: optimizer, fixed settings, schedule, budget, precision and array module. Its batch size is a
+setting of the run. Labels are unique among the rows they are made for. They are for display and grouping only: whatever
+else is needed of a method stands in its own columns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from optbench.core.specs import format_spec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def add_labels(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the columns ``problem`` and ``method``, first; labels that were there before are made anew."""
+    rows = rows.drop(columns=["problem", "method"], errors="ignore")
+    rows.insert(0, "problem", label_problems(rows))
+    rows.insert(1, "method", label_methods(rows))
+    return rows
+
+
+def label_problems(rows: pd.DataFrame) -> pd.Series:
+    """The spec of each row's problem, with the hash of its data where the rows hold several versions of them."""
+    several = rows["data_hash"].groupby(rows["problem_spec"]).transform("nunique") > 1
+    return rows["problem_spec"].mask(several, rows["problem_spec"] + " [data " + rows["data_hash"].str[:8] + "]")
+
+
+def label_methods(rows: pd.DataFrame) -> pd.Series:
+    """The label of each row's method.
+
+    It consists of the optimizer with its fixed settings and of a schedule that is not constant. Where a problem has runs
+    that differ in nothing else, these follow: number of steps, precision, array module.
+
+    Where a method ran with several batch sizes on one problem, these are compared like methods: all of its mini-batch
+    runs carry their batch size, and its full-batch runs on problems with mini-batch runs are marked as such.
+
+    Rows of several stores, told apart by a column ``store``, keep one label where only the stores differ in these.
+    """
+    import pandas as pd
+
+    parts = ["optimizer", "fixed", "schedule"]
+    keys = list(rows[parts].itertuples(index=False, name=None))
+    names = {key: method_name(key[0], json.loads(key[1]), key[2]) for key in set(keys)}
+    method = pd.Series([names[key] for key in keys], index=rows.index, dtype=object)
+    place = [rows["problem_spec"], rows["data_hash"]]
+
+    def several(column: pd.Series) -> pd.Series:
+        return column.groupby([*place, method]).transform("nunique") > 1
+
+    size = rows["batch_size"].astype("Int64").fillna(0)  # 0 for full batches
+    several_sizes = several(size)
+    compared = several_sizes.groupby(method).transform("any")
+    with_size = method + ", batch " + size.astype(str)
+    method = method.mask(several_sizes & (size == 0), method + ", full batch").mask(compared & (size > 0), with_size)
+    if "store" in rows:
+        place.append(rows["store"])
+    for column, unit in (("steps", " steps"), ("precision", ""), ("backend", "")):
+        method = method.mask(several(rows[column]), method + ", " + rows[column].astype(str) + unit)
+    return method
+
+
+def method_name(optimizer: str, settings: Mapping[str, Any], schedule: str = "constant") -> str:
+    """The optimizer with the given settings, and its schedule unless it is constant."""
+    spec = format_spec(optimizer, {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()})
+    return spec if schedule == "constant" else f"{spec}, {schedule}"
