@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 import optbench
 from optbench.analysis import tuning
 
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
     "gradient_descent": {"lr": 1.9},
     "momentum": {"lr": 1.0},
     "nesterov": {"lr": 1.0},

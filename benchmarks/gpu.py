@@ -26,7 +26,6 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,14 +35,13 @@ from optbench.core.backend import Array, Backend, get_backend
 from optbench.core.errors import BackendError, InputError, StoreError
 from optbench.core.registry import PROBLEMS
 from optbench.core.specs import parse_spec
-from optbench.optimizer import At, FirstOrder, Optimizer, make_recipe
+from optbench.optimizer import At, Optimizer, make_recipe
 from optbench.problem import Problem, make_problem
 from optbench.results.environment import environment
 from optbench.results.store import Store
-from optbench.runner.loop import Loop
+from optbench.runner.loop import Loop, init_state
 
 Row = dict[str, Any]
-PEERS = Path(__file__).parent / "peers"
 OPTIMIZERS_SHOWN = ("gradient_descent", "momentum", "adam", "lbfgs", "newton")
 BATCH = 16  # samples a mini-batch, of the curves that have one
 COPIES = 8  # perturbed runs that tell how a curve reacts to rounding
@@ -99,7 +97,7 @@ def trajectory(
     loop = Loop(problem, optimizer, tuple(seeds), steps, batch, len(seeds) * copies)
     starts = backend.xp.broadcast_to(problem.starts(seeds)[:, None, :], shape)
     x = perturbed(backend.xp.asarray(backend.xp.reshape(starts, (-1, problem.dim)), copy=True))
-    state = optimizer.init(x, backend)
+    state = init_state(optimizer, x, backend)
     values = []
     with np.errstate(all="ignore"):
         for t in range(steps + 1):
@@ -129,7 +127,8 @@ def envelope(values: np.ndarray, eps: float) -> np.ndarray:
     around = np.array(
         [np.max(reaction[max(0, t - 2 - t // 10) : t + 3 + t // 10], axis=0) for t in range(len(reaction))]
     )
-    return FACTOR * (around + eps * np.abs(values[..., 0]))
+    allowed: np.ndarray = FACTOR * (around + eps * np.abs(values[..., 0]))
+    return allowed
 
 
 def first_out(values: np.ndarray, reference: np.ndarray, allowed: np.ndarray) -> tuple[float, float]:
@@ -273,8 +272,7 @@ def _stepper(case: str, shape: tuple[int, int], backend: Backend) -> Callable[[i
 
         return copies
     optimizer = make_recipe(case).build({"lr": np.full(shape[0], 1e-3)})
-    assert isinstance(optimizer, FirstOrder)
-    kept: list[Any] = [x, optimizer.init(x, backend), 0]
+    kept: list[Any] = [x, init_state(optimizer, x, backend), 0]
     f = backend.zeros((shape[0], 1))
 
     def walk(count: int) -> None:
@@ -295,11 +293,8 @@ def sweeps(host: Backend, device: Backend, *, quick: bool = False, repeats: int 
     JAX runs as in benchmarks/peers (float64; a scan over steps, mapped over runs, gradients by hand; compile time aside),
     if it is installed and finds the GPU.
     """
-    sys.path.insert(0, str(PEERS))
-    try:
-        from work import works
-    finally:
-        sys.path.remove(str(PEERS))
+    from benchmarks.peers.work import works
+
     peer, why = _jax_peer() if jax else (None, "not asked for")
     for work in works(quick):
         for precision in ("float64", "float32"):
@@ -308,7 +303,7 @@ def sweeps(host: Backend, device: Backend, *, quick: bool = False, repeats: int 
                 "gpu": dataclasses.replace(device, precision=precision, fused=True),
             }
             placed = {name: work.problem.on(backend) for name, backend in sides.items()}
-            row = {"section": "sweeps", "case": work.title, "precision": precision}
+            row: Row = {"section": "sweeps", "case": work.title, "precision": precision}
             row |= {"size": work.runs, "note": f"{work.steps} steps"}
             short = work.cut(20)
             ends = {name: _swept(problem, short)() for name, problem in placed.items()}
@@ -371,18 +366,15 @@ def _apart(x: np.ndarray, reference: np.ndarray) -> float:
 def _jax_peer() -> tuple[Any, str]:
     """JAX's side of benchmarks/peers, or why it cannot take part."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else it takes most of the memory for itself
-    sys.path.insert(0, str(PEERS))
     try:
         import jax
 
         where = jax.devices()[0].platform
         if where != "gpu":
             return None, f"JAX is installed but runs on {where}"
-        import jax_peer
+        from benchmarks.peers import jax_peer
     except Exception as error:  # absent, or its libraries do not fit the driver
         return None, f"no JAX here ({type(error).__name__}: {str(error)[:80]})"
-    finally:
-        sys.path.remove(str(PEERS))
     return jax_peer, ""
 
 
@@ -469,7 +461,7 @@ def _walker(problem: Problem, runs: int) -> Callable[[int], None]:
     loop = Loop(problem, optimizer, (0,), 1, None, runs)
     xp = problem.backend.xp
     x = xp.asarray(xp.broadcast_to(problem.start(0)[None, :], (runs, problem.dim)), copy=True)
-    kept: list[Any] = [x, optimizer.init(x, problem.backend), 0]
+    kept: list[Any] = [x, init_state(optimizer, x, problem.backend), 0]
 
     def walk(count: int) -> None:
         x, state, taken = kept

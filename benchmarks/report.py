@@ -8,7 +8,7 @@ import reports
 from optbench.results.store import Store
 from optbench.runner.execute import execute
 from optbench.runner.race import compete, make_race_plans
-from optbench.runner.study import study_of
+from optbench.runner.study import load_study
 
 STUDY = {
     "seeds": 5,
@@ -29,7 +29,7 @@ class Report:
     def setup_cache(self) -> None:
         # into the working directory, which asv keeps for the benchmarks of this class
         store = Store("results")
-        execute(study_of(STUDY).plans, store=store)
+        execute(load_study(STUDY).plans, store=store)
         store.write_race(
             compete(make_race_plans(["quadratic:dim=20", "logistic"], ["sgd", "adam"], rounds=5, steps=50))
         )

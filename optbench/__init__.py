@@ -1,68 +1,37 @@
-"""optbench: an honest benchmark of gradient-based optimizers.
+"""optbench: compare gradient-based optimizers on many problems.
 
 >>> import optbench
->>> from problems import Logistic
->>> runs = optbench.sweep(Logistic(data="breast_cancer"), "adam", lr=[1e-3, 1e-2, 1e-1], seeds=5, steps=500)
+>>> runs = optbench.compare(["quadratic", "logistic:data=digits"], ["adam", "momentum"])
 >>> runs.table, runs.curves  # pandas
+>>> optbench.report(runs, "page.html")
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from optbench.core.backend import Backend, get_backend
-    from optbench.core.errors import BackendError, InputError, OptbenchError, StoreError
-    from optbench.core.trace import Trace
-    from optbench.optimizer import FirstOrder, Optimizer, make_recipe, rule
-    from optbench.problem import Optimum, Problem, make_problem
-    from optbench.results.runs import Runs
-    from optbench.results.store import Store
-    from optbench.runner.loop import minimize
-    from optbench.runner.study import load_study
-    from optbench.runner.sweep import sweep
-    from optbench.verify.check import check_problem
-    from optbench.verify.gradients import check_gradient
+from pathlib import Path
+from typing import Any
 
 __version__ = "0.1.0"
 
-# where each public name lives; modules are imported when a name of theirs is first used, so that the import stays short
-_HOMES = {
-    "Backend": "core.backend",
-    "BackendError": "core.errors",
-    "FirstOrder": "optimizer",
-    "InputError": "core.errors",
-    "OptbenchError": "core.errors",
-    "Optimizer": "optimizer",
-    "Optimum": "problem",
-    "Problem": "problem",
-    "Runs": "results.runs",
-    "Store": "results.store",
-    "StoreError": "core.errors",
-    "Trace": "core.trace",
-    "check_gradient": "verify.gradients",
-    "check_problem": "verify.check",
-    "get_backend": "core.backend",
-    "load_study": "runner.study",
-    "make_problem": "problem",
-    "make_recipe": "optimizer",
-    "minimize": "runner.loop",
-    "rule": "optimizer",
-    "sweep": "runner.sweep",
-}
 
-__all__ = [
-    "Backend", "BackendError", "FirstOrder", "InputError", "OptbenchError", "Optimizer", "Optimum", "Problem", "Runs",
-    "Store", "StoreError", "Trace", "check_gradient", "check_problem", "get_backend", "load_study", "make_problem",
-    "make_recipe", "minimize", "rule", "sweep",
-]  # fmt: skip
+def _public_names() -> dict[str, str]:
+    """The module of each public name, as the stub beside this file imports it for type checkers."""
+    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: str(node.module) for node in imports for alias in node.names}
+
+
+_MODULES = _public_names()
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    """Import a public name when it is first used, so that ``import optbench`` stays short."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'optbench' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"optbench.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

@@ -1,68 +1,40 @@
 """The protocol between the loop and an optimizer, and `FirstOrder`, which makes an optimizer of an update rule.
 
-No optimizer calls the objective (reverse communication): the loop evaluates the point that the optimizer asked for and
-hands the answer to `step`, which returns the next point. All R runs of a stack take the step together.
+No optimizer calls the objective (reverse communication): the loop evaluates the point that the optimizer requests and
+passes the answer to `step`, which returns the next point. All R runs of a stack take the step together.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar, overload
 
 import numpy as np
 
-from optbench.compile.fused_loop import FEW_RUNS, MANY_PARAMETERS, Together
-from optbench.compile.rules import fuse, state_names
 from optbench.core.backend import Array, Backend
 from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS
-from optbench.core.source import source_hash
-from optbench.core.specs import Parameter, check_names, coerce, format_spec, parameters
-
-if TYPE_CHECKING:
-    from optbench.problem import Problem
-
-
-from typing import TypeVar, overload
-
-# modules whose text decides what an optimizer does with a problem: part of the key of a stored result
-ENGINE = tuple(
-    f"optbench.{name}"
-    for name in (
-        "optimizer",
-        "runner.loop",
-        "core.trace",
-        "compile.rules",
-        "compile.fused_loop",
-        "compile.numba",
-        "compile.points",
-        "compile.elementwise",
-        "compile.fastmath",
-        "compile.dots",
-        "core.random",
-        "optimizers.schedules",
-        "problem",
-    )
-)
+from optbench.core.specs import Parameter, check_names, coerce, format_spec, parameters, state_names
+from optbench.core.types import Oracle
 
 
 class At(NamedTuple):
-    """What the oracle answered at the point that was asked for. Row r belongs to run r.
+    """The answer of the oracle at the requested point. Row r belongs to run r.
 
     Attributes
     ----------
     x : array of shape (R, d)
     f : array of shape (R, 1)
     g : array of shape (R, d), or None for methods that use values only
-    hessian : array of shape (R, d, d), or None unless the optimizer's `oracle` is ``"hessian"``
+    hessian : array of shape (R, d, d), or None unless the optimizer's `oracle` is `Oracle.HESSIAN`
     z : array of shape (R, d), or None unless `draws` is set: standard normal numbers for this step
     """
 
     x: Array
     f: Array
-    g: Array | None = None
-    hessian: Array | None = None
+    g: Any = None  # not Array | None: an optimizer gets what its `oracle` asks for, and needs no check
+    hessian: Any = None
     z: Array | None = None
 
 
@@ -71,8 +43,8 @@ class Optimizer:
 
     Attributes
     ----------
-    oracle : {"value", "gradient", "hessian"}
-        What the optimizer needs to be told at a point.
+    oracle : Oracle
+        What it needs to know at a point.
     full_batch : bool
         Whether it compares values of different points, so that a mini-batch would mislead it.
     incumbent : bool
@@ -81,6 +53,8 @@ class Optimizer:
         Whether it needs random numbers.
     step_size : str or None
         Name of the hyperparameter that a sweep tunes first (``"lr"``, ``"scale"``); None where there is none to tune.
+    sweepable : tuple of str
+        Names of the hyperparameters that may differ from run to run within one stack, as sequences of length R.
     matrices : int
         Number of d x d matrices that a step keeps in flight for each run.
     max_dim : int or None
@@ -88,11 +62,12 @@ class Optimizer:
     """
 
     name: str = ""
-    oracle: ClassVar[str] = "gradient"
+    oracle: ClassVar[Oracle] = Oracle.GRADIENT
     full_batch: bool = False
     incumbent: ClassVar[bool] = False
     draws: ClassVar[bool] = False
     step_size: str | None = None
+    sweepable: ClassVar[tuple[str, ...]] = ()
     matrices: ClassVar[int] = 0
     max_dim: ClassVar[int | None] = None
 
@@ -107,10 +82,6 @@ class Optimizer:
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement step()")
 
-    def together(self, problem: Problem, x: Array, steps: int) -> Together | None:
-        """This optimizer and the oracle of a problem as one compiled loop, after `init`; None where there is none."""
-        return None
-
 
 class FirstOrder(Optimizer):
     """The optimizer that a rule makes: state starts at zero, hyperparameters are numbers or columns (R, 1).
@@ -118,9 +89,9 @@ class FirstOrder(Optimizer):
     Parameters
     ----------
     rule : callable
-        An update rule, see `rules`.
+        An update rule, see `optimizers.gradient`.
     hyperparameters : mapping
-        Values by name; a sequence of length R becomes a column, one value a run.
+        Values by name; a sequence of length R holds one value per run.
     factor : callable, optional
         Factor on the learning rate by the number of steps already taken.
     fused : bool
@@ -144,44 +115,32 @@ class FirstOrder(Optimizer):
         self.factor = factor
         declared = parameters(rule)
         self.hyperparameters = {key: p.default for key, p in declared.items()} | dict(hyperparameters or {})
+        self.swept = frozenset(key for key, value in self.hyperparameters.items() if np.ndim(value))
         self.step_size = "lr" if "lr" in declared else None
-        self.state_names = state_names(rule)
 
-    def init(self, x: Array, backend: Backend) -> tuple[Array, ...]:
-        self.xp, self.backend = backend.xp, backend
-        wanted = self.fused if backend.fused is None else backend.fused
-        swept = [key for key, value in self.hyperparameters.items() if np.ndim(value)]
-        self.kernel = fuse(self.rule, backend, swept) if wanted else None
-        to = backend.asarray if self.kernel is None else backend.wide
+    def init(self, x: Array, backend: Backend, kernel: Callable[..., Any] | None = None) -> tuple[Array, ...]:
+        """State before the first step; `kernel` is the compiled form of the rule, where it is to run compiled."""
+        self.xp, self.kernel = backend.xp, kernel
+        to = backend.asarray if kernel is None else backend.wide
         # numbers stay Python floats, which never widen a float32 array
-        self.columns = {
-            key: to(np.asarray(value, dtype=float)[:, None]) if key in swept else float(value)
+        self.arguments: dict[str, Any] = {
+            key: to(np.asarray(value, dtype=float)[:, None]) if key in self.swept else float(value)
             for key, value in self.hyperparameters.items()
         }
-        return tuple(backend.zeros(x.shape) for _ in self.state_names)  # each (R, d)
-
-    def together(self, problem: Problem, x: Array, steps: int) -> Together | None:
-        numbers = {key: value for key, value in self.columns.items() if key != "lr"}
-        few = x.shape[0] < FEW_RUNS and x.shape[1] > MANY_PARAMETERS
-        if self.kernel is None or self.backend.name != "numpy" or few or any(map(np.ndim, numbers.values())):
-            return None
-        formula = problem.oracle_formula
-        if formula is None:
-            return None
-        lr = np.broadcast_to(self.hyperparameters["lr"], (x.shape[0],)) if "lr" in self.columns else None
-        return Together(self.rule, formula, x, lr, numbers, self.factor, steps)
+        return tuple(backend.zeros(x.shape) for _ in state_names(self.rule))  # each (R, d)
 
     def step(self, t: int, at: At, state: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
-        columns = self.columns
+        arguments = self.arguments
         if self.factor is not None:
-            columns = columns | {"lr": columns["lr"] * self.factor(t - 1)}
+            arguments = arguments | {"lr": arguments["lr"] * self.factor(t - 1)}
         if self.kernel is not None:
-            return self.kernel(at.x, at.g, t, state, tuple(columns.values()))
-        made = self.rule(self.xp, at.x, at.g, t, *state, **columns)
-        if not isinstance(made, tuple | list) or len(made) != 1 + len(state):
-            wanted = ", ".join(["x", *self.state_names])
-            raise TypeError(f"the rule {self.name!r} must return ({wanted}{'' if state else ','}), a tuple")
-        x, *new = made
+            new_x, new_state = self.kernel(at.x, at.g, t, state, tuple(arguments.values()))
+            return new_x, new_state
+        result = self.rule(self.xp, at.x, at.g, t, *state, **arguments)
+        if not isinstance(result, tuple | list) or len(result) != 1 + len(state):
+            expected = ", ".join(["x", *state_names(self.rule)])
+            raise TypeError(f"the rule {self.name!r} must return ({expected}{'' if state else ','}), a tuple")
+        x, *new = result
         return x, tuple(new)
 
 
@@ -209,10 +168,10 @@ class Recipe(NamedTuple):
         return self.target if isinstance(self.target, type) else _example(self.target, self.name)
 
     @property
-    def columns(self) -> frozenset[str]:
-        """Names of the hyperparameters that may differ from run to run within one array."""
+    def sweepable(self) -> frozenset[str]:
+        """Names of the hyperparameters that may differ from run to run within one stack."""
         if isinstance(self.target, type):
-            return frozenset(getattr(self.target, "columns", ()))
+            return frozenset(self.kind.sweepable)
         return frozenset(self.declared)
 
     @property
@@ -225,11 +184,6 @@ class Recipe(NamedTuple):
             for key, value in self.settings.items()
         }
         return format_spec(self.name, settings)
-
-    @property
-    def code_version(self) -> str:
-        """Hash of the source text that decides what this optimizer does."""
-        return source_hash([self.target], ENGINE)
 
     def build(
         self, settings: Mapping[str, Any], factor: Callable[[int], float] | None = None, *, fused: bool = False

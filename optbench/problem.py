@@ -17,12 +17,12 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 
-from optbench.core.backend import NUMPY, Array, Backend
+from optbench.core.backend import NUMPY, Array, Backend, get_backend
 from optbench.core.errors import InputError
 from optbench.core.random import Batches, Sampler, stream
 from optbench.core.registry import PROBLEMS
 from optbench.core.source import source_hash
-from optbench.core.specs import coerce, coerce_all, format_spec, parameters
+from optbench.core.specs import coerce, coerce_all, format_spec, parameters, parse_spec
 from optbench.core.types import Metric
 
 __all__ = ["Optimum", "Problem", "make_problem", "problem", "stream"]
@@ -86,6 +86,10 @@ class Problem:
         and the path of every run are stored with the results.
     max_hessian_dim : int
         Largest d at which `hessian` is offered.
+    fingerprint : str
+        Hash of the data that were read from outside; empty if the parameters determine the problem.
+    code_modules : tuple of str
+        Modules, besides those of the class and its bases, whose code determines the results.
     always_shown : tuple of str
         Parameters that `spec` names even at their defaults, because a reader wants to see them.
     """
@@ -95,7 +99,9 @@ class Problem:
     formula: ClassVar[str] = ""
     max_hessian_dim: ClassVar[int] = 1000
     always_shown: ClassVar[tuple[str, ...]] = ()
+    code_modules: ClassVar[tuple[str, ...]] = ()
 
+    fingerprint: str = ""
     dim: int
     n_samples: int | None = None
     smoothness: float | None = None
@@ -103,7 +109,7 @@ class Problem:
     minimizers: np.ndarray | None = None
     view: View | None = None
     backend: Backend = NUMPY
-    _host: Problem | None = None
+    _host: Self | None = None
     _kept_starts: tuple[tuple[int, ...], np.ndarray] | None = None
 
     # ---- what a subclass implements ----------------------------------------------------------------------------------
@@ -180,6 +186,11 @@ class Problem:
         return type(self).hessian is not Problem.hessian and self.dim <= self.max_hessian_dim
 
     @property
+    def has_hvp(self) -> bool:
+        """Whether `hvp` can be called at this dimension."""
+        return self.has_hessian or type(self).hvp is not Problem.hvp
+
+    @property
     def metric_types(self) -> tuple[Metric, ...]:
         """Name, direction and unit of every metric that `metrics` returns, in its order.
 
@@ -249,14 +260,9 @@ class Problem:
         """Cost of one step in full oracle calls: b/n for a mini-batch of b out of n samples, else 1."""
         return batch_size / self.n_samples if batch_size and self.n_samples else 1.0
 
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the data, for problems that hold data from outside; empty where the parameters tell everything."""
-        return ""
-
     # ---- what every problem has --------------------------------------------------------------------------------------
 
-    def on(self, backend: Backend) -> Problem:
+    def on(self, backend: Backend) -> Self:
         """A copy of this problem whose arrays live on `backend`; the problem itself if it lives there already."""
         if backend == self.backend:
             return self
@@ -269,7 +275,7 @@ class Problem:
         return other
 
     @property
-    def host(self) -> Problem:
+    def host(self) -> Self:
         """The NumPy float64 problem that this one is a copy of, or itself."""
         return self._host if self._host is not None else self
 
@@ -335,8 +341,8 @@ class Problem:
 
     @property
     def code_version(self) -> str:
-        """Hash of the source text of the problem's class and of its bases."""
-        return source_hash(cls for cls in type(self).__mro__[:-1])
+        """Hash of the source text of the problem's class, of its bases and of `code_modules`."""
+        return source_hash(type(self).__mro__[:-1], self.code_modules)
 
     def check_types(self) -> None:
         """Convert every parameter to its declared type; called first thing in ``__post_init__``.
@@ -384,7 +390,8 @@ class Problem:
                 ) from None
         if x.shape[-1:] != (self.dim,):
             raise InputError(f"{self.spec} takes points of shape (..., {self.dim}), not {tuple(x.shape)}")
-        return x
+        points: Array = x
+        return points
 
     def per_seed(self, samples: Array, x: Array) -> Array:
         """Samples of shape (k,) or (S, k), shaped to broadcast against points of shape (..., d) or (S, ..., d)."""
@@ -457,6 +464,41 @@ def make_problem(name: str, settings: dict[str, Any] | None = None) -> Problem:
     except (MemoryError, OverflowError, ValueError) as error:  # NumPy calls a shape that no memory holds a wrong value
         raise InputError(f"{format_spec(name, checked)} cannot be made: {error}") from error
     return made
+
+
+ProblemLike = Problem | type[Problem] | str  # what `as_problem` takes
+
+
+def as_problem(problem: Any, settings: dict[str, Any] | None = None) -> Problem:
+    """A problem from a spec such as ``"quadratic:dim=100"``, a registered name or a class with settings, or itself.
+
+    Raises
+    ------
+    InputError
+        If there is no such problem or parameter, or a value is impossible.
+    """
+    if isinstance(problem, str):
+        name, given = parse_spec(problem)
+        return make_problem(name, given | (settings or {}))
+    if isinstance(problem, type) and issubclass(problem, Problem):
+        return problem(**(settings or {}))
+    if not isinstance(problem, Problem) or settings:
+        raise InputError(f"a problem is a spec such as 'quadratic:dim=100', a Problem or its class, not {problem!r}")
+    return problem
+
+
+def on_device(problem: Problem, device: str | Backend | None, precision: str | None) -> Problem:
+    """The problem on a device and in a precision; None keeps its own.
+
+    Raises
+    ------
+    BackendError
+        If the device cannot be used.
+    """
+    backend = problem.backend
+    if device is None and precision in (None, backend.precision):
+        return problem
+    return problem.on(get_backend(device or backend.name, precision=precision or backend.precision))
 
 
 def at_least(problem: Problem, name: str, least: float, *, strict: bool = False) -> None:

@@ -13,11 +13,11 @@ import numpy as np
 from optbench.compile.elementwise import FEW_RUNS, batch_sums, kernel
 from optbench.core.backend import Array
 from optbench.core.errors import InputError
-from optbench.core.source import source_hash
 from optbench.core.types import Metric
-from optbench.problem import Optimum, Problem, at_least, problem
+from optbench.problem import Optimum, at_least, problem
 
 from .datasets import load, split, standardize, synthetic
+from .learning import Data, LearningProblem
 from .terms import CrossEntropy, ridge, total
 
 EXACT_SPECTRUM = 2000  # the Gram matrix's largest eigenvalue is computed up to this size and bounded above it
@@ -51,11 +51,13 @@ def _curvatures(xp: Any, m: Any) -> Any:
 
 @problem("logistic")
 @dataclass(eq=False)
-class Logistic(Problem):
+class Logistic(LearningProblem):
     """f(w) = (1/n) sum_i loss_i(w) + l2/2 |w|^2, the mean logistic loss of a linear classifier plus a ridge.
 
     Features are standardized with the statistics of the training rows and a constant 1 is appended: z_i in R^(p+1).
-    Every weight is regularized, that of the constant too, which makes f strongly convex with mu = l2.
+    Every weight is regularized, that of the constant too, which makes f strongly convex with mu = l2. The data `X` have
+    no constant: scikit-learn's LogisticRegression with C = 1 / (n l2) and fit_intercept=False fits the same model to X
+    with a column of ones appended; for two classes, so does solver="liblinear" for X itself.
 
     With two classes, y_i = -1 or 1, d = p + 1 and loss_i = log(1 + exp(-y_i w^T z_i)). With K > 2 classes,
     W of shape (K, p + 1) holds one weight vector a class, d = K (p + 1), the point is W row by row, and
@@ -114,7 +116,7 @@ class Logistic(Problem):
             data = synthetic(self.rows, self.columns, self.condition, self.seed)
         else:
             data = load(self.data, self.target)
-        self._sha256 = "" if self.data == "synthetic" else data.sha256
+        self.fingerprint = "" if self.data == "synthetic" else data.sha256
         self.classes = data.classes
         train, test = split(data.y, (self.test_fraction,), self.seed)
         X, X_test = standardize(data.X[train], data.X[test])
@@ -126,6 +128,16 @@ class Logistic(Problem):
         self.smoothness = _largest_eigenvalue(self._train[0]) / (4 if self.heads == 1 else 2) + self.l2
         self.strong_convexity = self.l2
         self.place()
+
+    def training_data(self) -> Data:
+        return self._features(*self._train)
+
+    def test_data(self) -> Data | None:
+        return self._features(*self._test) if self.test_fraction > 0 else None
+
+    def _features(self, Z: np.ndarray, y: np.ndarray) -> Data:
+        """Standardized features (n, p) and class numbers (n,) from what `_rows` made of them."""
+        return (Z[:, :-1] * _signs(y) if self.heads == 1 else Z[:, :-1]), y
 
     @property
     def idle(self) -> frozenset[str]:
@@ -189,9 +201,9 @@ class Logistic(Problem):
     def value(self, x: Array) -> Array:
         return self._evaluated(self.points(x), self.Z, self._codes)[0]
 
-    def _sums(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array]:
+    def _sums(self, x: Array, Z: Array, y: Array | None) -> tuple[Array, Array]:
         """Sums of the losses (S, L) of points (S, L, d), and of their gradients, over samples Z (S or 1, b, p + 1)."""
-        return self._signed_sums(x, Z) if self.heads == 1 else self._softmax_sums(x, Z, y)
+        return self._signed_sums(x, Z) if self.heads == 1 or y is None else self._softmax_sums(x, Z, y)
 
     def _signed_sums(self, w: Array, Z: Array) -> tuple[Array, Array]:
         xp, lead = self.xp, w.shape[:-1]
@@ -321,14 +333,6 @@ class Logistic(Problem):
         rows, heads, width = batch_size or len(self._train[0]), int(self.heads), int(self.width)
         return rows * heads * (0.32 * width + 10)
 
-    @property
-    def fingerprint(self) -> str:
-        return self._sha256
-
-    @property
-    def code_version(self) -> str:
-        return source_hash(type(self).__mro__[:-1], modules=["problems.datasets", "problems.terms"])
-
     # ---- optimum -----------------------------------------------------------------------------------------------------
 
     def solve(self) -> Optimum | None:
@@ -379,7 +383,7 @@ class Logistic(Problem):
                 stalls += 1
         return best, f"{'Newton' if dense else 'Newton-CG'} in float64"
 
-    def _newton_cg(self, x: np.ndarray, g: np.ndarray) -> np.ndarray:
+    def _newton_cg(self, x: np.ndarray, g: Array) -> np.ndarray:
         """Newton's direction by conjugate gradients, more exact as the gradient falls: superlinear convergence."""
         from scipy.sparse.linalg import LinearOperator, cg
 
@@ -417,7 +421,12 @@ class Logistic(Problem):
 def _rows(X: np.ndarray, y: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Features with the constant 1 appended, (n, p + 1), and labels; two classes: rows times y_i = -1, 1."""
     Z = np.concatenate([X, np.ones((len(X), 1))], axis=1)
-    return (Z * np.where(y == 1, 1.0, -1.0)[:, None] if classes == 2 else Z), y
+    return (Z * _signs(y) if classes == 2 else Z), y
+
+
+def _signs(y: np.ndarray) -> np.ndarray:
+    """Class numbers 0, 1 as y_i = -1, 1; (n, 1)."""
+    return np.where(y == 1, 1.0, -1.0)[:, None]
 
 
 def _largest_eigenvalue(Z: np.ndarray) -> float:

@@ -16,6 +16,7 @@ from optbench.core.errors import InputError
 from optbench.problem import Optimum, at_least, one_of, problem, stream
 
 from .datasets import load, split, standardize
+from .learning import Data
 from .network import LOSSES, PARTS, Batch, Network, Perceptron, check_widths
 
 SCALINGS = ("table", "feature")
@@ -28,8 +29,8 @@ class MLP(Perceptron):
     """f(w) = 1/n sum_i loss(net(x_i; w), y_i) + l2/2 |w|^2: a multilayer perceptron that classifies.
 
     The rows are split 70/15/15 into training, validation and test parts, classes in proportion; f is over the training
-    part, and features are standardized with its mean and deviation. There is one output a class. Non-convex: no f* is
-    known. See `Perceptron` for the order of the parameters.
+    part, and features are standardized with its mean and deviation; so are the data `X` and `X_test`. There is one output
+    a class. Non-convex: no f* is known. See `Perceptron` for the order of the parameters.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ class MLP(Perceptron):
             X, y = _moons(self.rows, self.noise, self.seed)
         else:
             dataset = load(self.data, self.target)
-            X, y, self._fingerprint = dataset.X, dataset.y, dataset.sha256
+            X, y, self.fingerprint = dataset.X, dataset.y, dataset.sha256
         picked = split(y, SHARES, self.seed)
         inputs = standardize(*(X[rows] for rows in picked))
         targets = np.eye(int(y.max()) + 1)[y]  # (rows, classes)
@@ -190,7 +191,8 @@ class LinearAutoencoder(Network):
 
     Non-convex, and yet all its local minima are global (Baldi & Hornik 1989): W2 W1 projects on the first `hidden`
     principal directions, and f* is half the variance that the others carry (Eckart & Young 1936). The parameters are W1
-    (hidden, p) row by row, then W2 (p, hidden) row by row.
+    (hidden, p) row by row, then W2 (p, hidden) row by row. The data `X` are the rows x_i, centred and scaled, and so are
+    the targets `y`; there is no test part.
 
     Parameters
     ----------
@@ -227,7 +229,7 @@ class LinearAutoencoder(Network):
         at_least(self, "hidden", 1)
         one_of(self, "scaling", SCALINGS)
         dataset = load(self.data, self.target)
-        self._fingerprint = dataset.sha256
+        self.fingerprint = dataset.sha256
         n, p = dataset.X.shape
         if self.hidden > p:
             raise InputError(f"problem {self.name!r}: hidden must be at most the {p} features, not {self.hidden}")
@@ -241,6 +243,9 @@ class LinearAutoencoder(Network):
         self.n_samples = n
         self.dim = 2 * p * self.hidden
         self.place()
+
+    def training_data(self) -> Data:
+        return self._host_rows, self._host_rows
 
     def place(self) -> None:
         to = self.backend.asarray

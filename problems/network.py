@@ -18,10 +18,10 @@ import numpy as np
 from optbench.compile.elementwise import kernel
 from optbench.core.backend import Array
 from optbench.core.errors import InputError
-from optbench.core.source import source_hash
-from optbench.core.types import Metric
+from optbench.core.types import Metric, Namespace
 from optbench.problem import Problem, at_least, one_of
 
+from .learning import Data, LearningProblem
 from .terms import CrossEntropy, ridge, total
 
 LOSSES = ("cross_entropy", "squared")
@@ -83,7 +83,7 @@ class Layer(NamedTuple):
     c: Array  # (..., out)
 
 
-class Network(Problem):
+class Network(LearningProblem):
     """What the networks share: mini-batches, products with common inputs, and second derivatives.
 
     Inside, points have the shape (S, L, d): L points for each of the S batches; a common batch is S = 1.
@@ -91,11 +91,10 @@ class Network(Problem):
 
     max_hessian_dim = 500
 
-    xp: Any  # the backend's array namespace
+    xp: Namespace
     _batch: Batch  # all n training samples
     _rows: Array  # their inputs, (n, p)
     _target_rows: Array  # and targets, (n, q)
-    _fingerprint: str = ""
 
     def _curvature(self, x: Array, v: Array) -> Array:
         """H(x) v of the full batch; x of shape (1, L, 1, d) and v of (1, L or 1, K, d) give (1, L, K, d)."""
@@ -123,14 +122,6 @@ class Network(Problem):
         ]
         h = xp.reshape(xp.concat(parts, axis=2), (*x.shape, self.dim))  # (..., d, d)
         return (h + xp.matrix_transpose(h)) / 2
-
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
-    @property
-    def code_version(self) -> str:
-        return source_hash(type(self).__mro__[:-1], modules=["problems.datasets", "problems.terms"])
 
     def _stacked(self, x: Array, samples: Array | None) -> tuple[Array, Batch]:
         """Points as (S, L, d), and the batch that they see, gathered once a seed."""
@@ -204,6 +195,19 @@ class Perceptron(Network):
             self.dim += q * (p + 1)
         self.n_samples = len(parts["train"][0])
         self.place()
+
+    def training_data(self) -> Data:
+        return self._data("train")
+
+    def test_data(self) -> Data:
+        return self._data("test")
+
+    def _data(self, part: str) -> Data:
+        """Inputs (m, p) and targets (m, q) of a part, with targets of classes as class numbers (m,), and q = 1 as (m,)."""
+        inputs, targets = self._parts[part]
+        if self.classifies:
+            return inputs, targets.argmax(axis=1)
+        return inputs, targets[:, 0] if targets.shape[1] == 1 else targets
 
     def place(self) -> None:
         to = self.backend.asarray

@@ -65,7 +65,8 @@ class CrossEntropy:
         z, other, own = self._scores(z, c, y)
         e, total = self._exponentials(z, other, own)
         losses, scale = self._losses(other, own, total, share)
-        return self.xp.sum(losses, axis=-1), *self._slopes(e, scale, y, share)
+        slopes, slope_sums = self._slopes(e, scale, y, share)
+        return self.xp.sum(losses, axis=-1), slopes, slope_sums
 
     def losses(self, z: Array, c: Array, y: Array) -> Array:
         """The loss of every sample, (S, L, b)."""

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 
-from optbench.compile.rules import numba_is_there
+from optbench.compile.numba import numba_is_there
 from optbench.core.backend import Backend, get_backend, gpu_problem
+
+T = TypeVar("T")
 
 # of processes that tests start; this one is pinned below, its BLAS being loaded already
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """One or two files run in this process, which starts sooner and can be debugged; else xdist takes every core."""
+    paths = {argument.partition("::")[0] for argument in config.args}
+    return 0 if len(paths) <= 2 and all(Path(path).is_file() for path in paths) else None
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -97,6 +107,23 @@ def no_host_sync() -> Iterator[None]:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20260101)
+
+
+def noting(function: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:
+    """The function, but it appends its positional arguments to `calls`, first."""
+
+    @functools.wraps(function)
+    def noted(*arguments: Any, **named: Any) -> Any:
+        calls.append(arguments)
+        return function(*arguments, **named)
+
+    return noted
+
+
+def present(value: T | None) -> T:
+    """A value that is known not to be None, such as the optimum of a problem that has one."""
+    assert value is not None
+    return value
 
 
 @contextlib.contextmanager

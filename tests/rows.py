@@ -11,7 +11,7 @@ from optbench.results.schema import COLUMNS
 
 def run_row(**known: Any) -> dict[str, Any]:
     """A row of `COLUMNS` with the given values; budget and calls at the checkpoints follow from the cost of a step."""
-    row = dict.fromkeys(COLUMNS) | {
+    row: dict[str, Any] = dict.fromkeys(COLUMNS) | {
         "problem_params": "{}", "data_hash": "", "dim": 2, "fixed": "{}", "settings": "{}", "schedule": "constant",
         "seed": 0, "steps": 99, "backend": "numpy", "precision": "float64", "status": "budget", "oracle": "gradient",
         "calls_per_step": 1.0, "t": [], "f": [], "best": [], "gradient_norm": [], "metrics": [], "code": "", "created": "",

@@ -1,9 +1,10 @@
-"""The structure of the code, read from its source: which package may import which, no cycles, no private names."""
+"""The structure of the code, read from its source: the directions of imports, private names, docstrings, test folders."""
 
 from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ MAY_IMPORT = {
     "optbench.core": set(),
     "optbench.compile": {"core"},
     "optbench.problem": {"core"},
-    "optbench.optimizer": {"core", "compile", "problem"},
+    "optbench.optimizer": {"core"},
     "optbench.problems": {"core", "compile", "problem"},
     "optbench.optimizers": {"core", "optimizer"},
     "optbench.verify": {"core", "problem"},
@@ -87,6 +88,25 @@ def test_no_private_name_of_another_module_is_imported(module: str) -> None:
 def test_no_import_cycles() -> None:
     graph = {module: {name for name, _ in imports(module)} - {module, "optbench"} for module in FILES}
     list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_each_module_says_what_belongs_in_it(module: str) -> None:
+    assert ast.get_docstring(ast.parse(FILES[module].read_text(encoding="utf-8")))
+
+
+def test_test_folders_mirror_packages() -> None:
+    folders = {path.parent.relative_to(ROOT / "tests").parts for path in (ROOT / "tests").rglob("test_*.py")}
+    names = {".".join(["optbench", *parts]) for parts in folders}
+    assert names <= {*FILES, "optbench.benchmarks"}  # benchmarks/ is no part of the wheel
+
+
+@pytest.mark.parametrize("package", ["optbench", "optbench.problems", "optbench.reports"])
+def test_public_names_exist(package: str) -> None:
+    module = importlib.import_module(package)
+    assert sorted(set(module.__all__)) == sorted(module.__all__)
+    assert {name for name in module.__all__ if not hasattr(module, name)} == set()
+    assert set(module.__all__) <= set(dir(module))
 
 
 def test_the_import_is_light() -> None:

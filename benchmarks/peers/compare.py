@@ -18,7 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
 PACKAGES = ("numpy", "numba", "scipy", "jax", "optax", "torch", "benchopt")
 SECTIONS = {
     "rules": (
@@ -55,11 +56,11 @@ SECTIONS = {
 def measured(cores: list[int], arguments: list[str]) -> dict[str, Any]:
     """The figures of measure.py, run on these cores."""
     threads = {name: str(len(cores)) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    command = [sys.executable, str(HERE / "measure.py"), "--cores", str(len(cores)), *arguments]
+    command = [sys.executable, "-m", "benchmarks.peers.measure", "--cores", str(len(cores)), *arguments]
     # every library starts as many threads as there are cores that it may use; torch and BLAS ask the environment too
     pin = (lambda: os.sched_setaffinity(0, cores)) if hasattr(os, "sched_setaffinity") else None
     done = subprocess.run(
-        command, env=os.environ | threads, preexec_fn=pin, stdout=subprocess.PIPE, text=True, check=True
+        command, cwd=ROOT, env=os.environ | threads, preexec_fn=pin, stdout=subprocess.PIPE, text=True, check=True
     )
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from work import BETA, BETA1, BETA2, EPS, Result, Work
+
+from benchmarks.peers.work import BETA, BETA1, BETA2, EPS, Result, Work
 
 jax.config.update("jax_enable_x64", True)
 
@@ -85,7 +86,8 @@ def optax_rule(name: str, lr: Any) -> tuple[Callable[..., Any], Callable[..., An
 
 
 def own_rule(name: str, lr: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    zeros = lambda x: jax.tree.map(jnp.zeros_like, x)  # noqa: E731
+    def zeros(x: Any) -> Any:
+        return jax.tree.map(jnp.zeros_like, x)
 
     def momentum(t: Any, x: Any, g: Any, v: Any) -> Any:
         v = jax.tree.map(lambda v, g: BETA * v + g, v, g)
@@ -108,7 +110,6 @@ def sweep(work: Work, how: str) -> Callable[[], Result]:
     # runs of a seed share its batch: mapped over seeds, then over learning rates
     lead = (len(work.seeds), len(work.rates))
 
-    @jax.jit
     def whole(x: Any, lr: Any, samples: Any, data: Any) -> Any:
         def points(oracle: Any, x: Any, rows: Any) -> Any:
             if rows is None:
@@ -140,29 +141,27 @@ def sweep(work: Work, how: str) -> Callable[[], Result]:
         tuple(map(jnp.asarray, work.data)),
     )
 
+    compiled = jax.jit(whole)
+
     def run() -> Result:
-        values, x, *_ = jax.block_until_ready(whole(*given))
+        values, x, *_ = jax.block_until_ready(compiled(*given))
         return Result(np.asarray(values), work.joined([np.asarray(part) for part in x]))
 
     return run
 
 
-def step_of(rule: str, x: np.ndarray, g: np.ndarray, lr: float) -> Callable[[int], np.ndarray]:
+def step_of(rule: str, x: np.ndarray, g: np.ndarray, lr: float) -> Callable[[int], Any]:
     """A function that takes so many jitted optax steps, the old iterates and state donated, and returns the last."""
     init, update = optax_rule(rule, lr)
-
-    @jax.jit
-    def start(x: Any) -> Any:
-        return init(x)
 
     def step(x: Any, state: Any, g: Any) -> Any:
         return update(0, x, g, state)
 
     compiled = jax.jit(step, donate_argnums=(0, 1))
     # copies, because what is donated is gone, and a NumPy array may be shared without one
-    kept: list[Any] = [jnp.array(x, copy=True), start(jnp.asarray(x)), jnp.array(g, copy=True)]
+    kept: list[Any] = [jnp.array(x, copy=True), jax.jit(init)(jnp.asarray(x)), jnp.array(g, copy=True)]
 
-    def run(count: int) -> np.ndarray:
+    def run(count: int) -> Any:
         x, state, g = kept
         for _ in range(count):
             x, state = compiled(x, state, g)

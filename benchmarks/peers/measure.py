@@ -91,9 +91,7 @@ def memory_limits() -> dict[str, Callable[[np.ndarray, np.ndarray], None]]:
 
 
 def fused_rules(quick: bool, repeats: int) -> list[dict[str, Any]]:
-    import jax_peer
-    import optbench_peer
-    import torch_peer
+    from benchmarks.peers import jax_peer, optbench_peer, torch_peer
 
     limits, rows = memory_limits(), []
     for rule in ("adam", "momentum"):
@@ -122,7 +120,8 @@ def fused_rules(quick: bool, repeats: int) -> list[dict[str, Any]]:
                     limits["copy"](*buffers)
 
             steppers |= {"memory pattern": limit, "copy": copies}
-            limit(1), copies(1)
+            limit(1)
+            copies(1)
             counts = {name: _count(step, 0.002 if quick else 0.05) for name, step in steppers.items()}
             times = in_turn({name: functools.partial(step, counts[name]) for name, step in steppers.items()}, repeats)
             each = {name: [s / counts[name] / size * 1e9 for s in values] for name, values in times.items()}
@@ -147,11 +146,8 @@ def _count(step: Callable[[int], Any], seconds: float) -> int:
 
 
 def sweeps(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
-    import jax_peer
-    import numpy_peer
-    import optbench_peer
-    import torch_peer
-    from work import Work, works
+    from benchmarks.peers import jax_peer, numpy_peer, optbench_peer, torch_peer
+    from benchmarks.peers.work import Work, works
 
     rows = []
     for work in works(quick):
@@ -166,7 +162,7 @@ def sweeps(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
             """By name: what to run, and the runs times steps that it does."""
             whole, part, single = (w.runs * w.steps for w in (work, short, one))
             single = single * len(few) // one.runs
-            found = {
+            found: dict[str, tuple[Callable[[], Any], float]] = {
                 "optbench": (optbench_peer.sweep(work, cores), whole),
                 "jax hand": (jax_peer.sweep(work, "hand"), whole),
                 "jax autodiff + optax": (jax_peer.sweep(work, "autodiff"), whole),
@@ -205,7 +201,7 @@ def sweeps(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
 
 def agreement(title: str, work: Any, contenders: Callable[..., Any]) -> float:
     """Largest deviation of any contender from plain NumPy on a short form of the work, iterates and values."""
-    import numpy_peer
+    from benchmarks.peers import numpy_peer
 
     few = range(0, work.runs, max(1, work.runs // 10))
     reference = numpy_peer.one_by_one(work, few)()
@@ -214,7 +210,7 @@ def agreement(title: str, work: Any, contenders: Callable[..., Any]) -> float:
         result = run()
         rows = slice(None) if len(result.x) == len(few) else list(few)
         worst = max(worst, check(title, name, result.x[rows], reference.x))
-        if result.values is not None:
+        if result.values is not None and reference.values is not None:
             worst = max(worst, check(title, name, result.values[:, rows], reference.values))
     return worst
 
@@ -223,9 +219,8 @@ def fixed_costs(repeats: int) -> list[dict[str, Any]]:
     """A complete sweep of 1000 steps on the smallest problem, where what a call costs once is seen."""
     import dataclasses
 
-    import jax_peer
-    import optbench_peer
-    from work import works
+    from benchmarks.peers import jax_peer, optbench_peer
+    from benchmarks.peers.work import works
 
     rows = []
     for work in works(False)[:2]:
@@ -248,26 +243,24 @@ def fixed_costs(repeats: int) -> list[dict[str, Any]]:
 
 
 def lbfgs(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
-    import optbench_peer
-    import scipy_peer
-
+    from benchmarks.peers import optbench_peer, scipy_peer
     from problems import Logistic
 
     rows_, columns, runs = (300, 9, 5) if quick else (10_000, 99, 100)
     problem = Logistic(data="synthetic", rows=rows_, columns=columns, l2=1e-3)
-    starts, tolerance = problem.starts(range(runs)), 1e-6
+    Z, starts, tolerance = np.asarray(problem.Z), np.asarray(problem.starts(range(runs))), 1e-6
     _ = problem.optimum  # solved once for a problem, however many sweeps follow
     found = optbench_peer.lbfgs(problem, runs, tolerance, cores)
     if set(found.table["status"]) != {"gradient"}:
         raise SystemExit("L-BFGS: not every run of optbench reached the gradient norm")
-    x, evaluations = scipy_peer.lbfgs(problem.Z, problem.l2, starts, tolerance)
+    x, evaluations = scipy_peer.lbfgs(Z, problem.l2, starts, tolerance)
     norm = np.linalg.norm(problem.value_and_grad(x)[1], axis=-1)
     if not np.all(norm <= tolerance * (1 + 1e-6)):
         raise SystemExit(f"L-BFGS: scipy stopped at a gradient norm of {norm.max():.1e}")
     times = in_turn(
         {
             "optbench": lambda: optbench_peer.lbfgs(problem, runs, tolerance, cores),
-            "scipy L-BFGS-B": lambda: scipy_peer.lbfgs(problem.Z, problem.l2, starts, tolerance),
+            "scipy L-BFGS-B": lambda: scipy_peer.lbfgs(Z, problem.l2, starts, tolerance),
         },
         repeats,
     )
@@ -283,17 +276,16 @@ def lbfgs(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
 
 def recorded_points(quick: bool, repeats: int) -> list[dict[str, Any]]:
     """What a recorded point costs: a sweep of momentum, and benchopt's harness around one such run."""
-    import benchopt_peer
-    import numpy_peer
-    import optbench_peer
-    from work import works
+    from benchmarks.peers import benchopt_peer, numpy_peer, optbench_peer
+    from benchmarks.peers.work import works
 
     work = works(quick)[0]  # the smallest quadratic with momentum
     work = work.cut(20 if quick else 1000)
     rate = work.rates[-1]
     _, count, values = benchopt_peer.curve(work.steps, rate, work.seeds[0])
-    reference = numpy_peer.one_by_one(work, range(len(work.rates) - 1, len(work.rates)))().values[:, 0]
-    worst = check("a recorded point", "benchopt", values[: work.steps][None, :], reference[None, :])
+    reference = numpy_peer.one_by_one(work, range(len(work.rates) - 1, len(work.rates)))().values  # (T, 1)
+    assert reference is not None
+    worst = check("a recorded point", "benchopt", values[: work.steps][None, :], reference.T)
     sweep = optbench_peer.recorded(work)
     points = {"optbench": sweep(), "benchopt": count}
     if points["optbench"] != work.runs * (work.steps + 1):

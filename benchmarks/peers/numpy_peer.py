@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from work import BETA, BETA1, BETA2, EPS, Result, Work
+
+from benchmarks.peers.work import BETA, BETA1, BETA2, EPS, Result, Work
 
 Parts = list[np.ndarray]
 
@@ -47,7 +48,8 @@ ORACLES: dict[str, Callable[..., tuple[float, Parts]]] = {"quadratic": quadratic
 
 def momentum(x: np.ndarray, g: np.ndarray, t: int, state: Parts, lr: float) -> np.ndarray:
     state[0] = BETA * state[0] + g
-    return x - lr * state[0]
+    x_new: np.ndarray = x - lr * state[0]
+    return x_new
 
 
 def adam(x: np.ndarray, g: np.ndarray, t: int, state: Parts, lr: float) -> np.ndarray:
@@ -56,7 +58,7 @@ def adam(x: np.ndarray, g: np.ndarray, t: int, state: Parts, lr: float) -> np.nd
     return x - lr * (state[0] / (1 - BETA1**t)) / (np.sqrt(state[1] / (1 - BETA2**t)) + EPS)
 
 
-RULES = {"momentum": momentum, "adam": adam}
+RULES: dict[str, Callable[..., np.ndarray]] = {"momentum": momentum, "adam": adam}
 
 
 def one_by_one(work: Work, runs: range) -> Callable[[], Result]:

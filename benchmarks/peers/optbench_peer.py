@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from work import Result, Work
 
 import optbench
+from benchmarks.peers.work import Result, Work
 from optbench.core import workers
 from optbench.core.backend import get_backend
-from optbench.optimizer import At, FirstOrder, make_recipe
+from optbench.optimizer import At, make_recipe
+from optbench.runner.loop import init_state
 
 
 def sweep(work: Work, jobs: int = 1, *, tables: bool = False) -> Callable[[], Result]:
@@ -32,6 +33,7 @@ def sweep(work: Work, jobs: int = 1, *, tables: bool = False) -> Callable[[], Re
         )
         if tables:
             _ = runs.table, runs.curves
+        assert runs.x is not None
         return Result(None, runs.x)
 
     return run
@@ -54,15 +56,14 @@ def recorded(work: Work) -> Callable[[], int]:
     return run
 
 
-def step_of(rule: str, x: np.ndarray, g: np.ndarray, lr: float, *, fused: bool) -> Callable[[int], np.ndarray]:
+def step_of(rule: str, x: np.ndarray, g: np.ndarray, lr: float, *, fused: bool) -> Callable[[int], Any]:
     """A function that takes so many steps of a rule on one run, and returns the iterate."""
     optimizer = make_recipe(rule).build({"lr": lr}, fused=fused)
-    assert isinstance(optimizer, FirstOrder)
     backend = get_backend("numpy", fused=fused)
     row, gradient, f = x[None, :].copy(), g[None, :].copy(), np.zeros((1, 1))
-    kept: list[Any] = [row, optimizer.init(row, backend), 0]
+    kept: list[Any] = [row, init_state(optimizer, row, backend), 0]
 
-    def run(count: int) -> np.ndarray:
+    def run(count: int) -> Any:
         x, state, taken = kept
         for t in range(taken + 1, taken + count + 1):
             x, state = optimizer.step(t, At(x, f, gradient), state)

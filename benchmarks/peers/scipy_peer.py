@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy_peer import logistic
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
+
+from benchmarks.peers.numpy_peer import logistic
 
 
 def lbfgs(Z: np.ndarray, l2: float, starts: np.ndarray, tolerance: float) -> tuple[np.ndarray, int]:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch.func import grad_and_value, vmap
 from torch.nn import functional
-from work import BETA, BETA1, BETA2, EPS, Result, Work
+
+from benchmarks.peers.work import BETA, BETA1, BETA2, EPS, Result, Work
 
 
 def quadratic(x: Any, batch: Any, l2: float) -> Any:
@@ -78,7 +79,7 @@ def mapped(work: Work) -> Callable[[], Result]:
     of_seeds = vmap(oracle)  # runs of a seed share its batch
     full = vmap(lambda x: value(x, data, work.l2))
 
-    def gradient(x: tuple[Any, ...], t: int) -> tuple[Any, Any]:
+    def gradient(x: tuple[Any, ...], t: int) -> Any:
         if samples is None:
             return oracle(x, data)
         batch = tuple(part[samples[t]] for part in data)  # each (S, b, ...)
@@ -110,13 +111,13 @@ def mapped(work: Work) -> Callable[[], Result]:
     return run
 
 
-def step_of(rule: str, x: np.ndarray, g: np.ndarray, lr: float, **how: bool) -> Callable[[int], np.ndarray]:
+def step_of(rule: str, x: np.ndarray, g: np.ndarray, lr: float, **how: bool) -> Callable[[int], Any]:
     """A function that takes so many steps of torch.optim on one tensor, and returns the iterate."""
     tensor = torch.tensor(x, requires_grad=True)
     tensor.grad = torch.tensor(g)
     opt = optimizer(rule, [tensor], lr, **how)
 
-    def run(count: int) -> np.ndarray:
+    def run(count: int) -> Any:
         for _ in range(count):
             opt.step()
         return tensor.detach().numpy()

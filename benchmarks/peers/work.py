@@ -65,6 +65,7 @@ class Work:
         """Sample numbers, (T, S, b)."""
         if self.batch is None:
             return None
+        assert self.problem.n_samples is not None
         return Batches(self.seeds, self.problem.n_samples, self.batch).draw(0, self.steps)
 
     @property
@@ -72,11 +73,11 @@ class Work:
         """What the objective is made of: (center, matrix), (rows times labels,) or (inputs, targets)."""
         problem = self.problem
         if isinstance(problem, Quadratic):
-            return problem.center, problem.H
+            return np.asarray(problem.center), np.asarray(problem.H)
         if isinstance(problem, Logistic):
-            return (problem.Z,)
+            return (np.asarray(problem.Z),)
         assert isinstance(problem, MLP)
-        return problem._parts["train"]
+        return problem.X, np.eye(problem.sizes[-1])[problem.y]
 
     @property
     def l2(self) -> float:

@@ -1,0 +1,1 @@
+"""Figures of merit, tuning, statistics and comparisons, computed from stored runs alone."""

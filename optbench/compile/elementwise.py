@@ -1,22 +1,20 @@
-"""Elementwise texts as array operations: a pure function of numbers, written once, run over whole arrays or compiled.
+"""Elementwise formulas as array operations: a pure function of numbers, written once, run over whole arrays or compiled.
 
-`kernel` gives a text indices in the manner of einsum. Where a backend asks for fused arithmetic on the CPU and Numba is
-there, the text is compiled with `fastmath` for its array module, inside a loop that reads and writes every array once.
-Everywhere else the text runs as it is written, on whole arrays. What mixes elements in any other way than by a sum or a
-maximum is not a text for this module.
+`kernel` gives a formula indices in the manner of einsum. Where a backend asks for fused arithmetic on the CPU and Numba is
+there, the formula is compiled with `fastmath` for its array module, inside a loop that reads and writes every array once.
+Everywhere else the formula runs as it is written, on whole arrays. What mixes elements in any other way than by a sum or a
+maximum is not a formula for this module.
 """
 
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from optbench.compile.numba import loop, numba_is_there
-from optbench.compile.numba import reason as why
+from optbench.compile.numba import checked, loop, numba_is_there
 from optbench.core.backend import Array, Backend
 
 WORTH_FOLDING = 8192  # numbers in an array; see `_sum_log1p`
@@ -32,13 +30,13 @@ TOTALS = {"sum": "total", "log1p": "total_log1p"}  # functions of `fastmath` tha
 Kernel = Callable[..., tuple[Array, ...]]
 
 
-def kernel(text: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
-    """An operation on arrays from a text on numbers.
+def kernel(formula: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
+    """An operation on arrays from a formula on numbers.
 
     Parameters
     ----------
-    text : callable
-        ``text(xp, *numbers)`` returns a tuple of numbers. All functions are those of `xp`, decisions are `xp.where`.
+    formula : callable
+        ``formula(xp, *numbers)`` returns a tuple of numbers. All functions are those of `xp`, decisions are `xp.where`.
     indices : str
         The axes of every argument and of every result, one letter each, as in ``"rhb, rh -> rhb, sum r"``. The first
         argument has all letters, in their order, and no other argument or result has them in another order; an argument
@@ -54,12 +52,12 @@ def kernel(text: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
         written over the argument in the same place, which must not be used any more.
     """
     if backend.name == "numpy" and backend.fused and numba_is_there():
-        return _Compiled(text, indices, backend)
-    return _plain(text, indices, backend)
+        return _Compiled(formula, indices, backend)
+    return _plain(formula, indices, backend)
 
 
 class Result(NamedTuple):
-    """One result of a text."""
+    """One result of a formula."""
 
     by: str  # its reduction, empty for none
     letters: str
@@ -77,16 +75,16 @@ def _parse(indices: str) -> tuple[list[str], list[Result]]:
     return arguments, results
 
 
-# ---- the text on whole arrays ----------------------------------------------------------------------------------------
+# ---- the formula on whole arrays ----------------------------------------------------------------------------------------
 
 
-def _plain(text: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
+def _plain(formula: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
     arguments, results = _parse(indices)
     whole, xp = arguments[0], backend.xp
     missing = [tuple(k for k, letter in enumerate(whole) if letter not in letters) for letters in arguments]
     over = [tuple(k for k, letter in enumerate(whole) if letter not in result.letters) for result in results]
     if backend.name == "cupy":
-        text, space = _cupy_text(text), None
+        formula, space = _cupy_formula(formula), None
     else:
         space = xp
 
@@ -96,7 +94,7 @@ def _plain(text: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
             for axis in axes if letters else ():
                 value = xp.expand_dims(value, axis=axis)
             spread.append(value)
-        found = text(space, *spread)
+        found = formula(space, *spread)
         return tuple(
             _reduced(value, result.by, axes, backend) for value, result, axes in zip(found, results, over, strict=True)
         )
@@ -104,11 +102,11 @@ def _plain(text: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
     return run
 
 
-def _cupy_text(text: Callable[..., Any]) -> Callable[..., Any]:
+def _cupy_formula(formula: Callable[..., Any]) -> Callable[..., Any]:
     import cupy
 
     # cupy.fuse takes positional arrays and numbers, and its traced functions know cupy, not the compat namespace
-    fused = cupy.fuse(kernel_name=text.__name__)(lambda *args: text(cupy, *args))
+    fused = cupy.fuse(kernel_name=formula.__name__)(lambda *args: formula(cupy, *args))
     return lambda _, *args: fused(*args)
 
 
@@ -129,7 +127,7 @@ def _sum_log1p(e: Array, axes: tuple[int, ...], backend: Backend) -> Array:
     device the launches would cost more than the logarithms.
     """
     xp, last = backend.xp, e.ndim - 1
-    rest = 0.0
+    rest: Array | float = 0.0
     if backend.name == "numpy" and e.size >= WORTH_FOLDING and axes == (last,):
         for _ in range(3):
             half, odd = divmod(e.shape[-1], 2)
@@ -140,14 +138,14 @@ def _sum_log1p(e: Array, axes: tuple[int, ...], backend: Backend) -> Array:
     return xp.sum(xp.log1p(e), axis=axes) + rest
 
 
-# ---- the text in a compiled loop -------------------------------------------------------------------------------------
+# ---- the formula in a compiled loop -------------------------------------------------------------------------------------
 
 
 class _Compiled:
-    """A kernel that is compiled, and compared with its text, when it is first called."""
+    """A kernel that is compiled, and compared with its formula, when it is first called."""
 
-    def __init__(self, text: Callable[..., Any], indices: str, backend: Backend) -> None:
-        self.given = text, indices, backend
+    def __init__(self, formula: Callable[..., Any], indices: str, backend: Backend) -> None:
+        self.given = formula, indices, backend
 
     def __call__(self, *given: Any) -> tuple[Array, ...]:
         return self.kernel(*given)
@@ -158,24 +156,19 @@ class _Compiled:
 
 
 @functools.cache
-def _checked(text: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
-    """A compiled kernel that has been seen to compute what the text computes, or the text, and a warning."""
-    plain = _plain(text, indices, backend)
-    try:
-        made = _compiled_kernel(text, indices, backend)
-        difference = _difference(plain, made, indices, backend)
-    except Exception as error:  # compilers raise what they like
-        reason = why(error)
-    else:
-        if difference <= 64 * backend.eps:
-            return made
-        reason = "number by number it computes something else than array by array"
-    warnings.warn(f"the text {text.__name__!r} runs as it is written, not compiled: {reason}", stacklevel=5)
-    return plain
+def _checked(formula: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
+    """A compiled kernel that computes what the formula computes, or the formula on whole arrays."""
+    plain = _plain(formula, indices, backend)
+    compiled = checked(
+        f"the formula {formula.__name__!r}",
+        lambda: _compiled_kernel(formula, indices, backend),
+        lambda compiled: _difference(plain, compiled, indices, backend) <= 64 * backend.eps,
+    )
+    return compiled or plain
 
 
 def _difference(plain: Kernel, made: Kernel, indices: str, backend: Backend) -> float:
-    """Largest relative difference between a text and its compiled kernel on small arrays."""
+    """Largest relative difference between a formula and its compiled kernel on small arrays."""
     rng = np.random.default_rng(0)
     arguments, _ = _parse(indices)
     sizes = dict(zip(arguments[0], [*range(2, len(arguments[0]) + 1), 37], strict=True))  # each axis of its own length
@@ -199,13 +192,13 @@ def _difference(plain: Kernel, made: Kernel, indices: str, backend: Backend) -> 
     return worst
 
 
-def _compiled_kernel(text: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
+def _compiled_kernel(formula: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
     arguments, results = _parse(indices)
     whole, dtype = arguments[0], np.dtype(backend.precision)
     axes_in = [[whole.index(letter) for letter in letters] for letters in arguments]
     axes_out = [[whole.index(letter) for letter in result.letters] for result in results]
     makers = [None if result.over else MAKERS[result.by] for result in results]
-    run = _loop(text, indices)
+    run = _loop(formula, indices)
 
     def compiled_kernel(*given: Any) -> tuple[Array, ...]:
         shape = given[0].shape
@@ -215,7 +208,7 @@ def _compiled_kernel(text: Callable[..., Any], indices: str, backend: Backend) -
                 inputs.append(float(value))
                 continue
             if value.shape != tuple([shape[axis] for axis in axes]):  # the loop itself checks nothing
-                raise ValueError(f"{text.__name__} takes arrays {indices}, not {[np.shape(v) for v in given]}")
+                raise ValueError(f"{formula.__name__} takes arrays {indices}, not {[np.shape(v) for v in given]}")
             if value.dtype != dtype or not value.flags.carray:
                 value = np.array(value, dtype, order="C")
             inputs.append(value)
@@ -230,15 +223,15 @@ def _compiled_kernel(text: Callable[..., Any], indices: str, backend: Backend) -
 
 
 @functools.cache
-def _loop(text: Callable[..., Any], indices: str) -> Callable[..., Any]:
-    """The generated loop around a text: nested over the letters, the last one innermost, so that it is vectorized."""
+def _loop(formula: Callable[..., Any], indices: str) -> Callable[..., Any]:
+    """The generated loop around a formula: nested over the letters, the last one innermost, so that it is vectorized."""
     from optbench.compile import fastmath
 
-    return loop(text.__name__, _source(*_parse(indices)), {"text": text}, ("contract",), xp=fastmath)
+    return loop(formula.__name__, _source(*_parse(indices)), {"formula": formula}, ("contract",), xp=fastmath)
 
 
 def _source(arguments: Sequence[str], results: Sequence[Result]) -> list[str]:
-    """Text of the loop.
+    """Source of the loop.
 
     Rows along the last axis are taken before the innermost loop. There, results reduced over the last axis go to a row of
     scratch memory that stays in the first-level cache, and are reduced when it is full; results reduced over others only
@@ -277,7 +270,7 @@ def _source(arguments: Sequence[str], results: Sequence[Result]) -> list[str]:
         *(f"{'    ' * (k + 1)}for {letter} in range(a0.shape[{k}]):" for k, letter in enumerate(outer)),
         *(f"{deep}{line}" for line in rows),
         f"{deep}for {last} in range(a0_.shape[0]):",
-        f"{deep}    {', '.join(targets)}{',' if len(targets) == 1 else ''} = text(xp, {', '.join(values)})",
+        f"{deep}    {', '.join(targets)}{',' if len(targets) == 1 else ''} = formula(xp, {', '.join(values)})",
         *(f"{deep}    {line}" for line in added),
         *(f"{deep}{line}" for line in reduced),
     ]
@@ -289,55 +282,55 @@ FEW_RUNS = 32  # that share a batch, up to which its samples are taken one by on
 FLUSH = 2048  # factors of at most 2, multiplied into one of four, that do not overflow
 
 
-def batch_sums(text: Callable[..., Any], backend: Backend) -> Callable[..., tuple[Array, Array]] | None:
-    """Sums over mini-batches of a loss that is a text of margins, and of its gradient: for few runs, in one pass.
+def batch_sums(formula: Callable[..., Any], backend: Backend) -> Callable[..., tuple[Array, Array]] | None:
+    """Sums over mini-batches of a loss that is a formula of margins, and of its gradient: for few runs, in one pass.
 
     Parameters
     ----------
-    text : callable
-        ``text(xp, margin)`` returns a weight, e in [0, 1] and a number, where log1p(e) and the number make the loss.
+    formula : callable
+        ``formula(xp, margin)`` returns a weight, e in [0, 1] and a number, where log1p(e) and the number make the loss.
 
     Returns
     -------
     callable or None
         ``(w, Z, samples) -> (f, g)`` for points w (S, L, d), rows Z (n, d) and sample numbers (S, b), each batch seen by L
         points: sums of the losses (S, L) at the margins w^T z, and of z times the weights (S, L, d). None where nothing is
-        compiled, or the text cannot be.
+        compiled, or the formula cannot be.
     """
     if not (backend.name == "numpy" and backend.fused and numba_is_there()):
         return None
-    return _checked_sums(text, backend.precision)
+    return _checked_sums(formula, backend.precision)
 
 
 @functools.cache
-def _checked_sums(text: Callable[..., Any], precision: str) -> Callable[..., tuple[Array, Array]] | None:
-    """What `batch_sums` returns, once it has been seen to compute what the text computes."""
+def _checked_sums(formula: Callable[..., Any], precision: str) -> Callable[..., tuple[Array, Array]] | None:
+    """What `batch_sums` returns, if it computes what the formula computes."""
     from optbench.compile import dots as products
     from optbench.compile import fastmath
 
-    rng = np.random.default_rng(0)
-    w, Z = (rng.standard_normal(shape).astype(precision) for shape in ((2, 3, 5), (20, 5)))
-    samples = rng.integers(0, 20, (2, 11))
-    margins = w @ np.swapaxes(Z[samples], 1, 2)  # (S, L, b)
-    try:
-        run = loop(f"{text.__name__}_sums", _SUMS, {"text": text}, ("contract",), xp=fastmath, products=products)
+    def build() -> Callable[..., tuple[Array, Array]]:
+        run = loop(
+            f"{formula.__name__}_sums", _SUMS, {"formula": formula}, ("contract",), xp=fastmath, products=products
+        )
 
         def sums(w: Array, Z: Array, samples: Array) -> tuple[Array, Array]:
             f, g = np.zeros(w.shape[:2], w.dtype), np.zeros(w.shape, w.dtype)
             run(np.ascontiguousarray(w), Z, samples, f, g)
             return f, g
 
+        return sums
+
+    def is_correct(sums: Callable[..., tuple[Array, Array]]) -> bool:
+        rng = np.random.default_rng(0)
+        w, Z = (rng.standard_normal(shape).astype(precision) for shape in ((2, 3, 5), (20, 5)))
+        samples = rng.integers(0, 20, (2, 11))
         with np.errstate(all="ignore"):
-            weight, e, rest = text(np, margins)
+            weight, e, rest = formula(np, w @ np.swapaxes(Z[samples], 1, 2))  # of the margins, (S, L, b)
             expected = np.sum(np.log1p(e) + rest, axis=-1), weight @ Z[samples]
             pairs = list(zip(sums(w, Z, samples), expected, strict=True))
-        if all(np.allclose(a, b, rtol=1e3 * np.finfo(precision).eps) for a, b in pairs):
-            return sums
-        reason = "it computes something else than the text"
-    except Exception as error:  # compilers raise what they like
-        reason = why(error)
-    warnings.warn(f"the text {text.__name__!r} is not summed in one pass: {reason}", stacklevel=5)
-    return None
+        return all(np.allclose(a, b, rtol=1e3 * np.finfo(precision).eps) for a, b in pairs)
+
+    return checked(f"the sum of the formula {formula.__name__!r} over mini-batches", build, is_correct)
 
 
 _SUMS = [
@@ -351,7 +344,7 @@ _SUMS = [
     "            a, b, c, d = Z[samples[k, i]], Z[samples[k, i + 1]], Z[samples[k, i + 2]], Z[samples[k, i + 3]]",
     "            products.dots(w[k], a, b, c, d, margins)",
     "            for j in range(m.shape[0]):",
-    "                m[j], e, part = text(xp, m[j])",
+    "                m[j], e, part = formula(xp, m[j])",
     "                q[j] = q[j] + (e + q[j] * e)",  # (1 + q)(1 + e) - 1, which keeps the digits of small numbers
     "                s[j] += part",
     "            products.add(g[k], margins, a, b, c, d)",
@@ -363,7 +356,7 @@ _SUMS = [
     "        for i in range(whole, samples.shape[1]):",
     "            a = Z[samples[k, i]]",
     "            for r in range(runs):",
-    "                weight, e, part = text(xp, products.dot(w[k, r], a))",
+    "                weight, e, part = formula(xp, products.dot(w[k, r], a))",
     "                f[k, r] += xp.log1p(e) + part",
     "                for j in range(a.shape[0]):",
     "                    g[k, r, j] += weight * a[j]",

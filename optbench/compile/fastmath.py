@@ -1,4 +1,4 @@
-"""An array module of single numbers for compiled texts: elementary functions in plain arithmetic.
+"""An array module of single numbers for compiled formulas: elementary functions in plain arithmetic.
 
 A call of the C library for every number keeps a compiler from using vector instructions, and NumPy's own loops need
 AVX-512 to be fast. The functions here are branch-free polynomials, so a loop around them is vectorized whatever the

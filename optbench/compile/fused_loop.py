@@ -1,4 +1,4 @@
-"""A rule and an oracle compiled together into one loop over steps, which leaves nothing to be called between them."""
+"""A rule and an oracle formula compiled into one loop over steps, which leaves nothing to call between two steps."""
 
 from __future__ import annotations
 
@@ -9,29 +9,28 @@ from typing import Any
 import numpy as np
 
 from optbench.compile.numba import loop
-from optbench.compile.rules import FASTMATH, OF_RULE, state_arrays, state_names, update_line
-from optbench.core.specs import parameters
-from optbench.core.trace import Record, note
+from optbench.compile.rules import FASTMATH, update_line
+from optbench.core.specs import parameters, state_names
+from optbench.core.trace import Recorder, record_step
+from optbench.core.types import Array
 
-FEW_RUNS, MANY_PARAMETERS = 4, 1000  # so few runs of so many parameters gain nothing from columns
+FEW_RUNS, MANY_PARAMETERS = 4, 1000  # so few runs of so many parameters gain nothing from points as columns
 BLOCK_NUMBERS = 5e9  # products and sums of a block of steps, at most: a fraction of a second
-STEP_NUMBERS = 20_000  # what a step costs besides, in the same unit
+STEP_NUMBERS = 20_000  # further cost of a step, in the same unit
 
 
-class Together:
+class FusedLoop:
     """A rule and an oracle compiled together: many steps of all runs in one call. Points are columns, (d, R).
 
     Parameters
     ----------
     rule : callable
-    text : tuple
-        The oracle's text and data, see `Problem.text`.
+    function, data : callable and tuple
+        The oracle formula, see `Problem.oracle_formula`.
     x : array of shape (R, d)
         Start points.
-    lr : array of shape (R,), or None
-        Learning rates, for a rule that has one.
-    numbers : mapping
-        The other hyperparameters.
+    hyperparameters : mapping
+        Numbers by name, in the order of the rule; ``lr`` may be an array of shape (R,).
     factor : callable, optional
         Factor on the learning rate by the number of steps already taken.
     steps : int
@@ -41,88 +40,89 @@ class Together:
     def __init__(
         self,
         rule: Callable[..., Any],
-        text: tuple[Callable[..., Any], tuple[Any, ...]],
-        x: np.ndarray,
-        lr: np.ndarray | None,
-        numbers: Mapping[str, float],
+        function: Callable[..., Any],
+        data: tuple[Any, ...],
+        x: Array,
+        hyperparameters: Mapping[str, Any],
         factor: Callable[[int], float] | None,
         steps: int,
     ) -> None:
-        function, data = text
         self.rule = rule
         # columns are multiplied by a transpose, which is fastest where its rows lie contiguous in memory
         self._data = tuple(np.asfortranarray(part) if np.ndim(part) == 2 else part for part in data)
-        self._run = _loop_of_steps(rule, function, lr is not None)
+        self._run = _loop_of_steps(rule, function)
         self._x = np.ascontiguousarray(x.T)  # (d, R)
         self._state = [np.zeros_like(self._x) for _ in state_names(rule)]  # each (d, R)
-        self._hyperparameters = ([] if lr is None else [np.array(lr, dtype=float)]) + list(numbers.values())
+        self._hyperparameters = [
+            np.array(np.broadcast_to(value, (x.shape[0],)), dtype=float) if name == "lr" else float(value)
+            for name, value in hyperparameters.items()
+        ]
         self._factor, self.steps = factor, steps
         work = x.size * max([x.shape[1] if np.ndim(part) == 2 else 1 for part in self._data] + [20])
-        self.longest = max(1, int(BLOCK_NUMBERS / (work + STEP_NUMBERS)))  # steps of a block
+        self.max_block = max(1, int(BLOCK_NUMBERS / (work + STEP_NUMBERS)))  # steps
 
     @property
     def x(self) -> np.ndarray:
         """The iterates, (R, d)."""
         return np.ascontiguousarray(self._x.T)
 
-    def advance(self, first: int, last: int, record: Record) -> None:
+    def advance(self, first: int, last: int, recorder: Recorder) -> None:
         """Evaluate the iterates `first <= t < last` and record them, stepping after each but the last of all."""
-        marked = np.isin(np.arange(first, last), record.t)
-        f, best, norms = self._go(first, marked, record)
-        record.extend(f=f, best=best, gradient_norm=norms)
+        is_checkpoint = np.isin(np.arange(first, last), recorder.t)
+        f, best, norms = self._call(first, is_checkpoint, recorder)
+        recorder.extend(f=f, best=best, gradient_norm=norms)
 
-    def look(self) -> tuple[np.ndarray, np.ndarray]:
+    def evaluate(self) -> tuple[np.ndarray, np.ndarray]:
         """Values and gradient norms at the iterates, each (R,), without a step."""
-        scratch = Record(self._x.shape[1], self.steps, np.array([self.steps]), None, stop=False)
+        scratch = Recorder(self._x.shape[1], self.steps, np.array([self.steps]), None, stop=False)
         scratch.begin(np.zeros(scratch.runs))
-        (f,), _, (norms,) = self._go(self.steps, np.ones(1, dtype=bool), scratch)
+        (f,), _, (norms,) = self._call(self.steps, np.ones(1, dtype=bool), scratch)
         return f, norms
 
-    def _go(self, first: int, marked: np.ndarray, record: Record) -> np.ndarray:
-        """Evaluate, record and step once for each of `marked`; value, smallest value and gradient norm where it is true.
+    def _call(self, first: int, is_checkpoint: np.ndarray, recorder: Recorder) -> np.ndarray:
+        """Evaluate, record and step once for each of `is_checkpoint`.
 
-        Ends early, with fewer of those, once all runs have ended.
+        Returns value, smallest value and gradient norm at the checkpoints, (3, k, R). Ends early, with fewer of those, once
+        all runs have ended.
         """
-        length = len(marked)
-        noted = np.empty((3, int(marked.sum()), record.runs))
+        length = len(is_checkpoint)
+        curves = np.empty((3, int(is_checkpoint.sum()), recorder.runs))
         factors = np.ones(length)
         if self._factor is not None:
             factors = np.array([self._factor(t) for t in range(first, first + length)])
-        given = self._x, noted, marked, first, self.steps, factors, record.stop, record.arrays, self._data
-        count = self._run(*given, *self._state, *self._hyperparameters)
-        return noted[:, :count]
+        common = self._x, curves, is_checkpoint, first, self.steps, factors, recorder.stop, recorder.state, self._data
+        count = self._run(*common, *self._state, *self._hyperparameters)
+        return curves[:, :count]
 
 
 @functools.cache
-def _loop_of_steps(rule: Callable[..., Any], oracle: Callable[..., Any], has_lr: bool) -> Callable[..., Any]:
+def _loop_of_steps(rule: Callable[..., Any], oracle: Callable[..., Any]) -> Callable[..., Any]:
     """The compiled loop of a rule and an oracle; data of other types make Numba compile another version of it."""
-    from optbench.compile import points as columns
+    from optbench.compile import points
 
-    given = {name: "lr[r] * factor" if name == "lr" else None for name in parameters(rule)}
-    others = [OF_RULE + name for name in given if name != "lr"]
-    arguments = ["x", "noted", "marked", "first", "steps", "factors", "stop", "held", "data", *state_arrays(rule)]
+    common = ["x", "_curves", "_is_checkpoint", "_first", "_steps", "_factors", "_stop", "_runs", "_data"]
     lines = [
-        f"def run({', '.join([*arguments, *(['lr'] if has_lr else []), *others])}):",
-        "    mark = 0",
-        "    for k in range(marked.shape[0]):",
-        "        f, points = oracle(columns, columns.Columns(x), *data)",
-        "        g = points.array",
-        "        note(first + k, f, stop, *held)",
-        "        if marked[k]:",
-        "            squares, best = columns.vecdot(points, points), held[2]",
-        "            for r in range(x.shape[1]):",
-        "                noted[0, mark, r], noted[1, mark, r], noted[2, mark, r] = f[r], best[r], np.sqrt(squares[r])",
-        "            mark += 1",
-        "        if k % 16 == 15 and not held[0].any():",
+        f"def run({', '.join([*common, *state_names(rule), *parameters(rule)])}):",
+        "    _count = 0",
+        "    for _k in range(_is_checkpoint.shape[0]):",
+        "        _f, _gradient = _oracle(_points, _points.Points(x), *_data)",
+        "        g = _gradient.array",
+        "        _record_step(_first + _k, _f, _stop, _runs)",
+        "        if _is_checkpoint[_k]:",
+        "            _squares, _best = _points.vecdot(_gradient, _gradient), _runs.best",
+        "            for _r in range(x.shape[1]):",
+        "                _curves[0, _count, _r], _curves[1, _count, _r] = _f[_r], _best[_r]",
+        "                _curves[2, _count, _r] = np.sqrt(_squares[_r])",
+        "            _count += 1",
+        "        if _k % 16 == 15 and not _runs.active.any():",
         "            break",
-        "        t = float(first + k + 1)",
-        "        if t <= steps:",
-        "            factor = factors[k]",
-        "            for i in range(x.shape[0]):",
-        "                for r in range(x.shape[1]):",
-        f"                    {update_line(rule, 'i, r', given)}",
-        "    return mark",
+        "        t = float(_first + _k + 1)",
+        "        if t <= _steps:",
+        "            _factor = _factors[_k]",
+        "            for _i in range(x.shape[0]):",
+        "                for _r in range(x.shape[1]):",
+        f"                    {update_line(rule, '_i, _r', {'lr': 'lr[_r] * _factor'})}",
+        "    return _count",
     ]
-    return loop(
-        f"{rule.__name__}_together", lines, {"rule": rule, "oracle": oracle, "note": note}, FASTMATH, columns=columns
-    )
+    formulas = {"_rule": rule, "_oracle": oracle, "_record_step": record_step}
+    return loop(f"{rule.__name__}_fused", lines, formulas, FASTMATH, _points=points)

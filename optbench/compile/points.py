@@ -1,6 +1,6 @@
-"""Points as columns, for oracles that are compiled together with a rule: what `xp` and its arrays are there.
+"""The array module of oracle formulas in a fused loop: stacks of points, stored with one point per column.
 
-A stack of R runs has the shape (R, d) to whoever reads the text of an oracle; here it is kept as (d, R), so that every
+A stack of R runs has the shape (R, d) to whoever reads an oracle formula; here it is kept as (d, R), so that every
 step runs along the runs, which are many and contiguous, even where d is 2. Only what the oracles in `problems` are made of
 is defined: sums, differences and products with other points, with vectors (d,) and with numbers, products with a matrix,
 and `vecdot`.
@@ -20,17 +20,17 @@ FEW = 12  # rows up to which a product is summed here: 1.0 against 1.4 microseco
 _OPTIONS: Any = {"error_model": "numpy", "fastmath": {"contract"}}
 
 
-class Columns(NamedTuple):
+class Points(NamedTuple):
     """Points of shape (R, d), held as an array (d, R)."""
 
     array: Any
 
 
-def _points(kind: Any) -> bool:
-    return isinstance(kind, types.BaseNamedTuple) and getattr(kind, "instance_class", None) is Columns
+def _is_points(kind: Any) -> bool:
+    return isinstance(kind, types.BaseNamedTuple) and getattr(kind, "instance_class", None) is Points
 
 
-def _vector(kind: Any) -> bool:
+def _is_vector(kind: Any) -> bool:
     return isinstance(kind, types.Array) and kind.ndim == 1
 
 
@@ -39,7 +39,7 @@ def _elementwise(op: Any) -> None:
 
     @overload(op, jit_options=_OPTIONS)
     def of_points(x, y):  # type: ignore[no-untyped-def]
-        if _points(x) and _points(y):
+        if _is_points(x) and _is_points(y):
 
             def both(x, y):  # type: ignore[no-untyped-def]
                 a, b = x.array, y.array
@@ -47,10 +47,10 @@ def _elementwise(op: Any) -> None:
                 for i in range(a.shape[0]):
                     for r in range(a.shape[1]):
                         out[i, r] = op(a[i, r], b[i, r])
-                return Columns(out)
+                return Points(out)
 
             return both
-        if _points(x) and _vector(y):
+        if _is_points(x) and _is_vector(y):
 
             def with_vector(x, y):  # type: ignore[no-untyped-def]
                 a = x.array
@@ -59,10 +59,10 @@ def _elementwise(op: Any) -> None:
                     number = y[i]
                     for r in range(a.shape[1]):
                         out[i, r] = op(a[i, r], number)
-                return Columns(out)
+                return Points(out)
 
             return with_vector
-        if _points(x) and isinstance(y, types.Number):
+        if _is_points(x) and isinstance(y, types.Number):
 
             def with_number(x, y):  # type: ignore[no-untyped-def]
                 a = x.array
@@ -70,7 +70,7 @@ def _elementwise(op: Any) -> None:
                 for i in range(a.shape[0]):
                     for r in range(a.shape[1]):
                         out[i, r] = op(a[i, r], y)
-                return Columns(out)
+                return Points(out)
 
             return with_number
         return None
@@ -100,12 +100,12 @@ def _small_product(matrix, a):  # type: ignore[no-untyped-def]
 
 @overload(operator.matmul, jit_options=_OPTIONS)
 def _times_matrix(x, matrix):  # type: ignore[no-untyped-def]
-    if _points(x) and isinstance(matrix, types.Array) and matrix.ndim == 2:
+    if _is_points(x) and isinstance(matrix, types.Array) and matrix.ndim == 2:
 
         def product(x, matrix):  # type: ignore[no-untyped-def]
             if x.array.shape[0] > FEW:
-                return Columns(np.dot(matrix.T, x.array))
-            return Columns(_small_product(matrix, x.array))
+                return Points(np.dot(matrix.T, x.array))
+            return Points(_small_product(matrix, x.array))
 
         return product
     return None

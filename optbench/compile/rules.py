@@ -1,10 +1,9 @@
-"""Update rules as one pass over memory, and rules together with oracles as one compiled loop: the registered texts.
+"""Update rules as one pass over memory.
 
 On the CPU, Numba compiles the rule with NumPy for `xp`, and a generated loop calls it for every parameter of every run,
-writing the new iterates and state over the old ones. Where the oracle has a text as well (see `Problem.text`), `Together`
-compiles both into a loop over steps, which leaves nothing to be called between them. On the GPU, `cupy.fuse` traces the
-rule. A rule that does not compile, or that computes something else number by number than array by array (because it mixes
-parameters or runs), runs as it is written, and says so once.
+writing the new iterates and state over the old ones. On the GPU, `cupy.fuse` traces the rule. A rule that does not compile,
+or that computes something else number by number than array by array (because it mixes parameters or runs), runs uncompiled,
+with one warning.
 
 The compiler may divide through a reciprocal and fuse a product with a sum, so a fused step equals the plain one up to a
 few roundings, not bit for bit.
@@ -14,18 +13,16 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import functools
-import inspect
 import itertools
 import os
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from optbench.compile.numba import loop, numba_is_there, reason
+from optbench.compile.numba import checked, loop, numba_is_there
 from optbench.core.backend import Array, Backend
-from optbench.core.specs import parameters
+from optbench.core.specs import parameters, state_names
 
 # Kernel: (x, g, t, state, hyperparameters) -> (x, state); on the CPU the arrays given are overwritten and returned
 Kernel = Callable[[Array, Array, int, Sequence[Array], Sequence[Any]], tuple[Array, tuple[Array, ...]]]
@@ -34,63 +31,45 @@ FASTMATH = ("arcp", "contract")
 WORTH_THREADS = 1 << 22  # numbers of an array; below, threads cost more than they bring
 
 
-@functools.cache
-def state_names(rule: Callable[..., Any]) -> tuple[str, ...]:
-    """Names of the state of a rule: its arguments after `xp, x, g, t` that have no default."""
-    return tuple(name for name in list(inspect.signature(rule).parameters)[4:] if name not in parameters(rule))
-
-
-def fuse(rule: Callable[..., Any], backend: Backend, columns: Collection[str] = ()) -> Kernel | None:
-    """The fused form of a rule on a backend, or None where it has to run as it is written.
+def fuse(rule: Callable[..., Any], backend: Backend, swept: Collection[str] = ()) -> Kernel | None:
+    """The fused form of a rule on a backend, or None where it has to run uncompiled.
 
     Parameters
     ----------
-    columns : collection of str
-        Hyperparameters that the kernel is given as columns (R, 1), in float64; the others as numbers.
+    swept : collection of str
+        Hyperparameters that the kernel gets as arrays of shape (R, 1), in float64; it gets the others as numbers.
     """
     if backend.name == "cupy" or (backend.name == "numpy" and numba_is_there()):
-        return _checked(rule, backend, frozenset(columns))
+        return _checked_kernel(rule, backend, frozenset(swept))
     return None
 
 
 @functools.cache
-def _checked(rule: Callable[..., Any], backend: Backend, columns: frozenset[str]) -> Kernel | None:
-    """A kernel that has been seen to compute what the rule computes; None, and a warning, if it cannot be had."""
-    try:
-        kernel = _numba_kernel(rule, columns) if backend.name == "numpy" else _cupy_kernel(rule)
-        difference = _difference(rule, kernel, backend, columns)
-    except Exception as error:  # compilers raise what they like
-        why = reason(error)
-    else:
-        if difference <= 64 * backend.eps:
-            return kernel
-        why = "number by number it computes something else than array by array"
-    _warn_once(rule, why)
-    return None
+def _checked_kernel(rule: Callable[..., Any], backend: Backend, swept: frozenset[str]) -> Kernel | None:
+    return checked(
+        f"the rule {rule.__name__!r}",
+        lambda: _numba_kernel(rule, swept) if backend.name == "numpy" else _cupy_kernel(rule),
+        lambda kernel: _difference(rule, kernel, backend, swept) <= 64 * backend.eps,
+    )
 
 
-@functools.cache
-def _warn_once(rule: Callable[..., Any], why: str) -> None:
-    warnings.warn(f"the rule {rule.__name__!r} runs as it is written, not fused: {why}", stacklevel=5)
-
-
-def _difference(rule: Callable[..., Any], kernel: Kernel, backend: Backend, columns: Collection[str]) -> float:
+def _difference(rule: Callable[..., Any], kernel: Kernel, backend: Backend, swept: Collection[str]) -> float:
     """Largest relative difference between a rule and its kernel on a small stack, over three steps."""
     rng = np.random.default_rng(0)
     declared = parameters(rule)
     x = backend.asarray(rng.standard_normal((2, 3)))
     # squares, so that state under a root is not negative; defaults, so that hyperparameters are in their range
     state: Sequence[Array] = [backend.asarray(rng.standard_normal((2, 3)) ** 2) for _ in state_names(rule)]
-    fused, fused_state = x + 0, tuple(s + 0 for s in state)
+    fused_x, fused_state = x + 0, tuple(s + 0 for s in state)
     numbers = {name: float(p.default) for name, p in declared.items()}
-    given = [backend.wide(np.full((2, 1), v)) if name in columns else v for name, v in numbers.items()]
+    hyperparameters = [backend.wide(np.full((2, 1), v)) if name in swept else v for name, v in numbers.items()]
     worst = 0.0
     with np.errstate(all="ignore"):
         for t in (1, 2, 3):
             g = backend.asarray(rng.standard_normal((2, 3)))
             x, *state = rule(backend.xp, x, g, t, *state, **numbers)
-            fused, fused_state = kernel(fused, g, t, fused_state, given)
-            for a, b in zip([x, *state], [fused, *fused_state], strict=True):
+            fused_x, fused_state = kernel(fused_x, g, t, fused_state, hyperparameters)
+            for a, b in zip([x, *state], [fused_x, *fused_state], strict=True):
                 a, b = backend.to_host(a), backend.to_host(b)
                 if not np.array_equal(np.isfinite(a), np.isfinite(b)):
                     return np.inf
@@ -101,8 +80,8 @@ def _difference(rule: Callable[..., Any], kernel: Kernel, backend: Backend, colu
 # ---- CPU -------------------------------------------------------------------------------------------------------------
 
 
-def _numba_kernel(rule: Callable[..., Any], columns: Collection[str]) -> Kernel:
-    run = loop(rule.__name__, _row_lines(rule, columns), {"rule": rule}, FASTMATH)
+def _numba_kernel(rule: Callable[..., Any], swept: Collection[str]) -> Kernel:
+    run = loop(rule.__name__, step_lines(rule, swept), {"_rule": rule}, FASTMATH)
 
     def kernel(x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
         g = np.ascontiguousarray(g)
@@ -125,8 +104,8 @@ def _numba_kernel(rule: Callable[..., Any], columns: Collection[str]) -> Kernel:
 def _threads() -> int:
     """Threads that a step may use: one for each core of this process, unless OMP_NUM_THREADS says fewer."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, max(1, int(asked))) if asked.isdigit() else cores
+    requested = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, max(1, int(requested))) if requested.isdigit() else cores
 
 
 @functools.cache
@@ -144,32 +123,29 @@ def _parts(runs: int, numbers: int, count: int) -> list[tuple[slice, slice]]:
     return [(slice(r, r + 1), slice(a, b)) for r in range(runs) for a, b in itertools.pairwise(edges)]
 
 
-OF_RULE = "its_"  # begins the names of a rule in a generated loop, so that no rule meets those of the loop
-
-
-def state_arrays(rule: Callable[..., Any]) -> list[str]:
-    return [f"{OF_RULE}{name}" for name in state_names(rule)]
-
-
-def _row_lines(rule: Callable[..., Any], columns: Collection[str]) -> list[str]:
-    """One step over arrays (R, d)."""
+def step_lines(rule: Callable[..., Any], swept: Collection[str]) -> list[str]:
+    """Source of one step over arrays (R, d). State and hyperparameters have the names that the rule gives them."""
     names = list(parameters(rule))
-    given = [f"{OF_RULE}{name}" + ("_column" if name in columns else "") for name in names]
     return [
-        f"def run({', '.join(['x', 'g', 't', *state_arrays(rule), *given])}):",
-        "    for r in range(x.shape[0]):",
-        *(f"        {OF_RULE}{name} = {OF_RULE}{name}_column[r, 0]" for name in names if name in columns),
-        "        for i in range(x.shape[1]):",
-        f"            {update_line(rule, 'r, i', dict.fromkeys(names))}",
+        f"def run({', '.join(['x', 'g', 't', *state_names(rule), *names])}):",
+        "    for _r in range(x.shape[0]):",
+        *(f"        _{name} = {name}[_r, 0]" for name in names if name in swept),
+        "        for _i in range(x.shape[1]):",
+        f"            {update_line(rule, '_r, _i', {name: f'_{name}' for name in names if name in swept})}",
     ]
 
 
-def update_line(rule: Callable[..., Any], at: str, given: Mapping[str, str | None]) -> str:
-    """The line that calls the rule for the number at an index; hyperparameters as given, or by their names."""
-    states = [f"{name}[{at}]" for name in state_arrays(rule)]
-    left = ", ".join([f"x[{at}]", *states]) + ("" if states else ",")
-    numbers = ["np", f"x[{at}]", f"g[{at}]", "t", *states, *(text or OF_RULE + name for name, text in given.items())]
-    return f"{left} = rule({', '.join(numbers)})"
+def update_line(rule: Callable[..., Any], index: str, values: Mapping[str, str]) -> str:
+    """The line that calls the rule for the number at an index, with these values of hyperparameters or their names.
+
+    The names of the loop itself begin with an underscore, so that they differ from those of the rule.
+    """
+    names = [*state_names(rule), *parameters(rule)]
+    if any(name.startswith("_") for name in names):
+        raise ValueError("its state or a hyperparameter has a name that begins with an underscore")
+    cells = [f"{name}[{index}]" for name in ("x", *state_names(rule))]
+    arguments = ["np", cells[0], f"g[{index}]", "t", *cells[1:], *(values.get(name, name) for name in parameters(rule))]
+    return f"{', '.join(cells)}{',' if len(cells) == 1 else ''} = _rule({', '.join(arguments)})"
 
 
 # ---- GPU -------------------------------------------------------------------------------------------------------------
@@ -178,15 +154,15 @@ def update_line(rule: Callable[..., Any], at: str, given: Mapping[str, str | Non
 def _cupy_kernel(rule: Callable[..., Any]) -> Kernel:
     import cupy
 
-    # cupy.fuse takes positional arrays and numbers, and its traced functions know cupy, not the compat namespace; columns
-    # are float64 whatever the arrays are, as on the CPU, and would widen the results
+    # cupy.fuse takes positional arrays and numbers, and its traced functions know cupy, not the compat namespace; swept
+    # hyperparameters are float64 whatever the arrays are, as on the CPU, and would widen the results
     def traced(x: Any, *args: Any) -> Any:
-        return tuple(made.astype(x.dtype, copy=False) for made in rule(cupy, x, *args))
+        return tuple(result.astype(x.dtype, copy=False) for result in rule(cupy, x, *args))
 
     fused = cupy.fuse(kernel_name=rule.__name__)(traced)
 
     def kernel(x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
-        new, *rest = fused(x, g, t, *state, *hyperparameters)
-        return new, tuple(rest)
+        new_x, *new_state = fused(x, g, t, *state, *hyperparameters)
+        return new_x, tuple(new_state)
 
     return kernel

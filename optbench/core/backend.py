@@ -8,6 +8,7 @@ here.
 from __future__ import annotations
 
 import functools
+import importlib
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from optbench.core.errors import BackendError, InputError
+from optbench.core.types import Array as Array
+from optbench.core.types import Namespace as Namespace
 
 PRECISIONS = ("float64", "float32")
-Array = Any  # an array of any array-API namespace
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Backend:
     """
 
     name: str
-    xp: Any
+    xp: Namespace
     device: Any = None
     precision: str = "float64"
     fused: bool | None = None
@@ -98,7 +100,9 @@ class Backend:
         if self.name == "numpy":
             return np.asarray(array)
         if self.name == "cupy":
-            host: np.ndarray = self.xp.asnumpy(array)
+            import cupy
+
+            host: np.ndarray = cupy.asnumpy(array)
             return host
         import array_api_compat
 
@@ -152,7 +156,8 @@ class Backend:
             from cupyx.scipy.linalg import solve_triangular
         else:
             raise BackendError(f"solve_triangular is available on numpy and cupy, not on {self.name}")
-        return solve_triangular(matrix, rhs, lower=lower)
+        solution: Array = solve_triangular(matrix, rhs, lower=lower)
+        return solution
 
 
 def get_backend(
@@ -186,19 +191,21 @@ def get_backend(
     if not isinstance(name, str):
         return Backend(name.__name__.rpartition(".")[2], name, device, precision, fused)
     if name in ("numpy", "cpu"):
-        import array_api_compat.numpy
-
-        return Backend("numpy", array_api_compat.numpy, None, precision, fused)
+        return Backend("numpy", _compatible("numpy"), None, precision, fused)
     if name in ("cupy", "gpu", "cuda"):
         problem = gpu_problem()
         if problem:
             raise BackendError(problem)
-        import array_api_compat.cupy
-
         if device is not None:
             _use(device)
-        return Backend("cupy", array_api_compat.cupy, device, precision, fused)
+        return Backend("cupy", _compatible("cupy"), device, precision, fused)
     raise InputError(f"no device or array module {name!r}; choose cpu (numpy) or gpu (cupy)")
+
+
+def _compatible(name: str) -> Namespace:
+    """The namespace of an array library in the form that follows the standard."""
+    namespace: Namespace = importlib.import_module(f"array_api_compat.{name}")
+    return namespace
 
 
 def _use(device: Any) -> None:

@@ -4,6 +4,9 @@ A user's own directory may contain packages called `problems` or `reports`, whic
 engine knows ours by their long names only and finds their files next to its own. Each module runs once, under its long
 name. Where nothing hides the short name, ``import problems`` gives the same modules. So each class exists once, and it
 is pickled under a name that always works.
+
+Type checkers do not run this code. They read the stubs in `optbench/problems` and `optbench/reports`, which point to the
+short names. So where a user's own package hides a short name, a checker shows the user's package under the long name too.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import numbers
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,12 @@ def _parameters(target: Any) -> dict[str, Parameter]:
         for p in inspect.signature(target).parameters.values()
         if p.default is not inspect.Parameter.empty
     }
+
+
+@functools.cache
+def state_names(rule: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of the state of a rule: its arguments after `xp, x, g, t` that have no default."""
+    return tuple(name for name in list(inspect.signature(rule).parameters)[4:] if name not in parameters(rule))
 
 
 def parse_spec(text: str) -> tuple[str, dict[str, str]]:
@@ -172,6 +178,11 @@ def format_spec(name: str, settings: Mapping[str, Any]) -> str:
     """The inverse of `parse_spec`."""
     inner = ",".join(f"{key}={format_value(value)}" for key, value in settings.items())
     return f"{name}:{inner}" if inner else name
+
+
+def as_list(value: Any) -> list[Any]:
+    """A list of several things, or of the one that it is."""
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def canonical(value: Any) -> str:

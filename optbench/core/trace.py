@@ -1,15 +1,21 @@
-"""What a stack of runs leaves: a `Record` while it runs, a `Trace` when it has ended. Host arrays throughout."""
+"""What a stack of runs leaves: a `Recorder` collects it while they run, a `Trace` holds it when they have ended.
+
+All arrays are host arrays.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import numpy as np
 
+from optbench.core.types import Oracle, Status
+
 TARGETS = 10.0 ** (-0.2 * np.arange(1, 51))  # fractions of the initial gap, (50,)
-STATUSES = ("budget", "target", "diverged", "failed", "gradient")
-TARGET, DIVERGED, GRADIENT = 1, 2, 4
+STATUSES = (Status.BUDGET, Status.TARGET, Status.GRADIENT, Status.DIVERGED)  # by number, for compiled loops
+BUDGET, TARGET, GRADIENT, DIVERGED = range(4)
 MAX_BLOCK = 4096  # steps whose values wait on the device
 MAX_BLOCK_BYTES = 1 << 24  # bytes of them
 
@@ -26,7 +32,7 @@ class Trace:
     t : array of int, shape (C,)
         Checkpoints, as numbers of steps taken: log-spaced, with 0 and the last.
     f, best : arrays of shape (R, C)
-        Full objective at the iterate, and the smallest so far; NaN where an iterate has left the finite numbers. For
+        Full objective at the iterate, and the smallest so far; NaN where an iterate is not finite. For
         methods that propose points and may reject them the iterate is the best point so far.
     gradient_norm : array of shape (R, C)
         Euclidean norm of the full gradient at the iterate; NaN where it is not known there (mini-batches, value-only
@@ -36,9 +42,7 @@ class Trace:
     steps_to_target : array of shape (R, 50)
         Steps taken at the first iterate whose best value reaches each of `TARGETS`; inf for those never reached, NaN where
         no optimum is known. Exact for full batches, at the resolution of the checkpoints for mini-batches.
-    status : list of str, length R
-        ``budget``: all steps were taken; ``target``: stopped once the last target was reached; ``gradient``: stopped once
-        the gradient was small enough; ``diverged``.
+    status : list of Status, length R
     end : array of int, shape (R,)
         Iterate at which the run ended: the last, the first at the last target or with a small gradient, or the first that
         was not finite.
@@ -50,8 +54,8 @@ class Trace:
         Steps asked for.
     calls_per_step : float
         Cost of one step in full oracle calls: 1, or b/n for mini-batches of b out of n samples.
-    oracle : str
-        What each call was asked for: value, gradient (with the value) or hessian (with both).
+    oracle : Oracle
+        What each oracle call returned.
     """
 
     t: np.ndarray
@@ -60,14 +64,14 @@ class Trace:
     gradient_norm: np.ndarray
     metrics: dict[str, np.ndarray]
     steps_to_target: np.ndarray
-    status: list[str]
+    status: list[Status]
     end: np.ndarray
     f_end: np.ndarray
     best_end: np.ndarray
     x: np.ndarray
     steps: int
     calls_per_step: float
-    oracle: str
+    oracle: Oracle
 
     @property
     def calls(self) -> np.ndarray:
@@ -82,20 +86,46 @@ def checkpoints(steps: int, count: int) -> np.ndarray:
     All of them, if `count` is at least their number `steps` + 1.
     """
     spaced = np.geomspace(1, steps + 1, max(count, 2)) - 1
-    found = np.unique(np.concatenate([np.rint(spaced), [0, steps]]).astype(int))
+    t = np.unique(np.concatenate([np.rint(spaced), [0, steps]]).astype(int))  # (C,)
     if count > steps:
-        found = np.arange(steps + 1)
-    found.flags.writeable = False
-    return found
+        t = np.arange(steps + 1)
+    t.flags.writeable = False
+    return t
 
 
-class Record:
-    """Values on their way to a `Trace`.
+class RunState(NamedTuple):
+    """Where the runs of a stack stand, as arrays that `record_step` changes in place; see `Trace` for the results.
+
+    Attributes
+    ----------
+    active : array of bool, shape (R,)
+        Runs that have not ended.
+    status : array of int, shape (R,)
+        Positions in `STATUSES`.
+    reached : array of int, shape (R,)
+        Number of targets reached.
+    targets : array of shape (R, 50)
+        Values to reach.
+    """
+
+    active: np.ndarray
+    status: np.ndarray
+    best: np.ndarray
+    end: np.ndarray
+    f_end: np.ndarray
+    best_end: np.ndarray
+    steps_to_target: np.ndarray
+    reached: np.ndarray
+    targets: np.ndarray
+
+
+class Recorder:
+    """Collects the values of a stack of runs for a `Trace`.
 
     Parameters
     ----------
     runs, steps : int
-    t : array of int
+    t : array of int, shape (C,)
         Checkpoints.
     f_star : float or None
         What gaps are measured from.
@@ -121,28 +151,27 @@ class Record:
         self.runs, self.steps, self.t, self.f_star = runs, steps, t, f_star
         self.stop, self.tolerance, self.sparse = stop, tolerance, sparse
         self.folded = 0  # iterates folded so far
-        self.columns: dict[str, list[np.ndarray]] = {"f": [], "best": [], "gradient_norm": []}  # parts (k, R)
+        self.curves: dict[str, list[np.ndarray]] = {"f": [], "best": [], "gradient_norm": []}  # parts (k, R)
         self.best = np.full(runs, np.inf)
         self.end = np.full(runs, steps)
-        self.status = np.zeros(runs, dtype=np.int64)  # numbers of `STATUSES`
-        self.open = np.ones(runs, dtype=bool)  # runs that have not ended
+        self.status = np.full(runs, BUDGET)
+        self.active = np.ones(runs, dtype=bool)
         self.f_end = np.full(runs, np.nan)
         self.best_end = np.full(runs, np.nan)
         self.steps_to_target = np.full((runs, len(TARGETS)), np.nan)
-        self.reached = np.zeros(runs, dtype=np.int64)  # how many targets
-        self.targets: np.ndarray | None = None  # (R, 50)
-        self.longest = max(1, min(MAX_BLOCK, MAX_BLOCK_BYTES // (8 * runs)))
+        self.reached = np.zeros(runs, dtype=np.int64)
+        self.targets: np.ndarray | None = None  # (R, 50), known with the first values
+        self.max_block = max(1, min(MAX_BLOCK, MAX_BLOCK_BYTES // (8 * runs)))
         # where runs may stop early, values are fetched often, so that stacks which are done stop soon
         often = stop or tolerance is not None
-        self.first, self.growth = (8, 1.125) if often else (64, 8.0)
-        self.next = min(self.first, self.longest, steps + 1) - 1  # iterate after which to fold
+        self.first_block, self.growth = (8, 1.125) if often else (64, 8.0)
+        self.next_fold = min(self.first_block, self.max_block, steps + 1) - 1  # iterate after which to fold
 
     @property
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        """What `note` enters values into, once the targets are known."""
+    def state(self) -> RunState:
+        """The arrays that `record_step` changes, once the targets are known."""
         assert self.targets is not None
-        ends = (self.open, self.status, self.best, self.end, self.f_end, self.best_end)
-        return (*ends, self.steps_to_target, self.reached, self.targets)
+        return RunState(**{name: getattr(self, name) for name in RunState._fields})
 
     def begin(self, f: np.ndarray) -> None:
         """Fix the targets of every run by its first value; f of shape (R,)."""
@@ -154,88 +183,90 @@ class Record:
 
     @property
     def finished(self) -> bool:
-        return not self.open.any()
+        return not self.active.any()
 
-    def fold(self, t: int, values: np.ndarray, noted: dict[str, np.ndarray], norms: np.ndarray | None = None) -> None:
-        """Fold what has gathered up to iterate t into the record.
+    def fold(self, t: int, values: np.ndarray, curves: dict[str, np.ndarray], norms: np.ndarray | None = None) -> None:
+        """Record what the loop has collected up to iterate t.
 
-        `values` holds one (R,) an iterate, or nothing where only checkpoints are evaluated; `noted` one (R,) a checkpoint
+        `values` holds one (R,) an iterate, or nothing where only checkpoints are evaluated; `curves` one (R,) a checkpoint
         by name: for those the values, as ``f``. `norms` holds one (R,) an iterate, where there is a tolerance.
         """
         marks = self.t[(self.t >= self.folded) & (self.t <= t)]
         times = np.arange(self.folded, t + 1)
         if self.sparse:
-            times, values = marks, noted.pop("f", np.empty((0, self.runs)))
+            times, values = marks, curves.pop("f", np.empty((0, self.runs)))
         if len(times):
             best = self._fold_values(times, values, norms)
             rows = np.searchsorted(times, marks)
-            noted.setdefault("gradient_norm", np.full((len(marks), self.runs), np.nan))
-            self.extend(f=values[rows], best=best[rows], **noted)
+            curves.setdefault("gradient_norm", np.full((len(marks), self.runs), np.nan))
+            self.extend(f=values[rows], best=best[rows], **curves)
         self.folded = t + 1
-        self.next = min(max(int(self.growth * (t + 1)) - 1, t + self.first), t + self.longest, self.steps)
+        longest = min(t + self.max_block, self.steps)
+        self.next_fold = min(max(int(self.growth * (t + 1)) - 1, t + self.first_block), longest)
 
-    def extend(self, **columns: np.ndarray) -> None:
-        """Note figures of further checkpoints, each (k, R)."""
-        for name, part in columns.items():
-            self.columns.setdefault(name, []).append(part)
+    def extend(self, **curves: np.ndarray) -> None:
+        """Append values at further checkpoints, each (k, R)."""
+        for name, part in curves.items():
+            self.curves.setdefault(name, []).append(part)
 
     def _fold_values(self, times: np.ndarray, values: np.ndarray, norms: np.ndarray | None) -> np.ndarray:
         """Running best, steps to targets and endings; times (k,), values (k, R). Returns the running best (k, R)."""
         finite = np.isfinite(values)
-        bad = np.full(len(self.best), len(times))  # position of the first that is not finite, (R,)
+        diverged = np.full(len(self.best), len(times))  # position of the first value that is not finite, (R,)
         if not finite.all():
-            bad = np.where(finite.all(axis=0), bad, np.argmin(finite, axis=0))
+            diverged = np.where(finite.all(axis=0), diverged, np.argmin(finite, axis=0))
         best = np.minimum.accumulate(np.where(finite, values, np.inf), axis=0)
         np.minimum(best, self.best, out=best)
         if self.targets is None:
             self.begin(values[0])
         assert self.targets is not None
         self.best = best[-1]
-        left = np.minimum(self.reached, len(TARGETS) - 1)  # number of the next target, (R,)
-        news = np.flatnonzero(self.open & (self.best <= self.targets[np.arange(len(left)), left]))
-        calm = np.full(len(self.best), len(times))  # position of the first small gradient, (R,)
+        next_target = np.minimum(self.reached, len(TARGETS) - 1)  # (R,)
+        closer = np.flatnonzero(self.active & (self.best <= self.targets[np.arange(len(next_target)), next_target]))
+        small = np.full(len(self.best), len(times))  # position of the first small gradient, (R,)
         if norms is not None:
-            small = norms <= self.tolerance
-            calm = np.where(small.any(axis=0), np.argmax(small, axis=0), calm)
-        self._find_targets(news, times, values, best, np.minimum(bad, calm + 1))
-        for r in np.flatnonzero(self.open & (np.minimum(bad, calm) < len(times))):
-            code, at = (GRADIENT, calm[r]) if calm[r] < bad[r] else (DIVERGED, bad[r])
-            self.status[r], self.end[r], self.open[r] = code, times[at], False
-            last = at if code == GRADIENT else at - 1
+            below = norms <= self.tolerance
+            small = np.where(below.any(axis=0), np.argmax(below, axis=0), small)
+        self._find_targets(closer, times, values, best, np.minimum(diverged, small + 1))
+        for r in np.flatnonzero(self.active & (np.minimum(diverged, small) < len(times))):
+            code, position = (GRADIENT, small[r]) if small[r] < diverged[r] else (DIVERGED, diverged[r])
+            self.status[r], self.end[r], self.active[r] = code, times[position], False
+            last = position if code == GRADIENT else position - 1
             if last >= 0:
                 self.f_end[r], self.best_end[r] = values[last, r], best[last, r]
-        self.f_end[self.open], self.best_end[self.open] = values[-1, self.open], self.best[self.open]
+        self.f_end[self.active], self.best_end[self.active] = values[-1, self.active], self.best[self.active]
         return best
 
     def _find_targets(
-        self, news: np.ndarray, times: np.ndarray, values: np.ndarray, best: np.ndarray, limit: np.ndarray
+        self, closer: np.ndarray, times: np.ndarray, values: np.ndarray, best: np.ndarray, limit: np.ndarray
     ) -> None:
-        """Steps to targets of the runs `news` before the positions `limit`, (R,), and the ends at the last target."""
-        if not len(news):
+        """Steps to targets of the runs `closer` before the positions `limit`, (R,), and the ends at the last target."""
+        if not len(closer):
             return
         assert self.targets is not None
         # best never rises, so the first position at which it is at most a target is found by bisection
-        rows = zip(np.ascontiguousarray(-best.T[news]), -self.targets[news], strict=True)
-        first = np.stack([rising.searchsorted(levels) for rising, levels in rows])  # (news, 50)
-        new, target = np.nonzero((first < limit[news, None]) & np.isinf(self.steps_to_target[news]))
-        self.steps_to_target[news[new], target] = times[first[new, target]]
-        self.reached[news] = np.isfinite(self.steps_to_target[news]).sum(axis=1)
+        rows = zip(np.ascontiguousarray(-best.T[closer]), -self.targets[closer], strict=True)
+        first = np.stack([rising.searchsorted(levels) for rising, levels in rows])  # (closer, 50)
+        run, target = np.nonzero((first < limit[closer, None]) & np.isinf(self.steps_to_target[closer]))
+        self.steps_to_target[closer[run], target] = times[first[run, target]]
+        self.reached[closer] = np.isfinite(self.steps_to_target[closer]).sum(axis=1)
         if self.stop:
-            for r, last in zip(news, first[:, -1], strict=True):
+            for r, last in zip(closer, first[:, -1], strict=True):
                 if np.isfinite(self.steps_to_target[r, -1]):
-                    self.status[r], self.end[r], self.open[r] = TARGET, times[last], False
+                    self.status[r], self.end[r], self.active[r] = TARGET, times[last], False
                     self.f_end[r], self.best_end[r] = values[last, r], best[last, r]
 
-    def trace(self, x: np.ndarray, calls_per_step: float, oracle: str) -> Trace:
-        columns = {name: np.concatenate(parts).T for name, parts in self.columns.items() if parts}  # each (R, C)
-        t = self.t[: columns["f"].shape[1]]
-        f, best = columns.pop("f"), columns.pop("best")
+    def trace(self, x: np.ndarray, calls_per_step: float, oracle: Oracle) -> Trace:
+        """The trace of the runs whose last iterates are x, (R, d)."""
+        curves = {name: np.concatenate(parts).T for name, parts in self.curves.items() if parts}  # each (R, C)
+        t = self.t[: curves["f"].shape[1]]
+        f, best = curves.pop("f"), curves.pop("best")
         return Trace(
             t=t,
             f=np.where(np.isfinite(f), f, np.nan),
             best=np.where(np.isfinite(best), best, np.nan),
-            gradient_norm=columns.pop("gradient_norm"),
-            metrics=columns,
+            gradient_norm=curves.pop("gradient_norm"),
+            metrics=curves,
             steps_to_target=self.steps_to_target,
             status=[STATUSES[code] for code in self.status],
             end=self.end,
@@ -248,23 +279,23 @@ class Record:
         )
 
 
-def note(t, f, stop, going, status, best, end, f_end, best_end, steps_to_target, reached, targets):  # type: ignore[no-untyped-def]
-    """Enter the values f (R,) of iterate t into the arrays of a `Record`: what `fold` does for a block, one by one.
+def record_step(t, f, stop, runs):  # type: ignore[no-untyped-def]
+    """Record the values f (R,) of iterate t in a `RunState`: what `Recorder.fold` does for many iterates at once.
 
-    For loops that are compiled: nothing but loops and numbers.
+    For compiled loops: nothing but loops and numbers.
     """
     for r in range(f.shape[0]):
         finite = np.isfinite(f[r])
         if finite:
-            best[r] = min(best[r], f[r])
-        if not going[r]:
+            runs.best[r] = min(runs.best[r], f[r])
+        if not runs.active[r]:
             continue
         if not finite:
-            status[r], end[r], going[r] = DIVERGED, t, False
+            runs.status[r], runs.end[r], runs.active[r] = DIVERGED, t, False
             continue
-        f_end[r], best_end[r] = f[r], best[r]
-        while reached[r] < targets.shape[1] and f[r] <= targets[r, reached[r]]:
-            steps_to_target[r, reached[r]] = t
-            reached[r] += 1
-        if stop and reached[r] == targets.shape[1]:
-            status[r], end[r], going[r] = TARGET, t, False
+        runs.f_end[r], runs.best_end[r] = f[r], runs.best[r]
+        while runs.reached[r] < runs.targets.shape[1] and f[r] <= runs.targets[r, runs.reached[r]]:
+            runs.steps_to_target[r, runs.reached[r]] = t
+            runs.reached[r] += 1
+        if stop and runs.reached[r] == runs.targets.shape[1]:
+            runs.status[r], runs.end[r], runs.active[r] = TARGET, t, False

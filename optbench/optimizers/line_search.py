@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from optbench.core.backend import Array, Backend
 from optbench.core.registry import OPTIMIZERS
+from optbench.core.types import Namespace, Oracle
 from optbench.optimizer import At, Optimizer
 
 
@@ -155,7 +156,7 @@ class Newton(LineSearchMethod):
     et al. 2014; Nocedal & Wright 2006, section 3.4). One Hessian is asked for at every trial.
     """
 
-    oracle: ClassVar[str] = "hessian"
+    oracle: ClassVar[Oracle] = Oracle.HESSIAN
     matrices: ClassVar[int] = 6
 
     def model_init(self, x: Array, backend: Backend) -> Array:
@@ -175,7 +176,8 @@ class Newton(LineSearchMethod):
         size = xp.abs(values)
         size = xp.maximum(size, self.eps * xp.max(size, axis=-1, keepdims=True))
         coefficients = xp.matrix_transpose(vectors) @ g[..., None]  # (R, d, 1)
-        return -(vectors @ (coefficients / size[..., None]))[..., 0]
+        p: Array = -(vectors @ (coefficients / size[..., None]))[..., 0]
+        return p
 
 
 class Secants(NamedTuple):
@@ -275,7 +277,7 @@ class BFGS(LineSearchMethod):
         return xp.where(model.fresh > 0, p * self.first_scale(g), p)
 
 
-def dot(xp: Any, a: Array, b: Array) -> Array:
+def dot(xp: Namespace, a: Array, b: Array) -> Array:
     """Inner products of the rows, as a column; (R, d) and (R, d) give (R, 1)."""
     return xp.vecdot(a, b)[..., None]
 

@@ -9,11 +9,12 @@ import numpy as np
 
 from optbench.core.backend import Array, Backend
 from optbench.core.registry import OPTIMIZERS
+from optbench.core.types import Oracle
 from optbench.optimizer import At, Optimizer
 
 
-class Incumbent(NamedTuple):
-    """State of a search: where it started (R, d), the best point so far (R, d) and its value (R, 1)."""
+class SearchState(NamedTuple):
+    """State of a random search: where it started (R, d), the best point so far (R, d) and its value (R, 1)."""
 
     start: Array
     x: Array
@@ -30,27 +31,27 @@ class RandomSearch(Optimizer):
         Standard deviation of each coordinate, above 0.
     """
 
-    oracle: ClassVar[str] = "value"
+    oracle: ClassVar[Oracle] = Oracle.VALUE
     full_batch = True
     incumbent: ClassVar[bool] = True
     draws: ClassVar[bool] = True
     step_size = "scale"
-    columns: ClassVar[tuple[str, ...]] = ("scale",)
+    sweepable: ClassVar[tuple[str, ...]] = ("scale",)
 
     scale: float = 1.0
 
-    def init(self, x: Array, backend: Backend) -> Incumbent:
+    def init(self, x: Array, backend: Backend) -> SearchState:
         self.xp = backend.xp
         self.width = backend.asarray(np.reshape(self.scale, (-1, 1)))  # (R, 1) or (1, 1)
         worst = backend.asarray(np.full((x.shape[0], 1), np.inf))
-        return Incumbent(x, x, worst)
+        return SearchState(x, x, worst)
 
-    def step(self, t: int, at: At, state: Incumbent) -> tuple[Array, Incumbent]:
+    def step(self, t: int, at: At, state: SearchState) -> tuple[Array, SearchState]:
         better = at.f < state.f  # (R, 1)
-        state = Incumbent(state.start, self.xp.where(better, at.x, state.x), self.xp.where(better, at.f, state.f))
+        state = SearchState(state.start, self.xp.where(better, at.x, state.x), self.xp.where(better, at.f, state.f))
         return self.center(state) + self.width * at.z, state
 
-    def center(self, state: Incumbent) -> Array:
+    def center(self, state: SearchState) -> Array:
         """Where the next points are drawn around; shape (R, d)."""
         return state.start
 
@@ -67,7 +68,7 @@ class LocalSearch(RandomSearch):
 
     scale: float = 0.1
 
-    def center(self, state: Incumbent) -> Any:
+    def center(self, state: SearchState) -> Any:
         return state.x
 
 

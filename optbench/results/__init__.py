@@ -1,0 +1,1 @@
+"""Stored runs: the schema of rows, the store of Parquet files, and tables of runs."""

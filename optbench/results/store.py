@@ -82,7 +82,7 @@ class Store:
         except OSError as error:
             raise StoreError(
                 f"the results folder {str(self.path)!r} cannot be written ({error.strerror or error}); "
-                "choose another with --output"
+                "choose another folder"
             ) from None
 
     def keys(self, *, failed: bool = True) -> set[str]:
@@ -158,7 +158,7 @@ class Store:
                 temporary.unlink()
             raise StoreError(
                 f"cannot write results to {str(self.path)!r} ({error.strerror or error}); free some space or "
-                "choose another folder with --output. What was stored before is safe"
+                "choose another folder. What was stored before is safe"
             ) from None
         return path
 

@@ -1,10 +1,10 @@
-"""Running plans: chunks in this process, in a pool of processes or on any executor; stored as they finish.
+"""Execution of plans: their chunks run in this process, in worker processes or on any executor.
 
-Chunks are independent, and a chunk's result does not depend on where it runs, so neither do the tables. Every chunk that is
-done is stored at once: a run that is interrupted goes on where it was.
+Chunks are independent, and the result of a chunk does not depend on where it runs, so neither do the tables. Every chunk is
+stored as soon as it is done. So a run that is interrupted goes on where it stopped.
 
-Processes are spawned, so a script that asks for them keeps what it does under ``if __name__ == "__main__":``. They stand
-for a minute after a call, see `workers`.
+Processes are spawned, so a script that asks for them must have its calls under ``if __name__ == "__main__":``. They stay
+alive for a minute after a call and are reused, see `workers`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,18 @@ from optbench.core.workers import blas_threads
 from optbench.results.environment import environment
 from optbench.results.runs import Runs
 from optbench.results.store import Store
-from optbench.runner.plan import Chunk, Plan
+from optbench.runner.chunks import Chunk, chunks_of
+from optbench.runner.plan import Parallelism, Plan
 from optbench.runner.rows import Done, gathered, rows_of
 
-_PATIENCE = 2  # times a chunk may take its worker process down before it counts as failed
+MAX_LOSSES = 2  # times a worker process may die with a chunk before the chunk counts as failed
 
-START_SECONDS = 1.0  # until a crew of workers stands; measured: 0.8 for two, 1.3 for four on four cores
-STEP_SECONDS = 4e-5  # of a step, whatever its number of runs
+START_SECONDS = 1.0  # that worker processes take to start; measured: 0.8 for two, 1.3 for four on four cores
+RESTART_SECONDS = 0.05  # that they take if they are still alive
 
-Progress = Callable[[float], None]  # is told how much more of the work is done
+Progress = Callable[
+    [float], None
+]  # called with the seconds of work done since its last call, as `Chunk.seconds` has them
 
 
 def execute(
@@ -44,22 +47,25 @@ def execute(
     on_start: Callable[[float, int, int], None] | None = None,
     progress: Progress | None = None,
 ) -> Runs:
-    """Compute what the store lacks of some plans, and return all of their runs.
+    """Compute the runs of some plans that the store lacks, and return all runs of the plans.
 
     Parameters
     ----------
     store : Store, optional
         Where results are kept and looked up; without one everything is computed and kept in memory only.
     jobs : int or None
-        Number of processes, or of BLAS threads where a plan is one loop around a large matrix (see `plan.for_threads`); 1
-        computes in this process. None takes what should be fastest: all cores where the work is
-        worth their start, as `optbench run` does. More than one needs a script with ``if __name__ == "__main__":``.
+        Number of processes, or of BLAS threads where a plan is one loop around a large matrix (see `chunks.for_threads`); 1
+        computes in this process. None chooses what should be fastest: all cores where the work is worth their start. More
+        than one needs a script with ``if __name__ == "__main__":``.
     executor : concurrent.futures.Executor, optional
         Where to run the chunks instead, such as a Dask cluster's. Its workers must see the store's folder.
     retry_failed : bool
         Whether runs that are stored as failed are tried again.
     on_start : callable, optional
-        Told once, before work starts: the whole work (in the units of `progress`), the runs to compute and those found.
+        Called once, before work starts, with the seconds of the whole work (see `progress`), the number of runs to compute
+        and the number of runs that the store has.
+    progress : callable, optional
+        Called now and then with the seconds of work done since its last call, as estimated beforehand.
 
     Raises
     ------
@@ -74,40 +80,35 @@ def execute(
     if store is not None:
         store.check_writable()
         stored = store.keys(failed=not retry_failed)
-    wanted: set[str] = set()
+    requested: set[str] = set()
     if store is not None or len(plans) > 1:
-        wanted = {plan.key(point, seed) for plan in plans for seed in plan.seeds for point in plan.grid}
-    left = wanted - stored
+        requested = {plan.key(point, seed) for plan in plans for seed in plan.seeds for point in plan.grid}
+    missing = requested - stored
 
-    def missing(key: str) -> bool:
-        if key not in left:
+    def take_missing(key: str) -> bool:
+        if key not in missing:
             return False
-        left.remove(key)  # two plans may ask for the same run
+        missing.remove(key)  # two plans may contain the same run
         return True
 
-    chunks = [chunk for plan in plans for chunk in plan.chunks(missing if wanted else None)]
+    chunks = [chunk for plan in plans for chunk in chunks_of(plan, take_missing if requested else None)]
     if on_start is not None:
-        on_start(sum(map(work_of, chunks)), sum(chunk.size for chunk in chunks), len(wanted & stored))
-    report = progress or (lambda done: None)
+        on_start(sum(c.seconds for c in chunks), sum(c.size for c in chunks), len(requested & stored))
+    report = progress or (lambda seconds: None)
     if jobs is None:
         jobs = default_jobs(chunks)
     threads = 1
     if executor is not None:
         results = _on_executor(executor, chunks, store, report)
     elif jobs > 1 and len(chunks) > 1:
-        results = _on_processes(jobs, chunks, store, report)
+        results = _Processes(jobs, chunks, store, report).results()
     else:
-        threads = min(jobs, _cores()) if len(chunks) == 1 and chunks[0].plan.shared else 1
-        results = ((chunk, _compute(chunk, store, report, threads)) for chunk in _solved(chunks))
+        threads = min(jobs, _cores()) if _uses_threads(chunks) else 1
+        results = ((chunk, _compute(chunk, store, report, threads)) for chunk in _with_optima(chunks))
     parts = [(chunk, done) for chunk, done in results if done is not None]
     if store is not None:
-        return store.load(wanted)
+        return store.load(requested)
     return gathered(parts, plans, [environment() | {"blas threads": str(threads)}])
-
-
-def work_of(chunk: Chunk) -> float:
-    """Roughly the seconds that a chunk takes."""
-    return chunk.plan.steps * (chunk.size * chunk.plan.nanoseconds * 1e-9 + STEP_SECONDS)
 
 
 def _cores() -> int:
@@ -115,58 +116,67 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _uses_threads(chunks: Sequence[Chunk]) -> bool:
+    return len(chunks) == 1 and chunks[0].plan.parallelism is Parallelism.THREADS
+
+
 def default_jobs(chunks: Sequence[Chunk]) -> int:
-    """Processes that should be fastest: all cores, or this one where it is done before they would be.
+    """Number of processes that should be fastest: all cores, or 1 where the work is done before they would have started.
 
     A GPU is not shared.
     """
     cores = _cores()
-    if len(chunks) == 1 and chunks[0].plan.shared:
+    if _uses_threads(chunks):
         return cores
     jobs = min(cores, len(chunks))
     if jobs < 2 or any(chunk.plan.problem.backend.name != "numpy" for chunk in chunks):
         return 1
     busy = [0.0] * jobs  # seconds of work of each process
     for chunk in _largest_first(chunks):
-        heapq.heapreplace(busy, busy[0] + work_of(chunk))
-    start = START_SECONDS if workers.standing() < cores else 0.05
+        heapq.heapreplace(busy, busy[0] + chunk.seconds)
+    start = START_SECONDS if workers.standing() < cores else RESTART_SECONDS
     return cores if start + 1.25 * max(busy) < sum(busy) else 1  # cores share memory: all are slower than one
 
 
-def _solved(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
-    """The chunks, their optima known: solved once here, and sent along."""
+def _with_optima(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+    """The chunks; the optima of their problems are solved here, once, and sent along."""
     for chunk in chunks:
         _ = chunk.plan.problem.optimum
     return chunks
 
 
-def _compute(chunk: Chunk, store: Store | None, report: Progress | None = None, threads: int = 1) -> Done | None:
-    """Compute one chunk and store it; what it left, or nothing if that is in the store."""
-    share = work_of(chunk) / (chunk.plan.steps + 1)
-    told = 0.0
+def _largest_first(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """So that no long chunk is left for one process at the end."""
+    return sorted(chunks, key=lambda chunk: chunk.seconds, reverse=True)
 
-    def step_done(steps: int) -> None:
-        nonlocal told
-        told += steps * share
+
+def _compute(chunk: Chunk, store: Store | None, report: Progress | None = None, threads: int = 1) -> Done | None:
+    """Compute one chunk and store it. Its result, or None if that is in the store."""
+    step_seconds = chunk.seconds / (chunk.plan.steps + 1)
+    reported = 0.0
+
+    def report_steps(steps: int) -> None:
+        nonlocal reported
+        reported += steps * step_seconds
         if report is not None:
-            report(steps * share)
+            report(steps * step_seconds)
 
     backend = chunk.plan.problem.backend
     backend.free_memory()
     try:
         with blas_threads(threads):
-            done = Done(chunk.compute(step_done), device_bytes=backend.peak_memory())
+            done = Done(chunk.compute(report_steps), device_bytes=backend.peak_memory())
     except OptbenchError:
         raise
     except Exception as error:  # a defect in a problem or an optimizer, or too little memory: it becomes a record
         done = Done.failed(error)
     if report is not None:
-        report(work_of(chunk) - told)
-    return _kept(chunk, done, store)
+        report(chunk.seconds - reported)
+    return _store_result(chunk, done, store)
 
 
-def _kept(chunk: Chunk, done: Done, store: Store | None) -> Done | None:
-    """What a chunk left, or nothing once that is in the store."""
+def _store_result(chunk: Chunk, done: Done, store: Store | None) -> Done | None:
+    """The result of a chunk, or None once it is in the store."""
     if store is None:
         return done
     store.write(rows_of(chunk, done))
@@ -176,7 +186,7 @@ def _kept(chunk: Chunk, done: Done, store: Store | None) -> Done | None:
 def _on_executor(
     executor: cf.Executor, chunks: Sequence[Chunk], store: Store | None, report: Progress
 ) -> Iterator[tuple[Chunk, Done | None]]:
-    futures = {executor.submit(_compute, chunk, store): chunk for chunk in _largest_first(_solved(chunks))}
+    futures = {executor.submit(_compute, chunk, store): chunk for chunk in _largest_first(_with_optima(chunks))}
     for future in cf.as_completed(futures):
         chunk = futures[future]
         try:
@@ -184,83 +194,85 @@ def _on_executor(
         except OptbenchError:
             raise
         except Exception as error:  # the worker died or the chunk cannot be sent: a record like any other failure
-            done = _kept(chunk, Done.failed(error), store)
-        report(work_of(chunk))
+            done = _store_result(chunk, Done.failed(error), store)
+        report(chunk.seconds)
         yield chunk, done
 
 
-def _compute_packed(packed: bytes, store: Store | None) -> Done | None:
-    # unpacked here, because what cannot be would take the worker down
-    return _compute(pickle.loads(packed), store, workers.tell)
+def _compute_pickled(pickled: bytes, store: Store | None) -> Done | None:
+    # unpickled here: an error in the pool's own unpickling would take the worker down
+    return _compute(pickle.loads(pickled), store, workers.tell)
 
 
-def _on_processes(
-    jobs: int, chunks: Sequence[Chunk], store: Store | None, report: Progress
-) -> Iterator[tuple[Chunk, Done | None]]:
-    """Worker processes, at most `jobs` at work; when one dies, the others are replaced too and go on with what is left."""
+class _Processes:
+    """Chunks on worker processes, at most `jobs` at a time. When a process dies, all processes are replaced."""
 
-    def failed(chunk: Chunk, error: Exception) -> tuple[Chunk, Done | None]:
-        return chunk, _kept(chunk, Done.failed(error), store)
+    def __init__(self, jobs: int, chunks: Sequence[Chunk], store: Store | None, report: Progress) -> None:
+        self.jobs, self.chunks, self.store, self.report = jobs, chunks, store, report
+        self.crew = workers.take(jobs)
+        self.losses: dict[Chunk, int] = {}  # of each chunk that is not done: how many processes died with it
 
-    crew = workers.take(jobs)
-    try:
-        if crew.size == jobs <= len(chunks):  # all will be needed
-            crew.warm()  # they start while the optima are solved
-        left = dict.fromkeys(_largest_first(_solved(chunks)), 0)  # chunk -> times it was lost
-        while left:
-            # chunks under suspicion run one at a time, so that the guilty one is known
-            suspects = [chunk for chunk, times in left.items() if times]
-            queue = suspects[:1] if suspects else list(left)
-            queue.reverse()
-            # a chunk waits in the queue of the workers, so that none is idle, unless there are more workers than jobs
-            most = jobs + (crew.size == jobs)
-            futures: dict[cf.Future[Any], Chunk] = {}
-            lost: list[Chunk] = []
-            heard, broken = crew.told, False
-            while futures or (queue and not broken):
-                while queue and len(futures) < most and not broken:
-                    chunk = queue.pop()
-                    try:
-                        futures[crew.submit(_compute_packed, pickle.dumps(chunk), store)] = chunk
-                    except BrokenProcessPool:
-                        broken = True
-                    except Exception as error:  # it cannot be sent to a process
-                        del left[chunk]
-                        yield failed(chunk, error)
-                done, _ = cf.wait(futures, timeout=0.2, return_when=cf.FIRST_COMPLETED)
-                report(crew.told - heard)
-                heard = crew.told
-                for future in done:
-                    chunk = futures.pop(future)
-                    try:
-                        result = chunk, future.result()
-                    except OptbenchError:
-                        raise
-                    except BrokenProcessPool:
-                        lost.append(chunk)
-                        broken = True
-                        continue
-                    except Exception as error:  # it cannot be unpacked in a process
-                        result = failed(chunk, error)
-                    del left[chunk]
-                    yield result
-            if broken:
-                crew.stop()
-                crew = workers.Crew(jobs)
-            for chunk in lost:
-                left[chunk] += 1
-                if left[chunk] > _PATIENCE or (suspects and left[chunk] == _PATIENCE):
-                    del left[chunk]
-                    yield failed(chunk, RuntimeError("the process that computed it died; too little memory, perhaps"))
-    except BaseException:
-        crew.stop()
-        raise
-    if all(chunk.plan.problem.backend.name == "numpy" for chunk in chunks):
-        workers.give_back(crew)
-    else:
-        crew.dismiss()  # it holds memory of the device
+    def results(self) -> Iterator[tuple[Chunk, Done | None]]:
+        """Each chunk with its result, in the order in which they are done."""
+        try:
+            if self.crew.size == self.jobs <= len(self.chunks):  # all will be needed
+                self.crew.warm()  # they start while the optima are solved
+            self.losses = dict.fromkeys(_largest_first(_with_optima(self.chunks)), 0)
+            while self.losses:
+                yield from self._round()
+        except BaseException:
+            self.crew.stop()
+            raise
+        if all(chunk.plan.problem.backend.name == "numpy" for chunk in self.chunks):
+            workers.give_back(self.crew)
+        else:
+            self.crew.dismiss()  # it holds memory of the device
 
+    def _round(self) -> Iterator[tuple[Chunk, Done | None]]:
+        """Compute what is not done, until a process dies."""
+        # after a death, the chunks that were running go one at a time, so that the guilty one is known
+        suspects = [chunk for chunk, losses in self.losses.items() if losses]
+        queue = suspects[:1] if suspects else list(self.losses)
+        queue.reverse()
+        # one more chunk than jobs waits with the workers, so that none is idle, unless there are more workers than jobs
+        limit = self.jobs + (self.crew.size == self.jobs)
+        futures: dict[cf.Future[Any], Chunk] = {}
+        lost: list[Chunk] = []
+        reported, broken = self.crew.told, False
+        while futures or (queue and not broken):
+            while queue and len(futures) < limit and not broken:
+                chunk = queue.pop()
+                try:
+                    futures[self.crew.submit(_compute_pickled, pickle.dumps(chunk), self.store)] = chunk
+                except BrokenProcessPool:
+                    broken = True
+                except Exception as error:  # the chunk cannot be pickled
+                    yield self._fail(chunk, error)
+            completed, _ = cf.wait(futures, timeout=0.2, return_when=cf.FIRST_COMPLETED)
+            self.report(self.crew.told - reported)
+            reported = self.crew.told
+            for future in completed:
+                chunk = futures.pop(future)
+                try:
+                    done = future.result()
+                except OptbenchError:
+                    raise
+                except BrokenProcessPool:
+                    lost.append(chunk)
+                    broken = True
+                except Exception as error:  # the chunk cannot be unpickled in a process
+                    yield self._fail(chunk, error)
+                else:
+                    del self.losses[chunk]
+                    yield chunk, done
+        if broken:
+            self.crew.stop()
+            self.crew = workers.Crew(self.jobs)
+        for chunk in lost:
+            self.losses[chunk] += 1
+            if self.losses[chunk] > MAX_LOSSES or (suspects and self.losses[chunk] == MAX_LOSSES):
+                yield self._fail(chunk, RuntimeError("the process that computed it died; too little memory, perhaps"))
 
-def _largest_first(chunks: Sequence[Chunk]) -> list[Chunk]:
-    """So that no long chunk is left for one process at the end."""
-    return sorted(chunks, key=work_of, reverse=True)
+    def _fail(self, chunk: Chunk, error: Exception) -> tuple[Chunk, Done | None]:
+        del self.losses[chunk]
+        return chunk, _store_result(chunk, Done.failed(error), self.store)

@@ -1,25 +1,26 @@
 """The loop: evaluate, record, step.
 
 All R runs of a stack advance together. Values stay on the device and are fetched in blocks of many steps, so that the
-loop itself never waits for the device. What a stack leaves is measured in oracle calls, never in seconds: its runs share a
-clock.
+loop itself never waits for the device. The trace of a stack counts oracle calls, never seconds: its runs share a clock.
+The loop also asks the compiler: for the kernel of an update rule, and for rule and oracle as one fused loop.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from optbench.compile.fused_loop import Together
-from optbench.compile.numba import reason
+from optbench.compile.fused_loop import FEW_RUNS, MANY_PARAMETERS, FusedLoop
+from optbench.compile.numba import checked
+from optbench.compile.rules import fuse
 from optbench.core.backend import Array, Backend
 from optbench.core.errors import InputError
 from optbench.core.random import Normals, Sampler
-from optbench.core.trace import Record, Trace, checkpoints
-from optbench.optimizer import At, Optimizer
+from optbench.core.trace import Recorder, Trace, checkpoints
+from optbench.core.types import Oracle
+from optbench.optimizer import At, FirstOrder, Optimizer
 from optbench.problem import Problem
 
 MAX_FEED_BYTES = 1 << 24  # random numbers that wait on either side
@@ -44,10 +45,12 @@ def check_pair(
     if stop_at_gradient is not None:
         if not stop_at_gradient >= 0:
             raise InputError(f"stop_at_gradient must be at least 0, not {stop_at_gradient!r}")
-        if kind.oracle == "value" or problem.sampler((0,), batch_size) is not None:
-            why = f"{name} asks for values only" if kind.oracle == "value" else "only a part of the gradient is seen"
+        if kind.oracle is Oracle.VALUE or problem.sampler((0,), batch_size) is not None:
+            why = (
+                f"{name} asks for values only" if kind.oracle is Oracle.VALUE else "only a part of the gradient is seen"
+            )
             raise InputError(f"stop_at_gradient needs the full gradient at every step, but {why}; leave it out")
-    if kind.oracle == "hessian" and not problem.has_hessian:
+    if kind.oracle is Oracle.HESSIAN and not problem.has_hessian:
         raise InputError(f"{name} needs Hessians, which {problem.spec} does not offer at d = {problem.dim}")
     if kind.max_dim is not None and problem.dim > kind.max_dim:
         raise InputError(
@@ -110,8 +113,16 @@ def minimize(
             f"x0 must have a whole number of rows for each of {len(seeds)} seeds, not shape {tuple(x.shape)}"
         )
     loop = Loop(problem, optimizer, seeds, steps, batch_size, x.shape[0])
-    with np.errstate(all="ignore"):  # a run may leave the finite numbers; it is labelled, not warned of
+    with np.errstate(all="ignore"):  # a run may diverge; its status says so
         return loop.run(x, stop_at_target, stop_at_gradient, checkpoint_count, progress)
+
+
+def init_state(optimizer: Optimizer, x: Array, backend: Backend) -> Any:
+    """State of an optimizer at its start points (R, d). A rule runs compiled where the backend, or it, says so."""
+    if not isinstance(optimizer, FirstOrder):
+        return optimizer.init(x, backend)
+    wanted = optimizer.fused if backend.fused is None else backend.fused
+    return optimizer.init(x, backend, fuse(optimizer.rule, backend, optimizer.swept) if wanted else None)
 
 
 class Loop:
@@ -132,61 +143,73 @@ class Loop:
         self.normals = _Feed(normals, self.backend, steps + 1) if normals is not None else None
 
     def evaluate(self, t: int, x: Array) -> At:
-        """Ask the oracle about the points x of shape (R, d)."""
+        """The answer of the oracle at the points x of shape (R, d)."""
         problem = self.problem
         z = None
         if self.normals is not None:
             # runs of one seed share their directions, whatever their settings
             z = self.xp.broadcast_to(self.normals[t][:, None, :], self.stack)
             z = self.xp.reshape(z, (self.runs, problem.dim))
-        if self.optimizer.oracle == "value":
+        if self.optimizer.oracle is Oracle.VALUE:
             return At(x, problem.value(x)[:, None], z=z)
         if self.samples is not None:
             f, g = problem.value_and_grad(self.xp.reshape(x, self.stack), self.samples[t])
             return At(x, self.xp.reshape(f, (self.runs, 1)), self.xp.reshape(g, (self.runs, problem.dim)), z=z)
         f, g = problem.value_and_grad(x)
-        hessian = problem.hessian(x) if self.optimizer.oracle == "hessian" else None
+        hessian = problem.hessian(x) if self.optimizer.oracle is Oracle.HESSIAN else None
         return At(x, f[:, None], g, hessian, z)
 
+    def begin(self, x0: Array) -> tuple[Array, Any]:
+        """A copy of the start points (R, d), which a fused rule overwrites, and the state of the optimizer there."""
+        # no less precise than the problem
+        x = self.xp.asarray(x0, dtype=self.xp.result_type(x0.dtype, self.backend.dtype), copy=True)
+        return x, init_state(self.optimizer, x, self.backend)
+
     def run(
-        self, x: Array, stop: bool, tolerance: float | None, count: int, progress: Callable[[int], None] | None
+        self, x0: Array, stop: bool, tolerance: float | None, count: int, progress: Callable[[int], None] | None
     ) -> Trace:
         t, f_star = checkpoints(self.steps, count), self.problem.f_star
-        record = Record(self.runs, self.steps, t, f_star, stop, tolerance=tolerance, sparse=self.stochastic)
-        # a copy, because a fused rule writes the new iterates over the old ones; no less precise than the problem
-        x = self.xp.asarray(x, dtype=self.xp.result_type(x.dtype, self.backend.dtype), copy=True)
-        state = self.optimizer.init(x, self.backend)
-        together = self._together(x) if tolerance is None else None
-        tell = progress or (lambda steps: None)
-        x = self._steps(x, state, record, tell) if together is None else _blocks(together, record, tell)
-        return record.trace(self.backend.to_host(x), self.calls_per_step, self.optimizer.oracle)
+        recorder = Recorder(self.runs, self.steps, t, f_star, stop, tolerance=tolerance, sparse=self.stochastic)
+        x, state = self.begin(x0)
+        fused_loop = self._fused_loop(x) if tolerance is None else None
+        report = progress or (lambda steps: None)
+        x = self._steps(x, state, recorder, report) if fused_loop is None else _run_fused(fused_loop, recorder, report)
+        return recorder.trace(self.backend.to_host(x), self.calls_per_step, self.optimizer.oracle)
 
-    def _together(self, x: Array) -> Together | None:
-        """Optimizer and oracle as one compiled loop, where nothing else happens between two steps."""
-        problem = self.problem
-        if self.stochastic:
+    def _fused_loop(self, x: Array) -> FusedLoop | None:
+        """Optimizer and oracle as one compiled loop from x on, where nothing else happens between two steps."""
+        problem, optimizer = self.problem, self.optimizer
+        if self.stochastic or not isinstance(optimizer, FirstOrder):
+            return None
+        few = x.shape[0] < FEW_RUNS and x.shape[1] > MANY_PARAMETERS
+        if optimizer.kernel is None or self.backend.name != "numpy" or few or optimizer.swept - {"lr"}:
             return None
         oracles = {"oracle_formula", "value_and_grad"}
         definer = next(cls for cls in type(problem).__mro__ if oracles & vars(cls).keys())
         if "oracle_formula" not in vars(definer):
             return None  # inherited, and of another oracle
-        if problem.oracle_formula is not None and problem.metrics(x):
-            return None  # they are looked at between steps
-        together = self.optimizer.together(problem, x, self.steps)
-        return together if together is not None and _agree(problem, together, x) else None
+        formula = problem.oracle_formula
+        if formula is None or problem.metrics(x):
+            return None  # metrics are computed between steps
+        fused_loop = FusedLoop(optimizer.rule, *formula, x, optimizer.hyperparameters, optimizer.factor, self.steps)
+        kind = (type(problem), formula.function, optimizer.rule, self.backend.precision, *map(np.ndim, formula.data))
+        if kind not in _is_correct:
+            name = f"the oracle formula of {problem.spec}"
+            _is_correct[kind] = checked(name, lambda: fused_loop, lambda loop: _agrees(loop, problem, x)) is not None
+        return fused_loop if _is_correct[kind] else None
 
-    def _steps(self, x: Array, state: Any, record: Record, progress: Callable[[int], None]) -> Array:
+    def _steps(self, x: Array, state: Any, recorder: Recorder, progress: Callable[[int], None]) -> Array:
         """Evaluate, record, step. Returns the last iterates (R, d)."""
         xp, optimizer, incumbent = self.xp, self.optimizer, self.optimizer.incumbent
-        marks = set(record.t.tolist())
+        marks = set(recorder.t.tolist())
         best_x = x
         best_f = self.backend.zeros((self.runs, 1)) + xp.inf
         values: list[Array] = []  # one (R,) a step, since the last fold; full batches only
         norms: list[Array] = []  # likewise, where there is a tolerance
-        noted: list[dict[str, Array]] = []  # one a checkpoint, since the last fold
+        curves: list[dict[str, Array]] = []  # one a checkpoint, since the last fold
         since = 0
         for t in range(self.steps + 1):
-            # after the last step only the full objective is asked for, by the record; a mini-batch would tell nothing
+            # after the last step only the full objective is needed, for the trace, and no mini-batch
             at = self.evaluate(t, x) if t < self.steps or not self.stochastic else At(x, x[:, :1])
             if incumbent:
                 better = at.f < best_f
@@ -194,35 +217,35 @@ class Loop:
                 best_f = xp.where(better, at.f, best_f)
             if not self.stochastic:
                 values.append(best_f[:, 0] if incumbent else at.f[:, 0])
-            if record.tolerance is not None:
+            if recorder.tolerance is not None:
                 norms.append(xp.linalg.vector_norm(at.g, axis=-1))
             if t in marks:
-                noted.append(self._note(best_x if incumbent else x, None if incumbent else at))
+                curves.append(self._checkpoint(best_x if incumbent else x, None if incumbent else at))
             if t < self.steps:
                 x, state = optimizer.step(t + 1, at, state)
             since += 1
-            if t == record.next:
-                figures = {key: self._fetch([row[key] for row in noted]) for key in (noted[0] if noted else ())}
-                record.fold(t, self._fetch(values), figures, self._fetch(norms) if norms else None)
-                values, norms, noted = [], [], []
+            if t == recorder.next_fold:
+                fetched = {key: self._fetch([row[key] for row in curves]) for key in (curves[0] if curves else ())}
+                recorder.fold(t, self._fetch(values), fetched, self._fetch(norms) if norms else None)
+                values, norms, curves = [], [], []
                 progress(since)
                 since = 0
-                if record.finished:
+                if recorder.finished:
                     break
         return best_x if incumbent else x
 
-    def _note(self, x: Array, at: At | None) -> dict[str, Array]:
-        """What is only known while iterate x, of shape (R, d), is here."""
+    def _checkpoint(self, x: Array, at: At | None) -> dict[str, Array]:
+        """Metrics and gradient norm (for mini-batches, the full objective) at iterate x, (R, d); each of shape (R,)."""
         if self.stochastic:
             f, metrics = self.problem.evaluate(x)
             return {**self._copies(metrics), "f": f}
-        noted = self._copies(self.problem.metrics(x))
+        values = self._copies(self.problem.metrics(x))
         if at is not None and at.g is not None:
-            noted["gradient_norm"] = self.xp.linalg.vector_norm(at.g, axis=-1)
-        return noted
+            values["gradient_norm"] = self.xp.linalg.vector_norm(at.g, axis=-1)
+        return values
 
     def _copies(self, metrics: Mapping[str, Array]) -> dict[str, Array]:
-        """Copies of what may be views of the iterates, which a fused rule writes over."""
+        """Copies of metrics that may be views of the iterates, which a fused rule overwrites."""
         self.problem.check_metrics(metrics)
         return {name: self.xp.asarray(values, copy=True) for name, values in metrics.items()}
 
@@ -233,40 +256,27 @@ class Loop:
         return self.backend.to_host(self.xp.stack(rows)).astype(float, copy=False)
 
 
-_agreed: dict[Any, bool] = {}  # kinds of texts: whether they were seen to compute what `value_and_grad` computes
+_is_correct: dict[Any, bool] = {}  # kinds of fused loops: whether they compute the same as `value_and_grad`
 
 
-def _agree(problem: Problem, together: Together, x: Array) -> bool:
-    """Whether the oracle formula of a problem computes what `value_and_grad` does; checked once per kind of data."""
-    assert problem.oracle_formula is not None
-    function, data = problem.oracle_formula
-    kind = (type(problem), function, together.rule, problem.backend.precision, *map(np.ndim, data))
-    if kind not in _agreed:
-        why = "it computes something else than value_and_grad"
-        try:
-            values, norms = together.look()
-        except Exception as error:  # compilers raise what they like
-            _agreed[kind], why = False, reason(error)
-        else:
-            f, g = problem.value_and_grad(x)
-            pairs = [(values, f), (norms, np.linalg.vector_norm(g, axis=-1))]
-            _agreed[kind] = all(np.allclose(a, b, rtol=problem.backend.eps**0.5, equal_nan=True) for a, b in pairs)
-        if not _agreed[kind]:
-            warnings.warn(f"the oracle formula of {problem.spec} is not used: {why}", stacklevel=6)
-    return _agreed[kind]
+def _agrees(fused_loop: FusedLoop, problem: Problem, x: Array) -> bool:
+    """Whether a fused loop at the points x, (R, d), computes the values and gradient norms of `value_and_grad`."""
+    f, g = problem.value_and_grad(x)
+    pairs = zip(fused_loop.evaluate(), (f, np.linalg.vector_norm(g, axis=-1)), strict=True)
+    return all(np.allclose(a, b, rtol=problem.backend.eps**0.5, equal_nan=True) for a, b in pairs)
 
 
-def _blocks(together: Together, record: Record, progress: Callable[[int], None]) -> Array:
-    """Many steps at a time, by a compiled loop. Returns the last iterates (R, d)."""
-    first, steps = 0, record.steps
-    record.begin(together.look()[0])
-    while first <= steps and not record.finished:
-        # a short one first, in case that all runs leave the finite numbers at once; then no more often than it takes
-        last = min(first + min(together.longest, 10**9 if first else record.first), steps + 1)
-        together.advance(first, last, record)
+def _run_fused(fused_loop: FusedLoop, recorder: Recorder, progress: Callable[[int], None]) -> Array:
+    """All steps, in blocks. Returns the last iterates (R, d)."""
+    first, steps = 0, recorder.steps
+    recorder.begin(fused_loop.evaluate()[0])
+    while first <= steps and not recorder.finished:
+        # a short block first, in case all runs diverge at once; then blocks as long as possible
+        last = min(first + min(fused_loop.max_block, 10**9 if first else recorder.first_block), steps + 1)
+        fused_loop.advance(first, last, recorder)
         progress(last - first)
         first = last
-    return together.x
+    return fused_loop.x
 
 
 class _Feed:
@@ -282,5 +292,5 @@ class _Feed:
         if not self.first <= t < self.last:
             self.first, self.last = t, min(t + self.length, self.total)
             host = self.sampler.draw(self.first, self.last)
-            self.block = self.backend.indices(host) if self.sampler.integer else self.backend.asarray(host)
-        return self.block[t - self.first, ...]
+            self.values = self.backend.indices(host) if self.sampler.integer else self.backend.asarray(host)
+        return self.values[t - self.first, ...]

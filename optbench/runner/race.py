@@ -29,21 +29,26 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optbench.core.backend import Array, Backend, get_backend
 from optbench.core.errors import InputError
-from optbench.core.specs import canonical, parse_spec
+from optbench.core.specs import as_list, canonical, parse_spec
 from optbench.optimizer import make_recipe
-from optbench.problem import Problem, make_problem
+from optbench.problem import Problem, ProblemLike, as_problem
 from optbench.results.environment import environment
 from optbench.results.methods import method_name
+from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
+from optbench.results.store import Store
 from optbench.runner.loop import Loop
 from optbench.runner.plan import Plan, make_plans
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEAST_ROUNDS = 3  # fewer say nothing of how much the figures scatter
 POINT_BYTES = 1 << 18  # of noted points: few enough to stay in the cache, as the point of a real step does
@@ -59,8 +64,8 @@ def make_race_plans(
     steps: int = 500,
     batch_size: int | None = None,
     schedule: str = "constant",
-    device: str | Backend = "cpu",
-    precision: str = "float64",
+    device: str | Backend | None = None,
+    precision: str | None = None,
     fused: bool = True,
     seed: int = 0,
 ) -> list[Plan]:
@@ -94,8 +99,8 @@ def make_race_plans(
         raise InputError(f"a race has at least {LEAST_ROUNDS} rounds, not {rounds}: fewer give no interval")
     if not 0 <= seed <= 2**62:
         raise InputError(f"seed must be at least 0 and at most 2^62, not {seed}")
-    backend = get_backend(device, precision=precision, fused=fused)
-    placed = [(make_problem(*parse_spec(p)) if isinstance(p, str) else p).on(backend) for p in problems]
+    backend = get_backend(device or "cpu", precision=precision or "float64", fused=fused)
+    placed = [as_problem(problem).on(backend) for problem in problems]
     recipes = [make_recipe(*parse_spec(o)) if isinstance(o, str) else make_recipe(o) for o in optimizers]
     plans = []
     for problem in placed:
@@ -117,13 +122,78 @@ def make_race_plans(
     return plans
 
 
+def race(
+    problems: ProblemLike | Sequence[ProblemLike],
+    optimizers: Any,
+    *,
+    rounds: int = 10,
+    steps: int = 500,
+    batch_size: int | None = None,
+    schedule: str = "constant",
+    device: str | Backend | None = None,
+    precision: str | None = None,
+    fused: bool = True,
+    seed: int = 0,
+    store: Store | str | Path | None = None,
+    on_start: Callable[[int], None] | None = None,
+) -> pd.DataFrame:
+    """Time single runs of every optimizer on every problem, paired, with nothing but the steps on the clock.
+
+    >>> races = optbench.race("quadratic:dim=1000", ["adam", "sgd"], rounds=10)
+    >>> optbench.analysis.timing.race_summary(races)
+
+    Parameters
+    ----------
+    problems, optimizers
+        As `compare` takes them; optimizers with a single value of each hyperparameter.
+    rounds, steps, batch_size, schedule, device, precision, fused, seed
+        See `make_race_plans`.
+    store : Store, str or Path, optional
+        Folder to keep the timings in.
+    on_start : callable, optional
+        Called with the number of configurations before the first run. There is no progress bar, which would disturb.
+
+    Returns
+    -------
+    DataFrame
+        One row a round and configuration, with the columns `RACE_COLUMNS`.
+
+    Raises
+    ------
+    InputError, BackendError, StoreError
+        Before anything is timed, if something cannot be done as requested.
+    """
+    plans = make_race_plans(
+        as_list(problems),
+        as_list(optimizers),
+        rounds=rounds,
+        steps=steps,
+        batch_size=batch_size,
+        schedule=schedule,
+        device=device,
+        precision=precision,
+        fused=fused,
+        seed=seed,
+    )
+    if isinstance(store, str | Path):
+        store = Store(store)
+    if store is not None:
+        store.check_writable()
+    if on_start is not None:
+        on_start(len(plans))
+    rows = compete(plans)
+    if store is not None:
+        store.write_race(rows)
+    return to_frame(to_arrow(rows, RACE_COLUMNS))
+
+
 def compete(plans: Sequence[Plan], *, warmup: int = 1) -> list[dict[str, Any]]:
     """Hold a race.
 
     Parameters
     ----------
     plans : sequence of Plan
-        The configurations, of one setting each and with the same seeds: one round a seed, see `configurations`.
+        The configurations, of one setting each and with the same seeds: one round a seed, see `make_race_plans`.
     warmup : int
         Rounds before the first that counts, at least 1.
 
@@ -242,7 +312,7 @@ def _asked(place: int, plan: Plan) -> dict[str, Any]:
         "optimizer": plan.recipe.name,
         "fixed": canonical(plan.fixed),
         "settings": json.dumps(settings, sort_keys=True),
-        "structure": json.dumps({k: v for k, v in settings.items() if k not in plan.recipe.columns}, sort_keys=True),
+        "structure": json.dumps({k: v for k, v in settings.items() if k not in plan.recipe.sweepable}, sort_keys=True),
         "step_size": float(settings[step_size]) if step_size else None,
         "schedule": plan.schedule,
         "batch_size": plan.batch_size,
@@ -272,7 +342,7 @@ def _measure(plan: Plan, seed: int) -> dict[str, Any]:
 def _visit(loop: Loop, x0: Array) -> list[Array]:
     """Evenly spaced points of the run from x0, each (1, d), as many as fit `POINT_BYTES`; also warms the caches."""
     points, stride = [], _stride(loop)
-    x, state = _begin(loop, x0)
+    x, state = loop.begin(x0)
     for part in _parts(loop):
         for t in part:
             if t % stride == 0:
@@ -284,7 +354,7 @@ def _visit(loop: Loop, x0: Array) -> list[Array]:
 def _time(loop: Loop, x0: Array, points: Sequence[Array]) -> tuple[float, float, Array]:
     """Seconds of all steps of the run from x0, seconds of their oracle calls at the noted points, and its end, (1, d)."""
     evaluate, step, clock, stride = loop.evaluate, loop.optimizer.step, loop.backend.clock, _stride(loop)
-    x, state = _begin(loop, x0)
+    x, state = loop.begin(x0)
     seconds = oracle_seconds = 0.0
     for part in _parts(loop):
         begin = clock()
@@ -295,11 +365,6 @@ def _time(loop: Loop, x0: Array, points: Sequence[Array]) -> tuple[float, float,
             evaluate(t, points[t // stride])
         seconds, oracle_seconds = seconds + middle - begin, oracle_seconds + clock() - middle
     return seconds, oracle_seconds, x
-
-
-def _begin(loop: Loop, x0: Array) -> tuple[Array, Any]:
-    x = loop.xp.asarray(x0, copy=True)  # a fused rule writes the new iterates over the old ones
-    return x, loop.optimizer.init(x, loop.backend)
 
 
 def _stride(loop: Loop) -> int:

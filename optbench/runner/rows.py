@@ -17,8 +17,9 @@ from optbench.core.trace import Trace
 from optbench.core.types import Oracle, Status
 from optbench.results.runs import Runs, finite_or_none
 from optbench.results.schema import COLUMNS
+from optbench.runner.chunks import Chunk
 from optbench.runner.describe import describe
-from optbench.runner.plan import Chunk, Plan
+from optbench.runner.plan import Plan
 
 if TYPE_CHECKING:
     pass
@@ -115,7 +116,7 @@ def _asked(chunk: Chunk, done: Done) -> Iterator[dict[str, Any]]:
         "backend": problem.backend.name,
         "precision": problem.backend.precision,
         "chunk_runs": chunk.size,
-        "fused": plan.placed.backend.fused is True,
+        "fused": plan.problem_as_run.backend.fused is True,
         "device_bytes": done.device_bytes,
         # where its runs failed, the problem is not touched again: it may have taken a process down
         "description": describe(problem, evaluate=done.trace is not None),

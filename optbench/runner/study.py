@@ -1,10 +1,10 @@
-"""Studies: what `optbench run` runs, from a TOML file, from the command line or from Python, checked before work starts.
+"""Studies: what `optbench run` runs, from a TOML file or a dictionary of the same form, checked before work starts.
 
-A study file has a title, values for all of it, and one or more ``[[compare]]`` tables, each of which runs all of its
+A study file has a title, options for all of it, and one or more ``[[compare]]`` tables, each of which runs all of its
 optimizers on all of its problems::
 
     title = "Momentum on a valley"
-    seeds = 5
+    seeds = 10
 
     [[compare]]
     problems = ["quadratic:dim=100,condition=1e4", {name = "rosenbrock", dim = 10}]
@@ -12,39 +12,38 @@ optimizers on all of its problems::
     lr = {low = 1e-4, high = 10, per_decade = 3}
     steps = 1000
 
-Keys: problems, optimizers, lr, seeds, steps or calls, batch_size, linear_scaling, schedule, stop_at_target,
-stop_at_gradient, checkpoint_count, precision. All but the first two may stand at the top, for all tables.
+The options are those of `StudyOptions`. They may stand at the top, for all tables, or in a table. ``import`` at the top
+lists files or modules that define further problems and optimizers; paths are relative to the study file.
+
+Schedules and linear scaling act on the learning rate: in a comparison they apply to the optimizers that have one, and the
+others run without. They are refused if no optimizer of the study has a learning rate.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import numbers
+import contextlib
+import itertools
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from optbench.core.backend import get_backend
-from optbench.core.errors import InputError
-from optbench.core.specs import check_names, parse_spec
+from optbench.core.backend import Backend
+from optbench.core.errors import InputError, suggestion
+from optbench.core.imports import import_all
+from optbench.core.specs import as_list, check_names, parse_spec
 from optbench.optimizer import Recipe, make_recipe
-from optbench.problem import Problem, make_problem
-from optbench.runner.plan import Plan, for_cores, make_plans
+from optbench.problem import Problem, as_problem, on_device
+from optbench.runner.chunks import for_cores
+from optbench.runner.options import StudyOptions, learning_rates, names_of
+from optbench.runner.plan import MIN_COMPILED, Plan, make_plans
 
-_COMMON = {
-    "lr", "seeds", "steps", "calls", "batch_size", "linear_scaling", "schedule", "stop_at_target", "stop_at_gradient",
-    "checkpoint_count", "precision",
-}  # fmt: skip
-MAX_RATES = 10_000  # of a range; more than that is a slip
-DEFAULT_LR = {"low": 1e-4, "high": 10.0, "per_decade": 3}
+_BUDGET = {"steps", "calls"}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Study:
     """A checked study: its title and its plans."""
 
@@ -54,23 +53,31 @@ class Study:
 
 def suites() -> dict[str, str]:
     """The studies that ship with optbench: title by name."""
-    folder = resources.files("optbench.runner") / "suites"
-    found = {}
-    for file in sorted(folder.iterdir(), key=lambda f: f.name):
-        if file.name.endswith(".toml"):
-            found[file.name.removesuffix(".toml")] = tomllib.loads(file.read_text(encoding="utf-8")).get("title", "")
-    return found
+    files = sorted((resources.files("optbench.runner") / "suites").iterdir(), key=lambda file: file.name)
+    return {
+        file.name.removesuffix(".toml"): tomllib.loads(file.read_text(encoding="utf-8")).get("title", "")
+        for file in files
+        if file.name.endswith(".toml")
+    }
 
 
-def load_study(name: str | Path, *, device: str = "cpu", overrides: Mapping[str, Any] | None = None) -> Study:
-    """A study by the name of a suite or the path of a TOML file.
+def load_study(
+    study: str | Path | Mapping[str, Any] | Study,
+    *,
+    device: str | Backend | None = None,
+    min_compiled: float = MIN_COMPILED,
+    **options: Any,
+) -> Study:
+    """A study by the name of a suite, the path of a TOML file, or from a dictionary of the same form.
 
     Parameters
     ----------
-    device : str
-        ``"cpu"`` or ``"gpu"``.
-    overrides : mapping
-        Values that replace those of the file, such as ``seeds`` or ``steps``.
+    device : str, Backend or None
+        ``"cpu"`` or ``"gpu"``; by default that of each problem, which is the CPU for a spec.
+    min_compiled : float
+        See `make_plans`.
+    **options
+        See `StudyOptions`; they replace those of the file.
 
     Raises
     ------
@@ -79,195 +86,130 @@ def load_study(name: str | Path, *, device: str = "cpu", overrides: Mapping[str,
     BackendError
         If the device cannot be used.
     """
-    path = Path(name)
+    if isinstance(study, Study):
+        if options:
+            raise InputError(f"a Study is complete, so it takes no {next(iter(options))}; give its file instead")
+        return study
+    if isinstance(study, Mapping):
+        return _study_of(study, "study", Path(), device, min_compiled, options)
+    path, folder = Path(study), Path()
     if path.suffix == ".toml" or path.exists():
         try:
-            text, where = path.read_text(encoding="utf-8"), str(path)
+            text, place, folder = path.read_text(encoding="utf-8"), str(path), path.parent
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise InputError(f"cannot read the study {str(path)!r}: {reason}") from None
     else:
-        check_suite(str(name))
-        text = (resources.files("optbench.runner") / "suites" / f"{name}.toml").read_text(encoding="utf-8")
-        where = f"suite {name}"
+        names = list(suites())
+        if study not in names:
+            hint = suggestion(str(study), names) or f"there are: {', '.join(names)}; or give the path of a .toml file"
+            raise InputError(f"no suite {str(study)!r}; {hint}")
+        text = (resources.files("optbench.runner") / "suites" / f"{study}.toml").read_text(encoding="utf-8")
+        place = f"suite {study}"
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{where} is not valid TOML: {error}") from None
-    return study_of(content, where=where, device=device, overrides=overrides)
+        raise InputError(f"{place} is not valid TOML: {error}") from None
+    return _study_of(content, place, folder, device, min_compiled, options)
 
 
-def check_suite(name: str) -> None:
-    """Raise `InputError` unless a suite of that name ships with optbench."""
-    import difflib
-
-    known = list(suites())
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = (
-            f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}; or give the path of a .toml file"
-        )
-        raise InputError(f"no suite {name!r}; {hint}")
-
-
-def study_of(
-    content: Mapping[str, Any], *, where: str = "study", device: str = "cpu", overrides: Mapping[str, Any] | None = None
+def _study_of(
+    content: Mapping[str, Any],
+    place: str,
+    folder: Path,
+    device: str | Backend | None,
+    min_compiled: float,
+    options: Mapping[str, Any],
 ) -> Study:
-    """The study of a parsed TOML file, or of a dictionary of the same form."""
-    check_names(where, ["title", "compare", *sorted(_COMMON)], content)
+    names = names_of(StudyOptions)
+    check_names(place, ["title", "import", "compare", *names], content)
+    check_names(place, names, options)
     tables = content.get("compare", [])
-    if not isinstance(tables, Sequence) or not tables or not all(isinstance(t, Mapping) for t in tables):
-        raise InputError(f"{where} has no [[compare]] table, so there is nothing to run")
-    common = {key: content[key] for key in _COMMON if key in content}
-    plans: list[Plan] = []
-    made: dict[str, Problem] = {}
+    if not isinstance(tables, Sequence) or not tables or not all(isinstance(table, Mapping) for table in tables):
+        raise InputError(f"{place} has no [[compare]] table, so there is nothing to run")
+    import_all(content.get("import", []), folder)
+    common = {name: content[name] for name in names if name in content}
+    problems: dict[str, Problem] = {}
+    comparisons = []
     for number, table in enumerate(tables, start=1):
-        place = f"{where}, table {number}" if len(tables) > 1 else where
-        check_names(place, ["problems", "optimizers", *sorted(_COMMON)], table)
-        merged = _over(_over(common, table), overrides or {})
-        try:
-            plans += _plans_of(merged, device, made)
-        except InputError as error:
-            raise InputError(f"{place}: {error}") from None
-    return Study(str(content.get("title", where)), tuple(for_cores(plans)))
+        table_place = f"{place}, table {number}" if len(tables) > 1 else place
+        check_names(table_place, ["problems", "optimizers", *names], table)
+        with _located(table_place):
+            comparison = _comparison(_merge(_merge(common, table), options), device, problems)
+            comparisons.append((table_place, comparison))
+    has_rates = any(recipe.kind.step_size == "lr" for _, comparison in comparisons for recipe in comparison.recipes)
+    plans: list[Plan] = []
+    for table_place, comparison in comparisons:
+        with _located(table_place):
+            plans += _plans_of(comparison, has_rates, min_compiled)
+    return Study(str(content.get("title", place)), tuple(for_cores(plans)))
 
 
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said above replaces what is said below; a budget replaces the other kind of budget too."""
-    budget = {"steps", "calls"}
-    return {key: value for key, value in below.items() if not (key in budget and budget & set(above))} | dict(above)
+@contextlib.contextmanager
+def _located(place: str) -> Iterator[None]:
+    """Put the place before the message of an `InputError`."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
 
 
-def _plans_of(table: Mapping[str, Any], device: str, made: dict[str, Problem]) -> list[Plan]:
-    """The plans of a table; problems are kept in `made`, so that one which several tables name is solved once."""
-    for key in ("problems", "optimizers"):
-        if not table.get(key):
-            raise InputError(f"{key} is missing; name at least one, such as {key} = [{_EXAMPLES[key]!r}]")
-    backend = get_backend(device, precision=str(table.get("precision", "float64")))
-    rates = learning_rates(table.get("lr", DEFAULT_LR))
-    options = {key: table[key] for key in _COMMON - {"lr", "precision"} if key in table}
-    check_options(options)
-    problems = []
-    for name, settings in _entries(table["problems"]):
-        problem = make_problem(name, settings)
-        which = repr((name, problem.params, problem.fingerprint, backend.label, backend.device))
-        problems.append(made.setdefault(which, problem.on(backend)))
-    recipes = [_recipe_of(entry, rates) for entry in _entries(table["optimizers"])]
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The options `above` replace those `below`; a budget replaces the other kind of budget too."""
+    replaced = _BUDGET if _BUDGET & set(above) else set()
+    return {name: value for name, value in below.items() if name not in replaced} | dict(above)
+
+
+class _Comparison(NamedTuple):
+    """A table of a study: all of its optimizers run on all of its problems."""
+
+    problems: list[Problem]
+    recipes: list[Recipe]
+    options: StudyOptions
+
+
+def _comparison(table: Mapping[str, Any], device: str | Backend | None, problems: dict[str, Problem]) -> _Comparison:
+    """A checked table. `problems` is shared by all tables, so that an optimum that several need is solved once."""
+    for key, example in (("problems", "logistic:data=digits"), ("optimizers", "adam")):
+        if key not in table or (isinstance(table[key], Sized) and not len(table[key])):
+            raise InputError(f"{key} is missing; name at least one, such as {key} = [{example!r}]")
+    options = StudyOptions(**{key: value for key, value in table.items() if key not in ("problems", "optimizers")})
+    selected = []
+    for entry in as_list(table["problems"]):
+        name, settings = _name_and_settings(entry)
+        problem = on_device(as_problem(name, settings), device, options.precision)
+        backend = problem.backend
+        identity = repr((problem.name, problem.params, problem.fingerprint, backend.label, backend.device))
+        selected.append(problems.setdefault(identity, problem))
+    rates = learning_rates(options.lr)
+    recipes = [make_recipe(*_name_and_settings(entry)) for entry in as_list(table["optimizers"])]
+    return _Comparison(selected, [_with_rates(recipe, rates) for recipe in recipes], options)
+
+
+def _with_rates(recipe: Recipe, rates: tuple[float, ...]) -> Recipe:
+    """The recipe with its step size swept over `rates`, unless it sets its own."""
+    step_size = recipe.kind.step_size
+    if not step_size or step_size in recipe.settings:
+        return recipe
+    return make_recipe(recipe.target, {**recipe.settings, step_size: rates})._replace(name=recipe.name)
+
+
+def _plans_of(comparison: _Comparison, has_rates: bool, min_compiled: float) -> list[Plan]:
     plans = []
-    for problem in problems:
-        for recipe in recipes:
-            its = dict(options)
-            if recipe.kind.step_size != "lr":  # a schedule or a scaled learning rate has nothing to act on
-                its.pop("schedule", None), its.pop("linear_scaling", None)
-            plans += make_plans(problem, recipe, **its)
+    for problem, recipe in itertools.product(comparison.problems, comparison.recipes):
+        options = comparison.options.sweep_options
+        if has_rates and recipe.kind.step_size != "lr":
+            options |= {"schedule": "constant", "linear_scaling": False}
+        plans += make_plans(problem, recipe, min_compiled=min_compiled, **options)
     return plans
 
 
-_EXAMPLES = {"problems": "logistic:data=digits", "optimizers": "adam"}
-MAX_WHOLE = 2**63 - 1  # what a column of a table holds
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and abs(int(value)) <= MAX_WHOLE
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _one_or_more(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    def either(value: Any) -> bool:
-        return holds(value) or (isinstance(value, list | tuple) and len(value) > 0 and all(map(holds, value)))
-
-    return either
-
-
-_OPTIONS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("seeds", _one_or_more(_whole), "a number of seeds or a list of them"),
-    ("steps", _whole, "a whole number"),
-    ("calls", lambda v: _number(v) and float(v) > 0, "above 0"),
-    ("batch_size", _one_or_more(lambda v: v is None or _whole(v)), "a whole number or a list of them"),
-    ("linear_scaling", lambda v: isinstance(v, bool), "true or false"),
-    (
-        "schedule",
-        _one_or_more(lambda v: isinstance(v, str)),
-        "a schedule such as 'cosine:warmup=0.05' or a list of them",
-    ),
-    ("stop_at_target", lambda v: isinstance(v, bool), "true or false"),
-    ("stop_at_gradient", lambda v: _number(v) and float(v) >= 0, "a number of at least 0"),
-    ("checkpoint_count", lambda v: _whole(v) and v >= 2, "a whole number of at least 2"),
-)
-
-
-def check_options(options: Mapping[str, Any]) -> None:
-    """Raise `InputError` unless the options of a sweep are of their kinds; what they mean together `make_plans` checks."""
-    for key, holds, wanted in _OPTIONS:
-        if key in options and not holds(options[key]):
-            raise InputError(f"{key} must be {wanted}, not {options[key]!r}")
-
-
-def learning_rates(given: Any) -> tuple[float, ...]:
-    """Learning rates from a number, a list, or a range ``{low, high, per_decade}`` or ``{low, high, count}``.
-
-    As text: ``"0.01"``, ``"1e-3,1e-2"`` or ``"1e-4:1:13"`` (low, high and how many, log-spaced).
-
-    Raises
-    ------
-    InputError
-        If a rate is not a positive number.
-    """
-    try:
-        if isinstance(given, str) and ":" in given:
-            given = dict(zip(("low", "high", "count"), map(float, given.split(":", 2)), strict=True))
-        elif isinstance(given, str):
-            given = [float(part) for part in given.split(",")]
-        if isinstance(given, Mapping):
-            check_names("lr", ["low", "high", "per_decade", "count"], given)
-            low, high = float(given["low"]), float(given["high"])
-            if not 0 < low <= high < math.inf:
-                raise InputError(f"learning rates go from a low positive number to a higher one, not {given!r}")
-            if not given.get("per_decade", 1) > 0:
-                raise InputError(f"per_decade must be above 0, not {given['per_decade']!r}")
-            if "count" not in given:
-                count = round(math.log10(high / low) * given.get("per_decade", 3)) + 1
-            else:
-                count = int(given["count"])
-            if not 1 <= count <= MAX_RATES or count != given.get("count", count):
-                raise InputError(f"a range has a whole number of learning rates, 1 to {MAX_RATES}, not {given!r}")
-            # rounded to 12 digits, so that a grid is the same numbers on every machine
-            rates = [float(f"{rate:.12g}") for rate in np.geomspace(low, high, count)]
-        else:
-            listed = list(given) if isinstance(given, Iterable) else [given]
-            if any(isinstance(rate, bool) for rate in listed):
-                raise TypeError
-            rates = [float(rate) for rate in listed]
-    except InputError:
-        raise
-    except (TypeError, ValueError, KeyError, OverflowError):
-        raise InputError(
-            f"lr must be a number, a list, low:high:count or {{low, high, per_decade}}, not {given!r}"
-        ) from None
-    if not rates or not all(0 < rate < np.inf for rate in rates):
-        raise InputError(f"learning rates must be positive numbers, not {given!r}")
-    return tuple(rates)
-
-
-def _entries(given: Any) -> list[tuple[str, dict[str, Any]]]:
-    """Names and settings from specs and tables."""
-    entries = []
-    for entry in given if isinstance(given, list | tuple) else [given]:
-        if isinstance(entry, str):
-            entries.append(parse_spec(entry))
-        elif isinstance(entry, Mapping) and isinstance(entry.get("name"), str):
-            entries.append((entry["name"], {key: value for key, value in entry.items() if key != "name"}))
-        else:
-            raise InputError(f"{entry!r} is neither a spec such as 'adam:lr=0.1' nor a table with a name")
-    return entries
-
-
-def _recipe_of(entry: tuple[str, dict[str, Any]], rates: tuple[float, ...]) -> Recipe:
-    """The recipe of an entry; its step size is swept over `rates` unless the entry sets it."""
-    name, settings = entry
-    recipe = make_recipe(name, settings)
-    size = recipe.kind.step_size
-    return make_recipe(name, {**settings, size: rates}) if size and size not in settings else recipe
+def _name_and_settings(entry: Any) -> tuple[Any, dict[str, Any]]:
+    """A name and settings from a spec or a table; or an object and none."""
+    if isinstance(entry, str):
+        return parse_spec(entry)
+    if isinstance(entry, Mapping) and "name" in entry:
+        return entry["name"], {key: value for key, value in entry.items() if key != "name"}
+    if isinstance(entry, Problem | type) or callable(entry):
+        return entry, {}
+    raise InputError(f"{entry!r} is neither a spec such as 'adam:lr=0.1' nor a table with a name")

@@ -1,47 +1,39 @@
-"""`sweep`: one optimizer on one problem, for all settings and seeds at once."""
+"""`sweep`, `compare` and `run`: the calls from Python that compute runs."""
 
 from __future__ import annotations
 
 import concurrent.futures as cf
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from optbench.core.backend import Backend, get_backend
-from optbench.core.errors import InputError
-from optbench.core.specs import parse_spec
+from optbench.core.backend import Backend
+from optbench.core.progress import ProgressBar
+from optbench.core.specs import check_names, parse_spec
 from optbench.optimizer import make_recipe
-from optbench.problem import Problem, make_problem
+from optbench.problem import ProblemLike, as_problem, on_device
 from optbench.results.runs import Runs
 from optbench.results.store import Store
+from optbench.runner.chunks import for_cores, for_threads
 from optbench.runner.execute import execute
-from optbench.runner.plan import for_cores, for_threads, make_plans
-from optbench.runner.study import check_options
-
-# Numbers that a sweep moves, from which on it is compiled. Lower than `plan.WORTH_IT`: a session goes on, and calls again.
-WORTH_IT_HERE = 5e5
+from optbench.runner.options import StudyOptions, SweepOptions, names_of, with_options
+from optbench.runner.plan import MIN_COMPILED, MIN_COMPILED_IN_SESSION, Plan, make_plans
+from optbench.runner.study import Study, load_study
 
 
+@with_options(SweepOptions)
 def sweep(
-    problem: Problem | str,
+    problem: ProblemLike,
     optimizer: Any,
     *,
-    seeds: int | Iterable[int] = 10,
-    steps: int | None = None,
-    calls: float | None = None,
-    batch_size: int | Sequence[int] | None = None,
-    linear_scaling: bool = False,
-    schedule: str | Sequence[str] = "constant",
     device: str | Backend | None = None,
     precision: str | None = None,
-    stop_at_target: bool = False,
-    stop_at_gradient: float | None = None,
-    checkpoint_count: int = 100,
     fused: bool | None = None,
     store: Store | str | Path | None = None,
     jobs: int | None = 1,
     executor: cf.Executor | None = None,
+    progress: bool | ProgressBar | None = None,
     **settings: Any,
 ) -> Runs:
     """Run one optimizer on one problem, for all given settings and seeds at once.
@@ -52,35 +44,23 @@ def sweep(
     Parameters
     ----------
     problem : Problem or str
-        A problem, or a spec such as ``"quadratic:dim=100"``.
+        A problem, its class, or a spec such as ``"quadratic:dim=100"``.
     optimizer : str, rule or Optimizer class
         A registered name, a spec such as ``"adam:beta1=0.8"``, or your own update rule.
-    seeds : int or iterable of int
-        How many seeds (0, 1, ...), or which.
-    steps, calls : int, float
-        Budget of every run: steps, or oracle calls (a mini-batch of b out of n counts b/n). Exactly one; 1000 steps if
-        neither.
-    batch_size : int, sequence of int or None
-        Samples a mini-batch; None for the full objective.
-    linear_scaling : bool
-        Whether `lr` is given for the first batch size, and multiplied by N for a batch N times as large.
-    schedule : str or sequence of str
-        Learning-rate schedules, such as ``"cosine:warmup=0.05"``.
     device, precision : str
         ``"cpu"`` or ``"gpu"``, ``"float64"`` or ``"float32"``; by default those of the problem, which for a spec are
         ``"cpu"`` and ``"float64"``.
-    stop_at_target : bool
-        Whether a run ends once it reaches the last target, 1e-10 of its initial gap.
-    stop_at_gradient : float, optional
-        Norm of the gradient at which a run ends.
     fused : bool, optional
-        Whether rules and oracles run compiled, or as they are written. By default they are compiled unless the sweep is
-        over in a moment anyway. The first compilation of a rule takes seconds; it is kept on disk.
+        Whether rules and oracles run compiled, or as they are written. By default they are compiled if the sweep is large
+        enough. The first compilation of a rule takes seconds; it is kept on disk.
     store : Store, str or Path, optional
-        Folder to keep results in; what it has already is not computed again.
+        Folder to keep results in; runs that it has are not computed again.
     jobs, executor
         Processes, or an executor, to spread the work over; see `execute`. The default computes in this process, because
         more of them need a script with ``if __name__ == "__main__":``; None takes as many as should be fastest.
+    progress : bool, optional
+        Whether to show a progress bar; by default in terminals and notebooks, if the call takes longer than a second.
+    {options}
     **settings
         Hyperparameters; a sequence of values is swept, several are swept as their product.
 
@@ -92,42 +72,127 @@ def sweep(
     Raises
     ------
     InputError, BackendError, StoreError
-        Before work starts, if something cannot be done as asked.
+        Before work starts, if something cannot be done as requested.
     """
-    if isinstance(problem, str):
-        problem = make_problem(*parse_spec(problem))
-    if not isinstance(problem, Problem):
-        raise InputError(f"a problem is a spec such as 'quadratic:dim=100' or a Problem, not {problem!r}")
-    here = problem.backend
-    if device is not None or precision not in (None, here.precision):
-        problem = problem.on(
-            get_backend(here.name if device is None else device, precision=precision or here.precision)
-        )
     if isinstance(optimizer, str):
-        optimizer, more = parse_spec(optimizer)
-        settings = more | settings
-    options: dict[str, Any] = {
-        "seeds": _as_list(seeds),
-        "steps": steps,
-        "calls": calls,
-        "batch_size": _as_list(batch_size),
-        "linear_scaling": linear_scaling,
-        "schedule": _as_list(schedule),
-        "stop_at_target": stop_at_target,
-        "stop_at_gradient": stop_at_gradient,
-        "checkpoint_count": checkpoint_count,
-    }
-    options = {key: value for key, value in options.items() if value is not None}
-    check_options(options)
-    fused_from = {None: WORTH_IT_HERE, True: 0.0, False: math.inf}[fused]
-    plans = make_plans(problem, make_recipe(optimizer, settings), fused_from=fused_from, **options)
-    kept = Store(store) if isinstance(store, str | Path) else store
+        optimizer, of_spec = parse_spec(optimizer)
+        settings = of_spec | settings
+    options = {name: settings.pop(name) for name in names_of(SweepOptions) if name in settings}
+    plans = make_plans(
+        on_device(as_problem(problem), device, precision),
+        make_recipe(optimizer, settings),
+        min_compiled=_min_compiled(fused, MIN_COMPILED_IN_SESSION),
+        **options,
+    )
     if jobs != 1 or executor is not None:
         # what is stored is computed on one BLAS thread, as its record of the environment says
-        plans = for_threads(plans) if executor is None and kept is None else for_cores(plans)
-    return execute(plans, store=kept, jobs=jobs, executor=executor)
+        plans = for_threads(plans) if executor is None and store is None else for_cores(plans)
+    return _execute(plans, store=store, jobs=jobs, executor=executor, progress=progress)
 
 
-def _as_list(given: Any) -> Any:
-    """What can be iterated over (but text) as a list; anything else as it is."""
-    return list(given) if isinstance(given, Iterable) and not isinstance(given, str) else given
+@with_options(StudyOptions)
+def compare(
+    problems: ProblemLike | Mapping[str, Any] | Sequence[ProblemLike | Mapping[str, Any]],
+    optimizers: Any,
+    *,
+    device: str | Backend | None = None,
+    fused: bool | None = None,
+    store: Store | str | Path | None = None,
+    jobs: int | None = 1,
+    executor: cf.Executor | None = None,
+    retry_failed: bool = False,
+    progress: bool | ProgressBar | None = None,
+    **options: Any,
+) -> Runs:
+    """Run every optimizer on every problem, each over a grid of learning rates and several seeds.
+
+    >>> runs = optbench.compare(["quadratic", "logistic:data=digits"], ["adam", "momentum:beta=0.5/0.9", my_rule])
+
+    Parameters
+    ----------
+    problems : Problem, str, or a list of them
+        Problems, their classes, or specs such as ``"quadratic:dim=100"``.
+    optimizers : str, rule, Optimizer class, or a list of them
+        Registered names, specs such as ``"adam:beta1=0.8"``, or your own update rules.
+    device, fused, store, jobs, executor, progress
+        See `sweep`. By default only large sweeps are compiled.
+    retry_failed : bool
+        Whether runs that are stored as failed are tried again.
+    {options}
+
+    Returns
+    -------
+    Runs
+
+    Raises
+    ------
+    InputError, BackendError, StoreError
+        Before work starts, if something cannot be done as requested.
+    """
+    check_names("compare", names_of(StudyOptions), options)
+    study = load_study(
+        {"title": "A comparison", "compare": [{"problems": problems, "optimizers": optimizers, **options}]},
+        device=device,
+        min_compiled=_min_compiled(fused, MIN_COMPILED),
+    )
+    return run(study, store=store, jobs=jobs, executor=executor, retry_failed=retry_failed, progress=progress)
+
+
+@with_options(StudyOptions)
+def run(
+    study: str | Path | Mapping[str, Any] | Study = "default",
+    *,
+    device: str | Backend | None = None,
+    store: Store | str | Path | None = None,
+    jobs: int | None = 1,
+    executor: cf.Executor | None = None,
+    retry_failed: bool = False,
+    progress: bool | ProgressBar | None = None,
+    **options: Any,
+) -> Runs:
+    """Run a study: a suite that ships with optbench, or one of your own.
+
+    >>> runs = optbench.run("study.toml", seeds=10, store="results")
+
+    Parameters
+    ----------
+    study : str, Path, dict or Study
+        Name of a suite, path of a TOML file, a dictionary of the same form (see `optbench.runner.study`), or what
+        `load_study` returns.
+    device, store, jobs, executor, retry_failed, progress
+        See `compare`.
+    {options}
+        The options that are given replace those of the study.
+
+    Returns
+    -------
+    Runs
+
+    Raises
+    ------
+    InputError, BackendError, StoreError
+        Before work starts, if something cannot be done as requested.
+    """
+    plans = load_study(study, device=device, **options).plans
+    return _execute(plans, store=store, jobs=jobs, executor=executor, retry_failed=retry_failed, progress=progress)
+
+
+def _min_compiled(fused: bool | None, default: float) -> float:
+    return default if fused is None else 0.0 if fused else math.inf
+
+
+def _execute(
+    plans: Sequence[Plan],
+    *,
+    store: Store | str | Path | None,
+    progress: bool | ProgressBar | None,
+    **options: Any,
+) -> Runs:
+    with ProgressBar.of("running", progress) as bar:
+        return execute(
+            plans,
+            store=Store(store) if isinstance(store, str | Path) else store,
+            on_start=bar.start,
+            progress=bar.advance,
+            **options,
+        )

@@ -1,16 +1,14 @@
-"""Numerical derivatives: differences of a problem's values and gradients, in batched calls that bound the memory."""
+"""Numerical derivatives: difference quotients of a problem's values and gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from optbench.core.errors import InputError
 from optbench.problem import Problem
-
-CHUNK_BYTES = 64 * 2**20  # of intermediate results of one batched call
+from optbench.verify.evaluation import Evaluate, chunk_length, gradients, values
 
 
 def forward_difference(problem: Problem, x: Any, h: float | np.ndarray | None = None) -> np.ndarray:
@@ -84,6 +82,7 @@ def hessian_difference(problem: Problem, x: Any, coordinates: np.ndarray | None 
 
 
 def host_point(problem: Problem, x: Any) -> np.ndarray:
+    """The point x on the host, (d,), in the problem's precision."""
     point: np.ndarray = problem.backend.to_host(problem.points(x)).astype(problem.backend.precision)
     if point.shape != (problem.dim,):
         raise InputError(f"differences are taken at one point of shape ({problem.dim},), not {point.shape}")
@@ -91,20 +90,9 @@ def host_point(problem: Problem, x: Any) -> np.ndarray:
 
 
 def steps(problem: Problem, x: np.ndarray, h: float | np.ndarray | None, power: float) -> np.ndarray:
+    """Steps of differences at x, (d,): h, or eps^power max(1, |x_i|)."""
     h = problem.backend.eps**power * np.maximum(1, np.abs(x)) if h is None else np.broadcast_to(h, x.shape)
     return np.asarray(h, dtype=x.dtype)
-
-
-def values(problem: Problem, points: np.ndarray) -> np.ndarray:
-    f = problem.backend.to_host(problem.value(problem.backend.asarray(points))).astype(float)
-    expect_shape("f", f, points.shape[:1], f"points of shape {points.shape}")
-    return f
-
-
-def gradients(problem: Problem, points: np.ndarray) -> np.ndarray:
-    g = problem.backend.to_host(problem.value_and_grad(problem.backend.asarray(points))[1]).astype(float)
-    expect_shape("g", g, points.shape, f"points of shape {points.shape}")
-    return g
 
 
 def displaced(
@@ -112,15 +100,15 @@ def displaced(
     x: np.ndarray,
     coordinates: np.ndarray,
     places: np.ndarray,
-    evaluate: Callable[[Problem, np.ndarray], np.ndarray],
+    evaluate: Evaluate,
 ) -> np.ndarray:
     """`evaluate` at `x` with coordinate `coordinates[k]` moved to `places[k]`, for all k, chunk by chunk; (k, ...)."""
-    chunk = max(1, CHUNK_BYTES // max(problem.bytes_per_run(None), 32 * problem.dim))
+    length = chunk_length(problem)
     parts = []
-    for first in range(0, len(coordinates), chunk):
-        moved = coordinates[first : first + chunk]
-        points = np.tile(x, (len(moved), 1))
-        points[np.arange(len(moved)), moved] = places[first : first + chunk]
+    for first in range(0, len(coordinates), length):
+        moved = coordinates[first : first + length]
+        points = np.tile(x, (len(moved), 1))  # (k, d)
+        points[np.arange(len(moved)), moved] = places[first : first + length]
         parts.append(evaluate(problem, points))
     return np.concatenate(parts)
 
@@ -153,8 +141,3 @@ class Differences:
         places = (x + h).astype(x.dtype)
         a = places.astype(float) - x
         return a, (displaced(self.problem, self.x, coordinates, places, values) - self.f) / a
-
-
-def expect_shape(name: str, array: np.ndarray, shape: tuple[int, ...], where: str = "a single point") -> None:
-    if array.shape != shape:
-        raise InputError(f"{name} has the shape {array.shape}, not {shape}, for {where}")

@@ -10,14 +10,9 @@ import numpy as np
 from optbench.core.errors import InputError
 from optbench.core.random import stream
 from optbench.problem import Problem
-from optbench.verify.differences import (
-    Differences,
-    expect_shape,
-    gradients,
-    hessian_difference,
-    steps,
-)
-from optbench.verify.limits import LIMITS, TINY, limit_of, norm, points_around_start, relative, sample
+from optbench.verify.differences import Differences, hessian_difference, steps
+from optbench.verify.errors import LIMITS, TINY, limit_with_rounding, norm, relative_error
+from optbench.verify.evaluation import expect_shape, gradients, points_around_start, sample_coordinates
 
 MAX_COORDINATES = 2000  # of the gradient; more are sampled
 MAX_FORWARD = 200  # coordinates of the forward differences, which nothing rests on
@@ -91,7 +86,7 @@ def check_gradient(problem: Problem, points: int = 3, seed: int = 0) -> list[Gra
 
 
 def _check_gradient_at(problem: Problem, x: np.ndarray, point: int, rng: np.random.Generator) -> GradientCheck:
-    coordinates = sample(problem.dim, MAX_COORDINATES, rng)
+    coordinates = sample_coordinates(problem.dim, MAX_COORDINATES, rng)
     g = gradients(problem, x[None])[0, coordinates]
     differences = Differences(problem, x)
     h = steps(problem, x, None, 1 / 3)[coordinates]
@@ -101,7 +96,7 @@ def _check_gradient_at(problem: Problem, x: np.ndarray, point: int, rng: np.rand
 
     scale = norm(centered) + norm(g) + TINY
     rounding = problem.backend.eps * abs(differences.f) * norm(1 / h) / scale
-    limit = limit_of(LIMITS[problem.backend.precision].gradient, rounding)
+    limit = limit_with_rounding(LIMITS[problem.backend.precision].gradient, rounding)
     best = centered.copy()
     error = np.abs(best - g)
     doubtful = np.flatnonzero(~(error <= limit * scale / math.sqrt(len(g))))
@@ -116,13 +111,13 @@ def _check_gradient_at(problem: Problem, x: np.ndarray, point: int, rng: np.rand
     worst = int(np.argmax(error))  # a NaN counts as the largest
     return GradientCheck(
         point=point,
-        relative_error=relative(best, g),
+        relative_error=relative_error(best, g),
         limit=limit,
         h=float(np.median(h)),
         worst=int(coordinates[worst]),
         worst_error=float(error[worst] / scale),
-        centered_error=relative(centered, g),
-        forward_error=relative(forward, g[few]),
+        centered_error=relative_error(centered, g),
+        forward_error=relative_error(forward, g[few]),
         coordinates=len(coordinates),
         retried=len(doubtful),
     )
@@ -174,7 +169,7 @@ def check_hessian(problem: Problem, points: int = 2, seed: int = 0) -> list[Hess
     InputError
         If the problem offers neither a Hessian nor products with it.
     """
-    if not problem.has_hessian and type(problem).hvp is Problem.hvp:
+    if not problem.has_hvp:
         raise InputError(f"{problem.spec} has no Hessian")
     rng = stream("check", seed)
     return [_check_hessian_at(problem, x, k, rng) for k, x in enumerate(points_around_start(problem, points, rng))]
@@ -183,7 +178,7 @@ def check_hessian(problem: Problem, points: int = 2, seed: int = 0) -> list[Hess
 def _check_hessian_at(problem: Problem, x: np.ndarray, point: int, rng: np.random.Generator) -> HessianCheck:
     backend = problem.backend
     limits = LIMITS[backend.precision]
-    columns = sample(problem.dim, MAX_COLUMNS, rng)
+    columns = sample_coordinates(problem.dim, MAX_COLUMNS, rng)
     v = rng.standard_normal(problem.dim)
     v = (v / norm(v)).astype(x.dtype)
     product = backend.to_host(problem.hvp(backend.asarray(x), backend.asarray(v))).astype(float)
@@ -193,17 +188,17 @@ def _check_hessian_at(problem: Problem, x: np.ndarray, point: int, rng: np.rando
     rounding = backend.eps * norm(g[0]) / h
     if not problem.has_hessian:
         expected = (g[0] - g[1]) / (2 * h)
-        limit = limit_of(limits.hessian, rounding / (norm(expected) + norm(product) + TINY))
-        return HessianCheck(point, None, None, relative(product, expected), limit, 0)
+        limit = limit_with_rounding(limits.hessian, rounding / (norm(expected) + norm(product) + TINY))
+        return HessianCheck(point, None, None, relative_error(product, expected), limit, 0)
     matrix = backend.to_host(problem.hessian(backend.asarray(x))).astype(float)
     expect_shape("hessian", matrix, (problem.dim, problem.dim))
     expected = hessian_difference(problem, x, columns)
     rounding *= math.sqrt(len(columns)) / (norm(expected) + norm(matrix[:, columns]) + TINY)
     return HessianCheck(
         point=point,
-        relative_error=relative(matrix[:, columns], expected),
+        relative_error=relative_error(matrix[:, columns], expected),
         asymmetry=norm(matrix - matrix.T) / (norm(matrix) + TINY),
-        product_error=relative(product, matrix @ v),
-        limit=limit_of(limits.hessian, rounding),
+        product_error=relative_error(product, matrix @ v),
+        limit=limit_with_rounding(limits.hessian, rounding),
         columns=len(columns),
     )

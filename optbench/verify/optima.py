@@ -10,14 +10,8 @@ import numpy as np
 from optbench.core.errors import InputError
 from optbench.core.random import stream
 from optbench.problem import Problem
-from optbench.verify.differences import (
-    expect_shape,
-    gradients,
-    values,
-)
-from optbench.verify.limits import TINY, directions, in_chunks, norm, points_around_start
-
-# ---- the optimum and the constants -----------------------------------------------------------------------------------
+from optbench.verify.errors import TINY, norm
+from optbench.verify.evaluation import directions, expect_shape, gradients, in_chunks, points_around_start, values
 
 
 @dataclass(frozen=True)

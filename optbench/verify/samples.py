@@ -1,4 +1,4 @@
-"""Mini-batches, noise and shapes of a problem."""
+"""Mini-batches, noise, shapes and metrics of a problem."""
 
 from __future__ import annotations
 
@@ -11,13 +11,8 @@ import numpy as np
 from optbench.core.errors import InputError
 from optbench.core.random import stream
 from optbench.problem import Problem
-from optbench.verify.differences import (
-    expect_shape,
-    gradients,
-)
-from optbench.verify.limits import TINY, directions, order, points_around_start, relative
-
-# ---- the stochastic oracle and the shapes ----------------------------------------------------------------------------
+from optbench.verify.errors import TINY, nan_is_largest, relative_error
+from optbench.verify.evaluation import directions, expect_shape, gradients, points_around_start
 
 
 @dataclass(frozen=True)
@@ -70,8 +65,11 @@ def check_samples(problem: Problem, seed: int = 0) -> SamplesCheck:
     stack = points[: 3 * len(batches)].reshape(len(batches), 3, problem.dim)  # (S, L, d)
     stacked = _host_pair(problem, backend.asarray(stack), batches)
     singles = [_host_pair(problem, backend.asarray(stack[s]), batch) for s, batch in enumerate(batches)]
-    stack_error = max((relative(stacked[k], np.stack([one[k] for one in singles])) for k in (0, 1)), key=order)
-    return SamplesCheck(relative(f, full_f), relative(g, full_g), stack_error, len(partition))
+    stack_error = max(
+        (relative_error(stacked[k], np.stack([one[k] for one in singles])) for k in (0, 1)), key=nan_is_largest
+    )
+    value_error, gradient_error = relative_error(f, full_f), relative_error(g, full_g)
+    return SamplesCheck(value_error, gradient_error, stack_error, len(partition))
 
 
 def check_noise(problem: Problem, draws: int = 256, seed: int = 0) -> float:
@@ -116,8 +114,33 @@ def check_shapes(problem: Problem, seed: int = 0) -> float:
     errors = []
     for shape in ((6,), (2, 3)):
         stacked_f, stacked_g = _host_pair(problem, backend.asarray(points.reshape(*shape, problem.dim)))
-        errors += [relative(stacked_f.reshape(6), f), relative(stacked_g.reshape(6, -1), g)]
-    return max(errors, key=order)
+        errors += [relative_error(stacked_f.reshape(6), f), relative_error(stacked_g.reshape(6, -1), g)]
+    return max(errors, key=nan_is_largest)
+
+
+def check_metrics(problem: Problem, seed: int = 0) -> float:
+    """Largest relative error of the values that `evaluate` gives against `value`, and of its metrics against `metrics`.
+
+    Raises
+    ------
+    InputError
+        If the metrics are not the declared ones, or not of shape (...).
+    """
+    backend = problem.backend
+    points = np.stack(list(points_around_start(problem, 3, stream("check", seed))))  # (3, d)
+    x = backend.asarray(points)
+    f, evaluated = problem.evaluate(x)
+    metrics = problem.metrics(x)
+    problem.check_metrics(evaluated)
+    problem.check_metrics(metrics)
+    pairs = {"f": (f, problem.value(x)), **{name: (evaluated[name], metrics[name]) for name in metrics}}
+    errors = []
+    for name, pair in pairs.items():
+        one, other = (backend.to_host(array).astype(float) for array in pair)
+        for array in (one, other):
+            expect_shape(name, array, (3,), f"points of shape {points.shape}")
+        errors.append(relative_error(one, other))
+    return max(errors, key=nan_is_largest)
 
 
 def _host_pair(problem: Problem, x: Any, samples: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from optbench.results.runs import Runs
 from tests.rows import run_row
 
 
-def row(lr: float, seed: int, hits: list[float] | None, f_end: float = 1.0, **more: Any) -> dict[str, Any]:
+def row(lr: float, seed: int, hits: list[float] | None, f_end: float | None = 1.0, **more: Any) -> dict[str, Any]:
     """A run with a few targets reached: calls by number of the target; the rest is out of reach."""
     calls = None if hits is None else [*hits, *[np.inf] * (len(TARGETS) - len(hits))]
     known = {

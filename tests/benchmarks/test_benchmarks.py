@@ -32,11 +32,11 @@ def test_asv_check(tmp_path: Path) -> None:
     assert "No problems found" in done.stdout
 
 
-def cases(suite: type, method: str) -> list[Any]:
+def cases(suite: Any, method: str) -> list[Any]:
     return [
         pytest.param(suite, method, values, id=f"{suite.__name__}-{values}")
         for values in itertools.product(*suite.params)
-    ]  # type: ignore[attr-defined]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def time_another():
 )
 def test_a_benchmark_that_fails_fails_the_proof(tmp_path: Path, figure: str, said: str) -> None:
     pytest.importorskip("asv", reason="the extra 'test' is not installed")
-    script = ROOT / ".ci" / "benchmarks.py"
+    script = ROOT / ".ci" / "run_benchmarks.py"
     if not script.exists() or shutil.which("git") is None:
         pytest.skip("no checkout, or no git")
     (tmp_path / "benchmarks").mkdir()

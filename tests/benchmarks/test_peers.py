@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-MEASURE = Path(__file__).resolve().parent.parent.parent / "benchmarks" / "peers" / "measure.py"
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.mark.slow
@@ -21,7 +21,8 @@ def test_peers_agree() -> None:
     # a process of its own, because the libraries set switches that are global
     command = [
         sys.executable,
-        str(MEASURE),
+        "-m",
+        "benchmarks.peers.measure",
         "--cores",
         "1",
         "--quick",
@@ -30,7 +31,7 @@ def test_peers_agree() -> None:
         "--only",
         "rules,sweeps,lbfgs",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr  # it ends with an error if any two differ
     rows = json.loads(done.stdout)["rows"]
     assert {row["section"] for row in rows} == {"rules", "sweeps", "lbfgs"}

@@ -124,7 +124,7 @@ ONE = ["run", "--problem", "quadratic", "--optimizer", "adam"]
         (["run", "--problem", "logistic:data=no.csv", "--optimizer", "sgd"], "no.csv"),
         (["run", "--problem", "logistic:data=nan.csv", "--optimizer", "sgd"], "nan.csv"),
         (["run", "--problem", "logistic", "--optimizer", "lbfgs", "--batch-size", "8"], "lbfgs compares values"),
-        ([*ONE, "--batch-size", "8,x"], "--batch-size must be a whole number"),
+        ([*ONE, "--batch-size", "8,x"], "batch_size must be a whole number"),
         ([*ONE, "--batch-size", "8"], "no mini-batches"),
         ([*ONE, "--lr", "0"], "positive numbers"),
         ([*ONE, "--lr", "1:2:0"], "a whole number of learning rates"),
@@ -150,7 +150,7 @@ ONE = ["run", "--problem", "quadratic", "--optimizer", "adam"]
         (["report", "."], "no results in '.'"),
         (["list", "adamm"], "did you mean 'adam'"),
         (["check", "logstic"], "did you mean 'logistic'"),
-        (["check", "--seed", "-1"], "--seed must be at least 0"),
+        (["check", "--seed", "-1"], "seed must be at least 0"),
     ],
 )
 def test_bad_requests_get_one_sentence(
@@ -185,7 +185,7 @@ def test_an_interruption_is_no_traceback(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("optbench.runner.execute.execute", interrupt)
+    monkeypatch.setattr("optbench.runner.sweep.execute", interrupt)
     assert main(SMALL) == 130
     assert "the same command goes on" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Elementwise texts: compiled or not the same numbers, whatever the arrays look like, and a fallback that says why."""
+"""Elementwise formulas: compiled or not the same numbers, whatever the arrays look like, and a fallback that says why."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from problems import logistic, network, terms
 
 numba = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")
 
-# every text that a problem uses, with the indices it uses it with
-TEXTS: list[tuple[Callable[..., Any], str]] = [
+# every formula that a problem uses, with the indices it uses it with
+FORMULAS: list[tuple[Callable[..., Any], str]] = [
     (logistic._weights, "rb -> rb, log1p r, sum r"),
     (logistic._answers, "rb -> log1p r, sum r, sum r"),
     (logistic._curvatures, "rb -> rb"),
@@ -40,7 +40,9 @@ TEXTS: list[tuple[Callable[..., Any], str]] = [
     (terms._slopes, "slqb, slb, sqb, -> slqb, sum slq"),
     (terms._right, "slb, slb -> sum sl"),
 ]
-EVERY_TEXT = pytest.mark.parametrize(("text", "indices"), TEXTS, ids=[text.__name__ for text, _ in TEXTS])
+EVERY_FORMULA = pytest.mark.parametrize(
+    ("formula", "indices"), FORMULAS, ids=[formula.__name__ for formula, _ in FORMULAS]
+)
 PROBLEMS = [
     "logistic",
     "logistic:data=wine,test_fraction=0.3",
@@ -59,7 +61,7 @@ def fused(precision: str = "float64") -> Backend:
 
 
 def arrays(indices: str, sizes: dict[str, int], precision: str = "float64") -> list[Any]:
-    """Positive random numbers for the arguments of a text."""
+    """Positive random numbers for the arguments of a formula."""
     rng = np.random.default_rng(0)
     letters = [part.strip() for part in indices.split("->")[0].split(",")]
     shapes = [tuple(sizes[letter] for letter in part) for part in letters]
@@ -71,20 +73,22 @@ def copies(given: list[Any]) -> list[Any]:
 
 
 @numba
-@EVERY_TEXT
+@EVERY_FORMULA
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize(
     "sizes", [(2, 3, 4, 45), (1, 1, 1, 1), (3, 2, 5, 1), (1, 4, 2, 128), (0, 3, 2, 5), (2, 1, 1, 0)]
 )
-def test_compiled_is_the_text(text: Callable[..., Any], indices: str, precision: str, sizes: tuple[int, ...]) -> None:
+def test_compiled_is_the_formula(
+    formula: Callable[..., Any], indices: str, precision: str, sizes: tuple[int, ...]
+) -> None:
     if indices.split("->")[0].count("q") and sizes[-1] == 0:
         pytest.skip("the largest of no numbers")
     lengths = dict(zip("slqb", sizes, strict=True)) | {"r": sizes[0] * sizes[1], "h": sizes[2], "d": sizes[3]}
     given = arrays(indices, lengths, precision)
-    plain = kernel(text, indices, get_backend("numpy", precision=precision))
+    plain = kernel(formula, indices, get_backend("numpy", precision=precision))
     with np.errstate(all="ignore"):
         expected = plain(*given)
-        found = kernel(text, indices, fused(precision))(*copies(given))
+        found = kernel(formula, indices, fused(precision))(*copies(given))
     rtol = 1e-13 if precision == "float64" else 2e-5
     for a, b in zip(expected, found, strict=True):
         assert (b.shape, b.dtype) == (a.shape, np.dtype(precision))
@@ -92,10 +96,10 @@ def test_compiled_is_the_text(text: Callable[..., Any], indices: str, precision:
 
 
 @numba
-@EVERY_TEXT
-def test_arrays_of_any_layout(text: Callable[..., Any], indices: str) -> None:
+@EVERY_FORMULA
+def test_arrays_of_any_layout(formula: Callable[..., Any], indices: str) -> None:
     given = arrays(indices, dict(zip("slqbrhd", range(3, 10), strict=True)))
-    run = kernel(text, indices, fused())
+    run = kernel(formula, indices, fused())
     expected = run(*copies(given))
     strided = [np.repeat(v, 2, axis=-1)[..., ::2] if isinstance(v, np.ndarray) else v for v in given]
     turned = [np.asfortranarray(v) if isinstance(v, np.ndarray) else v for v in given]
@@ -130,7 +134,7 @@ def test_extreme_margins(precision: str, fusing: bool) -> None:
         expected = 1 / (1 + np.exp(wide)), np.log1p(np.exp(-np.abs(wide))) + np.maximum(-wide, 0)
         weight, loss, excess = kernel(logistic._weights, "rb -> rb, log1p r, sum r", backend)(m[:, None].copy())
     finite = np.isfinite(m)
-    close = {"rtol": 8 * backend.eps, "atol": float(np.finfo(precision).tiny)}
+    close: dict[str, Any] = {"rtol": 8 * backend.eps, "atol": float(np.finfo(precision).tiny)}
     np.testing.assert_allclose(weight[finite, 0], expected[0][finite].astype(precision), **close)
     np.testing.assert_allclose((loss + excess)[finite], expected[1][finite].astype(precision), **close)
     assert np.isnan(weight[-1, 0])
@@ -168,7 +172,7 @@ def test_a_fused_problem_is_a_plain_one(spec: str, precision: str) -> None:
     assert host.n_samples is not None
     samples = np.random.default_rng(0).integers(0, host.n_samples, (2, 9))
     x = points(host, 2, 3).astype(precision)
-    close = {"rtol": 1e-12, "atol": 1e-14} if precision == "float64" else {"rtol": 1e-4, "atol": 1e-5}
+    close: dict[str, Any] = {"rtol": 1e-12, "atol": 1e-14} if precision == "float64" else {"rtol": 1e-4, "atol": 1e-5}
     for drawn in (None, samples, samples[0], samples[:, :1]):
         for a, b in zip(plain.value_and_grad(x, drawn), quick.value_and_grad(x, drawn), strict=True):
             np.testing.assert_allclose(b, a, **close)
@@ -197,7 +201,7 @@ def test_points_and_results_are_not_overwritten(spec: str) -> None:
     x = points(problem, 2, 3)
     kept, samples = x.copy(), np.arange(8).reshape(2, 4)
     f, g = problem.value_and_grad(x, samples)
-    f_kept, g_kept = f.copy(), g.copy()
+    f_kept, g_kept = np.array(f), np.array(g)
     problem.value_and_grad(x + 1, samples)
     problem.value_and_grad(x + 1)
     problem.evaluate(x + 1)
@@ -283,24 +287,24 @@ def unknown(xp: Any, x: Any) -> Any:
 
 
 @numba
-@pytest.mark.parametrize("text", [centered, unknown])
-def test_what_is_no_elementwise_text_runs_as_it_is_written(
-    text: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("formula", [centered, unknown])
+def test_what_is_no_elementwise_formula_runs_uncompiled(
+    formula: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from optbench.compile import fastmath
 
     monkeypatch.setattr(fastmath, "flip", fastmath.abs, raising=False)
     kernels._checked.cache_clear()
     x = np.random.default_rng(0).standard_normal((3, 4))
-    run = kernel(text, "rb -> rb", fused())
-    with pytest.warns(UserWarning, match=f"the text '{text.__name__}' runs as it is written"):
+    run = kernel(formula, "rb -> rb", fused())
+    with pytest.warns(UserWarning, match=f"the formula '{formula.__name__}' runs uncompiled"):
         found = run(x)
-    np.testing.assert_array_equal(found[0], text(get_backend().xp, x)[0])
+    np.testing.assert_array_equal(found[0], formula(get_backend().xp, x)[0])
     run(x)  # it is said once; a second warning would be an error
-    kernel(text, "rb -> rb", fused())(x)
+    kernel(formula, "rb -> rb", fused())(x)
 
 
-def test_without_numba_texts_run_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_numba_formulas_run_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "numba_is_there", lambda: False)
     host = make_problem("logistic", {})
     quick = host.on(fused())
@@ -320,7 +324,7 @@ def test_other_array_modules_run_plain() -> None:
 @numba
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize(("seeds", "runs", "batch"), [(1, 1, 1), (2, 3, 4), (3, 10, 11), (1, 2, 9001)])
-def test_sums_over_mini_batches_are_those_of_the_text(precision: str, seeds: int, runs: int, batch: int) -> None:
+def test_sums_over_mini_batches_are_those_of_the_formula(precision: str, seeds: int, runs: int, batch: int) -> None:
     rng = np.random.default_rng(0)
     w = 3 * rng.standard_normal((seeds, runs, 13)).astype(precision)
     Z = rng.standard_normal((50, 13)).astype(precision)
@@ -361,9 +365,9 @@ def test_few_and_many_runs_of_a_batch_give_the_same(runs: int) -> None:
 
 
 @numba
-def test_a_text_of_another_kind_is_not_summed() -> None:
+def test_a_formula_of_another_kind_is_not_summed() -> None:
     def counted(xp: Any, m: Any) -> Any:
         return m, np.sum(m), m
 
-    with pytest.warns(UserWarning, match="is not summed in one pass"):
+    with pytest.warns(UserWarning, match="over mini-batches runs uncompiled"):
         assert kernels.batch_sums(counted, fused()) is None

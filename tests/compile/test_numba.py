@@ -14,11 +14,11 @@ from optbench.compile.numba import _file, loop, numba_is_there, reason
 
 pytestmark = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")
 
-LINES = ["def run(x):", "    for i in range(x.shape[0]):", "        x[i] = text(np, x[i])"]
+LINES = ["def run(x):", "    for i in range(x.shape[0]):", "        x[i] = formula(np, x[i])"]
 SOURCES = {
-    "texts_of_a_user": (
+    "formulas_of_a_user": (
         "import constants_of_a_user as constants\nfrom constants_of_a_user import LIMIT, clip\n"
-        "def text(xp, x):\n    return clip(xp, x) * LIMIT + constants.SHIFT\n"
+        "def formula(xp, x):\n    return clip(xp, x) * LIMIT + constants.SHIFT\n"
     ),
     "constants_of_a_user": "LIMIT = {0}\nSHIFT = {0}\ndef clip(xp, x):\n    return xp.minimum(x, {0})\n",
 }
@@ -30,11 +30,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def kept(text: Any) -> Path | None:
-    return _file("text", "\n".join(LINES), "", [text], [])
+def kept(formula: Any) -> Path | None:
+    return _file("formula", "\n".join(LINES), "", [formula], [])
 
 
-def test_what_a_text_finds_in_other_modules_is_part_of_its_name(
+def test_what_a_formula_finds_in_other_modules_is_part_of_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
@@ -45,7 +45,7 @@ def test_what_a_text_finds_in_other_modules_is_part_of_its_name(
             (tmp_path / f"{name}.py").write_text(source.format(number))
             monkeypatch.delitem(sys.modules, name, raising=False)
         importlib.invalidate_caches()
-        paths.append(kept(importlib.import_module("texts_of_a_user").text))
+        paths.append(kept(importlib.import_module("formulas_of_a_user").formula))
     assert paths[0] == paths[2] != paths[1]
     assert None not in paths
 
@@ -61,11 +61,11 @@ def again(xp: Any, x: Any) -> Any:  # type: ignore[no-redef]
     return x + 2
 
 
-def test_two_texts_of_one_name_are_kept_apart() -> None:
+def test_two_formulas_of_one_name_are_kept_apart() -> None:
     assert kept(FIRST) != kept(again)
-    for text, expected in ((FIRST, 1.0), (again, 2.0)):
+    for formula, expected in ((FIRST, 1.0), (again, 2.0)):
         x = np.zeros(2)
-        loop("again", LINES, {"text": text})(x)
+        loop("again", LINES, {"formula": formula})(x)
         np.testing.assert_array_equal(x, expected)
 
 
@@ -76,7 +76,7 @@ def minimum(xp: Any, x: Any) -> Any:
 
 def test_an_attribute_is_not_a_function_of_the_same_name() -> None:
     x = np.ones(2)
-    loop("minimum", LINES, {"text": minimum})(x)
+    loop("minimum", LINES, {"formula": minimum})(x)
     np.testing.assert_array_equal(x, 0.5)
 
 
@@ -100,7 +100,7 @@ def test_where_nothing_can_be_kept_it_is_compiled(trouble: str, cache: Path, mon
     else:
         monkeypatch.setattr(FunctionCache, "__init__", refuse)
     x = np.ones(2)
-    loop("minimum", LINES, {"text": minimum})(x)
+    loop("minimum", LINES, {"formula": minimum})(x)
     np.testing.assert_array_equal(x, 0.5)
 
 
@@ -110,5 +110,5 @@ def unknown(xp: Any, x: Any) -> Any:
 
 def test_the_reason_is_a_telling_line() -> None:
     with pytest.raises(Exception, match="no_such_function") as told:
-        loop("unknown", LINES, {"text": unknown})(np.ones(2))
+        loop("unknown", LINES, {"formula": unknown})(np.ones(2))
     assert "no_such_function" in reason(told.value)

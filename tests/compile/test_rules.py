@@ -1,4 +1,4 @@
-"""Fused rules: the same numbers as the text they were made of, in place, and a fallback that says why."""
+"""Fused rules: the same numbers as the formula they were made of, in place, and a fallback that says why."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import pytest
 
 import optbench
 from optbench.compile import rules as fusing
-from optbench.compile.rules import fuse, numba_is_there
+from optbench.compile.numba import numba_is_there
+from optbench.compile.rules import fuse
 from optbench.core.backend import get_backend
 from optbench.core.registry import OPTIMIZERS
 from optbench.optimizer import At, FirstOrder, make_recipe
-from optbench.runner.loop import minimize
+from optbench.runner.loop import init_state, minimize
 from problems import Logistic, Quadratic
+from tests.conftest import noting
 
 pytestmark = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")
 
@@ -33,7 +35,7 @@ def trajectory(
     rng = np.random.default_rng(0)
     x = backend.asarray(rng.standard_normal((4, 7)))
     optimizer = make_recipe(rule).build(settings, factor)
-    state = optimizer.init(x, backend)
+    state = init_state(optimizer, x, backend)
     assert (getattr(optimizer, "kernel", None) is not None) == fused
     for t in range(1, 41):
         x, state = optimizer.step(t, At(x, x[:, :1], backend.asarray(rng.standard_normal((4, 7)))), state)
@@ -41,9 +43,9 @@ def trajectory(
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("settings", [{"lr": 0.01}, {"lr": [1e-3, 1e-2, 0.1, 1.0]}], ids=["numbers", "columns"])
+@pytest.mark.parametrize("settings", [{"lr": 0.01}, {"lr": [1e-3, 1e-2, 0.1, 1.0]}], ids=["numbers", "swept"])
 @pytest.mark.parametrize("factor", [None, lambda t: 1 / (1 + t)], ids=["constant", "schedule"])
-def test_fused_is_the_text(rule: str, settings: dict[str, Any], factor: Any) -> None:
+def test_fused_is_the_formula(rule: str, settings: dict[str, Any], factor: Any) -> None:
     plain, fused = (trajectory(rule, settings, "float64", way, factor) for way in (False, True))
     for a, b in zip(plain, fused, strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-13, atol=1e-15)
@@ -60,8 +62,8 @@ def test_fused_keeps_single_precision(rule: str) -> None:
 def test_a_fused_sweep_is_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Logistic(data="iris")
     asked: dict[str, Any] = {"lr": [0.01, 0.1], "beta1": [0.8, 0.9], "seeds": 2, "steps": 30, "batch_size": 10}
-    used = []
-    monkeypatch.setattr("optbench.optimizer.fuse", lambda *a: used.append(a) or fuse(*a))
+    used: list[Any] = []
+    monkeypatch.setattr("optbench.runner.loop.fuse", noting(fuse, used))
     plain = optbench.sweep(problem, "adamw", fused=False, **asked)
     assert not used
     fused = optbench.sweep(problem, "adamw", fused=True, **asked)
@@ -71,7 +73,7 @@ def test_a_fused_sweep_is_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_sweep_is_fused_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
-    monkeypatch.setattr("optbench.optimizer.fuse", lambda *a: used.append(a))
+    monkeypatch.setattr("optbench.runner.loop.fuse", lambda *a: used.append(a))
     optbench.sweep(Quadratic(dim=10), "sgd", seeds=2, steps=10)
     assert not used
     optbench.sweep(Quadratic(dim=10), "sgd", seeds=50, steps=1000)
@@ -90,7 +92,7 @@ def test_threads_change_nothing(shape: tuple[int, int], monkeypatch: pytest.Monk
         monkeypatch.setattr(fusing, "_threads", lambda threads=threads: threads)
         kernel = fuse(OPTIMIZERS["adam"], backend, ["lr"])
         assert kernel is not None
-        state = (np.zeros(shape), np.zeros(shape))
+        state: tuple[Any, ...] = (np.zeros(shape), np.zeros(shape))
         y, state = kernel(x.copy(), g, 1, state, given)
         results.append((y, *state))
     for one, several in zip(*results, strict=True):
@@ -113,7 +115,7 @@ def test_start_points_are_not_overwritten() -> None:
 
 
 def normalized(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
-    """A rule that mixes parameters, and says so in its text."""
+    """A rule that mixes parameters, and says so in its formula."""
     return (x - lr * g / xp.sqrt(xp.sum(g * g, axis=-1, keepdims=True)),)
 
 
@@ -123,7 +125,7 @@ def centered(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
 
 
 def rooted(xp: Any, x: Any, g: Any, t: int, v: Any, lr: float = 0.1, beta: float = 0.9) -> Any:
-    """A rule with a decision by value, and two calls of another rule's text."""
+    """A rule with a decision by value, and two calls of another rule's formula."""
     v = beta * v + helper(g)
     return x - lr * xp.where(v > 1, g, 0.5 * g), v
 
@@ -134,11 +136,11 @@ def helper(g: Any) -> Any:
 
 @pytest.mark.parametrize("rule", [normalized, centered])
 def test_a_rule_that_cannot_be_fused_runs_as_it_is_written(rule: Callable[..., Any]) -> None:
-    fusing._checked.cache_clear()
+    fusing._checked_kernel.cache_clear()
     problem = Quadratic(dim=4)
     plain = minimize(problem, FirstOrder(rule), steps=20)
     fused = problem.on(get_backend("numpy", fused=True))
-    with pytest.warns(UserWarning, match=f"the rule '{rule.__name__}' runs as it is written"):
+    with pytest.warns(UserWarning, match=f"the rule '{rule.__name__}' runs uncompiled"):
         first = minimize(fused, FirstOrder(rule), steps=20)
     again = minimize(fused, FirstOrder(rule), steps=20)  # it is said once; a second warning would be an error
     np.testing.assert_array_equal(first.x, plain.x)
@@ -170,9 +172,9 @@ def test_a_rule_without_a_file_is_fused_too() -> None:
 def test_compiled_loops_are_kept_between_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPTBENCH_CACHE", str(tmp_path))
     code = (
-        "from optbench.compile.numba import loop; from optbench.compile.rules import _row_lines; "
+        "from optbench.compile.numba import loop; from optbench.compile.rules import step_lines; "
         "from optbench.optimizers.adaptive import adamw; "
-        "import numpy as np; run = loop('adamw', _row_lines(adamw, ['lr']), {'rule': adamw}); "
+        "import numpy as np; run = loop('adamw', step_lines(adamw, ['lr']), {'_rule': adamw}); "
         "a = [np.ones((2, 3)) for _ in range(4)]; "
         "run(a[0], a[1], 1.0, a[2], a[3], np.full((2, 1), 0.1), 0.9, 0.99, 1e-8, 0.0); "
         "print(sum(run.stats.cache_hits.values()), float(a[0].sum()))"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def test_calls_share_workers_and_survive_their_death() -> None:
     alone = runs(1)
     assert runs(2).equals(alone)
     crew = workers.take(2)
-    with pytest.raises(workers.cf.BrokenExecutor):
+    with pytest.raises(BrokenExecutor):
         crew.submit(die).result()
     workers.give_back(crew)  # dead while it stood: nobody's fault
     assert runs(2).equals(alone)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from optbench.core.backend import NUMPY, get_backend
+from optbench.core.backend import NUMPY, Array, get_backend
 from optbench.core.registry import OPTIMIZERS
 from optbench.core.specs import parse_spec
 from optbench.optimizer import At, make_recipe
@@ -37,10 +37,10 @@ def our_path(spec: str, problem: str) -> np.ndarray:
     recipe = make_recipe(*parse_spec(spec))
     optimizer = recipe.build(recipe.settings, None)
     gradient = make_rules.gradient(problem, DATA[problem])
-    x = np.array([DATA[problem]["x0"]])
+    x: Array = np.array([DATA[problem]["x0"]])
     state, points = optimizer.init(x, NUMPY), {}
     for t in range(1, max(make_rules.STEPS) + 1):
-        x, state = optimizer.step(t, At(x, x[:, :1], gradient(x[0])[None, :]), state)
+        x, state = optimizer.step(t, At(x, x[:, :1], gradient(np.asarray(x[0]))[None, :]), state)
         points[t] = x[0]
     return np.array([points[t] for t in make_rules.STEPS])
 
@@ -111,7 +111,7 @@ SCALAR: dict[str, tuple[Callable[..., float], dict[str, float]]] = {
 def test_rules_are_those_of_a_scalar_loop(name: str) -> None:
     loop, settings = SCALAR[name]
     starts, slopes = (1.5, -0.8, 3.0), (1.0, 2.5, 0.4)
-    x = np.array([starts])
+    x: Array = np.array([starts])
     optimizer = make_recipe(name, settings).build(settings, None)
     state = optimizer.init(x, NUMPY)
     for t in range(1, 201):
@@ -169,9 +169,10 @@ class Counted:
     """The oracle of a problem, with the gradient norm of every call."""
 
     def __init__(self, problem: Problem) -> None:
-        self.oracle, self.norms = problem.value_and_grad, []
+        self.oracle = problem.value_and_grad
+        self.norms: list[float] = []
 
-    def __call__(self, x: np.ndarray, samples: Any = None) -> tuple[Any, np.ndarray]:
+    def __call__(self, x: np.ndarray, samples: Any = None) -> tuple[Array, Array]:
         f, g = self.oracle(x, samples)
         self.norms.append(float(np.linalg.norm(g)))
         return f, g

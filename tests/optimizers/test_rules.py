@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optbench.core.backend import NUMPY, Backend, get_backend
+from optbench.core.backend import NUMPY, Array, Backend, get_backend
 from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS, SCHEDULES
 from optbench.core.trace import Trace
 from optbench.optimizer import At, FirstOrder, Optimizer, make_recipe, rule
 from optbench.optimizers.schedules import constant, make_schedule, warm_up
-from optbench.runner.loop import minimize
+from optbench.runner.loop import init_state, minimize
 from problems import Quadratic, Rosenbrock
 from tests.conftest import strict_backend
 
 RULES = [name for name in OPTIMIZERS.names() if not isinstance(OPTIMIZERS[name], type)]
 METHODS = [name for name in OPTIMIZERS.names() if isinstance(OPTIMIZERS[name], type)]
 # by how much arrays of different modules, or stacks of different lengths, may differ: rounding of sums, grown over steps
-ROUNDING = {"rel": 1e-9, "abs": 1e-11}
+ROUNDING: dict[str, Any] = {"rel": 1e-9, "abs": 1e-11}
 
 decays = functools.partial(pytest.param, marks=pytest.mark.xfail(reason="decay moves x on its own", strict=True))
 STATES = {
@@ -92,13 +92,15 @@ def test_runs_of_a_stack_are_single_runs(
         assert stack.x[r] == pytest.approx(run(name, rule_backend, starts[r], seeds=(r,)).x[0], **ROUNDING)
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIMIZERS.names() if make_recipe(name).columns])
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS.names() if make_recipe(name).sweepable])
 def test_a_column_of_settings_is_a_run_for_each(
     name: str, rule_backend: Backend, starts: np.ndarray, no_host_sync: None
 ) -> None:
     """Every hyperparameter that may be swept, each with its own value in each of three runs."""
     recipe = make_recipe(name)
-    swept = {key: tuple(recipe.declared[key].default * c for c in (0.5, 0.8, 1.0)) for key in sorted(recipe.columns)}
+    swept: dict[str, Any] = {
+        key: tuple(recipe.declared[key].default * c for c in (0.5, 0.8, 1.0)) for key in sorted(recipe.sweepable)
+    }
     stack = run(name, rule_backend, np.tile(starts[0], (3, 1)), **swept)
     for r in range(3):
         one = run(name, rule_backend, starts[0], **{key: values[r] for key, values in swept.items()})
@@ -111,10 +113,10 @@ def test_single_precision_stays_single(name: str, module: str, starts: np.ndarra
     backend = strict_backend("float32") if module == "strict" else get_backend(precision="float32")
     problem = Quadratic(dim=4, condition=5).on(backend)
     recipe = make_recipe(name)
-    columns = {key: (recipe.declared[key].default,) * 3 for key in recipe.columns}
+    columns = {key: (recipe.declared[key].default,) * 3 for key in recipe.sweepable}
     optimizer = recipe.build(columns, lambda t: 0.5)
     x = backend.asarray(starts)
-    state = optimizer.init(x, backend)
+    state = init_state(optimizer, x, backend)
     for t in range(1, 6):
         f, g = problem.value_and_grad(x)
         x, state = optimizer.step(t, At(x, f[:, None], g, problem.hessian(x), x), state)
@@ -145,17 +147,17 @@ def test_state_is_declared_by_the_signature(name: str, starts: np.ndarray) -> No
     assert isinstance(optimizer, FirstOrder)
     state = optimizer.init(starts, NUMPY)
     assert len(state) == STATES[name]
-    assert all(part.shape == starts.shape and not part.any() for part in state)
+    assert all(part.shape == starts.shape and not np.any(part) for part in state)
     x, new = optimizer.step(1, At(starts, starts[:, :1], starts), state)
     assert len(new) == STATES[name]
     assert all(part.shape == starts.shape for part in (x, *new))
-    assert not any(part.any() for part in state)  # a rule returns new arrays
+    assert not any(np.any(part) for part in state)  # a rule returns new arrays
 
 
 @pytest.mark.parametrize("name", [decays(name) if name in DECAYED else name for name in RULES])
 def test_zero_gradient_leaves_x_fixed(name: str, rule_backend: Backend, starts: np.ndarray) -> None:
     optimizer, x = make(name), rule_backend.asarray(starts.copy())
-    state = optimizer.init(x, rule_backend)
+    state = init_state(optimizer, x, rule_backend)
     for t in range(1, 4):
         x, state = optimizer.step(t, At(x, x[:, :1], rule_backend.zeros(x.shape)), state)
     np.testing.assert_array_equal(rule_backend.to_host(x), starts)
@@ -302,7 +304,8 @@ def test_the_factor_multiplies_the_learning_rate_of_each_step(name: str, starts:
     recipe = make_recipe(name)
     lr, schedule = recipe.declared["lr"].default, make_schedule("linear:warmup=3")[1]
     optimizer = recipe.build({}, lambda t: schedule(t, 10))
-    function, x, y = recipe.target, starts, starts
+    x: Array = starts
+    function, y = recipe.target, starts
     state = optimizer.init(x, NUMPY)
     memory = [np.zeros_like(y) for _ in range(STATES[name])]
     assert "lr" in inspect.signature(function).parameters

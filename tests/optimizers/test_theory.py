@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from optbench.core.backend import NUMPY
+from optbench.core.backend import NUMPY, Array
 from optbench.core.registry import OPTIMIZERS
 from optbench.core.specs import parse_spec
 from optbench.core.trace import TARGETS
@@ -23,8 +23,9 @@ from optbench.optimizers.line_search import BFGS, LBFGS, LineSearchMethod
 from optbench.optimizers.schedules import make_schedule
 from optbench.runner.loop import minimize
 from problems import Logistic, Quadratic, Rosenbrock, StrictSaddle
+from tests.conftest import present
 
-Oracle = Callable[[np.ndarray], tuple[Any, ...]]  # f (R,), g (R, d) and perhaps the Hessian (R, d, d) at x (R, d)
+Oracle = Callable[[Any], tuple[Any, ...]]  # f (R,), g (R, d) and perhaps the Hessian (R, d, d) at x (R, d)
 
 
 def make(spec: str) -> Optimizer:
@@ -34,7 +35,7 @@ def make(spec: str) -> Optimizer:
 
 def asked(optimizer: Optimizer, oracle: Oracle, x0: Any, steps: int) -> np.ndarray:
     """The points that the oracle is asked for, from x0 on; shape (steps + 1, d)."""
-    x = np.asarray(x0, dtype=float)[None, :]
+    x: Array = np.asarray(x0, dtype=float)[None, :]
     state, points = optimizer.init(x, NUMPY), [x[0]]
     for t in range(1, steps + 1):
         f, g, *hessian = oracle(x)
@@ -62,7 +63,8 @@ EIGENVALUES, BASIS = np.linalg.eigh(QUADRATIC.hessian(np.zeros(20)))
 
 def modes(points: np.ndarray) -> np.ndarray:
     """Components of x - x* along the eigenvectors; one row a point."""
-    return (points - QUADRATIC.x_star) @ BASIS
+    components: np.ndarray = (points - present(QUADRATIC.x_star)) @ BASIS
+    return components
 
 
 @pytest.mark.parametrize("lr", [1 / L, 2 / (MU + L), 1.9 / L])
@@ -415,7 +417,9 @@ def test_symmetries(name: str, group: str) -> None:
     }[group]
     M, amount = GROUPS[group]
     shift = np.full(3, amount)
-    settings = {key: 0.05 for key in ("lr", "l2", "weight_decay") if key in make_recipe(name).declared}
+    settings: dict[str, float] = {
+        key: 0.05 for key in ("lr", "l2", "weight_decay") if key in make_recipe(name).declared
+    }
     optimizer = make_recipe(name, settings).build(settings, None)
     plain = asked(optimizer, bowl, START, 15)
     z = asked(optimizer, mapped(M, shift), np.linalg.solve(M, START - shift), 15)
@@ -447,7 +451,8 @@ def test_adaptive_rules_ignore_the_scale_of_the_objective(name: str) -> None:
 @pytest.mark.parametrize("zeros", [10, 2000, 20000])
 def test_adam_leaps_on_a_gradient_after_zeros(zeros: int) -> None:
     """Step / lr = (1 - beta1) / sqrt(1 - beta2) sqrt(1 - beta2^t) / (1 - beta1^t): up to 3.16 learning rates."""
-    x, adam = np.zeros((1, 1)), make("adam:lr=1,eps=0.001")
+    x: Array = np.zeros((1, 1))
+    adam = make("adam:lr=1,eps=0.001")
     state = adam.init(x, NUMPY)
     for t in range(1, zeros + 1, max(1, zeros // 10)):  # the averages of zeros are zero at any t
         x, state = adam.step(t, At(x, x, np.zeros((1, 1))), state)
@@ -487,7 +492,7 @@ def test_sgd_with_noise_in_the_mean(schedule: str, batch: int | None) -> None:
     trace = minimize(
         problem, sgd, np.tile(x0, (400, 1)), seeds=range(400), steps=steps, batch_size=batch, checkpoint_count=5
     )
-    m, v = x0 - problem.x_star, np.zeros(6)
+    m, v = x0 - present(problem.x_star), np.zeros(6)
     for t in range(steps):
         rate = lr * factor(t, steps)
         m, v = (
@@ -501,7 +506,8 @@ def test_noise_floor_of_sgd() -> None:
     """In the long run the excess is sum over modes of lr sigma^2 / (2 b (2 - lr lambda))."""
     problem, lr = Quadratic(dim=6, condition=10, rotate=False, noise=0.5), 0.4
     sgd = make_recipe("sgd").build({"lr": lr}, None)
-    trace = minimize(problem, sgd, np.tile(problem.x_star, (400, 1)), seeds=range(400), steps=150, checkpoint_count=5)
+    x0 = np.tile(present(problem.x_star), (400, 1))
+    trace = minimize(problem, sgd, x0, seeds=range(400), steps=150, checkpoint_count=5)
     assert abs(z_score(trace.f_end, np.sum(lr * 0.25 / (2 * (2 - lr * problem.eigenvalues))))) < 4
 
 
@@ -538,7 +544,8 @@ def test_random_search_hits_with_its_chi_square_probability(scale: float) -> Non
 def test_where_searches_draw_around(name: str) -> None:
     rng, x0 = np.random.default_rng(0), np.ones((1, 4))
     search = make(f"{name}:scale=0.3")
-    x, state, best = x0, search.init(x0, NUMPY), x0
+    x: Array = x0
+    state, best = search.init(x0, NUMPY), x
     for t in range(1, 50):
         z, f = rng.standard_normal((1, 4)), np.sum(x * x, axis=1, keepdims=True)
         best = x if f < np.sum(best * best) else best

@@ -15,6 +15,8 @@ import torch
 
 from optbench.core.specs import parse_spec
 from optbench.problem import make_problem
+from problems import LinearAutoencoder
+from problems.network import Perceptron
 
 SPECS = [
     "mlp:data=iris,hidden=6-5",
@@ -26,7 +28,7 @@ SPECS = [
 ]
 
 
-def perceptron(problem) -> Callable[[torch.Tensor], torch.Tensor]:
+def perceptron(problem: Perceptron) -> Callable[[torch.Tensor], torch.Tensor]:
     X, Y = (torch.from_numpy(part) for part in problem._parts["train"])
     activation = getattr(torch, problem.activation)
 
@@ -45,8 +47,8 @@ def perceptron(problem) -> Callable[[torch.Tensor], torch.Tensor]:
     return objective
 
 
-def autoencoder(problem) -> Callable[[torch.Tensor], torch.Tensor]:
-    X = torch.from_numpy(problem._host_rows)
+def autoencoder(problem: LinearAutoencoder) -> Callable[[torch.Tensor], torch.Tensor]:
+    X = torch.tensor(problem.X)
 
     def objective(w: torch.Tensor) -> torch.Tensor:
         W1, W2 = w.reshape(2, -1)
@@ -60,7 +62,11 @@ def main() -> None:
     cases = []
     for spec in SPECS:
         problem = make_problem(*parse_spec(spec))
-        objective = autoencoder(problem) if problem.name == "autoencoder" else perceptron(problem)
+        if isinstance(problem, LinearAutoencoder):
+            objective = autoencoder(problem)
+        else:
+            assert isinstance(problem, Perceptron)
+            objective = perceptron(problem)
         x, v = np.random.default_rng(1).standard_normal((2, problem.dim)) / 2
         w = torch.from_numpy(x).requires_grad_()
         f = objective(w)

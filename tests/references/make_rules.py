@@ -127,7 +127,8 @@ def torch_path(call: str, grad: Callable[[np.ndarray], np.ndarray], x0: Any) -> 
     def step() -> np.ndarray:
         x.grad = torch.from_numpy(grad(x.numpy()))
         optimizer.step()
-        return x.numpy()
+        result: np.ndarray = x.numpy()
+        return result
 
     return _recorded(step)
 

@@ -20,7 +20,7 @@ from optbench.problem import make_problem
 from optbench.results.store import Store
 from optbench.runner.execute import execute
 from optbench.runner.plan import make_plans
-from optbench.runner.study import study_of
+from optbench.runner.study import load_study
 from tests.reports import independent
 
 STUDY = {
@@ -48,7 +48,7 @@ def broken(xp: Any, x: Any, g: Any, t: int, lr: Any = 0.1) -> tuple[Any, ...]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Exact and mini-batch runs, problems with and without an optimum, one on which all diverged, and runs that failed."""
     path = tmp_path_factory.mktemp("results")
-    plans = [*study_of(STUDY).plans]
+    plans = [*load_study(STUDY).plans]
     for problem, params in (("quadratic", {"dim": 6}), ("mlp", {"data": "wine"})):
         plans += make_plans(make_problem(problem, params), make_recipe(broken, {}), seeds=2)
     execute(plans, store=Store(path))

@@ -17,8 +17,9 @@ from optbench.core.errors import InputError, StoreError
 from optbench.results.runs import Runs
 from optbench.results.schema import COLUMNS
 from optbench.results.store import Store
+from optbench.runner.chunks import chunks_of, for_cores
 from optbench.runner.execute import execute
-from optbench.runner.plan import Plan, for_cores, make_plans
+from optbench.runner.plan import Plan, make_plans
 from problems import Logistic, Quadratic
 
 
@@ -80,8 +81,8 @@ def test_more_seeds_compute_only_what_is_missing(tmp_path: Path) -> None:
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = comparable(execute(plans(), store=Store(tmp_path / "whole")))
-    monkeypatch.setattr("optbench.runner.plan.CHUNK_BYTES", 1)
-    monkeypatch.setattr("optbench.runner.plan.CHUNK_RUNS", 2)
+    monkeypatch.setattr("optbench.runner.chunks.CHUNK_BYTES", 1)
+    monkeypatch.setattr("optbench.runner.chunks.CHUNK_RUNS", 2)
     done = 0
 
     def interrupt(work: float) -> None:
@@ -229,10 +230,10 @@ def test_processes_give_the_same_numbers(tmp_path: Path) -> None:
 
 
 def test_a_plan_that_is_cut_gives_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optbench.runner.plan.CORE_SECONDS", 0.0)
+    monkeypatch.setattr("optbench.runner.chunks.MIN_CORE_SECONDS", 0.0)
     asked = make_plans(Quadratic(dim=300), "adam", {"lr": [0.01 * (k + 1) for k in range(10)]}, seeds=10, steps=20)
     asked = for_cores(asked)
-    assert sum(1 for plan in asked for _ in plan.chunks()) == 4
+    assert sum(1 for plan in asked for _ in chunks_of(plan)) == 4
     alone, *others = [execute(asked, jobs=jobs) for jobs in (1, 2, 4)]
     for many in others:
         pd.testing.assert_frame_equal(many.rows.drop(columns="created"), alone.rows.drop(columns="created"))

@@ -18,7 +18,7 @@ from optbench.runner import describe as module
 from optbench.runner.describe import describe
 from problems import MLP, Logistic, Quadratic
 from problems.landscapes import Himmelblau, Rosenbrock
-from tests.conftest import strict_backend
+from tests.conftest import noting, strict_backend
 
 
 def told(problem: Problem, **options: Any) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def test_surfaces_of_landscapes(spec: str) -> None:
     assert f.shape == (81, 81)
     assert problem.view is not None
     assert [tuple(surface["x"]), tuple(surface["y"])] == list(problem.view)
-    x, y = (np.linspace(*surface[name], 81) for name in "xy")
+    x, y = (np.linspace(surface[name][0], surface[name][1], 81) for name in "xy")
     for i, j in [(0, 0), (3, 70), (80, 12)]:
         assert f[i, j] == pytest.approx(problem.value(np.array([x[j], y[i]])), rel=5e-6, abs=1e-20)
     np.testing.assert_array_equal(told(problem)["minimizers"], problem.minimizers)
@@ -143,24 +143,22 @@ def test_what_is_dear_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_takes_longer_than_it_says_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
+    calls: list[Any] = []
     monkeypatch.setattr(module, "PATIENCE", -1.0)
-    monkeypatch.setattr(Bowl, "value", lambda self, x: calls.append(len(x)) or np.zeros(len(x)))
+    monkeypatch.setattr(Bowl, "value", noting(lambda self, x: np.zeros(len(x)), calls))
     monkeypatch.setattr(Bowl, "view", ((-1.0, 1.0), (-1.0, 1.0)))
     assert not {"surface", "differences"} & set(told(Bowl()))
-    assert calls == [512, 50]
+    assert [len(x) for _, x in calls] == [512, 50]
 
 
 def test_stacks_are_small_where_points_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = []
+    calls: list[Any] = []
     problem = Quadratic(dim=10)
     whole = told(problem)
     monkeypatch.setattr(module, "STACK_BYTES", 32 * 10 * 7)
-    monkeypatch.setattr(
-        Quadratic, "value", lambda self, x: sizes.append(len(x)) or self.value_and_grad(x)[0], raising=False
-    )
+    monkeypatch.setattr(Quadratic, "value", noting(Problem.value, calls), raising=False)
     parts = told(Quadratic(dim=10))
-    assert sizes == [7] * 7 + [1]
+    assert [len(x) for _, x in calls] == [7] * 7 + [1]
     np.testing.assert_allclose(parts["differences"]["forward"][:10], whole["differences"]["forward"][:10], rtol=1e-4)
 
 
@@ -196,9 +194,8 @@ def test_where_runs_failed_the_problem_is_left_alone() -> None:
 
 
 def test_it_is_made_once_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    original = module._text
-    monkeypatch.setattr(module, "_text", lambda *given: made.append(given) or original(*given))
+    made: list[Any] = []
+    monkeypatch.setattr(module, "_text", noting(module._text, made))
     problem = Quadratic(dim=4)
     texts = [optbench.sweep(problem, name, seeds=2, steps=5).rows["description"] for name in ("sgd", "adam")]
     assert len(made) == 1

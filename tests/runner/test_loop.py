@@ -120,12 +120,12 @@ def test_with_noise_the_way_is_recorded_too() -> None:
 def test_curves_and_steps_to_targets_are_those_of_a_plain_loop(stop: bool) -> None:
     problem, lr, steps = Quadratic(dim=10, condition=30), 1.5, 700
     trace = minimize(problem, build("gradient_descent", lr=lr), steps=steps, stop_at_target=stop)
-    x, values = problem.start(0), []
+    x, iterates = problem.start(0), []
     for _ in range(steps + 1):
         f, g = problem.value_and_grad(x)
-        values.append(f)
+        iterates.append(f)
         x = x - lr * g
-    values = np.array(values)
+    values = np.array(iterates)
     np.testing.assert_allclose(trace.f[0], values[trace.t], rtol=1e-9, atol=1e-25)
     np.testing.assert_allclose(trace.best[0], np.minimum.accumulate(values)[trace.t], rtol=1e-9, atol=1e-25)
     first = [np.flatnonzero(values <= target * values[0])[0] for target in TARGETS]
@@ -173,7 +173,7 @@ def test_a_run_that_diverges_disturbs_no_other() -> None:
 
 
 def test_a_loop_ends_when_all_runs_have_diverged() -> None:
-    calls = []
+    calls: list[int] = []
     minimize(Quadratic(dim=3), build("sgd", lr=1e10), steps=100_000, progress=calls.append)
     assert sum(calls) < 1000
 
@@ -268,9 +268,8 @@ SEEN: list[Any] = []
 def test_runs_of_one_seed_share_their_directions() -> None:
     SEEN.clear()
     problem = Quadratic(dim=3)
-    minimize(
-        problem, Spy(scale=[0.1, 0.2, 0.1, 0.2]), np.repeat(problem.starts((0, 1)), 2, axis=0), seeds=(0, 1), steps=3
-    )
+    scales: Any = [0.1, 0.2, 0.1, 0.2]  # one a run
+    minimize(problem, Spy(scale=scales), np.repeat(problem.starts((0, 1)), 2, axis=0), seeds=(0, 1), steps=3)
     for z in SEEN:
         np.testing.assert_array_equal(z[0], z[1])
         np.testing.assert_array_equal(z[2], z[3])

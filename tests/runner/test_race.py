@@ -20,7 +20,7 @@ import pytest
 
 from optbench.analysis import timing as seconds_of
 from optbench.cli import main
-from optbench.compile.rules import numba_is_there
+from optbench.compile.numba import numba_is_there
 from optbench.core.backend import NUMPY, Array, Backend
 from optbench.core.errors import InputError, StoreError
 from optbench.core.random import Batches
@@ -200,7 +200,7 @@ def test_a_race_takes_the_steps_of_a_run(optimizer: str, batch: int | None, fuse
     (plan,) = race.make_race_plans(["logistic:data=iris"], [optimizer], steps=30, batch_size=batch, fused=fused)
     loop = Loop(plan.problem, plan.build(plan.grid, (3,)), (3,), 30, batch, 1)
     x0 = plan.problem.starts((3,))
-    start = x0.copy()
+    start = np.array(x0)
     points = race._visit(loop, x0)
     *_, x = race._time(loop, x0, points)
     trace = minimize(plan.problem, plan.build(plan.grid, (3,)), x0, seeds=(3,), steps=30, batch_size=batch)
@@ -555,7 +555,7 @@ SHORT += ["--rounds", "3", "--steps", "5"]
 
 
 def test_the_command_prints_and_stores(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*SHORT, "--problem", "logistic:data=iris", "--precision", "float32", "--plain"]) == 0
+    assert main([*SHORT, "--problem", "logistic:data=iris", "--precision", "float32", "--no-fused"]) == 0
     out, err = capsys.readouterr()
     assert "4 configurations, 3 rounds of 5 steps" in err
     for word in ("quadratic:dim=4", "logistic:data=iris", "adam:lr=0.01", "lbfgs", "times adam", "oracle", "float32"):
@@ -598,7 +598,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         main(["race", "--help"])
     out = capsys.readouterr().out
     assert "optbench race --problem" in out
-    assert "--plain" in out
+    assert "--no-fused" in out
 
 
 ONE = ["race", "--problem", "quadratic", "--optimizer", "adam"]

@@ -11,7 +11,9 @@ import pytest
 
 from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS
-from optbench.runner.study import learning_rates, load_study, study_of, suites
+from optbench.runner.options import learning_rates
+from optbench.runner.study import load_study, suites
+from tests.conftest import present
 
 STUDY = """
 title = "A study"
@@ -50,8 +52,8 @@ def test_a_study_file(tmp_path: Path) -> None:
         ("logistic:data=iris", "sgd, cosine", 2, 4),
         ("logistic:data=iris", "random_search", 2, 4),
     ]
-    assert load_study(path, overrides={"seeds": 3, "steps": 7}).plans[-1].steps == 7
-    assert load_study(path, overrides={"seeds": 3}).plans[0].seeds == (0, 1, 2)
+    assert load_study(path, seeds=3, steps=7).plans[-1].steps == 7
+    assert load_study(path, seeds=3).plans[0].seeds == (0, 1, 2)
 
 
 def test_the_default_suite_has_every_optimizer() -> None:
@@ -69,8 +71,8 @@ def test_the_default_suite_has_every_optimizer() -> None:
     assert {(plan.problem.name, plan.recipe.name) for plan in plane} == set(itertools.product(landscapes, quadratic))
     assert all(plan.checkpoint_count == plan.steps + 1 for plan in plane)
     for problem in {plan.problem for plan in plane}:
-        low, high = np.transpose(problem.view)
-        shown = np.vstack([problem.minimizers, problem.starts(study.plans[0].seeds)])
+        low, high = np.transpose(present(problem.view))
+        shown = np.vstack([present(problem.minimizers), problem.starts(study.plans[0].seeds)])
         assert ((low < shown) & (shown < high)).all()
     assert all(len(plan.seeds) >= 3 for plan in study.plans)
 
@@ -156,5 +158,5 @@ def test_studies_that_are_not_there(tmp_path: Path) -> None:
 def test_linear_scaling_in_a_study() -> None:
     content = {"compare": [{"problems": ["logistic:data=iris"], "optimizers": ["sgd"], "batch_size": [5, 10]}]}
     content["compare"][0] |= {"linear_scaling": True, "lr": [0.1]}
-    study = study_of(content)
+    study = load_study(content)
     assert [plan.grid for plan in study.plans] == [({"lr": 0.1},), ({"lr": 0.2},)]

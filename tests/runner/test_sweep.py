@@ -11,12 +11,15 @@ import pytest
 
 import optbench
 from optbench.core.errors import InputError
+from optbench.core.workers import blas_threads
 from optbench.optimizers.adaptive import adam
 from optbench.problem import Problem
 from optbench.results.schema import COLUMNS
 from optbench.runner import execute
-from optbench.runner.plan import Plan, for_cores, for_threads, make_plans
+from optbench.runner.chunks import chunks_of, for_cores, for_threads
+from optbench.runner.plan import Parallelism, Plan, make_plans
 from problems import Logistic, Quadratic
+from tests.conftest import noting
 
 
 def plan_of(problem: Problem, optimizer: Any, settings: dict[str, Any] | None = None, **options: Any) -> Plan:
@@ -53,10 +56,11 @@ def test_a_sweep_equals_single_runs() -> None:
 def test_the_last_iterate_is_that_of_a_plain_loop() -> None:
     problem = Logistic(data="wine")
     runs = optbench.sweep(problem, "adam", lr=0.05, seeds=1, steps=40)
+    update: Any = adam
     x = problem.start(0)
     m = v = np.zeros_like(x)
     for t in range(1, 41):
-        x, m, v = adam(np, x, problem.value_and_grad(x)[1], t, m, v, lr=0.05)
+        x, m, v = update(np, x, problem.value_and_grad(x)[1], t, m, v, lr=0.05)
     np.testing.assert_allclose(runs.x[0], x, rtol=1e-10)  # type: ignore[index]
 
 
@@ -112,9 +116,9 @@ def test_schedules_act_on_the_learning_rate() -> None:
 @pytest.mark.parametrize(("rates", "seeds"), [(1, 1), (3, 4), (5, 1), (1, 6)])
 def test_chunks_cover_a_plan_once(monkeypatch: pytest.MonkeyPatch, size: int, rates: int, seeds: int) -> None:
     plan = plan_of(Quadratic(dim=4), "sgd", {"lr": np.linspace(0.1, 1, rates)}, seeds=seeds)
-    monkeypatch.setattr("optbench.runner.plan.CHUNK_BYTES", size * plan.problem.bytes_per_run(None))
-    monkeypatch.setattr("optbench.runner.plan.CHUNK_RUNS", 1)
-    chunks = list(plan.chunks())
+    monkeypatch.setattr("optbench.runner.chunks.CHUNK_BYTES", size * plan.problem.bytes_per_run(None))
+    monkeypatch.setattr("optbench.runner.chunks.CHUNK_RUNS", 1)
+    chunks = list(chunks_of(plan))
     runs = [(seed, point["lr"]) for chunk in chunks for seed, point in chunk.runs]
     assert sorted(runs) == sorted((s, p["lr"]) for s in plan.seeds for p in plan.grid)
     assert max(chunk.size for chunk in chunks) <= size
@@ -127,7 +131,7 @@ def test_much_work_is_cut_for_four_cores(rates: int, seeds: int, batch: int | No
     problem = Logistic(data="synthetic", rows=2000, columns=100)
     whole = plan_of(problem, "sgd", settings, seeds=seeds, steps=100_000, batch_size=batch)
     (long,) = for_cores([whole])
-    sizes = [chunk.size for chunk in long.chunks()]
+    sizes = [chunk.size for chunk in chunks_of(long)]
     assert len(sizes) % 4 == 0
     assert sum(sizes) == rates * seeds
     assert max(sizes) <= 1.3 * sum(sizes) / len(sizes)
@@ -135,13 +139,13 @@ def test_much_work_is_cut_for_four_cores(rates: int, seeds: int, batch: int | No
     (short,) = for_cores([plan_of(problem, "sgd", settings, seeds=seeds, steps=2, batch_size=batch)])
     # with little work, without the wish, or among many like it, the plan is not cut
     for plan in (short, whole, for_cores([whole] * 20)[0]):
-        assert len(list(plan.chunks())) < len(sizes)
+        assert len(list(chunks_of(plan))) < len(sizes)
 
 
 @pytest.mark.parametrize("problem", [Quadratic(dim=10), Quadratic(dim=100)], ids=str)
 def test_what_steps_take_no_time_for_is_not_cut(problem: Problem) -> None:
     (plan,) = for_cores([plan_of(problem, "adam", {"lr": np.linspace(0.1, 1, 10)}, seeds=10, steps=1_000_000)])
-    assert len(list(plan.chunks())) == 1
+    assert len(list(chunks_of(plan))) == 1
 
 
 def test_a_large_matrix_is_shared_by_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,22 +153,21 @@ def test_a_large_matrix_is_shared_by_threads(monkeypatch: pytest.MonkeyPatch) ->
     asked: dict[str, Any] = {"settings": {"lr": np.linspace(0.1, 1, 10)}, "seeds": 10, "steps": 100_000}
     (plan,) = make_plans(problem, "adam", **asked)
     (shared,) = for_threads([plan])
-    assert shared.shared
-    assert len(list(shared.chunks())) == 1
+    assert shared.parallelism is Parallelism.THREADS
+    assert len(list(chunks_of(shared))) == 1
     swept = make_plans(problem, "adam", **(asked | {"settings": {"lr": [0.1, 0.2], "beta1": [0.8, 0.9]}}))
     noisy = make_plans(Quadratic(dim=300, noise=0.1), "adam", **asked)
     plain = make_plans(problem.on(optbench.get_backend("numpy", fused=False)), "adam", **asked)
     diagonal = make_plans(Quadratic(dim=3000, rotate=False), "adam", **asked)
     for others in (swept, noisy, plain, diagonal, [plan, plan]):
-        assert not any(one.shared for one in for_threads(others))
-    counts = []
-    threads = execute.blas_threads
-    monkeypatch.setattr(execute, "blas_threads", lambda count=1: counts.append(count) or threads(count))
+        assert not any(one.parallelism is Parallelism.THREADS for one in for_threads(others))
+    counts: list[Any] = []
+    monkeypatch.setattr(execute, "blas_threads", noting(blas_threads, counts))
     monkeypatch.setattr(execute, "_cores", lambda: 2)
-    monkeypatch.setattr("optbench.runner.plan.CORE_SECONDS", 0.0)
+    monkeypatch.setattr("optbench.runner.chunks.MIN_CORE_SECONDS", 0.0)
     few: dict[str, Any] = {"lr": [0.1, 0.2], "seeds": 2, "steps": 20, "fused": True}
     alone, several = (optbench.sweep(problem, "sgd", jobs=jobs, **few) for jobs in (1, 2))
-    assert counts == [1, 2]
+    assert counts == [(1,), (2,)]
     assert [runs.environments[0]["blas threads"] for runs in (alone, several)] == ["1", "2"]
     np.testing.assert_allclose(several.x, alone.x, rtol=1e-12)  # type: ignore[arg-type]
 
@@ -173,19 +176,19 @@ def test_few_runs_are_not_cut_unless_each_has_large_matrices() -> None:
     problem = Logistic(data="synthetic", rows=2000, columns=400)
     for optimizer, chunks in (("adam", 1), ("bfgs", 4)):
         (plan,) = for_cores([plan_of(problem, optimizer, seeds=4, steps=100_000)])
-        assert len(list(plan.chunks())) == chunks
+        assert len(list(chunks_of(plan))) == chunks
 
 
 def test_chunks_of_what_is_missing() -> None:
     plan = plan_of(Quadratic(dim=4), "sgd", {"lr": [0.1, 0.2, 0.3]}, seeds=4)
     there = {plan.key(plan.grid[1], seed) for seed in (0, 1, 2, 3)} | {plan.key(plan.grid[0], 2)}
-    chunks = list(plan.chunks(lambda key: key not in there))
+    chunks = list(chunks_of(plan, lambda key: key not in there))
     runs = {(seed, point["lr"]) for chunk in chunks for seed, point in chunk.runs}
     assert runs == {(s, lr) for s in range(4) for lr in (0.1, 0.3)} - {(2, 0.1)}
 
 
 def test_keys_tell_apart_what_determines_the_result() -> None:
-    base = {"problem": Quadratic(dim=3), "optimizer": "adam", "settings": {"lr": 0.1}}
+    base: dict[str, Any] = {"problem": Quadratic(dim=3), "optimizer": "adam", "settings": {"lr": 0.1}}
     variants: list[dict[str, Any]] = [
         {},
         {"problem": Quadratic(dim=3, seed=1)},
@@ -237,7 +240,7 @@ def test_a_change_of_code_changes_keys_but_not_identities(monkeypatch: pytest.Mo
         ({"schedule": []}, "a schedule such as"),
         ({"schedule": 3}, "a schedule such as"),
         ({"checkpoint_count": 0}, "at least 2"),
-        ({"problem": Logistic}, "a problem is a spec"),
+        ({"problem": 3}, "a problem is a spec"),
         ({"steps": 5, "calls": 5}, "either steps or calls"),
         ({"batch_size": 2.5}, "whole number"),
         ({"batch_size": 0}, "between 1 and"),
@@ -253,13 +256,14 @@ def test_a_change_of_code_changes_keys_but_not_identities(monkeypatch: pytest.Mo
     ],
 )
 def test_bad_requests(options: dict[str, Any], message: str) -> None:
-    asked = {"problem": Logistic(data="iris"), "optimizer": "sgd"} | options
+    asked: dict[str, Any] = {"problem": Logistic(data="iris"), "optimizer": "sgd"} | options
     with pytest.raises(InputError, match=message):
         optbench.sweep(asked.pop("problem"), asked.pop("optimizer"), **asked)
 
 
 def test_whatever_counts_as_several() -> None:
-    many = optbench.sweep("logistic:data=iris", "sgd", seeds=range(2), steps=3, batch_size=np.array([5, 10]))
+    sizes: Any = np.array([5, 10])
+    many = optbench.sweep("logistic:data=iris", "sgd", seeds=range(2), steps=3, batch_size=sizes)
     assert len(many) == 4
 
 

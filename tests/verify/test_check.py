@@ -14,8 +14,9 @@ from optbench.core.random import stream
 from optbench.problem import Optimum, Problem
 from optbench.verify.check import ProblemCheck, check_problem
 from optbench.verify.differences import centered_difference, forward_difference, hessian_difference
+from optbench.verify.errors import LARGEST_LIMIT
+from optbench.verify.evaluation import points_around_start
 from optbench.verify.gradients import check_gradient, check_hessian
-from optbench.verify.limits import LARGEST_LIMIT, points_around_start
 from optbench.verify.optima import check_constants, check_optimum
 from optbench.verify.samples import check_noise, check_samples, check_shapes
 from problems.landscapes import Beale, Rosenbrock, StyblinskiTang
@@ -94,7 +95,7 @@ class Relu(Problem):
 
 
 def failures(result: ProblemCheck) -> set[str]:
-    return {row.check for row in result.rows if row.passed is False}
+    return {row.check for row in result.findings if row.passed is False}
 
 
 # ---- differences -----------------------------------------------------------------------------------------------------
@@ -145,7 +146,7 @@ def test_differences_are_taken_at_one_point() -> None:
 def test_chunks_do_not_change_the_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Rosenbrock(dim=9)
     whole = centered_difference(problem, problem.start(0))
-    monkeypatch.setattr("optbench.verify.differences.CHUNK_BYTES", 32 * 9 * 2)  # two points a call
+    monkeypatch.setattr("optbench.verify.evaluation.CHUNK_BYTES", 32 * 9 * 2)  # two points a call
     np.testing.assert_array_equal(centered_difference(problem, problem.start(0)), whole)
 
 
@@ -155,7 +156,7 @@ def test_chunks_do_not_change_the_differences(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("problem", [Ridge(), Quadratic(dim=6, noise=0.5), Rosenbrock(dim=3), Relu()], ids=str)
 def test_true_problems_pass(problem: Problem) -> None:
     result = check_problem(problem)
-    assert result.passed, [row for row in result.rows if row.passed is False]
+    assert result.passed, [row for row in result.findings if row.passed is False]
 
 
 @pytest.mark.usefixtures("no_host_sync")
@@ -169,13 +170,13 @@ def test_checks_know_the_precision(module: str) -> None:
     backend = strict_backend("float32") if module == "strict" else get_backend(precision="float32")
     result = check_problem(Ridge().on(backend))
     assert failures(result) == set()
-    limit = {row.check: row.limit for row in result.rows}["gradient"]
+    limit = {row.check: row.limit for row in result.findings}["gradient"]
     assert limit is not None
     assert 1e-4 < limit < 1e-2
 
 
 def test_rows_tell_what_was_checked() -> None:
-    rows = {row.check: row for row in check_problem(Ridge()).rows}
+    rows = {row.check: row for row in check_problem(Ridge()).findings}
     assert list(rows) == [
         "shapes",
         "gradient",
@@ -190,13 +191,14 @@ def test_rows_tell_what_was_checked() -> None:
         "convexity mu",
         "mini-batches",
         "batches by seed",
+        "metrics",
     ]
     assert all(row.passed for row in rows.values())
     assert "all 4 coordinates at 3 points" in rows["gradient"].note
 
 
 def test_what_is_not_offered_is_said_and_does_not_fail() -> None:
-    rows = {row.check: row for row in check_problem(Relu()).rows}
+    rows = {row.check: row for row in check_problem(Relu()).findings}
     for name in ("hessian", "hvp", "optimum", "smoothness L", "convexity mu", "mini-batches"):
         assert rows[name].passed is None
         assert rows[name].note.startswith("not offered: ")
@@ -211,7 +213,7 @@ def test_large_gradients_are_sampled() -> None:
     (check,) = check_gradient(Quadratic(dim=2500, rotate=False), points=1)
     assert check.coordinates == 2000
     assert check.passed
-    notes = {row.check: row.note for row in check_problem(Quadratic(dim=2500, rotate=False)).rows}
+    notes = {row.check: row.note for row in check_problem(Quadratic(dim=2500, rotate=False)).findings}
     assert "2000 of 2500 coordinates" in notes["gradient"]
     assert "200 of 2500 columns" in notes["hessian"]
 
@@ -382,7 +384,7 @@ class Raises(Ridge):
         (SameBatchForAllSeeds, {"batches by seed"}),
         (TooSmallL, {"smoothness L"}),
         (TooLargeMu, {"convexity mu"}),
-        (ColumnOfValues, {"shapes", "gradient", "optimum", "mini-batches"}),
+        (ColumnOfValues, {"shapes", "gradient", "optimum", "mini-batches", "metrics"}),
         (RunsDisturbEachOther, {"shapes", "gradient", "batches by seed"}),
         (Raises, {"hessian"}),
     ],
@@ -393,10 +395,10 @@ def test_untruths_are_caught(wrong: type[Ridge], expected: set[str]) -> None:
 
 def test_what_is_not_finite_fails() -> None:
     result = check_problem(NotFinite())
-    measured = {row.check for row in result.rows if row.figure is not None and np.isnan(row.figure)}
+    measured = {row.check for row in result.findings if row.error is not None and np.isnan(row.error)}
     assert failures(result) == measured
     assert {"shapes", "gradient", "hessian", "f >= f*", "smoothness L", "convexity mu", "mini-batches"} < measured
-    assert all(row.note.startswith("not finite") for row in result.rows if row.check in measured)
+    assert all(row.note.startswith("not finite") for row in result.findings if row.check in measured)
 
 
 def test_a_point_below_the_stated_minimum_is_found() -> None:
@@ -420,9 +422,27 @@ def test_biased_noise_is_found() -> None:
 
 
 def test_what_raises_becomes_a_row() -> None:
-    rows = {row.check: row for row in check_problem(Raises()).rows}
+    rows = {row.check: row for row in check_problem(Raises()).findings}
     assert rows["hessian"].note == "ZeroDivisionError: no second derivative today"
     assert rows["gradient"].passed
+
+
+def test_wrong_metrics_are_found() -> None:
+    class Undeclared(Quadratic):
+        def metrics(self, x: Any) -> Any:
+            return {"distance": x[..., 0]}
+
+    class OtherReturn(Rosenbrock):
+        def evaluate(self, x: Any) -> Any:
+            return self.value_and_grad(x)
+
+    class OtherValue(Rosenbrock):
+        def evaluate(self, x: Any) -> Any:
+            f, metrics = super().evaluate(x)
+            return 1.001 * f, metrics
+
+    for problem in (Undeclared(dim=3), OtherReturn(), OtherValue()):
+        assert failures(check_problem(problem)) == {"metrics"}
 
 
 def test_shapes_are_named() -> None:

@@ -21,7 +21,7 @@ from optbench.cli import main
 from optbench.results.runs import Runs
 from optbench.results.store import Store
 from optbench.runner.execute import execute
-from optbench.runner.study import study_of
+from optbench.runner.study import load_study
 from reports.lessons import LESSONS, Lesson, section
 from reports.page.context import PageContext
 from reports.sections import landscapes
@@ -48,7 +48,7 @@ def suite() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     path = tmp_path_factory.mktemp("lessons")
-    execute(study_of(suite(), overrides={"seeds": 2}).plans, store=Store(path))
+    execute(load_study(suite(), seeds=2).plans, store=Store(path))
     return Store(path).load()
 
 
@@ -332,7 +332,7 @@ def test_maps_that_a_lesson_shows_are_not_shown_again(runs: Runs, lessons: dict[
 
 
 def test_ranges_of_step_sizes_are_spelled_as_they_are_read() -> None:
-    from optbench.runner.study import learning_rates
+    from optbench.runner.options import learning_rates
     from reports.lessons.command import rates as spelled
 
     for given in ("1e-3:10:13", "0.1", "0.25,0.5,1,1.5", "1e-3:1:7"):

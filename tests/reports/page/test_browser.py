@@ -24,7 +24,7 @@ from optbench.analysis import metrics, tuning
 from optbench.results.runs import Runs
 from optbench.results.store import Store
 from optbench.runner.execute import execute
-from optbench.runner.study import study_of
+from optbench.runner.study import load_study
 from reports.figures import style
 from reports.page import embed
 from reports.page.context import PageContext
@@ -82,7 +82,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         {"problems": ["mlp"], "optimizers": ["lbfgs"], "steps": 6},
     ]
     store = Store(tmp_path_factory.mktemp("results"))
-    execute(study_of({"seeds": 3, "lr": "1e-3:10:5", "steps": 60, "compare": compare}).plans, store=store)
+    execute(load_study({"seeds": 3, "lr": "1e-3:10:5", "steps": 60, "compare": compare}).plans, store=store)
     return store.load()
 
 

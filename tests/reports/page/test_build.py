@@ -35,7 +35,7 @@ from optbench.results.store import Store
 from optbench.runner.execute import execute
 from optbench.runner.plan import make_plans
 from optbench.runner.race import compete, make_race_plans
-from optbench.runner.study import study_of
+from optbench.runner.study import load_study
 from reports import tables, wording
 from reports.figures import convergence, sensitivity, style
 from reports.figures.lines import gap_floor
@@ -76,7 +76,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of real runs, one method of which fails."""
     path = tmp_path_factory.mktemp("results")
     plans = [
-        *study_of(STUDY).plans,
+        *load_study(STUDY).plans,
         *make_plans(make_problem("quadratic", {"dim": 8}), make_recipe(broken, {}), seeds=2),
     ]
     execute(plans, store=Store(path))
@@ -227,7 +227,9 @@ def test_same_results_same_bytes(runs: Runs, page: str, tmp_path: Path) -> None:
 
 def test_a_run_below_the_optimum_shows_that_the_optimum_is_wrong(runs: Runs) -> None:
     def said(rows: pd.DataFrame) -> list[str]:
-        return [note for note in notes.notes(rows, tables.lines(Runs(rows)), pd.DataFrame()) if "value is wrong" in note]
+        return [
+            note for note in notes.notes(rows, tables.lines(Runs(rows)), pd.DataFrame()) if "value is wrong" in note
+        ]
 
     assert said(runs.rows) == []
     rows = runs.rows.copy()
@@ -384,13 +386,7 @@ def test_a_gpu_needs_no_runs_beside_races(races: pd.DataFrame, tmp_path: Path) -
 
 def test_budgets_that_differ_by_the_first_call_are_the_same() -> None:
     def told(steps: int) -> bool:
-        full = {
-            "problem": "p",
-            "seed": 0,
-            "budget_calls": 101.0,
-            "status": "budget",
-            "exact_targets": True,
-        }
+        full = {"problem": "p", "seed": 0, "budget_calls": 101.0, "status": "budget", "exact_targets": True}
         full |= {"f_start": 1.0, "f_best": 0.5, "f_star": np.nan, "f_star_lower": np.nan, "precision": "float64"}
         rows = pd.DataFrame([full, full | {"budget_calls": (steps + 1) * 64 / 1000}])
         return any("same budget" in note for note in notes.notes(rows, pd.DataFrame(), pd.DataFrame()))

@@ -16,7 +16,7 @@ from optbench.analysis import metrics, tuning
 from optbench.results.runs import Runs
 from optbench.results.store import Store
 from optbench.runner.execute import execute
-from optbench.runner.study import study_of
+from optbench.runner.study import load_study
 from reports.figures.lines import gap_floor
 from reports.page import embed
 from reports.page.context import PageContext
@@ -81,7 +81,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         ],
     }  # fmt: skip
     store = Store(tmp_path_factory.mktemp("results"))
-    execute(study_of(study).plans, store=store)
+    execute(load_study(study).plans, store=store)
     return store.load()
 
 

@@ -270,7 +270,7 @@ def races() -> pd.DataFrame:
     common = dict.fromkeys(RACE_COLUMNS) | {
         "race": "r", "created": "2026-01-01T00:00:00", "machine": "M", "cores": 4, "load_before": 0.1, "load_after": 1.0,
         "place": 0, "problem": "p", "problem_name": "p", "problem_params": "{}", "data_hash": "", "configuration": "m",
-        "method": "m", "optimizer": "m", "settings": "{}", "structure": "{}", "schedule": "constant", "calls_per_step": 1.0,
+        "optimizer": "m", "fixed": "{}", "settings": "{}", "structure": "{}", "schedule": "constant", "calls_per_step": 1.0,
         "steps": 10, "backend": "numpy", "precision": "float64", "fused": True, "warmup_seconds": 1.0, "finite": True,
         "seconds": 1e-3, "oracle_seconds": 5e-4,
     }  # fmt: skip

@@ -4,7 +4,7 @@ asv's exit status tells of most failures, but it is 0 where a track_ benchmark r
 as n/a). So the results are read too: each benchmark has a number for each combination of its parameters, unless that names
 a backend that is absent. Nothing is left behind: results and asv's notes on the machine go to a temporary folder.
 
-usage: python .ci/benchmarks.py [FOLDER]      the folder with asv.conf.json, in a git checkout; by default this one
+usage: python .ci/run_benchmarks.py [FOLDER]      the folder with asv.conf.json, in a git checkout; by default this one
 """
 
 from __future__ import annotations

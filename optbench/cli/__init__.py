@@ -1,0 +1,82 @@
+"""The command line: one module for each command.
+
+A command parses its arguments, calls one public function with the same argument names, and prints. Libraries that take long
+to import are imported by the command that needs them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from optbench import __version__
+from optbench.cli import check, list, race, report, run
+from optbench.core.errors import OptbenchError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command. Returns the exit status: 0 well, 1 a result is wrong or a run failed, 2 the request is impossible."""
+    arguments = [*(sys.argv[1:] if argv is None else argv)]
+    options = _parser().parse_args(arguments)
+    options.command_line = shlex.join(["optbench", *arguments])
+    with warnings.catch_warnings(), _stored_with_results(options.command_line):
+        warnings.showwarning = _show_warning
+        warnings.filterwarnings("always", module="optbench")
+        try:
+            if options.imports:
+                from optbench.core.imports import import_all
+
+                import_all(options.imports)
+            return int(options.execute(options))
+        except OptbenchError as error:
+            print(f"optbench: {error}", file=sys.stderr)
+            return 2
+        except MemoryError as error:
+            print(f"optbench: there is not enough memory ({error or 'none left'}); request less", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print(f"optbench: interrupted; {options.after_interrupt}", file=sys.stderr)
+            return 130
+        except BrokenPipeError:
+            # the reader of a pipe (head, less) has gone; nothing is left to say to it
+            sys.stderr.close()
+            return 141
+
+
+@contextlib.contextmanager
+def _stored_with_results(command_line: str) -> Iterator[None]:
+    """Store the command line with results, whichever process stores them, until the command has ended."""
+    before = os.environ.get("OPTBENCH_COMMAND")
+    os.environ["OPTBENCH_COMMAND"] = command_line
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OPTBENCH_COMMAND"]
+        else:
+            os.environ["OPTBENCH_COMMAND"] = before
+
+
+def _show_warning(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+    print(f"optbench: warning: {message}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="optbench",
+        description="Compare gradient-based optimizers: which one reaches a given accuracy first on a given problem, and "
+        "how much does the answer depend on the learning rate and the seed?",
+        epilog="Begin with: optbench run. It compares all optimizers on quadratics, logistic regression and a small "
+        "network, prints a table and writes a page.",
+    )
+    parser.add_argument("--version", action="version", version=f"optbench {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in (list, check, run, race, report):
+        command.add_parser(commands)
+    return parser

@@ -1,0 +1,97 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+from optbench.runner.options import SweepOptions, names_of
+
+SPEC = "a name, with parameters after a colon: quadratic:dim=100,condition=1e4"
+
+
+def add_command(
+    commands: Any,
+    name: str,
+    execute: Callable[[argparse.Namespace], int],
+    description: str,
+    examples: str,
+    *,
+    imports: bool = True,
+    after_interrupt: str = "nothing was computed",
+) -> argparse.ArgumentParser:
+    """The parser of a command. Examples are lines; `after_interrupt` says what Ctrl-C leaves."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=description.split(":")[0].split(". ")[0].rstrip("."),
+        description=textwrap.fill(description, 79),
+        epilog="examples:\n  " + examples.replace("\n", "\n  "),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(execute=execute, imports=[], after_interrupt=after_interrupt)
+    if imports:
+        parser.add_argument(
+            "--import",
+            dest="imports",
+            action="append",
+            default=[],
+            metavar="FILE",
+            help="Python file (mine.py) or module that registers further problems and optimizers; may be repeated",
+        )
+    return parser
+
+
+def add_methods(parser: argparse.ArgumentParser, optimizer_help: str) -> None:
+    """``--problem`` and ``--optimizer``."""
+    parser.add_argument("--problem", dest="problems", action="append", metavar="SPEC", help=f"{SPEC}; may be repeated")
+    parser.add_argument("--optimizer", dest="optimizers", action="append", metavar="SPEC", help=optimizer_help)
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """``--store``."""
+    parser.add_argument(
+        "-o", "--store", default="results", metavar="FOLDER", help="where results are kept (default results)"
+    )
+
+
+def add_options(parser: argparse.ArgumentParser, options: type[SweepOptions]) -> None:
+    """An argument for each option of a class. Values are text or numbers; the class checks them."""
+    for field in dataclasses.fields(options):
+        flag, default = "--" + field.name.replace("_", "-"), field.default
+        note = "" if default is None else f" (default {str(default).lower()})"
+        text = (field.metadata["help"] + note).replace("%", "%%")
+        if isinstance(default, bool):
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        elif field.name == "schedule":
+            parser.add_argument(
+                flag, action="append", metavar=field.metadata["metavar"], help=f"{text}; may be repeated"
+            )
+        else:
+            convert = str if field.name in ("lr", "precision") else _numbers
+            parser.add_argument(flag, type=convert, metavar=field.metadata["metavar"], help=text)
+
+
+def given_options(arguments: argparse.Namespace, options: type[SweepOptions]) -> dict[str, Any]:
+    """The options that the command line sets."""
+    values = {name: getattr(arguments, name) for name in names_of(options)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _numbers(text: str) -> Any:
+    """A number, a list of several after commas, or the text itself where it is none."""
+    parts = [_number(part) for part in text.split(",")]
+    if any(isinstance(part, str) for part in parts):
+        return text
+    return parts if len(parts) > 1 else parts[0]
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

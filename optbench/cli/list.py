@@ -1,0 +1,82 @@
+"""``optbench list``: problems, optimizers, schedules and suites."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from optbench.cli.arguments import add_command
+from optbench.cli.console import make_console, print_table
+from optbench.core.errors import InputError, suggestion
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def add_parser(commands: Any) -> None:
+    parser = add_command(
+        commands,
+        "list",
+        execute,
+        "Show the problems, optimizers, schedules and suites there are, with their parameters.",
+        "optbench list                    everything, a line each\n"
+        "optbench list logistic adam      their full descriptions and parameters",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="show the full description of these")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    from rich.text import Text
+
+    from optbench.core.imports import origin_of
+    from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES
+    from optbench.core.specs import parameters
+    from optbench.optimizers.schedules import schedule_parameters
+    from optbench.runner.study import suites
+
+    console = make_console()
+    for name in arguments.names:
+        _describe(console, name)
+    if arguments.names:
+        return 0
+    for registry, title in ((PROBLEMS, "Problems"), (OPTIMIZERS, "Optimizers"), (SCHEDULES, "Schedules")):
+        rows = []
+        for name in registry.names():
+            target = registry[name]
+            declared = schedule_parameters(name) if registry is SCHEDULES else parameters(target)
+            origin = origin_of(registry, name)
+            summary = _first_line(target) + (f" (from {origin})" if origin else "")
+            rows.append((Text(name, "bold"), Text(" ".join(map(str, declared.values()))), summary))
+        headings = ("name", "parameters and defaults", "what it is")
+        print_table(console, title, headings, rows, text_columns=(0, 1, 2))
+    titles = [(Text(name, "bold"), title) for name, title in suites().items()]
+    print_table(console, "Suites", ("name", "title"), titles, text_columns=(0, 1))
+    return 0
+
+
+def _describe(console: Console, name: str) -> None:
+    from rich.text import Text
+
+    from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES
+
+    registries = (PROBLEMS, OPTIMIZERS, SCHEDULES)
+    holding = [registry for registry in registries if name in registry.names()]
+    if not holding:
+        names = [known for registry in registries for known in registry.names()]
+        raise InputError(f"nothing is called {name!r}; {suggestion(name, names) or 'see optbench list'}")
+    for registry in holding:
+        target = registry[name]
+        console.print(Text(f"{registry.kind} {name}", "bold"))
+        console.print(Text(inspect.getdoc(target) or "no description"))
+        citation = getattr(target, "citation", "")
+        if citation:
+            console.print(Text(f"\nSource: {citation}"))
+        if inspect.isfunction(target):
+            console.print(Text("\n" + inspect.getsource(target), "dim"))
+        console.print()
+
+
+def _first_line(target: Any) -> str:
+    lines = (target.__doc__ or "").strip().splitlines()
+    return lines[0] if lines else ""

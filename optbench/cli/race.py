@@ -1,0 +1,109 @@
+"""``optbench race``: how long a step takes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from optbench.cli.arguments import add_command, add_methods, add_store
+from optbench.cli.console import make_console, print_table
+from optbench.core.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def add_parser(commands: Any) -> None:
+    parser = add_command(
+        commands,
+        "race",
+        execute,
+        "Time single runs: seconds per step, paired between configurations (all optimizers on all problems). They run "
+        "A B C A B C ..., one round for each seed, pinned to one core and thread. Only the steps are timed; the time of "
+        "the oracle is shown apart. Timings are kept beside the results of optbench run; where those have the same method "
+        "on the same problem, seconds to target are shown too. Close other programs first.",
+        "optbench race --problem quadratic:dim=1000 --optimizer adam --optimizer sgd\n"
+        "optbench race --problem mlp --optimizer adam --optimizer momentum:beta=0.99 --batch-size 64 --rounds 20\n"
+        "optbench race --problem logistic:data=digits --optimizer adam --precision float32 --no-fused -o elsewhere",
+        after_interrupt="nothing of this race is stored",
+    )
+    add_methods(parser, "likewise, with one value for each parameter: adam:lr=0.01; ratios are to the first")
+    parser.add_argument("--steps", type=int, default=500, metavar="N", help="steps of every run (default 500)")
+    parser.add_argument(
+        "--rounds", type=int, default=10, metavar="N", help="runs of every configuration, at least 3 (default 10)"
+    )
+    parser.add_argument("--batch-size", type=int, metavar="B", help="samples in a mini-batch (default: all samples)")
+    parser.add_argument(
+        "--schedule", default="constant", metavar="SPEC", help="learning-rate schedule (default constant)"
+    )
+    parser.add_argument("--device", help="cpu or gpu (default cpu)")
+    parser.add_argument("--precision", metavar="TYPE", help="float64 or float32 (default float64)")
+    parser.add_argument(
+        "--fused", action=argparse.BooleanOptionalAction, default=True, help="run update rules compiled (default true)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the first round; the next has the next (default 0)"
+    )
+    add_store(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    from optbench import race
+    from optbench.analysis.timing import race_summary, seconds_to_target
+    from optbench.results.store import Store
+
+    for name in ("problem", "optimizer"):
+        if not getattr(arguments, f"{name}s"):
+            raise InputError(f"--{name} is missing; for example: optbench race --problem quadratic --optimizer adam")
+
+    def announce(count: int) -> None:
+        what = f"{count} configuration{'s' * (count > 1)}, {arguments.rounds} rounds of {arguments.steps} steps"
+        print(f"{what}; no figures until the end, so that nothing runs beside them", file=sys.stderr)
+
+    store = Store(arguments.store)
+    names = ("steps", "rounds", "batch_size", "schedule", "device", "precision", "fused", "seed")
+    options = {name: getattr(arguments, name) for name in names}
+    races = race(arguments.problems, arguments.optimizers, store=store, on_start=announce, **options)
+    _print_race(race_summary(races), seconds_to_target(store.load(), races), races.iloc[0])
+    make_console().print(f"timings  {store.table_files('races')[-1]}", soft_wrap=True)
+    return 0
+
+
+def _print_race(summary: pd.DataFrame, to_target: pd.DataFrame, first: pd.Series) -> None:
+    from rich.text import Text
+
+    from optbench.reports.wording import duration
+
+    console = make_console()
+    core = "not pinned to a core" if first["core"] is None else f"core {first['core']:.0f} of {first['cores']}"
+    console.print(Text(f"{first['machine']}, {core}, one thread, {first['backend']} {first['precision']}", "dim"))
+    for problem, rows in summary.groupby("problem", sort=False):
+        targets = to_target[to_target["race_problem"] == problem]
+        reference = rows["configuration"].iloc[0]
+        headings = ["configuration", "a step", "95 %", f"times {reference}", "95 %", "oracle", "the rest", "95 %"]
+        headings += ["tuned, to 1e-4", "95 %"] if len(targets) else []
+        cells = []
+        for row in rows.to_dict("records"):
+            marks = ("*" if row["disturbed"] else "") + (" (diverged)" if not row["finite"] else "")
+            line = [row["configuration"] + marks]
+            line += duration(row["seconds"], row["seconds_low"], row["seconds_high"])
+            line += [f"{row['ratio']:.2f}", f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}"]
+            line += [f"{100 * row['oracle_share']:.0f} %"]
+            line += duration(row["optimizer_seconds"], row["optimizer_low"], row["optimizer_high"])
+            cells.append([*line, *_cells_to_target(targets, row["method"])] if len(targets) else line)
+        print_table(console, str(problem), headings, cells, optional=(9, 7, 6, 5, 4, 2)[len(targets) == 0 :])
+        disturbed = rows[rows["disturbed"]].assign(reason=rows["reason"].str.split("; ")).explode("reason")
+        for reason, group in disturbed.groupby("reason", sort=False):
+            console.print(Text(f"* disturbed: {', '.join(group['configuration'])}: {reason}", "yellow"))
+
+
+def _cells_to_target(to_target: pd.DataFrame, method: str) -> tuple[str, str]:
+    """Seconds to target of a method, if it was tuned; of several budgets, which its name tells in runs, the best."""
+    from optbench.reports.wording import duration
+
+    names = to_target["method"]
+    rows = to_target[(names == method) | names.str.startswith(f"{method}, ")].sort_values("seconds")
+    if rows.empty:
+        return "", ""
+    return duration(*rows.iloc[0][["seconds", "seconds_low", "seconds_high"]])

@@ -1,0 +1,131 @@
+"""Files and modules of a user's own that register problems, optimizers and schedules: ``--import mine.py``.
+
+What is defined in a file is pickled by reference to a module name. `Imports` makes worker processes import the same files
+under the same names, before they unpickle anything that refers to them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from optbench.core.errors import InputError
+from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES, Registry
+
+_PREFIX = "optbench_import_"  # of the names of modules made from files; keeps them apart from all others
+_imported: dict[str, str] = {}  # absolute path or module name -> name of the module
+
+
+class Imports:
+    """All that has been imported by `import_all`. To unpickle it is to import the same."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _import_in_worker, (tuple(_imported),)
+
+
+def _import_in_worker(sources: Iterable[str]) -> Imports:
+    for source in sources:
+        _import(source)
+    return Imports()
+
+
+def import_all(sources: str | Path | Iterable[str | Path], folder: Path | None = None) -> None:
+    """Import files (``mine.py``) and modules (``my_package.rules``), so that what they register has a name.
+
+    Parameters
+    ----------
+    sources : str, Path, or several
+        A name that ends in ``.py`` is the path of a file, relative to `folder`. Its neighbours can be imported by it.
+    folder : Path
+        By default the working directory.
+
+    Raises
+    ------
+    InputError
+        If one does not exist or cannot be imported; the message has the file and the line.
+    """
+    for source in [sources] if isinstance(sources, str | Path) else sources:
+        if not isinstance(source, str | Path):
+            raise InputError(f"import takes paths of Python files and names of modules, not {source!r}")
+        before = _registered()
+        is_file = str(source).endswith(".py")
+        name = _import(str(((folder or Path()) / source).resolve()) if is_file else str(source))
+        if not _registered() - before and not any(_module_of(target) == name for _, _, target in before):
+            warnings.warn(f"{source} registers nothing; decorate a rule with @optbench.rule", stacklevel=2)
+
+
+def origin_of(registry: Registry, name: str) -> str | None:
+    """Where a registered name comes from: an imported file or module, or a package; None for optbench itself."""
+    module = _module_of(registry[name])
+    return next((source for source, known in _imported.items() if known == module), registry.plugin_of(name))
+
+
+def _registered() -> set[tuple[str, str, Any]]:
+    return {
+        (registry.kind, name, registry[name])
+        for registry in (PROBLEMS, OPTIMIZERS, SCHEDULES)
+        for name in registry.names()
+    }
+
+
+def _module_of(target: Any) -> str | None:
+    return getattr(target, "__module__", None)
+
+
+def _import(source: str) -> str:
+    """Import an absolute path or a module and return the module's name; a file that has not changed is not run again."""
+    path = Path(source)
+    is_file = source.endswith(".py")
+    if is_file and not path.is_file():
+        raise InputError(f"cannot import {source!r}: there is no such file")
+    # after all other places, so that nothing is hidden by a user's files
+    folder = str(path.parent if is_file else Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        name = _run_file(path) if is_file else importlib.import_module(source).__name__
+    except Exception as error:
+        raise InputError(f"cannot import {source!r}: {_where(error, source)}{_describe(error)}") from error
+    _imported[source] = name
+    return name
+
+
+def _run_file(path: Path) -> str:
+    name = _PREFIX + path.stem
+    known = sys.modules.get(name)
+    if known is not None and known.__file__ != str(path):
+        raise InputError(f"another file of that name has been imported: {known.__file__}; rename one")
+    if known is not None and vars(known)["_optbench_text"] == path.read_bytes():
+        return name
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    vars(module)["_optbench_text"] = path.read_bytes()
+    sys.modules[name] = module  # before it runs: dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return name
+
+
+def _where(error: Exception, source: str) -> str:
+    """The line of the file at which an error was raised."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: " if error.filename == source else f"{error.filename}, line {error.lineno}: "
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == source]
+    return f"line {lines[-1]}: " if lines else ""
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    return f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"

@@ -1,0 +1,82 @@
+"""A progress bar for calls that take longer than about a second, in terminals and notebooks."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+MIN_SECONDS = 1.0  # that a call takes before its bar appears
+REDRAW_SECONDS = 0.1
+WIDTH = 40  # of the bar, in characters
+
+
+class ProgressBar:
+    """Progress of a call, drawn on standard error as ``running ━━━━━━━        45 %   0:12, 0:15 left``.
+
+    Parameters
+    ----------
+    label : str
+        What is going on, in a word.
+    progress : bool or None
+        Whether to draw; None draws where somebody watches: in a terminal or a notebook.
+    """
+
+    def __init__(self, label: str, progress: bool | None = None) -> None:
+        self.label = label
+        self.enabled = _somebody_watches() if progress is None else progress
+        self.total, self.done = 0.0, 0.0
+        self.begin = self.drawn = time.monotonic()
+        self.length = 0  # of the line that is drawn
+
+    @classmethod
+    def of(cls, label: str, progress: bool | ProgressBar | None) -> ProgressBar:
+        """The bar of a call: the one that it is given, or one of its own."""
+        return progress if isinstance(progress, ProgressBar) else cls(label, progress)
+
+    def start(self, total: float, runs: int = 0, stored: int = 0) -> None:
+        """Begin work of this size, in any unit; `runs` are to be computed and so many are stored already."""
+        self.total, self.done, self.begin = total, 0.0, time.monotonic()
+
+    def advance(self, amount: float) -> None:
+        """More of the work is done."""
+        self.done += amount
+        now = time.monotonic()
+        if self.enabled and self.total > 0 and now - self.begin > MIN_SECONDS and now - self.drawn > REDRAW_SECONDS:
+            self.drawn = now
+            self._draw(self._line(now - self.begin))
+
+    def _line(self, seconds: float) -> str:
+        part = min(1.0, self.done / self.total)
+        left = f", {_clock(seconds / part - seconds)} left" if part > 0 else ""
+        bar = ("━" * round(WIDTH * part)).ljust(WIDTH)
+        return f"{self.label} {bar} {100 * part:3.0f} %   {_clock(seconds)}{left}"
+
+    def _draw(self, line: str) -> None:
+        sys.stderr.write("\r" + line.ljust(self.length))
+        sys.stderr.flush()
+        self.length = len(line)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.length:
+            self._draw("")
+            sys.stderr.write("\r")
+            sys.stderr.flush()
+            self.length = 0
+
+
+def _somebody_watches() -> bool:
+    in_notebook = type(sys.stderr).__module__.startswith("ipykernel.")
+    return in_notebook or sys.stderr.isatty()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

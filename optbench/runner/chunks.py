@@ -1,0 +1,210 @@
+"""Chunks: the parts of a plan that are one array of runs each, how a plan is cut into them, and what they cost.
+
+How an array is cut decides how sums are rounded. So the cut depends on the plan alone, never on the number of cores or
+processes that compute it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from optbench.core.imports import Imports
+from optbench.core.trace import Trace
+from optbench.runner.loop import minimize
+from optbench.runner.plan import Parallelism, Plan
+
+# How many runs share an array: as many as keep this much in flight, but at least a few, unless even they take too much.
+# Measured: see CONTRIBUTING, "Chunks".
+CHUNK_BYTES = 4 << 20
+CHUNK_RUNS = 16
+MEMORY_BYTES = 1 << 30  # on a device, which no cache tells how much is best, this much is filled
+
+# A plan of much work is cut for this many cores, on every machine. Costs are in units of one run, see `count_parts`.
+CORES = 4
+CHUNK_COST = 10  # of each chunk
+BATCH_COST = 4  # of each seed of a chunk, with mini-batches
+MIN_CORE_RUNS = 20  # fewest runs of a chunk that is cut for cores
+MIN_CORE_SECONDS = (
+    0.5  # work of a plan from which on it is cut for cores; below, processes would not be worth their start
+)
+MIN_CORE_NANOSECONDS = 2000.0  # of one run and step; below, a step costs about the same whatever its number of runs
+SINGLE_RUN_NANOSECONDS = 1e6  # from which on runs with d x d matrices of their own are as well computed one by one
+
+STEP_SECONDS = 4e-5  # of a step, whatever its number of runs
+
+
+def run_nanoseconds(plan: Plan) -> float:
+    """Roughly how long a step of one run takes as part of a large array, on one core."""
+    kind, d = plan.recipe.kind, plan.problem.dim
+    optimizer: float = 3.0 * d + 3.0 * kind.matrices * d**2 + (0.4 * d**3 if kind.oracle == "hessian" else 0.0)
+    return plan.problem.nanoseconds_per_run(plan.batch_size) + optimizer
+
+
+def plan_seconds(plan: Plan) -> float:
+    """Roughly how long a plan takes, on one core."""
+    return run_nanoseconds(plan) * plan.size * plan.steps * 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Part of a plan that is one array of runs."""
+
+    plan: Plan
+    grid: tuple[dict[str, float], ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of runs."""
+        return len(self.grid) * len(self.seeds)
+
+    @property
+    def runs(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """Seed and settings of each run, in the order of the rows."""
+        return itertools.product(self.seeds, self.grid)
+
+    @property
+    def seconds(self) -> float:
+        """Roughly how long the chunk takes, on one core."""
+        return self.plan.steps * (self.size * run_nanoseconds(self.plan) * 1e-9 + STEP_SECONDS)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # unpickled in this order: the imports come before the plan that refers to them
+        return _chunk_of, (Imports(), self.plan, self.grid, self.seeds)
+
+    def compute(self, progress: Callable[[int], None] | None = None) -> Trace:
+        """Run the chunk; `progress` is told the number of steps done since it was last told."""
+        plan = self.plan
+        problem, xp = plan.problem_as_run, plan.problem_as_run.backend.xp
+        starts = problem.starts(self.seeds)  # (S, d)
+        shape = (len(self.seeds), len(self.grid), problem.dim)
+        x0 = xp.reshape(xp.broadcast_to(starts[:, None, :], shape), (self.size, problem.dim))  # (R, d)
+        return minimize(
+            problem,
+            plan.build(self.grid, self.seeds),
+            x0,
+            seeds=self.seeds,
+            steps=plan.steps,
+            batch_size=plan.batch_size,
+            stop_at_target=plan.stop_at_target,
+            stop_at_gradient=plan.stop_at_gradient,
+            checkpoint_count=plan.checkpoint_count,
+            progress=progress,
+        )
+
+
+def _chunk_of(imports: Imports, plan: Plan, grid: tuple[dict[str, float], ...], seeds: tuple[int, ...]) -> Chunk:
+    return Chunk(plan, grid, seeds)
+
+
+def ceil_div(a: int, b: int) -> int:
+    """a / b, rounded up."""
+    return -(-a // b)
+
+
+def count_parts(plan: Plan) -> tuple[int, int]:
+    """Into how many parts the seeds and the settings of a plan are cut.
+
+    Of all cuts of S seeds into p parts and L settings into q parts whose chunks fit the cache, the one with the least ::
+
+        time = ceil(p q / cores) * (s (l + b) + CHUNK_COST)        s = ceil(S / p),  l = ceil(L / q)
+
+    where b is `BATCH_COST` with mini-batches and 0 without. Of equal cuts: the one with the fewest parts of the settings.
+    `cores` is 1 unless the plan is to be cut for several cores and is large enough for that to pay.
+    """
+    S, L = len(plan.seeds), len(plan.grid)
+    on_cpu = plan.problem.backend.name == "numpy"
+    bytes_per_run = plan.problem.bytes_per_run(plan.batch_size) + 8 * plan.recipe.kind.matrices * plan.problem.dim**2
+    chunk_bytes = CHUNK_BYTES if on_cpu else MEMORY_BYTES
+    max_runs = max(1, chunk_bytes // bytes_per_run, min(CHUNK_RUNS, MEMORY_BYTES // bytes_per_run))
+    cores, min_runs = 1, max_runs
+    nanoseconds = run_nanoseconds(plan)
+    is_large = nanoseconds >= MIN_CORE_NANOSECONDS and plan_seconds(plan) >= MIN_CORE_SECONDS
+    if plan.parallelism is Parallelism.CHUNKS and on_cpu and is_large:
+        # runs share no work where each has large matrices of its own; elsewhere small chunks are slow
+        alone = plan.recipe.kind.matrices and nanoseconds >= SINGLE_RUN_NANOSECONDS
+        cores, min_runs = CORES, 1 if alone else min(MIN_CORE_RUNS, max_runs // 2)
+    batch_cost = 0 if plan.batch_size is None else BATCH_COST
+
+    def cost(parts: tuple[int, int]) -> tuple[int, int, int]:
+        seed_parts, grid_parts = parts
+        seeds, settings = ceil_div(S, seed_parts), ceil_div(L, grid_parts)
+        rounds = ceil_div(seed_parts * grid_parts, cores)
+        return rounds * (seeds * (settings + batch_cost) + CHUNK_COST), grid_parts, seed_parts
+
+    cuts = []
+    for seed_parts in range(1, S + 1):
+        seeds = ceil_div(S, seed_parts)
+        min_grid_parts = ceil_div(L, max(1, max_runs // seeds))
+        if seeds * ceil_div(L, min_grid_parts) <= max_runs:
+            max_grid_parts = min(L, min_grid_parts + CORES - 1)
+            cuts += [(seed_parts, grid_parts) for grid_parts in range(min_grid_parts, max_grid_parts + 1)]
+    max_chunks = max(min(p * q for p, q in cuts), S * L // max(1, min_runs))
+    return min((cut for cut in cuts if cut[0] * cut[1] <= max_chunks), key=cost)
+
+
+def chunks_of(plan: Plan, is_missing: Callable[[str], bool] | None = None) -> Iterator[Chunk]:
+    """Chunks of the runs whose key is missing, or of all. Each is a full product of some settings and some seeds.
+
+    How a plan is cut does not depend on what is missing. So a plan that was interrupted between two chunks goes on with the
+    same arrays.
+    """
+    seed_parts, grid_parts = count_parts(plan)
+    for seeds in _pieces(plan.seeds, seed_parts):
+        for indices in _pieces(range(len(plan.grid)), grid_parts):
+            seeds_by_indices: dict[
+                tuple[int, ...], list[int]
+            ] = {}  # missing settings -> the seeds that miss just these
+            for seed in seeds:
+                missing = tuple(i for i in indices if is_missing is None or is_missing(plan.key(plan.grid[i], seed)))
+                seeds_by_indices.setdefault(missing, []).append(seed)
+            for missing, missing_seeds in seeds_by_indices.items():
+                if missing:
+                    yield Chunk(plan, tuple(plan.grid[i] for i in missing), tuple(missing_seeds))
+
+
+def _pieces(items: Sequence[Any], count: int) -> list[Sequence[Any]]:
+    """So many consecutive pieces, as even as possible."""
+    edges = [round(i * len(items) / count) for i in range(count + 1)]
+    return [items[a:b] for a, b in itertools.pairwise(edges)]
+
+
+def for_cores(plans: Sequence[Plan]) -> list[Plan]:
+    """The plans; each that is a large part of the whole work is cut for several cores.
+
+    Smaller chunks take a fifth to a third longer in total. So a plan is not cut where there are enough plans to share.
+    """
+    share = sum(map(plan_seconds, plans)) / (2 * CORES)
+    return [
+        dataclasses.replace(plan, parallelism=Parallelism.CHUNKS) if plan_seconds(plan) >= share else plan
+        for plan in plans
+    ]
+
+
+def for_threads(plans: Sequence[Plan]) -> list[Plan]:
+    """`for_cores`, but a single plan that is one compiled loop around a large matrix uses threads for its products.
+
+    That is faster: of several processes each would read and pack the matrix on its own. How BLAS rounds depends on its
+    number of threads, so this is only for calls that state the number of threads.
+    """
+    if len(plans) == 1 and _is_matrix_loop(plans[0]) and plan_seconds(plans[0]) >= MIN_CORE_SECONDS:
+        return [dataclasses.replace(plans[0], parallelism=Parallelism.THREADS)]
+    return for_cores(plans)
+
+
+def _is_matrix_loop(plan: Plan) -> bool:
+    """Whether the steps of a plan are compiled into one loop around products with a matrix that all runs share."""
+    problem, backend = plan.problem, plan.problem_as_run.backend
+    if backend.name != "numpy" or not backend.fused or plan.stop_at_gradient is not None:
+        return False
+    is_rule = not isinstance(plan.recipe.target, type) and set(plan.grid[0]) <= {"lr"}
+    if not is_rule or problem.oracle_formula is None or problem.sampler(plan.seeds, plan.batch_size) is not None:
+        return False
+    _, data = problem.oracle_formula
+    return run_nanoseconds(plan) >= MIN_CORE_NANOSECONDS and any(np.ndim(part) == 2 for part in data)

@@ -1,0 +1,71 @@
+"""Points to check a problem at, and its values and gradients there, on the host and in chunks that bound the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from optbench.core.errors import InputError
+from optbench.problem import Problem
+from optbench.verify.errors import norm
+
+CHUNK_BYTES = 64 * 2**20  # of intermediate results of one batched call
+
+Evaluate = Callable[[Problem, np.ndarray], np.ndarray]  # of points (k, d): results (k, ...)
+
+
+# ---- points ----------------------------------------------------------------------------------------------------------
+
+
+def points_around_start(problem: Problem, count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Start points of seeds 0, 1, ..., each moved by a tenth of its size (at least of 1) in a random direction; (d,)."""
+    for seed in range(count):
+        start = problem.backend.to_host(problem.start(seed))
+        yield (start + 0.1 * max(1.0, norm(start)) * directions(problem, 1, rng)[0]).astype(problem.backend.precision)
+
+
+def directions(problem: Problem, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Random unit vectors, (count, d), in the problem's precision."""
+    v = rng.standard_normal((count, problem.dim))
+    v /= np.linalg.norm(v, axis=1, keepdims=True)
+    return v.astype(problem.backend.precision)
+
+
+def sample_coordinates(dim: int, most: int, rng: np.random.Generator) -> np.ndarray:
+    """All coordinates 0 ... dim-1, or `most` of them at random, in ascending order."""
+    return np.sort(rng.choice(dim, most, replace=False)) if dim > most else np.arange(dim)
+
+
+# ---- values and gradients --------------------------------------------------------------------------------------------
+
+
+def values(problem: Problem, points: np.ndarray) -> np.ndarray:
+    """f at points (k, d), float64 of shape (k,)."""
+    f = problem.backend.to_host(problem.value(problem.backend.asarray(points))).astype(float)
+    expect_shape("f", f, points.shape[:1], f"points of shape {points.shape}")
+    return f
+
+
+def gradients(problem: Problem, points: np.ndarray) -> np.ndarray:
+    """Gradients at points (k, d), float64 of shape (k, d)."""
+    g = problem.backend.to_host(problem.value_and_grad(problem.backend.asarray(points))[1]).astype(float)
+    expect_shape("g", g, points.shape, f"points of shape {points.shape}")
+    return g
+
+
+def chunk_length(problem: Problem) -> int:
+    """How many points are evaluated in one call."""
+    return max(1, CHUNK_BYTES // max(problem.bytes_per_run(None), 32 * problem.dim))
+
+
+def in_chunks(problem: Problem, points: np.ndarray, evaluate: Evaluate) -> np.ndarray:
+    """`evaluate` at points (k, d), chunk by chunk; (k, ...)."""
+    length = chunk_length(problem)
+    return np.concatenate([evaluate(problem, points[k : k + length]) for k in range(0, len(points), length)])
+
+
+def expect_shape(name: str, array: np.ndarray, shape: tuple[int, ...], where: str = "a single point") -> None:
+    """Raise `InputError` unless an array has this shape."""
+    if array.shape != shape:
+        raise InputError(f"{name} has the shape {array.shape}, not {shape}, for {where}")

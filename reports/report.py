@@ -1,0 +1,119 @@
+"""`report`: the page of stored results, of one folder or of several side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from optbench.analysis import comparison
+from optbench.core.errors import InputError
+from optbench.results.runs import Runs
+from optbench.results.store import Store
+
+from .asv import load_history
+from .page.build import build_page
+
+ASV_RESULTS = Path(".asv/results")  # as asv.conf.json has it
+
+
+class StoredResults(NamedTuple):
+    """What results folders hold: runs, races and measurements of a GPU."""
+
+    runs: Runs
+    races: pd.DataFrame | None = None
+    gpu: pd.DataFrame | None = None
+
+
+def load_results(folders: str | Path | Sequence[str | Path]) -> StoredResults:
+    """The contents of results folders; of several, methods and problems have the name of their folder.
+
+    Raises
+    ------
+    InputError
+        If a folder is given twice or has no results.
+    StoreError
+        If a folder does not exist or cannot be read.
+    """
+    paths = [folders] if isinstance(folders, str | Path) else list(folders)
+    names = comparison.labels([str(path) for path in paths])
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"the results folder {twice!r} is given twice; name every folder once")
+    runs, races, gpu = {}, {}, {}
+    for name, path in zip(names, paths, strict=True):
+        store = Store(path)
+        runs[name], races[name], gpu[name] = store.load(), store.load_races(), store.load_table("gpu")
+        if not len(runs[name]) and races[name].empty and gpu[name].empty:
+            raise InputError(f"there are no results in {str(path)!r}; optbench run -o {path} makes some")
+    if len(names) == 1:
+        return StoredResults(runs[names[0]], races[names[0]], gpu[names[0]])
+    return StoredResults(
+        comparison.side_by_side(runs), comparison.races_beside(races), pd.concat(gpu.values(), ignore_index=True)
+    )
+
+
+def report(
+    results: Runs | str | Path | Sequence[str | Path],
+    output: str | Path | None = None,
+    *,
+    title: str = "optbench report",
+    timings: Store | str | Path | None = None,
+    history: str | Path | None = None,
+    jobs: int | None = 1,
+    command: str | None = None,
+) -> Path:
+    """Write the page of some results and return its path.
+
+    >>> optbench.report("results")
+    >>> optbench.report(["laptop", "server"], "comparison.html")
+    >>> optbench.report(optbench.compare("quadratic", ["adam", "sgd"]), "page.html")
+
+    Parameters
+    ----------
+    results : Runs, str, Path, or a list of paths
+        Runs, or results folders; several folders are shown side by side.
+    output : str or Path
+        File that ends in .html, or a folder, which gets an index.html. By default ``report.html``, in the results folder if
+        there is one.
+    title : str
+        Heading of the page.
+    timings : Store, str or Path, optional
+        Results folder whose races and GPU measurements are shown with `Runs`; results folders bring their own.
+    history : str or Path, optional
+        Results folder of asv; by default ``.asv/results`` where it exists.
+    jobs : int or None
+        Processes that draw; None for as many as pay. More than one needs a script with ``if __name__ == "__main__":``.
+    command : str, optional
+        Command that computed the results, to be shown.
+
+    Raises
+    ------
+    InputError, StoreError
+        If there are no results, or the page cannot be written; a page that was there before stays as it was.
+    """
+    page = Path("report.html")
+    if isinstance(results, Runs):
+        store = Store(timings) if isinstance(timings, str | Path) else timings
+        contents = (
+            StoredResults(results)
+            if store is None
+            else StoredResults(results, store.load_races(), store.load_table("gpu"))
+        )
+    else:
+        contents = load_results(results)
+        if isinstance(results, str | Path) or len(results) == 1:
+            page = Path(results if isinstance(results, str | Path) else results[0]) / page
+    folder = history or (ASV_RESULTS if ASV_RESULTS.is_dir() else None)
+    return build_page(
+        contents.runs,
+        output or page,
+        title=title,
+        command=command,
+        races=contents.races,
+        gpu=contents.gpu,
+        history=load_history(folder) if folder else None,
+        jobs=jobs,
+    )

@@ -1,0 +1,96 @@
+"""The data of learning problems, and that other libraries solve the same problem with them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from optbench.core.registry import PROBLEMS
+from optbench.problem import make_problem
+from problems import MLP, LinearAutoencoder, Logistic, TeacherStudent
+from problems.learning import LearningProblem
+
+LEARNING = [name for name in PROBLEMS.names() if issubclass(PROBLEMS[name], LearningProblem)]
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_data_have_matching_shapes_and_are_read_only(name: str) -> None:
+    problem = make_problem(name)
+    assert isinstance(problem, LearningProblem)
+    assert problem.X.dtype == np.float64
+    assert len(problem.X) == len(problem.y) == problem.n_samples
+    if problem.X_test is not None:
+        assert problem.y_test is not None
+        assert len(problem.X_test) == len(problem.y_test)
+        assert problem.X_test.shape[1:] == problem.X.shape[1:]
+        assert problem.y_test.shape[1:] == problem.y.shape[1:]
+    for array in (problem.X, problem.y):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
+def test_shapes() -> None:
+    logistic = Logistic(test_fraction=0.25)
+    assert (logistic.X.shape, logistic.y.shape) == ((427, 30), (427,))
+    assert logistic.X_test is not None
+    assert logistic.X_test.shape == (142, 30)
+    assert Logistic().X_test is None
+    assert Logistic().y_test is None
+    assert TeacherStudent().y.shape == (350,)
+    assert TeacherStudent(outputs=2).y.shape == (350, 2)
+    autoencoder = LinearAutoencoder(data="iris", hidden=2)
+    np.testing.assert_array_equal(autoencoder.X, autoencoder.y)
+    assert autoencoder.X_test is None
+
+
+@pytest.mark.parametrize("problem", [Logistic(), Logistic(data="wine"), MLP(data="iris")], ids=str)
+def test_features_are_standardized_and_classes_numbered(problem: Logistic | MLP) -> None:
+    np.testing.assert_allclose(problem.X.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(problem.X.std(axis=0), 1, rtol=1e-12)
+    assert np.unique(problem.y).tolist() == list(range(problem.y.max() + 1))
+    assert problem.y.dtype.kind == "i"
+
+
+@pytest.mark.parametrize("data", ["breast_cancer", "wine"])
+def test_scikit_learn_fits_the_same_model_to_the_data(data: str) -> None:
+    problem = Logistic(data=data, l2=1e-2)
+    X = np.c_[problem.X, np.ones(len(problem.X))]
+    model = LogisticRegression(C=1 / (len(X) * problem.l2), fit_intercept=False, tol=1e-10, max_iter=10_000)
+    w = model.fit(X, problem.y).coef_.ravel()  # (d,)
+    assert float(problem.value(w)) == pytest.approx(problem.f_star, abs=1e-6)
+
+
+def test_liblinear_appends_the_column_of_ones_itself() -> None:
+    problem = Logistic(l2=1e-2)
+    model = LogisticRegression(solver="liblinear", C=1 / (len(problem.X) * problem.l2), tol=1e-10, max_iter=10_000)
+    model.fit(problem.X, problem.y)
+    w = np.append(model.coef_, model.intercept_)
+    assert float(problem.value(w)) == pytest.approx(problem.f_star, abs=1e-6)
+
+
+def test_test_accuracy_is_that_of_the_test_data() -> None:
+    problem = Logistic(test_fraction=0.25)
+    assert problem.X_test is not None
+    assert problem.x_star is not None
+    scores = problem.X_test @ problem.x_star[:-1] + problem.x_star[-1]
+    accuracy = np.mean((scores > 0) == problem.y_test)
+    assert float(problem.metrics(problem.x_star)["test_accuracy"]) == pytest.approx(accuracy)
+
+
+def test_code_version_covers_the_data_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = TeacherStudent().code_version
+    monkeypatch.setattr(LearningProblem, "code_modules", ("optbench.problems.datasets",))
+    assert TeacherStudent().code_version != whole
+
+
+def test_code_version_ignores_other_packages_of_the_same_name(tmp_path: Path) -> None:
+    (tmp_path / "problems").mkdir()
+    (tmp_path / "problems" / "__init__.py").write_text("raise RuntimeError('not the package that was meant')")
+    code = "from optbench.problems import Logistic; print(Logistic(data='iris').code_version)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == Logistic(data="iris").code_version
