@@ -16,6 +16,8 @@ from .figures.step_times import step_times as step_times
 from .lessons import find_lessons as find_lessons
 from .page.build import build_page as build_page
 from .sections.headline import headline as headline
+from .stored import load_results as load_results
+from .stored import report as report
 from .tables import latex as latex
 from .tables import markdown as markdown
 from .tables import seconds_table as seconds_table

@@ -72,7 +72,7 @@ def step_times(
     most: int | None = None,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """How long a step takes: a group of rows for each problem, a row per configuration, a marker per machine or kind of run.
+    """How long a step takes: a group of rows for each problem, a row per configuration, a marker per kind of run.
 
     Marks are medians over rounds, lines 95 % intervals; a hollow mark is a race that was disturbed. Rows are in the order
     of their fastest mark.

@@ -101,7 +101,7 @@ def section(context: PageContext) -> OverviewSection | None:
         targets=[_at_target(context, goal, ranking) for goal in goals],
         default=target_name(profile_figures.DEFAULT),
         ecdf=_ecdf(context) if chosen.problems else None,
-        ranks=_ranks(context, ranking) if len(ranking) else None,
+        ranks=ranks_figure(context, ranking) if len(ranking) else None,
         ranking=_ranking(context, ranking),
         legend=[(text, f"r{i}") for i, text in enumerate(heatmap.limits())],
         without_targets=[context.link(name) for name in context.parts if name not in with_targets],
@@ -183,7 +183,7 @@ def _ecdf(context: PageContext) -> Picture:
     return _shares(context, "ecdf", profile_figures.ecdf, profiles.ecdf, "targets", caption)
 
 
-def _ranks(context: PageContext, ranking: pd.DataFrame) -> Picture:
+def ranks_figure(context: PageContext, ranking: pd.DataFrame) -> Picture:
     size = style.SIZE[0], 0.95 + (0.26 if len(ranking) <= 24 else 0.2) * (max(len(ranking), 5) + 0.5)
     figure = style.figure(ranks.ranks, context.runs, size=size, styles=context.styles)
     shown = "; ".join(

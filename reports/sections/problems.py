@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from optbench.analysis import metrics
+from optbench.analysis import metrics, tuning
 from optbench.core.types import Status
 from optbench.results.runs import Runs
 
@@ -116,7 +116,7 @@ def section(context: PageContext, name: str, lines: pd.DataFrame) -> ProblemSect
     """What the page shows of a problem; `lines` are those of `tables.lines` about it."""
     part, anchor = context.parts[name], context.anchors[name]
     columns = tables.columns(lines)
-    figures = (build(context, name, lines) for build in FIGURES)
+    figures = (build(context, name) for build in FIGURES)
     return ProblemSection(
         name=name,
         anchor=anchor,
@@ -134,12 +134,12 @@ def section(context: PageContext, name: str, lines: pd.DataFrame) -> ProblemSect
     )
 
 
-def _curves(value: str) -> Callable[[PageContext, str, pd.DataFrame], Picture]:
+def _curves(value: str) -> Callable[[PageContext, str], Picture]:
     """Figures of convergence: of the smallest value so far, or of the last iterate."""
 
-    def build(context: PageContext, name: str, lines: pd.DataFrame) -> Picture:
+    def build(context: PageContext, name: str) -> Picture:
         part, anchor = context.parts[name], context.anchors[name]
-        what, best = _what(part), value == "best"
+        what, best, methods = _what(part), value == "best", tuning.ranked(part)[name]
         figure = style.figure(convergence, part, name, value=value, guides=best, styles=context.styles)
         title = (
             f"Convergence on {name}: smallest {what} so far"
@@ -147,8 +147,8 @@ def _curves(value: str) -> Callable[[PageContext, str, pd.DataFrame], Picture]:
             else f"Last iterate on {name}: {what} of the iterate"
         )
         label = (
-            f"{title} against oracle calls, one line for each of {len(lines)} methods. Best in the table below: "
-            f"{lines['method'].iloc[0]}."
+            f"{title} against oracle calls, one line for each of {len(methods)} methods. Best in the table below: "
+            f"{methods[0]}."
         )
         caption = _best_caption(part) if best else (
             f"The {what} of the iterate itself, which may rise again: it is what a user gets who stops there. Values above "
@@ -176,7 +176,7 @@ def _best_caption(part: Runs) -> str:
     return caption + _listed(" Not drawn, because every run failed:", failed)
 
 
-def _sizes(context: PageContext, name: str, lines: pd.DataFrame) -> Picture:
+def _sizes(context: PageContext, name: str) -> Picture:
     part = context.parts[name]
     figure = style.figure(sensitivity, part, name, styles=context.styles)
     label = (
@@ -193,10 +193,10 @@ def _sizes(context: PageContext, name: str, lines: pd.DataFrame) -> Picture:
     return context.picture(f"{context.anchors[name]}-sizes", figure, label, caption, metrics.sensitivity(part))
 
 
-def _learned(kind: str) -> Callable[[PageContext, str, pd.DataFrame], Picture | None]:
+def _learned(kind: str) -> Callable[[PageContext, str], Picture | None]:
     """Accuracy or loss by part of the data; no figure where the problem has none."""
 
-    def build(context: PageContext, name: str, lines: pd.DataFrame) -> Picture | None:
+    def build(context: PageContext, name: str) -> Picture | None:
         part = context.parts[name]
         table = learned_table(part, kind)
         if table.empty:
@@ -215,7 +215,7 @@ def _learned(kind: str) -> Callable[[PageContext, str, pd.DataFrame], Picture | 
     return build
 
 
-FIGURES: tuple[Callable[[PageContext, str, pd.DataFrame], Picture | None], ...] = (
+FIGURES: tuple[Callable[[PageContext, str], Picture | None], ...] = (
     _curves("best"), _sizes, _curves("f"), seconds_figure, _learned("accuracy"), _learned("loss"),
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ from ..wording import names
 COLUMNS = ["problem", "method", "machine", "backend", "precision", "fused", "race", "disturbed", "seconds_per_call"]
 
 
-def seconds_figure(context: PageContext, problem: str, lines: pd.DataFrame) -> Picture | None:
+def seconds_figure(context: PageContext, problem: str) -> Picture | None:
     """The figure of `convergence_seconds` of a problem; None where no method with runs on it raced.
 
     Where methods raced on several machines, the one with the most methods is shown.

@@ -262,7 +262,7 @@ def test_runs_that_are_all_lost_break_nothing(runs: Runs, status: str) -> None:
     if status == "failed":
         assert not found
         return
-    context = PageContext(Runs(rows), pd.DataFrame())
+    context = PageContext(Runs(rows))
     shown = str(landscapes.section(context)) + str(section(context))
     assert "steps" in shown
     assert "nan steps" not in shown
@@ -318,10 +318,8 @@ def test_the_page_says_what_is_missing(runs: Runs, tmp_path: Path) -> None:
 
 def test_maps_that_a_lesson_shows_are_not_shown_again(runs: Runs, lessons: dict[str, Lesson]) -> None:
     def mapped(rows: pd.DataFrame) -> list[str]:
-        return [
-            scape["name"]
-            for scape in landscapes.section(PageContext(Runs(rows), pd.DataFrame()), lessons["valley"].maps)
-        ]
+        section = landscapes.section(PageContext(Runs(rows)))
+        return [] if section is None else [landscape.problem.name for landscape in section.landscapes]
 
     rows = runs.rows
     assert mapped(rows) == ["beale", "strict_saddle", "valley"]

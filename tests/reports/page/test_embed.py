@@ -87,16 +87,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 def test_curves_of_the_explorer_are_the_bands(runs: Runs) -> None:
     context = PageContext(runs, pd.DataFrame())
-    made = explorer.section(context)
-    assert made is not None
-    tables = {problem["name"]: context.tables[problem["table"]] for problem in made["problems"]}
+    section = explorer.section(context)
+    assert section is not None
+    tables = {name: context.tables[table] for name, table in section.problems}
     assert list(tables) == list(context.parts)
     ranked = tuning.ranked(runs)
     for problem, table in tables.items():
         assert list(dict.fromkeys(table["method"])) == ranked[problem]
         assert table.groupby("method")["t"].is_monotonic_increasing.all()
-        assert set(zip(table["method"], table["method"], strict=True)) == {
-            (method, context.index(problem, method)) for method in ranked[problem]
+        assert set(zip(table["method"], table["index"], strict=True)) == {
+            (method, context.styles[method].index) for method in ranked[problem]
         }
     valley = tables["quadratic:dim=8"]
     floor = gap_floor(context.parts["quadratic:dim=8"])[1]
@@ -121,7 +121,7 @@ def test_a_page_of_many_curves_has_fewer_points_of_each(runs: Runs, monkeypatch:
     context = PageContext(runs, pd.DataFrame())
     whole = explorer.curves(context, "quadratic:dim=8", ["adam", "newton", "random_search"])
     explorer.section(context)
-    thin = context.tables[f"curves-{context.anchors['quadratic:dim=8']}"]
+    thin = context.tables["quadratic-dim-8-curves"]
     counts = thin.groupby("method").size()
     assert explorer.FEWEST_POINTS - 5 < counts.max() <= explorer.FEWEST_POINTS  # the first few are whole numbers
     assert len(whole) > 2 * len(thin)
