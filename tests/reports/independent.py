@@ -255,7 +255,7 @@ class Audit:
     def __init__(self, methods: Iterable[str]) -> None:
         self.compared: collections.Counter[str] = collections.Counter()
         self.wrong: list[str] = []
-        self.unknown: list[str] = []
+        self.unknown: set[str] = set()
         names = sorted({seen(name) for name in methods}, key=len, reverse=True)
         self.token = re.compile("|".join([*map(re.escape, names), r"\d+(?:\.\d+)?(?:e-?\d+)?"]))
 
@@ -269,8 +269,9 @@ class Audit:
         """All rows and columns of a table; a column that is not recomputed is noted, one that the page lacks is wrong."""
         shown, own = table.shown or [], table.own
         self.same(table.name, "whether there is one, and its number of rows", len(shown), len(own))
-        for extra in dict.fromkeys(name for line in shown[:1] for name in line if own and name not in own[0]):
-            self.unknown.append(f"column {extra!r} of {table.name}")
+        self.unknown |= {
+            f"column {name!r} of {table.name}" for name in (shown[0] if shown and own else ()) if name not in own[0]
+        }
         for line, values in zip(shown, own, strict=False):
             where = " / ".join(str(value) for value in list(values.values())[:3])
             for column, value in values.items():
@@ -921,7 +922,7 @@ def fastest(results: Results, problem: str) -> Lead:
         ahead, both = wins(
             {m: {r["seed"]: r["runtimes"][place] for r in reversed(tuned[m])} for m in (first[0], second)}
         )
-        flag = 4 * ahead < 3 * both
+        flag = bool(4 * ahead < 3 * both)
         remark += [second, count / order[0][0], ahead, both]
     oracle = {m: next((r["oracle"] for r in rows if r["oracle"] is not None), None) for m, rows in tuned.items()}
     if all(oracle[m] == "hessian" for m in first):
@@ -951,7 +952,7 @@ def lowest(results: Results, problem: str) -> Lead:
                 m: {r["seed"]: best_within(r, budget) for r in results.tuned[problem, m]} for m in (first[0], second)
             }
             ahead, both = wins(had)
-            flag = 4 * ahead < 3 * both
+            flag = bool(4 * ahead < 3 * both)
             remark += [first[0], ahead, both]
     return [budget], first, flag, [reached[0][0]], remark
 
@@ -1002,7 +1003,7 @@ def audited(folder: Path, text: str) -> Audit:
         audit.table(table)
         compared.add(id(table.shown))
     compared |= {id(page.embedded.get("ranking"))}  # of which parts are compared
-    audit.unknown += [f"table {name}" for name, lines in sorted(page.embedded.items()) if id(lines) not in compared]
+    audit.unknown |= {f"table {name}" for name, lines in page.embedded.items() if id(lines) not in compared}
     return audit
 
 
@@ -1014,7 +1015,7 @@ def main(arguments: Sequence[str]) -> int:
     for table, count in sorted(audit.compared.items()):
         print(f"{count:8d}  {table}")
     print(f"{sum(audit.compared.values()):8d}  in all")
-    for what in audit.unknown:
+    for what in sorted(audit.unknown):
         print(f"not recomputed: {what}")
     for wrong in audit.wrong:
         print(wrong)
