@@ -19,10 +19,12 @@ import numpy as np
 
 from optbench.core.backend import NUMPY, Array, Backend, get_backend
 from optbench.core.errors import InputError
+from optbench.core.lru import LruCache
+from optbench.core.parametrized import Parametrized
 from optbench.core.random import Batches, Sampler, stream
 from optbench.core.registry import PROBLEMS
 from optbench.core.source import source_hash
-from optbench.core.specs import coerce, coerce_all, format_spec, parameters, parse_spec
+from optbench.core.specs import coerce_all, format_spec, parameters, parse_spec
 from optbench.core.types import Metric
 
 __all__ = ["Optimum", "Problem", "make_problem", "problem", "stream"]
@@ -63,7 +65,7 @@ class Optimum:
     gradient_norm: float | None = None
 
 
-class Problem:
+class Problem(Parametrized):
     """Base of all problems. A subclass is a dataclass decorated with `problem("its-name")`.
 
     A subclass sets `dim` in ``__post_init__`` and implements `place` and `value_and_grad`; the rest has defaults. Points
@@ -90,15 +92,12 @@ class Problem:
         Hash of the data that were read from outside; empty if the parameters determine the problem.
     code_modules : tuple of str
         Modules, besides those of the class and its bases, whose code determines the results.
-    always_shown : tuple of str
-        Parameters that `spec` names even at their defaults, because a reader wants to see them.
     """
 
-    name: ClassVar[str] = ""
+    kind = "problem"
     citation: ClassVar[str] = ""
     formula: ClassVar[str] = ""
     max_hessian_dim: ClassVar[int] = 1000
-    always_shown: ClassVar[tuple[str, ...]] = ()
     code_modules: ClassVar[tuple[str, ...]] = ()
 
     fingerprint: str = ""
@@ -110,7 +109,7 @@ class Problem:
     view: View | None = None
     backend: Backend = NUMPY
     _host: Self | None = None
-    _kept_starts: tuple[tuple[int, ...], np.ndarray] | None = None
+    _cached_starts: tuple[tuple[int, ...], np.ndarray] | None = None
 
     # ---- what a subclass implements ----------------------------------------------------------------------------------
 
@@ -288,10 +287,10 @@ class Problem:
         return self.backend.asarray(self.host._starts(tuple(seeds)))
 
     def _starts(self, seeds: tuple[int, ...]) -> np.ndarray:
-        """Start points on the host, (S, d); the last ones are kept, because the next optimizer asks for them again."""
-        if self._kept_starts is None or self._kept_starts[0] != seeds:
-            self._kept_starts = seeds, np.stack([self.draw_start(stream("start", seed)) for seed in seeds])
-        return self._kept_starts[1].copy()
+        """Start points on the host, (S, d); the last ones are cached, because the next optimizer needs them again."""
+        if self._cached_starts is None or self._cached_starts[0] != seeds:
+            self._cached_starts = seeds, np.stack([self.draw_start(stream("start", seed)) for seed in seeds])
+        return self._cached_starts[1].copy()
 
     @property
     def optimum(self) -> Optimum | None:
@@ -320,52 +319,17 @@ class Problem:
         return self.smoothness / self.strong_convexity
 
     @property
-    def idle(self) -> frozenset[str]:
-        """Parameters that have no effect beside the values of the others, such as the size of data that is not made."""
-        return frozenset()
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """All parameters by name that have an effect."""
-        return {name: getattr(self, name) for name in parameters(type(self)) if name not in self.idle}
-
-    @property
-    def spec(self) -> str:
-        """The text that makes this problem again: its name and the parameters that are not what they are by default."""
-        shown = {
-            name: value
-            for name, value in self.params.items()
-            if value != parameters(type(self))[name].default or name in self.always_shown
-        }
-        return format_spec(self.name or type(self).__name__, shown)
-
-    @property
     def code_version(self) -> str:
         """Hash of the source text of the problem's class, of its bases and of `code_modules`."""
         return source_hash(type(self).__mro__[:-1], self.code_modules)
 
-    def check_types(self) -> None:
-        """Convert every parameter to its declared type; called first thing in ``__post_init__``.
-
-        Raises
-        ------
-        InputError
-            If a value is not of the type, or is given for a parameter that has no effect.
-        """
-        declared = parameters(type(self))
-        for name, parameter in declared.items():
-            setattr(self, name, coerce(f"problem {self.name!r}", parameter, getattr(self, name)))
-        for name in sorted(self.idle):
-            if getattr(self, name) != declared[name].default:
-                raise InputError(f"problem {self.spec!r}: {name} has no effect here; leave it out")
-
     def __copy__(self) -> Self:
-        other = object.__new__(type(self))  # by `__reduce__` all data would be made anew
+        other = object.__new__(type(self))  # `__reduce__` would make all data again
         vars(other).update(vars(self))
         return other
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # a process gets the parameters and makes the arrays anew; a known optimum goes along, as it may be dear
+        # a process gets the parameters and makes the arrays again; a known optimum goes along, for it may be expensive
         solved = {"_optimum": self.host._optimum} if "_optimum" in vars(self.host) else {}
         return _rebuild, (type(self), self.params, self.backend, self.fingerprint, solved)
 
@@ -404,36 +368,30 @@ class Problem:
             )
         return self.backend.xp.reshape(samples, (seeds, *(1,) * (x.ndim - 2), k))
 
-    def __str__(self) -> str:
-        return self.spec
+
+def _array_bytes(problem: Problem) -> int:
+    """Bytes of the arrays that are attributes of a problem."""
+    return sum(int(getattr(value, "nbytes", 0)) for value in vars(problem).values())
 
 
-# Problems that this worker process has been sent, the last used last. Chunk after chunk brings the same few, and making
-# one anew (a QR factorization, a file of data) may take longer than a chunk of it.
-KEPT = 8
-KEPT_BYTES = 1 << 28
-_kept: dict[tuple[Any, ...], Problem] = {}
+# Problems that this worker process has received. Chunk after chunk brings the same few, and making one again (a QR
+# factorization, a file of data) may take longer than a chunk of it.
+_received: LruCache[Problem] = LruCache(max_count=8, max_bytes=1 << 28, size=_array_bytes)
 
 
-def _rebuild(cls: type, params: dict[str, Any], backend: Backend, fingerprint: str, solved: dict[str, Any]) -> Problem:
-    """The problem of these parameters; in a worker process the same object as long as it is kept."""
+def _rebuild(
+    cls: type[Problem], params: dict[str, Any], backend: Backend, fingerprint: str, solved: dict[str, Any]
+) -> Problem:
+    """The problem of these parameters; in a worker process the cached one, if there is one."""
     # the fingerprint, because a file may have changed under its name since; as bytes, because a parameter may be a list
     key = (cls, backend, pickle.dumps((params, fingerprint)))
-    made = _kept.pop(key, None)
-    if made is None:
-        fresh: Problem = cls(**params)
-        made = fresh.on(backend)
-    vars(made.host).update(solved)
+    problem = _received.get(key)
+    if problem is None:
+        problem = cls(**params).on(backend)
+    vars(problem.host).update(solved)
     if multiprocessing.parent_process() is not None:
-        _kept[key] = made
-        while len(_kept) > 1 and (len(_kept) > KEPT or sum(map(_held_bytes, list(_kept.values()))) > KEPT_BYTES):
-            _kept.pop(next(iter(_kept)), None)
-    return made
-
-
-def _held_bytes(made: Problem) -> int:
-    """Bytes of the arrays that are attributes of a problem."""
-    return sum(int(getattr(value, "nbytes", 0)) for value in vars(made).values())
+        _received.put(key, problem)
+    return problem
 
 
 def problem(name: str) -> Callable[[T], T]:
@@ -458,12 +416,12 @@ def make_problem(name: str, settings: dict[str, Any] | None = None) -> Problem:
     cls = PROBLEMS[name]
     checked = coerce_all(f"problem {name!r}", parameters(cls), settings or {})
     try:
-        made: Problem = cls(**checked)
+        problem: Problem = cls(**checked)
     except InputError:
         raise
-    except (MemoryError, OverflowError, ValueError) as error:  # NumPy calls a shape that no memory holds a wrong value
+    except (MemoryError, OverflowError, ValueError) as error:  # NumPy: ValueError if no memory holds a shape
         raise InputError(f"{format_spec(name, checked)} cannot be made: {error}") from error
-    return made
+    return problem
 
 
 ProblemLike = Problem | type[Problem] | str  # what `as_problem` takes
@@ -499,19 +457,3 @@ def on_device(problem: Problem, device: str | Backend | None, precision: str | N
     if device is None and precision in (None, backend.precision):
         return problem
     return problem.on(get_backend(device or backend.name, precision=precision or backend.precision))
-
-
-def at_least(problem: Problem, name: str, least: float, *, strict: bool = False) -> None:
-    """Raise `InputError` unless the parameter `name` is at least (or, if strict, above) `least`."""
-    value = getattr(problem, name)
-    if not (value > least if strict else value >= least):
-        raise InputError(
-            f"problem {problem.name!r}: {name} must be {'above' if strict else 'at least'} {least:g}, not {value!r}"
-        )
-
-
-def one_of(problem: Problem, name: str, choices: Iterable[str]) -> None:
-    """Raise `InputError` unless the parameter `name` is one of the choices."""
-    value, choices = getattr(problem, name), tuple(choices)
-    if value not in choices:
-        raise InputError(f"problem {problem.name!r}: {name} must be one of {', '.join(choices)}, not {value!r}")

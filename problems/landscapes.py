@@ -14,7 +14,7 @@ import numpy as np
 
 from optbench.core.backend import Array
 from optbench.core.errors import InputError
-from optbench.problem import Optimum, Problem, View, at_least, problem
+from optbench.problem import Optimum, Problem, View, problem
 
 
 class Landscape(Problem):
@@ -132,7 +132,7 @@ class Rosenbrock(Landscape):
 
     def __post_init__(self) -> None:
         self.check_types()
-        at_least(self, "dim", 2)
+        self.check_at_least("dim", 2)
         self.classic_start = np.resize([-1.2, 1.0], self.dim)
         self.minimizers = np.ones((1, self.dim))
         self.place()
@@ -269,7 +269,7 @@ class StyblinskiTang(Landscape):
 
     def __post_init__(self) -> None:
         self.check_types()
-        at_least(self, "dim", 1)
+        self.check_at_least("dim", 1)
         t = min(np.roots([2, 0, -16, 2.5]).real)
         t = t - (2 * t**3 - 16 * t + 2.5) / (6 * t**2 - 16)  # a Newton step for the last digits
         self.classic_start = np.zeros(self.dim)
@@ -327,9 +327,9 @@ class StrictSaddle(Landscape):
 
     def __post_init__(self) -> None:
         self.check_types()
-        at_least(self, "dim", 2)
-        at_least(self, "curvature", 1)
-        at_least(self, "offset", 0)
+        self.check_at_least("dim", 2)
+        self.check_at_least("curvature", 1)
+        self.check_at_least("offset", 0)
         # lambda_i, and 0 in the place of y, whose curvature is not constant
         self._lambdas = np.append(np.geomspace(self.curvature, 1, self.dim - 1), 0.0)  # (d,)
         self.classic_start = np.append(np.ones(self.dim - 1), self.offset)
@@ -396,7 +396,7 @@ class MonkeySaddle(Plane):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, "offset", 0, strict=True)
+        self.check_at_least("offset", 0, strict=True)
         self.classic_start = np.full(2, self.offset * 0.5**0.5)
 
     def draw_start(self, rng: np.random.Generator) -> np.ndarray:
@@ -446,7 +446,7 @@ class Valley(Plane):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, "condition", 1)
+        self.check_at_least("condition", 1)
         self.strong_convexity = 1 / self.condition
         self._cos, self._sin = float(np.cos(np.radians(self.angle))), float(np.sin(np.radians(self.angle)))
         self.classic_start = np.array([2 * self._cos - self._sin, 2 * self._sin + self._cos])

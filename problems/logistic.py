@@ -14,7 +14,7 @@ from optbench.compile.elementwise import FEW_RUNS, batch_sums, kernel
 from optbench.core.backend import Array
 from optbench.core.errors import InputError
 from optbench.core.types import Metric
-from optbench.problem import Optimum, at_least, problem
+from optbench.problem import Optimum, problem
 
 from .datasets import load, split, standardize, synthetic
 from .learning import Data, LearningProblem
@@ -107,9 +107,9 @@ class Logistic(LearningProblem):
 
     def __post_init__(self) -> None:
         self.check_types()
-        at_least(self, "l2", 0)
-        at_least(self, "test_fraction", 0)
-        at_least(self, "seed", 0)
+        self.check_at_least("l2", 0)
+        self.check_at_least("test_fraction", 0)
+        self.check_at_least("seed", 0)
         if self.test_fraction >= 1:
             raise InputError(f"problem {self.name!r}: test_fraction must be below 1, not {self.test_fraction!r}")
         if self.data == "synthetic":

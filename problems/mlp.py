@@ -13,11 +13,11 @@ import numpy as np
 
 from optbench.core.backend import Array
 from optbench.core.errors import InputError
-from optbench.problem import Optimum, at_least, one_of, problem, stream
+from optbench.problem import Optimum, problem, stream
 
 from .datasets import load, split, standardize
 from .learning import Data
-from .network import LOSSES, PARTS, Batch, Network, Perceptron, check_widths
+from .network import LOSSES, PARTS, Batch, Network, Perceptron
 
 SCALINGS = ("table", "feature")
 SHARES = (0.15, 0.15)  # of validation and test
@@ -85,9 +85,9 @@ class MLP(Perceptron):
     def __post_init__(self) -> None:
         self.check_types()
         self._check()
-        one_of(self, "loss", LOSSES)
-        at_least(self, "rows", 10)
-        at_least(self, "noise", 0)
+        self.check_choice("loss", LOSSES)
+        self.check_at_least("rows", 10)
+        self.check_at_least("noise", 0)
         if self.data == "moons":
             X, y = _moons(self.rows, self.noise, self.seed)
         else:
@@ -150,10 +150,10 @@ class TeacherStudent(Perceptron):
     def __post_init__(self) -> None:
         self.check_types()
         self._check()
-        check_widths(self, "teacher_hidden")
-        at_least(self, "inputs", 1)
-        at_least(self, "outputs", 1)
-        at_least(self, "rows", 10)
+        self.check_widths("teacher_hidden")
+        self.check_at_least("inputs", 1)
+        self.check_at_least("outputs", 1)
+        self.check_at_least("rows", 10)
         if len(self.teacher_hidden) != len(self.hidden) or any(
             t > s for t, s in zip(self.teacher_hidden, self.hidden, strict=True)
         ):
@@ -226,8 +226,8 @@ class LinearAutoencoder(Network):
 
     def __post_init__(self) -> None:
         self.check_types()
-        at_least(self, "hidden", 1)
-        one_of(self, "scaling", SCALINGS)
+        self.check_at_least("hidden", 1)
+        self.check_choice("scaling", SCALINGS)
         dataset = load(self.data, self.target)
         self.fingerprint = dataset.sha256
         n, p = dataset.X.shape

@@ -19,7 +19,6 @@ from optbench.compile.elementwise import kernel
 from optbench.core.backend import Array
 from optbench.core.errors import InputError
 from optbench.core.types import Metric, Namespace
-from optbench.problem import Problem, at_least, one_of
 
 from .learning import Data, LearningProblem
 from .terms import CrossEntropy, ridge, total
@@ -179,10 +178,16 @@ class Perceptron(Network):
     l2: float
 
     def _check(self) -> None:
-        one_of(self, "activation", ACTIVATIONS)
-        at_least(self, "l2", 0)
-        at_least(self, "seed", 0)
-        check_widths(self, "hidden")
+        self.check_choice("activation", ACTIVATIONS)
+        self.check_at_least("l2", 0)
+        self.check_at_least("seed", 0)
+        self.check_widths("hidden")
+
+    def check_widths(self, name: str) -> None:
+        """Raise `InputError` unless every width of the parameter `name` is at least 1."""
+        widths = getattr(self, name)
+        if any(width < 1 for width in widths):
+            raise InputError(f"problem {self.name!r}: every width of {name} must be at least 1, not {widths}")
 
     def _lay_out(self, sizes: tuple[int, ...], parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
         """Take the layer sizes (p, ..., q) and the data: inputs (m, p) and targets (m, q) of each part."""
@@ -398,11 +403,3 @@ class Perceptron(Network):
         e = xp.exp(z - xp.max(z, axis=-2, keepdims=True))
         p = e / xp.sum(e, axis=-2, keepdims=True)
         return (p - targets) / n, p * (rz - xp.sum(p * rz, axis=-2, keepdims=True)) / n
-
-
-def check_widths(problem: Problem, name: str) -> None:
-    """Raise `InputError` unless every width of a parameter is at least 1."""
-    if any(width < 1 for width in getattr(problem, name)):
-        raise InputError(
-            f"problem {problem.name!r}: every width of {name} must be at least 1, not {getattr(problem, name)}"
-        )

@@ -10,7 +10,7 @@ import numpy as np
 from optbench.core.backend import Array
 from optbench.core.errors import InputError
 from optbench.core.random import Normals, Sampler
-from optbench.problem import Optimum, OracleFormula, Problem, at_least, one_of, problem, stream
+from optbench.problem import Optimum, OracleFormula, Problem, problem, stream
 
 MAX_MATRIX = 20_000  # 3 GiB in float64
 SPECTRA = ("log", "linear", "clusters", "distinct", "chain")
@@ -68,11 +68,11 @@ class Quadratic(Problem):
 
     def __post_init__(self) -> None:
         self.check_types()
-        at_least(self, "dim", 1)
-        at_least(self, "condition", 1)
-        at_least(self, "noise", 0)
-        at_least(self, "seed", 0)
-        one_of(self, "spectrum", SPECTRA)
+        self.check_at_least("dim", 1)
+        self.check_at_least("condition", 1)
+        self.check_at_least("noise", 0)
+        self.check_at_least("seed", 0)
+        self.check_choice("spectrum", SPECTRA)
         if self.dim > MAX_MATRIX and (self.rotate or self.spectrum == "chain"):
             raise InputError(
                 f"problem {self.spec!r} keeps a matrix of d x d numbers, d at most {MAX_MATRIX}; "

@@ -6,6 +6,7 @@ Where there is a GPU, also what nothing else can show: values, fused rules, eige
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import subprocess
 import sys
 import types
@@ -42,7 +43,9 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import gpu  # noqa: E402
 
 HOST = get_backend("cpu")
-RULES = [name for name in OPTIMIZERS.names() if not isinstance(OPTIMIZERS[name], type)]
+RULES = [
+    name for name in OPTIMIZERS.names() if inspect.isfunction(OPTIMIZERS[name]) and OPTIMIZERS.traits(name).elementwise
+]
 
 
 # ---- the envelope ----------------------------------------------------------------------------------------------------
@@ -388,7 +391,7 @@ def test_curves_on_a_gpu(name: str) -> None:
 @pytest.mark.parametrize("batch", [None, 8])
 def test_nothing_waits_inside_the_loop_on_a_gpu(device: Backend, method: str, batch: int | None) -> None:
     recipe = make_recipe(method)
-    if batch is not None and recipe.kind.full_batch:
+    if batch is not None and recipe.traits.full_batch:
         pytest.skip("compares values")
     problem = make_problem("logistic", {"data": "iris"}).on(device)
     optimizer = recipe.build({})
