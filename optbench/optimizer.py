@@ -6,6 +6,7 @@ passes the answer to `step`, which returns the next point. All R runs of a stack
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar, overload
@@ -15,7 +16,18 @@ import numpy as np
 from optbench.core.backend import Array, Backend
 from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS
-from optbench.core.specs import Parameter, check_names, coerce, format_spec, parameters, state_names
+from optbench.core.specs import (
+    NONNEGATIVE,
+    POSITIVE,
+    Interval,
+    Parameter,
+    check_names,
+    coerce,
+    format_spec,
+    parameters,
+    state_names,
+)
+from optbench.core.traits import Traits
 from optbench.core.types import Oracle
 
 
@@ -45,8 +57,8 @@ class Optimizer:
     ----------
     oracle : Oracle
         What it needs to know at a point.
-    full_batch : bool
-        Whether it compares values of different points, so that a mini-batch would mislead it.
+    traits : Traits
+        What is known of it besides its formula.
     incumbent : bool
         Whether points are proposals that may be rejected, so that the iterate is the best point so far.
     draws : bool
@@ -63,7 +75,7 @@ class Optimizer:
 
     name: str = ""
     oracle: ClassVar[Oracle] = Oracle.GRADIENT
-    full_batch: bool = False
+    traits: Traits = Traits()
     incumbent: ClassVar[bool] = False
     draws: ClassVar[bool] = False
     step_size: str | None = None
@@ -105,13 +117,13 @@ class FirstOrder(Optimizer):
         factor: Callable[[int], float] | None = None,
         *,
         name: str = "",
-        full_batch: bool = False,
+        traits: Traits | None = None,
         fused: bool = False,
     ) -> None:
         self.rule = rule
         self.fused = fused
         self.name = name or rule.__name__
-        self.full_batch = full_batch
+        self.traits = traits or Traits()
         self.factor = factor
         declared = parameters(rule)
         self.hyperparameters = {key: p.default for key, p in declared.items()} | dict(hyperparameters or {})
@@ -127,7 +139,8 @@ class FirstOrder(Optimizer):
             key: to(np.asarray(value, dtype=float)[:, None]) if key in self.swept else float(value)
             for key, value in self.hyperparameters.items()
         }
-        return tuple(backend.zeros(x.shape) for _ in state_names(self.rule))  # each (R, d)
+        shapes = dict.fromkeys(self.traits.per_run, (x.shape[0], 1))
+        return tuple(backend.zeros(shapes.get(name, x.shape)) for name in state_names(self.rule))  # (R, d) or (R, 1)
 
     def step(self, t: int, at: At, state: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
         arguments = self.arguments
@@ -150,9 +163,9 @@ class Recipe(NamedTuple):
     Attributes
     ----------
     target : callable or type
-        The registered rule, or the class of an `Optimizer`.
+        The rule, or the class of an `Optimizer`.
     declared : dict
-        Its parameters.
+        Its hyperparameters, with their ranges.
     settings : dict
         Given values; a tuple of values is to be swept.
     """
@@ -168,6 +181,16 @@ class Recipe(NamedTuple):
         return self.target if isinstance(self.target, type) else _example(self.target, self.name)
 
     @property
+    def traits(self) -> Traits:
+        """The traits that were declared when it was registered."""
+        return traits_of(self.name, self.target)
+
+    @property
+    def takes_schedule(self) -> bool:
+        """Whether a learning-rate schedule can act on it: a rule with a hyperparameter ``lr``."""
+        return not isinstance(self.target, type) and "lr" in parameters(self.target)
+
+    @property
     def sweepable(self) -> frozenset[str]:
         """Names of the hyperparameters that may differ from run to run within one stack."""
         if isinstance(self.target, type):
@@ -176,7 +199,7 @@ class Recipe(NamedTuple):
 
     @property
     def spec(self) -> str:
-        """The text that makes this recipe again."""
+        """The text that `parse_spec` and `make_recipe` turn into this recipe."""
         settings = {
             key: "/".join(f"{v:.12g}" if isinstance(v, float) else str(v) for v in value)
             if isinstance(value, tuple)
@@ -188,13 +211,29 @@ class Recipe(NamedTuple):
     def build(
         self, settings: Mapping[str, Any], factor: Callable[[int], float] | None = None, *, fused: bool = False
     ) -> Optimizer:
-        """The optimizer for a stack of runs: `settings` holds one number a run for each swept hyperparameter."""
+        """The optimizer for a stack of runs: `settings` holds a sequence, one number per run, for what is swept.
+
+        Raises
+        ------
+        InputError
+            If there is a `factor` on a learning rate, and no learning rate that it could act on.
+        """
+        if factor is not None and not self.takes_schedule:
+            raise InputError(
+                f"{self.name} is not a rule with a learning rate, so a schedule has no effect; leave it out"
+            )
         if isinstance(self.target, type):
-            made: Optimizer = self.target(**settings)
-            made.name = self.name
-            return made
-        full_batch = bool(OPTIMIZERS.options(self.name).get("full_batch"))
-        return FirstOrder(self.target, settings, factor, name=self.name, full_batch=full_batch, fused=fused)
+            optimizer: Optimizer = self.target(**settings)
+            optimizer.name = self.name
+            return optimizer
+        return FirstOrder(self.target, settings, factor, name=self.name, traits=self.traits, fused=fused)
+
+
+def traits_of(name: str, target: Any) -> Traits:
+    """The traits of an `Optimizer` class or of a rule, which its registration under `name` may declare."""
+    if isinstance(target, type) and issubclass(target, Optimizer):
+        return target.traits
+    return OPTIMIZERS.traits(name, target)
 
 
 @functools.cache
@@ -220,8 +259,8 @@ def make_recipe(optimizer: Any, settings: Mapping[str, Any] | None = None) -> Re
         name, target = optimizer.__name__, optimizer
     else:
         raise InputError(f"an optimizer is a name, a function that is a rule, or an Optimizer class, not {optimizer!r}")
-    owner = f"optimizer {name!r}"
-    declared = parameters(target)
+    owner, ranges = f"optimizer {name!r}", {**RANGES, **traits_of(name, target).ranges}
+    declared = {key: dataclasses.replace(p, range=ranges.get(key)) for key, p in parameters(target).items()}
     check_names(owner, declared, settings or {})
     checked = {}
     for key, value in (settings or {}).items():
@@ -231,34 +270,15 @@ def make_recipe(optimizer: Any, settings: Mapping[str, Any] | None = None) -> Re
             raise InputError(f"{owner}: {key} is an empty list; give at least one value")
         values = tuple(dict.fromkeys(values))  # a value that is given twice is one run all the same
         checked[key] = values if len(values) > 1 else values[0]
-    if target.__module__.startswith("optbench."):
-        _check_ranges(owner, checked)
     return Recipe(name, target, declared, checked)
 
 
-# what the hyperparameters of optbench's own optimizers must satisfy; a plug-in may mean something else by a name
-_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    "lr": (lambda v: v > 0, "above 0"),
-    "scale": (lambda v: v > 0, "above 0"),
-    "eps": (lambda v: v >= 0, "at least 0"),
-    "l2": (lambda v: v >= 0, "at least 0"),
-    "weight_decay": (lambda v: v >= 0, "at least 0"),
-    "beta": (lambda v: 0 <= v < 1, "in [0, 1)"),
-    "beta1": (lambda v: 0 <= v < 1, "in [0, 1)"),
-    "beta2": (lambda v: 0 <= v < 1, "in [0, 1)"),
-    "rho": (lambda v: 0 <= v < 1, "in [0, 1)"),
-    "memory": (lambda v: v >= 1, "at least 1"),
+# of hyperparameters by their standard names; a registration may declare others
+RANGES: dict[str, Interval | None] = {
+    **dict.fromkeys(("lr", "scale"), POSITIVE),
+    **dict.fromkeys(("eps", "l2", "weight_decay"), NONNEGATIVE),
+    **dict.fromkeys(("beta", "beta1", "beta2", "rho"), Interval(0, 1, closed="left")),
 }
-
-
-def _check_ranges(owner: str, settings: Mapping[str, Any]) -> None:
-    for key, value in settings.items():
-        if key in _RANGES:
-            holds, wanted = _RANGES[key]
-            for one in value if isinstance(value, tuple) else (value,):
-                if not holds(one):
-                    raise InputError(f"{owner}: {key} must be {wanted}, not {one:g}")
-
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -266,18 +286,29 @@ F = TypeVar("F", bound=Callable[..., Any])
 @overload
 def rule(function: F) -> F: ...
 @overload
-def rule(*, name: str | None = ..., full_batch: bool = ...) -> Callable[[F], F]: ...
-def rule(function: Any = None, *, name: str | None = None, full_batch: bool = False) -> Any:
+def rule(*, name: str | None = ..., **traits: Any) -> Callable[[F], F]: ...
+def rule(function: Any = None, *, name: str | None = None, **traits: Any) -> Any:
     """Register an update rule under its own name, or `name`, and return it unchanged.
 
     Parameters
     ----------
-    full_batch : bool
-        Whether the name promises the gradient of the whole objective, so that a mini-batch is refused.
+    **traits
+        What holds for the rule, such as ``elementwise=False``; see `Traits`.
+
+    Raises
+    ------
+    InputError
+        If the traits name state or hyperparameters that the rule does not have.
     """
 
     def register(function: F) -> F:
-        OPTIMIZERS.register(name or function.__name__, function, full_batch=full_batch)
+        own_name, declared = name or function.__name__, Traits(**traits)
+        owner = f"the rule {own_name!r}"
+        check_names(owner, state_names(function), declared.per_run)
+        check_names(owner, parameters(function), [*declared.ranges, *filter(None, [declared.decay])])
+        if declared.per_run and declared.elementwise:
+            raise InputError(f"{owner} has state per run, so it is not elementwise; declare elementwise=False")
+        OPTIMIZERS.register(own_name, function, declared)
         return function
 
     return register if function is None else register(function)

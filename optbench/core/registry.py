@@ -1,20 +1,24 @@
-"""Names of problems, optimizers and schedules, their parameters, and the plug-ins that add more.
+"""Names of problems, optimizers and schedules, and the plug-ins that add more.
 
-A registry maps a name to the object that was registered under it and returned unchanged. What ships with optbench
-registers itself when its module is imported; a plug-in package names its objects in the entry-point groups
-``optbench.problems``, ``optbench.optimizers`` and ``optbench.schedules``, which are scanned the first time a name is not
-found, or all names are asked for, and imported only when used.
+A registry maps a name to the object that was registered under it and returned unchanged, and to its traits. What ships with
+optbench registers itself when its module is imported; a plug-in package names its objects in the entry-point groups
+``optbench.problems``, ``optbench.optimizers`` and ``optbench.schedules``. They are scanned the first time that a name is
+unknown, or all names are needed, and imported only when used.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
+import sys
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optbench.core.errors import InputError, suggestion
+from optbench.core.traits import Traits
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 class Registry:
@@ -33,11 +37,12 @@ class Registry:
         self.group = f"optbench.{kind}s"
         self._builtin = builtin
         self._objects: dict[str, Any] = {}
-        self._options: dict[str, dict[str, Any]] = {}
+        self._traits: dict[str, Traits] = {}
+        self._aliases: set[str] = set()  # names that only an entry point gives to an object registered under another
         self._loaded = False
 
-    def register(self, name: str, target: Any, **options: Any) -> None:
-        """Enter `target` under `name`, with options that its maker reads back.
+    def register(self, name: str, target: Any, traits: Traits | None = None) -> None:
+        """Enter `target` under `name`, with its traits.
 
         Raises
         ------
@@ -50,36 +55,39 @@ class Registry:
                 f"two {self.kind}s are called {name!r}: {_origin(known)} and {_origin(target)}; rename one"
             )
         self._objects[name] = target
-        self._options[name] = options
+        self._traits[name] = traits or Traits()
+        self._aliases.discard(name)
 
-    def options(self, name: str) -> dict[str, Any]:
-        """What was said of a name when it was registered."""
-        return self._options.get(name, {})
+    def traits(self, name: str, target: Any = None) -> Traits:
+        """The traits declared for a name; with a target, those declared for it under this name or another."""
+        if target is not None and self._objects.get(name) is not target:
+            name = next((other for other, known in self._objects.items() if known is target), "")
+        return self._traits.get(name, Traits())
 
     def __getitem__(self, name: str) -> Any:
         self._load_builtin()
         if name not in self._objects and name in self._plugins:
             self._load_plugin(name)
         if name not in self._objects:
-            hint = suggestion(name, self._all_names()) or f"optbench list shows the {self.kind}s there are"
-            raise InputError(f"no {self.kind} {name!r}; {hint}")
+            hint = suggestion(name, [*self._objects, *self._plugins])
+            raise InputError(f"no {self.kind} {name!r}; {hint or f'optbench list shows the {self.kind}s there are'}")
         return self._objects[name]
 
     def names(self) -> list[str]:
-        """All names that can be used, plug-ins too; a plug-in that cannot be imported is warned of and left out."""
+        """All names that can be used, plug-ins too; a plug-in that cannot be used causes a warning and is left out."""
         self._load_builtin()
-        for name in self._plugins:
+        for name in list(self._plugins):
             if name not in self._objects:
                 self._load_plugin(name)
-        return list(self._objects)
+        return [name for name in self._objects if name not in self._aliases]
 
     def plugin_of(self, name: str) -> str | None:
         """The distribution that a plug-in came from; None for what ships with optbench."""
-        entry = self._plugins.get(name)
-        return entry.dist.name if entry is not None and entry.dist is not None else None
-
-    def _all_names(self) -> set[str]:
-        return set(self._objects) | set(self._plugins)
+        target = self._objects.get(name)
+        for entry in self._plugins.values():
+            if entry.name == name or (target is not None and self._objects.get(entry.name) is target):
+                return entry.dist.name if entry.dist is not None else None
+        return None
 
     def _load_builtin(self) -> None:
         if not self._loaded:
@@ -88,32 +96,42 @@ class Registry:
                 importlib.import_module(module)
 
     @functools.cached_property
-    def _plugins(self) -> dict[str, Any]:
+    def _plugins(self) -> dict[str, EntryPoint]:
         """Entry points by name; what ships with optbench wins over a plug-in of the same name."""
         from importlib.metadata import entry_points
 
-        found: dict[str, Any] = {}
+        plugins: dict[str, EntryPoint] = {}
         for entry in sorted(entry_points(group=self.group), key=lambda e: (e.name, e.value)):
-            if entry.name in self._objects or entry.name in found:
+            known = self._objects.get(entry.name)
+            # the module of a plug-in may have been imported already, and have registered its objects by decorators
+            imported = getattr(sys.modules.get(entry.module), entry.attr or "", None)
+            if entry.name in plugins or (known is not None and known is not imported):
                 warnings.warn(
                     f"the plug-in {entry.value!r} offers a second {self.kind} {entry.name!r}; it is not used",
                     stacklevel=2,
                 )
             else:
-                found[entry.name] = entry
-        return found
+                plugins[entry.name] = entry
+        return plugins
 
     def _load_plugin(self, name: str) -> None:
         entry = self._plugins[name]
+        package = entry.dist.name if entry.dist is not None else entry.value
         try:
             target = entry.load()
+            if not callable(target):
+                raise TypeError(f"{entry.value} is a {type(target).__name__}; name the object: {entry.module}:NAME")
         except Exception as error:  # a broken plug-in must not take the others down
-            package = entry.dist.name if entry.dist is not None else entry.value
+            del self._plugins[name]
             warnings.warn(
-                f"the {self.kind} {name!r} of the package {package!r} cannot be imported ({error}); it is left out",
+                f"the {self.kind} {name!r} of the package {package!r} cannot be used ({error}); it is left out",
                 stacklevel=3,
             )
-        else:
+            return
+        if name not in self._objects:
+            if any(known is target for known in self._objects.values()):  # a decorator gave it another name
+                self._aliases.add(name)
+            self._traits[name] = self.traits(name, target)
             self._objects[name] = target
 
 

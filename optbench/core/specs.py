@@ -13,18 +13,44 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from optbench.core.errors import InputError, suggestion
 
 
 @dataclasses.dataclass(frozen=True)
+class Interval:
+    """A range of numbers, with the ends that are `closed` (as in pandas)."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    closed: Literal["both", "left", "right", "neither"] = "both"
+
+    def __contains__(self, value: float) -> bool:
+        above = value >= self.low if self.closed in ("both", "left") else value > self.low
+        return above and (value <= self.high if self.closed in ("both", "right") else value < self.high)
+
+    def __str__(self) -> str:
+        left, right = self.closed in ("both", "left"), self.closed in ("both", "right")
+        if self.high == math.inf:
+            return f"{'at least' if left else 'above'} {self.low:g}"
+        if self.low == -math.inf:
+            return f"{'at most' if right else 'below'} {self.high:g}"
+        return f"in {'[' if left else '('}{self.low:g}, {self.high:g}{']' if right else ')'}"
+
+
+POSITIVE = Interval(0, closed="neither")
+NONNEGATIVE = Interval(0)
+
+
+@dataclasses.dataclass(frozen=True)
 class Parameter:
-    """One declared parameter of a registered object."""
+    """One declared parameter of a registered object. A sequence is in range if all its numbers are."""
 
     name: str
     type: Any
     default: Any
+    range: Interval | None = None
 
     def __str__(self) -> str:
         return f"{self.name}={format_value(self.default)}"
@@ -106,16 +132,22 @@ def coerce(owner: str, parameter: Parameter, value: Any) -> Any:
     Raises
     ------
     InputError
-        If the value cannot be of that type.
+        If the value cannot be of that type, or is out of range.
     """
     kinds = typing.get_args(parameter.type) if _is_union(parameter.type) else (parameter.type,)
     for kind in kinds:
         try:
-            return _as_type(kind, value)
+            result = _as_type(kind, value)
+            break
         except (TypeError, ValueError, OverflowError):
             continue
-    wanted = " or ".join(_type_name(kind) for kind in kinds)
-    raise InputError(f"{owner}: {parameter.name} must be {wanted}, not {value!r}")
+    else:
+        types = " or ".join(_type_name(kind) for kind in kinds)
+        raise InputError(f"{owner}: {parameter.name} must be {types}, not {value!r}")
+    for number in result if isinstance(result, tuple) else (result,):
+        if parameter.range is not None and number is not None and number not in parameter.range:
+            raise InputError(f"{owner}: {parameter.name} must be {parameter.range}, not {format_value(number)}")
+    return result
 
 
 def _is_union(annotation: Any) -> bool:

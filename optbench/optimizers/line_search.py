@@ -7,11 +7,14 @@ runs of a stack go their own ways within the same few array operations.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from optbench.core.backend import Array, Backend
 from optbench.core.registry import OPTIMIZERS
+from optbench.core.specs import Interval
+from optbench.core.traits import Traits
 from optbench.core.types import Namespace, Oracle
 from optbench.optimizer import At, Optimizer
 
@@ -44,7 +47,7 @@ class LineSearchMethod(Optimizer):
     interpolating parabola, too short ones grow to where the slope would vanish, both within safeguards.
     """
 
-    full_batch = True
+    traits = Traits(full_batch=True, equivariances=("rotation", "flip", "shift"))
     incumbent: ClassVar[bool] = True
     c1: ClassVar[float] = 1e-4
     c2: ClassVar[float] = 0.9
@@ -157,6 +160,7 @@ class Newton(LineSearchMethod):
     """
 
     oracle: ClassVar[Oracle] = Oracle.HESSIAN
+    traits = Traits(full_batch=True, equivariances=("rotation", "flip", "shift", "affine", "scale"))
     matrices: ClassVar[int] = 6
 
     def model_init(self, x: Array, backend: Backend) -> Array:
@@ -198,6 +202,8 @@ class LBFGS(LineSearchMethod):
     memory : int
         Number of pairs that are kept, at least 1.
     """
+
+    traits = dataclasses.replace(LineSearchMethod.traits, ranges={"memory": Interval(1)})
 
     memory: int = 10
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from optbench.core.backend import Array, Backend
 from optbench.core.registry import OPTIMIZERS
+from optbench.core.traits import Traits
 from optbench.core.types import Oracle
 from optbench.optimizer import At, Optimizer
 
@@ -32,7 +33,7 @@ class RandomSearch(Optimizer):
     """
 
     oracle: ClassVar[Oracle] = Oracle.VALUE
-    full_batch = True
+    traits = Traits(full_batch=True, accuracy=0.5)
     incumbent: ClassVar[bool] = True
     draws: ClassVar[bool] = True
     step_size = "scale"
@@ -65,6 +66,8 @@ class LocalSearch(RandomSearch):
     scale : float
         Standard deviation of each coordinate of the perturbation, above 0.
     """
+
+    traits = Traits(full_batch=True, accuracy=1e-3)
 
     scale: float = 0.1
 

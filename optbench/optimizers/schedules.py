@@ -8,20 +8,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
-from optbench.core.errors import InputError
 from optbench.core.registry import SCHEDULES
-from optbench.core.specs import Parameter, coerce_all, format_spec, parameters, parse_spec
+from optbench.core.specs import (
+    NONNEGATIVE,
+    POSITIVE,
+    Interval,
+    Parameter,
+    coerce_all,
+    format_spec,
+    parameters,
+    parse_spec,
+)
+from optbench.core.traits import Traits
 
 Schedule = Callable[[int, int], float]
 F = TypeVar("F", bound=Callable[..., float])
 
 
-def schedule(function: F) -> F:
-    """Register a schedule under its own name and return it unchanged."""
-    SCHEDULES.register(function.__name__, function)
-    return function
+@overload
+def schedule(function: F) -> F: ...
+@overload
+def schedule(**ranges: Interval) -> Callable[[F], F]: ...
+def schedule(function: Any = None, **ranges: Interval) -> Any:
+    """Register a schedule under its own name, with the ranges of its parameters, and return it unchanged."""
+
+    def register(function: F) -> F:
+        SCHEDULES.register(function.__name__, function, Traits(ranges=ranges))
+        return function
+
+    return register if function is None else register(function)
 
 
 @schedule
@@ -30,31 +47,31 @@ def constant(t: int, T: int) -> float:
     return 1.0
 
 
-@schedule
+@schedule(at=Interval(0, 1, closed="neither"), factor=NONNEGATIVE)
 def drops(t: int, T: int, at: Sequence[float] = (0.5, 0.75), factor: float = 0.1) -> float:
     """Times `factor` at each of the fractions `at` of all steps."""
     return math.prod(factor for fraction in at if t >= fraction * T)
 
 
-@schedule
+@schedule(final=NONNEGATIVE)
 def cosine(t: int, T: int, final: float = 0.0) -> float:
     """Half a cosine from 1 to `final` (Loshchilov & Hutter 2017, equation 5, without restarts)."""
     return final + (1 - final) * (1 + math.cos(math.pi * t / T)) / 2
 
 
-@schedule
+@schedule(final=NONNEGATIVE)
 def linear(t: int, T: int, final: float = 0.0) -> float:
     """A straight line from 1 to `final`."""
     return 1 + (final - 1) * t / T
 
 
-@schedule
+@schedule(shift=POSITIVE)
 def inverse_sqrt(t: int, T: int, shift: float = 1.0) -> float:
     """sqrt(shift / (shift + t)): the decay 1/sqrt(t) of stochastic approximation, slowed down by `shift` steps."""
     return math.sqrt(shift / (shift + t))
 
 
-@schedule
+@schedule(final=POSITIVE)
 def exponential(t: int, T: int, final: float = 0.01) -> float:
     """final^(t/T): a constant ratio from step to step, from 1 to `final`."""
     return math.pow(final, t / T)
@@ -76,15 +93,16 @@ def warm_up(after: Schedule, length: float) -> Schedule:
     return warmed if length > 0 else after
 
 
-_WARM_UP = Parameter("warmup", float, 0.0)
-_LIMITS = {"final": (0, math.inf), "factor": (0, math.inf), "shift": (0, math.inf), "warmup": (0, math.inf)}
+_WARM_UP = Parameter("warmup", float, 0.0, NONNEGATIVE)
 
 
 def schedule_parameters(name: str) -> dict[str, Parameter]:
     """The declared parameters of a registered schedule, and `warmup`, which each of them takes."""
-    declared = parameters(SCHEDULES[name])
+    declared, ranges = parameters(SCHEDULES[name]), SCHEDULES.traits(name).ranges
     kinds = {key: tuple[float, ...] if isinstance(p.default, tuple) else p.type for key, p in declared.items()}
-    return {key: Parameter(key, kinds[key], p.default) for key, p in declared.items()} | {"warmup": _WARM_UP}
+    return {key: Parameter(key, kinds[key], p.default, ranges.get(key)) for key, p in declared.items()} | {
+        "warmup": _WARM_UP
+    }
 
 
 def make_schedule(spec: str) -> tuple[str, Schedule]:
@@ -98,14 +116,6 @@ def make_schedule(spec: str) -> tuple[str, Schedule]:
     name, given = parse_spec(spec)
     function = SCHEDULES[name]
     settings = coerce_all(f"schedule {name!r}", schedule_parameters(name), given)
-    for key, value in settings.items():
-        low, high = _LIMITS.get(key, (-math.inf, math.inf))
-        if isinstance(value, float) and (not low <= value <= high or (key == "shift" and value == 0)):
-            raise InputError(f"schedule {name!r}: {key} must not be {value:g}; it is a positive number")
-    if name == "drops" and not all(0 < fraction < 1 for fraction in settings.get("at", ())):
-        raise InputError(f"schedule 'drops': at must be fractions between 0 and 1, such as 0.5-0.75, not in {spec!r}")
-    if name == "exponential" and settings.get("final", 1.0) == 0:
-        raise InputError("schedule 'exponential': final must be above 0; a ratio never reaches it")
     spelled = format_spec(name, settings)
     length: float = settings.pop("warmup", 0.0)
 

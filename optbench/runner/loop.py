@@ -36,7 +36,7 @@ def check_pair(
     InputError
         For a mini-batch or a noisy oracle given to a method that compares values, a missing Hessian, or too large a d.
     """
-    if problem.sampler((0,), batch_size) is not None and kind.full_batch:
+    if problem.sampler((0,), batch_size) is not None and kind.traits.full_batch:
         what = f"batch_size={batch_size}" if batch_size else "gradient noise"
         raise InputError(
             f"{name} compares values or promises the full gradient, and {what} on {problem.spec} would mislead it; "
@@ -121,8 +121,8 @@ def init_state(optimizer: Optimizer, x: Array, backend: Backend) -> Any:
     """State of an optimizer at its start points (R, d). A rule runs compiled where the backend, or it, says so."""
     if not isinstance(optimizer, FirstOrder):
         return optimizer.init(x, backend)
-    wanted = optimizer.fused if backend.fused is None else backend.fused
-    return optimizer.init(x, backend, fuse(optimizer.rule, backend, optimizer.swept) if wanted else None)
+    compiled = optimizer.traits.elementwise and (optimizer.fused if backend.fused is None else backend.fused)
+    return optimizer.init(x, backend, fuse(optimizer.rule, backend, optimizer.swept) if compiled else None)
 
 
 class Loop:

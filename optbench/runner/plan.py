@@ -237,9 +237,9 @@ def make_plans(
     for batch_size, spec in itertools.product(sweep.batch_sizes, sweep.schedules):
         check_pair(problem, recipe.kind, recipe.name, batch_size, sweep.stop_at_gradient)
         schedule, _ = make_schedule(spec)
-        if schedule != "constant" and step_size != "lr":
+        if schedule != "constant" and not recipe.takes_schedule:
             raise InputError(
-                f"{recipe.name} has no learning rate, so the schedule {spec!r} would do nothing; leave it out"
+                f"{recipe.name} is not a rule with a learning rate, so the schedule {spec!r} has no effect; leave it out"
             )
         steps = DEFAULT_STEPS if sweep.steps is None else int(sweep.steps)
         if sweep.calls is not None:

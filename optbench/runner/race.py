@@ -117,7 +117,7 @@ def make_race_plans(
                 seeds=range(seed, seed + rounds),
                 steps=steps,
                 batch_size=batch_size,
-                schedule=schedule if recipe.kind.step_size == "lr" else "constant",
+                schedule=schedule if recipe.takes_schedule else "constant",
             )
     return plans
 

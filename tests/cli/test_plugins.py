@@ -20,8 +20,10 @@ version = "1.0"
 bowl = "optbench_example:Bowl"
 quadratic = "optbench_example:Bowl"
 broken = "optbench_example:Absent"
+whole = "optbench_example"
 [project.entry-points."optbench.optimizers"]
 sign_descent = "optbench_example:sign_descent"
+signs = "optbench_example:sign_descent"
 """
 
 MODULE = '''
@@ -83,8 +85,12 @@ def test_list_shows_plug_ins_and_warns_of_broken_ones(site: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "bowl" in done.stdout
     assert "(from optbench-example)" in done.stdout
-    assert "'broken' of the package 'optbench-example' cannot be imported" in done.stderr
+    assert "'broken' of the package 'optbench-example' cannot be used" in done.stderr
+    assert "optbench_example is a module; name the object: optbench_example:NAME" in done.stderr
     assert "a second problem 'quadratic'" in done.stderr
+    assert "a second optimizer" not in done.stderr  # the module of the problem has registered its rule too
+    assert "sign_descent" in done.stdout
+    assert "signs" not in done.stdout  # another name of the same rule
 
 
 def test_check_and_run_take_plug_ins(site: Path, tmp_path: Path) -> None:

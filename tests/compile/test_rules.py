@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,7 +25,9 @@ from tests.conftest import noting
 
 pytestmark = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")
 
-RULES = [name for name in OPTIMIZERS.names() if not isinstance(OPTIMIZERS[name], type)]
+RULES = [
+    name for name in OPTIMIZERS.names() if inspect.isfunction(OPTIMIZERS[name]) and OPTIMIZERS.traits(name).elementwise
+]
 
 
 def trajectory(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +66,53 @@ def test_a_clash_of_names_is_an_error() -> None:
 def test_a_miss_suggests_the_nearest(registry: Registry, name: str, hint: str) -> None:
     with pytest.raises(InputError, match=hint):
         registry[name]
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Registry]:
+    """Makes a registry whose plug-ins are the given entry points to a module ``plug``."""
+
+    def make(**values: str) -> Registry:
+        registry = Registry("optimizer", ())
+        (tmp_path / "plug.py").write_text(PLUG)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "plug", raising=False)
+        monkeypatch.setitem(SHARED, 0, registry)
+        points = [EntryPoint(name, value, registry.group) for name, value in values.items()]
+        monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points)
+        return registry
+
+    return make
+
+
+SHARED: dict[int, Registry] = {}  # the registry that the plug-in registers its rule in
+PLUG = """
+from tests.core.test_registry import SHARED
+
+def bb():
+    pass
+
+SHARED[0].register("barzilai_borwein", bb)
+"""
+
+
+def test_a_decorated_rule_is_listed_once(plugin: Callable[..., Registry]) -> None:
+    registry = plugin(bb="plug:bb")
+    assert registry.names() == ["barzilai_borwein"]
+    assert registry["bb"] is registry["barzilai_borwein"]
+
+
+def test_a_plug_in_that_registered_itself_is_no_second_one(plugin: Callable[..., Registry]) -> None:
+    registry = plugin(barzilai_borwein="plug:bb")
+    importlib.import_module("plug")
+    assert registry.names() == ["barzilai_borwein"]  # a warning would be an error
+
+
+def test_an_entry_point_that_names_a_module_is_left_out(plugin: Callable[..., Registry]) -> None:
+    registry = plugin(plug="plug")
+    with pytest.warns(UserWarning, match=r"'plug' .* cannot be used \(plug is a module; name the object: plug:NAME\)"):
+        assert registry.names() == ["barzilai_borwein"]
+    assert registry.names() == ["barzilai_borwein"]
 
 
 def test_specs() -> None:
@@ -146,7 +196,6 @@ def test_source_hash_tells_code_apart() -> None:
     assert source_hash([adam]) != source_hash([make_problem])
     typed: dict[str, Any] = {"__name__": "__console__"}
     exec("def f(x): return x.sin()\ndef g(x): return x.cos()", typed)
-    import sys
     import types
 
     sys.modules["__console__"] = types.ModuleType("__console__")

@@ -101,9 +101,19 @@ def scalar_sgdw(x: float, slope: float, lr: float, beta: float, weight_decay: fl
     return x
 
 
+def scalar_dog(x: float, slope: float, r_eps: float, eps: float) -> float:
+    start, distance, squares = x, r_eps, 0.0
+    for _ in range(200):
+        distance = max(distance, abs(x - start))
+        squares += (slope * x + math.cos(x)) ** 2
+        x -= distance / math.sqrt(squares + eps) * (slope * x + math.cos(x))
+    return x
+
+
 SCALAR: dict[str, tuple[Callable[..., float], dict[str, float]]] = {
     "adam_uncorrected": (scalar_adam_uncorrected, {"lr": 0.03, "beta1": 0.8, "beta2": 0.97, "eps": 1e-3}),
     "sgdw": (scalar_sgdw, {"lr": 0.07, "beta": 0.8, "weight_decay": 0.3}),
+    "dog": (scalar_dog, {"r_eps": 1e-3, "eps": 1e-6}),
 }
 
 
@@ -111,13 +121,14 @@ SCALAR: dict[str, tuple[Callable[..., float], dict[str, float]]] = {
 def test_rules_are_those_of_a_scalar_loop(name: str) -> None:
     loop, settings = SCALAR[name]
     starts, slopes = (1.5, -0.8, 3.0), (1.0, 2.5, 0.4)
-    x: Array = np.array([starts])
+    x: Array = np.array(starts)[:, None]  # three runs, (3, 1)
+    slope = np.array(slopes)[:, None]
     optimizer = make_recipe(name, settings).build(settings, None)
     state = optimizer.init(x, NUMPY)
     for t in range(1, 201):
-        x, state = optimizer.step(t, At(x, x[:, :1], slopes * x + np.cos(x)), state)
+        x, state = optimizer.step(t, At(x, x[:, :1], slope * x + np.cos(x)), state)
     expected = [loop(start, slope, **settings) for start, slope in zip(starts, slopes, strict=True)]
-    np.testing.assert_allclose(x[0], expected, rtol=TOLERANCE)
+    np.testing.assert_allclose(x[:, 0], expected, rtol=TOLERANCE)
 
 
 def test_every_rule_has_a_reference() -> None:

@@ -68,6 +68,8 @@ OPTAX = [
         "adamw:lr=0.05,beta1=0.7,beta2=0.99,weight_decay=0.3",
         "optax.adamw(0.05, b1=0.7, b2=0.99, weight_decay=0.3)",
     ),
+    ("lion:lr=0.01", "optax.lion(0.01, weight_decay=0)"),
+    ("lion:lr=0.05,beta1=0.7,beta2=0.8,weight_decay=0.3", "optax.lion(0.05, b1=0.7, b2=0.8, weight_decay=0.3)"),
 ]
 
 # o is an optimizer whose learning rate is 1. Ours ends a warm-up of W steps with the factor 1 and starts what follows with
