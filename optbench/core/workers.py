@@ -1,7 +1,7 @@
-"""Worker processes that stand between calls: fresh ones, one BLAS thread each, started when work is there for them.
+"""Worker processes that are reused from call to call: spawned, with one BLAS thread each, and started when there is work.
 
-A crew is taken, given work and given back; for the next call it stands ready, until it has been idle for a while. What
-the work is, is not known here.
+A caller acquires a pool, submits work and releases it. A released pool stays alive for the next call until it has been idle
+for a while. This module knows nothing about the work itself.
 """
 
 from __future__ import annotations
@@ -19,33 +19,35 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-IDLE_SECONDS = 60.0  # that a crew stands for the next call; a start costs about a second, a worker some 150 MB
+IDLE_SECONDS = 60.0  # a released pool stays alive; a start costs about a second, a worker some 150 MB
 
-# One BLAS thread a process: the stacks are small, and two pools of threads at once cost far more than they give.
+# One BLAS thread per process: the stacks are small, and two thread pools at once are slow.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
-class Crew:
-    """Up to `size` worker processes, each started when first there is work for it.
+class WorkerPool:
+    """Up to `size` worker processes, each started when there is work for it.
 
     Attributes
     ----------
     size : int
-    told : float
-        What the workers have told of their work so far, see `tell`.
+    progress : float
+        Sum of what the workers have reported, see `report_progress`.
     """
 
     def __init__(self, size: int) -> None:
         # spawn, because a fork of a process with threads (BLAS, CUDA, a notebook) may hang
         context = multiprocessing.get_context("spawn")
         self.size = size
-        self._told = context.Value("d", 0.0)
-        self._pool = cf.ProcessPoolExecutor(size, mp_context=context, initializer=_begin, initargs=(self._told,))
-        self._world = _world()
+        self._progress = context.Value("d", 0.0)
+        self._executor = cf.ProcessPoolExecutor(
+            size, mp_context=context, initializer=_begin, initargs=(self._progress,)
+        )
+        self._setting = _current_setting()
 
     @property
-    def told(self) -> float:
-        return float(self._told.value)
+    def progress(self) -> float:
+        return float(self._progress.value)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> cf.Future[Any]:
         """Have a function called by a worker.
@@ -56,7 +58,7 @@ class Crew:
             If a worker has died.
         """
         with _pinned(), _interrupts_wait():
-            return self._pool.submit(function, *arguments)
+            return self._executor.submit(function, *arguments)
 
     def warm(self) -> None:
         """Start all workers, without waiting for them."""
@@ -64,88 +66,88 @@ class Crew:
             for _ in range(self.size):
                 self.submit(_nothing)
 
-    def knows(self) -> bool:
-        """Whether fresh workers would find the world as these did: folder, path, and the modules they may have loaded."""
-        folder, path, modules = self._world
-        now_folder, now_path, now_modules = _world()
+    def is_current(self) -> bool:
+        """Whether new workers would start with the same folder, path and modules as these."""
+        folder, path, modules = self._setting
+        now_folder, now_path, now_modules = _current_setting()
         same = all(now_modules.get(name) is spec for name, spec in modules.items())
         return same and (folder, path) == (now_folder, now_path)
 
-    def look(self) -> None:
-        """Note the world as it is."""
-        self._world = _world()
+    def refresh(self) -> None:
+        """Take the present folder, path and modules as those of these workers."""
+        self._setting = _current_setting()
 
     def dismiss(self) -> None:
-        """Let the workers go once they have done what they were given."""
-        self._pool.shutdown(wait=False)
+        """Let the workers end once they have done their work."""
+        self._executor.shutdown(wait=False)
 
     def stop(self) -> None:
-        """Stop the workers, whatever they are at."""
-        processes = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Stop the workers at once."""
+        processes = list((self._executor._processes or {}).values())
+        self._executor.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
 
 
-_standing: Crew | None = None
+_idle: WorkerPool | None = None
 _timer: threading.Timer | None = None
 _lock = threading.Lock()
 
 
-def take(size: int) -> Crew:
-    """The crew that stands, if it is large enough and knows the world as it is now; else a new one."""
-    global _standing, _timer
+def acquire(size: int) -> WorkerPool:
+    """The idle pool, if it is large enough and current; else a new one."""
+    global _idle, _timer
     with _lock:
-        crew, _standing = _standing, None
+        pool, _idle = _idle, None
         if _timer is not None:
             _timer.cancel()
             _timer = None
-    if crew is not None:
-        if crew.size >= size and crew.knows():
-            return crew
-        crew.dismiss()
-    return Crew(size)
+    if pool is not None:
+        if pool.size >= size and pool.is_current():
+            return pool
+        pool.dismiss()
+    return WorkerPool(size)
 
 
-def give_back(crew: Crew) -> None:
-    """Have a crew stand for the next call."""
-    global _standing, _timer
-    crew.look()
+def release(pool: WorkerPool) -> None:
+    """Keep a pool alive for the next call."""
+    global _idle, _timer
+    pool.refresh()
     with _lock:
-        if _standing is None:
-            _standing = crew
-            _timer = threading.Timer(IDLE_SECONDS, _dismiss_idle, [crew])
+        if _idle is None:
+            _idle = pool
+            _timer = threading.Timer(IDLE_SECONDS, _dismiss_if_idle, [pool])
             _timer.daemon = True
             _timer.start()
             return
-    crew.dismiss()  # another thread was faster
+    pool.dismiss()  # another thread was faster
 
 
-def standing() -> int:
-    """Size of the crew that stands; 0 if there is none."""
-    crew = _standing
-    return 0 if crew is None else crew.size
+def idle_size() -> int:
+    """Size of the idle pool; 0 if there is none."""
+    pool = _idle
+    return 0 if pool is None else pool.size
 
 
-def dismiss() -> None:
-    """Let the crew that stands go now."""
+def dismiss_idle() -> None:
+    """Let the idle pool end now."""
     with _lock:
-        crew = _standing
-    if crew is not None:
-        _dismiss_idle(crew)
+        pool = _idle
+    if pool is not None:
+        _dismiss_if_idle(pool)
 
 
-def _dismiss_idle(crew: Crew) -> None:
-    global _standing
+def _dismiss_if_idle(pool: WorkerPool) -> None:
+    global _idle
     with _lock:
-        if _standing is not crew:
+        if _idle is not pool:
             return
-        _standing = None
-    crew.dismiss()
+        _idle = None
+    pool.dismiss()
 
 
-def _world() -> tuple[str, list[str], dict[str, Any]]:
-    """What workers took over or will: the folder, where modules are found, and which have been loaded (or reloaded)."""
+def _current_setting() -> tuple[str, list[str], dict[str, Any]]:
+    """What new workers take over: the folder, the module path, and the modules that are loaded (or reloaded)."""
     try:
         folder = os.getcwd()  # noqa: PTH109
     except OSError:
@@ -157,34 +159,34 @@ def _world() -> tuple[str, list[str], dict[str, Any]]:
 
 # ---- forked copies of this process -----------------------------------------------------------------------------------
 
-_left: list[Any] = []  # crews of a parent process, kept from the garbage collector, which would disturb them
+_parents: list[Any] = []  # pools of a parent process, which the garbage collector must not touch
 
 
-def _forget() -> None:
-    global _standing, _timer, _lock, _environment
-    _left.append(_standing)
-    _standing, _timer, _lock, _environment = None, None, threading.Lock(), threading.Lock()
+def _forget_parent() -> None:
+    global _idle, _timer, _lock, _environment_lock
+    _parents.append(_idle)
+    _idle, _timer, _lock, _environment_lock = None, None, threading.Lock(), threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_forget_parent)
 
 
 # ---- in a worker -----------------------------------------------------------------------------------------------------
 
-_tally: Any = None
+_progress: Any = None  # shared by the workers of a pool
 
 
-def tell(done: float) -> None:
-    """In a worker: add to what its crew has told."""
-    with _tally.get_lock():
-        _tally.value += done
+def report_progress(amount: float) -> None:
+    """In a worker: add to the progress of its pool."""
+    with _progress.get_lock():
+        _progress.value += amount
 
 
-def _begin(tally: Any) -> None:
-    global _tally
-    _tally = tally
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits; it stops its workers
+def _begin(progress: Any) -> None:
+    global _progress
+    _progress = progress
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C and stops its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -202,13 +204,13 @@ def _nothing() -> None:
 # ---- while workers start ---------------------------------------------------------------------------------------------
 
 
-_environment = threading.Lock()
+_environment_lock = threading.Lock()
 
 
 @contextlib.contextmanager
 def _pinned() -> Iterator[None]:
-    """Processes started here begin with one BLAS thread, set before NumPy is imported in them."""
-    with _environment:  # else one thread might take what another has set for what was there
+    """Processes started in this context use one BLAS thread; the variables must be set before they import NumPy."""
+    with _environment_lock:  # or a thread would restore what another thread has set
         yield from _one_thread_each()
 
 
@@ -227,7 +229,7 @@ def _one_thread_each() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interrupts_wait() -> Iterator[None]:
-    """Ctrl-C waits, and processes started here never see it: one that is still importing would print where it was."""
+    """Ctrl-C waits, and processes started here ignore it: one that is still importing would print a traceback."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -243,7 +245,7 @@ def _interrupts_wait() -> Iterator[None]:
 
 @functools.lru_cache(maxsize=1)
 def _libraries(modules: int) -> Any:
-    """The BLAS libraries that are loaded, looked for again (milliseconds) only once more modules have been imported."""
+    """The loaded BLAS libraries. The search takes milliseconds and is repeated only after further imports."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
@@ -251,6 +253,6 @@ def _libraries(modules: int) -> Any:
 
 def blas_threads(count: int = 1) -> Any:
     """A context in which BLAS computes on so many threads."""
-    import threadpoolctl  # noqa: F401 - counted with the others from the first time on
+    import threadpoolctl  # noqa: F401 - so that the number of modules counts it from the first call on
 
     return _libraries(len(sys.modules)).limit(limits=count, user_api="blas")

@@ -134,7 +134,7 @@ def default_jobs(chunks: Sequence[Chunk]) -> int:
     busy = [0.0] * jobs  # seconds of work of each process
     for chunk in _largest_first(chunks):
         heapq.heapreplace(busy, busy[0] + chunk.seconds)
-    start = START_SECONDS if workers.standing() < cores else RESTART_SECONDS
+    start = START_SECONDS if workers.idle_size() < cores else RESTART_SECONDS
     return cores if start + 1.25 * max(busy) < sum(busy) else 1  # cores share memory: all are slower than one
 
 
@@ -201,7 +201,7 @@ def _on_executor(
 
 def _compute_pickled(pickled: bytes, store: Store | None) -> Done | None:
     # unpickled here: an error in the pool's own unpickling would take the worker down
-    return _compute(pickle.loads(pickled), store, workers.tell)
+    return _compute(pickle.loads(pickled), store, workers.report_progress)
 
 
 class _Processes:
@@ -209,24 +209,24 @@ class _Processes:
 
     def __init__(self, jobs: int, chunks: Sequence[Chunk], store: Store | None, report: Progress) -> None:
         self.jobs, self.chunks, self.store, self.report = jobs, chunks, store, report
-        self.crew = workers.take(jobs)
+        self.pool = workers.acquire(jobs)
         self.losses: dict[Chunk, int] = {}  # of each chunk that is not done: how many processes died with it
 
     def results(self) -> Iterator[tuple[Chunk, Done | None]]:
         """Each chunk with its result, in the order in which they are done."""
         try:
-            if self.crew.size == self.jobs <= len(self.chunks):  # all will be needed
-                self.crew.warm()  # they start while the optima are solved
+            if self.pool.size == self.jobs <= len(self.chunks):  # all will be needed
+                self.pool.warm()  # they start while the optima are solved
             self.losses = dict.fromkeys(_largest_first(_with_optima(self.chunks)), 0)
             while self.losses:
                 yield from self._round()
         except BaseException:
-            self.crew.stop()
+            self.pool.stop()
             raise
         if all(chunk.plan.problem.backend.name == "numpy" for chunk in self.chunks):
-            workers.give_back(self.crew)
+            workers.release(self.pool)
         else:
-            self.crew.dismiss()  # it holds memory of the device
+            self.pool.dismiss()  # it holds memory of the device
 
     def _round(self) -> Iterator[tuple[Chunk, Done | None]]:
         """Compute what is not done, until a process dies."""
@@ -235,22 +235,22 @@ class _Processes:
         queue = suspects[:1] if suspects else list(self.losses)
         queue.reverse()
         # one more chunk than jobs waits with the workers, so that none is idle, unless there are more workers than jobs
-        limit = self.jobs + (self.crew.size == self.jobs)
+        limit = self.jobs + (self.pool.size == self.jobs)
         futures: dict[cf.Future[Any], Chunk] = {}
         lost: list[Chunk] = []
-        reported, broken = self.crew.told, False
+        reported, broken = self.pool.progress, False
         while futures or (queue and not broken):
             while queue and len(futures) < limit and not broken:
                 chunk = queue.pop()
                 try:
-                    futures[self.crew.submit(_compute_pickled, pickle.dumps(chunk), self.store)] = chunk
+                    futures[self.pool.submit(_compute_pickled, pickle.dumps(chunk), self.store)] = chunk
                 except BrokenProcessPool:
                     broken = True
                 except Exception as error:  # the chunk cannot be pickled
                     yield self._fail(chunk, error)
             completed, _ = cf.wait(futures, timeout=0.2, return_when=cf.FIRST_COMPLETED)
-            self.report(self.crew.told - reported)
-            reported = self.crew.told
+            self.report(self.pool.progress - reported)
+            reported = self.pool.progress
             for future in completed:
                 chunk = futures.pop(future)
                 try:
@@ -266,8 +266,8 @@ class _Processes:
                     del self.losses[chunk]
                     yield chunk, done
         if broken:
-            self.crew.stop()
-            self.crew = workers.Crew(self.jobs)
+            self.pool.stop()
+            self.pool = workers.WorkerPool(self.jobs)
         for chunk in lost:
             self.losses[chunk] += 1
             if self.losses[chunk] > MAX_LOSSES or (suspects and self.losses[chunk] == MAX_LOSSES):

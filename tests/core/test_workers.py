@@ -1,4 +1,4 @@
-"""Worker processes: they stand between calls, know when the world has changed, and stop when they should."""
+"""Worker pools: they are reused, replaced when modules or paths change, and stop when they should."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from problems import Logistic, Quadratic
 
 
 @pytest.fixture(autouse=True)
-def no_crew() -> Iterator[None]:
+def no_pool() -> Iterator[None]:
     """Every test begins and ends without workers."""
-    workers.dismiss()
+    workers.dismiss_idle()
     yield
-    workers.dismiss()
+    workers.dismiss_idle()
 
 
 def pid(_: int = 0) -> int:
@@ -63,70 +63,70 @@ def gone(process: int) -> bool:
     return not alive(process)
 
 
-def test_a_crew_stands_for_the_next_call() -> None:
-    crew = workers.take(2)
-    first = crew.submit(pid).result()
-    workers.give_back(crew)
-    assert workers.standing() == 2
-    again = workers.take(1)
-    assert again is crew
-    assert workers.standing() == 0
+def test_a_pool_is_reused_by_the_next_call() -> None:
+    pool = workers.acquire(2)
+    first = pool.submit(pid).result()
+    workers.release(pool)
+    assert workers.idle_size() == 2
+    again = workers.acquire(1)
+    assert again is pool
+    assert workers.idle_size() == 0
     assert again.submit(pid).result() == first
-    workers.give_back(again)
+    workers.release(again)
 
 
 def test_workers_have_one_blas_thread() -> None:
-    crew = workers.take(1)
-    assert crew.submit(blas_threads).result() == {1}
-    workers.give_back(crew)
+    pool = workers.acquire(1)
+    assert pool.submit(blas_threads).result() == {1}
+    workers.release(pool)
 
 
-def test_a_larger_crew_takes_the_place_of_a_smaller_one() -> None:
-    small = workers.take(1)
-    workers.give_back(small)
-    large = workers.take(2)
+def test_a_larger_pool_replaces_a_smaller_one() -> None:
+    small = workers.acquire(1)
+    workers.release(small)
+    large = workers.acquire(2)
     assert large is not small
-    workers.give_back(large)
-    assert workers.standing() == 2
+    workers.release(large)
+    assert workers.idle_size() == 2
 
 
-def test_of_two_crews_one_is_kept() -> None:
-    first, second = workers.take(1), workers.take(1)
+def test_one_of_two_pools_stays_alive() -> None:
+    first, second = workers.acquire(1), workers.acquire(1)
     assert first is not second
-    workers.give_back(first)
-    workers.give_back(second)
-    assert workers.take(1) is first
+    workers.release(first)
+    workers.release(second)
+    assert workers.acquire(1) is first
 
 
-def test_a_changed_world_wants_a_new_crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_modules_need_a_new_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib
 
     (tmp_path / "some_rules.py").write_text("x = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     rules = importlib.import_module("some_rules")
-    crew = workers.take(1)
-    workers.give_back(crew)
-    assert workers.take(1) is crew
-    workers.give_back(crew)
+    pool = workers.acquire(1)
+    workers.release(pool)
+    assert workers.acquire(1) is pool
+    workers.release(pool)
 
     importlib.reload(rules)  # workers may have loaded the text before
-    other = workers.take(1)
-    assert other is not crew
-    workers.give_back(other)
+    other = workers.acquire(1)
+    assert other is not pool
+    workers.release(other)
 
     monkeypatch.chdir(tmp_path)  # relative paths mean something else now
-    assert workers.take(1) is not other
+    assert workers.acquire(1) is not other
     monkeypatch.delitem(sys.modules, "some_rules")
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
 def test_idle_workers_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "IDLE_SECONDS", 0.1)
-    crew = workers.take(1)
-    worker = crew.submit(pid).result()
-    workers.give_back(crew)
+    pool = workers.acquire(1)
+    worker = pool.submit(pid).result()
+    workers.release(pool)
     assert gone(worker)
-    assert workers.standing() == 0
+    assert workers.idle_size() == 0
 
 
 def runs(jobs: int | None) -> Any:
@@ -141,20 +141,20 @@ def runs(jobs: int | None) -> Any:
 def test_calls_share_workers_and_survive_their_death() -> None:
     alone = runs(1)
     assert runs(2).equals(alone)
-    crew = workers.take(2)
+    pool = workers.acquire(2)
     with pytest.raises(BrokenExecutor):
-        crew.submit(die).result()
-    workers.give_back(crew)  # dead while it stood: nobody's fault
+        pool.submit(die).result()
+    workers.release(pool)  # dead while it stood: nobody's fault
     assert runs(2).equals(alone)
-    assert workers.take(2) is not crew
+    assert workers.acquire(2) is not pool
 
 
 def test_more_workers_than_jobs_are_not_used() -> None:
-    crew = workers.take(4)
-    workers.give_back(crew)
+    pool = workers.acquire(4)
+    workers.release(pool)
     assert runs(2).equals(runs(1))
-    assert len(crew._pool._processes) <= 2
-    assert workers.standing() == 4
+    assert len(pool._executor._processes) <= 2
+    assert workers.idle_size() == 4
 
 
 def test_what_cannot_be_sent_is_a_failure_and_takes_nothing_along() -> None:
@@ -183,16 +183,16 @@ def test_a_worker_keeps_the_problems_that_it_was_sent(tmp_path: Path) -> None:
         assert made.optimum is not None
         return made
 
-    crew = workers.take(1)
+    pool = workers.acquire(1)
     first = data(0)
-    sent = [crew.submit(identity, problem).result() for problem in (first, first.on(first.backend), first)]
+    sent = [pool.submit(identity, problem).result() for problem in (first, first.on(first.backend), first)]
     assert len(set(sent)) == 1
     assert sent[0][1] == first.f_star
     single = first.on(get_backend("numpy", precision="float32"))
-    assert crew.submit(identity, single).result() != sent[0]
+    assert pool.submit(identity, single).result() != sent[0]
     other = data(1)  # the same path, and another problem
-    assert crew.submit(identity, other).result()[1] == other.f_star != first.f_star
-    workers.give_back(crew)
+    assert pool.submit(identity, other).result()[1] == other.f_star != first.f_star
+    workers.release(pool)
 
 
 def test_problems_are_not_shared_in_this_process() -> None:
@@ -241,12 +241,12 @@ def test_workers_end_with_their_parent(tmp_path: Path, sign: signal.Signals) -> 
         process.communicate()
 
 
-def test_a_process_with_standing_workers_ends_quietly(tmp_path: Path) -> None:
+def test_a_process_with_idle_workers_ends_quietly(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "from optbench.core import workers\n"
         "if __name__ == '__main__':\n"
-        "    crew = workers.take(2)\n    crew.warm()\n    workers.give_back(crew)\n"
+        "    pool = workers.acquire(2)\n    pool.warm()\n    workers.release(pool)\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -255,21 +255,21 @@ def test_a_process_with_standing_workers_ends_quietly(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_copy_leaves_the_workers_to_its_parent() -> None:
-    crew = workers.take(1)
-    first = crew.submit(pid).result()
-    workers.give_back(crew)
+    pool = workers.acquire(1)
+    first = pool.submit(pid).result()
+    workers.release(pool)
     child = os.fork()
     if not child:
-        os._exit(workers.standing())
+        os._exit(workers.idle_size())
     assert os.waitpid(child, 0)[1] == 0
-    assert crew.submit(pid).result() == first
+    assert pool.submit(pid).result() == first
 
 
 def test_jobs_none_decides_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     few = optbench.sweep("quadratic:dim=4", "sgd", seeds=2, steps=20, jobs=None)
-    assert workers.standing() == 0  # so little work is done here
+    assert workers.idle_size() == 0  # so little work is done here
     assert len(few) == 2
     monkeypatch.setattr("optbench.runner.execute.START_SECONDS", -1.0)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
     assert runs(None).equals(runs(1))
-    assert workers.standing() == 2
+    assert workers.idle_size() == 2

@@ -27,7 +27,7 @@ from optbench.runner.execute import execute
 from optbench.runner.study import load_study
 from reports.figures import style
 from reports.page import embed
-from reports.page.context import Book
+from reports.page.context import PageContext
 from reports.sections import explorer as explorer_of_page
 from reports.wording import clean
 from tests.reports.page.test_build import HOSTILE
@@ -243,8 +243,8 @@ def test_names_are_text(request: pytest.FixtureRequest, opened: Open, which: str
         names, network = (
             part.locator(".legend bdi").all_text_contents() for part in page.locator(".problem[id^=problem]").all()
         )
-        assert page.locator("#explorer .entrants bdi").all_text_contents() != []
-        assert set(page.locator("#explorer .entrants bdi").all_text_contents()) == set(names)
+        assert page.locator("#explorer .methods bdi").all_text_contents() != []
+        assert set(page.locator("#explorer .methods bdi").all_text_contents()) == set(names)
         assert {clean(name) for name in HOSTILE} | {"=1+2"} <= set(names) | set(network)
         assert set(shown) == set(HOSTILE[:2])
         assert page.title() == HOSTILE[1]
@@ -354,10 +354,10 @@ def test_a_tap_picks_and_another_lets_go(opened: Open, path: Path) -> None:
 
 def test_downloads_are_the_tables(opened: Open, runs: Runs, path: Path) -> None:
     page = opened(path)
-    book = Book(runs, pd.DataFrame())
-    explorer_of_page.section(book)
+    context = PageContext(runs, pd.DataFrame())
+    explorer_of_page.section(context)
     for number, problem in enumerate((VALLEY, NETWORK), start=1):
-        curves, sizes = book.tables[f"curves-problem-{number}"], metrics.sensitivity(book.parts[problem])
+        curves, sizes = context.tables[f"curves-problem-{number}"], metrics.sensitivity(context.parts[problem])
         for name, table in ((f"curves-problem-{number}", curves), (f"problem-{number}-sizes", sizes)):
             with page.expect_download() as waiting:
                 page.locator(f'.download[data-table="{name}"]').first.click()
@@ -378,7 +378,7 @@ def test_every_button_has_a_table(opened: Open, path: Path) -> None:
     for name in names:
         lines = page.evaluate("unpack", name).splitlines()
         assert len(lines) > 1
-        assert {"problem", "method", "entrant", "optimizer"} & set(lines[0].split(","))
+        assert {"problem", "method", "optimizer"} & set(lines[0].split(","))
 
 
 def test_a_download_of_hostile_names(opened: Open, hostile: Path) -> None:
@@ -506,7 +506,7 @@ def test_the_explorer_zooms_with_two_fingers(opened: Open, path: Path) -> None:
 def test_the_explorer_shows_who_is_asked_for(opened: Open, path: Path) -> None:
     page = opened(path)
     place = explorer(page)
-    lines, items = page.locator("#explorer .plot .curve"), place.locator(".entrants li")
+    lines, items = page.locator("#explorer .plot .curve"), place.locator(".methods li")
     first = items.first.locator(".toggle")
     index = first.get_attribute("data-method")
     first.click()
@@ -531,8 +531,8 @@ def test_the_explorer_reads_values_off(opened: Open, runs: Runs, path: Path) -> 
     method = tuning.ranked(runs)[VALLEY][2]
     index = index_of(runs, VALLEY, method)
     line = explorer(page).locator(f'.curve[data-method="{index}"]')
-    page.locator(f'#explorer .entrants li:has([data-method="{index}"])').hover()
-    page.locator(f'#explorer .only[data-entrant="{index}"]').click()
+    page.locator(f'#explorer .methods li:has([data-method="{index}"])').hover()
+    page.locator(f'#explorer .only[data-method="{index}"]').click()
     x, y = line.locator(".line").evaluate(
         "(e) => { const at = e.getPointAtLength(0).matrixTransform(e.getScreenCTM()); return [at.x, at.y]; }"
     )
@@ -590,7 +590,7 @@ def test_a_page_on_paper_has_no_controls(opened: Open, path: Path) -> None:
     ):
         assert page.locator(controls).count() > 0
         assert not any(part.is_visible() for part in page.locator(controls).all()), controls
-    assert page.locator("#explorer .entrants .toggle:visible").count() == 6  # the legend of what is drawn
+    assert page.locator("#explorer .methods .toggle:visible").count() == 6  # the legend of what is drawn
     assert all(figure.is_visible() for figure in page.locator(".problem figure svg, #explorer figure svg").all())
 
 

@@ -1,0 +1,165 @@
+"""``--import``: rules and problems in a plain file, through the console as a user meets it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from optbench.cli import main
+from optbench.results.store import Store
+
+MINE = '''
+from dataclasses import dataclass
+
+import numpy as np
+
+from helper import SCALE
+from optbench import Optimum, Problem, rule
+from optbench.problem import problem
+
+
+@rule
+def sign_momentum(xp, x, g, t, m, lr=1e-3, beta=0.9):
+    """Steps of one size along the average gradient."""
+    m = beta * m + (1 - beta) * g
+    return x - lr * xp.sign(m), m
+
+
+@problem("bowl")
+@dataclass(eq=False)
+class Bowl(Problem):
+    """f(x) = 1/4 sum_i x_i^4."""
+
+    citation = "an example"
+    formula = "f(x) = 1/4 sum_i x_i^4"
+    dim: int = 3
+
+    def __post_init__(self):
+        self.check_types()
+        self.strong_convexity = 0.0
+        self.place()
+
+    def place(self):
+        self.xp = self.backend.xp
+
+    def value_and_grad(self, x, samples=None):
+        x = self.points(x)
+        return SCALE * self.xp.sum(x**4, axis=-1) / 4, SCALE * x**3
+
+    def solve(self):
+        return Optimum(0.0, 0.0, np.zeros(self.dim), "by inspection", 0.0)
+'''
+
+STUDY = """
+import = ["mine.py"]
+seeds = 2
+steps = 20
+
+[[compare]]
+problems = ["bowl", "quadratic:dim=5"]
+optimizers = ["sign_momentum", "adam"]
+lr = [0.01, 0.1]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder in which ``code`` holds the user's file, a neighbour that it imports, and a study."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "mine.py").write_text(MINE)
+    (tmp_path / "code" / "helper.py").write_text("SCALE = 1.0\n")
+    (tmp_path / "code" / "study.toml").write_text(STUDY)
+    return tmp_path
+
+
+def optbench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "optbench", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in; `sys.path` is restored afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return tmp_path
+
+
+METHODS = ["--problem", "bowl", "--problem", "quadratic:dim=5", "--optimizer", "sign_momentum", "--optimizer", "adam"]
+SMALL = ["--seeds", "2", "--steps", "20", "--lr", "0.01,0.1", "--jobs", "2"]
+
+
+def test_run_in_worker_processes_and_report(folder: Path) -> None:
+    done = optbench(folder, "run", "--import", "code/mine.py", *METHODS, *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+    rows = Store(folder / "results").load().rows
+    assert len(rows) == 2 * 2 * 2 * 2
+    assert not (rows["status"] == "failed").any()
+    assert (folder / "results/report.html").exists()
+    again = optbench(folder, "run", "code/study.toml", "--jobs", "2", "--no-report")
+    assert "0 runs to compute, 16 found" in again.stderr, "a study imports the file beside it: the same keys"
+    (folder / "code/mine.py").write_text(MINE.replace("(1 - beta) * g", "(1 - beta) * 2 * g"))
+    changed = optbench(folder, "run", "code/study.toml", "--jobs", "1", "--no-report")
+    assert "12 runs to compute, 4 found" in changed.stderr, "adam on the quadratic owes the file nothing"
+
+
+def test_other_commands_take_it_too(folder: Path) -> None:
+    done = optbench(folder, "list", "--import", "code/mine.py")
+    assert done.returncode == 0, done.stderr
+    assert f"(from {folder / 'code' / 'mine.py'})" in done.stdout
+    done = optbench(folder, "check", "--import", "code/mine.py", "bowl:dim=4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    race = ["race", "--problem", "bowl", "--optimizer", "sign_momentum", "--rounds", "3", "--steps", "5"]
+    done = optbench(folder, *race, "--import", "code/mine.py")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_module_can_be_named(folder: Path) -> None:
+    (folder / "package").mkdir()
+    (folder / "package" / "__init__.py").write_text("")
+    (folder / "package" / "rules.py").write_text(MINE.replace("from helper import SCALE", "SCALE = 1.0"))
+    done = optbench(folder, "run", "--import", "package.rules", *METHODS, *SMALL, "--no-report")
+    assert done.returncode == 0, done.stderr
+    assert not (Store(folder / "results").load().rows["status"] == "failed").any()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("absent.py", None, "absent.py': there is no such file"),
+        ("raises.py", "x = 1\ny = z\n", "raises.py': line 2: NameError: name 'z' is not defined"),
+        ("syntax.py", "x = 1\n\ny = (\n", "syntax.py': line 3: SyntaxError: '(' was never closed"),
+        ("absent_module", None, "cannot import 'absent_module': ModuleNotFoundError"),
+        (
+            "clash.py",
+            "from optbench import rule\n@rule\ndef adam(xp, x, g, t, lr=1):\n    return (x,)\n",
+            "two optimizers are called 'adam'",
+        ),
+    ],
+)
+def test_what_cannot_be_imported_is_said_in_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str], name: str, text: str | None, message: str
+) -> None:
+    if text is not None:
+        (here / name).write_text(text)
+    assert main(["list", "--import", name]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.startswith("optbench: cannot import ")
+    assert err.count("\n") == 1
+
+
+def test_a_file_that_registers_nothing_is_warned_of(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "empty.py").write_text("x = 1\n")
+    assert main(["list", "--import", "empty.py", "adam"]) == 0
+    assert "warning: empty.py registers nothing" in capsys.readouterr().err
+
+
+def test_the_key_of_a_study_is_checked(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "study.toml").write_text("import = [3]\n[[compare]]\nproblems = ['beale']\noptimizers = ['sgd']\n")
+    assert main(["run", "study.toml"]) == 2
+    assert "import takes paths of Python files" in capsys.readouterr().err
