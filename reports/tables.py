@@ -10,13 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from optbench.analysis import metrics, tuning
-from optbench.analysis import timing as seconds
+from optbench.analysis import metrics, timing, tuning
+from optbench.core.types import Oracle
 from optbench.results.runs import Runs
 
 from .wording import NEVER, calls, duration, number, target_name
 
-ASKS = {"value": "f", "gradient": "f, gradient", "hessian": "f, gradient, Hessian", "": NEVER}
+# what an oracle call returns; nothing is known where all runs failed
+ORACLES: dict[str, str] = {
+    Oracle.VALUE: "f", Oracle.GRADIENT: "f, gradient", Oracle.HESSIAN: "f, gradient, Hessian", "": NEVER
+}  # fmt: skip
 Line = dict[Any, Any]  # a row of `lines`
 
 
@@ -73,19 +76,19 @@ def columns(table: pd.DataFrame) -> list[Column]:
     gaps = set(table["gap"])
     end = "gap" if gaps == {True} else "objective" if gaps == {False} else "gap or objective"
     return [
-        Column("method", "optimizer with its fixed settings, schedule and batch size", _text("method")),
-        Column("best settings", "chosen step size, and what else was swept; * at the edge of its grid", _settings),
+        Column("method", "optimizer with its fixed settings and schedule", _text("method")),
+        Column("best settings", "step size (* at the edge of its grid), other swept settings, batch size", _settings),
         *targets,
         Column(f"{end} at the end", "median over seeds of the last iterate of a run", _number("final")),
         Column("diverged", "runs that diverged, of all settings and seeds", _share("diverged")),
         *(failed if (table["failed"] > 0).any() else []),
         Column("tried", "settings that were compared", _number("n_settings")),
-        Column("a call asks for", "what the problem computes in one oracle call", _text("oracle", ASKS)),
+        Column("oracle", "what the problem computes in one oracle call", _text("oracle", ORACLES)),
     ]
 
 
 def summary_table(runs: Runs) -> pd.DataFrame:
-    """What `metrics.summary` found, as text: one row a problem and method, best method first.
+    """What `metrics.summary` returns, as text: one row a problem and method, best method first.
 
     Returns
     -------
@@ -93,7 +96,7 @@ def summary_table(runs: Runs) -> pd.DataFrame:
         All columns are text: problem, method, best settings (with * where the step size is the smallest or largest that was
         tried), median oracle calls to 1e-2, 1e-4 and 1e-8 of the initial gap ("41 (4/5)" where one of five seeds did not
         get there, "– (1/5)" where fewer than half did, "–" where none), gap or objective at the end, runs that diverged,
-        runs that failed (if any did), settings tried, and what an oracle call asks for.
+        runs that failed (if any did), settings tried, and what an oracle call returns.
     """
     table = lines(runs)
     shown = columns(table)
@@ -159,7 +162,7 @@ def _is_numeric(column: pd.Series) -> bool:
 
 
 def speed_table(races: pd.DataFrame) -> pd.DataFrame:
-    """What `seconds.race_summary` found, as text: one row a race and configuration, in the order of the race.
+    """What `timing.race_summary` found, as text: one row for each race and configuration, in the order of the race.
 
     Parameters
     ----------
@@ -170,12 +173,12 @@ def speed_table(races: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         All columns but `finite` are text: race, problem, configuration, method, a step, times the first (the ratio to the
-        first configuration on the problem, paired by rounds), oracle (its part of a step), optimizer (what a step costs
-        beyond its oracle call), reason (why the race may have been disturbed, or empty), finite (whether all rounds
-        ended with finite numbers). The interval of a figure is in a column of its own, whose name ends in "95 %".
+        first configuration on the problem, paired by rounds), oracle (its share of a step), optimizer (what a step costs
+        beyond its oracle call), reason (why the race may have been disturbed, or empty), finite (whether all rounds ended
+        with finite numbers). The interval of a figure is in a column of its own, whose name ends in "95 %".
     """
     shown = []
-    for line in seconds.race_summary(races).to_dict("records"):
+    for line in timing.race_summary(races).to_dict("records"):
         step = duration(line["seconds"], line["seconds_low"], line["seconds_high"])
         rest = duration(line["optimizer_seconds"], line["optimizer_low"], line["optimizer_high"])
         ratio = f"{line['ratio']:.2f}", f"{line['ratio_low']:.2f} to {line['ratio_high']:.2f}"
@@ -195,7 +198,7 @@ def speed_table(races: pd.DataFrame) -> pd.DataFrame:
 
 
 def seconds_table(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
-    """What `seconds.seconds_to_target` found, as text: one row a method, problem, machine and form of the rule.
+    """What `timing.seconds_to_target` found, as text: one row a method, problem, machine and form of the rule.
 
     The fastest to the hardest target come first. Problems whose optimal value is not known have no targets, and no rows.
 
@@ -218,9 +221,9 @@ def seconds_table(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
         *(head for name in names for head in (name, f"{name}, 95 %")),
         "disturbed",
     ]
-    found = [seconds.seconds_to_target(runs, races, t) for t in metrics.SHOWN_TARGETS]
+    to_targets = [timing.seconds_to_target(runs, races, t) for t in metrics.SHOWN_TARGETS]
     lines = []
-    for several in zip(*(table.to_dict("records") for table in found), strict=True):
+    for several in zip(*(table.to_dict("records") for table in to_targets), strict=True):
         first = several[0]
         if np.isnan(first["calls"]):
             continue
@@ -243,7 +246,7 @@ class Leader(NamedTuple):
     goal: str  # what the methods are compared in
     methods: tuple[str, ...]  # several where they are level, none where nobody got anywhere
     result: str
-    asks: str
+    oracle: str
     remark: str
     certain: bool = True  # whether the first is ahead of the second on three of four seeds at least
 
@@ -252,21 +255,21 @@ def leaders(runs: Runs) -> list[Leader]:
     """Who leads on each problem, and by how much.
 
     Where the optimum is known, the method with the smallest median of oracle calls to the hardest target that any method
-    reaches in the median. Elsewhere, the smallest objective within the oracle calls that every method made.
+    reaches in the median. Elsewhere, the one with the smallest objective within the oracle calls that every method made.
     """
     best = tuning.tuned_rows(runs)[["problem", "method", "seed", "f_star", "calls_to_target", "oracle"]]
-    found = []
+    leaders = []
     for problem, rows in best.groupby("problem", sort=True):
         known = bool(rows["f_star"].notna().all())
-        found.append((_fastest if known else _lowest)(str(problem), rows, runs))
-    return found
+        leaders.append((_fastest if known else _lowest)(str(problem), rows, runs))
+    return leaders
 
 
 def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
     goal, ranking = _ranking(rows)
     if not ranking:
         easiest = f"{target_name(tuning.TARGETS[0])} of the initial gap"
-        return Leader(problem, easiest, (), NEVER, NEVER, "no method gets there on most seeds")
+        return Leader(problem, easiest, (), NEVER, NEVER, "no method reaches it on most seeds")
     oracles = rows.dropna(subset="oracle").groupby("method")["oracle"].first()
     least = ranking[0][0]
     methods = tuple(method for count, method in ranking if count == least)
@@ -282,18 +285,18 @@ def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
         verdict = f"and more on {'' if certain else 'only '}{ahead} of {len(both)} seeds"
         remarks.append(f"{second} needs {_times(count / least)} as many, {verdict}")
     elif not behind:
-        remarks.append("no other method gets there on most seeds")
-    if all(oracles[method] == "hessian" for method in methods):
-        further, rest = _ranking(rows[~rows["method"].isin(oracles.index[oracles == "hessian"])])
+        remarks.append("no other method reaches it on most seeds")
+    if all(oracles[method] == Oracle.HESSIAN for method in methods):
+        further, rest = _ranking(rows[~rows["method"].isin(oracles.index[oracles == Oracle.HESSIAN])])
         if rest:
             remarks.append(f"without Hessians: {rest[0][1]}, {calls(rest[0][0])} calls to {target_name(further)}")
-    asks = " or ".join(sorted({ASKS[oracles[method]] for method in methods}))
+    oracle = " or ".join(sorted({ORACLES[oracles[method]] for method in methods}))
     return Leader(
         problem,
         f"{target_name(goal)} of the initial gap",
         methods,
         f"{calls(least)} call{'' if least == 1 else 's'}",
-        asks,
+        oracle,
         "; ".join(remarks),
         certain,
     )
@@ -345,8 +348,8 @@ def _lowest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
             certain = 4 * ahead >= 3 * len(both)
             remark += f"; {methods[0]} is lower on {'' if certain else 'only '}{ahead} of {len(both)} seeds"
     oracles = rows.dropna(subset="oracle").groupby("method")["oracle"].first()
-    asks = " or ".join(sorted({ASKS[oracles[method]] for method in methods}))
-    return Leader(problem, goal, methods, number(reached.iloc[0]), asks, remark, certain)
+    oracle = " or ".join(sorted({ORACLES[oracles[method]] for method in methods}))
+    return Leader(problem, goal, methods, number(reached.iloc[0]), oracle, remark, certain)
 
 
 def _within(rows: pd.DataFrame, budget: float) -> dict[int, float]:
@@ -390,8 +393,9 @@ def calls_cell(count: float, reached: int, seeds: int) -> Cell:
 
 def _settings(line: Line) -> Cell:
     size = "" if pd.isna(line["step_size"]) else number(line["step_size"]) + ("*" if line["edge"] else "")
+    batch = "" if pd.isna(line["batch_size"]) else f"batch {line['batch_size']:.0f}"
     others = [f"{name}={v:.4g}" if isinstance(v, float) else f"{name}={v}" for name, v in line["others"].items()]
-    return Cell(", ".join(filter(None, [size, *others])) or NEVER, _finite_first(line["step_size"]))
+    return Cell(", ".join(filter(None, [size, *others, batch])) or NEVER, _finite_first(line["step_size"]))
 
 
 def _finite_first(value: float) -> float:

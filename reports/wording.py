@@ -1,4 +1,4 @@
-"""Numbers and names as text, for tables, sentences and figures."""
+"""Numbers and names as text: the one place that formats them for tables, sentences and figures."""
 
 from __future__ import annotations
 
@@ -104,3 +104,33 @@ def factor(ratio: float) -> str:
 
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def span(low: float, high: float) -> str:
+    """A range of numbers, or its one value: 0.1 to 3."""
+    return " to ".join(dict.fromkeys((number(low), number(high))))
+
+
+def mebibytes(count: float) -> str:
+    return f"{number(count / 2**20)} MiB"
+
+
+def signed(value: float) -> str:
+    """A slope or correlation, two digits."""
+    return f"{value:.2f}".replace("-", "−")
+
+
+def names(values: Iterable[str], most: int = 8, separator: str = ", ") -> str:
+    """Names as text, not more than a caption has room for: a, b and 3 more."""
+    values = list(values)
+    return separator.join(values[:most]) + (f" and {len(values) - most} more" if len(values) > most else "")
+
+
+def count(value: float) -> str:
+    """A whole number, such as of steps."""
+    return f"{value:.0f}" if np.isfinite(value) else "infinitely many"
+
+
+def wholes(values: Iterable[float]) -> str:
+    """Whole numbers in a row: 4, 16, 64."""
+    return ", ".join(str(int(value)) for value in values)

@@ -182,10 +182,6 @@ class Loop:
         few = x.shape[0] < FEW_RUNS and x.shape[1] > MANY_PARAMETERS
         if optimizer.kernel is None or self.backend.name != "numpy" or few or optimizer.swept - {"lr"}:
             return None
-        oracles = {"oracle_formula", "value_and_grad"}
-        definer = next(cls for cls in type(problem).__mro__ if oracles & vars(cls).keys())
-        if "oracle_formula" not in vars(definer):
-            return None  # inherited, and of another oracle
         formula = problem.oracle_formula
         if formula is None or problem.metrics(x):
             return None  # metrics are computed between steps

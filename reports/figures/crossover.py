@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from .style import INK
 GROWTH = {"d": "number of parameters d", "n": "number of samples n", "runs": "number of runs at once"}
 
 
-def times(figures: pd.DataFrame) -> pd.DataFrame:
+def step_seconds(figures: pd.DataFrame) -> pd.DataFrame:
     """Seconds of a step on both sides, by size, from the newest figures of each GPU; only where both could be measured.
 
     Returns
@@ -43,7 +43,7 @@ def crossover(
     precision: str = "float64",
     ax: Axes | None = None,
     *,
-    styles: Mapping[str, style.Style] | None = None,
+    styles: style.Styles | None = None,
 ) -> Axes:
     """How many times less time a step takes the GPU than one core of the CPU, against the size; at 1 they are level.
 
@@ -53,34 +53,34 @@ def crossover(
     Parameters
     ----------
     times : DataFrame
-        See `times`, of one GPU.
+        See `step_seconds`, of one GPU.
     grows : {"d", "n", "runs"}
         What the problems to be drawn grow in.
     precision : {"float64", "float32"}
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure of pyplot.
     styles : mapping of str to style.Style, optional
-        How the cases look.
+        How the cases case_style.
     """
     ax = style.axes(ax)
     rows = times[(times["grows"] == grows) & (times["precision"] == precision)]
-    looks = styles or case_styles(times)
+    styles = styles or style.numbered_styles(times["case"])
     best = rows.groupby("case", sort=True)["ratio"].max().sort_values(ascending=False, kind="stable")
     leading = list(best.index[: style.EMPHASIS])
     ends = []
     for case, part in rows.groupby("case", sort=True):
         part = part.sort_values("size")
         sizes, ratios = part["size"].to_numpy(dtype=float), part["ratio"].to_numpy(dtype=float)
-        look = looks[str(case)]
+        case_style = styles[str(case)]
         rest = case not in leading
-        style.line(ax, look, sizes, ratios, marks=np.ones(len(sizes), dtype=bool), rest=rest)
+        style.line(ax, case_style, sizes, ratios, marks=np.ones(len(sizes), dtype=bool), rest=rest)
         if not rest:
-            ends.append((float(ratios[-1]), str(case), look))
+            ends.append((float(ratios[-1]), str(case), case_style))
             start = crossing(sizes, ratios)
             if sizes[0] < start < np.inf:
                 ax.plot(
-                    start, 1.0, marker="o", markersize=11, markerfacecolor="none", markeredgecolor=look.color,
-                    markeredgewidth=1.4, linestyle="none", zorder=4, gid=f"curve-{look.index}-crossing",
+                    start, 1.0, marker="o", markersize=11, markerfacecolor="none", markeredgecolor=case_style.color,
+                    markeredgewidth=1.4, linestyle="none", zorder=4, gid=f"curve-{case_style.index}-crossing",
                 )  # fmt: skip
     style.title(ax, f"CPU time / GPU time, {precision}")
     ax.set_xlabel(GROWTH.get(grows, grows))
@@ -96,19 +96,6 @@ def crossover(
     style.log_axis(ax.yaxis, "y")
     style.end_names(ax, ends, width=15, others=len(best) - len(ends))
     return ax
-
-
-def case_styles(times: pd.DataFrame, first: int = 0) -> dict[str, style.Style]:
-    """A style for every case, numbered from `first`."""
-    return {
-        case: style.Style(
-            first + k,
-            style.PALETTE[k % len(style.PALETTE)],
-            style.DASHES[k % len(style.DASHES)],
-            style.MARKERS[k % len(style.MARKERS)],
-        )
-        for k, case in enumerate(sorted(set(times["case"])))
-    }
 
 
 def crossing(sizes: Sequence[float], ratios: Sequence[float]) -> float:

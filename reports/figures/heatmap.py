@@ -63,8 +63,8 @@ def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes
             if line["status"] == "missed":
                 corner = p - 0.5, e - 0.5
                 ax.add_patch(Rectangle(corner, 1, 1, facecolor="none", edgecolor=MUTED, hatch="////", linewidth=0))
-            pale = PAPER if np.isfinite(depth[e, p]) and depth[e, p] < 0.3 else style.INK
-            ax.text(p, e, cell.text, ha="center", va="center", fontsize=8, color=pale)
+            color = PAPER if np.isfinite(depth[e, p]) and depth[e, p] < 0.3 else style.INK
+            ax.text(p, e, cell.text, ha="center", va="center", fontsize=8, color=color)
     ax.set_xticks(range(len(problems)), headings(problems), rotation=60, ha="right")
     ax.set_yticks(range(len(methods)), [shorten(name, 30) for name in methods])
     for label in [*ax.get_xticklabels(), *ax.get_yticklabels()]:
@@ -76,26 +76,26 @@ def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes
     return ax
 
 
-class Heat(NamedTuple):
+class Cell(NamedTuple):
     """A cell of the heat map."""
 
-    look: str  # class of the style sheet
+    appearance: str  # class of the style sheet
     text: str
     note: str  # below the text: how many of the seeds, if not all
-    told: str  # calls and seeds in full
+    title: str  # calls and seeds in full
 
 
-def cell_of(line: dict[Any, Any]) -> Heat:
+def cell_of(line: dict[Any, Any]) -> Cell:
     """What the heat map shows of a row of `profiles.relative_calls`."""
     reached, seeds = int(line["reached"]), int(line["seeds"])
     got = f"{reached} of {plural(seeds, 'seed')}"
     if line["status"] == "not run":
-        return Heat("absent", NEVER, "", "did not run")
+        return Cell("absent", NEVER, "", "did not run")
     if line["status"] == "missed":
-        return Heat("missed", f"{reached}/{seeds}" if reached else "×", "", f"missed: {got} got there")
+        return Cell("missed", f"{reached}/{seeds}" if reached else "×", "", f"missed: {got} got there")
     step = next(i for i, limit in enumerate(STEPS) if line["ratio"] <= limit)
     some = f"{reached}/{seeds}" if reached < seeds else ""
-    return Heat(f"r{step}", factor(line["ratio"]), some, f"{calls(line['calls'])} calls, {got}")
+    return Cell(f"r{step}", factor(line["ratio"]), some, f"{calls(line['calls'])} calls, {got}")
 
 
 def with_targets(table: pd.DataFrame) -> pd.DataFrame:
@@ -132,15 +132,15 @@ def headings(problems: Sequence[str], width: int = 40) -> list[str]:
     """Short names of problems: without the parameters that all of the same family share; shortened where still too long."""
     parts = [tuple(_COMMA.split(name.partition(":")[2])) for name in problems]
     families = [name.partition(":")[0] for name in problems]
-    found = []
+    names = []
     for name, family, own in zip(problems, families, parts, strict=True):
-        kin = [set(other) for other, its in zip(parts, families, strict=True) if its == family]
-        shared = set.intersection(*kin) if len(kin) > 1 else set()
-        left = ",".join(part for part in own if part not in shared)
-        found.append(f"{family}:{left}" if left else family if shared else name)
-    if len(set(found)) < len(problems):
-        found = list(problems)
-    return [shorten(name, width) for name in found]
+        members = [set(other) for other, its_family in zip(parts, families, strict=True) if its_family == family]
+        shared = set.intersection(*members) if len(members) > 1 else set()
+        rest = ",".join(part for part in own if part not in shared)
+        names.append(f"{family}:{rest}" if rest else family if shared else name)
+    if len(set(names)) < len(problems):
+        names = list(problems)
+    return [shorten(name, width) for name in names]
 
 
 _COMMA = re.compile(r",(?![^\[]*\])")  # between parameters, not within the list of one

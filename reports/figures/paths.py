@@ -16,6 +16,7 @@ from matplotlib.transforms import AffineDeltaTransform
 
 from optbench.analysis import metrics, tuning
 from optbench.core.errors import InputError
+from optbench.core.types import Status
 from optbench.results.runs import Runs
 
 from ..wording import number, shorten
@@ -64,24 +65,24 @@ def paths(
     Raises
     ------
     InputError
-        If the results do not have the problem, have several and none is named, or tell neither level lines nor paths.
+        If the results do not have the problem, have several and none is named, or have neither level lines nor paths.
     """
     problem, part = one_problem(runs, problem)
     styles = styles or style.method_styles(runs)
-    held = selected(part, seed, most)
-    if held is None:
-        raise InputError(f"the results tell no level lines of {problem!r} or no paths over it; run it again")
+    selection = select(part, seed, most)
+    if selection is None:
+        raise InputError(f"the results have no level lines of {problem!r} or no paths over it; run it again")
     if ax is None:
         import matplotlib.pyplot as plt
 
-        ax = plt.subplots(figsize=_size(held, columns), layout="constrained")[1]
-    _draw(ax, problem, held, columns, styles)
+        ax = plt.subplots(figsize=_size(selection, columns), layout="constrained")[1]
+    _draw(ax, problem, selection, columns, styles)
     return ax
 
 
-def _draw(ax: Axes, problem: str, held: Selection, columns: int, styles: style.Styles) -> None:
+def _draw(ax: Axes, problem: str, selection: Selection, columns: int, styles: style.Styles) -> None:
     """The maps of `paths`."""
-    surface, rows = held.surface, held.rows
+    surface, rows = selection.surface, selection.rows
     ax.set_axis_off()
     height = _height(surface)
     across, down = 1 + GAP, -(height + HEAD)
@@ -89,26 +90,26 @@ def _draw(ax: Axes, problem: str, held: Selection, columns: int, styles: style.S
     ax.set_xlim(-0.01, columns * across - GAP + 0.01)  # as wide for few maps, which would be huge otherwise
     ax.set_ylim(float(corners[:, 1].min()) - 0.01, height + HEAD)
     ax.set_aspect("equal")
-    _background(ax, held, corners)
+    _background(ax, selection, corners)
     low = np.array([surface["x"][0], surface["y"][0]])
     size = np.array([np.ptp(surface["x"]), np.ptp(surface["y"])])
     scale = np.array([1.0, height])
     for corner, row in zip(corners, rows, strict=True):
-        look = styles[row["method"]]
+        drawn = styles[row["method"]]
         points = corner + (_points(row) - low) / size * scale  # (T, 2), a map is one unit wide
         box = corner, corner + scale
         name = shorten(row["method"], 27)
         top = corner[1] + height
         ax.text(
             corner[0], top + 0.25, name, fontsize=8, fontweight="bold", va="center", parse_math=False,
-            gid=f"curve-{look.index}-name",
+            gid=f"curve-{drawn.index}-name",
         )  # fmt: skip
         for text, lift in ((_first_line(row), 0.15), (_second_line(row), 0.05)):
             ax.text(corner[0], top + lift, text, fontsize=8, color=MUTED, va="center", parse_math=False)
         lines = clipped(points, *box)
         if lines:
             ax.add_collection(
-                LineCollection(lines, colors=look.color, linewidths=1.3, zorder=3, gid=f"curve-{look.index}-path"),
+                LineCollection(lines, colors=drawn.color, linewidths=1.3, zorder=3, gid=f"curve-{drawn.index}-path"),
                 autolim=False,
             )
         if not len(points):
@@ -116,35 +117,35 @@ def _draw(ax: Axes, problem: str, held: Selection, columns: int, styles: style.S
         inside = ((points >= box[0]) & (points <= box[1])).all(axis=1)
         if inside[0]:
             ax.plot(
-                *points[0], marker="o", markersize=5, markerfacecolor=PAPER, markeredgecolor=look.color,
-                markeredgewidth=1.2, zorder=4, gid=f"curve-{look.index}-start",
+                *points[0], marker="o", markersize=5, markerfacecolor=PAPER, markeredgecolor=drawn.color,
+                markeredgewidth=1.2, zorder=4, gid=f"curve-{drawn.index}-start",
             )  # fmt: skip
-        if inside[-1] and row["status"] != "diverged":
+        if inside[-1] and row["status"] != Status.DIVERGED:
             ax.plot(
-                *points[-1], marker="o", markersize=4.5, color=look.color, markeredgecolor=PAPER, markeredgewidth=0.7,
-                zorder=5, gid=f"curve-{look.index}-end",
+                *points[-1], marker="o", markersize=4.5, color=drawn.color, markeredgecolor=PAPER, markeredgewidth=0.7,
+                zorder=5, gid=f"curve-{drawn.index}-end",
             )  # fmt: skip
 
 
 def paths_table(runs: Runs, problem: str | None = None, *, seed: int = 0, most: int = MOST) -> pd.DataFrame:
-    """What the maps of `paths` say in words, one row a method, best first.
+    """What the maps of `paths` show, one row a method, best first.
 
     Returns
     -------
     DataFrame
         problem, method, settings (JSON), step_size, seed, status, steps, calls, x_1 and x_2 at the start and at the end,
         final (gap at the end, of the objective where no optimum is known), outside (whether the path leaves the map). Empty
-        where the results tell no paths.
+        where the results have no paths.
     """
     _, part = one_problem(runs, problem)
-    held = selected(part, seed, most)
-    return table_of(held) if held else pd.DataFrame()
+    selection = select(part, seed, most)
+    return table_of(selection) if selection else pd.DataFrame()
 
 
-def table_of(held: Selection) -> pd.DataFrame:
+def table_of(selection: Selection) -> pd.DataFrame:
     """The lines of `paths_table`."""
     lines = []
-    for row in held.rows:
+    for row in selection.rows:
         points = _points(row)
         start, end = (points[0], points[-1]) if len(points) else (np.full(2, np.nan),) * 2
         lines.append(
@@ -155,19 +156,19 @@ def table_of(held: Selection) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def figure(problem: str, held: Selection, styles: style.Styles) -> Figure:
+def figure(problem: str, selection: Selection, styles: style.Styles) -> Figure:
     """A figure of its own of `paths`."""
-    width, height = _size(held, COLUMNS)
+    width, height = _size(selection, COLUMNS)
     with style.theme():
-        made = Figure(figsize=(width, height + 0.3))
-        ax = made.add_axes((0.0, 0.0, 1.0, height / (height + 0.3)))
-        _draw(ax, problem, held, COLUMNS, styles)
+        figure = Figure(figsize=(width, height + 0.3))
+        ax = figure.add_axes((0.0, 0.0, 1.0, height / (height + 0.3)))
+        _draw(ax, problem, selection, COLUMNS, styles)
         ax.set_anchor("NW")
-        made.text(
+        figure.text(
             0.005, 1 - 0.02 / (height + 0.3), f"Paths over {shorten(problem, 60)}", va="top", fontsize=11,
             fontweight="bold", parse_math=False,
         )  # fmt: skip
-    return made
+    return figure
 
 
 def clipped(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[np.ndarray]:
@@ -211,42 +212,42 @@ def clipped(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[np.nd
 
 @dataclass(frozen=True)
 class Selection:
-    """The `description` of a two-dimensional problem, and a row a method with its `path`, best first."""
+    """What is drawn of a two-dimensional problem: its description, and a run of each method with its `path`, best first."""
 
-    about: dict[str, Any]
+    description: dict[str, Any]
     rows: list[dict[str, Any]]
     methods: int  # before some were left out
 
     @property
     def surface(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.about["surface"]
-        return found
+        surface: dict[str, Any] = self.description["surface"]
+        return surface
 
 
 _NEEDED = ["problem", "method", "settings", "step_size", "seed", "status", "end", "calls", "f_end", "f_star", "metrics"]
 
 
-def selected(part: Runs, seed: int, most: int) -> Selection | None:
+def select(part: Runs, seed: int, most: int) -> Selection | None:
     """What `paths` draws; None without level lines or paths."""
-    about = description_of(part)
-    surface = about.get("surface")
+    description = description_of(part)
+    surface = description.get("surface")
     if not surface:
         return None
     best = dict(iter(tuning.tuned_rows(part)[_NEEDED].groupby("method", sort=True)))
     low, high = np.array([surface["x"], surface["y"]]).T
     rows = []
     for method in next(iter(tuning.ranked(part).values())):
-        its = best[method].sort_values("seed")
-        chosen = its[its["seed"] == seed]
-        row = dict((chosen if len(chosen) else its).iloc[0])
-        held = dict(row["metrics"] if row["metrics"] is not None else ())
-        if row["status"] != "failed" and not set(held) >= metrics.COORDINATES:
+        runs = best[method].sort_values("seed")
+        chosen = runs[runs["seed"] == seed]
+        row = dict((chosen if len(chosen) else runs).iloc[0])
+        recorded = dict(row["metrics"] if row["metrics"] is not None else ())
+        if row["status"] != Status.FAILED and not set(recorded) >= metrics.COORDINATES:
             continue
-        row["path"] = np.array([held.get("x_1", ()), held.get("x_2", ())], dtype=float).T.reshape(-1, 2)
+        row["path"] = np.array([recorded.get("x_1", ()), recorded.get("x_2", ())], dtype=float).T.reshape(-1, 2)
         points = _points(row)
         row["outside"] = bool(((points < low) | (points > high)).any())
         rows.append(row)
-    return Selection(about, rows[:most], len(best)) if any(len(row["path"]) for row in rows[:most]) else None
+    return Selection(description, rows[:most], len(best)) if any(len(row["path"]) for row in rows[:most]) else None
 
 
 def _points(row: dict[str, Any]) -> np.ndarray:
@@ -256,45 +257,45 @@ def _points(row: dict[str, Any]) -> np.ndarray:
     return finite
 
 
-def _background(ax: Axes, held: Selection, corners: np.ndarray) -> None:
+def _background(ax: Axes, selection: Selection, corners: np.ndarray) -> None:
     """Frames, level lines and minimizers of all maps: each one path, repeated at the corners (P, 2)."""
-    surface = held.surface
+    surface = selection.surface
     f = np.array(surface["f"], dtype=float)  # (ny, nx), NaN for null
     height = _height(surface)
     x, y = np.linspace(0, 1, f.shape[1]), np.linspace(0, height, f.shape[0])
-    f_star = held.rows[0]["f_star"]
+    f_star = selection.rows[0]["f_star"]
     gap = f - (float(f_star) if pd.notna(f_star) else np.nanmin(f))
-    found = gap[np.isfinite(gap) & (gap > 0)]
+    positive = gap[np.isfinite(gap) & (gap > 0)]
     lines: list[np.ndarray] = []
-    if len(found):
-        ends = np.quantile(found, [0.004, 0.9]).tolist()
+    if len(positive):
+        ends = np.quantile(positive, [0.004, 0.9]).tolist()
         level_lines = contour_generator(x, y, np.ma.masked_invalid(gap))
         lines = [
             np.asarray(line) for level in np.geomspace(ends[0], ends[1], LEVELS) for line in level_lines.lines(level)
         ]
     frame = np.array([(0, 0), (1, 0), (1, height), (0, height), (0, 0)])
     marks = []
-    for at_x, at_y in held.about.get("minimizers") or ():
+    for at_x, at_y in selection.description.get("minimizers") or ():
         at = np.array(
             [(at_x - surface["x"][0]) / np.ptp(surface["x"]), (at_y - surface["y"][0]) / np.ptp(surface["y"])]
         )
         if ((at >= 0) & (at <= 1)).all():
             at *= 1, height
             marks += [at + [[-0.035, -0.035], [0.035, 0.035]], at + [[-0.035, 0.035], [0.035, -0.035]]]
-    looks: tuple[tuple[list[np.ndarray], dict[str, Any]], ...] = (
+    layers: tuple[tuple[list[np.ndarray], dict[str, Any]], ...] = (
         (lines, {"edgecolor": MUTED, "alpha": 0.45, "linewidth": 0.5, "zorder": 1, "gid": "levels"}),
         ([frame], {"edgecolor": MUTED, "alpha": 0.6, "linewidth": 0.7, "zorder": 2, "gid": "frames"}),
         (marks, {"edgecolor": INK, "linewidth": 1.1, "zorder": 2.5, "gid": "minimizers"}),
     )
-    for parts, look in looks:
+    for parts, options in layers:
         if parts:
             codes = np.concatenate([[Outline.MOVETO, *[Outline.LINETO] * (len(line) - 1)] for line in parts])
             shape = Outline(np.concatenate(parts), codes)
-            drawn = PathCollection([shape], offsets=corners, facecolor="none", **look)
+            collection = PathCollection([shape], offsets=corners, facecolor="none", **options)
             # one unit of a path is one of the axes, whatever their scale on paper
-            drawn.set_transform(AffineDeltaTransform(cast(Any, ax.transData)))
-            drawn.set_offset_transform(ax.transData)
-            ax.add_collection(drawn, autolim=False)
+            collection.set_transform(AffineDeltaTransform(cast(Any, ax.transData)))
+            collection.set_offset_transform(ax.transData)
+            ax.add_collection(collection, autolim=False)
 
 
 def _height(surface: dict[str, Any]) -> float:
@@ -302,22 +303,22 @@ def _height(surface: dict[str, Any]) -> float:
     return float(np.clip(np.ptp(surface["y"]) / np.ptp(surface["x"]), 0.6, 1.4))
 
 
-def _size(held: Selection, columns: int) -> tuple[float, float]:
+def _size(selection: Selection, columns: int) -> tuple[float, float]:
     """Width and height in inches of a figure of all maps."""
-    count, each = len(held.rows), _height(held.surface) + HEAD
+    count, each = len(selection.rows), _height(selection.surface) + HEAD
     return WIDTH * (columns * (1 + GAP) - GAP + 0.02), WIDTH * (-(-count // columns) * each + 0.01)
 
 
 def _final(row: dict[str, Any]) -> float:
     """Gap at the end, or objective where no optimum is known; infinite for a run that diverged, NaN if it failed."""
-    if row["status"] in ("diverged", "failed"):
-        return np.inf if row["status"] == "diverged" else np.nan
+    if row["status"] in (Status.DIVERGED, Status.FAILED):
+        return np.inf if row["status"] == Status.DIVERGED else np.nan
     return float(row["f_end"]) - (float(row["f_star"]) if pd.notna(row["f_star"]) else 0.0)
 
 
 def _first_line(row: dict[str, Any]) -> str:
     """The settings of a run, and how many steps it took."""
-    if row["status"] == "failed":
+    if row["status"] == Status.FAILED:
         return "failed"
     steps = f"{row['end']} step{'' if row['end'] == 1 else 's'}"
     return steps if pd.isna(row["step_size"]) else f"step size {number(row['step_size'])}, {steps}"
@@ -325,8 +326,8 @@ def _first_line(row: dict[str, Any]) -> str:
 
 def _second_line(row: dict[str, Any]) -> str:
     """How a run ended."""
-    if row["status"] == "failed":
+    if row["status"] == Status.FAILED:
         return ""
     what = "gap" if pd.notna(row["f_star"]) else "f ="
-    said = "diverged" if row["status"] == "diverged" else f"{what} {number(_final(row))}"
+    said = "diverged" if row["status"] == Status.DIVERGED else f"{what} {number(_final(row))}"
     return f"{said}, leaves the map" if row["outside"] else said

@@ -1,6 +1,19 @@
-"""Performance profile, data profile and ECDF of all problems together."""
+"""Performance profile, data profile and ECDF over all problems.
+
+Every number drawn here was computed by `optbench.analysis.profiles`. The best methods of the ranking are drawn in colour
+and named at the end of their lines, the others in grey. The functions share these parameters:
+
+ax : matplotlib Axes, optional
+    Where to draw; by default a new figure of pyplot.
+emphasis : int
+    How many methods are drawn in colour.
+styles : mapping of str to style.Style, optional
+    How methods look, by default as `style.method_styles` of these results has it.
+"""
 
 from __future__ import annotations
+
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -11,96 +24,74 @@ from optbench.results.runs import Runs
 
 from ..wording import target_name
 from . import style
+from .lines import CALLS_LABEL
 
 DEFAULT = 1e-4  # fraction of the initial gap that a reader sees first
 POINTS = 160  # of an ECDF as it is drawn
-NO_BLOCK = "No two optimizers ran on a problem whose optimal value is known"
+NO_RANKING = "No two optimizers ran on a problem whose optimal value is known"
 
 
 def performance_profile(
-    runs: Runs,
-    target: float = DEFAULT,
-    ax: Axes | None = None,
-    *,
-    emphasis: int = style.EMPHASIS,
-    styles: style.Styles | None = None,
+    runs: Runs, target: float = DEFAULT, ax: Axes | None = None, **options: Unpack[style.DrawOptions]
 ) -> Axes:
     """Share of problems on which a method needs at most so many times the oracle calls of the best.
 
-    See `optbench.profiles.performance_profile`. The best in the ranking are drawn in colour and named at the end of their
-    lines, the others in grey.
-
-    Parameters
-    ----------
-    target : float
-        Fraction of the initial gap; the nearest of the 50 that are recorded is taken.
-    ax : matplotlib Axes, optional
-        Where to draw; by default a new figure of pyplot.
-    emphasis : int
-        How many methods are drawn in colour.
-    styles : style.Styles, optional
-        How methods look, by default as `style.method_styles` of these results has it.
+    See `optbench.analysis.profiles.performance_profile`. `target` is a fraction of the initial gap; the nearest of the 50
+    that are recorded is taken.
     """
-    ax = style.axes(ax)
-    style.title(ax, f"Performance profile to {target_name(target)} of the initial gap")
-    ax.set_xlabel("oracle calls, as a multiple of the fewest on the problem")
-    ax.set_ylabel("share of problems")
-    _steps(ax, runs, profiles.performance_profile(runs, target), "ratio", emphasis, styles)
-    return ax
+    title = f"Performance profile to {target_name(target)} of the initial gap"
+    multiple = "oracle calls, as a multiple of the fewest on the problem"
+    table = profiles.performance_profile(runs, target)
+    return _draw(ax, runs, table, title, multiple, "share of problems", **options)
 
 
 def data_profile(
+    runs: Runs, target: float = DEFAULT, ax: Axes | None = None, **options: Unpack[style.DrawOptions]
+) -> Axes:
+    """Share of problems that a method solves within so many oracle calls, see `optbench.analysis.profiles.data_profile`.
+
+    `target` is as for `performance_profile`.
+    """
+    title = f"Data profile to {target_name(target)} of the initial gap"
+    return _draw(ax, runs, profiles.data_profile(runs, target), title, CALLS_LABEL, "share of problems", **options)
+
+
+def ecdf(runs: Runs, ax: Axes | None = None, **options: Unpack[style.DrawOptions]) -> Axes:
+    """Share of all targets that a method reaches within so many oracle calls, see `optbench.analysis.profiles.ecdf`."""
+    table = profiles.ecdf(runs)
+    if len(table):
+        first, last = table["calls"].min(), table["calls"].max()
+        at = np.geomspace(first, last, POINTS)
+        at[-1] = last  # rounding must not lose the last step
+        table = profiles.ecdf(runs, at)
+    title, share = "Targets reached at any time (ECDF)", "share of problems, targets and seeds"
+    empty = "No run reached a target that others did not begin with"
+    return _draw(ax, runs, table, title, CALLS_LABEL, share, empty, **options)
+
+
+def _draw(
+    ax: Axes | None,
     runs: Runs,
-    target: float = DEFAULT,
-    ax: Axes | None = None,
+    table: pd.DataFrame,
+    title: str,
+    x_label: str,
+    y_label: str,
+    empty: str = NO_RANKING,
     *,
     emphasis: int = style.EMPHASIS,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """Share of problems that a method solves within so many oracle calls, see `optbench.profiles.data_profile`.
-
-    Parameters are those of `performance_profile`.
-    """
+    """Step functions of methods, all as long as the longest; the table has the columns method, (abscissa) and share."""
     ax = style.axes(ax)
-    style.title(ax, f"Data profile to {target_name(target)} of the initial gap")
-    ax.set_xlabel("oracle calls (1 = full value and gradient)")
-    ax.set_ylabel("share of problems")
-    _steps(ax, runs, profiles.data_profile(runs, target), "calls", emphasis, styles)
-    return ax
-
-
-def ecdf(
-    runs: Runs,
-    ax: Axes | None = None,
-    *,
-    emphasis: int = style.EMPHASIS,
-    styles: style.Styles | None = None,
-) -> Axes:
-    """Share of all targets that a method reaches within so many oracle calls, see `optbench.profiles.ecdf`.
-
-    Parameters are those of `performance_profile`.
-    """
-    ax = style.axes(ax)
-    style.title(ax, "Targets reached at any time (ECDF)")
-    ax.set_xlabel("oracle calls (1 = full value and gradient)")
-    ax.set_ylabel("share of problems, targets and seeds")
-    steps = profiles.ecdf(runs)["calls"]
-    if len(steps):
-        at = np.geomspace(steps.min(), steps.max(), POINTS)
-        at[-1] = steps.max()  # rounding must not lose the last step
-        _steps(ax, runs, profiles.ecdf(runs, at), "calls", emphasis, styles)
-    else:
-        style.note(ax, "No run reached a target that others did not begin with")
-    return ax
-
-
-def _steps(ax: Axes, runs: Runs, table: pd.DataFrame, column: str, emphasis: int, styles: style.Styles | None) -> None:
-    """Step functions of methods, all as long as the longest."""
-    styles = styles or style.method_styles(runs)
+    style.title(ax, title)
+    ax.set_xlabel(x_label)
+    ax.set_ylabel(y_label)
     if table.empty:
-        style.note(ax, NO_BLOCK)
-        return
+        style.note(ax, empty)
+        return ax
+    styles = styles or style.method_styles(runs)
     leading = profiles.placed(runs)[:emphasis]
+    column = table.columns[1]
     left, right = float(table[column].min()), float(table[column].max())
     right = right * (right / left) ** 0.03 if right > left else 10 * left
     ends = {}
@@ -109,10 +100,10 @@ def _steps(ax: Axes, runs: Runs, table: pd.DataFrame, column: str, emphasis: int
         if x[0] > left:
             x, y = np.append(left, x), np.append(0.0, y)
         x, y = np.append(x, right), np.append(y, y[-1])
-        rest = method not in leading
-        style.line(ax, styles[str(method)], x, y, rest=rest, drawstyle="steps-post")
+        style.line(ax, styles[str(method)], x, y, rest=method not in leading, drawstyle="steps-post")
         ends[str(method)] = float(y[-1])
     ax.set_xlim(left, right)
     ax.set_ylim(-0.02, 1.02)
     style.log_axis(ax.xaxis, "x")
     style.end_names(ax, [(ends[name], name, styles[name]) for name in leading])
+    return ax

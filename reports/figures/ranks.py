@@ -10,7 +10,7 @@ from optbench.results.runs import Runs
 
 from ..wording import shorten
 from . import style
-from .profiles import NO_BLOCK
+from .profiles import NO_RANKING
 from .style import MUTED, PAPER
 
 
@@ -31,23 +31,23 @@ def ranks(
     style.title(ax, "Mean rank over problems")
     ax.set_xlabel("mean rank (1 is best), with 95 % interval")
     if table.empty:
-        style.note(ax, NO_BLOCK)
+        style.note(ax, NO_RANKING)
         return ax
     for place, line in enumerate(table.itertuples()):
-        look = styles[str(line.method)]
+        drawn = styles[str(line.method)]
         leads = place < emphasis
-        color, kind = (look.color, "curve") if leads else (MUTED, "rest")
+        color, kind = (drawn.color, "curve") if leads else (MUTED, "rest")
         ax.plot(
             [line.low, line.high],
             [place] * 2,
             color=color,
             linewidth=1.6,
             zorder=2,
-            gid=f"{kind}-{look.index}-interval",
+            gid=f"{kind}-{drawn.index}-interval",
         )
         ax.plot(
-            [line.rank], [place], linestyle="none", marker=look.marker, color=color, markersize=6.5, markeredgecolor=PAPER,
-            markeredgewidth=0.8, zorder=3, gid=f"{kind}-{look.index}-rank",
+            [line.rank], [place], linestyle="none", marker=drawn.marker, color=color, markersize=6.5, markeredgecolor=PAPER,
+            markeredgewidth=0.8, zorder=3, gid=f"{kind}-{drawn.index}-rank",
         )  # fmt: skip
     ax.yaxis.tick_right()
     ax.set_yticks(range(len(table)), [shorten(name, 22) for name in table["method"]])

@@ -37,8 +37,6 @@ def one_problem(runs: Runs | pd.DataFrame, problem: str | None) -> tuple[str, Ru
 
 
 def description_of(part: Runs) -> dict[str, Any]:
-    """What the rows of a problem tell about it (the column `description`), empty where they were stored without it."""
-    if "description" not in part.rows:
-        return {}
-    told = part.rows["description"].dropna()
-    return dict(json.loads(told.iloc[0])) if len(told) else {}
+    """What is stored about the problem of these rows (the column ``description``); empty where nothing is."""
+    texts = list(part.rows["description"].dropna()) if "description" in part.rows else []
+    return dict(json.loads(texts[0])) if texts else {}

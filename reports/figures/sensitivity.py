@@ -46,16 +46,19 @@ def sensitivity(
     leading = [method for method in tuning.ranked(part)[problem] if method in with_size][:emphasis]
     positive, ends = True, {}
     for method, curve in curves.groupby("method", sort=True):
-        look = styles[str(method)]
+        drawn = styles[str(method)]
         size = curve["step_size"].to_numpy(dtype=float)
         low, median, high = (np.maximum(curve[q].to_numpy(dtype=float), floor) for q in ("low", "median", "high"))
         positive = positive and bool((low > 0).all())
         lost, seeds = curve["n_diverged"].to_numpy(), curve["n_seeds"].to_numpy()
-        style.line(ax, look, size, median, low, high, marks=lost == 0, rest=method not in leading)
+        style.line(ax, drawn, size, median, low, high, marks=lost == 0, rest=method not in leading)
         ends[str(method)] = float(median[-1])
-        kind, color = ("curve", look.color) if method in leading else ("rest", MUTED)
+        kind, color = ("curve", drawn.color) if method in leading else ("rest", MUTED)
         signs: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
-            "some": ((lost > 0) & (lost < seeds), {"marker": look.marker, "markersize": 5.5, "markerfacecolor": PAPER}),
+            "some": (
+                (lost > 0) & (lost < seeds),
+                {"marker": drawn.marker, "markersize": 5.5, "markerfacecolor": PAPER},
+            ),
             "all": (lost == seeds, {"marker": "x", "markersize": 5.5}),
             "best": (size == chosen[method], {"marker": "o", "markersize": 11, "markerfacecolor": "none"}),
         }
@@ -63,7 +66,7 @@ def sensitivity(
             if where.any() and (kind == "curve" or name == "all"):
                 mark |= {"linestyle": "none", "markeredgecolor": color, "markeredgewidth": 1.2}
                 mark |= {"alpha": 0.45, "markersize": 4} if kind == "rest" else {}
-                ax.plot(size[where], median[where], **mark, zorder=4, gid=f"{kind}-{look.index}-{name}")
+                ax.plot(size[where], median[where], **mark, zorder=4, gid=f"{kind}-{drawn.index}-{name}")
     what = "gap f − f*" if gap else "objective f"
     style.title(ax, f"Step sizes: {shorten(problem, 46)}")
     ax.set_xlabel("step size (learning rate; scale of a search)")

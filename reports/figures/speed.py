@@ -19,31 +19,24 @@ from . import style
 from .style import PALETTE, PAPER
 
 MARK = {"markersize": 6, "markeredgewidth": 1.4}
-# what is drawn of a step's time -> the columns of its interval, and its look
-SPEED_MARKS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "oracle_seconds": (
-        "",
-        "",
-        {"marker": "D", "markersize": 6.5, "markerfacecolor": PAPER, "markeredgecolor": PALETTE[1]},
-    ),
+HOLLOW = {"markerfacecolor": PAPER}
+# what is drawn of the time of a step: the columns of its interval, and options of `Axes.plot`
+MARKS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "oracle_seconds": ("", "", HOLLOW | {"marker": "D", "markersize": 6.5, "markeredgecolor": PALETTE[1]}),
     "optimizer_seconds": (
-        "optimizer_low",
-        "optimizer_high",
-        {"marker": "s", "markersize": 8, "markerfacecolor": PAPER, "markeredgecolor": PALETTE[2]},
+        "optimizer_low", "optimizer_high", HOLLOW | {"marker": "s", "markersize": 8, "markeredgecolor": PALETTE[2]},
     ),
     "seconds": (
-        "seconds_low",
-        "seconds_high",
-        {"marker": "o", "markerfacecolor": PALETTE[0], "markeredgecolor": PALETTE[0]},
+        "seconds_low", "seconds_high", {"marker": "o", "markerfacecolor": PALETTE[0], "markeredgecolor": PALETTE[0]},
     ),
-}
+}  # fmt: skip
 
 
 def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = None, *, legend: bool = True) -> Axes:
     """How long a step takes, configuration by configuration in the order of a race, and how much of it is the oracle's.
 
     A disc is the median time of a whole step, a diamond that of its oracle call, a square that of the rest, which is the
-    optimizer's; lines are 95 % intervals. Where the rest is not above zero, it is too short to be told, and not drawn.
+    optimizer's; lines are 95 % intervals. A rest that is not above zero is too short to measure and not drawn.
 
     Parameters
     ----------
@@ -65,14 +58,14 @@ def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = Non
     ax = style.axes(ax)
     table = timing.race_summary(part)
     rows = np.arange(len(table))
-    times = table[list(SPEED_MARKS)].to_numpy(dtype=float)
+    times = table[list(MARKS)].to_numpy(dtype=float)
     least = 0.7 * times.min(initial=np.inf, where=times > 0)  # where an interval that reaches zero is cut off
-    for name, (low, high, look) in SPEED_MARKS.items():
+    for name, (low, high, options) in MARKS.items():
         shown = table[name].to_numpy(dtype=float) > 0
         if low:
             ends = np.maximum(table.loc[shown, [low, high]].to_numpy(dtype=float), least)
-            ax.hlines(rows[shown], *ends.T, color=look["markeredgecolor"], linewidth=1.4, zorder=2)
-        ax.plot(table.loc[shown, name], rows[shown], linestyle="none", zorder=3, **MARK | look)
+            ax.hlines(rows[shown], *ends.T, color=options["markeredgecolor"], linewidth=1.4, zorder=2)
+        ax.plot(table.loc[shown, name], rows[shown], linestyle="none", zorder=3, **MARK | options)
     style.log_axis(ax.xaxis, "x")
     ax.xaxis.set_major_formatter(FuncFormatter(style.duration_tick))
     words = table["disturbed"].map({True: " – disturbed", False: ""}) + table["finite"].map(
@@ -86,8 +79,8 @@ def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = Non
     ax.grid(False, axis="y")
     ax.spines["left"].set_visible(False)
     ax.set_ylim(len(table) - 0.5, -0.8)
-    style.title(ax, f"Time a step: {shorten(problem, 32)}")
-    ax.set_xlabel("time a step (units at the ticks; logarithmic)")
+    style.title(ax, f"Time per step: {shorten(problem, 32)}")
+    ax.set_xlabel("time per step (units at the ticks; logarithmic)")
     ax.set_ylabel("configuration")
     if legend:
         _symbols(ax, {"whole step": "seconds", "oracle call": "oracle_seconds", "optimizer": "optimizer_seconds"})
@@ -103,10 +96,10 @@ def _one_race(races: pd.DataFrame, problem: str | None) -> tuple[str, pd.DataFra
         there = f"there are races on {', '.join(known)}" if known else "there are no races"
         raise InputError(f"{'choose a problem' if problem is None else f'no race on problem {problem!r}'}; {there}")
     part = races[races["problem"] == problem]
-    held = sorted(set(part["race"]))
-    if len(held) > 1:
+    names = sorted(set(part["race"]))
+    if len(names) > 1:
         raise InputError(
-            f"there are {len(held)} races on {problem!r}; choose one: races[races['race'] == {held[-1]!r}]"
+            f"there are {len(names)} races on {problem!r}; choose one: races[races['race'] == {names[-1]!r}]"
         )
     return problem, part
 
@@ -117,14 +110,14 @@ def figure_of(races: pd.DataFrame, problem: str) -> Figure:
     above, row, below = 0.4, 0.44, 0.85  # inches
     height = above + row * (rows + 0.3) + below
     with style.theme():
-        made = Figure(figsize=(5.4, height))
-        speed(races, problem, made.add_axes((0.06, below / height, 0.91, 1 - (above + below) / height)))
-    return made
+        figure = Figure(figsize=(5.4, height))
+        speed(races, problem, figure.add_axes((0.06, below / height, 0.91, 1 - (above + below) / height)))
+    return figure
 
 
 def _symbols(ax: Axes, names: dict[str, str]) -> None:
-    """A legend of `SPEED_MARKS` below the axes."""
-    handles = [Line2D([], [], linestyle="none", **MARK | SPEED_MARKS[column][2]) for column in names.values()]
+    """A legend of `MARKS` below the axes."""
+    handles = [Line2D([], [], linestyle="none", **MARK | MARKS[column][2]) for column in names.values()]
     ax.legend(
         handles, list(names), loc="upper left", bbox_to_anchor=(0.0, -0.52 / (ax.bbox.height / ax.figure.dpi)), ncols=3,
         frameon=False, fontsize=9.5, borderaxespad=0.0, handletextpad=0.2, columnspacing=1.6,

@@ -17,11 +17,8 @@ from optbench.core.errors import InputError
 
 from ..wording import shorten
 from . import style
-from .style import GRID, MUTED, PALETTE, PAPER
+from .style import GRID, MUTED, PAPER
 
-ROWS = 72  # of all figures together; a problem has its share
-A_FIGURE = 24  # rows of a figure with several problems, so that it fits on a sheet of paper
-LINES = 60  # of the table
 ROW, HEAD = 0.2, 0.4  # inches
 NAMES = 142  # points beside the axes for the names of configurations
 
@@ -75,7 +72,7 @@ def step_times(
     most: int | None = None,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """How long a step takes: a group of rows a problem, a row a configuration, a marker a machine or way of computing.
+    """How long a step takes: a group of rows for each problem, a row per configuration, a marker per kind of run.
 
     Marks are medians over rounds, lines 95 % intervals; a hollow mark is a race that was disturbed. Rows are in the order
     of their fastest mark.
@@ -112,7 +109,7 @@ def _draw(
     table: pd.DataFrame, ax: Axes, problems: Sequence[str], most: int | None, styles: style.Styles | None
 ) -> Axes:
     """`step_times` of a table of `step_seconds`."""
-    looks = _looks(table)
+    ways = style.numbered_styles(table["way"])
     at, ticks, names = 0.0, [], []
     for number, problem in enumerate(problems):
         part = table[table["problem"] == problem]
@@ -128,20 +125,18 @@ def _draw(
         if number:
             ax.axhline(at - 1.6, color=MUTED, linewidth=0.6)
         for configuration in rows:
-            its = part[part["configuration"] == configuration]
-            for k, line in enumerate(its.to_dict("records")):
-                y = at + 0.24 * (k - (len(its) - 1) / 2)  # ways beside each other
-                look = looks[line["way"]]
-                method = line["method"] if styles and line["method"] in styles else None
-                interval = ax.hlines(y, line["seconds_low"], line["seconds_high"], color=look.color, linewidth=1.4)
-                face = PAPER if line["disturbed"] else look.color
-                (median,) = ax.plot(line["seconds"], y, marker=look.marker, linestyle="none", **_mark(look, face))
-                if styles and method:
-                    index = styles[method].index
+            lines = part[part["configuration"] == configuration]
+            for k, line in enumerate(lines.to_dict("records")):
+                y = at + 0.24 * (k - (len(lines) - 1) / 2)  # ways beside each other
+                way = ways[line["way"]]
+                interval = ax.hlines(y, line["seconds_low"], line["seconds_high"], color=way.color, linewidth=1.4)
+                (median,) = ax.plot(line["seconds"], y, **_mark(way, hollow=line["disturbed"]))
+                if styles and line["method"] in styles:
+                    index = styles[line["method"]].index
                     interval.set_gid(f"curve-{index}-interval{number}x{k}")
                     median.set_gid(f"curve-{index}-median{number}x{k}")
             ticks.append(at)
-            names.append(shorten(configuration, 26) + ("" if its["finite"].all() else " (diverged)"))
+            names.append(shorten(configuration, 26) + ("" if lines["finite"].all() else " (diverged)"))
             at += 1.0
     ax.set_yticks(ticks, names)
     for label in ax.get_yticklabels():
@@ -151,49 +146,35 @@ def _draw(
     ax.set_ylim(at - 0.3, 0.3)
     style.log_axis(ax.xaxis, "x")
     ax.xaxis.set_major_formatter(FuncFormatter(style.duration_tick))
-    style.title(ax, "Time a step, all races")
-    ax.set_xlabel("time a step (units at the ticks; logarithmic)")
+    style.title(ax, "Time per step, all races")
+    ax.set_xlabel("time per step (units at the ticks; logarithmic)")
     ax.set_ylabel("configuration", va="top")
     ax.yaxis.set_label_coords(-NAMES / (ax.bbox.width * 72 / ax.figure.dpi), 0.5)
     ax.spines["left"].set_visible(False)
-    _legend(ax, looks, bool(table["disturbed"].any()))
+    _legend(ax, ways, bool(table["disturbed"].any()))
     return ax
 
 
-def _looks(table: pd.DataFrame) -> dict[str, style.Style]:
-    """How each way looks."""
-    ways = sorted(set(table["way"]))
-    return {
-        way: style.Style(k, PALETTE[k % len(style.PALETTE)], (), style.MARKERS[k % len(style.MARKERS)])
-        for k, way in enumerate(ways)
-    }
+def _mark(way: style.Style, *, hollow: bool) -> dict[str, Any]:
+    """Options of `Axes.plot` for the mark of a way of computing."""
+    face = PAPER if hollow else way.color
+    return {"linestyle": "none", "marker": way.marker, "markersize": 6, "markeredgewidth": 1.3, "zorder": 3} | {
+        "markeredgecolor": way.color, "markerfacecolor": face
+    }  # fmt: skip
 
 
-def _mark(look: style.Style, face: str) -> dict[str, Any]:
-    return {
-        "markersize": 6,
-        "markeredgewidth": 1.3,
-        "markeredgecolor": look.color,
-        "markerfacecolor": face,
-        "zorder": 3,
-    }
-
-
-def _legend(ax: Axes, looks: dict[str, style.Style], disturbed: bool) -> None:
-    """Below the axes, one entry a line: names of machines are long."""
-    handles = [
-        Line2D([], [], linestyle="none", marker=look.marker, **_mark(look, look.color)) for look in looks.values()
-    ]
-    names = [shorten(way, 62) for way in looks]
+def _legend(ax: Axes, ways: style.Styles, disturbed: bool) -> None:
+    """Below the axes, one entry per line: names of machines are long."""
+    handles = [Line2D([], [], **_mark(way, hollow=False)) for way in ways.values()]
+    names = [shorten(name, 62) for name in ways]
     if disturbed:
-        first = next(iter(looks.values()))
-        handles.append(Line2D([], [], linestyle="none", marker=first.marker, **_mark(first, PAPER)))
+        handles.append(Line2D([], [], **_mark(next(iter(ways.values())), hollow=True)))
         names.append("hollow: disturbed")
-    made = ax.legend(
+    legend = ax.legend(
         handles, names, loc="upper left", bbox_to_anchor=(0.0, -0.52 / (ax.bbox.height / ax.figure.dpi)),
         frameon=False, fontsize=9, borderaxespad=0.0, handletextpad=0.2, labelspacing=0.35,
     )  # fmt: skip
-    for text in made.get_texts():
+    for text in legend.get_texts():
         text.set_parse_math(False)
 
 
@@ -204,10 +185,10 @@ def figure_of(table: pd.DataFrame, problems: Sequence[str], most: int, styles: s
     above, below = 0.42, 0.62 + 0.19 * entries  # inches
     height = above + ROW * rows + HEAD * len(problems) + below
     with style.theme():
-        made = Figure(figsize=(5.8, height))
-        ax = made.add_axes((2.05 / 5.8, below / height, 3.6 / 5.8, 1 - (above + below) / height))
+        figure = Figure(figsize=(5.8, height))
+        ax = figure.add_axes((2.05 / 5.8, below / height, 3.6 / 5.8, 1 - (above + below) / height))
         times = table[["seconds", "seconds_low", "seconds_high"]]  # all figures have the same horizontal axis
         ax.set_xscale("log")
         ax.set_xlim(0.8 * float(times.min().min()), 1.25 * float(times.max().max()))
         _draw(table, style.axes(ax), problems, most, styles)
-    return made
+    return figure

@@ -1,4 +1,4 @@
-"""How figures look: palette, the style of a method and axes.
+"""How figures look: palette, the style of a method, and axes.
 
 A method has one colour, marker and dash pattern wherever it appears, given by its place among all methods of the
 results, so that the figures of a page can be read together. Where many are drawn, those that lead have their colours and
@@ -8,10 +8,10 @@ are named at the end of their lines; the others are thin and grey, until a reade
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 import matplotlib
 import numpy as np
@@ -84,14 +84,30 @@ class Style:
         return "".join("M" + "L".join(f"{x:.2f} {-y:.2f}" for x, y in p) + "Z" for p in polygons)
 
 
-Styles = dict[str, Style]  # of every method of the results, by its label
+Styles: TypeAlias = Mapping[str, Style]  # of methods by name
 
 
-def method_styles(runs: Runs) -> Styles:
+class DrawOptions(TypedDict, total=False):
+    """Options that figures of several methods share."""
+
+    emphasis: int
+    """How many methods are drawn in colour."""
+    styles: Styles | None
+    """How methods look; by default as `method_styles` of the results has it."""
+
+
+def numbered_styles(names: Iterable[str], first: int = 0) -> dict[str, Style]:
+    """A style for each name, in the order of the names; their numbers begin at `first`."""
+    appearances = zip(itertools.cycle(PALETTE), itertools.cycle(DASHES), itertools.cycle(MARKERS), strict=False)
+    return {
+        name: Style(index, *appearance)
+        for index, (name, appearance) in enumerate(zip(sorted(set(names)), appearances, strict=False), start=first)
+    }
+
+
+def method_styles(runs: Runs) -> dict[str, Style]:
     """The style of every method of the results, in the order of their names."""
-    looks = zip(itertools.cycle(PALETTE), itertools.cycle(DASHES), itertools.cycle(MARKERS), strict=False)
-    names = zip(sorted(set(runs.rows["method"])), looks, strict=False)
-    return {name: Style(i, *look) for i, (name, look) in enumerate(names)}
+    return numbered_styles(runs.rows["method"])
 
 
 @contextmanager
@@ -140,16 +156,16 @@ def figure(
         Inches at the left of the axes, and at their right, for names at the ends of lines.
     """
     with theme():
-        made = Figure(figsize=size)
+        figure = Figure(figsize=size)
         # fixed margins, so that figures side by side line up
         below, above = 0.55, 0.4  # inches
         box = left / size[0], below / size[1], 1 - (left + room) / size[0], 1 - (below + above) / size[1]
-        ax = made.add_axes(box)
+        ax = figure.add_axes(box)
         draw(*args, ax=ax, **options)
         # and fixed places of the labels, so that no tick is laid out to find them
         ax.xaxis.set_label_coords(0.5, -(below - 0.18) / (box[3] * size[1]))
         ax.yaxis.set_label_coords(-(left - 0.22) / (box[2] * size[0]), 0.5)
-    return made
+    return figure
 
 
 def axes(ax: Axes | None) -> Axes:
@@ -179,7 +195,7 @@ def line(
     *,
     marks: np.ndarray | None = None,
     rest: bool = False,
-    **look: Any,
+    **options: Any,
 ) -> None:
     """The line of a method, and its band where `low` and `high` are given; all arrays of shape (points,).
 
@@ -187,7 +203,7 @@ def line(
     markers.
     """
     if rest:
-        ax.plot(x, y, color=MUTED, linewidth=0.8, alpha=0.45, zorder=2, gid=f"rest-{style.index}-line", **look)
+        ax.plot(x, y, color=MUTED, linewidth=0.8, alpha=0.45, zorder=2, gid=f"rest-{style.index}-line", **options)
         return
     if marks is None:
         # a few markers, evenly spaced along the axis, where those of other methods are not
@@ -199,7 +215,7 @@ def line(
             zorder=2, gid=f"curve-{style.index}-band",
         )  # fmt: skip
     which = np.flatnonzero(marks).tolist()
-    ax.plot(x, y, **style.line | look, markevery=which or [], zorder=3, gid=f"curve-{style.index}-line")
+    ax.plot(x, y, **style.line | options, markevery=which or [], zorder=3, gid=f"curve-{style.index}-line")
 
 
 def end_names(ax: Axes, ends: list[tuple[float, str, Style]], width: int = 18, others: int = 0) -> None:
@@ -256,15 +272,15 @@ def _apart(heights: list[float], gap: float) -> list[float]:
                 break
             # two blocks that touch become one, about the mean of where its members want to be
             blocks[-2:] = [[above + below, n + m]]
-    found = []
+    placed = []
     for total, n in blocks:
         top = total / n + (n - 1) / 2 * gap
-        found += [top - k * gap for k in range(int(n))]
-    for i in range(len(found)):  # nothing above the axes
-        found[i] = min(found[i], 1 - i * gap)
-    for i in reversed(range(len(found))):  # nor below
-        found[i] = max(found[i], (len(found) - 1 - i) * gap)
-    return found
+        placed += [top - k * gap for k in range(int(n))]
+    for i in range(len(placed)):  # nothing above the axes
+        placed[i] = min(placed[i], 1 - i * gap)
+    for i in reversed(range(len(placed))):  # nor below
+        placed[i] = max(placed[i], (len(placed) - 1 - i) * gap)
+    return placed
 
 
 def log_axis(axis: Axis, which: str) -> None:

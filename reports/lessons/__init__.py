@@ -4,26 +4,25 @@ Each lesson is a function from results to what it tells, or to None where the re
 are found by the names of problem and optimizer and by their parameters, so that any results that have such runs have the
 lesson.
 
-`LESSONS` says in which module each is. They share `held` (what they find in results), `told` (what they are made of),
-`words` (numbers in sentences) and `command` (the command that computes the runs anew).
+`LESSONS` names the module of each. They share `selection` (the runs of a lesson), `base` (what a lesson consists of) and
+`command` (the command that reproduces the runs).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from optbench.core.types import Status
 from optbench.results.runs import Runs
 
 from ..figures import style
-from ..page.context import Book, Picture
 from . import adam, batches, differences, saddle, schedules, valley
-from .base import Told
-from .selection import Held
+from .base import Content
+from .selection import Selection
 
 # name -> title, and the function that tells it; in order of difficulty
-LESSONS: dict[str, tuple[str, Callable[[Held], Told | None]]] = {
+LESSONS: dict[str, tuple[str, Callable[[Selection], Content | None]]] = {
     "valley": ("Momentum in an ill-conditioned valley", valley.valley),
     "saddle": ("Leaving a saddle", saddle.saddle),
     "bias": ("Adam’s first steps, with and without bias correction", adam.first_steps),
@@ -36,13 +35,13 @@ LESSONS: dict[str, tuple[str, Callable[[Held], Told | None]]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson(Told):
-    """A lesson: what it tells, and how it is called.
+class Lesson(Content):
+    """A lesson with its name and title.
 
     Attributes
     ----------
     name : str
-        What it is known by in links and names of files.
+        What it is called in links and names of files.
     title : str
     """
 
@@ -51,38 +50,16 @@ class Lesson(Told):
 
 
 def find_lessons(runs: Runs, *, styles: style.Styles | None = None) -> list[Lesson]:
-    """The lessons that the results hold, in order of difficulty.
+    """The lessons that the results contain, in order of difficulty.
 
     Of several stores side by side the first is used. Runs that failed are left out.
     """
     rows = runs.rows
     if "store" in rows and runs.environments:
         rows = rows[rows["store"].isna() | (rows["store"] == runs.environments[0]["store"])]
-    rows = rows[rows["status"] != "failed"]
-    kept = runs if len(rows) == len(runs.rows) else Runs(rows, runs.environments)  # whose scores may be known
-    held = Held(kept, styles or style.method_styles(runs))
-    found = ((name, title, tell(held)) for name, (title, tell) in LESSONS.items())
-    return [Lesson(name=name, title=title, **vars(told)) for name, title, told in found if told is not None]
-
-
-def section(book: Book) -> dict[str, Any] | None:
-    """What the page shows of the lessons; None where there is none."""
-    found = find_lessons(book.runs, styles=book.styles)
-    if not found:
-        return None
-    shown = []
-    for lesson in found:
-        anchor = f"lesson-{lesson.name}"
-        table = book.table(anchor, lesson.table)
-        pictures = []
-        for k, drawing in enumerate(lesson.drawings):
-            picture = book.picture(f"{anchor}-{k}" if k else anchor, drawing.figure, drawing.label)
-            pictures.append((Picture(picture.svg, None if k else table), drawing.caption))
-        links = [(name, book.anchors[name]) for name in lesson.problems]
-        shown.append({"anchor": anchor, "lesson": lesson, "pictures": pictures, "problems": links})
-    names = {lesson.name for lesson in found}
-    return {
-        "shown": shown,
-        "missing": [title for name, (title, _) in LESSONS.items() if name not in names],
-        "maps": {problem for lesson in found for problem in lesson.maps},
-    }
+    rows = rows[rows["status"] != Status.FAILED]
+    # the same object where nothing is left out, so that what was computed of it is known
+    selected = runs if len(rows) == len(runs.rows) else Runs(rows, runs.environments)
+    selection = Selection(selected, styles or style.method_styles(runs))
+    contents = ((name, title, lesson(selection)) for name, (title, lesson) in LESSONS.items())
+    return [Lesson(name=name, title=title, **vars(content)) for name, title, content in contents if content is not None]

@@ -14,19 +14,18 @@ from optbench.analysis import tuning
 
 from ..figures import style
 from ..figures.style import PALETTE
-from ..wording import number, shorten
-from .base import THEORY, Drawing, Told, figure, label
+from ..wording import number, shorten, signed, span
+from .base import THEORY, Content, Drawing, figure, label
 from .command import command_of
-from .selection import Held, full, whole
-from .words import signed, span
+from .selection import Selection, full, whole
 
 NEAR = 0.01  # accuracy below the best that counts as near it
 
 
-def first_steps(held: Held) -> Told | None:
+def first_steps(selection: Selection) -> Content | None:
     """Lengths of the first steps of Adam with and without bias correction, at the same step size."""
     lines, drawn = [], None
-    for problem, rows in held.parts.items():
+    for problem, rows in selection.parts.items():
         rows = rows[full(rows) & whole(rows) & rows["optimizer"].isin(["adam", "adam_uncorrected"])]
         rows = rows[np.array([len(t) > 2 for t in rows["t"]], dtype=bool)]
         sizes = [set(its["step_size"]) for _, its in rows.groupby("optimizer")]
@@ -38,9 +37,9 @@ def first_steps(held: Held) -> Told | None:
             if len(steps) and np.isfinite(steps[0]):
                 key = row["problem"], row["optimizer"], row["step_size"], row["seed"]
                 lines.append((*key, steps[0]))
-        if len(common) and (drawn is None or (held.names[problem] == "valley" and drawn[0] != "valley")):
+        if len(common) and (drawn is None or (selection.names[problem] == "valley" and drawn[0] != "valley")):
             smallest = common[common["step_size"] == common["step_size"].min()]
-            drawn = held.names[problem], problem, smallest
+            drawn = selection.names[problem], problem, smallest
     table = pd.DataFrame(lines, columns=["problem", "optimizer", "step_size", "seed", "first"])
     if drawn is None or table.empty or table["optimizer"].nunique() < 2:
         return None
@@ -63,18 +62,18 @@ def first_steps(held: Held) -> Told | None:
         f"{t[np.argmax(ratio)]} and comes within a tenth of 1 only at step {t[np.flatnonzero(ratio > 1.1)[-1]] + 1}: "
         "without the correction a step size is in effect a larger one, and for long."
     )
-    tuned = _tuned_sizes(held, "adam", "adam_uncorrected")
+    tuned = _tuned_sizes(selection, "adam", "adam_uncorrected")
     if len(tuned) > 1:
         smaller, larger = sum(b < a for a, b in tuned), sum(b > a for a, b in tuned)
         text += (
             f" Tuned, the form without takes a smaller step size than Adam on {smaller} of {len(tuned)} problems, a "
             f"larger one on {larger}."
         )
-    mine = held.parts[problem]
-    return Told(
+    mine = selection.parts[problem]
+    return Content(
         drawings=(
             Drawing(
-                figure(_step_lengths, held, its, beta1, beta2),
+                figure(_step_lengths, selection, its, beta1, beta2),
                 f"Length of the steps of Adam over lr on {problem}: {number(with_['median'])} at the first step with "
                 f"bias correction, {number(without['median'])} without.",
                 f"Largest move of a coordinate in a step over lr, at lr = {number(float(its['step_size'].iloc[0]))}; "
@@ -102,12 +101,12 @@ def _largest_moves(row: dict[str, Any]) -> np.ndarray:
     return moves
 
 
-def _step_lengths(held: Held, rows: pd.DataFrame, beta1: float, beta2: float, ax: Axes) -> None:
+def _step_lengths(selection: Selection, rows: pd.DataFrame, beta1: float, beta2: float, ax: Axes) -> None:
     style.axes(ax)
     ends, longest = [], 1
     for optimizer in ("adam", "adam_uncorrected"):
         its = rows[rows["optimizer"] == optimizer].sort_values("seed")
-        (own, called), steps = held.method(its), _largest_moves(its.iloc[0].to_dict())
+        (own, called), steps = selection.method(its), _largest_moves(its.iloc[0].to_dict())
         t = np.arange(1, len(steps) + 1)
         marks = np.isin(t, np.unique(np.geomspace(1, len(t), 7).astype(int)))
         style.line(ax, own, t, steps, marks=marks)
@@ -122,11 +121,11 @@ def _step_lengths(held: Held, rows: pd.DataFrame, beta1: float, beta2: float, ax
     style.end_names(ax, ends)
 
 
-def _tuned_sizes(held: Held, *optimizers: str) -> list[tuple[float, float]]:
+def _tuned_sizes(selection: Selection, *optimizers: str) -> list[tuple[float, float]]:
     """The best step sizes of two optimizers on every problem on which both ran once, over one and the same grid."""
-    best = tuning.tuned(held.all).set_index(["problem", "method"])["step_size"]
+    best = tuning.tuned(selection.all).set_index(["problem", "method"])["step_size"]
     found = []
-    for problem, rows in held.parts.items():
+    for problem, rows in selection.parts.items():
         kinds = [rows.loc[rows["optimizer"] == name, ["method", "settings"]] for name in optimizers]
         methods = [sorted(set(its["method"])) for its in kinds]
         if all(len(names) == 1 for names in methods):
@@ -136,10 +135,10 @@ def _tuned_sizes(held: Held, *optimizers: str) -> list[tuple[float, float]]:
     return found
 
 
-def decay(held: Held) -> Told | None:
+def decay(selection: Selection) -> Content | None:
     """Test accuracy of Adam with l2 and of AdamW over step sizes and strengths."""
     found = []
-    for problem, rows in held.parts.items():
+    for problem, rows in selection.parts.items():
         grids = {}
         for optimizer, key in (("adam_l2", "l2"), ("adamw", "weight_decay")):
             for method, its in rows[rows["optimizer"] == optimizer].groupby("method", sort=True):
@@ -179,7 +178,7 @@ def decay(held: Held) -> Told | None:
         "Both pull the weights to zero. Adam with l2 adds l2 · x to the gradient, which is then divided by the root "
         "of its own average square, so that weights with large gradients are pulled less; AdamW takes lr · decay · "
         f"x off the weights beside the step (Loshchilov & Hutter 2019). Of the {cells} pairs of step size and "
-        f"strength, Adam with l2 comes within one point of the best accuracy on held-out data, {100 * best:.1f} %, "
+        f"strength, Adam with l2 comes within one point of the best accuracy on selection-out data, {100 * best:.1f} %, "
         f"in {good['adam_l2']}, AdamW in {good['adamw']}. "
     )
     text += (
@@ -217,9 +216,9 @@ def decay(held: Held) -> Told | None:
         )
         for name, title, label in (("adam_l2", "Adam with l2", "l2"), ("adamw", "AdamW", "weight decay"))
     )
-    mine = held.parts[problem]
+    mine = selection.parts[problem]
     command = command_of(mine[mine["method"].isin([method for method, _ in grids.values()])])
-    return Told(drawings=drawings, paragraph=text.strip(), command=command, problems=(problem,), table=table)
+    return Content(drawings=drawings, paragraph=text.strip(), command=command, problems=(problem,), table=table)
 
 
 def _accuracy(figures: Any, status: str) -> float:

@@ -19,7 +19,7 @@ MARK: dict[str, Any] = {"color": MUTED, "linewidth": 0.8, "dashes": (1, 2), "zor
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure of a lesson, what a reader who cannot see it is told, and how it is read."""
+    """A figure of a lesson, its alternative text, and how to read it."""
 
     figure: Figure
     label: str
@@ -27,8 +27,8 @@ class Drawing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """What a lesson tells.
+class Content:
+    """What a lesson consists of.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Told:
     paragraph : str
         What is seen, why, and how sure that is. Its numbers come from the results.
     command : str
-        What computes the runs anew and shows the lesson; lines of a shell.
+        What reproduces the runs and shows the lesson; lines of a shell.
     problems : tuple of str
         Specs of the problems it rests on.
     table : DataFrame
@@ -58,8 +58,8 @@ def figure(draw: Any, *args: Any) -> Figure:
     return style.figure(draw, *args, room=2.0)
 
 
-def look(k: int) -> style.Style:
-    """How the k-th line of a lesson is drawn that is no method of the page, and so cannot be picked out."""
+def line_style(k: int) -> style.Style:
+    """How the k-th line of a lesson is drawn that is no method of the page, so that no reader can pick it out."""
     return style.Style(
         -1 - k, PALETTE[k % len(PALETTE)], style.DASHES[k % len(style.DASHES)], style.MARKERS[k % len(style.MARKERS)]
     )

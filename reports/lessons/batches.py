@@ -9,20 +9,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from optbench.analysis import tuning
+from optbench.core.types import Status
 
 from ..figures import style
 from ..figures.style import INK, PALETTE
-from ..wording import number
-from .base import GAP_LABEL, THEORY, Drawing, Told, figure, label, look
+from ..wording import number, signed, wholes
+from .base import GAP_LABEL, THEORY, Content, Drawing, figure, label, line_style
 from .command import command_of
-from .selection import LOST, Held, stochastic
-from .words import factor, signed, wholes
+from .selection import LOST, Selection, stochastic
 
 
-def noise(held: Held) -> Told | None:
+def noise(selection: Selection) -> Content | None:
     """The gap at which stochastic gradient descent with a fixed step size stalls, against the batch size."""
     found = []
-    for problem, rows in held.parts.items():
+    for problem, rows in selection.parts.items():
         rows = rows[stochastic(rows)]
         for (size, steps), its in rows.groupby(["step_size", "steps"], sort=True):
             if its["batch_size"].nunique() >= 4:
@@ -30,13 +30,13 @@ def noise(held: Held) -> Told | None:
     if not found:
         return None
     _, steps, problem, lr, rows = max(found, key=lambda entry: entry[:4])
-    n = held.about(rows).get("n_samples")
+    n = selection.description(rows).get("n_samples")
     lines = []
     for row in rows.sort_values(["batch_size", "seed"]).to_dict("records"):
         t, gap = np.asarray(row["t"]), np.asarray(row["f"], dtype=float) - row["f_star"]
         late = gap[t > steps / 2]
         half = gap[(t > steps / 4) & (t <= steps / 2)]
-        lost = row["status"] == "diverged" or not len(late)
+        lost = row["status"] == Status.DIVERGED or not len(late)
         lines.append(
             {key: row[key] for key in ("problem", "method", "settings", "step_size", "batch_size", "seed", "status")}
             | {"floor": np.inf if lost else late.mean(), "before": half.mean() if len(half) else np.nan}
@@ -77,7 +77,9 @@ def noise(held: Held) -> Told | None:
         "Mean gap over the second half of the steps: a small dot a seed, a large one their median. Dashes are the "
         "slope −1 through the first.",
     )
-    return Told(drawings=(drawing,), paragraph=text.strip(), command=command_of(rows), problems=(problem,), table=table)
+    return Content(
+        drawings=(drawing,), paragraph=text.strip(), command=command_of(rows), problems=(problem,), table=table
+    )
 
 
 def _floors(table: pd.DataFrame, b: np.ndarray, floor: np.ndarray, ax: Axes) -> None:
@@ -86,26 +88,26 @@ def _floors(table: pd.DataFrame, b: np.ndarray, floor: np.ndarray, ax: Axes) -> 
     ax.plot(
         finite["batch_size"], finite["floor"], linestyle="none", marker="o", markersize=2.5, color=PALETTE[0], alpha=0.6
     )
-    ax.plot(b, floor, **look(0).line)
+    ax.plot(b, floor, **line_style(0).line)
     ax.plot(b, floor[0] * b[0] / b, **THEORY, alpha=0.75)
     label(ax, "Where a fixed step size stalls", "batch size b", "gap f − f*, mean of the second half")
     ax.set_xticks(b, [f"{int(size)}" for size in b])
-    style.end_names(ax, [(float(floor[-1]), "measured", look(0))])
+    style.end_names(ax, [(float(floor[-1]), "measured", line_style(0))])
     ax.annotate(
         "slope −1", (b[-1], floor[0] * b[0] / b[-1]), (5, 5), textcoords="offset points", fontsize=9.5, color=INK,
         annotation_clip=False,
     )  # fmt: skip
 
 
-def scaling(held: Held) -> Told | None:
+def scaling(selection: Selection) -> Content | None:
     """Batches of several sizes over as many epochs, with one step size for all and with one proportional to the batch."""
     found = []
-    for problem, rows in held.parts.items():
+    for problem, rows in selection.parts.items():
         rows = rows[stochastic(rows)]
         if rows.empty:
             continue
         # of one budget in epochs, to a step of the largest batch
-        epochs = rows["budget_calls"].astype(float)
+        epochs = (rows["steps"].astype(float) + 1) * rows["calls_per_step"].astype(float)
         for (whole, least), _ in rows.groupby([epochs.round(0), "step_size"], sort=True):
             if (rows["step_size"] == least).sum() < 3:
                 continue
@@ -123,7 +125,7 @@ def scaling(held: Held) -> Told | None:
     if not found:
         return None
     _, problem, lr, (fixed, scaled) = max(found, key=lambda entry: entry[:3])
-    L = held.about(fixed).get("smoothness")
+    L = selection.description(fixed).get("smoothness")
     last = float((scaled["steps"] * scaled["calls_per_step"]).min())
     if last < 2:
         return None
@@ -148,10 +150,10 @@ def scaling(held: Held) -> Told | None:
     top = lr * sizes[-1] / sizes[0]
     text = (
         f"A batch {int(sizes[-1] / sizes[0])} times as large takes that many times fewer steps in an epoch. With one "
-        f"step size ({number(lr)}) for all, the gaps after one epoch differ by {factor(spread['one'])} between the "
-        f"batch sizes, and after {number(grid[-1])} epochs by {factor(spread_end['one'])}. With the step size "
+        f"step size ({number(lr)}) for all, the gaps after one epoch differ by {_factor(spread['one'])} between the "
+        f"batch sizes, and after {number(grid[-1])} epochs by {_factor(spread_end['one'])}. With the step size "
         "multiplied like the batch (the linear scaling rule, Goyal et al. 2017; option --linear-scaling) they "
-        f"differ by {factor(spread['scaled'])} and {factor(spread_end['scaled'])}. As long as the point hardly "
+        f"differ by {_factor(spread['scaled'])} and {_factor(spread_end['scaled'])}. As long as the point hardly "
         "moves, b/b₀ small steps add up to one large one: "
     )
     text += "that is why the rule holds" if spread["scaled"] < spread["one"] else "but here the rule does not hold"
@@ -179,13 +181,13 @@ def scaling(held: Held) -> Told | None:
         Drawing(
             figure(_epochs, apart[name][sizes], titles[name], limits),
             f"{titles[name]}: gap against epochs on {problem} for batches of {wholes(sizes)}; after one epoch they "
-            f"differ by {factor(spread[name])}.",
+            f"differ by {_factor(spread[name])}.",
             "Medians over seeds of the gap of the iterate; both figures have the same axes.",
         )
         for name in ("one", "scaled")
     )
     command = command_of(fixed, note=False) + "\n" + command_of(scaled, scaled=True)
-    return Told(drawings=drawings, paragraph=text.strip(), command=command, problems=(problem,), table=table)
+    return Content(drawings=drawings, paragraph=text.strip(), command=command, problems=(problem,), table=table)
 
 
 def _ending_at(gap: float) -> str:
@@ -202,7 +204,11 @@ def _at_epochs(row: dict[str, Any], grid: np.ndarray) -> np.ndarray:
     if kept.sum() < 2:
         return np.full(len(grid), np.inf)
     found: np.ndarray = np.exp(np.interp(grid, t[kept], np.log(gap[kept])))
-    return np.where(grid > row["end"] * row["calls_per_step"], np.inf, found) if row["status"] == "diverged" else found
+    return (
+        np.where(grid > row["end"] * row["calls_per_step"], np.inf, found)
+        if row["status"] == Status.DIVERGED
+        else found
+    )
 
 
 def _epochs(table: pd.DataFrame, title: str, limits: list[float], ax: Axes) -> None:
@@ -210,10 +216,16 @@ def _epochs(table: pd.DataFrame, title: str, limits: list[float], ax: Axes) -> N
     ends = []
     for k, size in enumerate(table.columns):
         values = table[size].to_numpy(dtype=float)
-        style.line(ax, look(k), table.index.to_numpy(dtype=float), np.where(np.isfinite(values), values, np.nan))
+        style.line(ax, line_style(k), table.index.to_numpy(dtype=float), np.where(np.isfinite(values), values, np.nan))
         finite = values[np.isfinite(values)]
         if len(finite):
-            ends.append((float(finite[-1]), f"b = {int(size)}", look(k)))
+            ends.append((float(finite[-1]), f"b = {int(size)}", line_style(k)))
     ax.set_ylim(limits[0] / 1.5, limits[1] * 1.5)
     label(ax, title, "epochs (passes over the data)", GAP_LABEL)
     style.end_names(ax, ends)
+
+
+def _factor(ratio: float) -> str:
+    return (
+        f"a factor of {number(ratio)}" if np.isfinite(ratio) else "an unknown factor, because most runs of one diverge"
+    )

@@ -1,4 +1,4 @@
-"""The command that computes the runs of a lesson anew, read from the runs themselves."""
+"""The command that computes the runs of a lesson again, read from the runs themselves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .selection import whole
 
 
 def command_of(rows: pd.DataFrame, *, scaled: bool = False, note: bool = True) -> str:
-    """The command that computes rows of one problem anew.
+    """The command that reproduces rows of one problem.
 
     Parameters
     ----------

@@ -9,18 +9,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ..figures import style
-from ..wording import number
-from .base import MARK, THEORY, Drawing, Told, figure, label, look
+from ..wording import number, signed
+from .base import MARK, THEORY, Content, Drawing, figure, label, line_style
 from .command import with_report
-from .selection import Held
-from .words import signed
+from .selection import Selection
 
 
-def differences(held: Held) -> Told | None:
+def differences(selection: Selection) -> Content | None:
     """How difference quotients depart from the analytic gradient as their step h shrinks."""
     lines, curves = [], {}
-    for problem, rows in held.parts.items():
-        errors = held.about(rows).get("differences")
+    for problem, rows in selection.parts.items():
+        errors = selection.description(rows).get("differences")
         if not errors:
             continue
         h = np.array(errors["h"])
@@ -64,7 +63,7 @@ def differences(held: Held) -> Told | None:
             "quotient has no truncation error at all."
         )
     # one of a kind, so that the names tell them apart
-    kinds = {held.names[name]: name for name in reversed(problems)}
+    kinds = {selection.names[name]: name for name in reversed(problems)}
     drawn = (sorted(kinds.values()) if len(kinds) > 1 else problems)[:6]
     some = {name: curves[name] for name in drawn}
     drawings = (
@@ -82,9 +81,9 @@ def differences(held: Held) -> Told | None:
     )
     words = ["optbench", "run"]
     for name in problems:
-        words += ["--problem", held.parts[name]["problem_spec"].iloc[0]]
+        words += ["--problem", selection.parts[name]["problem_spec"].iloc[0]]
     words += ["--optimizer", "gradient_descent", "--lr", "0.001", "--steps", "1", "--seeds", "1"]
-    return Told(drawings=drawings, paragraph=text, command=with_report(words), problems=tuple(problems), table=table)
+    return Content(drawings=drawings, paragraph=text, command=with_report(words), problems=tuple(problems), table=table)
 
 
 def _errors(curves: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], order: int, title: str, ax: Axes) -> None:
@@ -92,8 +91,8 @@ def _errors(curves: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], order:
     eps, ends, low = float(np.finfo(float).eps), [], np.inf
     for k, (name, (h, *errors)) in enumerate(curves.items()):
         error = np.maximum(errors[order - 1], eps / 10)
-        style.line(ax, look(k), h, error)
-        ends.append((float(error[np.argmax(h)]), name, look(k)))
+        style.line(ax, line_style(k), h, error)
+        ends.append((float(error[np.argmax(h)]), name, line_style(k)))
         low = min(low, float(error.min()))
     h = np.geomspace(1e-13, 1e-1, 25)
     with np.errstate(divide="ignore"):

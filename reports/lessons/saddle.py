@@ -10,22 +10,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ..figures import style
-from ..wording import number
-from .base import GAP_LABEL, MARK, THEORY, Drawing, Told, figure, label
+from ..wording import count, number
+from .base import GAP_LABEL, MARK, THEORY, Content, Drawing, figure, label
 from .command import command_of
-from .selection import Held, full, gaps, medians, whole
-from .words import count
+from .selection import Selection, full, gaps, medians, whole
 
 LEFT = 0.5  # distance from the saddle at which it counts as left: half way to the minima
 
 
-def saddle(held: Held) -> Told | None:
+def saddle(selection: Selection) -> Content | None:
     """How soon methods leave a strict saddle, each at its best settings."""
     found = []
-    for problem, rows in held.of("strict_saddle").items():
+    for problem, rows in selection.of("strict_saddle").items():
         rows = rows[full(rows) & whole(rows)]
         kinds = {name: rows[rows["optimizer"] == name] for name in ("gradient_descent", "momentum", "adam", "newton")}
-        kinds = {name: held.best(its) for name, its in kinds.items() if len(its)}
+        kinds = {name: selection.best(its) for name, its in kinds.items() if len(its)}
         if "gradient_descent" in kinds and len(kinds) > 1:
             found.append((len(kinds), problem, kinds))
     if not found:
@@ -79,22 +78,24 @@ def saddle(held: Held) -> Told | None:
         text += f"{word}{theory}{',' if name == 'adam' else ''} takes {count(its['steps'])} steps{at}. "
     pictures = (
         Drawing(
-            figure(_curves, held, kinds),
+            figure(_curves, selection, kinds),
             f"Gap against steps on {problem}: the gap stays level until a method leaves the saddle, gradient descent "
             f"after {count(plain['steps'])} steps.",
             "The gap of the iterate (medians over seeds). The level stretch is the saddle.",
         ),
         Drawing(
-            figure(_distance, held, kinds, offset),
+            figure(_distance, selection, kinds, offset),
             f"Distance from the saddle along the way out against steps on {problem}, with the growth that theory "
             "gives.",
             "Distance from the saddle along the way out; dashes are the growth in theory, the dotted line is "
             f"{LEFT:g}.",
         ),
     )
-    mine = held.parts[problem]
+    mine = selection.parts[problem]
     mine = mine[mine["method"].isin([its["method"].iloc[0] for its in kinds.values()])]
-    return Told(drawings=pictures, paragraph=text.strip(), command=command_of(mine), problems=(problem,), table=table)
+    return Content(
+        drawings=pictures, paragraph=text.strip(), command=command_of(mine), problems=(problem,), table=table
+    )
 
 
 def growth(optimizer: str, settings: dict[str, Any]) -> float:
@@ -107,11 +108,11 @@ def growth(optimizer: str, settings: dict[str, Any]) -> float:
     return 2.0 if optimizer == "newton" else np.nan
 
 
-def _curves(held: Held, kinds: dict[str, pd.DataFrame], ax: Axes) -> None:
+def _curves(selection: Selection, kinds: dict[str, pd.DataFrame], ax: Axes) -> None:
     style.axes(ax)
     ends = []
     for rows in kinds.values():
-        own, called = held.method(rows)
+        own, called = selection.method(rows)
         t, gap = gaps(rows)
         gap = np.maximum(gap, 1e-12)
         style.line(ax, own, t, gap)
@@ -120,11 +121,11 @@ def _curves(held: Held, kinds: dict[str, pd.DataFrame], ax: Axes) -> None:
     style.end_names(ax, ends)
 
 
-def _distance(held: Held, kinds: dict[str, pd.DataFrame], offset: float, ax: Axes) -> None:
+def _distance(selection: Selection, kinds: dict[str, pd.DataFrame], offset: float, ax: Axes) -> None:
     style.axes(ax)
     ends = []
     for name, rows in kinds.items():
-        own, called = held.method(rows)
+        own, called = selection.method(rows)
         y = np.abs(np.asarray(dict(rows["metrics"].iloc[0])["x_2"]))
         style.line(ax, own, np.arange(len(y)), np.maximum(y, offset / 10))
         ends.append((float(y[-1]), called, own))

@@ -7,19 +7,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from optbench.analysis import tuning
+from optbench.core.types import Status
 
 from ..figures import style
 from ..figures.lines import CALLS_LABEL
 from ..wording import number
-from .base import GAP_LABEL, Drawing, Told, figure, label, look
+from .base import GAP_LABEL, Content, Drawing, figure, label, line_style
 from .command import command_of
-from .selection import Held, gaps
+from .selection import Selection, gaps
 
 
-def schedules(held: Held) -> Told | None:
+def schedules(selection: Selection) -> Content | None:
     """Learning-rate schedules of one optimizer with one batch size, each at the step size with the best last iterate."""
     found = []
-    for problem, rows in held.parts.items():
+    for problem, rows in selection.parts.items():
         rows = rows[rows["batch_size"].notna() & rows["f_star"].notna() & rows["schedule"].notna()]
         for (optimizer, size, steps), its in rows.groupby(["optimizer", "batch_size", "steps"], sort=True):
             # a constant rate that was tried at other step sizes than the others is no part of this
@@ -28,7 +29,9 @@ def schedules(held: Held) -> Told | None:
     if not found:
         return None
     _, problem, optimizer, size, steps, rows = max(found, key=lambda entry: entry[:5])
-    value = np.where(rows["status"] == "diverged", np.inf, rows["f_end"].astype(float) - rows["f_star"].astype(float))
+    value = np.where(
+        rows["status"] == Status.DIVERGED, np.inf, rows["f_end"].astype(float) - rows["f_star"].astype(float)
+    )
     rows = rows.assign(last=np.where(np.isfinite(value), value, np.inf))
     table = rows.groupby(["schedule", "step_size"])["last"].agg(tuning.median).rename("gap").reset_index()
     table = table.assign(problem=problem, optimizer=optimizer, batch_size=size, steps=steps)
@@ -86,35 +89,35 @@ def schedules(held: Held) -> Told | None:
             "Gap of the last iterate (medians over seeds) by step size: how much a schedule forgives.",
         ),
     )
-    return Told(drawings=drawings, paragraph=text, command=command_of(rows), problems=(problem,), table=table)
+    return Content(drawings=drawings, paragraph=text, command=command_of(rows), problems=(problem,), table=table)
 
 
-def _looks(best: pd.DataFrame) -> dict[str, style.Style]:
-    return {name: look(k) for k, name in enumerate(sorted(best.index))}
+def _styles(best: pd.DataFrame) -> dict[str, style.Style]:
+    return {name: line_style(k) for k, name in enumerate(sorted(best.index))}
 
 
 def _curves(rows: pd.DataFrame, best: pd.DataFrame, ax: Axes) -> None:
     style.axes(ax)
-    ends, looks = [], _looks(best)
+    ends, styles = [], _styles(best)
     for name, line in best.iterrows():
         its = rows[(rows["schedule"] == name) & (rows["step_size"] == line["step_size"])]
         t, gap = gaps(its)
-        calls = np.unique(np.concatenate(list(its["checkpoint_calls"])))[: len(t)]  # those of the checkpoints t
+        calls = (t + 1) * float(its["calls_per_step"].iloc[0])
         keep = style.thin(len(t))
-        style.line(ax, looks[str(name)], calls[keep], gap[keep])
-        ends.append((float(gap[-1]), str(name), looks[str(name)]))
+        style.line(ax, styles[str(name)], calls[keep], gap[keep])
+        ends.append((float(gap[-1]), str(name), styles[str(name)]))
     label(ax, "Schedules at their best step sizes", CALLS_LABEL, GAP_LABEL)
     style.end_names(ax, ends, width=16)
 
 
 def _sizes(table: pd.DataFrame, best: pd.DataFrame, ax: Axes) -> None:
     style.axes(ax)
-    ends, looks = [], _looks(best)
+    ends, styles = [], _styles(best)
     for name in best.index:
         its = table[(table["schedule"] == name) & np.isfinite(table["gap"])].sort_values("step_size")
         style.line(
-            ax, looks[name], its["step_size"].to_numpy(), its["gap"].to_numpy(), marks=np.ones(len(its), dtype=bool)
+            ax, styles[name], its["step_size"].to_numpy(), its["gap"].to_numpy(), marks=np.ones(len(its), dtype=bool)
         )
-        ends.append((float(its["gap"].iloc[-1]), name, looks[name]))
+        ends.append((float(its["gap"].iloc[-1]), name, styles[name]))
     label(ax, "What each step size ends with", "step size at the first step", "gap f − f* of the last iterate")
     style.end_names(ax, ends, width=16)

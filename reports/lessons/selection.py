@@ -1,4 +1,4 @@
-"""What lessons find in results."""
+"""The runs that lessons rest on."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ import numpy as np
 import pandas as pd
 
 from optbench.analysis import metrics, tuning
+from optbench.core.types import Status
 from optbench.results.runs import Runs
 
 from ..figures import style
 from ..figures.selection import description_of
 
 LOST = 1e100  # gap from which on a run is as good as infinite: axes of three hundred decades would overflow
-NEEDED = (
+NEEDED = [
     "problem", "problem_spec", "problem_name", "problem_params", "method", "optimizer", "fixed", "settings", "step_size",
     "schedule", "batch_size", "seed", "steps", "status", "end", "calls", "calls_per_step", "budget_calls",
     "checkpoint_calls", "f_end", "f_star", "calls_to_target", "t", "f", "metrics", "description",
-)  # fmt: skip  # frames with all columns of a row would take longer to cut than to look at
+]  # fmt: skip  # a frame with all columns of a row would take longer to filter than to read
 
 
-class Held:
+class Selection:
     """Results by problem, and how methods look.
 
     Attributes
@@ -46,7 +47,7 @@ class Held:
     def runs(self, rows: pd.DataFrame) -> Runs:
         return Runs(rows, self.environments)
 
-    def about(self, rows: pd.DataFrame) -> dict[str, Any]:
+    def description(self, rows: pd.DataFrame) -> dict[str, Any]:
         """What rows of a problem tell about it."""
         return description_of(self.runs(rows))
 
@@ -59,7 +60,7 @@ class Held:
 
     def method(self, rows: pd.DataFrame) -> tuple[style.Style, str]:
         """How the method of rows of one problem is drawn, and its name."""
-        method = rows["method"].iloc[0]
+        method = str(rows["method"].iloc[0])
         return self.styles[method], method
 
 
@@ -70,10 +71,10 @@ def full(rows: pd.DataFrame) -> pd.Series:
 
 def whole(rows: pd.DataFrame) -> np.ndarray:
     """Which runs have their iterates in the plane, at every step."""
-    held = zip(rows["metrics"], rows["t"], strict=True)
+    selection = zip(rows["metrics"], rows["t"], strict=True)
     found = [
         len(t) > 1 and int(t[-1]) == len(t) - 1 and {name for name, _ in values} >= metrics.COORDINATES
-        for values, t in held
+        for values, t in selection
     ]
     return np.array(found, dtype=bool)
 
@@ -93,7 +94,7 @@ def gaps(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     wide = np.empty((len(rows), len(t)))
     for k, row in enumerate(rows.to_dict("records")):
         wide[k] = np.asarray(row["f"], dtype=float)[np.searchsorted(np.asarray(row["t"]), t, side="right") - 1]
-        if row["status"] == "diverged":
+        if row["status"] == Status.DIVERGED:
             wide[k, t >= row["end"]] = np.inf
         wide[k] -= row["f_star"]
     middle = np.sort(np.where(wide < LOST, wide, np.inf), axis=0)[len(rows) // 2]

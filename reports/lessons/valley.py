@@ -13,35 +13,34 @@ from optbench.results.runs import Runs
 
 from ..figures import paths, style
 from ..figures.lines import CALLS_LABEL
-from ..wording import number, target_name
-from .base import GAP_LABEL, MARK, Drawing, Told, figure, label, look
+from ..wording import count, number, target_name
+from .base import GAP_LABEL, MARK, Content, Drawing, figure, label, line_style
 from .command import command_of
-from .selection import Held, full, gaps, medians, whole
-from .words import count, times
+from .selection import Selection, full, gaps, medians, whole
 
 GOAL = 1e-4  # of the initial gap, where the two are compared
 ROUNDING = 1e-9  # of the distance from the floor of the valley at the start: what is nearer lies on it
 
 
-def valley(held: Held) -> Told | None:
+def valley(selection: Selection) -> Content | None:
     """Gradient descent and momentum across an ill-conditioned valley, each at its best settings."""
     found = []
-    for problem, rows in held.of("valley").items():
+    for problem, rows in selection.of("valley").items():
         rows = rows[full(rows) & whole(rows)]
         plain = rows[rows["optimizer"].isin(["gradient_descent", "sgd"])]
         heavy = rows[rows["optimizer"] == "momentum"]
-        about = held.about(rows)
-        if len(plain) and len(heavy) and (L := about.get("smoothness")):
+        description = selection.description(rows)
+        if len(plain) and len(heavy) and (L := description.get("smoothness")):
             # the best step size of gradient descent lies between 1/L and 2/L, so there it should have been looked for
             tried = plain["step_size"][plain["step_size"].between(1 / L, 2 / L)].nunique()
-            found.append((tried, problem, plain, heavy, about))
+            found.append((tried, problem, plain, heavy, description))
     if not found:
         return None
-    _, problem, plain, heavy, about = max(found, key=lambda entry: entry[:2])
-    L, mu = about["smoothness"], about["strong_convexity"]
+    _, problem, plain, heavy, description = max(found, key=lambda entry: entry[:2])
+    L, mu = description["smoothness"], description["strong_convexity"]
     kappa = L / mu
     angle = np.radians(json.loads(plain["problem_params"].iloc[0])["angle"])
-    chosen = {"plain": held.best(plain), "heavy": held.best(heavy)}
+    chosen = {"plain": selection.best(plain), "heavy": selection.best(heavy)}
     safe = plain[np.isclose(plain["step_size"], 1 / L)].sort_values("seed")
     if len(safe) and chosen["plain"]["step_size"].iloc[0] != safe["step_size"].iloc[0]:
         chosen["safe"] = safe[safe["method"] == safe["method"].iloc[0]]
@@ -70,7 +69,7 @@ def valley(held: Held) -> Told | None:
         f"{number(lr)}, gradient descent crosses the floor in {count(slow['crossings'])} of its "
         f"{count(slow['of'])} steps, and {_reaching(slow['steps'])}; momentum at its best (step size "
         f"{number(heavy_lr)}, β = {number(settings['beta'])}) crosses in {count(fast['crossings'])} of "
-        f"{count(fast['of'])} and {_reaching(fast['steps'])}{times(slow['steps'], fast['steps'])}. A gradient step "
+        f"{count(fast['of'])} and {_reaching(fast['steps'])}{_compared(slow['steps'], fast['steps'])}. A gradient step "
         "multiplies the distance across by 1 − lr L and along by 1 − lr μ, and a step size that is large enough to "
         "move along makes the first factor nearly −1: that is the jitter. "
     )
@@ -91,9 +90,9 @@ def valley(held: Held) -> Told | None:
         )
 
     both = pd.concat([chosen["plain"], chosen["heavy"]])
-    maps = _two_maps(held.runs(both), problem, held.styles)
-    curves = figure(_curves, held, chosen, 1 / L)
-    return Told(
+    maps = _two_maps(selection.runs(both), problem, selection.styles)
+    curves = figure(_curves, selection, chosen, 1 / L)
+    return Content(
         drawings=(
             Drawing(
                 maps,
@@ -122,12 +121,12 @@ def _two_maps(runs: Runs, problem: str, styles: style.Styles) -> Figure:
     return made
 
 
-def _curves(held: Held, chosen: dict[str, pd.DataFrame], safe: float, ax: Axes) -> None:
+def _curves(selection: Selection, chosen: dict[str, pd.DataFrame], safe: float, ax: Axes) -> None:
     style.axes(ax)
     ends, start = [], np.nan
     for name, rows in chosen.items():
         t, gap = gaps(rows)
-        own, called = (look(2), f"step size 1/L = {number(safe)}") if name == "safe" else held.method(rows)
+        own, called = (line_style(2), f"step size 1/L = {number(safe)}") if name == "safe" else selection.method(rows)
         keep = style.thin(len(t))
         style.line(ax, own, t[keep] + 1.0, gap[keep])
         ends.append((float(gap[-1]), called, own))
@@ -144,3 +143,10 @@ def _reaching(steps: float) -> str:
 
 def _crossing(count: float) -> str:
     return "never crosses" if count == 0 else f"crosses {'once' if count == 1 else f'{count:.0f} times'}"
+
+
+def _compared(slow: float, fast: float) -> str:
+    """How many times fewer steps a second method takes; nothing where one does not get there."""
+    if not np.isfinite(slow) or not np.isfinite(fast) or fast <= 0:
+        return ""
+    return f", {number(slow / fast)} times fewer" if fast < slow else f", {number(fast / slow)} times as many"

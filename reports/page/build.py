@@ -1,4 +1,4 @@
-"""The page: one HTML file that holds everything it shows, and asks for nothing from anywhere."""
+"""The page: one HTML file that contains everything it shows and loads nothing else."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import contextlib
 import os
 import re
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import jinja2
 import pandas as pd
@@ -16,15 +17,29 @@ from markupsafe import Markup, escape
 from optbench.core.errors import InputError, StoreError
 from optbench.results.runs import Runs
 
-from .. import lessons, tables
 from ..figures import style
-from ..sections import comparison, explorer, landscapes, overview, problem
-from ..sections import gpu as gpu_section
-from ..sections import history as history_section
-from ..sections import races as race_section
-from ..wording import clean
-from . import embed, environment, notes
-from .context import Book, collecting_rarely
+from ..sections import SECTIONS, Section, explorer
+from ..sections.problems import ProblemSection, drawing
+from ..wording import clean, plural
+from .context import PageContext, collecting_rarely
+from .embed import packed
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the template shows."""
+
+    title: str
+    lead: str  # a sentence below the title
+    empty: bool  # whether there are no runs
+    command: str | None  # that built the page
+    styles: list[style.Style]  # of methods, by their index
+    problems: list[ProblemSection]
+    sections: list[tuple[Section, object]]  # each with its content
+    tables: Markup  # for download
+
+    palettes: ClassVar = {"light": style.PALETTE, "dark": style.PALETTE_ON_BLACK}
+    inks: ClassVar = {"ink": style.INK, "muted": style.MUTED, "grid": style.GRID, "paper": style.PAPER}
 
 
 def build_page(
@@ -49,11 +64,12 @@ def build_page(
     command : str, optional
         The command that computed the results, to be shown.
     gpu : pandas.DataFrame, optional
-        Figures of `Store.load_table`, shown in a section of their own.
+        Figures of a comparison with a GPU, shown in a section of their own.
     races : DataFrame, optional
-        The races to be shown, as `optbench.store.Store.load_races` returns them: what the page says of seconds.
+        The races to be shown, as `optbench.results.store.Store.load_races` returns them: all seconds on the page come from
+        them.
     history : DataFrame, optional
-        What asv measured, as `reports.load_history` returns it: a part of the section Speed.
+        What asv measured, as `reports.load_history` returns it, for the section Speed.
     jobs : int or None
         Processes that draw; None for as many as pay, up to 4. More than one needs a script with
         ``if __name__ == "__main__":``, because processes are spawned. The page is the same.
@@ -72,18 +88,17 @@ def build_page(
     if path.suffix.lower() not in (".html", ".htm"):
         path = path / "index.html"
     _check_writable(path)
-    page = jinja2.Environment(
+    templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parents[1] / "templates"),
         autoescape=True,  # names come from users
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page.filters["whole"] = _whole
-    with style.theme(), collecting_rarely():  # the look is set once for all figures
-        content = _content(Book(runs, pd.DataFrame() if races is None else races), gpu, history, _jobs(jobs, runs))
-    text = page.get_template("page.html.j2").render(title=title, command=command, **content)
-    _write(path, clean(text))
+    templates.filters["whole"] = _whole
+    with style.theme(), collecting_rarely():  # the theme is set once for all figures
+        page = _page(PageContext(runs, races, gpu, history), title, command, _jobs(jobs, runs))
+    _write(path, clean(templates.get_template("page.html.j2").render(page=page)))
     return path
 
 
@@ -97,41 +112,35 @@ def _jobs(jobs: int | None, runs: Runs) -> int:
     return max(1, min(cores, 4, len(set(runs.rows["problem"])) // 4))
 
 
-def _content(book: Book, gpu: pd.DataFrame | None, history: pd.DataFrame | None, jobs: int) -> dict[str, Any]:
-    """What the template shows; everything in a fixed order, whatever the order of the rows."""
-    rows, lines = book.runs.rows, tables.lines(book.runs)
-    of_problem = dict(iter(lines.groupby("problem", sort=False)))
-    exploring = explorer.section(book)  # first, because its tables are those of other sections too
-    with problem.sections(book, of_problem, jobs) as problems:
-        taught = lessons.section(book)
-        content: dict[str, Any] = {
-            "counts": {
-                "run": len(rows),
-                "problem": rows["problem"].nunique(),
-                "method": rows["method"].nunique(),
-                "seed": rows["seed"].nunique(),
-            },
-            "book": book,
-            "palettes": {"light": style.PALETTE, "dark": style.PALETTE_ON_BLACK},
-            "inks": {"ink": style.INK, "muted": style.MUTED, "grid": style.GRID, "paper": style.PAPER},
-            "leaders": tables.leaders(book.runs),
-            "overview": overview.section(book) if book.parts else None,
-            "landscapes": landscapes.section(book, taught["maps"] if taught else ()),
-            "lessons": taught,
-            "speed": race_section.section(book),
-            "gpu": [] if gpu is None else gpu_section.section(book, gpu),
-            "history": history_section.section(book, history),
-            "stores": comparison.section(book),
-            "notes": notes.notes(rows, lines, book.races),
-            "lost": notes.lost(book),
-            "environment": environment.environment(book.runs),
-            "commands": environment.commands(book.runs),
-            "explorer": exploring,
-        }
-        content["problems"] = problems()
-    # at the end, when all sections have offered their tables, in the order of their names
-    content["packed"] = Markup(embed.packed(dict(sorted(book.tables.items()))))
-    return content
+def _page(context: PageContext, title: str, command: str | None, jobs: int) -> Page:
+    """The page; everything in a fixed order, whatever the order of the rows."""
+    # first, because the figures of problems refer to its tables
+    contents: dict[str, object | None] = {"explorer": explorer.section(context)}
+    with drawing(context, jobs) as finish:
+        for section in SECTIONS:
+            if section.name not in contents and section.build:
+                contents[section.name] = section.build(context)
+        problems = finish()
+    contents["problems"] = problems or None
+    return Page(
+        title=title,
+        lead=_lead(context),
+        empty=context.runs.rows.empty,
+        command=command,
+        styles=list(context.styles.values()),
+        problems=problems,
+        sections=[(section, contents[section.name]) for section in SECTIONS if contents[section.name] is not None],
+        tables=Markup(packed(dict(sorted(context.tables.items())))),
+    )
+
+
+def _lead(context: PageContext) -> str:
+    rows, races = context.runs.rows, context.races
+    if rows.empty:
+        count = 0 if races.empty else races["race"].nunique()
+        return f"{plural(count, 'race')}, and no runs yet." if count else "There are no results to show yet."
+    methods, problems, seeds = (plural(rows[name].nunique(), name) for name in ("method", "problem", "seed"))
+    return f"{plural(len(rows), 'run')} of {methods} on {problems}, with {seeds}."
 
 
 def _whole(text: str) -> Markup:

@@ -1,12 +1,14 @@
-"""What the sections of a page share: the results, how methods look, and the figures and tables made so far."""
+"""What the sections of a page share: the results, how methods look, and the figures and tables drawn so far."""
 
 from __future__ import annotations
 
 import copy
+import functools
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,11 +16,22 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from optbench.analysis import tuning
+from optbench.core.types import Status
 from optbench.results.runs import Runs
 
 from ..figures import style
+from ..lessons import Lesson, find_lessons
 from ..wording import clean
+from .anchors import unique_anchors
 from .svg import to_svg
+
+# parts of a problem's section that have an anchor or a table of their own
+PARTS = ("best", "sizes", "last", "seconds", "accuracy", "loss", "paths", "curves", "summary", "targets")
+# anchors of other parts of the page
+RESERVED = (
+    "overview", "reading", "comparison", "problems", "landscapes", "lessons", "explorer", "speed", "history", "lost", "gpu",
+    "environment", "ecdf", "ranking", "all-problems", "tables", "unnamed",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,16 +40,36 @@ class Picture:
 
     Attributes
     ----------
+    anchor : str
     svg : Markup
+    caption : str
+        How to read it; what is not `Markup` is escaped.
     table : str or None
-        Name of the table behind it, in `Book.tables`.
+        Name of the table behind it, in `PageContext.tables`.
     """
 
+    anchor: str
     svg: Markup
+    caption: str
     table: str | None
 
 
-class Book:
+@dataclass(frozen=True)
+class MethodKey:
+    """The name of a method, and the number by which the page knows its colour and marker; None for one without runs."""
+
+    name: str
+    index: int | None
+
+
+class Link(NamedTuple):
+    """The name of a problem, and the anchor of its section; None where the page has none."""
+
+    name: str
+    anchor: str | None
+
+
+class PageContext:
     """Results, and what the sections of a page make of them.
 
     Attributes
@@ -46,8 +79,13 @@ class Book:
     parts : dict of str to Runs
         The runs of every problem, the problems with the most methods first.
     races : DataFrame
-        As `optbench.store.Store.load_races` returns them.
-    styles : style.Styles
+        As `optbench.results.store.Store.load_races` returns them.
+    gpu : DataFrame or None
+        As `build_page` takes it.
+    history : DataFrame or None
+        As `reports.load_history` returns it.
+    styles : dict of str to style.Style
+        How each method is drawn.
     names : dict of int to str
         The methods by the index of their style.
     anchors : dict of str to str
@@ -56,40 +94,59 @@ class Book:
         What can be downloaded from the page, by the name of the file without its ending.
     """
 
-    def __init__(self, runs: Runs, races: pd.DataFrame) -> None:
+    def __init__(
+        self,
+        runs: Runs,
+        races: pd.DataFrame | None = None,
+        gpu: pd.DataFrame | None = None,
+        history: pd.DataFrame | None = None,
+    ) -> None:
         rows = runs.rows.sort_values(["problem", "method", "settings", "seed", "key"], ignore_index=True)
-        self.runs, self.races = Runs(rows, runs.environments), races
+        self.runs = Runs(rows, runs.environments)
+        self.races = pd.DataFrame() if races is None else races
+        self.gpu, self.history = gpu, history
         self.styles = style.method_styles(self.runs)
-        self.names = {look.index: clean(name) for name, look in self.styles.items()}
+        self.names = {of_method.index: clean(name) for name, of_method in self.styles.items()}
         parts = {str(name): Runs(part, runs.environments) for name, part in rows.groupby("problem", sort=True)}
-        size = {name: part.rows["method"].nunique() for name, part in parts.items()}
-        self.parts = {name: parts[name] for name in sorted(parts, key=lambda name: (-size[name], name))}
-        self.anchors = {name: f"problem-{number}" for number, name in enumerate(self.parts, start=1)}
+        methods = {name: part.rows["method"].nunique() for name, part in parts.items()}
+        self.parts = {name: parts[name] for name in sorted(parts, key=lambda name: (-methods[name], name))}
+        self.anchors = unique_anchors(sorted(parts), PARTS, RESERVED)
         self.tables: dict[str, pd.DataFrame] = {}
 
-    def only(self, problem: str) -> Book:
-        """A book of one problem, small enough to be sent to another process: curves are kept of what is drawn alone."""
+    @functools.cached_property
+    def lessons(self) -> list[Lesson]:
+        """What the results teach."""
+        return find_lessons(self.runs, styles=self.styles)
+
+    def only(self, problem: str) -> PageContext:
+        """The context of one problem, small enough for another process: it has the curves that are drawn alone."""
         rows = self.parts[problem].rows
-        best = tuning.tuned(self.parts[problem])[["method", "settings"]].itertuples(index=False, name=None)
+        best = set(tuning.tuned(self.parts[problem])[["method", "settings"]].itertuples(index=False, name=None))
+        # also those of the first run that did not fail, which say what the problem records
+        first = int(np.argmax((rows["status"] != Status.FAILED).to_numpy()))
         pairs = zip(rows["method"], rows["settings"], strict=True)
-        # besides, of the first that ran, because it tells what the problem records
-        first = int(np.argmax((rows["status"] != "failed").to_numpy()))
-        chosen, held = set(best), rows.copy()
-        kept = np.array([i == first or pair in chosen for i, pair in enumerate(pairs)])
-        for name in ("t", "f", "best", "gradient_norm", "metrics"):
-            held[name] = [value if keep else [] for value, keep in zip(rows[name], kept, strict=True)]
-        alone = copy.copy(self)
-        alone.runs = Runs(held, self.runs.environments)
-        alone.parts = {problem: alone.runs}
-        anchor = self.anchors[problem]
-        alone.tables = {name: table for name, table in self.tables.items() if name == f"curves-{anchor}"}
-        return alone
+        drawn = [i == first or pair in best for i, pair in enumerate(pairs)]
+        reduced = rows.copy()
+        for name in ("t", "checkpoint_calls", "f", "best", "gradient_norm", "metrics"):
+            reduced[name] = [value if keep else [] for value, keep in zip(rows[name], drawn, strict=True)]
+        context = copy.copy(self)
+        context.runs = Runs(reduced, self.runs.environments)
+        context.parts = {problem: context.runs}
+        curves = f"{self.anchors[problem]}-curves"
+        context.tables = {name: table for name, table in self.tables.items() if name == curves}
+        return context
 
-    def index(self, problem: str, method: str) -> int:
-        """The number by which the page knows the method that a method is on a problem."""
-        return self.styles[method].index
+    def method(self, name: str) -> MethodKey:
+        """A method as the page names it."""
+        return MethodKey(name, self.styles[name].index if name in self.styles else None)
 
-    def picture(self, anchor: str, made: Figure, label: str, table: pd.DataFrame | str | None = None) -> Picture:
+    def link(self, problem: str) -> Link:
+        """A problem as the page names it outside of its section."""
+        return Link(problem, self.anchors.get(problem))
+
+    def picture(
+        self, anchor: str, figure: Figure, label: str, caption: str = "", table: pd.DataFrame | str | None = None
+    ) -> Picture:
         """A figure for the page.
 
         Parameters
@@ -97,14 +154,17 @@ class Book:
         anchor : str
             Name of the figure, which no other has.
         label : str
-            What a reader who cannot see the figure is told.
+            Alternative text, for readers who cannot see the figure.
+        caption : str
+            How to read it.
         table : DataFrame or str, optional
             The numbers that are drawn, for download under the same name, or the name of a table that has them.
         """
-        svg = Markup(to_svg(made, f"{anchor}-", clean(label), self.names))
-        if isinstance(table, str):
-            return Picture(svg, table if table in self.tables else None)
-        return Picture(svg, None if table is None else self.table(anchor, table))
+        # an anchor never has two hyphens in a row, so that the ids within figures differ from all anchors
+        svg = Markup(to_svg(figure, f"{anchor}--", clean(label), self.names))
+        if isinstance(table, pd.DataFrame):
+            table = self.table(anchor, table)
+        return Picture(anchor, svg, caption, table if table in self.tables else None)
 
     def table(self, name: str, table: pd.DataFrame) -> str:
         """Offer a table for download; returns its name."""
@@ -119,10 +179,10 @@ class Book:
 
 @contextmanager
 def collecting_rarely() -> Iterator[None]:
-    """Let Python look for garbage a hundred times more rarely than it does.
+    """Let Python collect garbage a hundred times less often.
 
-    A page makes a million small objects that nobody lets go before its end, beside the arrays of all runs, and looking
-    through them again and again takes a tenth of its time.
+    A page makes a million small objects that all live until its end. Looking through them again and again would take a
+    tenth of the time.
     """
     before = gc.get_threshold()
     gc.set_threshold(100 * before[0], *before[1:])

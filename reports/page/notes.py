@@ -1,44 +1,50 @@
-"""What to know before quoting a number, and what went wrong."""
+"""What a reader must know before quoting a number."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .. import wording
-from .context import Book
+from optbench.core.types import Status
 
 
 def notes(rows: pd.DataFrame, lines: pd.DataFrame, races: pd.DataFrame) -> list[str]:
-    """What a reader must know before quoting a number; only what applies to these results."""
+    """Only what applies to these results.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        As of `Runs.rows`.
+    lines : DataFrame
+        As `tables.lines` returns them.
+    races : DataFrame
+        As `optbench.results.store.Store.load_races` returns them.
+    """
     notes = [
-        "The settings of every method were chosen on the same seeds as are shown, and among those that were tried, no "
-        "more: a method with a finer grid has an advantage, which the column “tried” tells.",
-        "An oracle call is counted alike whether it asks for a value, a gradient or a Hessian, though these cost "
-        "different time; the column “a call asks for” tells which. "
+        "The settings of every method were chosen on the seeds that are shown, from those that were tried. A method with a "
+        "finer grid has an advantage; the column “tried” counts the settings.",
+        "Every oracle call counts as one, whether it returns a value, a gradient or a Hessian, though these cost different "
+        "time; the column “oracle” says which. "
         + (
-            "Methods are not compared in seconds, as no race is stored with these results."
+            "Methods are not compared in seconds, because no race is stored with these results."
             if races.empty
-            else "Seconds come from races alone, see Speed."
+            else "Seconds come from races only, see Speed."
         ),
     ]
-    below = _below_the_optimum(rows)
-    if below:
+    if below := _below_the_optimum(rows):
         notes.append(
-            f"On {'; '.join(below)} some runs fell below the stated optimal value by more than rounding: it is wrong, and "
-            "with it every gap and every call to a target there."
+            f"On {'; '.join(below)} some runs fell below the stated optimal value by more than rounding. That value is "
+            "wrong, and so is every gap and every call to a target there."
         )
     if not all(rows["exact_targets"].dropna()):
         notes.append(
-            "With mini-batches or noise the full objective is looked at only at checkpoints, so that "
-            "calls to a target are rounded up to the next one. A mini-batch of b out of n samples counts b/n of a call."
+            "With mini-batches or noise the full objective is evaluated only at checkpoints, so calls to a target are "
+            "rounded up to the next one. A mini-batch of b out of n samples counts as b/n of a call."
         )
-    if (rows["status"] == "target").any():
+    if (rows["status"] == Status.TARGET).any():
         notes.append(
-            "Runs were ended once they reached 1e-10 of their initial gap, so that smaller gaps at the end do not tell "
-            "which method is better."
+            "Runs stopped once they reached 1e-10 of their initial gap. Smaller gaps at the end do not show which method "
+            "is better."
         )
     if len(lines) and lines["edge"].any():
         notes.append(
@@ -46,12 +52,10 @@ def notes(rows: pd.DataFrame, lines: pd.DataFrame, races: pd.DataFrame) -> list[
         )
     if len(set(rows["seed"])) == 1:
         notes.append("There is only one seed: nothing here says how much results vary from seed to seed.")
-    budget = rows["budget_calls"].groupby(rows["problem"]).agg(["min", "max"])
-    # the look at the start is a whole call, or one of a mini-batch
+    budget = rows["budget_calls"].astype(float).groupby(rows["problem"]).agg(["min", "max"])
+    # the evaluation of the start is a whole call, or one of a mini-batch
     if (budget["max"] - budget["min"] > 1).any():
-        notes.append(
-            "Not all methods had the same budget; their objectives at the end compare different amounts of work."
-        )
+        notes.append("Not all methods had the same budget; their final objectives compare different amounts of work.")
     return notes
 
 
@@ -62,44 +66,3 @@ def _below_the_optimum(rows: pd.DataFrame) -> list[str]:
     scale = np.maximum(1.0, np.fmax(floor.abs(), rows["f_start"].astype(float).abs()))
     eps = rows["precision"].map({name: np.finfo(name).eps for name in ("float64", "float32")}).fillna(0.0).astype(float)
     return sorted(set(rows.loc[rows["f_best"].astype(float) < floor - 64 * eps * scale, "problem"]))
-
-
-def lost(book: Book) -> dict[str, Any]:
-    """Every method on every problem with runs that diverged or failed, or that the store does not hold."""
-    names = ["problem", "method", "settings", "seed", "status", "end", "error"]
-    rows = book.runs.rows[[*names, "step_size"]]
-    methods = rows.groupby(["problem", "method"], sort=True)
-    missing = methods["settings"].nunique() * methods["seed"].nunique() - methods.size()
-    unwell = rows[rows["status"].isin(["diverged", "failed"])]
-    parts = dict(iter(unwell.groupby(["problem", "method"])))
-    found = [
-        _lost(key, parts.get(key, unwell.iloc[:0]), count) | {"index": book.index(*key)}
-        for key, count in missing.items()
-        if key in parts or count
-    ]
-    return {"entries": found, "table": book.table("lost", unwell[names]) if len(unwell) else None}
-
-
-def _lost(key: tuple[Any, ...], rows: pd.DataFrame, missing: int) -> dict[str, Any]:
-    """Why runs of a method have no result."""
-    reasons = []
-    diverged = rows[rows["status"] == "diverged"]
-    if len(diverged):
-        sizes = diverged["step_size"].dropna().astype(float)
-        where = ""
-        if len(sizes):
-            low, high = wording.number(sizes.min()), wording.number(sizes.max())
-            where = f", at step size {low}" if low == high else f", at step sizes from {low} to {high}"
-        steps = sorted(int(end) for end in diverged["end"].dropna())
-        when = f", after {steps[0]} to {steps[-1]} steps" if steps and steps[0] != steps[-1] else ""
-        when = f", after {steps[0]} steps" if steps and steps[0] == steps[-1] else when
-        reasons.append(f"{len(diverged)} left the finite numbers{where}{when}")
-    failed = rows[rows["status"] == "failed"]
-    for error, part in failed.groupby(failed["error"].fillna("no reason was recorded"), sort=True):
-        reasons.append(f"{len(part)} failed: {wording.shorten(str(error), 600)}")
-    if missing:
-        reasons.append(
-            f"{missing} {'is' if missing == 1 else 'are'} not stored, though {'its' if missing == 1 else 'their'} settings "
-            "ran with other seeds: the study was interrupted, or grew; its command computes them"
-        )
-    return {"problem": key[0], "method": key[1], "runs": len(rows) + missing, "reasons": reasons}

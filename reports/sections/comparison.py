@@ -1,47 +1,81 @@
-"""The section that lays several stores side by side: what is the same in all of them, and what differs by how much."""
+"""The section that compares stores: what is the same in all of them, and what differs by how much."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, replace
 
-from optbench.analysis import comparison as beside
+import pandas as pd
 
-from .. import tables, wording
-from ..page.context import Book
+from optbench.analysis import comparison
+
+from ..page.context import Link, MethodKey, PageContext
+from ..wording import NEVER, calls, number, target_name
 
 
-def section(book: Book) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class StoreLine:
+    """A method on a problem, as one store has it."""
+
+    store: MethodKey  # named after the store
+    step_size: str
+    calls: str
+    ratio: str  # to the first store
+    final: str
+    runs: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A method on a problem whose results differ between stores."""
+
+    problem: Link
+    method: str
+    target: str
+    stores: list[StoreLine]
+
+
+@dataclass(frozen=True)
+class ComparisonSection:
+    """What the template shows."""
+
+    names: list[str]  # of the stores
+    same: int  # methods on their problem with equal calls to every target
+    alone: int  # methods on their problem that ran in one store only
+    differences: list[Difference]
+    table: str | None
+
+
+def section(context: PageContext) -> ComparisonSection | None:
     """What differs between stores; None where there is but one."""
-    rows = book.runs.rows
+    rows = context.runs.rows
     if "store" not in rows:
         return None
     pairs = rows.drop_duplicates(["problem", "method"])
-    table = beside.comparison(book.runs)
-    lines = []
-    for (problem, method), its in table.groupby(["problem", "method"], sort=False):
-        first = its.iloc[0]
-        cells = []
-        for line in its.to_dict("records"):
-            cell = tables.Cell(wording.calls(line["calls"]), line["calls"])
-            ratio = "" if line["store"] == first["store"] else f"{line['calls'] / first['calls']:.2f} times"
-            name = f"{method} [{line['store']}]"
-            cells.append(
-                {
-                    "store": line["store"],
-                    "index": book.index(problem, name),
-                    "step_size": wording.number(line["step_size"]),
-                    "calls": cell.text,
-                    "ratio": ratio if ratio[:3] != "nan" else wording.NEVER,
-                    "final": wording.number(line["final"]),
-                    "runs": line["runs"],
-                }
+    table = comparison.comparison(context.runs)
+    groups = table.groupby(["problem", "method"], sort=False)
+    return ComparisonSection(
+        names=list(dict.fromkeys(environment["store"] for environment in context.runs.environments)),
+        same=int(pairs["store"].isna().sum()),
+        alone=int((pairs["store"].notna() & (pairs["method"] == pairs["alone"])).sum()),
+        differences=[_difference(context, problem, method, lines) for (problem, method), lines in groups],
+        table=context.table("comparison", table) if len(table) else None,
+    )
+
+
+def _difference(context: PageContext, problem: str, method: str, lines: pd.DataFrame) -> Difference:
+    first = lines.iloc[0]
+    stores = []
+    for place, line in enumerate(lines.to_dict("records")):
+        ratio = line["calls"] / first["calls"]
+        stores.append(
+            StoreLine(
+                store=replace(context.method(f"{method} [{line['store']}]"), name=line["store"]),
+                step_size=number(line["step_size"]),
+                calls=calls(line["calls"]),
+                ratio="" if not place else NEVER if pd.isna(ratio) else f"{ratio:.2f} times",
+                final=number(line["final"]),
+                runs=line["runs"],
             )
-        goal = wording.target_name(first["target"]) if first["target"] == first["target"] else wording.NEVER
-        lines.append({"problem": problem, "method": method, "goal": goal, "stores": cells})
-    return {
-        "names": [environment["store"] for environment in book.runs.environments],
-        "same": int(pairs["store"].isna().sum()),
-        "alone": int((pairs["store"].notna() & (pairs["method"] == pairs["alone"])).sum()),
-        "lines": lines,
-        "table": book.table("stores", table) if len(table) else None,
-    }
+        )
+    goal = NEVER if pd.isna(first["target"]) else target_name(first["target"])
+    return Difference(context.link(problem), method, goal, stores)

@@ -1,30 +1,29 @@
 """Tables and figures of a comparison of a GPU with the CPU, from the figures that `benchmarks.gpu` left in the store.
 
-Figures are rows of `benchmarks.gpu.COLUMNS`. Of every GPU the newest figures of each section are shown.
+Figures are rows of `optbench.results.GPU_COLUMNS`. Of every GPU the newest figures of each section are shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..figures import (
-    crossover,
-    style,
-)
-from ..figures.crossover import GROWTH, case_styles, crossing, times
-from ..page.context import Book, Picture
-from ..wording import NEVER, clean, number
+from ..figures import style
+from ..figures.crossover import GROWTH, crossing, crossover, step_seconds
+from ..page.anchors import slug
+from ..page.context import PageContext, Picture
+from ..wording import NEVER, clean, names, number
 
 PRECISIONS = ("float64", "float32")
 FEW = 6  # problems that a sentence names
 
 
-class Table(NamedTuple):
-    """A table for the page: its title, a sentence on how to read it, the heading and the lines, all text."""
+@dataclass(frozen=True)
+class Table:
+    """A table: its title, a sentence on how to read it, the heading and the lines, all text."""
 
     title: str
     reading: str
@@ -32,54 +31,78 @@ class Table(NamedTuple):
     lines: list[list[str]]
 
 
-def machines(figures: pd.DataFrame) -> list[dict[str, Any]]:
-    """Of every GPU its name, the processor beside it, the day, and its tables."""
-    found = []
-    for machine, rows in figures.groupby("machine", sort=True):
-        rows = rows[rows["measurement"] == rows.groupby("section")["measurement"].transform("max")]
-        made = [make(rows[rows["section"] == section]) for section, make in _TABLES.items()]
-        found.append(
-            {
-                "machine": str(machine),
-                "processor": " / ".join(sorted(set(rows["processor"]))),
-                "day": " / ".join(sorted({str(created)[:10] for created in rows["created"]})),
-                "tables": [table for table in made if table.lines],
-            }
-        )
-    return found
+@dataclass(frozen=True)
+class Machine:
+    """A GPU, the processor beside it, and what was measured on them."""
+
+    name: str
+    processor: str
+    day: str
+    tables: list[Table]
+    figures: list[Picture]
 
 
-def section(book: Book, figures: pd.DataFrame) -> list[dict[str, Any]]:
-    """What `machines` finds, and of every GPU its `pictures`."""
-    if figures.empty:  # without columns too
-        return []
-    found = machines(figures)
-    for place, machine in enumerate(found, start=1):
-        rows = times(figures[figures["machine"] == machine["machine"]])
-        machine["pictures"] = _pictures(book, f"gpu-{place}", machine["machine"], rows)
-    return found
+@dataclass(frozen=True)
+class GpuSection:
+    """What the template shows."""
+
+    machines: list[Machine]
 
 
-def _pictures(book: Book, anchor: str, machine: str, times: pd.DataFrame) -> list[tuple[Picture, str]]:
-    """Figures of `crossover` of one GPU, each with what it says in words."""
-    # cases are highlighted on the page like methods, and so have indices that no method has
-    looks = case_styles(times, first=max(book.names, default=-1) + 1)
-    book.names.update({look.index: clean(case) for case, look in looks.items()})
-    made = []
+def section(context: PageContext) -> GpuSection | None:
+    """The newest figures of every GPU; None without figures."""
+    if context.gpu is None or context.gpu.empty:
+        return None
+    return GpuSection([_machine(context, name, rows) for name, rows in context.gpu.groupby("machine", sort=True)])
+
+
+def _machine(context: PageContext, name: str, rows: pd.DataFrame) -> Machine:
+    shown = _newest(rows)
+    return Machine(
+        name=name,
+        processor=" / ".join(sorted(set(shown["processor"]))),
+        day=" / ".join(sorted({str(created)[:10] for created in shown["created"]})),
+        tables=tables_of(rows),
+        figures=_figures(context, name, step_seconds(rows)),
+    )
+
+
+def _newest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The figures of the newest measurement of each section."""
+    return rows[rows["measurement"] == rows.groupby("section")["measurement"].transform("max")]
+
+
+def tables_of(rows: pd.DataFrame) -> list[Table]:
+    """The tables of the newest figures of one GPU."""
+    rows = _newest(rows)
+    tables = (build(rows[rows["section"] == section]) for section, build in _TABLES.items())
+    return [table for table in tables if table.lines]
+
+
+def _figures(context: PageContext, machine: str, times: pd.DataFrame) -> list[Picture]:
+    """Figures of `crossover` of one GPU."""
+    # cases are picked out on the page like methods, so they have numbers that no method has
+    styles = style.numbered_styles(times["case"], first=max(context.names, default=-1) + 1)
+    context.names.update({of_case.index: clean(case) for case, of_case in styles.items()})
+    figures = []
     for grows in [name for name in GROWTH if name in set(times["grows"])]:
         for precision in [p for p in PRECISIONS if p in set(times.loc[times["grows"] == grows, "precision"])]:
             rows = times[(times["grows"] == grows) & (times["precision"] == precision)]
-            said = _said(rows)
+            verdict = in_words(rows)
             label = (
                 f"How many times faster a step is on {machine} than on one core of the CPU, by {GROWTH[grows]}, "
-                f"{precision}. {said}"
+                f"{precision}. {verdict}"
             )
-            drawn = style.figure(crossover.crossover, times, grows, precision, styles=looks)
-            made.append((book.picture(f"{anchor}-{grows}-{precision}", drawn, label, rows), said))
-    return made
+            caption = (
+                "Above the line at 1 a step takes less time on the GPU than on one core of the CPU. A ring marks where a "
+                f"curve crosses it for good, interpolated between measured sizes. {verdict}"
+            )
+            figure = style.figure(crossover, times, grows, precision, styles=styles)
+            figures.append(context.picture(f"gpu-{slug(machine)}-{grows}-{precision}", figure, label, caption, rows))
+    return figures
 
 
-def _said(rows: pd.DataFrame) -> str:
+def in_words(rows: pd.DataFrame) -> str:
     """Where the GPU takes over, in words; of what was measured, and nothing beyond."""
     from_start, later, never = [], [], []
     for case, part in rows.groupby("case", sort=True):
@@ -95,18 +118,15 @@ def _said(rows: pd.DataFrame) -> str:
     crossed = [text for _, text in sorted(later)]
     if len(crossed) > FEW:
         crossed = [f"{crossed[0]} to {crossed[-1].removeprefix('from ')}, {len(crossed)} problems in all"]
-    said = [
-        f"The GPU takes less time {'; '.join(crossed)}." if later else "",
-        f"{'It' if later else 'The GPU'} takes less time at every size that was measured on {_few(from_start)}."
-        if from_start
-        else "",
-        f"At the largest size that was measured the CPU takes less time on {_few(never)}." if never else "",
-    ]
-    return " ".join(filter(None, said))
-
-
-def _few(names: Sequence[str]) -> str:
-    return "; ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
+    sentences = []
+    if later:
+        sentences.append(f"The GPU takes less time {'; '.join(crossed)}.")
+    if from_start:
+        subject = "It" if later else "The GPU"
+        sentences.append(f"{subject} takes less time at every measured size on {names(from_start, FEW, '; ')}.")
+    if never:
+        sentences.append(f"At the largest measured size the CPU takes less time on {names(never, FEW, '; ')}.")
+    return " ".join(sentences)
 
 
 def _curves(rows: pd.DataFrame) -> Table:
@@ -115,8 +135,10 @@ def _curves(rows: pd.DataFrame) -> Table:
     for case, part in rows.groupby("case", sort=False):
         cells = []
         for precision, contender in ways:
-            its = part[(part["precision"] == precision) & (part["contender"] == contender)]
-            out, share = (its[its["quantity"] == quantity] for quantity in ("first step out", "share of envelope"))
+            rows_of = part[(part["precision"] == precision) & (part["contender"] == contender)]
+            out, share = (
+                rows_of[rows_of["quantity"] == quantity] for quantity in ("first step out", "share of envelope")
+            )
             if out.empty or share.empty:
                 cells.append("")
                 continue
@@ -167,7 +189,8 @@ def _sweeps(rows: pd.DataFrame) -> Table:
             return float(values.get((*of, contender, quantity), np.nan))
 
         cpu, gpu, jax = (of(contender) for contender in ("cpu", "gpu", "jax on gpu"))
-        apart = max((of(who, "deviation after 20 steps") for who in ("gpu", "jax on gpu")), key=lambda v: (v == v, v))
+        deviations = np.array([of(who, "deviation after 20 steps") for who in ("gpu", "jax on gpu")])
+        largest = np.max(deviations, where=~np.isnan(deviations), initial=-np.inf)  # minus infinity without any
         ran = part.loc[part["note"].str.endswith(" steps"), "note"]
         lines.append(
             [
@@ -176,7 +199,7 @@ def _sweeps(rows: pd.DataFrame) -> Table:
                 *(number(seconds) for seconds in (cpu, gpu, jax)),
                 number(cpu / gpu),
                 number(jax / gpu),
-                number(apart),
+                number(largest),
                 number(of("gpu", "peak bytes of the pool") / 2**20),
             ]
         )

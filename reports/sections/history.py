@@ -4,26 +4,60 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from markupsafe import Markup, escape
 
 from ..asv import SERIES, changes
-from ..page.context import Book
-from ..wording import NEVER, clean, duration, number
+from ..page.context import PageContext
+from ..wording import NEVER, clean, duration, mebibytes, number
 
 MOST = 40  # lines on the page
 FLAT = 0.1  # part of its value that a sparkline spans at least, so that scatter does not look like change
 
 
-def section(book: Book, history: pd.DataFrame | None) -> dict[str, Any] | None:
-    """The history for the page; None where there is none to tell of."""
+@dataclass(frozen=True)
+class HistoryLine:
+    """A benchmark with its parameters on a machine, over the commits."""
+
+    parameters: str
+    machine: str
+    environment: str
+    sparkline: Markup
+    first: str
+    last: str
+    change: str
+    clear: bool  # whether the intervals of first and last do not overlap
+    commits: int
+
+
+@dataclass(frozen=True)
+class History:
+    """What the template shows."""
+
+    groups: dict[str, list[HistoryLine]]  # by benchmark
+    shown: int  # lines that are shown, of `lines` with several commits
+    lines: int
+    single: int  # lines with one commit only
+    unclear: bool  # whether some line that is shown is not clear
+    commits: int
+    dates: str
+    machines: int
+    environments: int
+    skipped: int  # files that could not be read
+    table: str | None
+
+
+def history_of(context: PageContext) -> History | None:
+    """The history; None where there is none."""
+    history = context.history
     skipped = [] if history is None else list(history.attrs.get("skipped", ()))
     if history is None or (history.empty and not skipped):
         return None
-    found = changes(history)
-    with_past = found[found["commits"] > 1]
+    table = changes(history)
+    with_past = table[table["commits"] > 1]
     shown = with_past.head(MOST).sort_values(SERIES, kind="stable")
     # all lines of a machine share their horizontal axis: its commits by date
     commits = {
@@ -32,55 +66,51 @@ def section(book: Book, history: pd.DataFrame | None) -> dict[str, Any] | None:
     }
     environments = history["environment"].nunique()
     series = dict(iter(history.groupby(SERIES, sort=True, dropna=False)))
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[HistoryLine]] = {}
     for line in shown.to_dict("records"):
         part = series[tuple(line[name] for name in SERIES)]
         groups.setdefault(line["benchmark"], []).append(_line(line, part, commits[line["machine"]]))
-    return {
-        "groups": groups,
-        "shown": len(shown),
-        "unclear": not shown["clear"].all(),
-        "lines": len(with_past),
-        "single": len(found) - len(with_past),
-        "commits": history["commit"].nunique(),
-        "span": " to ".join(dict.fromkeys(f"{history['date'].agg(end):%Y-%m-%d}" for end in ("min", "max")))
-        if len(history)
-        else "",
-        "machines": len(commits),
-        "environments": environments,
-        "skipped": len(skipped),
-        # all lines, but not all values, which may be many thousands; environments may be named after folders of a user
-        "table": book.table("history", found if environments > 1 else found.drop(columns="environment"))
-        if len(found)
-        else None,
-    }
-
-
-def _line(line: dict[str, Any], part: pd.DataFrame, commits: Sequence[str]) -> dict[str, Any]:
-    """A line of the table of the page."""
-    first, last = (amount(line[end], line["unit"]) for end in ("first", "last"))
-    change = (
-        NEVER if math.isnan(line["change"]) else f"{100 * line['change']:+.{0 if abs(line['change']) >= 0.1 else 1}f} %"
+    dates = [f"{history['date'].agg(end):%Y-%m-%d}" for end in ("min", "max")] if len(history) else []
+    # all lines, but not all values, which may be many thousands; environments may be named after folders of a user
+    offered = table if environments > 1 else table.drop(columns="environment")
+    return History(
+        groups=groups,
+        shown=len(shown),
+        lines=len(with_past),
+        single=len(table) - len(with_past),
+        unclear=not shown["clear"].all(),
+        commits=history["commit"].nunique(),
+        dates=" to ".join(dict.fromkeys(dates)),
+        machines=len(commits),
+        environments=environments,
+        skipped=len(skipped),
+        table=context.table("history", offered) if len(table) else None,
     )
-    change = change.replace("-", "−")
+
+
+def _line(line: dict[Any, Any], part: pd.DataFrame, commits: Sequence[str]) -> HistoryLine:
+    first, last = (amount(line[end], line["unit"]) for end in ("first", "last"))
+    change = NEVER
+    if not math.isnan(line["change"]):
+        change = f"{100 * line['change']:+.{0 if abs(line['change']) >= 0.1 else 1}f} %".replace("-", "−")
     part = part.drop_duplicates("commit", keep="last")
     places = [commits.index(commit) for commit in part["commit"]]
     values = part["value"].tolist()
-    told = (
+    label = (
         f"{line['commits']} commits: {first} at {line['first_commit'][:8]}, {last} at {line['last_commit'][:8]}; "
         f"least {amount(min(values), line['unit'])}, most {amount(max(values), line['unit'])}"
     )
-    return {
-        "parameters": line["parameters"],
-        "machine": line["machine"],
-        "environment": line["environment"],
-        "first": first,
-        "last": last,
-        "change": change,
-        "certain": line["clear"],
-        "commits": line["commits"],
-        "spark": sparkline(places, values, len(commits), told),
-    }
+    return HistoryLine(
+        parameters=line["parameters"],
+        machine=line["machine"],
+        environment=line["environment"],
+        sparkline=sparkline(places, values, len(commits), label),
+        first=first,
+        last=last,
+        change=change,
+        clear=line["clear"],
+        commits=line["commits"],
+    )
 
 
 def amount(value: float, unit: str) -> str:
@@ -88,11 +118,11 @@ def amount(value: float, unit: str) -> str:
     if unit == "seconds":
         return duration(value, value, value)[0]
     if unit == "bytes":
-        return f"{number(value / 2**20)} MiB"
+        return mebibytes(value)
     return f"{number(value)} {unit}".strip()
 
 
-def sparkline(places: Sequence[int], values: Sequence[float], total: int, told: str) -> Markup:
+def sparkline(places: Sequence[int], values: Sequence[float], total: int, label: str) -> Markup:
     """A line of values as SVG, as high as a line of text, its last point marked.
 
     It spans the values, but at least `FLAT` of the largest.
@@ -101,8 +131,8 @@ def sparkline(places: Sequence[int], values: Sequence[float], total: int, told: 
     ----------
     places : sequence of int
         Where each value stands among `total` places, ascending.
-    told : str
-        What a reader who cannot see it is told.
+    label : str
+        Alternative text.
     """
     width, height, edge = 120, 24, 3.5
     least, most = min(values), max(values)
@@ -117,8 +147,8 @@ def sparkline(places: Sequence[int], values: Sequence[float], total: int, told: 
     ]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     x, y = points[-1]
-    told = escape(clean(told))
+    label = escape(clean(label))
     return Markup(
-        f'<svg class="spark" viewBox="0 0 {width} {height}" role="img" aria-label="{told}"><title>{told}</title>'
+        f'<svg class="spark" viewBox="0 0 {width} {height}" role="img" aria-label="{label}"><title>{label}</title>'
         f'<polyline points="{path}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="2.6"/></svg>'
     )

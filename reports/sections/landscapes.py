@@ -1,62 +1,87 @@
-"""Paths over landscapes of two dimensions."""
+"""The section of paths over landscapes of two dimensions."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
+from markupsafe import Markup
 
-from .. import wording
-from ..figures import (
-    paths,
-)
-from ..page.context import Book
+from optbench.core.types import Status
+from optbench.results.runs import Runs
+
+from ..figures import paths
+from ..page.context import Link, PageContext, Picture
+from ..wording import number, plural
 
 FEW = 2  # maps that a lesson shows all of
 
 
-def section(book: Book, taught: Collection[str] = ()) -> list[dict[str, Any]]:
-    """What the page shows of every two-dimensional problem, in its order.
+@dataclass(frozen=True)
+class Landscape:
+    """The maps of a problem."""
 
-    Parameters
-    ----------
-    taught : collection of str
-        Problems whose maps a lesson shows. Those of at most `FEW` methods, where other problems have more, are there for
-        the lesson alone and not shown again.
+    problem: Link
+    figure: Picture
+
+
+@dataclass(frozen=True)
+class LandscapesSection:
+    """What the template shows."""
+
+    landscapes: list[Landscape]
+
+
+def section(context: PageContext) -> LandscapesSection | None:
+    """Every two-dimensional problem with paths, in the order of the page; None without any.
+
+    A problem whose maps a lesson shows is left out if it has at most `FEW` methods and other problems have more: it is
+    there for the lesson alone.
     """
-    found = []
-    methods = {name: part.rows["method"].nunique() for name, part in book.parts.items()}
-    for name, part in book.parts.items():
-        if name in taught and methods[name] <= FEW < max(methods.values()):
-            continue
-        held = paths.selected(part, 0, paths.MOST)
-        if held is None:
-            continue
-        table = paths.table_of(held)
-        anchor = f"paths-{book.anchors[name]}"
-        best, lost = table.iloc[0], table[table["status"] == "diverged"]
-        label = (
-            f"{len(table)} maps of {name}, one a method, with the path of seed {best['seed']} over level lines. Best: "
-            f"{best['method']}, {best['steps']} steps, {'at the end' if np.isfinite(best['final']) else 'no end'} "
-            f"{wording.number(best['final'])}."
+    in_lessons = {problem for lesson in context.lessons for problem in lesson.maps}
+    methods = {name: part.rows["method"].nunique() for name, part in context.parts.items()}
+    shown = [
+        name for name in context.parts if name not in in_lessons or not methods[name] <= FEW < max(methods.values())
+    ]
+    figures = [(name, _figure(context, name)) for name in shown]
+    landscapes = [Landscape(context.link(name), figure) for name, figure in figures if figure is not None]
+    return LandscapesSection(landscapes) if landscapes else None
+
+
+def _figure(context: PageContext, name: str) -> Picture | None:
+    """The maps of a problem; None where the results have no level lines or no paths."""
+    part = context.parts[name]
+    selection = paths.select(part, 0, paths.MOST)
+    if selection is None:
+        return None
+    table = paths.table_of(selection)
+    best = table.iloc[0]
+    label = (
+        f"{len(table)} maps of {name}, one for each method, with the path of seed {best['seed']} over level lines. Best: "
+        f"{best['method']}, {best['steps']} steps, {'at the end' if np.isfinite(best['final']) else 'no end'} "
+        f"{number(best['final'])}."
+    )
+    figure = paths.figure(name, selection, context.styles)
+    return context.picture(f"{context.anchors[name]}-paths", figure, label, _caption(part, selection, table), table)
+
+
+def _caption(part: Runs, selection: paths.Selection, table: pd.DataFrame) -> str:
+    seeds = ", ".join(map(str, sorted(set(table["seed"]))))
+    whole = all(np.array_equal(t, np.arange(len(t))) for t in part.rows["t"] if len(t))
+    x, y = (" to ".join(map(number, selection.surface[name])) for name in ("x", "y"))
+    final = "gap f − f*" if part.rows["f_star"].notna().all() else "objective f"
+    caption = (
+        f"The paths of seed {seeds}, {'step by step' if whole else 'from checkpoint to checkpoint'}, over x from {x} and y "
+        f"from {y}. For a method that may reject its proposals, the path of its best points. Below each name: step size, "
+        f"steps taken, and the {final} at the end."
+    )
+    lost = sorted(table.loc[table["status"] == Status.DIVERGED, "method"])
+    if lost:
+        caption += Markup(" Diverged: <bdi>{}</bdi>; their settings are those that are best over all seeds.").format(
+            ", ".join(lost)
         )
-        whole = all(np.array_equal(t, np.arange(len(t))) for t in part.rows["t"] if len(t))
-        found.append(
-            {
-                "name": name,
-                "anchor": anchor,
-                "problem": book.anchors[name],
-                "picture": book.picture(anchor, paths.figure(name, held, book.styles), label, table),
-                "maps": len(table),
-                "left_out": held.methods - len(table),
-                "seeds": sorted(set(table["seed"])),
-                "gap": bool(part.rows["f_star"].notna().all()),
-                "whole": whole,
-                "x": [wording.number(v) for v in held.surface["x"]],
-                "y": [wording.number(v) for v in held.surface["y"]],
-                "outside": sorted(table.loc[table["outside"], "method"]),
-                "lost": sorted(lost["method"]),
-            }
-        )
-    return found
+    left_out = selection.methods - len(table)
+    if left_out:
+        caption += f" {plural(left_out, 'more method')} {'is' if left_out == 1 else 'are'} left out."
+    return caption

@@ -1,8 +1,9 @@
-"""All problems together: headline, profiles, heat map and ranking."""
+"""All problems together: headline, who leads where, heat map, profiles and ranking."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -11,139 +12,209 @@ from matplotlib.axes import Axes
 from optbench.analysis import metrics, profiles
 
 from .. import tables
-from ..figures import (
-    heatmap,
-    ranks,
-    style,
-)
+from ..figures import heatmap, ranks, style
 from ..figures import profiles as profile_figures
-from ..page.context import Book, Picture
+from ..page.context import Link, MethodKey, PageContext, Picture
+from ..page.notes import notes
 from ..wording import NEVER, rank, target_name
 from .headline import Name, headline
 
 
-def section(book: Book) -> dict[str, Any]:
-    """What the page says of all problems together."""
-    runs = book.runs
-    chosen = profiles.block(runs)
-    ranking = profiles.ranking(runs)
-    goals = sorted({*metrics.SHOWN_TARGETS, profile_figures.DEFAULT}, reverse=True)
+@dataclass(frozen=True)
+class LeaderLine:
+    """Who leads on a problem."""
+
+    problem: Link
+    methods: list[MethodKey]
+    leader: tables.Leader
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """A row of the heat map."""
+
+    method: MethodKey
+    rank: str
+    cells: list[heatmap.Cell]
+
+
+@dataclass(frozen=True)
+class AtTarget:
+    """What depends on the target."""
+
+    name: str
+    problems: list[tuple[Link, str]]  # columns of the heat map, with their short names
+    rows: list[HeatRow]
+    table: str  # of the heat map
+    performance: Picture
+    data: Picture
+
+
+@dataclass(frozen=True)
+class RankLine:
+    """A row of the ranking, as text, and the numbers by which its columns are sorted."""
+
+    place: int
+    method: MethodKey
+    rank: tables.Cell
+    interval: str
+    first: tables.Cell
+    beats_next: tables.Cell
+    problems: str
+    oracle: str
+
+
+@dataclass(frozen=True)
+class OverviewSection:
+    """What the template shows."""
+
+    headline: list[list[str | MethodKey]]  # sentences in parts
+    leaders: list[LeaderLine]
+    compared: tuple[int, int]  # methods and problems that profiles and ranking rest on
+    left_out: list[tuple[str, str]]  # methods that they leave out, and why
+    targets: list[AtTarget]
+    default: str  # the target that is shown first
+    ecdf: Picture | None
+    ranks: Picture | None
+    ranking: list[RankLine]
+    legend: list[tuple[str, str]]  # of the heat map: text, and class of the style sheet
+    without_targets: list[Link]
+    notes: list[str]
+
+
+def section(context: PageContext) -> OverviewSection | None:
+    """The section; None without runs."""
+    if not context.parts:
+        return None
+    runs = context.runs
+    chosen, ranking = profiles.block(runs), profiles.ranking(runs)
+    goals = sorted({*metrics.SHOWN_TARGETS, profile_figures.DEFAULT}, reverse=True) if chosen.problems else []
     with_targets = set(heatmap.with_targets(profiles.relative_calls(runs))["problem"])
-    return {
-        "headline": [
-            [(part.replace(" %", "\u00a0%"), _index(book, part)) for part in sentence] for sentence in headline(runs)
+    return OverviewSection(
+        headline=[[_part(context, part) for part in sentence] for sentence in headline(runs)],
+        leaders=[
+            LeaderLine(context.link(leader.problem), [context.method(name) for name in leader.methods], leader)
+            for leader in tables.leaders(runs)
         ],
-        "left_out": chosen.left_out,
-        "block": chosen,
-        "targets": [_at_target(book, goal, ranking) for goal in goals] if chosen.problems else [],
-        "default": target_name(profile_figures.DEFAULT),
-        "ecdf": _picture(book, "ecdf", profile_figures.ecdf, profiles.ecdf, _by_share("calls", "targets"))
-        if chosen.problems
-        else None,
-        "ranks": _ranks_picture(book, ranking) if len(ranking) else None,
-        "ranking": _ranking_lines(book, ranking),
-        "legend": [*zip(heatmap.limits(), (f"r{i}" for i in range(len(heatmap.STEPS))), strict=True)],
-        "without_targets": [name for name in book.parts if name not in with_targets],
-    }
+        compared=(len(chosen.methods), len(chosen.problems)),
+        left_out=list(chosen.left_out),
+        targets=[_at_target(context, goal, ranking) for goal in goals],
+        default=target_name(profile_figures.DEFAULT),
+        ecdf=_ecdf(context) if chosen.problems else None,
+        ranks=ranks_figure(context, ranking) if len(ranking) else None,
+        ranking=_ranking(context, ranking),
+        legend=[(text, f"r{i}") for i, text in enumerate(heatmap.limits())],
+        without_targets=[context.link(name) for name in context.parts if name not in with_targets],
+        notes=notes(runs.rows, tables.lines(runs), context.races),
+    )
 
 
-def _index(book: Book, part: str) -> int | None:
-    return book.styles[part].index if isinstance(part, Name) else None
+def _part(context: PageContext, part: str) -> str | MethodKey:
+    """A part of a sentence, in which no line ends before a percent sign."""
+    return context.method(part) if isinstance(part, Name) else part.replace(" %", "\u00a0%")
 
 
-def _at_target(book: Book, goal: float, ranking: pd.DataFrame) -> dict[str, Any]:
-    """The part of the section that depends on the target: the heat map and two profiles."""
-    name = target_name(goal)
-    table = profiles.relative_calls(book.runs, goal)
-    return {
-        "name": name,
-        "heat": _heat(book, heatmap.shown_rows(book.runs, table), ranking),
-        "table": book.table(f"relative-calls-{name}", table),
-        "performance": _picture(
-            book, f"performance-profile-{name}", profile_figures.performance_profile, profiles.performance_profile,
-            _by_share("ratio", "problems"), goal,
+def _at_target(context: PageContext, target: float, ranking: pd.DataFrame) -> AtTarget:
+    """The heat map and two profiles."""
+    name = target_name(target)
+    table = profiles.relative_calls(context.runs, target)
+    shown = heatmap.shown_rows(context.runs, table)
+    problems = [problem for problem in context.parts if problem in set(shown["problem"])]
+    cells = {(line["method"], line["problem"]): heatmap.cell_of(line) for line in shown.to_dict("records")}
+    ranked = dict(zip(ranking["method"], ranking["rank"], strict=True))
+    return AtTarget(
+        name=name,
+        problems=list(zip(map(context.link, problems), heatmap.headings(problems), strict=True)),
+        rows=[
+            HeatRow(
+                method=context.method(method),
+                rank=rank(ranked[method]) if method in ranked else NEVER,
+                cells=[cells[method, problem] for problem in problems],
+            )
+            for method in heatmap.row_order(context.runs, shown)
+        ],
+        table=context.table(f"relative-calls-{name}", table),
+        performance=_shares(
+            context, f"performance-profile-{name}", profile_figures.performance_profile, profiles.performance_profile,
+            "problems",
+            "Higher is better. At 1: on what share of problems an optimizer needs the fewest calls (all that tie count); "
+            "at the right end: what share it solves at all. In between, the order of two curves can depend on which other "
+            "methods take part (Gould and Scott 2016, doi:10.1145/2950048), so compare one optimizer with the best.",
+            target,
         ),
-        "data": _picture(
-            book, f"data-profile-{name}", profile_figures.data_profile, profiles.data_profile,
-            _by_share("calls", "problems"), goal,
+        data=_shares(
+            context, f"data-profile-{name}", profile_figures.data_profile, profiles.data_profile, "problems",
+            "Higher and further left is better: the share of problems that an optimizer solves with that many oracle "
+            "calls. A curve does not depend on which other methods take part.",
+            target,
         ),
-    }  # fmt: skip
+    )  # fmt: skip
 
 
-def _picture(
-    book: Book,
+def _shares(
+    context: PageContext,
     anchor: str,
     draw: Callable[..., Axes],
     compute: Callable[..., pd.DataFrame],
-    tell: Callable[[pd.DataFrame, Sequence[str]], str],
-    *args: Any,
+    of: str,
+    caption: str,
+    *target: float,
 ) -> Picture:
-    """A figure of step functions, with its table, for the page."""
-    table = compute(book.runs, *args)
-    made = style.figure(draw, book.runs, *args, styles=book.styles)
-    label = f"{made.axes[0].get_title(loc='left')}: {tell(table, profiles.placed(book.runs)[: style.EMPHASIS])}"
-    return book.picture(anchor, made, label, table)
+    """A figure of step functions, with its table. Its label says how high the best in the ranking get."""
+    table = compute(context.runs, *target)
+    figure = style.figure(draw, context.runs, *target, styles=context.styles)
+    leading = profiles.placed(context.runs)[: style.EMPHASIS]
+    last = table.groupby("method")["share"].max()
+    first = table.sort_values(table.columns[1]).groupby("method")["share"].first()
+    ends = [f"{name} from {100 * first.get(name, 0):.0f} to {100 * last.get(name, 0):.0f} %" for name in leading]
+    label = (
+        f"{figure.axes[0].get_title(loc='left')}: share of {of}, for the best in the ranking: {', '.join(ends)}. All "
+        "numbers are in the table of the figure."
+    )
+    return context.picture(anchor, figure, label, caption, table)
 
 
-def _by_share(column: str, of: str) -> Callable[[pd.DataFrame, Sequence[str]], str]:
-    """What to tell of step functions to who cannot see them: how high the leading ones get."""
-
-    def tell(table: pd.DataFrame, leading: Sequence[str]) -> str:
-        last = table.groupby("method")["share"].max()
-        first = table.sort_values(column).groupby("method")["share"].first()
-        ends = [f"{name} from {100 * first.get(name, 0):.0f} to {100 * last.get(name, 0):.0f} %" for name in leading]
-        return f"share of {of}, for the best in the ranking: {', '.join(ends)}. All numbers are in the table of the figure."
-
-    return tell
+def _ecdf(context: PageContext) -> Picture:
+    caption = (
+        "Higher and further left is better: of all 50 targets (0.63 to 1e-10 of the initial gap), problems and seeds, the "
+        "share that is reached within that many oracle calls. Where a curve ends low, those runs never reached the rest; "
+        "no restarts are simulated."
+    )
+    return _shares(context, "ecdf", profile_figures.ecdf, profiles.ecdf, "targets", caption)
 
 
-def _heat(book: Book, table: pd.DataFrame, ranking: pd.DataFrame) -> dict[str, Any]:
-    """Rows and columns of the heat map."""
-    problems = [name for name in book.parts if name in set(table["problem"])]
-    cells = {(line["method"], line["problem"]): heatmap.cell_of(line) for line in table.to_dict("records")}
-    ranked = dict(zip(ranking["method"], ranking["rank"], strict=True))
-    return {
-        "problems": [
-            (name, short, book.anchors[name]) for name, short in zip(problems, heatmap.headings(problems), strict=True)
-        ],
-        "rows": [
-            {
-                "method": name,
-                "index": book.styles[name].index,
-                "rank": rank(ranked[name]) if name in ranked else NEVER,
-                "cells": [cells[name, problem] for problem in problems],
-            }
-            for name in heatmap.row_order(book.runs, table)
-        ],
-    }
-
-
-def _ranks_picture(book: Book, ranking: pd.DataFrame) -> Picture:
+def ranks_figure(context: PageContext, ranking: pd.DataFrame) -> Picture:
     size = style.SIZE[0], 0.95 + (0.26 if len(ranking) <= 24 else 0.2) * (max(len(ranking), 5) + 0.5)
-    made = style.figure(ranks.ranks, book.runs, size=size, styles=book.styles)
-    told = "; ".join(
+    figure = style.figure(ranks.ranks, context.runs, size=size, styles=context.styles)
+    shown = "; ".join(
         f"{line.method} {line.rank:.2f} ({line.low:.2f} to {line.high:.2f})" for line in ranking.itertuples()
     )
-    return book.picture("ranking", made, f"Mean rank over problems, with 95 % interval: {told}", ranking)
+    caption = (
+        "Further left is better. On each problem optimizers are ranked by the area below their curve of targets reached, "
+        "on the axis of log calls up to the budget that all had; a miss adds nothing. The mark is the mean rank, the line "
+        "its 95 % interval, from 1000 resamples of problems and of seeds within them. Settings stay as tuned: the interval "
+        "does not include the chance in their choice."
+    )
+    return context.picture("ranking", figure, f"Mean rank over problems, with 95 % interval: {shown}", caption, ranking)
 
 
-def _ranking_lines(book: Book, ranking: pd.DataFrame) -> list[dict[str, Any]]:
+def _ranking(context: PageContext, ranking: pd.DataFrame) -> list[RankLine]:
     """The ranking as text."""
-    found = []
-    for place, line in enumerate(ranking.to_dict("records"), start=1):
+
+    def share(value: float) -> tables.Cell:
+        return tables.Cell(NEVER, -1.0) if pd.isna(value) else tables.Cell(f"{100 * value:.0f} %", value)
+
+    def line_of(place: int, line: dict[Any, Any]) -> RankLine:
         last = pd.isna(line["beats_next"])
-        found.append(
-            {
-                "place": place,
-                "method": line["method"],
-                "index": book.styles[line["method"]].index,
-                "rank": rank(line["rank"]),
-                "interval": f"{rank(line['low'])} to {rank(line['high'])}",
-                "first": f"{100 * line['first']:.0f} %",
-                "next": NEVER if last else f"{100 * line['beats_next']:.0f} %",
-                "problems": NEVER if last else f"{line['ahead']:.0f} : {line['behind']:.0f}",
-                "asks": " or ".join(tables.ASKS[asked] for asked in line["oracle"].split(" or ")),
-                "sort": [line["rank"], line["first"], -1 if last else line["beats_next"]],
-            }
+        return RankLine(
+            place=place,
+            method=context.method(line["method"]),
+            rank=tables.Cell(rank(line["rank"]), line["rank"]),
+            interval=f"{rank(line['low'])} to {rank(line['high'])}",
+            first=share(line["first"]),
+            beats_next=share(line["beats_next"]),
+            problems=NEVER if last else f"{line['ahead']:.0f} : {line['behind']:.0f}",
+            oracle=" or ".join(tables.ORACLES[oracle] for oracle in line["oracle"].split(" or ")),
         )
-    return found
+
+    return [line_of(place, line) for place, line in enumerate(ranking.to_dict("records"), start=1)]

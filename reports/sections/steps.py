@@ -1,92 +1,127 @@
-"""Time a step over all races: figures and a table."""
+"""Time per step over all races: figures and a table, in the section on speed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
-from .. import wording
-from ..figures import (
-    step_times,
-)
-from ..page.context import Book
+from ..figures import step_times
+from ..page.anchors import unique_anchors
+from ..page.context import Link, MethodKey, PageContext, Picture
+from ..wording import duration
+
+ROWS = 72  # of all figures together; a problem has its share
+FIGURE_ROWS = 24  # of a figure with several problems, so that it fits on a sheet of paper
+LINES = 60  # of the table
 
 
-def section(book: Book) -> dict[str, Any] | None:
-    """The overview for the page; None where one figure of one race says as much."""
-    table = step_times.step_seconds(book.races)
+@dataclass(frozen=True)
+class StepTime:
+    """A cell of the table."""
+
+    text: str
+    interval: str
+    reason: str  # why the race may have been disturbed, or empty
+    finite: bool
+
+
+@dataclass(frozen=True)
+class StepLine:
+    """A row of the table."""
+
+    configuration: MethodKey
+    way: str
+    cells: list[StepTime | None]
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """What the template shows."""
+
+    figures: list[Picture]
+    table: str
+    problems: list[Link]
+    ways: list[str]  # machines and ways of computing
+    lines: list[StepLine]
+    more: int  # lines that are only in the table for download
+
+
+def step_times_of(context: PageContext) -> StepTimes | None:
+    """The overview; None where one figure of one race says as much."""
+    table = step_times.step_seconds(context.races)
     if len(table[["race", "problem"]].drop_duplicates()) < 2:
         return None
     sizes = table.groupby("problem")["configuration"].nunique().to_dict()
-    share = max(3, step_times.ROWS // len(sizes))
-    problems = [name for name in book.parts if name in sizes]  # in the order of the page
+    share = max(3, ROWS // len(sizes))
+    problems = [name for name in context.parts if name in sizes]  # in the order of the page
     problems += sorted(set(sizes) - set(problems))
-    packed: list[list[str]] = []
+    drawn = problems[: ROWS // 3]
+    groups: list[list[str]] = []
     room = 0
-    drawn = problems[: step_times.ROWS // 3]
     for name in drawn:
         rows = min(sizes[name], share)
-        if rows > room or not packed:
-            packed.append([])
-            room = step_times.A_FIGURE
-        packed[-1].append(name)
+        if rows > room or not groups:
+            groups.append([])
+            room = FIGURE_ROWS
+        groups[-1].append(name)
         room -= rows
-    name = book.table("time-a-step", table)
-    pictures = [
-        book.picture(f"steps-{number}", step_times.figure_of(table, group, share, book.styles), _told(table, group))
-        for number, group in enumerate(packed, start=1)
-    ]
-    return {
-        "pictures": pictures,
-        "table": name,
-        "fewer": any(size > share for size in sizes.values()),
-        "not_drawn": problems[len(drawn) :],
-        **_matrix(book, table, problems),
-    }
+    ways = sorted(set(table["way"]))
+    caption = "Further left is faster. Medians over rounds; lines are 95 % intervals."
+    if len(ways) > 1:
+        caption += " Each machine or way of computing has its own marker."
+    if any(size > share for size in sizes.values()):
+        caption += " Of a problem with many configurations only the fastest are drawn."
+    anchors = unique_anchors((f"time-per-step-{group[0]}" for group in groups), (), ())
+    figures = []
+    for group, anchor in zip(groups, anchors.values(), strict=True):
+        if group is groups[-1] and len(drawn) < len(problems):
+            caption += Markup(" Not drawn: <bdi>{}</bdi>.").format("; ".join(problems[len(drawn) :]))
+        figure = step_times.figure_of(table, group, share, context.styles)
+        figures.append(context.picture(anchor, figure, _label(table, group), caption))
+    lines, more = _lines(context, table, problems)
+    return StepTimes(
+        figures=figures,
+        table=context.table("time-per-step", table),
+        problems=[context.link(problem) for problem in problems],
+        ways=ways,
+        lines=lines,
+        more=more,
+    )
 
 
-def _told(table: pd.DataFrame, problems: Sequence[str]) -> str:
+def _label(table: pd.DataFrame, problems: Sequence[str]) -> str:
     """The figure in words."""
-    said = []
+    parts = []
     for problem in problems:
-        part = table[table["problem"] == problem].sort_values("seconds", kind="stable")
-        ends = [
-            f"{line['configuration']} {wording.duration(line['seconds'], line['seconds_low'], line['seconds_high'])[0]}"
-            for line in part.iloc[[0, -1]].to_dict("records")
-        ]
-        said.append(f"on {problem} from {ends[0]} to {ends[1]}" if len(part) > 1 else f"on {problem} {ends[0]}")
-    return f"Median time a step: {'; '.join(said)}."
+        lines = table[table["problem"] == problem].sort_values("seconds", kind="stable").to_dict("records")
+        first, last = (f"{line['configuration']} {_cell(line).text}" for line in (lines[0], lines[-1]))
+        parts.append(f"on {problem} from {first} to {last}" if len(lines) > 1 else f"on {problem} {first}")
+    return f"Median time per step: {'; '.join(parts)}."
 
 
-def _matrix(book: Book, table: pd.DataFrame, problems: Sequence[str]) -> dict[str, Any]:
-    """Rows of configurations and ways with a cell a problem, those first that are the least slower than the fastest."""
+def _lines(context: PageContext, table: pd.DataFrame, problems: Sequence[str]) -> tuple[list[StepLine], int]:
+    """Rows of configurations and ways with a cell for each problem, and how many are left out.
+
+    Those that are the least slower than the fastest come first.
+    """
     ratio = table["seconds"] / table.groupby("problem")["seconds"].transform("min")
     behind = ratio.groupby([table["configuration"], table["way"]]).median()
     order = sorted(behind.index, key=lambda key: (behind[key], key))
-    cells = {(line["configuration"], line["way"], line["problem"]): line for line in table.to_dict("records")}
+    records = {(line["configuration"], line["way"], line["problem"]): line for line in table.to_dict("records")}
     lines = []
-    for configuration, way in order[: step_times.LINES]:
-        row = [cells.get((configuration, way, problem)) for problem in problems]
-        methods = {line["method"] for line in row if line} & book.styles.keys()
-        method = methods.pop() if len(methods) == 1 else None
-        lines.append(
-            {
-                "configuration": configuration,
-                "index": None if method is None else book.styles[method].index,
-                "way": way,
-                "cells": [line and _cell(line) for line in row],
-            }
-        )
-    return {
-        "problems": problems,
-        "lines": lines,
-        "ways": sorted(set(table["way"])),
-        "more": len(order) - len(lines),
-    }
+    for configuration, way in order[:LINES]:
+        row = [records.get((configuration, way, problem)) for problem in problems]
+        methods = {line["method"] for line in row if line} & context.styles.keys()
+        index = context.styles[methods.pop()].index if len(methods) == 1 else None
+        cells = [None if line is None else _cell(line) for line in row]
+        lines.append(StepLine(MethodKey(configuration, index), way, cells))
+    return lines, len(order) - len(lines)
 
 
-def _cell(line: dict[str, Any]) -> dict[str, Any]:
-    text, interval = wording.duration(line["seconds"], line["seconds_low"], line["seconds_high"])
-    return {"text": text, "interval": interval, "reason": line["reason"], "finite": line["finite"]}
+def _cell(line: dict[Any, Any]) -> StepTime:
+    text, interval = duration(line["seconds"], line["seconds_low"], line["seconds_high"])
+    return StepTime(text, interval, line["reason"], line["finite"])

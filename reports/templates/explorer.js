@@ -28,7 +28,7 @@
     const [heads, ...lines] = parse(text);
     const curves = new Map();
     for (const line of lines) {
-      if (!curves.has(line[0])) curves.set(line[0], { method: line[0], entrant: line[1], columns: heads.map(() => []) });
+      if (!curves.has(line[0])) curves.set(line[0], { method: line[0], index: line[1], columns: heads.map(() => []) });
       const { columns } = curves.get(line[0]);
       for (let i = 2; i < heads.length; i++) columns[i].push(number(line[i]));
     }
@@ -93,7 +93,7 @@
   function start() {
     const form = section.querySelector("form"), field = form.elements;
     const canvas = section.querySelector(".canvas"), tip = section.querySelector(".tip");
-    const list = section.querySelector(".entrants"), clip = document.querySelector("#explorer-clip rect");
+    const list = section.querySelector(".methods"), clip = document.querySelector("#explorer-clip rect");
     let data = null, shown = new Set(), chosen = false, before = null;
     let view = { x: null, y: null }; // null is everything
     let axes = null, cross = null; // scales of what is drawn; {x, curve} that is read off
@@ -109,7 +109,7 @@
     };
     const values = (curve, part) => curve.columns.get(`${field.quantity.value} ${part}`);
     const places = (curve) => curve.columns.get(field.axis.value);
-    const drawn = () => data.curves.filter((curve) => shown.has(curve.entrant));
+    const drawn = () => data.curves.filter((curve) => shown.has(curve.index));
 
     function extent(curves, pick, log) {
       let [low, high] = [Infinity, -Infinity];
@@ -168,8 +168,8 @@
       }
       return out.length > 1 ? `M${[...out, ...back].join("L")}Z` : "";
     }
-    function looks(entrant) { // as its key has them
-      const [line, mark] = document.querySelectorAll(`#key-${CSS.escape(entrant)} path`);
+    function appearance(index) { // of the key of the method
+      const [line, mark] = document.querySelectorAll(`#key-${CSS.escape(index)} path`);
       return { color: line.style.stroke, dashes: line.getAttribute("stroke-dasharray"), mark: mark.getAttribute("d") };
     }
 
@@ -204,14 +204,14 @@
       );
       const curves = make("g", { "clip-path": "url(#explorer-clip)" });
       for (const curve of drawn().reverse()) { // the best on top
-        const look = looks(curve.entrant), part = make("g", { class: "curve", "data-method": curve.entrant });
+        const look = appearance(curve.index), part = make("g", { class: "curve", "data-method": curve.index });
         const d = path(curve, "median");
         part.append(
           make("path", { class: "band", d: band(curve), style: `fill: ${look.color}` }),
           make("path", { class: "line", d, style: `stroke: ${look.color}`, "stroke-dasharray": look.dashes ?? "none" }),
         );
         let last = -1e9;
-        const room = 90, offset = ((Number(curve.entrant) % 7) / 7) * room;
+        const room = 90, offset = ((Number(curve.index) % 7) / 7) * room;
         const points = [...d.matchAll(/[ML](\S+) ([^ML]+)/g)].map(([, x, y]) => [Number(x), Number(y)]);
         points.forEach(([x, y], i) => {
           const due = x - last >= room && (last > 0 || x >= box.left + offset || i === points.length - 1);
@@ -238,17 +238,17 @@
         const item = document.createElement("li"), button = document.createElement("button");
         const only = document.createElement("button"), name = document.createElement("bdi");
         const value = document.createElement("span"), key = make("svg", { class: "key", "aria-hidden": "true" });
-        key.append(make("use", { href: `#key-${curve.entrant}` }));
+        key.append(make("use", { href: `#key-${curve.index}` }));
         name.textContent = name.title = curve.method;
         value.className = "value";
         button.type = only.type = "button";
         button.className = "toggle";
-        button.dataset.method = curve.entrant;
+        button.dataset.method = curve.index;
         button.append(key, name, value);
         only.className = "only";
         only.textContent = "only";
         only.setAttribute("aria-label", `only ${curve.method}`);
-        only.dataset.entrant = curve.entrant;
+        only.dataset.index = curve.index;
         item.append(button, only);
         return item;
       }));
@@ -259,18 +259,18 @@
         button.setAttribute("aria-pressed", String(shown.has(button.dataset.method)));
       }
     }
-    function show(entrants, touched = true) {
-      shown = new Set(entrants);
+    function show(indices, touched = true) {
+      shown = new Set(indices);
       chosen = touched;
       pressed();
       draw();
     }
-    const everybody = () => data.curves.map((curve) => curve.entrant);
+    const everybody = () => data.curves.map((curve) => curve.index);
     const leaders = () => everybody().slice(0, data.curves.length <= LEADING + 2 ? undefined : LEADING);
-    function only(entrant) {
-      const alone = shown.size === 1 && shown.has(entrant);
+    function only(index) {
+      const alone = shown.size === 1 && shown.has(index);
       if (!alone) before = new Set(shown);
-      show(alone ? before ?? everybody() : [entrant]);
+      show(alone ? before ?? everybody() : [index]);
     }
 
     // --- reading off ----------------------------------------------------------------------------------------------------------
@@ -303,12 +303,12 @@
       const line = svg.querySelector(".cross"), dot = svg.querySelector(".dot");
       const on = cross !== null && axes !== null && drawn().length > 0;
       for (const button of list.querySelectorAll(".toggle")) {
-        const curve = data.curves.find((c) => c.entrant === button.dataset.method);
+        const curve = data.curves.find((c) => c.index === button.dataset.method);
         button.querySelector(".value").textContent =
-          on && shown.has(curve.entrant) ? short(values(curve, "median")[nearest(curve, cross.x)]) : "";
+          on && shown.has(curve.index) ? short(values(curve, "median")[nearest(curve, cross.x)]) : "";
       }
       line.setAttribute("d", on ? `M${cross.x} ${axes.y.to}V${axes.y.from}` : "");
-      const curve = on && cross.curve && shown.has(cross.curve.entrant) ? cross.curve : null;
+      const curve = on && cross.curve && shown.has(cross.curve.index) ? cross.curve : null;
       dot.style.display = curve ? "" : "none";
       tip.hidden = !curve;
       if (!curve) return;
@@ -316,7 +316,7 @@
       const at = [axes.x(places(curve)[i]), axes.y(mid)];
       dot.setAttribute("cx", at[0]);
       dot.setAttribute("cy", at[1]);
-      dot.style.fill = looks(curve.entrant).color;
+      dot.style.fill = appearance(curve.index).color;
       const name = document.createElement("b");
       name.textContent = curve.method;
       const text = document.createElement("span");
@@ -331,7 +331,7 @@
     }
     function point(to) {
       cross = to;
-      hovered = cross?.curve?.entrant ?? null;
+      hovered = cross?.curve?.index ?? null;
       pick();
       read();
     }
@@ -448,7 +448,7 @@
     svg.addEventListener("keydown", (event) => {
       const { key } = event, curves = drawn();
       if (event.ctrlKey || event.metaKey || event.altKey || !axes || !curves.length) return;
-      const curve = cross?.curve && shown.has(cross.curve.entrant) ? cross.curve : curves[0];
+      const curve = cross?.curve && shown.has(cross.curve.index) ? cross.curve : curves[0];
       const i = cross ? nearest(curve, cross.x) : 0, xs = places(curve);
       const center = [axes.x(xs[i]), axes.y(values(curve, "median")[i])];
       const about = center.every(Number.isFinite) ? center : [(axes.x.from + axes.x.to) / 2, (axes.y.from + axes.y.to) / 2];
@@ -480,7 +480,7 @@
       options(field.axis, data.axes, data.axes.map((axis) => AXES[axis]));
       view = { x: null, y: null };
       cross = null;
-      if (!chosen || !everybody().some((entrant) => shown.has(entrant))) [shown, chosen] = [new Set(leaders()), false];
+      if (!chosen || !everybody().some((index) => shown.has(index))) [shown, chosen] = [new Set(leaders()), false];
       field.logx.checked = true;
       field.logy.checked = wide();
       legend();
@@ -501,12 +501,12 @@
     section.addEventListener("click", (event) => {
       const button = event.target.closest("button");
       if (!button || !data) return;
-      const entrant = button.dataset.method ?? button.dataset.entrant;
+      const index = button.dataset.method ?? button.dataset.index;
       if (button.name === "all") show(everybody());
       else if (button.name === "none") show([]);
       else if (button.name === "leading") show(leaders(), false);
-      else if (button.className.startsWith("only") || (entrant && (event.shiftKey || event.altKey))) only(entrant);
-      else if (entrant) show(everybody().filter((other) => shown.has(other) !== (other === entrant)));
+      else if (button.className.startsWith("only") || (index && (event.shiftKey || event.altKey))) only(index);
+      else if (index) show(everybody().filter((other) => shown.has(other) !== (other === index)));
     });
     new ResizeObserver(() => draw()).observe(canvas);
     load();

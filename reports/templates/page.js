@@ -1,7 +1,7 @@
 "use strict";
 document.documentElement.classList.toggle("scripted", "DecompressionStream" in window); // tables can be unpacked
 
-// Pick an entrant out wherever it stands: pointing at a curve, a row or a name (or the focus on it) fades the other curves;
+// Highlight a method wherever it stands: pointing at a curve, a row or a name (or the focus on it) fades the other curves;
 // choosing a name in a legend, or a tap, keeps it picked until the same is chosen again, or Escape.
 let kept = null, hovered = null, picked = null;
 function pick() {

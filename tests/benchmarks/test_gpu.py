@@ -34,7 +34,7 @@ from optbench.runner.loop import Loop, init_state
 from optbench.runner.plan import make_plans
 from reports import build_page
 from reports.figures.crossover import crossing
-from reports.sections import gpu as tables
+from reports.sections.gpu import tables_of
 from tests.conftest import gpu_waits_forbidden, host_reads_forbidden, made_backend, strict_backend
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -182,8 +182,8 @@ def test_tables_of_known_figures(tmp_path: Path) -> None:
         # an older measurement of the same GPU, which is not shown
         curve | {"measurement": "20250101T000000-b", "quantity": "first step out", "value": 1.0, "case": "old"},
     ]
-    (machine,) = tables.machines(figures(rows))
-    found = {table.title: table.lines for table in machine["tables"]}
+    tables = tables_of(figures(rows))
+    found = {table.title: table.lines for table in tables}
     assert found == {
         "The same curves?": [["quadratic:dim=5, adam", "never of 200 steps (0.25)", "step 7 (not finite)", "", "", ""]],
         "The update of a rule against a copy": [["adam", "1000", "2000", "1500 (0.75)", "–", "–", "–", "–"]],
@@ -192,7 +192,7 @@ def test_tables_of_known_figures(tmp_path: Path) -> None:
         ],
         "From which size on": [["rosenbrock", "d", "100", "10 at 1000", "–", "–"]],
     }
-    assert all(len(table.heading) == len(line) for table in machine["tables"] for line in table.lines)
+    assert all(len(table.heading) == len(line) for table in tables for line in table.lines)
 
     text = build_page(Runs.from_rows([]), tmp_path / "a.html", gpu=figures(rows)).read_text("utf-8")
     assert "GPU against CPU" in text
@@ -220,8 +220,7 @@ def test_the_whole_script_on_a_pretended_device(name: str, tmp_path: Path, capsy
     apart = rows.loc[rows["quantity"] == "deviation after 20 steps"]
     assert (apart.loc[apart["precision"] == "float64", "value"] < 1e-12).all()
     assert (rows.loc[rows["quantity"].isin(["bytes a second", "seconds a step"]), "value"] > 0).all()
-    (machine,) = tables.machines(rows)
-    assert [len(table.lines) for table in machine["tables"]] == [10, 4, 16, 2]
+    assert [len(table.lines) for table in tables_of(rows)] == [10, 4, 16, 2]
 
     if name == "numpy":  # it takes long with the other
         gpu.measure(HOST, device, store, quick=True, names=("beale",), tell=said.append)

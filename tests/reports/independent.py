@@ -1,18 +1,16 @@
 """Recompute the tables of a page from the stored Parquet files, with nothing of optbench and reports: an auditor.
 
-    python tests/independent.py RESULTS PAGE
+    python tests/reports/independent.py RESULTS PAGE
 
 RESULTS is one folder of results and PAGE a page of `optbench report RESULTS`. The definitions are written anew from the
-documentation: the README, and the docstrings of `optbench.metrics`, `optbench.profiles` and `reports`. It prints how many
-numbers and words of every table it compared, and every disagreement; it exits with 1 if there is one.
+documentation. `tables` lists what is recomputed: the tables that a reader sees (head line, leaders, heat maps, ranking,
+the summary and the calls to powers of ten of every problem, divergences and failures) and those embedded for download. A
+number must be the recomputed one, rounded to the digits that are shown; in a cell for readers the names of methods and the
+numbers count, not the words between them.
 
-Recomputed are the tables that a reader sees (head line, leaders, heat maps, ranking, the summary and the calls to powers
-of ten of every problem, divergences and failures) and those that are embedded for download. In the embedded ones a number
-must be the own one rounded to the digits shown.
-
-Not recomputed: the intervals of the ranking. Its shares of resamples are random, and are held against resamples drawn
-here, within `SHARE`. Of the lessons every number of a table is recomputed but the choice of its rows. What is made of
-races, of GPUs, of asv and of several stores side by side is named at the end, as is every other table it does not know.
+The script prints how many cells of every table it compared, what it did not recompute (other tables, and further columns
+of these), and every disagreement; it exits with 1 if there is one. The shares of resamples in the ranking are random, and
+are compared with resamples drawn here, within `SHARE`.
 """
 
 from __future__ import annotations
@@ -24,24 +22,23 @@ import functools
 import gzip
 import html.parser
 import io
-import itertools
 import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
 
 Row = dict[str, Any]  # a stored run, or a line of a table
 
-TARGETS = np.array([10 ** (-0.2 * k) for k in range(1, 51)])  # fractions of the initial gap
 SHOWN = {"1e-2": 9, "1e-4": 19, "1e-8": 39}  # places of targets that tables show
 WELL = ("budget", "target", "gradient")
-ASKS = {"value": "f", "gradient": "f, gradient", "hessian": "f, gradient, Hessian", "": "–"}
+ORACLES = {"value": "f", "gradient": "f, gradient", "hessian": "f, gradient, Hessian", "": "–"}
+COLOURS = (1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 100.0, math.inf)  # ratios up to which a cell has each colour
 PAIR = ("problem", "method")
 SHARE = 0.08  # by which shares of resamples may differ: more than five standard errors of 1000 draws against 4000
 DIGITS, CURVE_DIGITS = 6, 4  # significant digits of embedded numbers
@@ -51,138 +48,77 @@ DIGITS, CURVE_DIGITS = 6, 4  # significant digits of embedded numbers
 
 
 def stored(folder: Path) -> list[Row]:
-    """The newest of the runs that were asked for alike, under names that tell apart what differs, in order."""
-    found: dict[tuple[Any, ...], Row] = {}
+    """The newest of the runs that were asked for alike, with the labels of their problems and methods, in order."""
+    newest: dict[tuple[Any, ...], Row] = {}
+    asked = ("problem_spec", "data_hash", "optimizer", "fixed", "schedule", "batch_size", "settings", "seed", "steps")
     for path in sorted((folder / "v2").glob("??/*.parquet")):
         for row in pq.read_table(path).to_pylist():
-            row |= {"problem": row["problem_spec"], "method": base_name(row)}
-            asked = (
-                "problem",
-                "data_hash",
-                "method",
-                "batch_size",
-                "settings",
-                "seed",
-                "steps",
-                "precision",
-                "backend",
-            )
-            key = tuple(row[name] for name in asked)
-            if key not in found or (row["created"], row["key"]) > (found[key]["created"], found[key]["key"]):
-                found[key] = row
-    rows = list(found.values())
-    apart: dict[str, set[tuple[str, str]]] = collections.defaultdict(set)  # method -> where it has several batch sizes
-    for (problem, data, method), group in grouped(rows, "problem", "data_hash", "method").items():
-        if len({row["batch_size"] for row in group}) > 1:
-            apart[method].add((problem, data))
+            key = tuple(row[name] for name in (*asked, "precision", "backend"))
+            if key not in newest or (row["created"], row["key"]) > (newest[key]["created"], newest[key]["key"]):
+                newest[key] = row
+    rows = list(newest.values())
+    for group in grouped(rows, "problem_spec").values():
+        several = len({row["data_hash"] for row in group}) > 1
+        for row in group:
+            row["problem"] = row["problem_spec"] + (f" [data {row['data_hash'][:8]}]" if several else "")
     for row in rows:
-        if row["method"] in apart and row["batch_size"]:
-            row["method"] += f", batch {row['batch_size']}"
-        elif (row["problem"], row["data_hash"]) in apart.get(row["method"], ()):
-            row["method"] += ", full batch"
-    for column, text in (("steps", "{} steps"), ("precision", "{}"), ("backend", "{}")):
-        groups = grouped(rows, "problem", "data_hash", "method")
-        for group in groups.values():
+        fixed = ",".join(f"{name}={plain(value)}" for name, value in json.loads(row["fixed"] or "{}").items())
+        row["method"] = row["optimizer"] + (f":{fixed}" if fixed else "")
+        row["method"] += "" if row["schedule"] in (None, "constant") else f", {row['schedule']}"
+    label_batches(rows)
+    for column, unit in (("steps", " steps"), ("precision", ""), ("backend", "")):
+        for group in grouped(rows, *PAIR).values():
             if len({row[column] for row in group}) > 1:
                 for row in group:
-                    row["method"] += ", " + text.format(row[column])
-    for group in grouped(rows, "problem").values():
-        if len({row["data_hash"] for row in group}) > 1:
-            for row in group:
-                row["problem"] += f" [data {row['data_hash'][:8]}]"
+                    row["method"] += f", {row[column]}{unit}"
     for row in rows:
-        for name in ("step_size", "calls", "calls_per_step", "f_start", "f_end", "f_best", "f_star"):
+        for name in ("step_size", "calls", "calls_per_step", "budget_calls", "f_start", "f_end", "f_best", "f_star"):
             row[name] = math.nan if row[name] is None else row[name]
         row["known"] = not math.isnan(row["f_star"])
         row["well"] = row["status"] in WELL
         row["final"] = row["f_end"] if row["well"] else math.inf
         row["metrics"] = dict(row["metrics"] or ())
-        told = np.inf if row["known"] else np.nan
-        row["calls_to_target"] = (
-            np.full(50, told) if row["calls_to_target"] is None else np.array(row["calls_to_target"], dtype=float)
-        )
+        never = np.full(50, np.inf if row["known"] else np.nan)
+        row["runtimes"] = never if row["calls_to_target"] is None else np.array(row["calls_to_target"], dtype=float)
     return sorted(rows, key=lambda row: tuple(row[name] for name in (*PAIR, "settings", "seed", "key")))
 
 
-def base_name(row: Row) -> str:
-    """The optimizer with its fixed settings, and its schedule unless it is constant."""
+def label_batches(rows: list[Row]) -> None:
+    """Batch sizes are part of a method's label where it ran with several of them on one problem."""
+    here = {pair for pair, group in grouped(rows, *PAIR).items() if len({row["batch_size"] for row in group}) > 1}
+    methods = {method for _, method in here}
+    for row in rows:
+        pair = row["problem"], row["method"]
+        if row["batch_size"] and row["method"] in methods:
+            row["method"] += f", batch {row['batch_size']}"
+        elif not row["batch_size"] and pair in here:
+            row["method"] += ", full batch"
 
-    def text(value: Any) -> str:
-        if isinstance(value, bool) or value is None:
-            return str(value).lower()
-        if isinstance(value, list):
-            return "-".join(map(text, value))
-        return f"{value:.12g}" if isinstance(value, float) else str(value)
 
-    fixed = ",".join(f"{name}={text(value)}" for name, value in json.loads(row["fixed"]).items())
-    name = f"{row['optimizer']}:{fixed}" if fixed else row["optimizer"]
-    return name if row["schedule"] == "constant" else f"{name}, {row['schedule']}"
+def plain(value: Any) -> str:
+    """A setting as it stands in a label."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.12g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
 def grouped(rows: Iterable[Row], *names: str) -> dict[Any, list[Row]]:
     """Rows by the values of some columns, the groups sorted by them, the rows of each in their order."""
-    found: dict[Any, list[Row]] = {}
+    groups: dict[Any, list[Row]] = {}
     for row in rows:
-        found.setdefault(tuple(row[name] for name in names) if len(names) > 1 else row[names[0]], []).append(row)
-    return {key: found[key] for key in sorted(found)}
+        groups.setdefault(tuple(row[name] for name in names) if len(names) > 1 else row[names[0]], []).append(row)
+    return {key: groups[key] for key in sorted(groups)}
 
 
 def middle(values: Iterable[float]) -> float:
     """Median: of an even number the larger of the middle two; infinity is later than every number, NaN still later."""
-    held = np.sort(np.array(list(values), dtype=float))
-    return float(held[len(held) // 2]) if len(held) else math.nan
+    ordered = np.sort(np.array(list(values), dtype=float))
+    return float(ordered[len(ordered) // 2]) if len(ordered) else math.nan
 
 
 def last_nan(values: Iterable[float]) -> tuple[tuple[bool, float], ...]:
     """Numbers to sort by, NaN behind all."""
     return tuple((math.isnan(v), 0.0 if math.isnan(v) else v) for v in values)
-
-
-# ---- numbers as text -------------------------------------------------------------------------------------------------
-
-
-def number(value: float) -> str:
-    if value is None or not math.isfinite(value):
-        return "–"
-    if value == 0:
-        return "0"
-    if 1e-3 <= abs(float(f"{value:.3g}")) < 1e5:
-        return f"{float(f'{value:.3g}'):.15g}"
-    mantissa, exponent = f"{value:.2e}".split("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
-
-
-def calls(value: float) -> str:
-    if not math.isfinite(value):
-        return "–"
-    if value < 10:
-        return f"{float(f'{value:.2g}'):g}"
-    return f"{value:.0f}" if round(value) < 100_000 else number(value)
-
-
-def calls_of(count: float, reached: int, seeds: int) -> str:
-    return calls(count) + (f" ({reached}/{seeds})" if 0 < reached < seeds else "")
-
-
-def target(fraction: float) -> str:
-    mantissa, exponent = f"{fraction:.2e}".split("e")
-    return number(fraction) if fraction > 0.1 else f"{float(mantissa):g}e{int(exponent)}"
-
-
-def factor(ratio: float) -> str:
-    if ratio != 1 and 0.95 < ratio < 1.05:
-        return f"{ratio:.2f}"
-    if ratio >= 9999.5:
-        return number(float(f"{ratio:.1e}"))
-    return f"{float(f'{ratio:.2g}'):g}" if ratio < 100 else f"{ratio:.0f}"
-
-
-def rank_text(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".")
-
-
-def plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def clean(text: str) -> str:
@@ -217,8 +153,8 @@ class Page(html.parser.HTMLParser):
     ----------
     tables : list of (str, str, list of list of Cell)
         The tables that are seen: id of the section, name of the region around it, rows.
-    headings : dict of str to str
-        Id of a section -> its heading.
+    anchors : dict of str to str
+        Heading of a section -> its id.
     lead : str
     embedded : dict of str to list of dict
         The tables for download, their cells as text.
@@ -234,10 +170,11 @@ class Page(html.parser.HTMLParser):
         self.cell: Cell | None = None
         self.feed(text)
         self.close()
+        self.anchors = {seen(heading): anchor for anchor, heading in self.headings.items()}
         self.embedded = {}
         for name, packed in json.loads(self.script).items():
-            plain = gzip.decompress(base64.b64decode(packed)).decode("utf-8")
-            lines = list(csv.reader(io.StringIO(plain, newline="")))
+            text = gzip.decompress(base64.b64decode(packed)).decode("utf-8")
+            lines = list(csv.reader(io.StringIO(text, newline="")))
             self.embedded[name] = [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -290,17 +227,37 @@ class Page(html.parser.HTMLParser):
         elif self.writing == "script":
             self.script += data
 
-    def table(self, section: str, region: str) -> list[list[Cell]] | None:
-        """The rows of the table in a region of a section."""
-        return next((rows for s, r, rows in self.tables if (s, r) == (section, region)), None)
+    def rows(self, section: str, region: str) -> list[dict[str, Cell]] | None:
+        """The table in a region of a section: its rows by the headings of their columns."""
+        table = next((rows for s, r, rows in self.tables if (s, r) == (section, region)), None)
+        if table is None:
+            return None
+        heads = [cell.attributes.get("link") or cell.words for cell in table[0]]
+        return [dict(zip(heads, cells, strict=True)) for cells in table[1:]]
+
+
+class Table(NamedTuple):
+    """A table of the page with what was recomputed of it.
+
+    Cells are compared by the names of columns. Of the page they are text (embedded tables) or `Cell` (tables that are
+    seen); recomputed are values, or lists of the names of methods and numbers that a text for readers has.
+    """
+
+    name: str
+    shown: Sequence[dict[str, Any]] | None
+    own: list[Row]
+    digits: int = DIGITS
 
 
 class Audit:
-    """Comparisons: how many of each table, and what disagreed."""
+    """Comparisons: how many of each table, what disagreed, and what was not recomputed."""
 
-    def __init__(self) -> None:
+    def __init__(self, methods: Iterable[str]) -> None:
         self.compared: collections.Counter[str] = collections.Counter()
         self.wrong: list[str] = []
+        self.unknown: set[str] = set()
+        names = sorted({seen(name) for name in methods}, key=len, reverse=True)
+        self.token = re.compile("|".join([*map(re.escape, names), r"\d+(?:\.\d+)?(?:e-?\d+)?"]))
 
     def same(self, table: str, where: Any, shown: Any, own: Any) -> None:
         """Two texts, or whatever is equal or not."""
@@ -308,15 +265,43 @@ class Audit:
         if shown != own:
             self.wrong.append(f"{table}: {where}: the page has {shown!r}, the files give {own!r}")
 
-    def cell(self, table: str, where: Any, shown: str, own: Any, digits: int = DIGITS) -> None:
-        """A cell of an embedded table against a value."""
+    def table(self, table: Table) -> None:
+        """All rows and columns of a table; a column that is not recomputed is noted, one that the page lacks is wrong."""
+        shown, own = table.shown or [], table.own
+        self.same(table.name, "whether there is one, and its number of rows", len(shown), len(own))
+        self.unknown |= {
+            f"column {name!r} of {table.name}" for name in (shown[0] if shown and own else ()) if name not in own[0]
+        }
+        for line, values in zip(shown, own, strict=False):
+            where = " / ".join(str(value) for value in list(values.values())[:3])
+            for column, value in values.items():
+                cell = line.get(column)
+                if cell is None:
+                    self.same(table.name, f"{where} / {column}", "no such column", value)
+                elif isinstance(cell, Cell):
+                    self.cell(table.name, f"{where} / {column}", cell.words, value)
+                else:
+                    self.value(table.name, f"{where} / {column}", cell, value, table.digits)
+
+    def cell(self, table: str, where: str, shown: str, own: Any) -> None:
+        """A text for readers: the same words, or the same names and numbers."""
+        if isinstance(own, str):
+            self.same(table, where, shown, seen(own))
+            return
+        own = [value for value in own if isinstance(value, str) or math.isfinite(value)]
+        tokens = self.token.findall(shown)
+        agree = len(tokens) == len(own) and all(map(agrees, tokens, own))
+        self.same(table, where, own if agree else shown, own)
+
+    def value(self, table: str, where: str, shown: str, own: Any, digits: int) -> None:
+        """A cell of an embedded table."""
         if isinstance(own, float | np.floating) and math.isfinite(own):
             unit = 10.0 ** (math.floor(math.log10(abs(own))) - digits + 1) if own else 1e-300
             try:
                 right = abs(float(shown) - own) <= 0.5001 * unit + 1e-12 * abs(own)
             except ValueError:
                 right = False
-            self.same(table, where, shown if not right else own, own)
+            self.same(table, where, own if right else shown, own)
             return
         if own is None or (isinstance(own, float | np.floating) and math.isnan(own)):
             text = ""
@@ -328,17 +313,17 @@ class Audit:
                 text = f"'{text}"  # no formula of a spreadsheet
         self.same(table, where, shown, text)
 
-    def lines(self, table: str, shown: list[Row], own: list[Row], but: Sequence[str] = ()) -> None:
-        """An embedded table against lines in the same order; columns of `but` are left out."""
-        self.same(table, "number of rows", len(shown), len(own))
-        for k, (line, mine) in enumerate(zip(shown, own, strict=False)):
-            self.same(
-                table, f"columns of row {k}", [c for c in line if c not in but], [c for c in mine if c not in but]
-            )
-            where = " / ".join(str(mine[c]) for c in list(mine)[:3])
-            for name, value in mine.items():
-                if name not in but:
-                    self.cell(table, f"{where} / {name}", line.get(name, ""), value)
+
+def agrees(token: str, own: Any) -> bool:
+    """Whether a name is the same, or a number is rounded to its digits (two at least; zeros at its end say nothing)."""
+    if isinstance(own, str):
+        return token == seen(own)
+    if not re.fullmatch(r"[\d.]+(e-?\d+)?", token):
+        return False
+    mantissa = token.partition("e")[0]
+    digits = max(2, len(mantissa.replace(".", "").lstrip("0").rstrip("0")))
+    unit = 10.0 ** (math.floor(math.log10(abs(own))) - digits + 1) if own else 1e-300
+    return abs(float(token) - abs(own)) <= 0.5001 * unit
 
 
 # ---- tuning ----------------------------------------------------------------------------------------------------------
@@ -350,8 +335,10 @@ class Results:
     def __init__(self, rows: list[Row]) -> None:
         self.rows = rows
         self.pairs: dict[tuple[str, str], list[Row]] = grouped(rows, *PAIR)
-        self.settings = {pair: self._ranked(its) for pair, its in self.pairs.items()}
-        self.tuned = {pair: grouped(its, "settings")[self.settings[pair][0]] for pair, its in self.pairs.items()}
+        self.settings = {pair: self._ranked(of_pair) for pair, of_pair in self.pairs.items()}
+        self.tuned = {
+            pair: grouped(of_pair, "settings")[self.settings[pair][0]] for pair, of_pair in self.pairs.items()
+        }
         methods = collections.Counter(problem for problem, _ in self.pairs)
         self.problems = sorted(methods, key=lambda name: (-methods[name], name))
         self.methods = {
@@ -366,14 +353,14 @@ class Results:
     @staticmethod
     def score(rows: list[Row]) -> tuple[float, float, float]:
         """Of the seeds of one setting: the deepest target that more than half reach, the median calls to it, the end."""
-        count = np.array([row["calls_to_target"] for row in rows])
+        count = np.array([row["runtimes"] for row in rows])
         reached = np.flatnonzero(np.isfinite(count).sum(axis=0) > len(rows) / 2)
         end = middle(row["final"] for row in rows)
         return (-float(reached[-1]), middle(count[:, reached[-1]]), end) if len(reached) else (1.0, math.inf, end)
 
     def _ranked(self, rows: list[Row]) -> list[str]:
         """The settings of a method on a problem, the best first."""
-        scores = {text: (*last_nan(self.score(its)), text) for text, its in grouped(rows, "settings").items()}
+        scores = {text: (*last_nan(self.score(of_text)), text) for text, of_text in grouped(rows, "settings").items()}
         return sorted(scores, key=scores.__getitem__)
 
     def known(self, problem: str) -> bool:
@@ -392,8 +379,9 @@ class Results:
             rows, whole = self.tuned[problem, method], self.pairs[problem, method]
             size = rows[0]["step_size"]
             line: Row = {"problem": problem, "method": method, "step_size": size}
+            line["batch_size"] = rows[0]["batch_size"] or math.nan
             for text, place in SHOWN.items():
-                at = [row["calls_to_target"][place] for row in rows]
+                at = [row["runtimes"][place] for row in rows]
                 name = f"{float(text):.0e}"
                 line[f"calls_{name}"] = math.nan if np.isnan(at).any() else middle(at)
                 line[f"reached_{name}"] = int(np.isfinite(at).sum())
@@ -428,10 +416,8 @@ class Results:
             rows = self.tuned[problem, method]
             for k in range(1, 11) if all(row["known"] for row in rows) else ():
                 place = 5 * k - 1
-                at = [row["calls_to_target"][place] for row in rows]
-                made = [
-                    r["calls"] for r in rows if math.isinf(r["calls_to_target"][place]) and math.isfinite(r["calls"])
-                ]
+                at = [row["runtimes"][place] for row in rows]
+                made = [r["calls"] for r in rows if math.isinf(r["runtimes"][place]) and math.isfinite(r["calls"])]
                 lines.append(
                     {"problem": problem, "method": method, "target": 10.0**-k, "calls": middle(at)}
                     | {"reached": sum(v < math.inf for v in at), "seeds": len(rows), "censored": middle(made)}
@@ -439,7 +425,7 @@ class Results:
         return lines
 
     def sizes(self, problem: str) -> list[Row]:
-        """How touchy every method is to its step size: quartiles over seeds of the smallest value."""
+        """How sensitive every method is to its step size: quartiles over seeds of the smallest value."""
         lines = []
         for method in sorted(self.methods[problem]):
             whole = [row for row in self.pairs[problem, method] if not math.isnan(row["step_size"])]
@@ -484,8 +470,8 @@ class Results:
         sign = 1 if kind == "loss" else -1
         return sorted(lines, key=lambda line: (sign * line["judge"], line["method"], line["split"]))
 
-    def curves(self, problem: str) -> tuple[list[str], dict[tuple[str, int], Row]]:
-        """Medians and quartiles over seeds at every checkpoint: names of the columns, and rows by method and step."""
+    def curves(self, problem: str) -> dict[tuple[str, int], Row]:
+        """Medians and quartiles over seeds at every checkpoint, by method and step."""
         part = self.parts[problem]
         gap = self.known(problem)
         eps = max(float(np.finfo(row["precision"]).eps) for row in part)
@@ -494,21 +480,19 @@ class Results:
         names = {"best": f"smallest {what} so far", "f": f"{what} at the iterate", "gradient_norm": "gradient norm"}
         names |= {name: name.replace("_", " ") for name in self.quantities(part)}
         lines: dict[tuple[str, int], Row] = {}
-        heads: list[str] = []
         for value, name in names.items():
-            found: dict[tuple[str, int], Row] = {}
+            band: dict[tuple[str, int], Row] = {}
             for method in self.methods[problem]:
                 rows = [row for row in self.tuned[problem, method] if row["status"] != "failed"]
-                if value in names and value not in ("best", "f", "gradient_norm"):
+                if value not in ("best", "f", "gradient_norm"):
                     rows = [row for row in rows if value in row["metrics"]]
-                found |= self._band(method, rows, value, name, floor)
-            if not any(math.isfinite(line[f"{name} median"]) for line in found.values()):
+                band |= self._band(method, rows, value, name, floor)
+            if not any(math.isfinite(line[f"{name} median"]) for line in band.values()):
                 continue
-            heads += [f"{name} {q}" for q in ("median", "low", "high")]
-            for key, line in found.items():
-                if not lines or key in lines or value == "best":
-                    lines.setdefault(key, {}).update(line)
-        return heads, lines
+            empty = {f"{name} {q}": math.nan for q in ("median", "low", "high")}
+            for key in [*lines, *(() if lines else band)]:
+                lines.setdefault(key, {}).update(band.get(key, empty))
+        return lines
 
     @staticmethod
     def _band(method: str, rows: list[Row], value: str, name: str, floor: float) -> dict[tuple[str, int], Row]:
@@ -528,15 +512,16 @@ class Results:
                 wide[i, k] = (math.inf if lost else sign * now) - (row["f_star"] if gap else 0.0)
         last = len(rows) - 1
         ends = [round(last / 4), round(3 * last / 4)][:: int(sign)]
-        found = {}
+        calls = {t: c for row in rows for t, c in zip(row["t"], row["checkpoint_calls"], strict=True)}
+        band = {}
         for t, values in zip(steps, np.sort(wide, axis=1), strict=True):
             picked = [sign * float(values[i]) for i in (len(rows) // 2, *ends)]
             if objective:
                 picked = [v if math.isnan(v) else max(v, floor) for v in picked]
-            found[method, t] = {"calls": (t + 1) * rows[0]["calls_per_step"]} | {
+            band[method, t] = {"method": method, "calls": calls[t]} | {
                 f"{name} {q}": v for q, v in zip(("median", "low", "high"), picked, strict=True)
             }
-        return found
+        return band
 
 
 # ---- all problems together -------------------------------------------------------------------------------------------
@@ -551,22 +536,20 @@ class Overview:
         self.problems = sorted(results.problems)
         E, P = len(self.names), len(self.problems)
         S = max((len(rows) for rows in results.tuned.values()), default=0)
-        self.hits = np.full((E, P, S, 50), np.nan)
+        self.calls = np.full((E, P, S, 50), np.nan)
         self.first = np.full((E, P, S), np.nan)
         self.budget = np.full((E, P), np.nan)
         self.seeds = np.zeros((E, P), dtype=int)
         self.oracle: dict[tuple[int, int], str] = {}
         self.known = np.array([any(r["known"] for r in results.parts[p]) for p in self.problems], dtype=bool)
-        for problem, method in results.pairs:
+        for (problem, method), tuned in results.tuned.items():
             e, p = self.names.index(method), self.problems.index(problem)
-            rows = {row["seed"]: row for row in reversed(results.tuned[problem, method])}
-            fractions = [row["calls_per_step"] for row in rows.values() if not math.isnan(row["calls_per_step"])]
+            rows = {row["seed"]: row for row in reversed(tuned)}
+            costs = [row["calls_per_step"] for row in rows.values() if not math.isnan(row["calls_per_step"])]
             for s, (_, row) in enumerate(sorted(rows.items())):
-                count = row["calls_to_target"]
-                cost = (
-                    row["calls_per_step"] if not math.isnan(row["calls_per_step"]) else max(fractions, default=math.nan)
-                )
-                self.hits[e, p, s] = np.where(np.isnan(count) & self.known[p], np.inf, count)
+                count, cost = row["runtimes"], row["calls_per_step"]
+                cost = max(costs, default=math.nan) if math.isnan(cost) else cost
+                self.calls[e, p, s] = np.where(np.isnan(count) & self.known[p], np.inf, count)
                 self.first[e, p, s] = cost
                 self.budget[e, p] = np.fmax(self.budget[e, p], (row["steps"] + 1) * cost)
             self.seeds[e, p] = len(rows)
@@ -593,7 +576,7 @@ class Overview:
                 lines.append({"method": name, "problem": problem, "oracle": self.oracle.get((e, p))})
                 count = self.median(e, p, place)
                 best = np.nanmin([self.median(k, p, place) for k in range(len(self.names))] + [np.inf])
-                reached = int(np.isfinite(self.hits[e, p, :, place]).sum())
+                reached = int(np.isfinite(self.calls[e, p, :, place]).sum())
                 status = "not run" if not self.seeds[e, p] else "no target" if not self.known[p] else "reached"
                 if status == "reached" and math.isinf(count):
                     status = "missed"
@@ -603,26 +586,26 @@ class Overview:
         return lines
 
     def median(self, e: int, p: int, place: int) -> float:
-        count = self.hits[e, p, : self.seeds[e, p], place]
+        count = self.calls[e, p, : self.seeds[e, p], place]
         return middle(count) if len(count) and self.known[p] else math.nan
 
     @functools.cached_property
     def counted(self) -> np.ndarray:
         """(P, 50): targets of known problems below which not every run begins."""
-        begun = ~(self.hits > self.first[..., None])  # what did not run takes no part
+        begun = ~(self.calls > self.first[..., None])  # what did not run takes no part
         return self.known[:, None] & ~begun.all(axis=(0, 2))
 
     @functools.cached_property
     def areas(self) -> np.ndarray:
         """Area below the ECDF of every run of the block, in decades, (E, P, S); NaN beyond the seeds that ran."""
-        hits = self.hits[np.ix_(self.block, self.on)]
+        calls = self.calls[np.ix_(self.block, self.on)]
         counted = self.counted[self.on]  # (P, 50)
         budget = np.nanmin(self.budget[np.ix_(self.block, self.on)], axis=0)[:, None, None]  # (P, 1, 1)
-        saved = np.where(np.isinf(hits), 0.0, np.log10(budget / np.minimum(hits, budget)))
+        saved = np.where(np.isinf(calls), 0.0, np.log10(budget / np.minimum(calls, budget)))
         area: np.ndarray = (
             np.where(counted[:, None], saved, 0.0).sum(axis=3) / np.maximum(counted.sum(axis=1), 1)[:, None]
         )
-        return np.where(np.isnan(hits[..., 0]), np.nan, area)
+        return np.where(np.isnan(calls[..., 0]), np.nan, area)
 
     @staticmethod
     def places(values: np.ndarray) -> np.ndarray:
@@ -648,8 +631,8 @@ class Overview:
         order = sorted(range(len(names)), key=lambda e: (round(rank[e], 12), -area[e], names[e]))
         lines = []
         for e, after in zip(order, [*order[1:], None], strict=True):
-            asked = {self.oracle[self.block[e], p] for p in range(len(self.problems)) if self.seeds[self.block[e], p]}
-            line: Row = {"method": names[e], "oracle": " or ".join(sorted(asked - {""})), "rank": float(rank[e])}
+            oracles = {self.oracle.get((self.block[e], p), "") for p in range(len(self.problems))}
+            line: Row = {"method": names[e], "oracle": " or ".join(sorted(oracles - {""})), "rank": float(rank[e])}
             line |= {"low": math.nan, "high": math.nan, "first": float(first[e]), "area": float(area[e])}
             line |= {"problems": len(self.on)} | dict.fromkeys(("ahead", "behind", "beats_next", "p_next"), math.nan)
             if after is not None:
@@ -701,7 +684,7 @@ class Overview:
         for e in self.block:
             weight: dict[float, float] = collections.defaultdict(float)
             for p, of in zip(self.on, counted, strict=True):
-                for run in self.hits[e, p, : self.seeds[e, p]][:, of]:
+                for run in self.calls[e, p, : self.seeds[e, p]][:, of]:
                     for at in run[np.isfinite(run)].tolist():
                         weight[at] += 1 / (of.sum() * self.seeds[e, p] * counted.any(axis=1).sum())
             share = 0.0
@@ -711,118 +694,119 @@ class Overview:
         return lines
 
 
-# ---- comparisons -----------------------------------------------------------------------------------------------------
+# ---- the tables ------------------------------------------------------------------------------------------------------
 
 
-def check_problems(audit: Audit, page: Page, results: Results) -> Iterator[str]:
-    """The sections of problems; names of the embedded tables that were compared."""
-    for k, problem in enumerate(results.problems, start=1):
-        anchor = f"problem-{k}"
-        audit.same("headings", anchor, seen(page.headings.get(anchor, "")), seen(problem))
+def tables(page: Page, results: Results) -> Iterator[Table]:
+    """All tables that are recomputed, with what was recomputed."""
+    yield Table("head line", [{"numbers": text_cell(page.lead)}], [{"numbers": lead(results)}])
+    yield Table("leaders", page.rows("overview", "Who leads on each problem"), leaders(results))
+    for problem in results.problems:
+        anchor = page.anchors.get(seen(problem), "")
         lines = results.summary(problem)
-        own = [{name: value for name, value in line.items() if name != "others"} for line in lines]
-        audit.lines("summary of a problem, embedded", page.embedded[f"{anchor}-table"], own)
-        yield f"{anchor}-table"
-        check_summary(audit, page.table(anchor, "Summary table") or [], lines)
+        yield Table(
+            "summary of a problem", page.rows(anchor, "Summary table"), [summary_text(line, lines) for line in lines]
+        )
+        embedded = [{name: value for name, value in line.items() if name != "others"} for line in lines]
+        yield Table("summary of a problem, embedded", page.embedded.get(f"{anchor}-summary"), embedded)
         decades = results.decades(problem)
-        shown = page.table(anchor, "Calls to targets")
-        audit.same("calls to powers of ten", f"{problem}: whether there is one", shown is not None, bool(decades))
-        if decades and shown:
-            audit.lines("calls to powers of ten, embedded", page.embedded[f"{anchor}-targets"], decades)
-            yield f"{anchor}-targets"
-            check_decades(audit, shown, decades)
-        audit.lines("step sizes, embedded", page.embedded[f"{anchor}-sizes"], results.sizes(problem))
-        yield f"{anchor}-sizes"
+        yield Table("calls to powers of ten", page.rows(anchor, "Calls to targets"), decades_text(decades))
+        yield Table("calls to powers of ten, embedded", page.embedded.get(f"{anchor}-targets"), decades)
+        yield Table("step sizes, embedded", page.embedded.get(f"{anchor}-sizes"), results.sizes(problem))
         for kind in ("accuracy", "loss"):
             learned = results.learned(problem, kind)
-            name = f"{anchor}-{kind}"
-            audit.same(
-                "accuracy and loss, embedded", f"{name}: whether there is one", name in page.embedded, bool(learned)
-            )
-            if learned:
-                audit.lines("accuracy and loss, embedded", page.embedded[name], learned)
-                yield name
-        yield from check_curves(audit, page, results, problem, f"curves-{anchor}")
+            yield Table("accuracy and loss, embedded", page.embedded.get(f"{anchor}-{kind}"), learned)
+        shown = page.embedded.get(f"{anchor}-curves")
+        yield Table("curves, embedded", shown, curve_lines(results, problem, shown or []), CURVE_DIGITS)
+    overview = Overview(results)
+    for text, place in SHOWN.items() if overview.on else ():
+        relative = overview.relative(place)
+        yield Table("relative calls, embedded", page.embedded.get(f"relative-calls-{text}"), relative)
+        performance, data = (overview.profile(place, relative=kind) for kind in (True, False))
+        yield Table("profiles, embedded", page.embedded.get(f"performance-profile-{text}"), performance)
+        yield Table("profiles, embedded", page.embedded.get(f"data-profile-{text}"), data)
+        yield from heat_tables(
+            page.rows("overview", f"Heat map to {text} of the initial gap") or [], overview, relative
+        )
+    if overview.on:
+        yield Table("targets at any time, embedded", page.embedded.get("ecdf"), overview.ecdf())
+    yield from ranking_tables(page, overview)
+    lost = [row for row in results.rows if not row["well"]]
+    names = ("problem", "method", "settings", "seed", "status", "end", "error")
+    yield Table(
+        "divergences and failures, embedded", page.embedded.get("lost"), [{n: r[n] for n in names} for r in lost]
+    )
+    yield Table("divergences and failures", page.rows("lost", "Divergences and failures"), lost_text(results))
 
 
-def check_summary(audit: Audit, shown: list[list[Cell]], lines: list[Row]) -> None:
-    """The table of a problem as it is seen."""
-    known = [text for text in SHOWN if any(not math.isnan(line[f"calls_{float(text):.0e}"]) for line in lines)]
-    gaps = {line["gap"] for line in lines}
-    heads = ["method", "best settings", *(f"calls to {text}" for text in known)]
-    heads.append(("gap" if gaps == {True} else "objective" if gaps == {False} else "gap or objective") + " at the end")
-    heads += ["diverged", *(["failed"] if any(line["failed"] for line in lines) else []), "tried", "a call asks for"]
-    own = [heads]
-    for line in lines:
-        size = "" if math.isnan(line["step_size"]) else number(line["step_size"]) + "*" * line["edge"]
-        others = [f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in line["others"].items()]
-        row = [line["method"], ", ".join(filter(None, [size, *others])) or "–"]
-        for text in known:
-            name = f"{float(text):.0e}"
-            row.append(calls_of(line[f"calls_{name}"], line[f"reached_{name}"], line["seeds"]))
-        row.append(number(line["final"]))
-        for name in ("diverged", *(["failed"] if "failed" in heads else [])):
-            row.append(f"{line[name]} of {line['runs']}" if line[name] else "0")
-        own.append([*row, number(line["n_settings"]), ASKS[line["oracle"]]])
-    check_cells(audit, "summary of a problem", shown, own)
+def text_cell(text: str) -> Cell:
+    cell = Cell({})
+    cell.text = text
+    return cell
 
 
-def check_decades(audit: Audit, shown: list[list[Cell]], decades: list[Row]) -> None:
-    """The calls to powers of ten as they are seen, and what they say of runs that missed."""
-    own = [["method", *(target(10.0**-k) for k in range(1, 11))]]
-    told = []
-    for method in dict.fromkeys(line["method"] for line in decades):
-        its = [line for line in decades if line["method"] == method]
-        own.append([method, *(calls_of(line["calls"], line["reached"], line["seeds"]) for line in its)])
-        words = [""]
-        for line in its:
-            ends = f", median end {calls(line['censored'])} calls" if math.isfinite(line["censored"]) else ""
-            missed = line["seeds"] - line["reached"]
-            words.append(f"missed by {missed} of {line['seeds']}{ends}" if missed else "")
-        told.append(words)
-    check_cells(audit, "calls to powers of ten", shown, own)
-    for cells, words in zip(shown[1:], told, strict=False):
-        for cell, word in zip(cells, words, strict=False):
-            audit.same("calls to powers of ten", cells[0].words, cell.attributes.get("title", ""), word)
+def lead(results: Results) -> list[Any]:
+    """Numbers of the line below the title."""
+    columns = [len({row[name] for row in results.rows}) for name in ("method", "problem", "seed")]
+    return [len(results.rows), *columns]
 
 
-def check_cells(audit: Audit, table: str, shown: list[list[Cell]], own: list[list[str]]) -> None:
-    """Texts of all cells."""
-    audit.same(table, "number of rows", len(shown), len(own))
-    for cells, texts in zip(shown, own, strict=False):
-        audit.same(table, f"{texts[0]}: number of cells", len(cells), len(texts))
-        for k, (cell, text) in enumerate(zip(cells, texts, strict=False)):
-            audit.same(table, f"{own[1][0] if len(own) < 2 else texts[0]} / {own[0][k]}", cell.words, seen(text))
+def calls_text(count: float, reached: int, seeds: int) -> list[Any]:
+    """Median calls, with how many seeds reached the target if not all or none did."""
+    return [count, *((reached, seeds) if 0 < reached < seeds else ())]
 
 
-def check_curves(audit: Audit, page: Page, results: Results, problem: str, name: str) -> Iterator[str]:
-    """The curves of a problem, of which a page may hold fewer points than there are: the first and the last at least."""
-    table = "curves, embedded"
-    heads, lines = results.curves(problem)
-    audit.same(table, f"{name}: whether there is one", name in page.embedded, bool(heads))
-    if name not in page.embedded or not heads:
-        return
-    shown = page.embedded[name]
-    audit.same(table, f"{name}: columns", list(shown[0]), ["method", "entrant", "t", "calls", *heads])
-    methods = [m for m in results.methods[problem] if any(method == m for method, _ in lines)]
-    plain = {clean(m): m for m in methods}
-    audit.same(table, f"{name}: methods", list(dict.fromkeys(unquoted(r["method"]) for r in shown)), [*plain])
-    held = collections.defaultdict(list)
-    for row in shown:
-        method, t = plain.get(unquoted(row["method"]), ""), int(row["t"])
-        held[method].append(t)
-        own = lines.get((method, t))
-        if own is None:
-            audit.same(table, f"{problem} / {method} / {t}", "a row", "none")
-            continue
-        audit.cell(table, f"{problem} / {method} / {t} / calls", row["calls"], own["calls"])
-        for head in heads:
-            audit.cell(table, f"{problem} / {method} / {t} / {head}", row[head], own.get(head, math.nan), CURVE_DIGITS)
-    for method in methods:
-        steps = [t for m, t in lines if m == method]
-        ends = held[method][:1] + held[method][-1:]
-        audit.same(table, f"{problem} / {method}: first and last step", ends, [min(steps), max(steps)])
-    yield name
+def summary_text(line: Row, lines: list[Row]) -> Row:
+    """A line of the table of a problem as it is seen."""
+    settings = [line["step_size"]]
+    for name, value in line["others"].items():
+        settings += [float(digit) for digit in re.findall(r"\d+", name)]
+        settings += [value] if isinstance(value, int | float) else []
+    settings += [] if math.isnan(line["batch_size"]) else [line["batch_size"]]
+    text: Row = {"method": [line["method"]], "best settings": settings}
+    for name in SHOWN:
+        column = f"{float(name):.0e}"
+        if any(not math.isnan(other[f"calls_{column}"]) for other in lines):
+            text[f"calls to {name}"] = calls_text(line[f"calls_{column}"], line[f"reached_{column}"], line["seeds"])
+    gaps = {other["gap"] for other in lines}
+    what = "gap" if gaps == {True} else "objective" if gaps == {False} else "gap or objective"
+    text[f"{what} at the end"] = [line["final"]]
+    for name in ("diverged", *(["failed"] if any(other["failed"] for other in lines) else [])):
+        text[name] = [line[name], line["runs"]] if line[name] else [0]
+    return text | {"tried": [line["n_settings"]], "oracle": ORACLES[line["oracle"]]}
+
+
+def decades_text(decades: list[Row]) -> list[Row]:
+    """The calls to powers of ten as they are seen."""
+    lines = []
+    for method, of_method in grouped_in_order(decades, "method").items():
+        cells = {f"{line['target']:.0e}": line for line in of_method}
+        text: Row = {"method": [method]}
+        for name, line in cells.items():
+            head = "0.1" if name == "1e-01" else f"1e-{int(name[-2:])}"
+            text["1e-1" if head == "0.1" else head] = calls_text(line["calls"], line["reached"], line["seeds"])
+        lines.append(text)
+    return lines
+
+
+def grouped_in_order(rows: Iterable[Row], name: str) -> dict[Any, list[Row]]:
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row[name], []).append(row)
+    return groups
+
+
+def curve_lines(results: Results, problem: str, shown: list[Row]) -> list[Row]:
+    """The curves at the points that the page has, the first and the last of each curve at least."""
+    lines = results.curves(problem)
+    wanted = [(unquoted(row["method"]), int(row["t"])) for row in shown]
+    whole = {method: [t for m, t in lines if m == method] for method in dict.fromkeys(method for method, _ in lines)}
+    for method, steps in whole.items():
+        points = [t for m, t in wanted if m == clean(method)]
+        if not points or (points[0], points[-1]) != (min(steps), max(steps)):
+            return []  # every row of the page then counts as one too many
+    plain_names = {clean(method): method for method in whole}
+    return [{"t": t} | lines.get((plain_names.get(name, name), t), {}) for name, t in wanted]
 
 
 def unquoted(text: str) -> str:
@@ -830,459 +814,214 @@ def unquoted(text: str) -> str:
     return text[1:] if text.startswith("'") else text
 
 
-def check_overview(audit: Audit, page: Page, overview: Overview) -> Iterator[str]:
-    """Heat maps, profiles and ranking; names of the embedded tables that were compared."""
-    if not overview.on:
-        audit.same("ranking", "whether there is one", "ranking" in page.embedded, False)
-        return
-    ranking = overview.ranking
-    ranks = {line["method"]: line["rank"] for line in ranking}
-    steps = (1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 100.0, math.inf)
-    for text, place in SHOWN.items():
-        relative = overview.relative(place)
-        audit.lines("relative calls, embedded", page.embedded[f"relative-calls-{text}"], relative)
-        for kind, name in ((True, f"performance-profile-{text}"), (False, f"data-profile-{text}")):
-            audit.lines("profiles, embedded", page.embedded[name], overview.profile(place, kind))
-            yield name
-        yield f"relative-calls-{text}"
-        shown = page.table("overview", f"Heat map to {text} of the initial gap") or []
-        targets = {line["problem"] for line in relative if line["status"] in ("reached", "missed")}
-        problems = [problem for problem in overview.results.problems if problem in targets]
-        held = {(line["method"], line["problem"]): line for line in relative}
-        did = [line for line in relative if line["problem"] in targets and line["status"] != "not run"]
-        ran = {line["method"] for line in did}
-        if len(ranks) > 1:  # besides the block, what fills a quarter of its cells
-            on = {overview.problems[p] for p in overview.on}
-            ran = {
-                e for e in ran if e in ranks or 3 * sum(d["method"] == e and d["problem"] in on for d in did) >= len(on)
-            }
-            here = [line for line in did if line["method"] in ran]
-            problems = [p for p in problems if p in on or 4 * sum(d["problem"] == p for d in here) >= len(ran)]
-        order = [*ranks, *sorted(ran - set(ranks))]
-        heads = [cell.attributes.get("link", "") for cell in shown[0][2:]] if shown else []
-        audit.same("heat map", f"{text}: problems", [*map(seen, heads)], [*map(seen, problems)])
-        audit.same("heat map", f"{text}: optimizers", [cells[0].words for cells in shown[1:]], [*map(seen, order)])
-        for cells, method in zip(shown[1:], order, strict=False):
-            mean = rank_text(ranks[method]) if method in ranks else "–"
-            audit.same("heat map", f"{text} / {method} / mean rank", cells[1].words, mean)
-            for cell, problem in zip(cells[2:], problems, strict=False):
-                line = held[method, problem]
-                got, of = line["reached"], line["seeds"]
-                if line["status"] == "not run":
-                    own = "absent", "–", "", "did not run"
-                elif line["status"] == "missed":
-                    words = f"missed: {got} of {plural(of, 'seed')} got there"
-                    own = "missed", f"{got}/{of}" if got else "×", "", words
-                else:
-                    look = sum(line["ratio"] > limit for limit in steps)
-                    words = f"{calls(line['calls'])} calls, {got} of {plural(of, 'seed')}"
-                    own = f"r{look}", factor(line["ratio"]), f"{got}/{of}" if got < of else "", words
-                found = cell.attributes.get("class"), cell.words, cell.small, cell.attributes.get("title")
-                for a, b in zip(found, own, strict=True):
-                    audit.same("heat map", f"{text} / {method} / {problem}", a, b)
-    audit.lines("targets at any time, embedded", page.embedded["ecdf"], overview.ecdf())
-    yield "ecdf"
-    yield from check_ranking(audit, page, ranking)
+def heat_tables(shown: list[dict[str, Cell]], overview: Overview, relative: list[Row]) -> Iterator[Table]:
+    """The heat map: texts, colours, and how many seeds reached the target."""
+    ranks = {line["method"]: line["rank"] for line in overview.ranking}
+    with_targets = {line["problem"] for line in relative if line["status"] in ("reached", "missed")}
+    ran = [line for line in relative if line["problem"] in with_targets and line["status"] != "not run"]
+    methods, problems = {line["method"] for line in ran}, [p for p in overview.results.problems if p in with_targets]
+    if len(ranks) > 1:  # besides the methods and problems that are compared, what fills a quarter of its cells
+        on = {overview.problems[p] for p in overview.on}
+        count = collections.Counter(line["method"] for line in ran if line["problem"] in on)
+        methods = {method for method in methods if method in ranks or 4 * count[method] >= len(on)}
+        count = collections.Counter(line["problem"] for line in ran if line["method"] in methods)
+        problems = [problem for problem in problems if problem in on or 4 * count[problem] >= len(methods)]
+    cells = {(line["method"], line["problem"]): line for line in relative}
+    order = [*ranks, *sorted(methods - set(ranks))]
+    texts, colours, notes = [], [], []
+    for method in order:
+        lines = {seen(problem): cells[method, problem] for problem in problems}
+        ratios = {name: [] if line["status"] == "not run" else heat_text(line) for name, line in lines.items()}
+        texts.append({"optimizer": [method], "mean rank": [ranks.get(method, math.nan)], **ratios})
+        colours.append({name: heat_class(line) for name, line in lines.items()})
+        notes.append({name: heat_note(line) for name, line in lines.items()})
+    yield Table("heat map", shown, texts)
+    classes = [{name: row[name].attributes.get("class", "") for name in colours[0] if name in row} for row in shown]
+    titles = [
+        {name: text_cell(row[name].attributes.get("title", "")) for name in notes[0] if name in row} for row in shown
+    ]
+    yield Table("heat map", classes, colours)
+    yield Table("heat map", titles, notes)
 
 
-def check_ranking(audit: Audit, page: Page, ranking: list[Row]) -> Iterator[str]:
-    """The ranking as it is seen and as it is embedded."""
-    random = ("low", "high", "first", "beats_next")
-    audit.lines("ranking, embedded", page.embedded["ranking"], ranking, but=random)
-    for line, mine in zip(page.embedded["ranking"], ranking, strict=False):
-        for name in ("first", "beats_next"):
-            if not math.isnan(mine[name]):
-                near = abs(float(line[name] or "nan") - mine[name]) <= SHARE
-                audit.same("ranking, shares of resamples", f"{mine['method']} / {name}", near or line[name], True)
-        inside = float(line["low"]) <= float(line["high"])
-        audit.same("ranking, shares of resamples", f"{mine['method']} / interval", inside, True)
-    own = [["optimizer", "mean rank", "95 % interval", "first", "before the next", "problems", "a call asks for"]]
-    for mine, line in zip(ranking, page.embedded["ranking"], strict=False):
+def heat_text(line: Row) -> list[Any]:
+    if line["status"] == "reached":
+        return [line["ratio"]]
+    return [line["reached"], line["seeds"]] if line["reached"] else []
+
+
+def heat_class(line: Row) -> str:
+    if line["status"] == "reached":
+        return f"r{sum(line['ratio'] > limit for limit in COLOURS)}"
+    return "absent" if line["status"] == "not run" else "missed"
+
+
+def heat_note(line: Row) -> list[Any]:
+    counts = [] if line["status"] == "not run" else [line["reached"], line["seeds"]]
+    return [*([line["calls"]] if line["status"] == "reached" else []), *counts]
+
+
+def ranking_tables(page: Page, overview: Overview) -> Iterator[Table]:
+    """The ranking; its shares of resamples are compared within `SHARE`, its intervals only with each other."""
+    ranking, embedded = overview.ranking, page.embedded.get("ranking", [])
+    shares = ("first", "beats_next")
+    fixed = [{k: v for k, v in line.items() if k not in (*shares, "low", "high")} for line in ranking]
+    known = [{k: v for k, v in line.items() if k not in (*shares, "low", "high")} for line in embedded]
+    yield Table("ranking, embedded", known, fixed)
+    near = [
+        {k: str(math.isnan(mine[k]) or abs(float(line[k] or "nan") - mine[k]) <= SHARE) for k in shares}
+        | {"interval": str(float(line["low"]) <= float(line["high"]))}
+        for line, mine in zip(embedded, ranking, strict=False)
+    ]
+    yield Table("ranking, shares of resamples", near, [dict.fromkeys((*shares, "interval"), "True") for _ in ranking])
+    texts = []
+    for mine, line in zip(ranking, embedded, strict=False):
         last = math.isnan(mine["ahead"])
-        own.append(
-            [mine["method"], rank_text(mine["rank"])]
-            + [f"{rank_text(float(line['low']))} to {rank_text(float(line['high']))}"]
-            + [f"{100 * float(line['first']):.0f} %", "–" if last else f"{100 * float(line['beats_next']):.0f} %"]
-            + ["–" if last else f"{mine['ahead']:.0f} : {mine['behind']:.0f}"]
-            + [" or ".join(ASKS[asked] for asked in mine["oracle"].split(" or "))]
-        )
-    check_cells(audit, "ranking", page.table("overview", "Ranking") or [], own)
-    yield "ranking"
+        text: Row = {"optimizer": [mine["method"]], "mean rank": [mine["rank"]]}
+        text["95 % interval"] = [float(line["low"]), float(line["high"])]
+        text |= {"first": [round(100 * float(line["first"]))]}
+        text |= {"before the next": [] if last else [round(100 * float(line["beats_next"]))]}
+        text |= {"problems": [] if last else [mine["ahead"], mine["behind"]]}
+        texts.append(text | {"oracle": " or ".join(ORACLES[oracle] for oracle in mine["oracle"].split(" or "))})
+    yield Table("ranking", page.rows("overview", "Ranking"), texts)
 
 
-def check_leaders(audit: Audit, page: Page, results: Results) -> None:
+def leaders(results: Results) -> list[Row]:
     """Who leads on each problem."""
-    own = [["problem", "compared in", "leader", "result", "a call asks for", "and the others"]]
+    lines = []
     for problem in sorted(results.problems):
         known = all(row["known"] for m in results.methods[problem] for row in results.tuned[problem, m])
-        own.append([problem, *(fastest if known else lowest)(results, problem)])
-    check_cells(audit, "leaders", page.table("overview", "Who leads on each problem") or [], own)
-
-
-def fastest(results: Results, problem: str) -> list[str]:
-    """The line of a problem whose optimum is known: fewest calls to the hardest target that any method reaches."""
-    tuned = {m: results.tuned[problem, m] for m in sorted(results.methods[problem])}
-
-    def to_hardest(methods: Iterable[str]) -> tuple[int, list[tuple[float, str]]]:
-        medians = {m: [middle(row["calls_to_target"][k] for row in tuned[m]) for k in range(50)] for m in methods}
-        places = [k for k in range(50) if any(math.isfinite(its[k]) for its in medians.values())]
-        place = places[-1] if places else -1
-        return place, sorted((its[place], m) for m, its in medians.items() if places and math.isfinite(its[place]))
-
-    place, order = to_hardest(tuned)
-    if not order:
-        return [f"{target(TARGETS[0])} of the initial gap", "none", "–", "–", "no method gets there on most seeds"]
-    asked = {m: next((r["oracle"] for r in rows if r["oracle"] is not None), None) for m, rows in tuned.items()}
-    first = [m for count, m in order if count == order[0][0]]
-    remarks, flag = [], len(first) > 1
-    if len(order) == len(first):
-        remarks.append("no other method gets there on most seeds")
-    elif len(first) == 1:
-        count, second = order[1]
-        mine, other = ({r["seed"]: r["calls_to_target"][place] for r in reversed(tuned[m])} for m in (first[0], second))
-        both = set(mine) & set(other)
-        ahead = sum(mine[seed] < other[seed] for seed in both)
-        flag = 4 * ahead < 3 * len(both)
-        more = count / order[0][0]
-        times = f"{more:.2f}" if more < 1.995 else f"{more:.1f}" if more < 9.95 else f"{more:.0f}"
-        often = f"{'only ' if flag else ''}{ahead} of {len(both)} seeds"
-        remarks.append(f"{second} needs {times} times as many, and more on {often}")
-    if all(asked[m] == "hessian" for m in first):
-        further, rest = to_hardest(m for m in tuned if asked[m] != "hessian")
-        if rest:
-            goal = target(TARGETS[further])
-            remarks.append(f"without Hessians: {rest[0][1]}, {calls(rest[0][0])} calls to {goal}")
-    asks = " or ".join(sorted({ASKS[asked[m] or ""] for m in first}))
-    who = " ".join(first) + (" too close to call" if flag else "")
-    goal = f"{target(TARGETS[place])} of the initial gap"
-    return [goal, who, f"{calls(order[0][0])} call{'' if order[0][0] == 1 else 's'}", asks, "; ".join(remarks)]
-
-
-def lowest(results: Results, problem: str) -> list[str]:
-    """The line of a problem without a known optimum: smallest objective within the calls that every method made."""
-    name = "smallest " + ("gap" if results.known(problem) else "objective") + " so far median"
-    curves = results.curves(problem)[1]
-    at = {key: line["calls"] for key, line in curves.items()}
-    finite = {key: line[name] for key, line in curves.items() if math.isfinite(line.get(name, math.nan))}
-    if not finite:
-        return ["smallest objective", "none", "–", "–", "no run has a finite value"]
-    methods = sorted({method for method, _ in finite})
-    budget = min(max(at[key] for key in finite if key[0] == method) for method in methods)
-    within = {m: [v for key, v in finite.items() if key[0] == m and at[key] <= budget] for m in methods}
-    reached = sorted((min(values), m) for m, values in within.items() if values)
-    if not reached:
-        return ["smallest objective", "none", "–", "–", "the budgets have nothing in common"]
-    first = [m for value, m in reached if value == reached[0][0]]
-    behind = reached[len(first) :]
-    remark = f"{behind[0][1]} reaches {number(behind[0][0])}" if behind else "no other method to compare with"
-    if len(first) > 1 and not behind:
-        remark = "no method is behind"
-    flag = len(first) > 1
-    if behind and not flag:
-        mine, other = ({r["seed"]: had(r, budget) for r in results.tuned[problem, m]} for m in (first[0], behind[0][1]))
-        both = set(mine) & set(other)
-        ahead = sum(mine[seed] < other[seed] for seed in both)
-        flag = 4 * ahead < 3 * len(both)
-        remark += f"; {first[0]} is lower on {'only ' if flag else ''}{ahead} of {len(both)} seeds"
-    tuned = {m: results.tuned[problem, m] for m in first}
-    asked = {next((r["oracle"] for r in rows if r["oracle"] is not None), "") for rows in tuned.values()}
-    goal = f"smallest objective within {calls(budget)} calls, which every method made"
-    return [
-        goal,
-        " ".join(first) + " too close to call" * flag,
-        number(reached[0][0]),
-        " or ".join(sorted(ASKS[a] for a in asked)),
-        remark,
-    ]
-
-
-def had(row: Row, budget: float) -> float:
-    """The smallest objective of a run within so many calls."""
-    values = [best for t, best in zip(row["t"], row["best"], strict=True) if (t + 1) * row["calls_per_step"] <= budget]
-    return values[-1] if values and math.isfinite(values[-1]) else math.inf
-
-
-def check_lost(audit: Audit, page: Page, results: Results) -> Iterator[str]:
-    """Divergences and failures."""
-    names = ("problem", "method", "settings", "seed", "status", "end", "error")
-    lost = [{name: row[name] for name in names} for row in results.rows if row["status"] in ("diverged", "failed")]
-    audit.same("divergences and failures", "whether there are any", "lost" in page.embedded, bool(lost))
-    if lost:
-        audit.lines("divergences and failures, embedded", page.embedded["lost"], lost)
-        yield "lost"
-    own = [["problem", "method", "runs", "what happened"]]
-    for (problem, method), rows in results.pairs.items():
-        missing = len({r["settings"] for r in rows}) * len({r["seed"] for r in rows}) - len(rows)
-        diverged, failed = ([r for r in rows if r["status"] == status] for status in ("diverged", "failed"))
-        reasons = []
-        if diverged:
-            sizes = [row["step_size"] for row in diverged if not math.isnan(row["step_size"])]
-            low, high = (number(f(sizes)) for f in (min, max)) if sizes else ("", "")
-            where = f", at step size{f' {low}' if low == high else f's from {low} to {high}'}" if sizes else ""
-            steps = sorted(row["end"] for row in diverged if row["end"] is not None)
-            when = f", after {steps[0]}{f' to {steps[-1]}' if steps[0] != steps[-1] else ''} steps" if steps else ""
-            reasons.append(f"{len(diverged)} left the finite numbers{where}{when}")
-        errors = collections.Counter(
-            "no reason was recorded" if row["error"] is None else row["error"] for row in failed
-        )
-        reasons += [f"{errors[e]} failed: {e}" for e in sorted(errors)]
-        if missing:
-            what = ("is", "its") if missing == 1 else ("are", "their")
-            reasons.append(
-                f"{missing} {what[0]} not stored, though {what[1]} settings ran with other seeds: the study was "
-                "interrupted, or grew; its command computes them"
-            )
-        if reasons:
-            own.append([problem, method, str(len(diverged) + len(failed) + missing), " ".join(reasons)])
-    check_cells(
-        audit,
-        "divergences and failures",
-        page.table("lost", "Divergences and failures") or own[:0],
-        own[len(own) == 1 :],
-    )
-
-
-def check_lead(audit: Audit, page: Page, results: Results) -> None:
-    """The line below the title."""
-    count = {"run": len(results.rows), "method": len({r["method"] for r in results.rows})}
-    count |= {"problem": len(results.problems), "seed": len({r["seed"] for r in results.rows})}
-    words = {name: plural(n, name) for name, n in count.items()}
-    own = f"{words['run']} of {words['method']} on {words['problem']}, with {words['seed']}."
-    audit.same("head line", "the line", seen(page.lead), own)
-
-
-# ---- lessons and paths -----------------------------------------------------------------------------------------------
-
-
-def check_labelled(audit: Audit, page: Page, results: Results) -> Iterator[str]:
-    """Tables whose rows name the runs they are made of."""
-    by_run = {(*(clean(str(row[n])) for n in ("problem", "method", "settings", "seed")),): row for row in results.rows}
-    makers: dict[str, Callable[[Row, Row], Row]] = {
-        "lesson-valley": valley_line, "lesson-saddle": saddle_line, "lesson-noise": noise_line, "paths": path_line
-    }  # fmt: skip
-    for name, shown in page.embedded.items():
-        make = makers.get("paths" if name.startswith("paths-") else name)
-        if make is None:
-            continue
-        for line in shown:
-            row = by_run.get((*(unquoted(line[n]) for n in ("problem", "method", "settings", "seed")),))
-            if row is None:
-                audit.same(name, line, "a row", "no such run")
-                continue
-            own = make(row, line) | {n: row[n] for n in ("step_size", "status")}
-            for column, value in own.items():
-                audit.cell(
-                    name.partition("-problem")[0] + ", embedded", f"{name} / {line} / {column}", line[column], value
-                )
-        yield name
-
-
-def path_line(row: Row, shown: Row) -> Row:
-    """Where a run in the plane began and ended."""
-    x, y = (np.array(row["metrics"][name], dtype=float) for name in ("x_1", "x_2"))
-    here = np.isfinite(x) & np.isfinite(y)
-    own = {"steps": row["end"], "calls": row["calls"], "start_x_1": x[0], "start_x_2": y[0]}
-    if row["well"] and here.all():
-        own["final"] = row["f_end"] - (row["f_star"] if row["known"] else 0.0)
-    return own
-
-
-def valley_line(row: Row, shown: Row) -> Row:
-    """How often a run crosses the floor of a valley before it is at 1e-4 of its gap."""
-    angle = math.radians(json.loads(row["problem_params"])["angle"])
-    x, y = (np.array(row["metrics"][name]) for name in ("x_1", "x_2"))
-    across = math.cos(angle) * y - math.sin(angle) * x
-    gap = np.array(row["f"]) - row["f_star"]
-    steps = next((k for k, value in enumerate(gap) if value <= 1e-4 * gap[0]), math.inf)
-    moved = [0.0 if abs(v) <= 1e-9 * abs(across[0]) else v for v in across[: int(min(steps, len(across) - 1)) + 1]]
-    crossings = sum(a * b < 0 for a, b in itertools.pairwise(moved))
-    return {"steps": float(steps), "crossings": crossings, "of": len(moved) - 1}
-
-
-def saddle_line(row: Row, shown: Row) -> Row:
-    """When a run is half way from a saddle to a minimum, and by which factor it leaves."""
-    y = np.abs(np.array(row["metrics"]["x_2"]))
-    steps = next((k for k, value in enumerate(y) if value >= 0.5), math.inf)
-    near = list(y[: next((k for k, value in enumerate(y) if value > 0.1), len(y))])
-    growth = (near[-1] / near[0]) ** (1 / (len(near) - 1)) if len(near) > 3 and near[0] > 0 else math.nan
-    settings, offset = json.loads(row["settings"]), json.loads(row["problem_params"])["offset"]
-    theory = {"newton": 2.0, "gradient_descent": 1 + settings.get("lr", 0.0)}.get(row["optimizer"], math.nan)
-    if row["optimizer"] == "momentum":  # the larger root of z^2 - (1 + beta + lr) z + beta
-        theory = float(max(np.roots([1.0, -(1 + settings["beta"] + settings["lr"]), settings["beta"]]).real))
-    own = {"steps": float(steps), "growth": growth, "growth_in_theory": theory}
-    return own | {"steps_in_theory": math.log(0.5 / offset) / math.log(theory) if theory > 1 else math.nan}
-
-
-def noise_line(row: Row, shown: Row) -> Row:
-    """Mean gap over the second half of the steps, and over the quarter before."""
-    t, gap = np.array(row["t"]), np.array(row["f"], dtype=float) - row["f_star"]
-    late, before = gap[t > row["steps"] / 2], gap[(t > row["steps"] / 4) & (t <= row["steps"] / 2)]
-    floor = math.inf if row["status"] == "diverged" or not len(late) else float(late.mean())
-    return {
-        "batch_size": row["batch_size"],
-        "floor": floor,
-        "before": float(before.mean()) if len(before) else math.nan,
-    }
-
-
-def check_lessons(audit: Audit, page: Page, results: Results) -> Iterator[str]:
-    """Tables of lessons whose rows are medians over runs."""
-    makers = {
-        "lesson-bias": bias_values,
-        "lesson-decay": decay_values,
-        "lesson-schedules": schedule_values,
-    }
-    for name, make in makers.items():
-        shown = page.embedded.get(name, [])
-        held = grouped(results.rows, "problem")
-        plain = {clean(problem): rows for problem, rows in held.items()}
-        for line in shown:
-            rows = plain[unquoted(line["problem"])] if "problem" in line else results.rows
-            for column, value in make(rows, line).items():
-                audit.cell(f"{name}, embedded", f"{line} / {column}", line[column], value)
-        if shown:
-            yield name
-    if "lesson-scaling" in page.embedded:
-        shown = page.embedded["lesson-scaling"]
-        audit.lines("lesson-scaling, embedded", shown, scaling_lines(results.rows, shown))
-        yield "lesson-scaling"
-    if "lesson-differences" in page.embedded:
-        own = [line for problem in sorted(results.problems) if (line := difference_line(results.parts[problem]))]
-        audit.lines("lesson-differences, embedded", page.embedded["lesson-differences"], own)
-        yield "lesson-differences"
-
-
-def at_size(rows: Iterable[Row], line: Row, *names: str) -> list[Row]:
-    """Runs with the step size of a line and the same values of other columns."""
-    return [
-        row
-        for row in rows
-        if f"{row['step_size']:.6g}" == line["step_size"] and all(str(row[n]) == line[n] for n in names)
-    ]
-
-
-def bias_values(rows: list[Row], line: Row) -> Row:
-    """Largest move of a coordinate in the first step, over the step size."""
-    first = []
-    for row in at_size(rows, line, "optimizer"):
-        whole = len(row["t"]) > 2 and row["t"][-1] == len(row["t"]) - 1 and row["status"] != "failed"
-        if whole and row["batch_size"] is None and row["schedule"] == "constant":
-            first.append(
-                max(abs(row["metrics"][n][1] - row["metrics"][n][0]) for n in ("x_1", "x_2")) / row["step_size"]
-            )
-    first = [value for value in first if math.isfinite(value)]
-    return {"min": min(first), "median": float(np.median(first)), "max": max(first)}
-
-
-def decay_values(rows: list[Row], line: Row) -> Row:
-    """Median test accuracy of a step size and a strength, on the problem where both forms were swept."""
-    key = {"adam_l2": "l2", "adamw": "weight_decay"}
-    swept: dict[str, dict[str, set[float]]] = {}
-    for row in rows:
-        if row["optimizer"] in key and "test_accuracy" in row["metrics"]:
-            strengths = swept.setdefault(row["problem"], {}).setdefault(row["optimizer"], set())
-            strengths.add(json.loads(row["settings"])[key[row["optimizer"]]])
-    where = {p for p, of in swept.items() if len(of) == 2 and all(len(strengths) > 2 for strengths in of.values())}
-    values = []
-    for row in at_size((row for row in rows if row["problem"] in where), line, "optimizer"):
-        if (
-            f"{json.loads(row['settings'])[key[row['optimizer']]]:.6g}" == line["strength"]
-            and row["status"] != "failed"
-        ):
-            finite = [v for v in row["metrics"].get("test_accuracy", ()) if math.isfinite(v)]
-            values.append(0.0 if row["status"] == "diverged" or not finite else finite[-1])
-    return {"test_accuracy": float(np.median(values))}
-
-
-def schedule_values(rows: list[Row], line: Row) -> Row:
-    """Median gap of the last iterate."""
-    chosen = [r for r in at_size(rows, line, "optimizer", "batch_size", "steps", "schedule") if r["status"] != "failed"]
-    ends = (math.inf if row["status"] == "diverged" else row["f_end"] - row["f_star"] for row in chosen)
-    return {"gap": middle(value if math.isfinite(value) else math.inf for value in ends)}
-
-
-def scaling_lines(rows: list[Row], shown: list[Row]) -> list[Row]:
-    """Median gaps after numbers of epochs, on straight lines in log(gap) between checkpoints."""
-    rows = [row for row in rows if clean(row["problem"]) == unquoted(shown[0]["problem"])]
-    rows = [
-        row for row in rows if row["optimizer"] == "sgd" and row["schedule"] == "constant" and row["status"] != "failed"
-    ]
-    chosen = {}
-    for line in shown:
-        of = [row for row in at_size(rows, line, "batch_size") if row["batch_size"] is not None]
-        # where one was run for several budgets, the longest: all batch sizes have as many epochs
-        longest = max((row["steps"] + 1) * row["calls_per_step"] for row in of)
-        of = [row for row in of if (row["steps"] + 1) * row["calls_per_step"] > longest - row["calls_per_step"]]
-        chosen[line["lr_is"], of[0]["batch_size"], of[0]["step_size"]] = of
-    scaled = [row for (kind, *_), of in chosen.items() if kind == "scaled" for row in of]
-    grid = np.geomspace(1.0, min(row["end"] * row["calls_per_step"] for row in scaled), 60)
-    lines = []
-    for (kind, size, step), of in sorted(chosen.items()):
-        curves = []
-        for row in of:
-            pairs = [(t * row["calls_per_step"], f - row["f_star"]) for t, f in zip(row["t"], row["f"], strict=True)]
-            at, gap = np.array([p for p in pairs if math.isfinite(p[1]) and p[1] > 0]).reshape(-1, 2).T
-            curve = np.exp(np.interp(grid, at, np.log(gap))) if len(at) > 1 else np.full(60, np.inf)
-            lost = row["status"] == "diverged"
-            curves.append(np.where(lost & (grid > row["end"] * row["calls_per_step"]), np.inf, curve))
-        for epochs, *values in zip(grid.tolist(), *curves, strict=True):
-            line = {"lr_is": kind, "problem": of[0]["problem"], "batch_size": size, "step_size": step}
-            lines.append(line | {"epochs": epochs, "gap": middle(values)})
+        goal, first, flag, result, remark = (fastest if known else lowest)(results, problem)
+        oracles = {next((r["oracle"] for r in results.tuned[problem, m] if r["oracle"] is not None), "") for m in first}
+        line: Row = {"problem": problem, "compared in": goal, "result": result}
+        line["leader"] = " ".join(first) + " too close to call" * flag if first else "none"
+        line["oracle"] = " or ".join(sorted(ORACLES[oracle] for oracle in oracles)) or "–"
+        lines.append(line | {"and the others": remark})
     return lines
 
 
-def difference_line(rows: list[Row]) -> Row | None:
-    """Least error of difference quotients, and slopes on either side of it."""
-    about = next((row["description"] for row in rows if row.get("description") and row["status"] != "failed"), None)
-    errors = json.loads(about).get("differences") if about else None
-    if not errors:
-        return None
-    h = np.array(errors["h"])
-    line: Row = {"problem": rows[0]["problem"]}
-    for kind in ("forward", "central"):
-        error = np.array(errors[kind])
-        at = h[np.argmin(error)]
-        line |= {f"{kind}_h": float(at), f"{kind}_least": float(error.min())}
-        for name, where in (("truncation", (h >= 30 * at) & (h <= 0.011)), ("rounding", h <= at / 30)):
-            fit = np.log(h[where & (error > 0)]), np.log(error[where & (error > 0)])
-            line[f"{kind}_{name}"] = math.nan
-            if len(fit[0]) >= 3:
-                x, y = (values - values.mean() for values in fit)
-                line[f"{kind}_{name}"] = float((x * y).sum() / (x * x).sum())
-    return line
+Lead = tuple[list[Any], list[str], bool, list[Any], list[Any]]  # goal, leaders, whether too close, result, remark
+
+
+def fastest(results: Results, problem: str) -> Lead:
+    """Of a problem whose optimum is known: fewest calls to the hardest target that any method reaches."""
+    tuned = {m: results.tuned[problem, m] for m in sorted(results.methods[problem])}
+
+    def to_hardest(methods: Iterable[str]) -> tuple[int, list[tuple[float, str]]]:
+        medians = {m: [middle(row["runtimes"][k] for row in tuned[m]) for k in range(50)] for m in methods}
+        places = [k for k in range(50) if any(math.isfinite(of[k]) for of in medians.values())]
+        place = places[-1] if places else 0
+        return place, sorted((of[place], m) for m, of in medians.items() if places and math.isfinite(of[place]))
+
+    place, order = to_hardest(tuned)
+    goal = [10.0 ** (-0.2 * (place + 1))]
+    if not order:
+        return goal, [], False, [], []
+    first = [m for count, m in order if count == order[0][0]]
+    remark, flag = [], len(first) > 1
+    if len(order) > 1 and len(first) == 1:
+        count, second = order[1]
+        ahead, both = wins(
+            {m: {r["seed"]: r["runtimes"][place] for r in reversed(tuned[m])} for m in (first[0], second)}
+        )
+        flag = bool(4 * ahead < 3 * both)
+        remark += [second, count / order[0][0], ahead, both]
+    oracle = {m: next((r["oracle"] for r in rows if r["oracle"] is not None), None) for m, rows in tuned.items()}
+    if all(oracle[m] == "hessian" for m in first):
+        further, rest = to_hardest(m for m in tuned if oracle[m] != "hessian")
+        remark += [rest[0][1], rest[0][0], 10.0 ** (-0.2 * (further + 1))] if rest else []
+    return goal, first, flag, [order[0][0]], remark
+
+
+def lowest(results: Results, problem: str) -> Lead:
+    """Of a problem without a known optimum: smallest objective within the calls that every method made."""
+    name = f"smallest {'gap' if results.known(problem) else 'objective'} so far median"
+    curves = results.curves(problem)
+    finite = {key: line[name] for key, line in curves.items() if math.isfinite(line.get(name, math.nan))}
+    methods = sorted({method for method, _ in finite})
+    budget = min((max(curves[key]["calls"] for key in finite if key[0] == m) for m in methods), default=math.nan)
+    within = {m: [v for key, v in finite.items() if key[0] == m and curves[key]["calls"] <= budget] for m in methods}
+    reached = sorted((min(values), m) for m, values in within.items() if values)
+    if not reached:
+        return [], [], False, [], []
+    first = [m for value, m in reached if value == reached[0][0]]
+    behind, remark, flag = reached[len(first) :], [], len(first) > 1
+    if behind:
+        value, second = behind[0]
+        remark = [second, value]
+        if not flag:
+            had = {
+                m: {r["seed"]: best_within(r, budget) for r in results.tuned[problem, m]} for m in (first[0], second)
+            }
+            ahead, both = wins(had)
+            flag = bool(4 * ahead < 3 * both)
+            remark += [first[0], ahead, both]
+    return [budget], first, flag, [reached[0][0]], remark
+
+
+def wins(values: dict[str, dict[int, float]]) -> tuple[int, int]:
+    """On how many seeds the first of two methods has the smaller value, and how many seeds both have."""
+    mine, other = values.values()
+    both = set(mine) & set(other)
+    return sum(mine[seed] < other[seed] for seed in both), len(both)
+
+
+def best_within(row: Row, budget: float) -> float:
+    """The smallest objective of a run within so many calls."""
+    values = [best for calls, best in zip(row["checkpoint_calls"], row["best"], strict=True) if calls <= budget]
+    return values[-1] if values and math.isfinite(values[-1]) else math.inf
+
+
+def lost_text(results: Results) -> list[Row]:
+    """Divergences and failures as they are seen."""
+    lines = []
+    for (problem, method), rows in results.pairs.items():
+        missing = len({r["settings"] for r in rows}) * len({r["seed"] for r in rows}) - len(rows)
+        diverged, failed = ([r for r in rows if r["status"] == status] for status in ("diverged", "failed"))
+        numbers: list[Any] = []
+        if diverged:
+            sizes = [row["step_size"] for row in diverged if not math.isnan(row["step_size"])]
+            steps = [row["end"] for row in diverged if row["end"] is not None]
+            numbers.append(len(diverged))
+            for values in (sizes, steps):
+                numbers += dict.fromkeys((min(values), max(values))) if values else ()
+        numbers += collections.Counter(row["error"] for row in failed).values()
+        numbers += [missing] if missing else []
+        if numbers:
+            runs = len(diverged) + len(failed) + missing
+            lines.append({"problem": problem, "method": [method], "runs": [runs], "what happened": numbers})
+    return lines
 
 
 # ---- all of it -------------------------------------------------------------------------------------------------------
 
 
-def audited(folder: Path, text: str) -> tuple[Audit, list[str]]:
-    """Compare a page with a folder of results; what was found, and names of embedded tables that were not looked at."""
-    audit, page, results = Audit(), Page(text), Results(stored(folder))
-    check_lead(audit, page, results)
-    checked = [
-        *check_problems(audit, page, results),
-        *check_overview(audit, page, Overview(results)),
-        *check_lost(audit, page, results),
-        *check_labelled(audit, page, results),
-        *check_lessons(audit, page, results),
-    ]
-    check_leaders(audit, page, results)
-    return audit, sorted(set(page.embedded) - set(checked))
+def audited(folder: Path, text: str) -> Audit:
+    """Compare a page with a folder of results."""
+    page, results = Page(text), Results(stored(folder))
+    audit = Audit(method for _, method in results.pairs)
+    compared: set[int] = set()
+    for table in tables(page, results):
+        audit.table(table)
+        compared.add(id(table.shown))
+    compared |= {id(page.embedded.get("ranking"))}  # of which parts are compared
+    audit.unknown |= {f"table {name}" for name, lines in page.embedded.items() if id(lines) not in compared}
+    return audit
 
 
 def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 2:
         print(__doc__)
         return 2
-    audit, unknown = audited(Path(arguments[0]), Path(arguments[1]).read_text(encoding="utf-8"))
+    audit = audited(Path(arguments[0]), Path(arguments[1]).read_text(encoding="utf-8"))
     for table, count in sorted(audit.compared.items()):
         print(f"{count:8d}  {table}")
     print(f"{sum(audit.compared.values()):8d}  in all")
-    if unknown:
-        print(f"not looked at: {', '.join(unknown)}")
+    for what in sorted(audit.unknown):
+        print(f"not recomputed: {what}")
     for wrong in audit.wrong:
         print(wrong)
-    print(f"{plural(len(audit.wrong), 'disagreement')}")
+    print(f"{len(audit.wrong)} disagreement{'' if len(audit.wrong) == 1 else 's'}")
     return 1 if audit.wrong else 0
 
 

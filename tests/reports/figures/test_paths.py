@@ -18,7 +18,7 @@ from optbench.analysis import tuning
 from optbench.core.errors import InputError
 from optbench.results.runs import Runs
 from reports.figures import paths
-from reports.page.context import Book
+from reports.page.context import PageContext, Picture
 from reports.sections import landscapes
 
 PROBLEM = "beale"
@@ -181,7 +181,7 @@ def test_results_without_surface_or_paths_are_refused(runs: Runs) -> None:
     bare = Runs(runs.rows.assign(metrics=[[]] * len(runs.rows)))
     for lacking in (Runs(runs.rows.assign(description=None)), Runs(runs.rows.drop(columns="description")), bare):
         assert paths.paths_table(lacking, PROBLEM).empty
-        assert landscapes.section(Book(lacking, pd.DataFrame())) == []
+        assert landscapes.section(PageContext(lacking)) is None
         with pytest.raises(InputError, match="no level lines"):
             reports.paths(lacking)
     with pytest.raises(InputError, match="no results for problem"):
@@ -200,21 +200,27 @@ def test_a_method_that_failed_says_so(runs: Runs) -> None:
     assert texts[texts.index("adam") + 1] == "failed"
 
 
+def figure_of(runs: Runs) -> Picture:
+    """The figure in the section of the only landscape of some results."""
+    section = landscapes.section(PageContext(runs))
+    assert section is not None
+    (landscape,) = section.landscapes
+    return landscape.figure
+
+
 def test_the_section_is_small_and_always_the_same(runs: Runs) -> None:
-    (one,), (two,) = (landscapes.section(Book(runs, pd.DataFrame())) for _ in range(2))
-    assert one["picture"].svg == two["picture"].svg
-    assert len(one["picture"].svg) < 150_000
-    assert one["whole"]
-    assert one["lost"] == ["sgd"]
-    styles = Book(runs, pd.DataFrame()).styles
-    for look in styles.values():
-        assert f'data-method="{look.index}"' in one["picture"].svg
+    one, two = map(figure_of, (runs, runs))
+    assert one == two
+    assert len(one.svg) < 150_000
+    assert "step by step" in one.caption
+    assert "Diverged: <bdi>sgd</bdi>" in one.caption
+    for drawn in PageContext(runs).styles.values():
+        assert f'data-method="{drawn.index}"' in one.svg
 
 
 def test_paths_from_checkpoint_to_checkpoint_are_called_so() -> None:
     runs = optbench.sweep(PROBLEM, "adam", lr=[0.1], seeds=1, steps=60, checkpoint_count=20)
-    (found,) = landscapes.section(Book(runs, pd.DataFrame()))
-    assert not found["whole"]
+    assert "from checkpoint to checkpoint" in figure_of(runs).caption
 
 
 def test_hostile_names_stay_text(runs: Runs, tmp_path: Path) -> None:

@@ -22,9 +22,10 @@ from optbench.results.runs import Runs
 from optbench.results.store import Store
 from optbench.runner.execute import execute
 from optbench.runner.study import load_study
-from reports.lessons import LESSONS, Lesson, section
-from reports.page.context import Book
+from reports.lessons import LESSONS, Lesson
+from reports.page.context import PageContext
 from reports.sections import landscapes
+from reports.sections import lessons as lessons_section
 from reports.wording import number
 
 VALLEY, BATCHES = "valley:condition=50", "logistic:data=breast_cancer,l2=1"
@@ -262,8 +263,8 @@ def test_runs_that_are_all_lost_break_nothing(runs: Runs, status: str) -> None:
     if status == "failed":
         assert not found
         return
-    book = Book(Runs(rows), pd.DataFrame())
-    shown = str(landscapes.section(book)) + str(section(book))
+    context = PageContext(Runs(rows))
+    shown = str(landscapes.section(context)) + str(lessons_section.section(context))
     assert "steps" in shown
     assert "nan steps" not in shown
     assert "inf steps" not in shown
@@ -318,7 +319,8 @@ def test_the_page_says_what_is_missing(runs: Runs, tmp_path: Path) -> None:
 
 def test_maps_that_a_lesson_shows_are_not_shown_again(runs: Runs, lessons: dict[str, Lesson]) -> None:
     def mapped(rows: pd.DataFrame) -> list[str]:
-        return [scape["name"] for scape in landscapes.section(Book(Runs(rows), pd.DataFrame()), lessons["valley"].maps)]
+        section = landscapes.section(PageContext(Runs(rows)))
+        return [] if section is None else [landscape.problem.name for landscape in section.landscapes]
 
     rows = runs.rows
     assert mapped(rows) == ["beale", "strict_saddle", "valley"]

@@ -19,7 +19,7 @@ from optbench.runner.execute import execute
 from optbench.runner.study import load_study
 from reports.figures.lines import gap_floor
 from reports.page import embed
-from reports.page.context import Book
+from reports.page.context import PageContext
 from reports.sections import explorer
 
 
@@ -86,26 +86,26 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 
 def test_curves_of_the_explorer_are_the_bands(runs: Runs) -> None:
-    book = Book(runs, pd.DataFrame())
-    made = explorer.section(book)
-    assert made is not None
-    tables = {problem["name"]: book.tables[problem["table"]] for problem in made["problems"]}
-    assert list(tables) == list(book.parts)
+    context = PageContext(runs, pd.DataFrame())
+    section = explorer.section(context)
+    assert section is not None
+    tables = {name: context.tables[table] for name, table in section.problems}
+    assert list(tables) == list(context.parts)
     ranked = tuning.ranked(runs)
     for problem, table in tables.items():
         assert list(dict.fromkeys(table["method"])) == ranked[problem]
         assert table.groupby("method")["t"].is_monotonic_increasing.all()
-        assert set(zip(table["method"], table["entrant"], strict=True)) == {
-            (method, book.index(problem, method)) for method in ranked[problem]
+        assert set(zip(table["method"], table["index"], strict=True)) == {
+            (method, context.styles[method].index) for method in ranked[problem]
         }
     valley = tables["quadratic:dim=8"]
-    floor = gap_floor(book.parts["quadratic:dim=8"])[1]
+    floor = gap_floor(context.parts["quadratic:dim=8"])[1]
     for value, name in (
         ("best", "smallest gap so far"),
         ("f", "gap at the iterate"),
         ("gradient_norm", "gradient norm"),
     ):
-        bands = metrics.bands(book.parts["quadratic:dim=8"], value)
+        bands = metrics.bands(context.parts["quadratic:dim=8"], value)
         both = valley.merge(bands, on=["method", "t"])
         assert len(both) == len(valley)
         for part in ("median", "low", "high"):
@@ -118,10 +118,10 @@ def test_curves_of_the_explorer_are_the_bands(runs: Runs) -> None:
 
 def test_a_page_of_many_curves_has_fewer_points_of_each(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explorer, "NUMBERS", 500)
-    book = Book(runs, pd.DataFrame())
-    whole = explorer.curves(book, "quadratic:dim=8", ["adam", "newton", "random_search"])
-    explorer.section(book)
-    thin = book.tables[f"curves-{book.anchors['quadratic:dim=8']}"]
+    context = PageContext(runs, pd.DataFrame())
+    whole = explorer.curves(context, "quadratic:dim=8", ["adam", "newton", "random_search"])
+    explorer.section(context)
+    thin = context.tables["quadratic-dim-8-curves"]
     counts = thin.groupby("method").size()
     assert explorer.FEWEST_POINTS - 5 < counts.max() <= explorer.FEWEST_POINTS  # the first few are whole numbers
     assert len(whole) > 2 * len(thin)
@@ -133,4 +133,4 @@ def test_a_page_of_many_curves_has_fewer_points_of_each(runs: Runs, monkeypatch:
 
 def test_nothing_to_explore(runs: Runs) -> None:
     empty = runs.rows[runs.rows["problem"] == ""]
-    assert explorer.section(Book(Runs(empty), pd.DataFrame())) is None
+    assert explorer.section(PageContext(Runs(empty), pd.DataFrame())) is None

@@ -307,26 +307,26 @@ def test_only_the_lines_that_changed_most_are_shown(races: pd.DataFrame, tmp_pat
     table = past(*((f"case {k:02}", [1.0, 1.0 + k / 10]) for k in range(60)))
     text = page_of(races, table, tmp_path)
     assert text.count('<svg class="spark"') == history.MOST
-    assert "Of 60 lines the 40 that changed most are shown" in text
+    assert "The 40 of 60 lines that changed most are shown" in text
     shown = re.findall(r"<bdi>case (\d\d)</bdi>", text)
     assert shown == [f"{k:02}" for k in range(20, 60)]
 
 
 def test_a_single_commit_is_no_history_yet(races: pd.DataFrame, tmp_path: Path) -> None:
-    assert "a second one makes a history" in page_of(races, past(("a", [1.0])), tmp_path)
+    assert "a history needs a second one" in page_of(races, past(("a", [1.0])), tmp_path)
     text = page_of(races, past(("a", [1.0]), ("b", [1.0, 2.0])), tmp_path)
     assert "1 line with one commit alone is not" in text
     assert text.count('<svg class="spark"') == 1
 
 
-def test_files_that_were_passed_over_are_told(races: pd.DataFrame, folder: Path, tmp_path: Path) -> None:
+def test_files_that_were_are_skipped_are_counted(races: pd.DataFrame, folder: Path, tmp_path: Path) -> None:
     (folder / "box" / "aaaaaaaa-env.json").write_text("{")
     assert "1 file in the folder" in page_of(races, reports.load_history(folder), tmp_path)
     for path in folder.glob("box/[bc]*.json"):
         path.write_text("[]")
     text = page_of(races, reports.load_history(folder), tmp_path)
     assert "3 files in the folder" in text
-    assert "holds none that can be shown" in text
+    assert "holds no results that can be shown" in text
 
 
 def test_machines_and_environments_are_told_apart(races: pd.DataFrame, tmp_path: Path) -> None:

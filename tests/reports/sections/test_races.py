@@ -23,10 +23,9 @@ from optbench.core.errors import InputError
 from optbench.results.runs import Runs
 from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
 from reports.figures import crossover, step_times, style
-from reports.page.context import Book
-from reports.sections import gpu
-from reports.sections import races as section
-from reports.sections import steps as overview
+from reports.page.context import PageContext
+from reports.sections import gpu, steps
+from reports.sections.seconds import seconds_figure
 from tests.rows import run_row
 
 HOSTILE = '</svg><script>alert(1)</script> $\\frac{1}{0}$ "&\x07'
@@ -148,9 +147,9 @@ def test_the_overview_asks_for_what_there_is(races: pd.DataFrame) -> None:
 
 def test_one_race_on_one_problem_needs_no_overview(races: pd.DataFrame) -> None:
     empty = Runs.from_rows([])
-    assert overview.section(Book(empty, races[(races["race"] == "r") & (races["problem"] == "p")])) is None
-    assert overview.section(Book(empty, races[races["race"] == "r"])) is not None  # two problems
-    assert overview.section(Book(empty, races[races["problem"] == "p"])) is not None  # two machines
+    assert steps.step_times_of(PageContext(empty, races[(races["race"] == "r") & (races["problem"] == "p")])) is None
+    assert steps.step_times_of(PageContext(empty, races[races["race"] == "r"])) is not None  # two problems
+    assert steps.step_times_of(PageContext(empty, races[races["problem"] == "p"])) is not None  # two machines
 
 
 def test_many_configurations_on_many_problems_stay_readable() -> None:
@@ -161,29 +160,30 @@ def test_many_configurations_on_many_problems_stay_readable() -> None:
             for k in range(16)
         )
     )
-    found = overview.section(Book(Runs.from_rows([]), rows))
+    found = steps.step_times_of(PageContext(Runs.from_rows([]), rows))
     assert found is not None
-    drawn = [re.findall(r">(configuration \d+)<", picture.svg) for picture in found["pictures"]]
-    share = step_times.ROWS // 10
+    drawn = [re.findall(r">(configuration \d+)<", figure.svg) for figure in found.figures]
+    share = steps.ROWS // 10
     assert sum(map(len, drawn)) == 10 * share
-    assert max(map(len, drawn)) <= step_times.A_FIGURE
+    assert max(map(len, drawn)) <= steps.FIGURE_ROWS
     assert {name for names in drawn for name in names} == {f"configuration {k}" for k in range(share)}  # the fastest
-    assert "".join(picture.svg for picture in found["pictures"]).count(f"{share} fastest of 16") == 10
-    assert len(found["lines"]) == 16  # the table has them all
-    assert found["not_drawn"] == []
+    assert "".join(figure.svg for figure in found.figures).count(f"{share} fastest of 16") == 10
+    assert len(found.lines) == 16  # the table has them all
+    assert "Not drawn" not in found.figures[-1].caption
 
 
 def test_very_many_problems_are_said_to_be_left_out() -> None:
     rows = table(*(raced("a", place=j, problem=f"problem {j:02}") for j in range(30)))
-    found = overview.section(Book(Runs.from_rows([]), rows))
+    found = steps.step_times_of(PageContext(Runs.from_rows([]), rows))
     assert found is not None
-    assert found["not_drawn"] == [f"problem {j:02}" for j in range(step_times.ROWS // 3, 30)]
-    assert len(found["problems"]) == 30
+    left_out = "; ".join(f"problem {j:02}" for j in range(steps.ROWS // 3, 30))
+    assert found.figures[-1].caption.endswith(f" Not drawn: <bdi>{left_out}</bdi>.")
+    assert len(found.problems) == 30
 
 
 def test_the_overview_on_the_page(races: pd.DataFrame, tmp_path: Path) -> None:
     page = reports.build_page(Runs.from_rows([]), tmp_path / "a.html", races=races).read_text("utf-8")
-    part = page[page.index("<h3>Time a step</h3>") : page.index("<h3>Seconds to target</h3>")]
+    part = page[page.index("<h3>Time per step</h3>") : page.index("<h3>Seconds to target</h3>")]
     assert "1.00 ms" in part
     assert part.count('<span class="flag"') == 2
     assert "load average 3.0" in part
@@ -297,27 +297,27 @@ def test_nothing_finite_is_said(same: pd.DataFrame) -> None:
     assert any("No run has a finite value" in text.get_text() for text in ax.texts)
 
 
-def test_the_picture_in_seconds_tells_what_it_shows(runs: Runs, same: pd.DataFrame) -> None:
-    book = Book(runs, same)
-    picture = section.seconds_picture(book, "p")
-    assert picture is not None
-    assert "races on M" in picture.told  # as many methods on N, and M comes first
-    assert "on N, not drawn" in picture.told
-    assert "Without a race: absent." in picture.told
-    assert "Disturbed" not in picture.told
-    assert picture.table is not None
-    rates = book.tables[picture.table]
+def test_the_caption_in_seconds_says_what_is_shown(runs: Runs, same: pd.DataFrame) -> None:
+    context = PageContext(runs, same)
+    figure = seconds_figure(context, "p")
+    assert figure is not None
+    assert "races on <bdi>M</bdi>" in figure.caption  # as many methods on N, and M comes first
+    assert "on <bdi>N</bdi>, not drawn" in figure.caption
+    assert "Without a race: <bdi>absent</bdi>." in figure.caption
+    assert "Disturbed" not in figure.caption
+    assert figure.table is not None
+    rates = context.tables[figure.table]
     assert rates.set_index(["machine", "method"])["seconds_per_call"].to_dict() == pytest.approx(
         {("M", "fast"): 4e-3, ("M", "slow"): 5e-3, ("N", "fast"): 16e-3, ("N", "slow"): 2e-3}
     )
-    away = section.seconds_picture(Book(runs, same[same["race"] == "s"]), "p")
+    away = seconds_figure(PageContext(runs, same[same["race"] == "s"]), "p")
     assert away is not None
-    assert "Disturbed: fast, slow." in away.told
+    assert "Disturbed: <bdi>fast, slow</bdi>." in away.caption
 
 
-def test_without_a_race_there_is_no_picture_in_seconds(runs: Runs, same: pd.DataFrame) -> None:
+def test_without_a_race_there_is_no_figure_in_seconds(runs: Runs, same: pd.DataFrame) -> None:
     for there in (pd.DataFrame(), same[same["problem"] == "q"], same.assign(schedule="cosine")):
-        assert section.seconds_picture(Book(runs, there), "p") is None
+        assert seconds_figure(PageContext(runs, there), "p") is None
 
 
 # ---- where a GPU takes over ------------------------------------------------------------------------------------------
@@ -358,18 +358,18 @@ def test_only_what_was_measured_on_both_sides_is_compared() -> None:
         timed("never", (10,), linear, lambda n: None),
         timed("old", (10,), linear, constant, measurement="20250101T000000-b"),
     )
-    found = crossover.times(rows)
+    found = crossover.step_seconds(rows)
     told = found[["case", "size", "cpu", "gpu", "ratio"]].to_records(index=False).tolist()
     assert told == [
         ("ends", 10, *(pytest.approx(v) for v in (1e-5, 1e-4, 0.1))),
         ("whole", 10, *(pytest.approx(v) for v in (1e-5, 1e-4, 0.1))),
         ("whole", 1000, *(pytest.approx(v) for v in (1e-3, 1e-4, 10))),
     ]
-    assert crossover.times(rows[rows["section"] == "curves"]).empty
+    assert crossover.step_seconds(rows[rows["section"] == "curves"]).empty
 
 
 def test_the_crossover_is_marked_where_the_curve_passes_one() -> None:
-    found = crossover.times(
+    found = crossover.step_seconds(
         figures_of(
             timed("crosses", (10, 1000), linear, constant),
             timed("ahead", (200, 1000), linear, constant),
@@ -378,7 +378,7 @@ def test_the_crossover_is_marked_where_the_curve_passes_one() -> None:
         )
     )
     ax = crossover.crossover(found, "d", ax=Figure().add_subplot())
-    index = {case: look.index for case, look in crossover.case_styles(found).items()}
+    index = {case: look.index for case, look in style.numbered_styles(found["case"]).items()}
     (ring,) = [line for line in ax.get_lines() if str(line.get_gid()).endswith("crossing")]
     assert ring.get_gid() == f"curve-{index['crosses']}-crossing"
     assert ring.get_xdata()[0] == pytest.approx(100)
@@ -404,8 +404,8 @@ def test_the_crossing_is_said_in_words(tmp_path: Path) -> None:
     page = reports.build_page(Runs.from_rows([]), tmp_path / "a.html", gpu=rows).read_text("utf-8")
     part = page[page.index("A GPU") : page.index("B GPU, ".rstrip(", "))]
     assert "The GPU takes less time from about 100 on crosses." in part
-    assert "It takes less time at every size that was measured on ahead (from 200)." in part
-    assert "At the largest size that was measured the CPU takes less time on behind (up to 50)." in part
+    assert "It takes less time at every measured size on ahead (from 200)." in part
+    assert "At the largest measured size the CPU takes less time on behind (up to 50)." in part
     assert page.count("Where the GPU takes over") == 2  # nothing is claimed of the third
     assert "number of samples n" in page
     assert len(re.findall("<svg viewBox", page)) == 2
@@ -413,17 +413,18 @@ def test_the_crossing_is_said_in_words(tmp_path: Path) -> None:
 
 def test_many_crossings_are_summed_up() -> None:
     rows = [timed(f"case {k:02}", (10, 10_000), linear, lambda n, k=k: 1e-4 * (k + 1)) for k in range(12)]
-    said = gpu._said(crossover.times(figures_of(*rows)))
+    said = gpu.in_words(crossover.step_seconds(figures_of(*rows)))
     assert said == "The GPU takes less time from about 100 on case 00 to about 1200 on case 11, 12 problems in all."
 
 
 def test_cases_are_picked_out_apart_from_methods(runs: Runs, same: pd.DataFrame) -> None:
-    book = Book(runs, same)
-    methods = dict(book.names)
-    (machine,) = gpu.section(book, figures_of(timed("crosses", (10, 1000), linear, constant)))
-    ((picture, _),) = machine["pictures"]
-    (index,) = set(re.findall(r'data-method="(\d+)"', picture.svg))
+    context = PageContext(runs, same, figures_of(timed("crosses", (10, 1000), linear, constant)))
+    methods = dict(context.names)
+    section = gpu.section(context)
+    assert section is not None
+    ((figure,),) = [machine.figures for machine in section.machines]
+    (index,) = set(re.findall(r'data-method="(\d+)"', figure.svg))
     assert int(index) not in methods
-    assert book.names[int(index)] == "crosses"
-    assert picture.table is not None
-    assert book.tables[picture.table]["ratio"].tolist() == pytest.approx([0.1, 10])
+    assert context.names[int(index)] == "crosses"
+    assert figure.table is not None
+    assert context.tables[figure.table]["ratio"].tolist() == pytest.approx([0.1, 10])

@@ -1,0 +1,293 @@
+"""The sections of single problems: what a problem is, its figures, and the tables of its methods.
+
+A new figure of a problem is a function of `FIGURES`.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures as cf
+import contextlib
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from optbench.analysis import metrics, tuning
+from optbench.core.types import Status
+from optbench.results.runs import Runs
+
+from .. import tables
+from ..figures import style
+from ..figures.convergence import convergence, rates
+from ..figures.generalization import generalization, learned_table
+from ..figures.selection import description_of
+from ..figures.sensitivity import sensitivity
+from ..page.context import MethodKey, PageContext, Picture, collecting_rarely
+from ..wording import calls, number, shorten, span, target_name
+from .seconds import seconds_figure
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Oracle calls to every power of ten of the initial gap."""
+
+    heads: list[str]
+    lines: list[tuple[MethodKey, list[tuple[tables.Cell, str]]]]  # method, cells and what they say of misses
+    table: str
+
+
+@dataclass(frozen=True)
+class ProblemSection:
+    """What the template shows of a problem."""
+
+    name: str
+    anchor: str
+    summary: str | None  # a sentence about it
+    facts: list[tuple[str, str]]
+    methods: list[MethodKey]
+    figures: list[Picture]
+    heads: list[tuple[str, str]]  # title of a column, and what it means
+    lines: list[tuple[MethodKey, list[tables.Cell]]]
+    table: str
+    targets: Targets | None  # where the optimum is known
+
+
+Tables = dict[str, pd.DataFrame]
+
+
+@contextlib.contextmanager
+def drawing(context: PageContext, jobs: int) -> Iterator[Callable[[], list[ProblemSection]]]:
+    """Start to draw the sections of all problems in other processes; the function that is yielded waits for them.
+
+    The waiting process draws those that no other has started. A section is the same whichever process draws it.
+
+    Parameters
+    ----------
+    jobs : int
+        Processes that draw, this one among them.
+    """
+    names = list(context.parts)
+    lines: Tables = dict(iter(tables.lines(context.runs).groupby("problem", sort=False)))
+    workers = min(jobs - 1, len(names) // 2)
+    if workers < 1:
+        yield lambda: [section(context, name, lines[name]) for name in names]
+        return
+    # not forked: libraries have started threads here, and a fork of them may hang
+    pool = cf.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    started: dict[str, cf.Future[tuple[ProblemSection, Tables]]] = {}
+
+    def wait() -> list[ProblemSection]:
+        sections = {
+            name: section(context, name, lines[name])
+            for name in reversed(names)
+            if name not in started or started[name].cancel()
+        }
+        for name in names:
+            if name not in sections:
+                try:
+                    sections[name], offered = started[name].result()
+                    context.tables |= offered
+                except BrokenProcessPool:  # no memory, or whatever else ends a process
+                    sections[name] = section(context, name, lines[name])
+        return [sections[name] for name in names]
+
+    try:
+        with contextlib.suppress(BrokenProcessPool):  # no process can start, as where the main module is no file
+            for name in names:
+                started[name] = pool.submit(_section_and_tables, context.only(name), name, lines[name])
+        yield wait
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _section_and_tables(context: PageContext, name: str, lines: pd.DataFrame) -> tuple[ProblemSection, Tables]:
+    """A section drawn in another process, and the tables that it offers."""
+    with style.theme(), collecting_rarely():
+        return section(context, name, lines), context.tables
+
+
+def section(context: PageContext, name: str, lines: pd.DataFrame) -> ProblemSection:
+    """What the page shows of a problem; `lines` are those of `tables.lines` about it."""
+    part, anchor = context.parts[name], context.anchors[name]
+    columns = tables.columns(lines)
+    figures = (build(context, name) for build in FIGURES)
+    return ProblemSection(
+        name=name,
+        anchor=anchor,
+        summary=description_of(part).get("summary"),
+        facts=facts(part),
+        methods=[context.method(method) for method in sorted(lines["method"])],
+        figures=[figure for figure in figures if figure is not None],
+        heads=[(column.title, column.meaning) for column in columns],
+        lines=[
+            (context.method(line["method"]), [column.cell(line) for column in columns])
+            for line in lines.to_dict("records")
+        ],
+        table=context.table(f"{anchor}-summary", lines.drop(columns="others")),
+        targets=_targets(context, name),
+    )
+
+
+def _curves(value: str) -> Callable[[PageContext, str], Picture]:
+    """Figures of convergence: of the smallest value so far, or of the last iterate."""
+
+    def build(context: PageContext, name: str) -> Picture:
+        part, anchor = context.parts[name], context.anchors[name]
+        what, best, methods = _what(part), value == "best", tuning.ranked(part)[name]
+        figure = style.figure(convergence, part, name, value=value, guides=best, styles=context.styles)
+        title = (
+            f"Convergence on {name}: smallest {what} so far"
+            if best
+            else f"Last iterate on {name}: {what} of the iterate"
+        )
+        label = (
+            f"{title} against oracle calls, one line for each of {len(methods)} methods. Best in the table below: "
+            f"{methods[0]}."
+        )
+        caption = _best_caption(part) if best else (
+            f"The {what} of the iterate itself, which may rise again: it is what a user gets who stops there. Values above "
+            "100 times the start are drawn at the top. A line that ends early diverged on half of the seeds."
+        )  # fmt: skip
+        return context.picture(f"{anchor}-{'best' if best else 'last'}", figure, label, caption, f"{anchor}-curves")
+
+    return build
+
+
+def _best_caption(part: Runs) -> str:
+    what, rows = _what(part), part.rows
+    caption = (
+        f"Lower and further left is better: the smallest {what} so far (median and quartiles over seeds) after so many "
+        "oracle calls."
+    )
+    if what == "gap":
+        caption += " A dotted line, where there is one, shows what rounding can resolve."
+    if not rates(part).empty:
+        caption += (
+            " Plain dashes are what theory guarantees from the median start: gradient descent with step 1/L, (1 − μ/L)ᵗ, "
+            "and Nesterov’s method, 2(1 − √(μ/L))ᵗ."
+        )
+    failed = set(rows["method"]) - set(rows.loc[rows["status"] != Status.FAILED, "method"])
+    return caption + _listed(" Not drawn, because every run failed:", failed)
+
+
+def _sizes(context: PageContext, name: str) -> Picture:
+    part = context.parts[name]
+    figure = style.figure(sensitivity, part, name, styles=context.styles)
+    label = (
+        f"Step sizes on {name}: smallest {_what(part)} of a run against the step size, one line for each method that has "
+        "one."
+    )
+    caption = (
+        "The wider the valley, the less the step size matters. A ring marks the chosen setting, a hollow marker a step "
+        "size at which some seeds diverged or failed, a cross one at which all did; such a run counts with its start."
+    )
+    count = part.rows.groupby("method")["step_size"].count()
+    if count.any():
+        caption += _listed(" Not drawn, because they have no step size:", set(count[count == 0].index))
+    return context.picture(f"{context.anchors[name]}-sizes", figure, label, caption, metrics.sensitivity(part))
+
+
+def _learned(kind: str) -> Callable[[PageContext, str], Picture | None]:
+    """Accuracy or loss by part of the data; no figure where the problem has none."""
+
+    def build(context: PageContext, name: str) -> Picture | None:
+        part = context.parts[name]
+        table = learned_table(part, kind)
+        if table.empty:
+            return None
+        size = 6.8, 1.2 + 0.24 * table["method"].nunique()
+        figure = style.figure(generalization, part, name, kind=kind, size=size, left=1.9, room=1.1)
+        judged = f"{table['split'].iloc[-1]} {kind}; first by it: {table['method'].iloc[0]}"
+        side = "right" if kind == "accuracy" else "left"
+        caption = (
+            f"Further {side} is better: median and quartiles over seeds of the {kind} at the end of a run. The training "
+            "objective alone chose the step size; test data chose nothing."
+        )
+        label = f"{kind.capitalize()} by part of the data on {name}: {judged}."
+        return context.picture(f"{context.anchors[name]}-{kind}", figure, label, caption, table)
+
+    return build
+
+
+FIGURES: tuple[Callable[[PageContext, str], Picture | None], ...] = (
+    _curves("best"), _sizes, _curves("f"), seconds_figure, _learned("accuracy"), _learned("loss"),
+)  # fmt: skip
+
+
+def _what(part: Runs) -> str:
+    """What is drawn of a problem: the gap where its optimum is known."""
+    return "gap" if part.rows["f_star"].notna().all() else "objective"
+
+
+def _listed(text: str, names: set[str]) -> str:
+    """A sentence that ends with names, each of which keeps its own direction of writing; empty without names."""
+    return Markup("{} <bdi>{}</bdi>.").format(text, "; ".join(sorted(names))) if names else ""
+
+
+def _targets(context: PageContext, name: str) -> Targets | None:
+    """The table of calls to every power of ten; None where no optimum is known."""
+    table = metrics.decades(context.parts[name])
+    if table.empty:
+        return None
+    cells: dict[str, list[tuple[tables.Cell, str]]] = {}
+    for line in table.to_dict("records"):
+        missed, seeds = line["seeds"] - line["reached"], line["seeds"]
+        end = f", median end {calls(line['censored'])} calls" if np.isfinite(line["censored"]) else ""
+        title = f"missed by {missed} of {seeds}{end}" if missed else ""
+        cell = tables.calls_cell(line["calls"], line["reached"], seeds)
+        cells.setdefault(line["method"], []).append((cell, title))
+    return Targets(
+        heads=[target_name(target) for target in metrics.DECADES],
+        lines=[(context.method(method), of_method) for method, of_method in cells.items()],
+        table=context.table(f"{context.anchors[name]}-targets", table),
+    )
+
+
+def facts(part: Runs) -> list[tuple[str, str]]:
+    """What a problem is, as pairs of name and text."""
+    rows = part.rows
+    first, description = rows.iloc[0], description_of(part)
+    params = json.loads(first["problem_params"] or "{}")
+    samples = f", n = {description['n_samples']} samples" if description.get("n_samples") else ""
+    found = [("formula", description["formula"])] if description.get("formula") else []
+    found.append(("dimension", f"d = {first['dim']} parameters{samples}"))
+    if params:
+        found.append(("parameters", ", ".join(f"{key} = {_plain(value)}" for key, value in params.items())))
+    L, mu = description.get("smoothness"), description.get("strong_convexity")
+    if L and mu:
+        constants = f"smoothness L = {number(L)}, strong convexity μ = {number(mu)}"
+        found.append(("conditioning", f"L/μ = {number(L / mu)}; {constants}"))
+    elif description:
+        kind = "not convex, or not known to be" if mu is None else "convex, but not strongly"
+        found.append(("conditioning", f"{kind}{f'; smoothness L = {number(L)}' if L else ''}"))
+    if rows["f_star"].notna().all():
+        f_star, lower = float(first["f_star"]), first["f_star_lower"]
+        width = 0.0 if pd.isna(lower) else max(0.0, f_star - float(lower))
+        certain = f", certain to {number(width)}" if width > 0 else ""
+        method = first["f_star_method"] or "method not stated"
+        found.append(("optimal value", f"f* = {f_star:.12g}{certain} ({method})"))
+    else:
+        found.append(("optimal value", "f* is not known; the objective is shown instead of the gap"))
+    starts = rows["f_start"].dropna().astype(float)
+    if len(starts):
+        text = span(starts.min(), starts.max())
+        found.append(("objective at the start", f"{text}, by seed" if " to " in text else text))
+    budgets = np.unique(rows["budget_calls"].dropna().to_numpy(dtype=float))
+    if len(budgets):
+        found.append(("budget of a run", " or ".join(dict.fromkeys(map(calls, budgets))) + " oracle calls"))
+    if description.get("differences"):
+        least = min(description["differences"]["central"])
+        found.append(("gradient checked", f"central differences agree to {number(least)}, relative"))
+    if description.get("citation"):
+        found.append(("source", description["citation"]))
+    return found
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else shorten(str(value), 200) or "none"
