@@ -105,8 +105,8 @@ class MLP(Perceptron):
 class TeacherStudent(Perceptron):
     """f(w) = 1/(2n) sum_i |net(x_i; w) - teacher(x_i)|^2 + l2/2 |w|^2: a network learns from a narrower random one.
 
-    Inputs are standard normal and targets are the exact outputs of the teacher, so without decay f* = 0: the teacher, padded
-    with units of weight 0, is a minimizer (one of many). Local minima may exist. Weights of the teacher are normal with
+    Inputs are standard normal and targets are the exact outputs of the teacher, so without decay f* = 0: the teacher,
+    padded with units of weight 0, is a minimizer (one of many). Local minima may exist. Weights of the teacher are normal with
     variance 4/fan-in, and its biases are standard normal. That is twice the usual size and takes its units out of their
     linear range. See `Perceptron` for the order of the parameters.
 
@@ -187,10 +187,10 @@ class TeacherStudent(Perceptron):
 @problem("autoencoder")
 @dataclass(eq=False)
 class LinearAutoencoder(Network):
-    """f(W1, W2) = 1/(2n) sum_i |x_i - W2 W1 x_i|^2: a linear autoencoder without biases, for all rows of a data set, centred.
+    """f(W1, W2) = 1/(2n) sum_i |x_i - W2 W1 x_i|^2: a linear autoencoder without biases, for all rows of a data set.
 
-    The problem is not convex, but all its local minima are global (Baldi & Hornik 1989): W2 W1 projects on the first `hidden`
-    principal directions, and f* is half the variance that the others carry (Eckart & Young 1936). The parameters are W1
+    The problem is not convex, but all its local minima are global (Baldi & Hornik 1989): W2 W1 projects on the first
+    `hidden` principal directions, and f* is half the variance of the others (Eckart & Young 1936). The parameters are W1
     (hidden, p) row by row, then W2 (p, hidden) row by row. The data `X` are the rows x_i, centred and scaled, and so are
     the targets `y`; there is no test part.
 

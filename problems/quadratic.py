@@ -139,7 +139,7 @@ class Quadratic(Problem):
 
     @property
     def oracle_formula(self) -> OracleFormula:
-        # H is its own transpose, which columns multiply without a copy
+        # H equals its transpose, which multiplies columns without a copy
         H = self.H if self._matrix is None else self.H.mT
         return OracleFormula(_oracle, (self.center, H, self._f_star))
 
