@@ -106,9 +106,9 @@ class TeacherStudent(Perceptron):
     """f(w) = 1/(2n) sum_i |net(x_i; w) - teacher(x_i)|^2 + l2/2 |w|^2: a network learns from a narrower random one.
 
     Inputs are standard normal and targets are the exact outputs of the teacher, so without decay f* = 0: the teacher,
-    padded with units of weight 0, is a minimizer (one of many). Local minima may exist. Weights of the teacher are normal with
-    variance 4/fan-in, and its biases are standard normal. That is twice the usual size and takes its units out of their
-    linear range. See `Perceptron` for the order of the parameters.
+    padded with units of weight 0, is a minimizer (one of many). Local minima may exist. Weights of the teacher are normal
+    with variance 4/fan-in, and its biases are standard normal. That is twice the usual size and takes its units out of
+    their linear range. See `Perceptron` for the order of the parameters.
 
     Parameters
     ----------
