@@ -59,7 +59,7 @@ class Optimizer:
         What it needs to know at a point.
     traits : Traits
         What is known of it besides its formula.
-    incumbent : bool
+    keeps_best : bool
         Whether points are proposals that may be rejected, so that the iterate is the best point so far.
     draws : bool
         Whether it needs random numbers.
@@ -76,7 +76,7 @@ class Optimizer:
     name: str = ""
     oracle: ClassVar[Oracle] = Oracle.GRADIENT
     traits: Traits = Traits()
-    incumbent: ClassVar[bool] = False
+    keeps_best: ClassVar[bool] = False
     draws: ClassVar[bool] = False
     step_size: str | None = None
     sweepable: ClassVar[tuple[str, ...]] = ()

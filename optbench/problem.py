@@ -1,8 +1,8 @@
-"""What a problem is: the interface that every test problem offers, and the optimum it may know.
+"""The interface of test problems, and the optimum that a problem may know.
 
-A problem is a dataclass whose fields are its parameters. Its constructor makes host (NumPy, float64) data; `place` lays
-out what the evaluation needs on a backend, and `on` returns a copy of the problem that lives there. Particular problems
-are in the package `problems`.
+A problem is a dataclass whose fields are its parameters. Its constructor makes host (NumPy, float64) data, `place` creates
+the arrays that the evaluation needs on a backend, and `on` returns a copy of the problem for another backend. The test
+problems themselves are in the package `problems`.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class OracleFormula(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Optimum:
-    """The smallest value of a problem, and how it is known.
+    """The optimal value of a problem, and how it is known.
 
     Attributes
     ----------
     f : float
-        Value at `x`: an upper bound of the infimum, and what gaps are measured from.
+        Value at `x`: an upper bound of the infimum. Gaps are measured from it.
     lower : float
         Certified lower bound of the infimum; the infimum lies in [lower, f].
     x : array of shape (d,), or None
@@ -66,26 +66,26 @@ class Optimum:
 
 
 class Problem(Parametrized):
-    """Base of all problems. A subclass is a dataclass decorated with `problem("its-name")`.
+    """Base of all problems. A subclass is a dataclass decorated with ``problem("name")``.
 
-    A subclass sets `dim` in ``__post_init__`` and implements `place` and `value_and_grad`; the rest has defaults. Points
-    have shape (..., d): a single vector and the engine's stack of runs are the same call.
+    A subclass sets `dim` in ``__post_init__`` and implements `place` and `value_and_grad`; everything else has a default.
+    Points have shape (..., d), so that a single vector and the engine's stack of runs use the same call.
 
     Attributes
     ----------
     dim : int
         Number of parameters d.
     n_samples : int or None
-        Number of terms n of a finite sum f = (1/n) sum f_i, from which mini-batches are drawn; None where there is no sum.
+        Number of terms n of a finite sum f = (1/n) sum f_i, from which mini-batches are drawn; None for other problems.
     smoothness : float or None
-        A Lipschitz constant L of the gradient; exact for quadratics, an upper bound elsewhere, None where unknown.
+        A Lipschitz constant L of the gradient: exact for quadratics, an upper bound for others, None if unknown.
     strong_convexity : float or None
-        A constant mu with f - mu/2 |x|^2 convex; 0 for merely convex problems, None for non-convex ones.
+        A constant mu for which f - mu/2 |x|^2 is convex; 0 if f is only convex, None if it is not convex.
     minimizers : array of shape (k, d), or None
-        All k global minimizers (NumPy, float64), where a problem knows them; otherwise `x_star` is what is known.
+        All k global minimizers (NumPy, float64), if they are known; None if at most `x_star` is.
     view : ((float, float), (float, float)), or None
-        For two-dimensional problems, ranges of x and of y that show the minimizers and the starts. With one, the surface
-        and the path of every run are stored with the results.
+        For two-dimensional problems, ranges of x and of y that show the minimizers and the start points. If it is set,
+        the surface and the path of every run are stored with the results.
     max_hessian_dim : int
         Largest d at which `hessian` is offered.
     fingerprint : str
@@ -111,17 +111,24 @@ class Problem(Parametrized):
     _host: Self | None = None
     _cached_starts: tuple[tuple[int, ...], np.ndarray] | None = None
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        oracles = {"oracle_formula", "value_and_grad"}
+        definer = next(base for base in cls.__mro__ if oracles & vars(base).keys())
+        if "oracle_formula" not in vars(definer):  # another oracle than that of the inherited formula
+            cls.oracle_formula = Problem.oracle_formula  # type: ignore[method-assign]
+
     # ---- what a subclass implements ----------------------------------------------------------------------------------
 
     def place(self) -> None:
-        """Lay the arrays that the evaluation needs out on `self.backend`. Called once per backend."""
+        """Create the arrays that the evaluation needs on `self.backend`. Called once per backend."""
         raise NotImplementedError(f"{type(self).__name__} does not implement place()")
 
     def choose_kernels(self) -> None:
-        """Choose the form of elementwise texts (see `kernels`) on `self.backend`.
+        """Choose compiled or plain elementwise formulas (see `compile.elementwise`) for `self.backend`.
 
-        Called by `place` where there are any, and alone where a backend differs in nothing but whether it is fused: it must
-        be cheap.
+        A problem with such formulas calls it in `place`. It is called alone, and must be fast, when a copy on another
+        backend differs only in whether the formulas are fused.
         """
 
     def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
@@ -131,9 +138,9 @@ class Problem(Parametrized):
         ----------
         x : array of shape (..., d)
         samples : array, optional
-            What the stochastic oracle drew. For finite sums, sample numbers of shape (b,), the same batch for every
-            point, or (S, b) with `x` of shape (S, ..., d): row s for the points x[s]. For noisy oracles, the noise itself,
-            of shape (d,) or (S, d). None evaluates the full, noiseless objective.
+            What the stochastic oracle drew; None for the full, noiseless objective. For finite sums, sample numbers of
+            shape (b,), one batch for all points, or (S, b) with `x` of shape (S, ..., d): row s for the points x[s]. For
+            noisy oracles, the noise itself, of shape (d,) or (S, d).
 
         Returns
         -------
@@ -143,11 +150,11 @@ class Problem(Parametrized):
         raise NotImplementedError(f"{type(self).__name__} does not implement value_and_grad()")
 
     def draw_start(self, rng: np.random.Generator) -> np.ndarray:
-        """A start point on the host, shape (d,), from the stream of a seed. By default standard normal."""
+        """A start point on the host, shape (d,), from the random stream of a seed. Standard normal by default."""
         return rng.standard_normal(self.dim)
 
     def solve(self) -> Optimum | None:
-        """The optimum, where it is known or can be certified."""
+        """The optimum, if it is known or can be certified; else None."""
         return None
 
     # ---- what a subclass may offer -----------------------------------------------------------------------------------
@@ -166,7 +173,7 @@ class Problem(Parametrized):
         return self.value_and_grad(x)[0]
 
     def hvp(self, x: Array, v: Array) -> Array:
-        """Hessian-vector products H(x) v; x and v of shape (..., d). By default a product with `hessian`."""
+        """Hessian-vector products H(x) v; x and v of shape (..., d), and so is the result. By default by `hessian`."""
         return (self.hessian(x) @ v[..., None])[..., 0]
 
     def hessian(self, x: Array) -> Array:
@@ -227,18 +234,19 @@ class Problem(Parametrized):
                 raise InputError(f"{self.spec}: metrics() does not return {name!r}, which metric_types declares")
 
     def bytes_per_run(self, batch_size: int | None) -> int:
-        """Bytes of intermediate results that one run of a stack keeps in flight while it is evaluated."""
+        """Bytes of intermediate results, per run, while a stack of runs is evaluated."""
         return 8 * 4 * self.dim
 
     def nanoseconds_per_run(self, batch_size: int | None) -> float:
-        """Roughly how long the value and gradient of one run of a large stack take, on one core.
+        """Rough time of one value and gradient, per run of a large stack, on one core.
 
-        How plans are cut and spread goes by it, never by a clock: a factor of three does no harm.
+        Plans are cut and distributed by this estimate, never by a clock, so that the same call gives the same chunks. A
+        factor of three does no harm.
         """
         return 0.25 * self.bytes_per_run(batch_size)
 
     def sampler(self, seeds: tuple[int, ...], batch_size: int | None) -> Sampler | None:
-        """What the stochastic oracle draws step by step; None for an exact oracle.
+        """The random numbers of the stochastic oracle, step by step; None for an exact oracle.
 
         Raises
         ------
@@ -259,10 +267,10 @@ class Problem(Parametrized):
         """Cost of one step in full oracle calls: b/n for a mini-batch of b out of n samples, else 1."""
         return batch_size / self.n_samples if batch_size and self.n_samples else 1.0
 
-    # ---- what every problem has --------------------------------------------------------------------------------------
+    # ---- what every problem offers --------------------------------------------------------------------------------------
 
     def on(self, backend: Backend) -> Self:
-        """A copy of this problem whose arrays live on `backend`; the problem itself if it lives there already."""
+        """A copy of this problem with its arrays on `backend`; the problem itself if they are there already."""
         if backend == self.backend:
             return self
         other = copy.copy(self)
@@ -275,11 +283,11 @@ class Problem(Parametrized):
 
     @property
     def host(self) -> Self:
-        """The NumPy float64 problem that this one is a copy of, or itself."""
+        """The NumPy float64 problem that this one is a copy of, or the problem itself."""
         return self._host if self._host is not None else self
 
     def start(self, seed: int) -> Array:
-        """Start point of a seed; shape (d,). Identical numbers on every backend."""
+        """Start point of a seed; shape (d,). The numbers are the same on every backend."""
         return self.backend.asarray(self.draw_start(stream("start", seed)))
 
     def starts(self, seeds: Iterable[int]) -> Array:
@@ -294,7 +302,7 @@ class Problem(Parametrized):
 
     @property
     def optimum(self) -> Optimum | None:
-        """The optimum, computed on the host when first asked for."""
+        """The optimum, computed on the host on first access; None if it is not known."""
         return self.host._optimum
 
     @functools.cached_property
@@ -334,12 +342,12 @@ class Problem(Parametrized):
         return _rebuild, (type(self), self.params, self.backend, self.fingerprint, solved)
 
     def points(self, x: Any) -> Array:
-        """`x` checked to be points of this problem; host values are moved to the backend.
+        """`x` as points (..., d) on the backend of this problem; host values are moved there.
 
         Raises
         ------
         InputError
-            If the last axis does not have length d, or they are not real numbers.
+            If the last axis does not have length d, or the values are not real numbers.
         """
         if not hasattr(x, "shape") or (
             isinstance(x, np.ndarray) and (self.backend.name != "numpy" or x.dtype.kind != "f")
@@ -395,7 +403,7 @@ def _rebuild(
 
 
 def problem(name: str) -> Callable[[T], T]:
-    """Register a problem class (a dataclass) under a name; the class is returned unchanged but for its `name`."""
+    """Register a problem class (a dataclass) under a name. The class is returned with its `name` set."""
 
     def register(cls: T) -> T:
         PROBLEMS.register(name, cls)

@@ -1,10 +1,19 @@
-"""What the problems on data share: training and test data in the form that other libraries take."""
+"""What the problems on data share.
+
+Training and test data in the form that other libraries take, and blocks of samples whose intermediate arrays fit a cache.
+"""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 
+from optbench.core.backend import Backend
 from optbench.problem import Problem
+
+CPU_NUMBERS, DEVICE_NUMBERS = 2**16, 2**25  # in one intermediate array: fits a second-level cache, fills a GPU
 
 Data = tuple[np.ndarray, np.ndarray]  # inputs (n, p), and class numbers (n,) or targets (n,) or (n, q)
 
@@ -50,6 +59,18 @@ class LearningProblem(Problem):
     def y_test(self) -> np.ndarray | None:
         data = self.test_data()
         return None if data is None else _read_only(data[1])
+
+
+def block_numbers(backend: Backend) -> int:
+    """Numbers that an intermediate array of a block should have."""
+    return CPU_NUMBERS if backend.name == "numpy" else DEVICE_NUMBERS
+
+
+def blocks(n: int, length: int) -> Iterator[slice]:
+    """n samples in blocks of about equal length, at most `length`."""
+    count = -(-n // length)
+    for first, last in itertools.pairwise(n * k // count for k in range(count + 1)):
+        yield slice(first, last)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,28 +16,27 @@ from optbench.core.types import Metric
 from optbench.problem import Optimum, problem
 
 from .datasets import load, split, standardize, synthetic
-from .learning import Data, LearningProblem
+from .learning import Data, LearningProblem, block_numbers, blocks
 from .terms import CrossEntropy, ridge, total
 
-EXACT_SPECTRUM = 2000  # the Gram matrix's largest eigenvalue is computed up to this size and bounded above it
-DENSE_FLOPS = 1e11  # a Newton step that would take more than this to form its Hessian asks for products instead
-BLOCK = 512  # samples at a time on the CPU, at least; see `_blocks`
-CPU_NUMBERS, DEVICE_NUMBERS = 2**16, 2**25  # size of one intermediate array: fits a second-level cache, fills a GPU
+EXACT_SPECTRUM = 2000  # size up to which the largest eigenvalue of the Gram matrix is computed; above, it is bounded
+DENSE_FLOPS = 1e11  # a Newton step whose Hessian would take more than this uses Hessian-vector products instead
+MIN_BLOCK = 512  # samples of a block, at least; see `_blocks`
 
 
 def _margin_loss(xp: Any, m: Any) -> Any:
-    """Two parts of log(1 + exp(-m)) = log1p(e) + max(-m, 0) at a margin m, with e = exp(-|m|)."""
+    """e = exp(-|m|) and max(-m, 0) of log(1 + exp(-m)) = log1p(e) + max(-m, 0), the loss at a margin m."""
     return xp.exp(-xp.abs(m)), xp.maximum(-m, 0.0)
 
 
 def _weights(xp: Any, m: Any) -> Any:
-    """Minus the derivative of the loss by the margin, 1 / (1 + exp(m)), with one exponential; and the loss."""
+    """Minus the derivative of the loss by the margin, 1 / (1 + exp(m)), and the two parts of the loss."""
     e, excess = _margin_loss(xp, m)
     return xp.where(m <= 0, 1.0, e) / (1 + e), e, excess
 
 
-def _answers(xp: Any, m: Any) -> Any:
-    """The loss, and 1 where the margin is positive."""
+def _losses(xp: Any, m: Any) -> Any:
+    """The two parts of the loss, and 1 where the margin is positive, else 0."""
     e, excess = _margin_loss(xp, m)
     return e, excess, xp.where(m > 0, 1.0, 0 * e)
 
@@ -52,7 +50,7 @@ def _curvatures(xp: Any, m: Any) -> Any:
 @problem("logistic")
 @dataclass(eq=False)
 class Logistic(LearningProblem):
-    """f(w) = (1/n) sum_i loss_i(w) + l2/2 |w|^2, the mean logistic loss of a linear classifier plus a ridge.
+    """f(w) = (1/n) sum_i loss_i(w) + l2/2 |w|^2: the mean logistic loss of a linear classifier plus a ridge.
 
     Features are standardized with the statistics of the training rows and a constant 1 is appended: z_i in R^(p+1).
     Every weight is regularized, that of the constant too, which makes f strongly convex with mu = l2. The data `X` have
@@ -149,19 +147,20 @@ class Logistic(LearningProblem):
         self.Z = to(self._train[0])  # (n, p + 1); rows times y_i = -1, 1 where there are two classes
         self.Z_test = to(self._test[0])  # (n_test, p + 1)
         self._codes, self._codes_test = (to(self._coded(y)) for y in (self._train[1], self._test[1]))  # (n, K)
-        self._numbers = CPU_NUMBERS if self.backend.name == "numpy" else DEVICE_NUMBERS
+        self._block_numbers = block_numbers(self.backend)
         self.choose_kernels()
 
     def _coded(self, y: np.ndarray) -> np.ndarray:
-        """Labels (n,) as rows of 0 and 1, (n, K); with two classes the rows of Z know them, and no column is left."""
+        """Class numbers (n,) as one-hot rows, (n, K); (n, 0) for two classes, whose signs are in the rows of Z."""
         return np.eye(self.heads)[y] if self.heads > 1 else np.empty((len(y), 0))
 
     def choose_kernels(self) -> None:
+        # letters of the axes: r runs, d parameters, b samples
         self._ridge = kernel(ridge, "rd, rd, , -> rd", self.backend)
         if self.heads == 1:
             self._weights = kernel(_weights, "rb -> rb, log1p r, sum r", self.backend)
             self._batch_sums = batch_sums(_weights, self.backend)
-            self._answers = kernel(_answers, "rb -> log1p r, sum r, sum r", self.backend)
+            self._losses = kernel(_losses, "rb -> log1p r, sum r, sum r", self.backend)
             self._curvatures = kernel(_curvatures, "rb -> rb", self.backend)
         else:
             self._cross_entropy = CrossEntropy(self.backend)
@@ -176,14 +175,15 @@ class Logistic(LearningProblem):
             f, g = total(self._sums(runs, Z, y) for Z, y in self._blocks(runs.shape[1] * self.heads))
         else:
             self.per_seed(samples, x)
-            seeds, count = 1 if samples.ndim == 1 else samples.shape[0], samples.shape[-1]
+            seeds = 1 if samples.ndim == 1 else samples.shape[0]
+            count = samples.shape[-1]
             runs = xp.reshape(x, (seeds, -1, self.dim))  # (S, L, d)
             if self.heads == 1 and self._batch_sums is not None and runs.shape[1] <= FEW_RUNS:
                 f, g = self._batch_sums(runs, self.Z, xp.reshape(samples, (seeds, count)))
                 return self._mean(f, x, count), self._with_ridge(g, x, -1 / count)
             flat = xp.reshape(samples, (-1,))
-            # once a seed, for all its runs
-            Z = xp.reshape(xp.take(self.Z, flat, axis=0), (seeds, count, self.width))
+            # gathered once per seed, for all its runs
+            Z = xp.reshape(xp.take(self.Z, flat, axis=0), (seeds, count, self.width))  # (S, b, p + 1)
             y = xp.reshape(xp.take(self._codes, flat, axis=0), (seeds, count, -1)) if self.heads > 1 else None
             f, g = self._sums(runs, Z, y)
         return self._mean(f, x, count), self._with_ridge(g, x, 1 / count)
@@ -199,7 +199,7 @@ class Logistic(LearningProblem):
         return self.xp.reshape(f, x.shape[:-1]) / count + self.l2 / 2 * self.xp.vecdot(x, x)
 
     def value(self, x: Array) -> Array:
-        return self._evaluated(self.points(x), self.Z, self._codes)[0]
+        return self._value_and_accuracy(self.points(x), self.Z, self._codes)[0]
 
     def _sums(self, x: Array, Z: Array, y: Array | None) -> tuple[Array, Array]:
         """Sums of the losses (S, L) of points (S, L, d), and of their gradients, over samples Z (S or 1, b, p + 1)."""
@@ -212,13 +212,12 @@ class Logistic(LearningProblem):
         return xp.reshape(loss + excess, lead), -(xp.reshape(weight, margin.shape) @ Z)
 
     def _softmax_sums(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array]:
-        scores, none, codes = self._scores(x, Z, y)
-        loss, slope, _ = self._cross_entropy.gradient(scores, none, codes)
+        loss, slope, _ = self._cross_entropy.gradient(*self._scores(x, Z, y))
         seeds, runs, heads, b = slope.shape
         return loss, self.xp.reshape(self.xp.reshape(slope, (seeds, runs * heads, b)) @ Z, x.shape)
 
     def _scores(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array, Array]:
-        """Scores (S, L, K, b), no biases (S, L, K), codes (S, K, b): samples run along contiguous memory."""
+        """Scores (S, L, K, b), biases of zero (S, L, K) and codes (S, K, b); samples are contiguous in memory."""
         xp, (seeds, runs, _) = self.xp, x.shape
         scores = xp.reshape(x, (seeds, runs * self.heads, self.width)) @ Z.mT  # (S, L K, b)
         return (
@@ -227,9 +226,9 @@ class Logistic(LearningProblem):
             y.mT,
         )
 
-    def _blocks(self, rows: int, least: int = BLOCK) -> Iterator[tuple[Array, Array]]:
-        """Z and codes, (1, b, ...), of blocks of b samples for which (rows, b) stays in cache; at least `least` samples."""
-        return _cut(self.Z, self._codes, max(least, self._numbers // max(rows, 1)))
+    def _blocks(self, rows: int, least: int = MIN_BLOCK) -> Iterator[tuple[Array, Array]]:
+        """Z and codes, (1, b, ...), of blocks of b >= `least` samples for which an array (rows, b) stays in cache."""
+        return _cut(self.Z, self._codes, max(least, self._block_numbers // max(rows, 1)))
 
     # ---- Hessian -----------------------------------------------------------------------------------------------------
 
@@ -239,7 +238,7 @@ class Logistic(LearningProblem):
             raise InputError(f"{self.spec} has {self.dim} parameters; a Hessian is formed up to {self.max_hessian_dim}")
         xp, d = self.xp, self.dim
         runs = xp.reshape(x, (-1, d))
-        least = max(64, min(d, BLOCK))  # what a block makes, (R, d, least), is about as large as the result
+        least = max(64, min(d, MIN_BLOCK))  # the arrays of a block, (R, d, least), are about as large as the result
         blocks = self._blocks(runs.shape[0] * d, least)
         if self.heads == 1:
             (H,) = total(self._signed_hessian(runs, Z[0, ...]) for Z, _ in blocks)
@@ -286,7 +285,7 @@ class Logistic(LearningProblem):
         slope = xp.reshape(v, (-1, self.heads, self.width)) @ Z.mT  # (R, K, b)
         return ((P * (slope - xp.sum(P * slope, axis=-2, keepdims=True))) @ Z,)
 
-    # ---- figures, starts, identity -----------------------------------------------------------------------------------
+    # ---- metrics, starts, costs -----------------------------------------------------------------------------------
 
     @property
     def metric_types(self) -> tuple[Metric, ...]:
@@ -299,44 +298,44 @@ class Logistic(LearningProblem):
 
     def evaluate(self, x: Array) -> tuple[Array, dict[str, Array]]:
         x = self.points(x)
-        f, accuracy = self._evaluated(x, self.Z, self._codes)
+        f, accuracy = self._value_and_accuracy(x, self.Z, self._codes)
         metrics = {"train_accuracy": accuracy}
         if self.test_fraction > 0:
-            metrics["test_accuracy"] = self._evaluated(x, self.Z_test, self._codes_test)[1]
+            metrics["test_accuracy"] = self._value_and_accuracy(x, self.Z_test, self._codes_test)[1]
         return f, metrics
 
-    def _evaluated(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array]:
-        """Objective over the samples of Z (n, p + 1), and the share of them classified rightly; each (...)."""
+    def _value_and_accuracy(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array]:
+        """Objective over the samples of Z (n, p + 1), and the share of them classified correctly; each (...)."""
         runs = self.xp.reshape(x, (1, -1, self.dim))
-        block = max(BLOCK, self._numbers // max(runs.shape[1] * self.heads, 1))
-        f, right = total(self._answer_sums(runs, *part) for part in _cut(Z, y, block))
-        return self._mean(f, x, Z.shape[0]), self.xp.reshape(right, x.shape[:-1]) / Z.shape[0]
+        length = max(MIN_BLOCK, self._block_numbers // max(runs.shape[1] * self.heads, 1))
+        f, correct = total(self._loss_and_correct(runs, *block) for block in _cut(Z, y, length))
+        return self._mean(f, x, Z.shape[0]), self.xp.reshape(correct, x.shape[:-1]) / Z.shape[0]
 
-    def _answer_sums(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array]:
-        """Sums of the losses of points (1, L, d) over samples, and how many are classified rightly."""
+    def _loss_and_correct(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array]:
+        """Sums of the losses of points (1, L, d) over samples, and numbers of samples classified correctly."""
         if self.heads > 1:
-            return self._cross_entropy.answers(*self._scores(x, Z, y))
-        loss, excess, right = self._answers(x[0, ...] @ Z[0, ...].mT)
-        return loss + excess, right
+            return self._cross_entropy.loss_and_correct(*self._scores(x, Z, y))
+        loss, excess, correct = self._losses(x[0, ...] @ Z[0, ...].mT)
+        return loss + excess, correct
 
     def draw_start(self, rng: np.random.Generator) -> np.ndarray:
-        """Gaussian with standard deviation 0.1: near the origin, where every class is about equally likely."""
+        """Gaussian with standard deviation 0.1, near the origin, where all classes are about equally likely; (d,)."""
         return 0.1 * rng.standard_normal(self.dim)
 
     def bytes_per_run(self, batch_size: int | None) -> int:
-        """Four arrays of a number a class and sample, of a batch or of one block of rows, and four of d numbers."""
-        samples = min(batch_size or self._train[0].shape[0], BLOCK)
+        """Four arrays with a number per class and sample, of a batch or of one block, and four of d numbers."""
+        samples = min(batch_size or self._train[0].shape[0], MIN_BLOCK)
         return (8 if self.backend.precision == "float64" else 4) * 4 * (self.heads * samples + self.dim)
 
     def nanoseconds_per_run(self, batch_size: int | None) -> float:
-        # two products with the rows, and an exponential and a logarithm a row and class
+        # two products with the rows, and an exponential and a logarithm per row and class
         rows, heads, width = batch_size or len(self._train[0]), int(self.heads), int(self.width)
         return rows * heads * (0.32 * width + 10)
 
     # ---- optimum -----------------------------------------------------------------------------------------------------
 
     def solve(self) -> Optimum | None:
-        """Newton's method until the gradient is at rounding level; None with l2 = 0, or if it stalls before.
+        """Newton's method until the gradient is at rounding level; None if l2 = 0 or if it stalls before.
 
         As f is strongly convex with mu = l2, f - |g|^2 / (2 l2) <= inf f (Nesterov 2018, equation 2.1.24). The bound is
         lowered by what rounding can have done to f and g.
@@ -345,21 +344,22 @@ class Logistic(LearningProblem):
 
         if self.l2 == 0:
             return None
-        with threadpool_limits(
-            1, "blas"
-        ):  # more threads gain nothing at these sizes, and ten times is lost on a busy CPU
-            x, how = self._newton()
+        with threadpool_limits(1, "blas"):  # more threads gain nothing here, and cost a factor of ten on a busy CPU
+            x, algorithm = self._newton()
         _, g = self.value_and_grad(x)
         norm = float(np.linalg.norm(g))
         f, f_error, g_error = self._careful_value(x)
         width = (norm + g_error) ** 2 / (2 * self.l2)
         if not width <= 1e-10 * f:
             return None
-        method = f"{how}, lower bound f - |g|^2 / (2 l2) by strong convexity, less rounding"
+        method = f"{algorithm}, lower bound f - |g|^2 / (2 l2) by strong convexity, less rounding"
         return Optimum(f, max(f - width - f_error, 0.0), x, method, norm)
 
     def _newton(self) -> tuple[np.ndarray, str]:
-        """The point of least gradient of Newton's method with backtracking from the origin, and the method's name."""
+        """The point with the smallest gradient on the way of Newton's method with backtracking, and a name of the method.
+
+        It starts at the origin, and ends once three steps in a row below rounding have not reduced the gradient.
+        """
         dense = self.has_hessian and 2.0 * self.dim**2 * (self._train[0].shape[0] + self.dim) < DENSE_FLOPS
         x = best = np.zeros(self.dim)
         f, g = self.value_and_grad(x)
@@ -367,7 +367,7 @@ class Logistic(LearningProblem):
         for _ in range(200):
             p = -np.linalg.solve(self.hessian(x), g) if dense else self._newton_cg(x, g)
             slope = float(g @ p)
-            tolerance = 2 * self._careful_value(x)[1]  # below it, a comparison of values tells nothing
+            tolerance = 2 * self._careful_value(x)[1]  # smaller differences of values are rounding
             if not slope < 0 or stalls == 3:
                 break
             t = 1.0
@@ -384,7 +384,7 @@ class Logistic(LearningProblem):
         return best, f"{'Newton' if dense else 'Newton-CG'} in float64"
 
     def _newton_cg(self, x: np.ndarray, g: Array) -> np.ndarray:
-        """Newton's direction by conjugate gradients, more exact as the gradient falls: superlinear convergence."""
+        """Newton's direction by conjugate gradients, more exact as the gradient falls, for superlinear convergence."""
         from scipy.sparse.linalg import LinearOperator, cg
 
         H = LinearOperator((self.dim, self.dim), matvec=lambda v: self.hvp(x, v.ravel()), dtype=float)
@@ -405,9 +405,9 @@ class Logistic(LearningProblem):
             margin = Z @ x
             losses = np.log1p(np.exp(-np.abs(margin))) + np.maximum(-margin, 0)
         else:
-            parts = _cut(Z, self._coded(y), BLOCK)
+            parts = _cut(Z, self._coded(y), MIN_BLOCK)
             losses = np.concatenate(
-                [self._cross_entropy.losses(*self._scores(x[None, None, :], *p))[0, 0] for p in parts]
+                [self._cross_entropy.losses(*self._scores(x[None, None, :], *part))[0, 0] for part in parts]
             )
         f = math.fsum(losses) / len(Z) + self.l2 / 2 * math.fsum(x * x)
         lengths = np.linalg.norm(Z, axis=1)
@@ -437,9 +437,6 @@ def _largest_eigenvalue(Z: np.ndarray) -> float:
     return float(np.linalg.eigvalsh(Z.T @ Z if p <= n else Z @ Z.T)[-1] / n)
 
 
-def _cut(Z: Array, y: Array, block: int) -> Iterator[tuple[Array, Array]]:
-    """Rows of Z and y in parts of about equal length, at most `block`; each (1, b, ...)."""
-    n = Z.shape[0]
-    parts = -(-n // block)
-    edges = [n * k // parts for k in range(parts + 1)]
-    return ((Z[None, i:j, :], y[None, i:j, :]) for i, j in itertools.pairwise(edges))
+def _cut(Z: Array, y: Array, length: int) -> Iterator[tuple[Array, Array]]:
+    """Rows of Z and y in blocks of about equal length, at most `length`; each (1, b, ...)."""
+    return ((Z[None, part, :], y[None, part, :]) for part in blocks(Z.shape[0], length))

@@ -1,9 +1,8 @@
-"""Networks: what learning problems with mini-batches share, and the multilayer perceptron.
+"""Networks: what they share (mini-batches, products with inputs, second derivatives), and the multilayer perceptron.
 
-Backpropagation is written out by hand, one formula for all runs at once. Activations are columns, (..., features, batch),
-so that biases and the softmax run along contiguous memory; runs that see the same batch share one big product with the
-inputs. What is done number by number is a text (see `optbench.kernels`), which may run compiled. The problems are in
-`problems.mlp`.
+Backpropagation is written by hand, one formula for all runs at once. Activations are columns, (..., features, batch), so
+that biases and the softmax run along contiguous memory. Runs with the same batch share one large product with the inputs.
+Elementwise formulas may run compiled, see `optbench.compile.elementwise`. The problems are in `problems.mlp`.
 """
 
 from __future__ import annotations
@@ -20,25 +19,24 @@ from optbench.core.backend import Array
 from optbench.core.errors import InputError
 from optbench.core.types import Metric, Namespace
 
-from .learning import Data, LearningProblem
+from .learning import Data, LearningProblem, block_numbers, blocks
 from .terms import CrossEntropy, ridge, total
 
 LOSSES = ("cross_entropy", "squared")
 PARTS = ("train", "validation", "test")
 HESSIAN_BYTES = 2**26  # intermediate results of the Hessian columns that are computed together
-BLOCK = 128  # samples at a time on the CPU, at least, and on a GPU; see `_blocks`
-CPU_NUMBERS, DEVICE_NUMBERS = 2**16, 2**25  # size of the activations of a layer: fits a second-level cache, fills a GPU
+MIN_BLOCK = 128  # samples of a block, at least; see `_blocks`
 
 
 # ---- activations and the squared loss, number by number --------------------------------------------------------------
 
 
 class Activation(NamedTuple):
-    """An activation of outputs z with bias c, and its derivative, told by its result a, times d."""
+    """An activation function of outputs z with bias c, and the product of its derivative with d."""
 
     gain: float  # variance of the initial weights times fan-in
     forward: Callable[..., Any]  # (xp, z, c) -> a
-    backward: Callable[..., Any]  # (xp, d, a) -> slope(a) d, twice: itself and for its sum over the batch
+    backward: Callable[..., Any]  # (xp, d, a) -> slope d, twice: as it is and for its sum over the batch
 
 
 def _tanh(xp: Any, z: Any, c: Any) -> Any:
@@ -69,23 +67,23 @@ def _residuals(xp: Any, z: Any, c: Any, y: Any, share: Any) -> Any:
 
 
 class Batch(NamedTuple):
-    """Samples that all points of a seed see."""
+    """Samples that all points of a seed share."""
 
     rows: Array  # inputs, (S, b, p)
-    targets: Array  # what the outputs should be, (S, 1, q, b)
+    targets: Array  # target outputs, (S, 1, q, b)
 
 
 class Layer(NamedTuple):
-    """What takes one layer of a network to the next."""
+    """Weights and biases that lead from one layer of a network to the next."""
 
     W: Array  # (..., out, in)
     c: Array  # (..., out)
 
 
 class Network(LearningProblem):
-    """What the networks share: mini-batches, products with common inputs, and second derivatives.
+    """Mini-batches, products with common inputs, and second derivatives.
 
-    Inside, points have the shape (S, L, d): L points for each of the S batches; a common batch is S = 1.
+    Internally points have the shape (S, L, d): L points for each of S batches; S = 1 if all points share one batch.
     """
 
     max_hessian_dim = 500
@@ -123,12 +121,12 @@ class Network(LearningProblem):
         return (h + xp.matrix_transpose(h)) / 2
 
     def _stacked(self, x: Array, samples: Array | None) -> tuple[Array, Batch]:
-        """Points as (S, L, d), and the batch that they see, gathered once a seed."""
+        """Points as (S, L, d), and their batch, whose rows are gathered once per seed."""
         xp = self.xp
         if samples is None:
             batch = self._batch
         else:
-            self.per_seed(samples, x)  # for its check of the shapes
+            self.per_seed(samples, x)  # checks the shapes
             b = samples.shape[-1]
             flat = xp.reshape(samples, (-1,))
             rows = xp.reshape(xp.take(self._rows, flat, axis=0), (-1, b, self._rows.shape[-1]))
@@ -138,7 +136,7 @@ class Network(LearningProblem):
         return xp.reshape(x, (seeds, math.prod(x.shape[:-1]) // seeds, self.dim)), batch
 
     def _columns(self, rows: Array) -> Array:
-        """Rows (S, b, q) as columns (S, 1, q, b), which lie contiguous in memory whatever the first layout."""
+        """Rows (S, b, q) as columns (S, 1, q, b), contiguous in memory."""
         s, b, q = rows.shape
         flat = self.xp.reshape(self.xp.matrix_transpose(rows), (s, 1, q * b))
         return self.xp.reshape(flat, (s, 1, q, b))
@@ -156,7 +154,7 @@ class Network(LearningProblem):
         return self.xp.reshape(g, (s, *rest, rows.shape[2]))
 
     def _bytes(self, numbers: int) -> int:
-        """Bytes of so many intermediate numbers and of the gradient, its parts and the weights laid out."""
+        """Bytes of so many intermediate numbers, and of the gradient, its parts and the weights."""
         return (4 if self.backend.precision == "float32" else 8) * (numbers + 3 * self.dim)
 
     def _joined(self, parts: list[Array]) -> Array:
@@ -190,13 +188,13 @@ class Perceptron(Network):
             raise InputError(f"problem {self.name!r}: every width of {name} must be at least 1, not {widths}")
 
     def _lay_out(self, sizes: tuple[int, ...], parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-        """Take the layer sizes (p, ..., q) and the data: inputs (m, p) and targets (m, q) of each part."""
+        """Set the layer sizes (p, ..., q) and the data: inputs (m, p) and targets (m, q) of each part."""
         self.sizes = sizes
         self._parts = parts
-        self._slots = []  # first parameter, outputs and inputs of each layer
+        self._layer_slots = []  # of each layer: number of its first parameter, outputs, inputs
         self.dim = 0
         for p, q in itertools.pairwise(sizes):
-            self._slots.append((self.dim, q, p))
+            self._layer_slots.append((self.dim, q, p))
             self.dim += q * (p + 1)
         self.n_samples = len(parts["train"][0])
         self.place()
@@ -224,11 +222,12 @@ class Perceptron(Network):
         }
         self._batch = self._placed["train"]
         self._ones = self.backend.asarray(np.ones((self._rows.shape[0], 1)))  # (n, 1)
-        self._numbers = CPU_NUMBERS if self.backend.name == "numpy" else DEVICE_NUMBERS
+        self._block_numbers = block_numbers(self.backend)
         self.choose_kernels()
 
     def choose_kernels(self) -> None:
         activation = ACTIVATIONS[self.activation]
+        # letters of the axes: s batches, l points, h hidden units, q outputs, b samples; r runs, d parameters
         self._activate = kernel(activation.forward, "slhb, slh -> slhb", self.backend)
         self._backward = kernel(activation.backward, "slhb, slhb -> slhb, sum slh", self.backend)
         self._cross_entropy = CrossEntropy(self.backend)
@@ -238,7 +237,7 @@ class Perceptron(Network):
     def draw_start(self, rng: np.random.Generator) -> np.ndarray:
         """Normal weights of variance 1/fan-in (tanh; LeCun et al. 1998) or 2/fan-in (relu; He et al. 2015), biases 0."""
         gain = ACTIVATIONS[self.activation].gain
-        layers = [(rng.standard_normal((q, p)) * (gain / p) ** 0.5, np.zeros((q, 1))) for _, q, p in self._slots]
+        layers = [(rng.standard_normal((q, p)) * (gain / p) ** 0.5, np.zeros((q, 1))) for _, q, p in self._layer_slots]
         return np.concatenate([part.ravel() for layer in layers for part in layer])
 
     def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
@@ -266,7 +265,7 @@ class Perceptron(Network):
         return f, self._joined([self._times_rows(delta, rows), bias[..., None], *parts])
 
     def value(self, x: Array) -> Array:
-        return self._evaluated(self.points(x), ("train",))[0]
+        return self._value_and_metrics(self.points(x), ("train",))[0]
 
     def _decay(self, w: Array) -> Array:
         return (self.l2 / 2) * self.xp.vecdot(w, w) if self.l2 else self.xp.zeros_like(w[..., 0])
@@ -282,56 +281,54 @@ class Perceptron(Network):
         return self.evaluate(x)[1]
 
     def evaluate(self, x: Array) -> tuple[Array, dict[str, Array]]:
-        return self._evaluated(self.points(x), PARTS)
+        return self._value_and_metrics(self.points(x), PARTS)
 
-    def _evaluated(self, x: Array, parts: tuple[str, ...]) -> tuple[Array, dict[str, Array]]:
+    def _value_and_metrics(self, x: Array, parts: tuple[str, ...]) -> tuple[Array, dict[str, Array]]:
         """Objective of points (..., d), and the losses and accuracies of parts of the data; each (...)."""
         xp, shape = self.xp, x.shape[:-1]
         w = xp.reshape(x, (1, -1, self.dim))
-        runs = max(1, min(w.shape[1], self._numbers // (BLOCK * max(self.sizes[1:]))))  # at a time
+        runs = max(1, min(w.shape[1], self._block_numbers // (MIN_BLOCK * max(self.sizes[1:]))))  # at a time
         stacks = [w[:, k : k + runs, :] for k in range(0, w.shape[1], runs)] or [w]
         metrics = {}
         for part in parts:
             batch = self._placed[part]
-            answers = [self._answers(stack, batch) for stack in stacks]
-            loss, right = (xp.reshape(xp.concat(found, axis=1), shape) for found in zip(*answers, strict=True))
+            results = zip(*(self._loss_and_accuracy(stack, batch) for stack in stacks), strict=True)
+            loss, accuracy = (xp.reshape(xp.concat(values, axis=1), shape) for values in results)
             if self.classifies:
-                metrics[f"{part}_accuracy"] = right
+                metrics[f"{part}_accuracy"] = accuracy
             metrics[f"{part}_loss"] = loss
         return metrics.pop("train_loss") + xp.reshape(self._decay(w), shape), metrics
 
-    def _answers(self, w: Array, batch: Batch) -> tuple[Array, Array]:
-        """Mean loss of points (1, L, d) over a batch, and the share of its samples classified rightly; each (1, L)."""
+    def _loss_and_accuracy(self, w: Array, batch: Batch) -> tuple[Array, Array]:
+        """Mean loss of points (1, L, d) over a batch, and the share of samples classified correctly; each (1, L)."""
         n, layers = batch.rows.shape[1], self._layers(w)
-        c, none = layers[-1].c, self.xp.zeros_like(layers[-1].c)
+        c, no_bias = layers[-1].c, self.xp.zeros_like(layers[-1].c)
 
-        def answers(part: Batch) -> tuple[Array, Array]:
+        def sums(part: Batch) -> tuple[Array, Array]:
             z, codes = self._forward(layers, part.rows)[-1], part.targets[:, 0, ...]
             if self.loss == "cross_entropy":
-                return self._cross_entropy.answers(z, c, codes)
+                return self._cross_entropy.loss_and_correct(z, c, codes)
             if not self.classifies:
                 _, loss, _ = self._residuals(z, c, codes, 1.0)
                 return loss, 0 * loss
-            z, right = self._cross_entropy.right(z, c, codes)
-            return self._residuals(z, none, codes, 1.0)[1], right
+            z, correct = self._cross_entropy.scores_and_correct(z, c, codes)
+            return self._residuals(z, no_bias, codes, 1.0)[1], correct
 
-        loss, right = total(answers(part) for part in self._blocks(w, batch))
-        return loss / n, right / n
+        loss, correct = total(sums(part) for part in self._blocks(w, batch))
+        return loss / n, correct / n
 
     def bytes_per_run(self, batch_size: int | None) -> int:
-        # every hidden activation is kept; of the widest layer two more are under way, or of the outputs three; the batch
-        # itself is shared by the runs of a seed and not counted
-        b = batch_size or min(BLOCK, len(self._parts["train"][0]))
+        # all hidden activations, and two more arrays of the widest layer or three of the outputs; the batch is shared by
+        # the runs of a seed and not counted
+        b = batch_size or min(MIN_BLOCK, len(self._parts["train"][0]))
         columns = sum(self.sizes[1:-1]) + max(3 * self.sizes[-1], 2 * max(self.sizes[1:]))
         return self._bytes(b * columns)
 
     def _blocks(self, w: Array, batch: Batch) -> Iterator[Batch]:
-        """A batch in parts for which the activations of points (S, L, d) stay in cache; at least `BLOCK` samples."""
-        n = batch.rows.shape[1]
-        block = max(BLOCK, self._numbers // max(1, w.shape[0] * w.shape[1] * max(self.sizes[1:])))
-        count = -(-n // block)
-        for i, j in itertools.pairwise(n * k // count for k in range(count + 1)):
-            yield Batch(batch.rows[:, i:j, :], batch.targets[..., i:j])
+        """A batch in blocks for which the activations of points (S, L, d) stay in cache; at least `MIN_BLOCK` samples."""
+        length = max(MIN_BLOCK, self._block_numbers // max(1, w.shape[0] * w.shape[1] * max(self.sizes[1:])))
+        for part in blocks(batch.rows.shape[1], length):
+            yield Batch(batch.rows[:, part, :], batch.targets[..., part])
 
     def nanoseconds_per_run(self, batch_size: int | None) -> float:
         # three products with the weights, forwards and backwards
@@ -344,11 +341,11 @@ class Perceptron(Network):
         reshape, lead = self.xp.reshape, x.shape[:-1]
         return [
             Layer(reshape(x[..., k : k + q * p], (*lead, q, p)), x[..., k + q * p : k + q * p + q])
-            for k, q, p in self._slots
+            for k, q, p in self._layer_slots
         ]
 
     def _forward(self, layers: list[Layer], rows: Array) -> list[Array]:
-        """Activations of the hidden layers, then the outputs but for their biases; each (S, L, features, b)."""
+        """Activations of the hidden layers, then the outputs without their biases; each (S, L, features, b)."""
         z = self._times_inputs(layers[0].W, rows)
         activations: list[Array] = []
         for (_, c), (W, _) in itertools.pairwise(layers):
@@ -367,12 +364,12 @@ class Perceptron(Network):
     # ---- second derivatives ------------------------------------------------------------------------------------------
 
     def _curvature(self, x: Array, v: Array) -> Array:
-        """The R-operator (Pearlmutter 1994): derivatives along v, here prefixed r, of every line of backpropagation."""
+        """The R-operator (Pearlmutter 1994): the derivative along v of every line of backpropagation, prefixed r here."""
         xp, (rows, targets) = self.xp, self._batch
         mT = xp.matrix_transpose
         _, forward, backward = ACTIVATIONS[self.activation]
         layers, directions = self._layers(x), self._layers(v)
-        # the texts themselves, on whole arrays: pairs of points and directions broadcast
+        # the formulas on whole arrays: points and directions broadcast against each other
         z = self._times_inputs(layers[0].W, rows) + layers[0].c[..., None]  # (1, L, 1, features, n)
         rz = self._times_inputs(directions[0].W, rows) + directions[0].c[..., None]  # (1, L or 1, K, features, n)
         activations: list[Array] = []

@@ -1,6 +1,7 @@
-"""Elementwise texts that several problems share, the ridge and the cross-entropy of class scores, and sums over blocks.
+"""Terms of objectives that several problems share: the ridge, the cross-entropy of class scores, sums over blocks.
 
-Texts are pure functions of numbers and run as they stand on whole arrays, or compiled; see `optbench.kernels`.
+Elementwise formulas are pure functions of numbers. They run on whole arrays as they are written, or compiled; see
+`optbench.compile.elementwise`.
 """
 
 from __future__ import annotations
@@ -14,54 +15,58 @@ from optbench.core.backend import Array, Backend
 
 
 def ridge(xp: Any, g: Any, x: Any, share: Any, l2: Any) -> Any:
-    """The gradient of a mean from that of a sum, share = 1/n, and of l2/2 |x|^2."""
+    """Gradient of (1/n) sum_i loss_i + l2/2 |x|^2, from the gradient g of the sum and share = 1/n."""
     return (g * share + l2 * x,)
 
 
 def _scores(xp: Any, z: Any, c: Any, y: Any) -> Any:
-    """Scores with their biases; of each sample the largest of another class, and its own."""
+    """Scores with biases; for each sample, the largest score of another class and the score of its own class."""
     z = z + c
     return z, xp.where(y > 0, -xp.inf, z), z * y
 
 
 def _exponentials(xp: Any, z: Any, other: Any, own: Any) -> Any:
-    """exp(z) with the largest score moved to 0, so that none overflows, and their sum, between 1 and K."""
+    """exp(z), with the largest score shifted to 0 so that nothing overflows, and their sum, between 1 and K."""
     e = xp.exp(z - xp.maximum(other, own))
     return e, e
 
 
 def _losses(xp: Any, other: Any, own: Any, total: Any, share: Any) -> Any:
-    """log sum_k exp(z_k) - z_y, and what takes exponentials to probabilities."""
+    """log sum_k exp(z_k) - z_y, and the factor that turns exponentials into probabilities."""
     return xp.log(total) + (xp.maximum(other, own) - own), share / total
 
 
 def _slopes(xp: Any, e: Any, scale: Any, y: Any, share: Any) -> Any:
-    """Derivative of the loss by the scores, and the same for its sum over samples."""
+    """Derivative of the loss by the scores, twice: once as it is and once for its sum over the samples."""
     d = e * scale - y * share
     return d, d
 
 
-def _right(xp: Any, other: Any, own: Any) -> Any:
-    """1 where a sample's own class has the largest score, and has it alone."""
+def _correct(xp: Any, other: Any, own: Any) -> Any:
+    """1 where the score of a sample's own class is larger than all others, else 0."""
     return (xp.where(own > other, 1.0, 0 * own),)
 
 
 class CrossEntropy:
-    """-log softmax(scores)_y, for classes coded as 0 and 1: scores (S, L, K, b), biases (S, L, K), codes (S, K, b).
+    """-log softmax(scores)_y for one-hot classes: scores z (S, L, K, b), biases c (S, L, K), codes y (S, K, b).
 
-    S batches, of which each is seen by L points; b samples of K classes. Scores given may be overwritten.
+    There are S batches, each shared by L points, of b samples of K classes. The scores may be overwritten.
     """
 
     def __init__(self, backend: Backend) -> None:
         self.xp = backend.xp
+        # letters of the axes: s batches, l points, q classes, b samples
         self._scores = kernel(_scores, "slqb, slq, sqb -> slqb, max slb, sum slb", backend)
         self._exponentials = kernel(_exponentials, "slqb, slb, slb -> slqb, sum slb", backend)
         self._losses = kernel(_losses, "slb, slb, slb, -> slb, slb", backend)
         self._slopes = kernel(_slopes, "slqb, slb, sqb, -> slqb, sum slq", backend)
-        self._right = kernel(_right, "slb, slb -> sum sl", backend)
+        self._correct = kernel(_correct, "slb, slb -> sum sl", backend)
 
     def gradient(self, z: Array, c: Array, y: Array, share: float = 1.0) -> tuple[Array, Array, Array]:
-        """Sums of the losses (S, L); `share` times their derivatives by the scores, and those summed over the samples."""
+        """Sums of the losses (S, L); `share` times their derivatives by the scores, and those summed over the samples.
+
+        The derivatives have the shapes (S, L, K, b) and (S, L, K).
+        """
         z, other, own = self._scores(z, c, y)
         e, total = self._exponentials(z, other, own)
         losses, scale = self._losses(other, own, total, share)
@@ -73,25 +78,25 @@ class CrossEntropy:
         z, other, own = self._scores(z, c, y)
         return self._losses(other, own, self._exponentials(z, other, own)[1], 1.0)[0]
 
-    def answers(self, z: Array, c: Array, y: Array) -> tuple[Array, Array]:
-        """Sums of the losses, and how many samples are classified rightly, not by a tie; each (S, L)."""
+    def loss_and_correct(self, z: Array, c: Array, y: Array) -> tuple[Array, Array]:
+        """Sums of the losses, and numbers of samples classified correctly (ties are errors); each (S, L)."""
         z, other, own = self._scores(z, c, y)
-        (right,) = self._right(other, own)
+        (correct,) = self._correct(other, own)
         losses, _ = self._losses(other, own, self._exponentials(z, other, own)[1], 1.0)
-        return self.xp.sum(losses, axis=-1), right
+        return self.xp.sum(losses, axis=-1), correct
 
-    def right(self, z: Array, c: Array, y: Array) -> tuple[Array, Array]:
-        """Scores with their biases, and how many samples are classified rightly, (S, L)."""
+    def scores_and_correct(self, z: Array, c: Array, y: Array) -> tuple[Array, Array]:
+        """Scores with biases (S, L, K, b), and numbers of samples classified correctly (S, L)."""
         z, other, own = self._scores(z, c, y)
-        return z, self._right(other, own)[0]
+        return z, self._correct(other, own)[0]
 
     def probabilities(self, z: Array, c: Array, y: Array) -> Array:
-        """softmax(scores); the codes are those of any class."""
+        """softmax(scores), (S, L, K, b); any one-hot codes y give the same."""
         z, other, own = self._scores(z, c, y)
         e, total = self._exponentials(z, other, own)
         return e / self.xp.expand_dims(total, axis=-2)
 
 
 def total(parts: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
-    """Sums of the corresponding members of tuples of arrays."""
+    """Sums of tuples of arrays, member by member."""
     return functools.reduce(lambda left, right: tuple(a + b for a, b in zip(left, right, strict=True)), parts)

@@ -76,8 +76,8 @@ def columns(table: pd.DataFrame) -> list[Column]:
     gaps = set(table["gap"])
     end = "gap" if gaps == {True} else "objective" if gaps == {False} else "gap or objective"
     return [
-        Column("method", "optimizer with its fixed settings, schedule and batch size", _text("method")),
-        Column("best settings", "chosen step size, and what else was swept; * at the edge of its grid", _settings),
+        Column("method", "optimizer with its fixed settings and schedule", _text("method")),
+        Column("best settings", "step size (* at the edge of its grid), other swept settings, batch size", _settings),
         *targets,
         Column(f"{end} at the end", "median over seeds of the last iterate of a run", _number("final")),
         Column("diverged", "runs that diverged, of all settings and seeds", _share("diverged")),
@@ -393,8 +393,9 @@ def calls_cell(count: float, reached: int, seeds: int) -> Cell:
 
 def _settings(line: Line) -> Cell:
     size = "" if pd.isna(line["step_size"]) else number(line["step_size"]) + ("*" if line["edge"] else "")
+    batch = "" if pd.isna(line["batch_size"]) else f"batch {line['batch_size']:.0f}"
     others = [f"{name}={v:.4g}" if isinstance(v, float) else f"{name}={v}" for name, v in line["others"].items()]
-    return Cell(", ".join(filter(None, [size, *others])) or NEVER, _finite_first(line["step_size"]))
+    return Cell(", ".join(filter(None, [size, *others, batch])) or NEVER, _finite_first(line["step_size"]))
 
 
 def _finite_first(value: float) -> float:

@@ -9,6 +9,7 @@ What is made of seconds is in `seconds`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,9 @@ import numpy as np
 
 from optbench.analysis.cache import kept
 from optbench.analysis.tuning import (
-    WELL,
     calls_to_target,
     final_objective,
+    is_lost,
     median,
     ranked,
     setting_scores,
@@ -27,7 +28,7 @@ from optbench.analysis.tuning import (
     tuned_rows,
 )
 from optbench.core.errors import InputError
-from optbench.core.trace import TARGETS as TARGETS  # reports knows the targets from here
+from optbench.core.types import Status
 from optbench.results.runs import Runs
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def summary(runs: Runs) -> pd.DataFrame:
 
     Columns
     -------
-    problem, method, step_size : what was run, and the best step size (null where there is none)
+    problem, method, step_size, batch_size : what was run, and the best step size; null where there is none
     calls_1e-02, calls_1e-04, calls_1e-08 : median over seeds of the oracle calls until f - f* is that fraction of its
         start; inf where half of the seeds or more did not get there, NaN where no optimum is known
     reached_1e-02, ... : how many seeds got there
@@ -61,15 +62,15 @@ def summary(runs: Runs) -> pd.DataFrame:
     if runs.rows.empty:
         names = [f"{kind}_{t:.0e}" for t in SHOWN_TARGETS for kind in ("calls", "reached")]
         return pd.DataFrame(
-            columns=["problem", "method", "step_size", *names, "final", "gap", "seeds"]
+            columns=["problem", "method", "step_size", "batch_size", *names, "final", "gap", "seeds"]
             + ["diverged", "failed", "runs", "oracle", "edge"]
         )
     pair = ["problem", "method"]
     whole = runs.rows[[*pair, "status", "step_size"]]
-    counts = whole.assign(diverged=whole["status"] == "diverged", failed=whole["status"] == "failed").groupby(pair)
+    counts = whole.assign(**{s: whole["status"] == s for s in (Status.DIVERGED, Status.FAILED)}).groupby(pair)
     ends = counts["step_size"].agg(["min", "max", "nunique"])
     sums = counts[["diverged", "failed"]].sum().assign(runs=counts.size()).join(ends)
-    chosen = tuned(runs).set_index(pair)["step_size"]
+    chosen = tuned(runs).set_index(pair)[["step_size", "batch_size"]]
     # a group is a copy of all columns that there are
     needed = tuned_rows(runs)[[*pair, "status", "f_end", "f_star", "calls_to_target", "seed", "oracle"]]
     best = dict(iter(needed.groupby(pair, sort=True)))
@@ -77,8 +78,10 @@ def summary(runs: Runs) -> pd.DataFrame:
     for problem, methods in ranked(runs).items():
         for method in methods:
             rows, total = best[problem, method], sums.loc[(problem, method)]
-            calls, final, size = calls_to_target(rows), final_objective(rows), chosen[problem, method]
+            calls, final = calls_to_target(rows), final_objective(rows)
+            size, batch_size = (chosen[name][problem, method] for name in ("step_size", "batch_size"))
             line = {"problem": problem, "method": method, "step_size": size}
+            line["batch_size"] = np.nan if pd.isna(batch_size) else int(batch_size)
             for target in SHOWN_TARGETS:
                 at = calls[:, target_index(target)]
                 line[f"calls_{target:.0e}"] = np.nan if np.isnan(at).any() else median(at)
@@ -114,12 +117,12 @@ def sensitivity(runs: Runs) -> pd.DataFrame:
     )
     best = scores.drop_duplicates(pair)[["problem", "method", "settings"]]
     rows = runs.rows.merge(best, on=["problem", "method", "settings"])
-    ended_well = rows["status"].isin(WELL).to_numpy()
-    value = rows["f_best"].where(ended_well, rows["f_start"]).to_numpy(dtype=float)
+    lost = is_lost(rows)
+    value = rows["f_best"].where(~lost, rows["f_start"]).to_numpy(dtype=float)
     known = rows["f_star"].notna().groupby([rows[name] for name in pair]).transform("all").to_numpy(dtype=bool)
     value = value - np.where(known, rows["f_star"].to_numpy(dtype=float), 0.0)
     value = np.where(np.isfinite(value), value, np.nan)
-    table = rows[pair].assign(value=value, gap=known, lost=~ended_well)
+    table = rows[pair].assign(value=value, gap=known, lost=lost)
     groups = table.groupby(pair, sort=True)
     names = [*pair, "median", "low", "high", "gap", "n_diverged", "n_seeds"]
     if rows.empty:
@@ -137,7 +140,7 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
 
     Curves of the objective are gaps f - f* where the optimum is known. A run that reached the last target keeps its last
     value. One that diverged keeps its best value, but its last iterate counts as the worst possible from then on: infinite,
-    or minus infinity for an accuracy.
+    or minus infinity for metrics of which higher values are better; NaN for metrics without a direction.
 
     Parameters
     ----------
@@ -159,11 +162,11 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
     import pandas as pd
 
     columns = ["problem", "method", "t", "calls", "median", "low", "high", "gap", "n_seeds"]
-    known = [*_OBJECTIVES, "gradient_norm", *quantities(runs)]
-    if value not in known:
+    further = quantities(runs)
+    if value not in (known := [*_OBJECTIVES, "gradient_norm", *further]):
         raise InputError(f"no curve {value!r} in these results; there are {', '.join(known)}")
     rows = tuned_rows(runs)
-    rows = rows[rows["status"] != "failed"]
+    rows = rows[rows["status"] != Status.FAILED]
     if value in rows:
         curves = list(rows[value])
     else:
@@ -172,9 +175,8 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
         curves = [curve for curve in curves if curve is not None]
     if rows.empty:
         return pd.DataFrame(columns=columns)
-    sign = -1.0 if value.endswith("accuracy") else 1.0  # the better, the smaller
     checkpoints = list(rows["t"])
-    diverged = (rows["status"] == "diverged").to_numpy() & (value != "best")
+    diverged = (rows["status"] == Status.DIVERGED).to_numpy() & (value != "best")
     end, star = rows["end"].to_numpy(dtype=float), rows["f_star"].to_numpy(dtype=float)
     checkpoint_calls = list(rows["checkpoint_calls"])
     parts: list[tuple[np.ndarray, ...]] = []
@@ -186,8 +188,10 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
             # a run that ends does not ask for the gradient of its last iterate
             known_at = np.where(np.isnan(wide), 0, np.arange(len(t))[:, None])
             wide = np.take_along_axis(wide, np.maximum.accumulate(known_at, axis=0), axis=0)
+        better = metric_directions(runs).get(name[0], {}).get(value) if value in further else "lower"
+        sign = -1.0 if better == "higher" else 1.0  # the better, the smaller
         wide *= sign
-        wide[(t[:, None] >= end[members]) & diverged[members]] = np.inf
+        wide[(t[:, None] >= end[members]) & diverged[members]] = np.inf if better else np.nan
         has_gap = value in _OBJECTIVES and bool(np.isfinite(star[members]).all())
         wide -= star[members] if has_gap else 0.0
         wide.sort(axis=1)  # infinite values last, and those that were not computed behind them
@@ -209,9 +213,20 @@ _OBJECTIVES = ("best", "f")
 @kept
 def quantities(runs: Runs) -> list[str]:
     """What the problems tell of the iterates besides objective and gradient, as test accuracies; without coordinates."""
-    rows = runs.rows[runs.rows["status"] != "failed"].drop_duplicates("problem")
+    rows = runs.rows[runs.rows["status"] != Status.FAILED].drop_duplicates("problem")
     named = {name for pairs in rows["metrics"] for name, _ in pairs}
     return sorted(named - COORDINATES)
+
+
+@kept
+def metric_directions(runs: Runs) -> dict[str, dict[str, str | None]]:
+    """Which values of a metric are better, "lower" or "higher", by problem and metric, as the problems declare it.
+
+    None, or a missing entry, means that a metric is not judged.
+    """
+    rows = runs.rows.reindex(columns=["problem", "description"]).dropna().drop_duplicates("problem")
+    metrics = {problem: json.loads(text).get("metrics", ()) for problem, text in rows.itertuples(index=False)}
+    return {problem: {m["name"]: m["better"] for m in declared} for problem, declared in metrics.items()}
 
 
 def _align(
@@ -264,10 +279,11 @@ def decades(runs: Runs) -> pd.DataFrame:
 
 @kept
 def learned(runs: Runs) -> pd.DataFrame:
-    """Figures of learning problems (`Problem.metrics`: accuracies, validation and test losses) where the runs ended.
+    """The metrics of problems (`Problem.metrics`: accuracies, validation and test losses) where the runs ended.
 
     At the best settings of every method, which were chosen by the objective alone. A run that diverged or failed counts as
-    having the worst value: minus infinity of an accuracy, infinity of a loss.
+    having the worst value: infinity, or minus infinity where higher values are better. Metrics without a direction are
+    left out.
 
     Returns
     -------
@@ -277,16 +293,19 @@ def learned(runs: Runs) -> pd.DataFrame:
     import pandas as pd
 
     columns = ["problem", "method", "figure", "median", "low", "high", "n_seeds"]
-    told = runs.rows[runs.rows["status"] != "failed"].drop_duplicates("problem").set_index("problem")["metrics"]
-    known, lines = quantities(runs), []
-    names = {problem: [name for name in known if name in dict(pairs)] for problem, pairs in told.items()}
+    ran = runs.rows[runs.rows["status"] != Status.FAILED].drop_duplicates("problem").set_index("problem")["metrics"]
+    lines = []
+    judged = {
+        problem: {name: better for name, better in sorted(directions.items()) if better and name in dict(ran[problem])}
+        for problem, directions in metric_directions(runs).items()
+        if problem in ran
+    }
     needed = tuned_rows(runs)[["problem", "method", "status", "metrics"]]
     for (problem, method), group in needed.groupby(["problem", "method"], sort=True):
-        ended_well = group["status"].isin(WELL)
-        held = [dict(pairs) if well else {} for pairs, well in zip(group["metrics"], ended_well, strict=True)]
-        for name in names.get(problem, ()):
-            worst = np.inf if name.endswith("_loss") else -np.inf
-            values = np.sort([_last_finite(figures.get(name, ()), worst) for figures in held])
+        ends = [{} if lost else dict(pairs) for pairs, lost in zip(group["metrics"], is_lost(group), strict=True)]
+        for name, better in judged.get(problem, {}).items():
+            worst = -np.inf if better == "higher" else np.inf
+            values = np.sort([_last_finite(metrics.get(name, ()), worst) for metrics in ends])
             low, high = (values[round(q * (len(values) - 1))] for q in (0.25, 0.75))
             # the worse of the middle two
             middle = values[len(values) // 2 if worst > 0 else (len(values) - 1) // 2]

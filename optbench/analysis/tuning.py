@@ -8,12 +8,17 @@ import numpy as np
 
 from optbench.analysis.cache import kept
 from optbench.core.trace import TARGETS as TARGETS  # reports knows the targets from here
+from optbench.core.types import Status
 from optbench.results.runs import Runs
 
 if TYPE_CHECKING:
     import pandas as pd
 
-WELL = ["budget", "target", "gradient"]  # statuses of runs that ended as they should
+
+def is_lost(rows: pd.DataFrame) -> np.ndarray:
+    """Which runs diverged or failed, so that their end is not valid; shape (R,)."""
+    lost: np.ndarray = rows["status"].isin([status for status in Status if status.is_lost]).to_numpy()
+    return lost
 
 
 def target_index(target: float) -> int:
@@ -72,13 +77,13 @@ def setting_scores(runs: Runs) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        problem, method, settings (JSON), step_size, deepest, soon, final (the three parts of the score); by problem and
-        method, the best setting first.
+        problem, method, settings (JSON), step_size, batch_size, deepest, soon, final (the three parts of the score); by
+        problem and method, the best setting first.
     """
     names = ["problem", "method", "settings"]
     rows = runs.rows
     group = rows.groupby(names, sort=True).ngroup().to_numpy()
-    table = rows[[*names, "step_size"]].assign(group=group).drop_duplicates("group").sort_values("group")
+    table = rows[[*names, "step_size", "batch_size"]].assign(group=group).drop_duplicates("group").sort_values("group")
     if len(table):
         parts = _scores(calls_to_target(rows), final_objective(rows), group)
         table = table.assign(**dict(zip(("deepest", "soon", "final"), parts, strict=True)))
@@ -108,11 +113,11 @@ def tuned(runs: Runs) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a problem and method: problem, method, settings (JSON), step_size, n_settings.
+        One row a problem and method: problem, method, settings (JSON), step_size, batch_size, n_settings.
     """
     scores = setting_scores(runs)
     counts = scores.groupby(["problem", "method"], sort=True)["settings"].size()
-    best = scores.drop_duplicates(["problem", "method"])[["problem", "method", "settings", "step_size"]]
+    best = scores.drop_duplicates(["problem", "method"])[["problem", "method", "settings", "step_size", "batch_size"]]
     return best.reset_index(drop=True).assign(n_settings=counts.to_numpy())
 
 
@@ -124,8 +129,7 @@ def tuned_rows(runs: Runs) -> pd.DataFrame:
 
 def final_objective(rows: pd.DataFrame) -> np.ndarray:
     """Objective at the end of each run; infinite for those that diverged or failed."""
-    ended_well = rows["status"].isin(WELL).to_numpy()
-    return np.where(ended_well, rows["f_end"].to_numpy(dtype=float), np.inf)
+    return np.where(is_lost(rows), np.inf, rows["f_end"].to_numpy(dtype=float))
 
 
 def median(values: np.ndarray) -> float:

@@ -34,7 +34,7 @@ def check_pair(
     Raises
     ------
     InputError
-        For a mini-batch or a noisy oracle given to a method that compares values, a missing Hessian, or too large a d.
+        For a mini-batch or a noisy oracle with a method that compares values, a missing Hessian, or too large a d.
     """
     if problem.sampler((0,), batch_size) is not None and kind.traits.full_batch:
         what = f"batch_size={batch_size}" if batch_size else "gradient noise"
@@ -46,9 +46,7 @@ def check_pair(
         if not stop_at_gradient >= 0:
             raise InputError(f"stop_at_gradient must be at least 0, not {stop_at_gradient!r}")
         if kind.oracle is Oracle.VALUE or problem.sampler((0,), batch_size) is not None:
-            why = (
-                f"{name} asks for values only" if kind.oracle is Oracle.VALUE else "only a part of the gradient is seen"
-            )
+            why = f"{name} uses values only" if kind.oracle is Oracle.VALUE else "only a part of the gradient is seen"
             raise InputError(f"stop_at_gradient needs the full gradient at every step, but {why}; leave it out")
     if kind.oracle is Oracle.HESSIAN and not problem.has_hessian:
         raise InputError(f"{name} needs Hessians, which {problem.spec} does not offer at d = {problem.dim}")
@@ -88,7 +86,7 @@ def minimize(
     stop_at_target : bool
         Whether a run ends once it reaches the last of `TARGETS`; the loop ends when every run has ended.
     stop_at_gradient : float, optional
-        Whether, and at which norm of the gradient at the point asked for, a run ends likewise.
+        Norm of the gradient at the requested point at which a run ends; None for no such end.
     checkpoint_count : int
         About how many checkpoints are recorded.
     progress : callable, optional
@@ -184,10 +182,6 @@ class Loop:
         few = x.shape[0] < FEW_RUNS and x.shape[1] > MANY_PARAMETERS
         if optimizer.kernel is None or self.backend.name != "numpy" or few or optimizer.swept - {"lr"}:
             return None
-        oracles = {"oracle_formula", "value_and_grad"}
-        definer = next(cls for cls in type(problem).__mro__ if oracles & vars(cls).keys())
-        if "oracle_formula" not in vars(definer):
-            return None  # inherited, and of another oracle
         formula = problem.oracle_formula
         if formula is None or problem.metrics(x):
             return None  # metrics are computed between steps
@@ -200,7 +194,7 @@ class Loop:
 
     def _steps(self, x: Array, state: Any, recorder: Recorder, progress: Callable[[int], None]) -> Array:
         """Evaluate, record, step. Returns the last iterates (R, d)."""
-        xp, optimizer, incumbent = self.xp, self.optimizer, self.optimizer.incumbent
+        xp, optimizer, keeps_best = self.xp, self.optimizer, self.optimizer.keeps_best
         marks = set(recorder.t.tolist())
         best_x = x
         best_f = self.backend.zeros((self.runs, 1)) + xp.inf
@@ -211,16 +205,16 @@ class Loop:
         for t in range(self.steps + 1):
             # after the last step only the full objective is needed, for the trace, and no mini-batch
             at = self.evaluate(t, x) if t < self.steps or not self.stochastic else At(x, x[:, :1])
-            if incumbent:
+            if keeps_best:
                 better = at.f < best_f
                 best_x = xp.where(better, at.x, best_x)
                 best_f = xp.where(better, at.f, best_f)
             if not self.stochastic:
-                values.append(best_f[:, 0] if incumbent else at.f[:, 0])
+                values.append(best_f[:, 0] if keeps_best else at.f[:, 0])
             if recorder.tolerance is not None:
                 norms.append(xp.linalg.vector_norm(at.g, axis=-1))
             if t in marks:
-                curves.append(self._checkpoint(best_x if incumbent else x, None if incumbent else at))
+                curves.append(self._checkpoint(best_x if keeps_best else x, None if keeps_best else at))
             if t < self.steps:
                 x, state = optimizer.step(t + 1, at, state)
             since += 1
@@ -232,7 +226,7 @@ class Loop:
                 since = 0
                 if recorder.finished:
                     break
-        return best_x if incumbent else x
+        return best_x if keeps_best else x
 
     def _checkpoint(self, x: Array, at: At | None) -> dict[str, Array]:
         """Metrics and gradient norm (for mini-batches, the full objective) at iterate x, (R, d); each of shape (R,)."""

@@ -128,8 +128,12 @@ def test_a_result_is_kept_whether_its_defaults_are_given_or_not() -> None:
 
 
 def test_bands_of_what_problems_tell() -> None:
+    words = declared(test_accuracy="higher", x_1=None)
+
     def told(seed: int, accuracy: list[float], **more: Any) -> dict[str, Any]:
-        return row(0.1, seed, None, metrics=[("test_accuracy", accuracy), ("x_1", [0.0] * 3)], **more)
+        return row(
+            0.1, seed, None, metrics=[("test_accuracy", accuracy), ("x_1", [0.0] * 3)], description=words, **more
+        )
 
     some = runs(
         told(0, [0.1, 0.2, 0.9], gradient_norm=[3.0, 2.0, np.nan]),
@@ -178,11 +182,35 @@ def test_tables_of_nothing_have_their_columns() -> None:
     assert repr(nothing) == "<Runs: none>"
 
 
+def declared(**better: str | None) -> str:
+    """The description of a problem with these metrics."""
+    return json.dumps({"metrics": [{"name": name, "better": way, "unit": ""} for name, way in better.items()]})
+
+
+def test_of_a_diverged_run_a_metric_is_the_worst_in_its_declared_direction() -> None:
+    found: dict[str, Any] = {"metrics": [("error_rate", [0.9, 0.5, 0.4])], "description": declared(error_rate="lower")}
+    some = runs(row(0.1, 0, [1], status="diverged", **found), row(0.1, 1, [1], status="diverged", **found))
+    (line,) = metrics.learned(some).itertuples()
+    assert (line.figure, line.median, line.low, line.high) == ("error_rate", np.inf, np.inf, np.inf)
+    assert metrics.bands(some, "error_rate")["median"].tolist() == [0.9, 0.5, np.inf]
+
+
+def test_a_metric_without_a_direction_is_not_judged() -> None:
+    for description in (None, declared(angle=None, test_accuracy="higher")):
+        found: dict[str, Any] = {"metrics": [("angle", [0.1, 0.2, 0.3])], "description": description}
+        some = runs(row(0.1, 0, [1], **found), row(0.1, 1, [1], status="diverged", **found))
+        assert metrics.learned(some).empty
+        assert metrics.quantities(some) == ["angle"]
+        assert metrics.bands(some, "angle")["median"].isna().tolist() == [False, False, True]
+
+
 def test_what_was_learned_counts_lost_runs_as_the_worst() -> None:
     found = [("train_accuracy", [0.1, 0.5, np.nan]), ("test_loss", [3.0, 2.0, 1.0]), ("x_1", [0.0, 0.0, 0.0])]
     better = [("train_accuracy", [0.1, 0.9, 0.8]), ("test_loss", [3.0, 2.0, 0.5]), ("x_1", [0.0, 0.0, 0.0])]
-    lost = row(0.1, 2, [1], status="diverged", metrics=better)
-    table = metrics.learned(runs(row(0.1, 0, [1], metrics=found), row(0.1, 1, [1], metrics=better), lost))
+    words = declared(train_accuracy="higher", test_loss="lower", x_1=None)
+    lost = row(0.1, 2, [1], status="diverged", metrics=better, description=words)
+    some = [row(0.1, seed, [1], metrics=values, description=words) for seed, values in enumerate((found, better))]
+    table = metrics.learned(runs(*some, lost))
     table = table.set_index("figure")
     assert list(table.index) == ["test_loss", "train_accuracy"]
     assert table.loc["test_loss", ["low", "median"]].tolist() == [0.5, 1.0]

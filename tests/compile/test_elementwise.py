@@ -26,7 +26,7 @@ numba = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for 
 # every formula that a problem uses, with the indices it uses it with
 FORMULAS: list[tuple[Callable[..., Any], str]] = [
     (logistic._weights, "rb -> rb, log1p r, sum r"),
-    (logistic._answers, "rb -> log1p r, sum r, sum r"),
+    (logistic._losses, "rb -> log1p r, sum r, sum r"),
     (logistic._curvatures, "rb -> rb"),
     (network._tanh, "slhb, slh -> slhb"),
     (network._relu, "slhb, slh -> slhb"),
@@ -38,7 +38,7 @@ FORMULAS: list[tuple[Callable[..., Any], str]] = [
     (terms._exponentials, "slqb, slb, slb -> slqb, sum slb"),
     (terms._losses, "slb, slb, slb, -> slb, slb"),
     (terms._slopes, "slqb, slb, sqb, -> slqb, sum slq"),
-    (terms._right, "slb, slb -> sum sl"),
+    (terms._correct, "slb, slb -> sum sl"),
 ]
 EVERY_FORMULA = pytest.mark.parametrize(
     ("formula", "indices"), FORMULAS, ids=[formula.__name__ for formula, _ in FORMULAS]

@@ -24,7 +24,7 @@ from tests.conftest import strict_backend
 
 NAMES = OPTIMIZERS.names()
 RULES = [name for name in NAMES if inspect.isfunction(OPTIMIZERS[name])]
-PROPOSING = [name for name in NAMES if make_recipe(name).kind.incumbent]  # their points may be rejected
+PROPOSING = [name for name in NAMES if make_recipe(name).kind.keeps_best]  # their points may be rejected
 # by how much arrays of different modules, or stacks of different lengths, may differ: rounding of sums, grown over steps
 ROUNDING: dict[str, Any] = {"rel": 1e-9, "abs": 1e-11}
 

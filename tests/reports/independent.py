@@ -379,6 +379,7 @@ class Results:
             rows, whole = self.tuned[problem, method], self.pairs[problem, method]
             size = rows[0]["step_size"]
             line: Row = {"problem": problem, "method": method, "step_size": size}
+            line["batch_size"] = rows[0]["batch_size"] or math.nan
             for text, place in SHOWN.items():
                 at = [row["runtimes"][place] for row in rows]
                 name = f"{float(text):.0e}"
@@ -761,6 +762,7 @@ def summary_text(line: Row, lines: list[Row]) -> Row:
     for name, value in line["others"].items():
         settings += [float(digit) for digit in re.findall(r"\d+", name)]
         settings += [value] if isinstance(value, int | float) else []
+    settings += [] if math.isnan(line["batch_size"]) else [line["batch_size"]]
     text: Row = {"method": [line["method"]], "best settings": settings}
     for name in SHOWN:
         column = f"{float(name):.0e}"

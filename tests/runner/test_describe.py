@@ -144,7 +144,7 @@ def test_what_is_dear_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_takes_longer_than_it_says_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
-    monkeypatch.setattr(module, "PATIENCE", -1.0)
+    monkeypatch.setattr(module, "TIMEOUT", -1.0)
     monkeypatch.setattr(Bowl, "value", noting(lambda self, x: np.zeros(len(x)), calls))
     monkeypatch.setattr(Bowl, "view", ((-1.0, 1.0), (-1.0, 1.0)))
     assert not {"surface", "differences"} & set(told(Bowl()))
@@ -195,7 +195,7 @@ def test_where_runs_failed_the_problem_is_left_alone() -> None:
 
 def test_it_is_made_once_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
-    monkeypatch.setattr(module, "_text", noting(module._text, made))
+    monkeypatch.setattr(module, "_describe", noting(module._describe, made))
     problem = Quadratic(dim=4)
     texts = [optbench.sweep(problem, name, seeds=2, steps=5).rows["description"] for name in ("sgd", "adam")]
     assert len(made) == 1

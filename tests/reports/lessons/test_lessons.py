@@ -22,9 +22,10 @@ from optbench.results.runs import Runs
 from optbench.results.store import Store
 from optbench.runner.execute import execute
 from optbench.runner.study import load_study
-from reports.lessons import LESSONS, Lesson, section
+from reports.lessons import LESSONS, Lesson
 from reports.page.context import PageContext
 from reports.sections import landscapes
+from reports.sections import lessons as lessons_section
 from reports.wording import number
 
 VALLEY, BATCHES = "valley:condition=50", "logistic:data=breast_cancer,l2=1"
@@ -263,7 +264,7 @@ def test_runs_that_are_all_lost_break_nothing(runs: Runs, status: str) -> None:
         assert not found
         return
     context = PageContext(Runs(rows))
-    shown = str(landscapes.section(context)) + str(section(context))
+    shown = str(landscapes.section(context)) + str(lessons_section.section(context))
     assert "steps" in shown
     assert "nan steps" not in shown
     assert "inf steps" not in shown

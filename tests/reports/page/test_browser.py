@@ -200,7 +200,7 @@ def test_every_figure_can_be_seen(
     shade = f"(e) => {parts}.reduce((sum, part) => sum + Number(part), 0)"
     paper = page.evaluate(shade % "backgroundColor", "body")
     inks = [page.evaluate(shade % "color", "body"), page.evaluate(shade % "fill", "#explorer .ticks text")]
-    inks.append(page.evaluate(shade % "fill", "#problem-1 figure svg text"))
+    inks.append(page.evaluate(shade % "fill", ".legend ~ .pair figure svg text"))
     assert all(ink > paper + 250 if scheme == "dark" else ink < paper - 250 for ink in inks)
 
 
@@ -241,7 +241,7 @@ def test_names_are_text(request: pytest.FixtureRequest, opened: Open, which: str
     assert len(shown) == 2
     if which == "hostile":
         names, network = (
-            part.locator(".legend bdi").all_text_contents() for part in page.locator(".problem[id^=problem]").all()
+            part.locator(".legend bdi").all_text_contents() for part in page.locator(".problem:has(.legend)").all()
         )
         assert page.locator("#explorer .methods bdi").all_text_contents() != []
         assert set(page.locator("#explorer .methods bdi").all_text_contents()) == set(names)
@@ -252,7 +252,7 @@ def test_names_are_text(request: pytest.FixtureRequest, opened: Open, which: str
 
 def test_tables_are_sorted(opened: Open, runs: Runs, path: Path) -> None:
     page = opened(path)
-    table = page.locator("#problem-1 table.sortable").first
+    table = page.locator("#quadratic-dim-8 table.sortable").first
 
     def column(number: int) -> list[str]:
         return table.locator(f"tbody tr > :nth-child({number})").all_text_contents()
@@ -278,7 +278,7 @@ def test_tables_are_sorted(opened: Open, runs: Runs, path: Path) -> None:
 
 def test_sorting_keeps_the_order_of_equals(opened: Open, path: Path) -> None:
     page = opened(path)
-    table = page.locator("#problem-1 table.sortable").first
+    table = page.locator("#quadratic-dim-8 table.sortable").first
     heads = table.locator("thead th").all()
     heads[0].locator("button").click()
     names = table.locator("tbody th").all_text_contents()
@@ -294,21 +294,22 @@ def test_sorting_keeps_the_order_of_equals(opened: Open, path: Path) -> None:
 @pytest.mark.parametrize("which", ["path", "hostile"])
 def test_a_method_is_picked_out_everywhere(request: pytest.FixtureRequest, opened: Open, which: str) -> None:
     page = opened(request.getfixturevalue(which))
+    problem = page.locator(".problem:has(.legend)").first
     picked = "[...new Set([...document.querySelectorAll('.picked')].map((e) => e.dataset.method))]"
-    row = page.locator("#problem-1 table.sortable").first.locator("tbody tr").first
+    row = problem.locator("table.sortable").first.locator("tbody tr").first
     index = row.get_attribute("data-method")
     row.locator("td").nth(1).hover()
     page.wait_for_selector("body.picking")
     assert page.evaluate(picked) == [index]
     assert page.locator(f'[data-method="{index}"]').count() == page.locator(".picked").count() > 5
     assert page.locator(f'#explorer .curve[data-method="{index}"].picked').count() == 1
-    dimmed = page.locator("#problem-1 figure g.curve:not(.picked)").first
+    dimmed = problem.locator("figure g.curve:not(.picked)").first
     assert float(dimmed.evaluate("(e) => getComputedStyle(e).opacity")) < 0.2
     page.locator("h1").hover()
     page.wait_for_selector("body:not(.picking)")
     assert page.evaluate(picked) == []
 
-    button = page.locator("#problem-1 .legend button").nth(2)
+    button = problem.locator(".legend button").nth(2)
     other = button.get_attribute("data-method")
     button.focus()  # as the Tab key does
     assert page.evaluate(picked) == [other]
@@ -324,7 +325,7 @@ def test_a_method_is_picked_out_everywhere(request: pytest.FixtureRequest, opene
 
 def test_a_grey_curve_is_found_by_pointing_near_it(opened: Open, path: Path) -> None:
     page = opened(path)
-    line = page.locator("#problem-1 figure g.rest[id$=line] path").first
+    line = page.locator("#quadratic-dim-8 figure g.rest[id$=line] path").first
     line.scroll_into_view_if_needed()
     colour = "(e) => getComputedStyle(e).stroke"
     grey = line.evaluate(colour)
@@ -334,17 +335,17 @@ def test_a_grey_curve_is_found_by_pointing_near_it(opened: Open, path: Path) -> 
     page.wait_for_selector("body.picking")
     picked = page.locator("figure g.picked").first.get_attribute("data-method")
     if picked != index:  # another curve lies on top there
-        page.locator(f'#problem-1 .legend [data-method="{index}"]').hover()
+        page.locator(f'#quadratic-dim-8 .legend [data-method="{index}"]').hover()
         page.wait_for_selector(f'figure g.rest.picked[data-method="{index}"]')
     assert line.evaluate(colour) != grey
 
 
 def test_a_tap_picks_and_another_lets_go(opened: Open, path: Path) -> None:
     page = opened(path, viewport=PHONE, has_touch=True)
-    row = page.locator("#problem-1 table.sortable").first.locator("tbody tr").nth(1)
+    row = page.locator("#quadratic-dim-8 table.sortable").first.locator("tbody tr").nth(1)
     row.locator("th").tap()
     assert page.locator(".picked").first.get_attribute("data-method") == row.get_attribute("data-method")
-    page.locator("#problem-1 h2").tap()
+    page.locator("#quadratic-dim-8 h2").tap()
     assert page.locator(".picked").count() == 0
     line = explorer(page).locator(".curve .line").first
     page.touchscreen.tap(*line.evaluate(MIDDLE))
@@ -356,9 +357,9 @@ def test_downloads_are_the_tables(opened: Open, runs: Runs, path: Path) -> None:
     page = opened(path)
     context = PageContext(runs, pd.DataFrame())
     explorer_of_page.section(context)
-    for number, problem in enumerate((VALLEY, NETWORK), start=1):
-        curves, sizes = context.tables[f"curves-problem-{number}"], metrics.sensitivity(context.parts[problem])
-        for name, table in ((f"curves-problem-{number}", curves), (f"problem-{number}-sizes", sizes)):
+    for problem, anchor in ((VALLEY, "quadratic-dim-8"), (NETWORK, "mlp-digits")):
+        curves, sizes = context.tables[f"{anchor}-curves"], metrics.sensitivity(context.parts[problem])
+        for name, table in ((f"{anchor}-curves", curves), (f"{anchor}-sizes", sizes)):
             with page.expect_download() as waiting:
                 page.locator(f'.download[data-table="{name}"]').first.click()
             assert waiting.value.suggested_filename == f"optbench-{name}.csv"
@@ -384,7 +385,7 @@ def test_every_button_has_a_table(opened: Open, path: Path) -> None:
 def test_a_download_of_hostile_names(opened: Open, hostile: Path) -> None:
     page = opened(hostile)
     with page.expect_download() as waiting:
-        page.locator('.download[data-table="curves-problem-1"]').first.click()
+        page.locator("#explorer .download").click()
     read = pd.read_csv(waiting.value.path())
     names = set(read["method"])
     assert "'=1+2" in names
@@ -532,7 +533,7 @@ def test_the_explorer_reads_values_off(opened: Open, runs: Runs, path: Path) -> 
     index = index_of(runs, VALLEY, method)
     line = explorer(page).locator(f'.curve[data-method="{index}"]')
     page.locator(f'#explorer .methods li:has([data-method="{index}"])').hover()
-    page.locator(f'#explorer .only[data-method="{index}"]').click()
+    page.locator(f'#explorer .only[data-index="{index}"]').click()
     x, y = line.locator(".line").evaluate(
         "(e) => { const at = e.getPointAtLength(0).matrixTransform(e.getScreenCTM()); return [at.x, at.y]; }"
     )
@@ -600,7 +601,7 @@ def test_a_page_without_scripts(opened: Open, path: Path) -> None:
     assert not page.locator("#explorer .scripted").is_visible()
     assert page.locator(".download").count() >= 6
     assert page.locator(".download:visible").count() == 0
-    assert page.locator("#problem-1 figure svg").first.is_visible()
+    assert page.locator("#quadratic-dim-8 figure svg").first.is_visible()
 
 
 def test_the_list_of_problems_opens_and_closes(opened: Open, path: Path) -> None:
@@ -614,8 +615,8 @@ def test_the_list_of_problems_opens_and_closes(opened: Open, path: Path) -> None
     menu.locator("summary").click()
     link.click()
     assert not link.is_visible()
-    assert page.url.endswith("#problem-2")
-    top = page.locator("#problem-2 h2").bounding_box()
+    assert page.url.endswith("#mlp-digits")
+    top = page.locator("#mlp-digits h2").bounding_box()
     bar = page.locator("nav").bounding_box()
     assert top is not None
     assert bar is not None
