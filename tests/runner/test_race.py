@@ -530,7 +530,7 @@ def test_a_configuration_is_named_by_its_settings_and_a_method_is_not() -> None:
     assert [json.loads(row["fixed"]) for row in named] == [{"beta1": 0.8}, {}]
     assert named[1]["configuration"] == "adam, cosine, batch 8"
     (lbfgs,) = race.make_race_plans(["logistic:data=iris"], ["lbfgs:memory=3"], schedule="cosine", rounds=3)
-    assert lbfgs.method == "lbfgs:memory=3"
+    assert (lbfgs.fixed, lbfgs.schedule) == ({"memory": 3}, "constant")
     assert json.loads(race._asked(0, lbfgs)["structure"])["memory"] == 3
 
 
