@@ -21,10 +21,11 @@ import pytest
 from optbench.analysis import timing as seconds_of
 from optbench.cli import main
 from optbench.compile.numba import numba_is_there
-from optbench.core.backend import NUMPY, Array, Backend
+from optbench.core.backend import NUMPY, Backend
 from optbench.core.errors import InputError, StoreError
 from optbench.core.random import Batches
 from optbench.core.trace import TARGETS
+from optbench.core.types import Array
 from optbench.problem import Problem
 from optbench.results.runs import Runs
 from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
