@@ -36,5 +36,13 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def _html_summary(runs: Any) -> str:
+    tables = importlib.import_module("optbench.reports.tables")
+    return str(tables.html(tables.summary_table(runs)))
+
+
+importlib.import_module("optbench.results").html_summary = _html_summary  # type: ignore[attr-defined]
+
+
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, overload
 
 import numpy as np
 
-from optbench.core.backend import Array, Backend
+from optbench.core.backend import Backend
 from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS
 from optbench.core.specs import (
@@ -28,7 +28,7 @@ from optbench.core.specs import (
     state_names,
 )
 from optbench.core.traits import Traits
-from optbench.core.types import Oracle
+from optbench.core.types import Array, Oracle
 
 
 class At(NamedTuple):
@@ -59,7 +59,7 @@ class Optimizer:
         What it needs to know at a point.
     traits : Traits
         What is known of it besides its formula.
-    incumbent : bool
+    keeps_best : bool
         Whether points are proposals that may be rejected, so that the iterate is the best point so far.
     draws : bool
         Whether it needs random numbers.
@@ -76,7 +76,7 @@ class Optimizer:
     name: str = ""
     oracle: ClassVar[Oracle] = Oracle.GRADIENT
     traits: Traits = Traits()
-    incumbent: ClassVar[bool] = False
+    keeps_best: ClassVar[bool] = False
     draws: ClassVar[bool] = False
     step_size: str | None = None
     sweepable: ClassVar[tuple[str, ...]] = ()

@@ -6,28 +6,23 @@ read.
 
 from __future__ import annotations
 
-import difflib
 import functools
-import gzip
 import hashlib
-import itertools
 import math
-import warnings
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from optbench.core.errors import InputError
+from optbench.core.errors import InputError, suggestion
 from optbench.core.random import stream
 
+from .files import file_format, read_csv, read_libsvm
+
 BUILTIN = ("breast_cancer", "digits", "digits_binary", "wine", "iris")
-SUFFIXES = {"libsvm": (".libsvm", ".svm", ".svmlight", ".txt"), "csv": (".csv", ".tsv")}
-MAX_BYTES = 4 * 2**30  # a sparse file can be small on disk and beyond any memory once dense
-MANY_LABELS = 50  # more distinct labels than this are looked at twice: they may be measurements
+MANY_LABELS = 50  # more distinct labels than this may be measurements, see `_classified`
 
 
 @dataclass(frozen=True)
@@ -81,13 +76,16 @@ def load(data: str, target: str = "") -> Dataset:
         _no_target(data, target)
         return _builtin(data)
     path = Path(data).expanduser()
-    kind, suffix = _kind(data, path)
-    if kind == "libsvm":
+    if len(path.parts) < 2 and {suffix.lower() for suffix in path.suffixes} <= {".gz"} and not path.exists():
+        hint = suggestion(data, BUILTIN) or f"choose {', '.join(BUILTIN)}, synthetic, or the path of a file"
+        raise InputError(f"no data set {data!r}; {hint}")
+    format_name, suffix = file_format(data, path)
+    if format_name == "libsvm":
         _no_target(data, target)
-        X, labels = _read_libsvm(path)
+        X, labels = read_libsvm(path)
         columns: Sequence[Any] = range(1, X.shape[1] + 1)
     else:
-        X, labels, columns = _read_csv(path, "\t" if suffix == ".tsv" else ",", target)
+        X, labels, columns = read_csv(path, "\t" if suffix == ".tsv" else ",", target)
     bad = np.argwhere(~np.isfinite(X))
     if len(bad):
         row, column = bad[0]
@@ -110,7 +108,7 @@ def synthetic(rows: int, columns: int, condition: float, seed: int) -> Dataset:
     rows, columns : int
         n > p >= 1.
     condition : float
-        At least 1; a single column has condition 1 whatever is asked for.
+        At least 1; a single column always has condition 1.
     seed : int
         Seed of features, weights and labels.
 
@@ -122,7 +120,7 @@ def synthetic(rows: int, columns: int, condition: float, seed: int) -> Dataset:
     References
     ----------
     Davies & Higham, Numerically stable generation of correlation matrices and their factors, BIT 40 (2000): rotations
-    that bring the diagonal to one and keep the eigenvalues (section 3, after Bendel & Mickey 1978).
+    that make the diagonal one and keep the eigenvalues (section 3, after Bendel & Mickey 1978).
     """
     if columns < 1 or rows <= columns:
         raise InputError(f"synthetic data need at least 1 column and more rows than columns, not {rows} x {columns}")
@@ -157,7 +155,7 @@ def split(y: np.ndarray | int, fractions: Sequence[float], seed: int) -> tuple[n
         Share of each part after the first, each at least 0, together below 1. A part has the share's nearest number of
         rows.
     seed : int
-        The split is the same for the same labels, fractions and seed.
+        The same labels, fractions and seed give the same split.
 
     Returns
     -------
@@ -184,9 +182,8 @@ def split(y: np.ndarray | int, fractions: Sequence[float], seed: int) -> tuple[n
         raise InputError(f"{n} rows are too few for the fractions {tuple(fractions)}: a part would be empty")
     order = stream("split", seed).permutation(n)
     by_class = order[np.argsort(number[order], kind="stable")]
-    rank = np.empty(
-        n
-    )  # place of a row among its class, from 0 to 1: every interval of it holds the classes in proportion
+    # place of each row among its class, from 0 to 1: every interval of it holds the classes in proportion, (n,)
+    rank = np.empty(n)
     rank[by_class] = np.concatenate([np.arange(count) / count for count in counts]) if n else 0
     return tuple(np.sort(part) for part in np.split(order[np.argsort(rank[order], kind="stable")], edges))
 
@@ -203,19 +200,17 @@ def standardize(train: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...
     scaled : tuple of arrays of the same shapes
         A column that is constant in `train` becomes 0 in all of them.
     """
-    varies = (train != train[:1]).any(
-        axis=0
-    )  # asked of the values: a mean is rounded, so a deviation is rarely exactly 0
+    # by the values: the mean is rounded, so the deviation of a constant column is rarely exactly 0
+    varies = (train != train[:1]).any(axis=0)  # (p,)
     _, exponent = np.frexp(np.abs(train).max(axis=0, initial=0))
-    shrunk = [
-        np.ldexp(part, -exponent) for part in (train, *others)
-    ]  # powers of two: exact, and squares cannot overflow
+    # by powers of two, which is exact, so that squares cannot overflow
+    shrunk = [np.ldexp(part, -exponent) for part in (train, *others)]
     mean = shrunk[0].mean(axis=0)
     deviation = np.where(varies, shrunk[0].std(axis=0), np.inf)
     return tuple((part - mean) / deviation for part in shrunk)
 
 
-# ---- what is read from where -----------------------------------------------------------------------------------------
+# ---- sources ---------------------------------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -234,134 +229,11 @@ def _no_target(data: str, target: str) -> None:
         raise InputError(f"{data}: a target column is named for CSV files only, not target={target!r}; leave it out")
 
 
-def _kind(data: str, path: Path) -> tuple[str, str]:
-    """The format of a file and its suffix without .gz; InputError unless there is such a file to read."""
-    suffixes = [s.lower() for s in path.suffixes]
-    suffix = next((s for s in reversed(suffixes) if s != ".gz"), "")
-    if path.is_dir():
-        raise InputError(f"{data} is a directory; name a data file in it")
-    if not path.exists():
-        if suffix or len(path.parts) > 1:
-            raise InputError(f"there is no file {data}; check the path (it is read from {Path.cwd()})")
-        near = difflib.get_close_matches(data, BUILTIN, n=1, cutoff=0.5)
-        hint = (
-            f"did you mean {near[0]!r}?" if near else f"choose {', '.join(BUILTIN)}, synthetic, or the path of a file"
-        )
-        raise InputError(f"no data set {data!r}; {hint}")
-    for kind, known in SUFFIXES.items():
-        if suffix in known:
-            return kind, suffix
-    every = " ".join(s for known in SUFFIXES.values() for s in known)
-    raise InputError(f"{data}: the format is told by the ending, one of {every}, also with .gz; rename the file")
-
-
-def _attempt(path: Path, read: Callable[[], Any], where: Callable[[], str] = str) -> Any:
-    """The result of `read`, its errors told as ours; `where` looks for the place once reading has failed."""
-    try:
-        if path.stat().st_size == 0:
-            raise InputError(f"{path}: the file is empty")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # the readers warn where they drop what does not fit
-            return read()
-    except InputError:
-        raise
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: the file cannot be read ({reason})") from error
-    except (ValueError, OverflowError, Warning) as error:
-        reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
-        raise InputError(f"{path}: the file is malformed{where()}: {reason}") from error
-
-
-def _read_libsvm(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.datasets import load_svmlight_file
-
-    sparse, labels = _attempt(path, lambda: load_svmlight_file(str(path)), lambda: _malformed_line(path))
-    n, p = sparse.shape
-    if sparse.nnz == 0:
-        raise InputError(f"{path}: the file has {n} rows and no features; there is nothing to learn from")
-    if 8 * n * p > MAX_BYTES:
-        raise InputError(
-            f"{path}: {n} x {p} features take {8 * n * p / 2**30:.0f} GiB once dense, above {MAX_BYTES / 2**30:.0f} "
-            "GiB; take fewer rows or columns"
-        )
-    return sparse.toarray(), labels
-
-
-def _malformed_line(path: Path) -> str:
-    """Where the first line is that is not ``label index:value ...``, as scikit-learn does not say."""
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            label, *pairs = line.partition(b"#")[0].split() or [b"0"]
-            try:
-                numbers = [(int(index), float(value)) for index, _, value in (pair.partition(b":") for pair in pairs)]
-                float(label)
-            except ValueError:
-                return f" in line {number} (each must read: label index:value index:value ...)"
-            if any(a >= b for (a, _), (b, _) in itertools.pairwise(numbers)):
-                return f" in line {number} (its indices do not ascend)"
-    return ""
-
-
-def _read_csv(path: Path, separator: str, target: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    import pandas as pd
-
-    # index_col=False: else a line with one field too many would silently shift every column by one
-    frame = _attempt(path, lambda: pd.read_csv(path, sep=separator, index_col=False, low_memory=False))
-    frame.columns = [str(name).strip() for name in frame.columns]
-    names = list(frame.columns)
-    _check_header(path, names)
-    target = target or names[-1]
-    if target not in names:
-        near = difflib.get_close_matches(target, names, n=1, cutoff=0.5)
-        hint = (
-            f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names[:10])}{', ...' if names[10:] else ''}"
-        )
-        raise InputError(f"{path}: there is no column {target!r}; {hint}")
-    if len(frame) == 0 or len(names) < 2:
-        raise InputError(
-            f"{path}: {len(frame)} rows of {len(names)} columns; needed are rows with features and a label"
-        )
-    features = frame.drop(columns=target)
-    for name in features.columns:
-        if not (pd.api.types.is_numeric_dtype(features[name]) or pd.api.types.is_bool_dtype(features[name])):
-            texts = features[name]
-            row = int((pd.to_numeric(texts, errors="coerce").isna() & texts.notna()).to_numpy().argmax())
-            raise InputError(
-                f"{path}: row {row + 1}, column {name!r} holds {str(texts.iloc[row])!r}, which is not a number; encode "
-                "the column as numbers, leave it out, or name it as the target"
-            )
-    missing = frame[target].isna().to_numpy()
-    if missing.any():
-        raise InputError(f"{path}: row {missing.argmax() + 1} has no label in column {target!r}; leave the row out")
-    column = frame[target]
-    labels = column.to_numpy() if pd.api.types.is_numeric_dtype(column) else column.astype(str).to_numpy(dtype=str)
-    return features.to_numpy(dtype=np.float64), labels, list(features.columns)
-
-
-def _check_header(path: Path, names: list[str]) -> None:
-    """InputError if the names look like a first row of data; numbered columns (0, 1, 2 ...) are names."""
-    numbers = [_number(name) for name in names]
-    found = [v for v in numbers if v is not None]
-    if found and found != [found[0] + i for i in range(len(found))]:
-        raise InputError(
-            f"{path}: its first line ({', '.join(names[:4])}{', ...' if names[4:] else ''}) looks like data; "
-            "put a line of different column names above it"
-        )
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-# ---- what makes a data set -------------------------------------------------------------------------------------------
+# ---- data sets -------------------------------------------------------------------------------------------------------
 
 
 def _classified(name: str, X: np.ndarray, labels: np.ndarray) -> Dataset:
-    """The data set of finite features and labels of any kind; InputError if the labels are no classes."""
+    """The data set of finite features (n, p) and labels (n,) of any kind; `InputError` if the labels are not classes."""
     numeric = labels.dtype.kind in "iuf"
     if numeric and not np.isfinite(labels).all():
         row = int(np.argmin(np.isfinite(labels)))
@@ -396,12 +268,12 @@ def _what(value: float) -> str:
 
 
 def _unit_rows(root: np.ndarray) -> np.ndarray:
-    """Rows turned in pairs until each has length one; the singular values stay. The squared lengths must sum to p."""
+    """Rows rotated in pairs until each has length one, with the same singular values; squared lengths must sum to p."""
     root = root.copy()
     length = np.einsum("ij,ij->i", root, root)  # the diagonal of root @ root.T, (p,)
     for _ in range(len(root) - 1):
         i, j = int(length.argmin()), int(length.argmax())
-        # a turn by the angle with tangent t brings row i to length one (Davies & Higham 2000, equation 3.1)
+        # the rotation by the angle with tangent t gives row i length one (Davies & Higham 2000, equation 3.1)
         aii, ajj, aij = length[i] - 1, length[j] - 1, root[i] @ root[j]
         if not (aii < 0 < ajj):
             break

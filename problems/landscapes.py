@@ -1,8 +1,8 @@
 """Classic landscapes of the optimization literature: curved valleys, several minima, and saddles, in closed form.
 
-Each class states the formula of its value, gradient and Hessian as its source prints them; what they share (stacks of
-points, start points, the optimum) is `Landscape`, and `Plane` for functions of two variables x and y. Nothing here is
-random but the start points, which scatter around the classic one of the literature.
+Each class states the formulas of its value, gradient and Hessian as its source prints them. What they share (stacks of
+points, start points, the optimum) is in `Landscape`, and in `Plane` for functions of two variables x and y. Only the start
+points are random: they scatter around the classic start of the literature.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from optbench.core.backend import Array
 from optbench.core.errors import InputError
+from optbench.core.types import Array
 from optbench.problem import Optimum, Problem, View, problem
 
 
@@ -144,7 +144,7 @@ class Rosenbrock(Landscape):
         return f, self._add(-400 * a * r - 2 * (1 - a), 200 * r)
 
     def _add(self, by_a: Array, by_b: Array) -> Array:
-        """What each term adds to its two coordinates i and i + 1, summed up: (..., d - 1) twice gives (..., d)."""
+        """Sums of what each term adds to its coordinates i and i + 1: (..., d - 1) twice gives (..., d)."""
         zero = self.xp.zeros_like(by_a[..., :1])
         return self.xp.concat([by_a, zero], axis=-1) + self.xp.concat([zero, by_b], axis=-1)
 
@@ -207,7 +207,7 @@ def _himmelblau_minimizers() -> np.ndarray:
     """All points with x^2 + y = 11 and x + y^2 = 7: y = 11 - x^2 leaves (x - 3) (x^3 + 3 x^2 - 13 x - 38) = 0."""
     x = np.array([3.0, *sorted(np.roots([1, 3, -13, -38]).real)])
     y = 11 - x * x
-    for _ in range(2):  # one Newton step on both equations brings the last digit, a second one shows it
+    for _ in range(2):  # one Newton step on both equations gives the last digit, a second one confirms it
         a, b = x * x + y - 11, x + y * y - 7
         determinant = 4 * x * y - 1
         x, y = x - (2 * y * a - b) / determinant, y - (2 * x * b - a) / determinant
@@ -330,7 +330,7 @@ class StrictSaddle(Landscape):
         self.check_at_least("dim", 2)
         self.check_at_least("curvature", 1)
         self.check_at_least("offset", 0)
-        # lambda_i, and 0 in the place of y, whose curvature is not constant
+        # lambda_i, and 0 for y, whose curvature is not constant
         self._lambdas = np.append(np.geomspace(self.curvature, 1, self.dim - 1), 0.0)  # (d,)
         self.classic_start = np.append(np.ones(self.dim - 1), self.offset)
         self.minimizers = np.zeros((2, self.dim))

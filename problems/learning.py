@@ -32,7 +32,11 @@ class LearningProblem(Problem):
         The same for the test part, scaled like the training part; None if the problem has no test part.
     """
 
-    code_modules = ("optbench.problems.datasets", "optbench.problems.terms")
+    code_modules = (
+        "optbench.problems.datasets",
+        "optbench.problems.files",
+        "optbench.problems.terms",
+    )
 
     def training_data(self) -> Data:
         """`X` and `y`."""

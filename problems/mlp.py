@@ -1,6 +1,6 @@
-"""Learning problems of networks: a classifier, a student of a teacher network, and the linear autoencoder.
+"""Learning problems with networks: a classifier, a student of a teacher network, and the linear autoencoder.
 
-The networks themselves are in `problems.network`; what reads, splits and scales data is in `problems.datasets`.
+The networks themselves are in `problems.network`, reading, splitting and scaling of data in `problems.datasets`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optbench.core.backend import Array
 from optbench.core.errors import InputError
+from optbench.core.types import Array
 from optbench.problem import Optimum, problem, stream
 
 from .datasets import load, split, standardize
@@ -93,10 +93,10 @@ class MLP(Perceptron):
         else:
             dataset = load(self.data, self.target)
             X, y, self.fingerprint = dataset.X, dataset.y, dataset.sha256
-        picked = split(y, SHARES, self.seed)
-        inputs = standardize(*(X[rows] for rows in picked))
+        row_numbers = split(y, SHARES, self.seed)
+        inputs = standardize(*(X[rows] for rows in row_numbers))
         targets = np.eye(int(y.max()) + 1)[y]  # (rows, classes)
-        parts = {part: (Z, targets[rows]) for part, Z, rows in zip(PARTS, inputs, picked, strict=True)}
+        parts = {part: (Z, targets[rows]) for part, Z, rows in zip(PARTS, inputs, row_numbers, strict=True)}
         self._lay_out((X.shape[1], *self.hidden, targets.shape[1]), parts)
 
 
@@ -105,10 +105,10 @@ class MLP(Perceptron):
 class TeacherStudent(Perceptron):
     """f(w) = 1/(2n) sum_i |net(x_i; w) - teacher(x_i)|^2 + l2/2 |w|^2: a network learns from a narrower random one.
 
-    Inputs are standard normal, targets the exact outputs of the teacher, so without decay f* = 0: the teacher, padded with
-    units of weight 0, is a minimizer (one of many). Local minima may exist. Weights of the teacher are normal with variance
-    4/fan-in, its biases standard normal: twice the usual size, which takes its units out of their linear range. See
-    `Perceptron` for the order of the parameters.
+    Inputs are standard normal and targets are the exact outputs of the teacher, so without decay f* = 0: the teacher,
+    padded with units of weight 0, is a minimizer (one of many). Local minima may exist. Weights of the teacher are normal
+    with variance 4/fan-in, and its biases are standard normal. That is twice the usual size and takes its units out of
+    their linear range. See `Perceptron` for the order of the parameters.
 
     Parameters
     ----------
@@ -175,8 +175,8 @@ class TeacherStudent(Perceptron):
             z = W[:q, :p] @ z + c[:q]
             teacher += [W.ravel(), c.ravel()]
         self._teacher = np.concatenate(teacher)  # (d,)
-        picked = split(self.rows, SHARES, self.seed)
-        self._lay_out(sizes, {part: (X[rows], z.T[rows]) for part, rows in zip(PARTS, picked, strict=True)})
+        row_numbers = split(self.rows, SHARES, self.seed)
+        self._lay_out(sizes, {part: (X[rows], z.T[rows]) for part, rows in zip(PARTS, row_numbers, strict=True)})
 
     def solve(self) -> Optimum | None:
         if self.l2:
@@ -187,10 +187,10 @@ class TeacherStudent(Perceptron):
 @problem("autoencoder")
 @dataclass(eq=False)
 class LinearAutoencoder(Network):
-    """f(W1, W2) = 1/(2n) sum_i |x_i - W2 W1 x_i|^2: a linear autoencoder without biases, all rows of a data set centred.
+    """f(W1, W2) = 1/(2n) sum_i |x_i - W2 W1 x_i|^2: a linear autoencoder without biases, for all rows of a data set.
 
-    Non-convex, and yet all its local minima are global (Baldi & Hornik 1989): W2 W1 projects on the first `hidden`
-    principal directions, and f* is half the variance that the others carry (Eckart & Young 1936). The parameters are W1
+    The problem is not convex, but all its local minima are global (Baldi & Hornik 1989): W2 W1 projects on the first
+    `hidden` principal directions, and f* is half the variance of the others (Eckart & Young 1936). The parameters are W1
     (hidden, p) row by row, then W2 (p, hidden) row by row. The data `X` are the rows x_i, centred and scaled, and so are
     the targets `y`; there is no test part.
 
@@ -251,7 +251,7 @@ class LinearAutoencoder(Network):
         to = self.backend.asarray
         self.xp = self.backend.xp
         self._rows = self._target_rows = to(self._host_rows)
-        # S V^T in place of U S V^T: f depends on the inputs only through their second moments, and r <= p rows carry them
+        # S V^T instead of U S V^T: f depends on the inputs only through their second moments, which r <= p rows contain
         compressed = to(self._singular[:, None] * self._directions)[None, ...]  # (1, r, p)
         self._batch = Batch(compressed, self._columns(compressed))
 
@@ -264,7 +264,7 @@ class LinearAutoencoder(Network):
         xp, x = self.xp, self.points(x)
         mT = xp.matrix_transpose
         w, (rows, targets) = self._stacked(x, samples)
-        n = 1 if samples is None else rows.shape[1]  # the compressed rows have 1/n in them
+        n = 1 if samples is None else rows.shape[1]  # the compressed rows contain the factor 1/n
         W1, W2 = self._matrices(w)
         a = self._times_inputs(W1, rows)  # (S, L, hidden, b)
         e = W2 @ a - targets  # (S, L, p, b)
@@ -274,18 +274,18 @@ class LinearAutoencoder(Network):
         return xp.reshape(f, x.shape[:-1]), xp.reshape(g, x.shape)
 
     def solve(self) -> Optimum:
-        kept, tail = self._directions[: self.hidden], self._singular[self.hidden :]
-        if len(kept) < self.hidden:  # fewer rows than hidden units: the units left over are not needed
-            kept = np.concatenate([kept, np.zeros((self.hidden - len(kept), kept.shape[1]))])
-        x = np.concatenate([kept.ravel(), kept.T.ravel()])
+        leading, tail = self._directions[: self.hidden], self._singular[self.hidden :]
+        if len(leading) < self.hidden:  # fewer rows than hidden units: the weights of the other units are 0
+            leading = np.concatenate([leading, np.zeros((self.hidden - len(leading), leading.shape[1]))])
+        x = np.concatenate([leading.ravel(), leading.T.ravel()])  # (d,)
         f = float(tail @ tail) / 2
-        # singular values are known to a few units in the last place of the largest
+        # singular values are exact to a few units in the last place of the largest
         error = self._host_rows.shape[1] * np.finfo(float).eps * float(self._singular @ self._singular)
         gradient = float(np.linalg.norm(self.host.value_and_grad(x)[1]))
         return Optimum(f, max(0.0, float(f - error)), x, "singular value decomposition (Eckart-Young)", gradient)
 
     def bytes_per_run(self, batch_size: int | None) -> int:
-        # of the hidden layer, its activation; of the outputs, the product and the residual
+        # the activations of the hidden layer; the product and the residual of the outputs
         b, p = batch_size or len(self._singular), int(self._host_rows.shape[1])
         return self._bytes(b * (2 * self.hidden + 2 * p))
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from optbench.core.backend import Array
 from optbench.core.errors import InputError
 from optbench.core.random import Normals, Sampler
+from optbench.core.types import Array
 from optbench.problem import Optimum, OracleFormula, Problem, problem, stream
 
 MAX_MATRIX = 20_000  # 3 GiB in float64
@@ -28,7 +28,7 @@ def _oracle(xp: Any, x: Array, center: Array, H: Array, f_star: float) -> tuple[
 class Quadratic(Problem):
     """f(x) = 1/2 (x - x*)^T H (x - x*) + f*, with eigenvalues of H between mu = 1/condition and L = 1.
 
-    The value is computed in this shifted form, so that the gap f - f* keeps its digits down to the smallest numbers.
+    The value is computed in this shifted form, so that even the smallest gaps f - f* are exact to rounding.
 
     Parameters
     ----------
@@ -41,11 +41,11 @@ class Quadratic(Problem):
         other within 10 % below L; ``distinct``: three values, mu, sqrt(mu L) and L, in equal numbers; ``chain``: the
         tridiagonal worst case of Nesterov's lower bound, f = L/4 (1/2 x^T A x - x_1) with A = tridiag(-1, 2, -1).
     rotate : bool
-        Whether H is turned by a random orthogonal matrix (Haar); otherwise it is diagonal and costs O(d). ``chain`` is
-        never turned: its lower bound needs the coordinates.
+        Whether H is rotated by a random orthogonal matrix (Haar); otherwise it is diagonal and costs O(d). ``chain`` is
+        never rotated: its lower bound depends on the coordinates.
     noise : float
-        Standard deviation of independent Gaussian noise on each coordinate of the gradient, at a batch of one; a batch of b
-        divides the variance by b. The stochastic objective is F(x; xi) = f(x) + xi^T (x - x*), whose mean is f.
+        Standard deviation of independent Gaussian noise on each coordinate of the gradient for a batch of one; a batch of
+        b divides the variance by b. The stochastic objective is F(x; xi) = f(x) + xi^T (x - x*), whose mean is f.
     seed : int
         Seed of the rotation and of x*, which is standard normal (``chain`` has its own x*).
 
@@ -101,7 +101,7 @@ class Quadratic(Problem):
 
     @staticmethod
     def _around(center: float) -> tuple[float, float]:
-        """A range that holds a coordinate of x* and the starts, which are standard normal: one in 1000 lies outside."""
+        """A range with a coordinate of x* and the start points, which are standard normal: one in 1000 lies outside."""
         return float(min(-3.5, center - 0.5)), float(max(3.5, center + 0.5))
 
     def _spectrum(self) -> np.ndarray:
@@ -139,7 +139,7 @@ class Quadratic(Problem):
 
     @property
     def oracle_formula(self) -> OracleFormula:
-        # H is its own transpose, which columns multiply without a copy
+        # H equals its transpose, which multiplies columns without a copy
         H = self.H if self._matrix is None else self.H.mT
         return OracleFormula(_oracle, (self.center, H, self._f_star))
 

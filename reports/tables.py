@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -136,6 +137,26 @@ def latex(table: pd.DataFrame) -> str:
         lines.append(" & ".join(_latex(str(value)) for value in ["" if first == before else first, *others]) + r" \\")
         before = first
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"])
+
+
+def html(table: pd.DataFrame) -> str:
+    """A table of text, such as `summary_table` makes, in HTML: a heading for each value of the first column.
+
+    Numbers are aligned to the right.
+    """
+    first, *heads = table.columns
+    sides = ["right" if _is_numeric(table[head]) else "left" for head in heads]
+
+    def line(cells: Iterable[Any], tag: str) -> str:
+        pairs = zip(cells, sides, strict=True)
+        return "".join(f'<{tag} style="text-align: {side}">{escape(str(cell))}</{tag}>' for cell, side in pairs)
+
+    parts = [f"<table><thead><tr>{line(heads, 'th')}</tr></thead>"]
+    for name, group in table.groupby(first, sort=False):
+        title = f'<th colspan="{len(heads)}" style="text-align: left">{escape(str(name))}</th>'
+        body = "".join(f"<tr>{line(cells, 'td')}</tr>" for cells in group[heads].itertuples(index=False))
+        parts.append(f"<tbody><tr>{title}</tr>{body}</tbody>")
+    return "".join([*parts, "</table>"])
 
 
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>|#~]")

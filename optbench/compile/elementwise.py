@@ -2,8 +2,8 @@
 
 `kernel` gives a formula indices in the manner of einsum. Where a backend asks for fused arithmetic on the CPU and Numba is
 there, the formula is compiled with `fastmath` for its array module, inside a loop that reads and writes every array once.
-Everywhere else the formula runs as it is written, on whole arrays. What mixes elements in any other way than by a sum or a
-maximum is not a formula for this module.
+Everywhere else the formula runs uncompiled, on whole arrays. A formula may combine elements by sums and
+maxima only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from optbench.compile.numba import checked, loop, numba_is_there
-from optbench.core.backend import Array, Backend
+from optbench.core.backend import Backend
+from optbench.core.types import Array
 
 WORTH_FOLDING = 8192  # numbers in an array; see `_sum_log1p`
 
@@ -88,15 +89,15 @@ def _plain(formula: Callable[..., Any], indices: str, backend: Backend) -> Kerne
     else:
         space = xp
 
-    def run(*given: Any) -> tuple[Array, ...]:
+    def run(*arrays: Any) -> tuple[Array, ...]:
         spread = []
-        for value, axes, letters in zip(given, missing, arguments, strict=True):
+        for value, axes, letters in zip(arrays, missing, arguments, strict=True):
             for axis in axes if letters else ():
                 value = xp.expand_dims(value, axis=axis)
             spread.append(value)
-        found = formula(space, *spread)
+        values = formula(space, *spread)
         return tuple(
-            _reduced(value, result.by, axes, backend) for value, result, axes in zip(found, results, over, strict=True)
+            _reduced(value, result.by, axes, backend) for value, result, axes in zip(values, results, over, strict=True)
         )
 
     return run
@@ -145,14 +146,14 @@ class _Compiled:
     """A kernel that is compiled, and compared with its formula, when it is first called."""
 
     def __init__(self, formula: Callable[..., Any], indices: str, backend: Backend) -> None:
-        self.given = formula, indices, backend
+        self.definition = formula, indices, backend
 
-    def __call__(self, *given: Any) -> tuple[Array, ...]:
-        return self.kernel(*given)
+    def __call__(self, *arrays: Any) -> tuple[Array, ...]:
+        return self.kernel(*arrays)
 
     @functools.cached_property
     def kernel(self) -> Kernel:
-        return _checked(*self.given)
+        return _checked(*self.definition)
 
 
 @functools.cache
@@ -167,23 +168,25 @@ def _checked(formula: Callable[..., Any], indices: str, backend: Backend) -> Ker
     return compiled or plain
 
 
-def _difference(plain: Kernel, made: Kernel, indices: str, backend: Backend) -> float:
+def _difference(plain: Kernel, compiled: Kernel, indices: str, backend: Backend) -> float:
     """Largest relative difference between a formula and its compiled kernel on small arrays."""
     rng = np.random.default_rng(0)
     arguments, _ = _parse(indices)
     sizes = dict(zip(arguments[0], [*range(2, len(arguments[0]) + 1), 37], strict=True))  # each axis of its own length
     # the absolute values, because an argument may stand under a logarithm
-    given: list[Any] = [
+    arrays: list[Any] = [
         backend.asarray(np.abs(rng.standard_normal([sizes[letter] for letter in letters]))) if letters else 0.5
         for letters in arguments
     ]
     worst = 0.0
     for sign in (1, -1):
-        first = given[0] * sign
+        first = arrays[0] * sign
         with np.errstate(all="ignore"):
-            expected = plain(first, *given[1:])
-            found = made(first.copy(), *(value if isinstance(value, float) else value.copy() for value in given[1:]))
-            for a, b in zip(expected, found, strict=True):
+            expected = plain(first, *arrays[1:])
+            actual = compiled(
+                first.copy(), *(value if isinstance(value, float) else value.copy() for value in arrays[1:])
+            )
+            for a, b in zip(expected, actual, strict=True):
                 finite = np.isfinite(a)
                 if a.shape != b.shape or not np.array_equal(finite, np.isfinite(b)):
                     return np.inf
@@ -200,24 +203,24 @@ def _compiled_kernel(formula: Callable[..., Any], indices: str, backend: Backend
     makers = [None if result.over else MAKERS[result.by] for result in results]
     run = _loop(formula, indices)
 
-    def compiled_kernel(*given: Any) -> tuple[Array, ...]:
-        shape = given[0].shape
+    def compiled_kernel(*arrays: Any) -> tuple[Array, ...]:
+        shape = arrays[0].shape
         inputs: list[Any] = []
-        for value, axes in zip(given, axes_in, strict=True):
+        for value, axes in zip(arrays, axes_in, strict=True):
             if not axes:
                 inputs.append(float(value))
                 continue
             if value.shape != tuple([shape[axis] for axis in axes]):  # the loop itself checks nothing
-                raise ValueError(f"{formula.__name__} takes arrays {indices}, not {[np.shape(v) for v in given]}")
+                raise ValueError(f"{formula.__name__} takes arrays {indices}, not {[np.shape(v) for v in arrays]}")
             if value.dtype != dtype or not value.flags.carray:
                 value = np.array(value, dtype, order="C")
             inputs.append(value)
-        made = [
+        outputs = [
             None if make is None else make([shape[axis] for axis in axes], dtype)
             for make, axes in zip(makers, axes_out, strict=True)
         ]
-        run(*inputs, *(value for value in made if value is not None))
-        return tuple([inputs[k] if value is None else value for k, value in enumerate(made)])
+        run(*inputs, *(value for value in outputs if value is not None))
+        return tuple([inputs[k] if value is None else value for k, value in enumerate(outputs)])
 
     return compiled_kernel
 

@@ -1,8 +1,8 @@
 """Machine code of formulas that also runs as it is written: functions compiled by Numba, and loops generated around them.
 
 A formula is a pure function of an array module `xp` and numbers or arrays. `compiled` compiles it as it stands; `loop`
-writes a small loop that calls it for every element or every step. The loops are kept as files in the user's cache folder,
-so that Numba can keep what it compiled between processes; their names carry a hash of what the machine code depends on.
+writes a small loop that calls it for every element or every step. The loops are files in the user's cache folder,
+so that Numba can cache machine code between processes; their names carry a hash of what the machine code depends on.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def loop(
     Parameters
     ----------
     name : str
-        What the file it is kept in begins with.
+        First part of the name of its file.
     lines : sequence of str
         Python source of one function named ``run``, whose globals are `np`, the formulas and the further names.
     formulas : mapping
@@ -84,17 +84,16 @@ def loop(
     )
     modules = [value.__name__ for value in names.values() if isinstance(value, types.ModuleType)]
     path = _file(name, source, f"{flags}{sorted(formulas)}", [*formulas.values()], modules)
-    # a module, because Numba looks up what it kept by the name of one
+    # a module, because Numba finds cached code by the name of one
     module = types.ModuleType(f"_optbench_{path.stem if path else name}")
     module.__dict__.update(np=np, **{key: compiled(formula, flags) for key, formula in formulas.items()}, **names)
     sys.modules[module.__name__] = module
     exec(compile(source, str(path or "<optbench>"), "exec"), module.__dict__)
-    made = numba.njit(error_model="numpy", fastmath=set(flags), nogil=True)(module.__dict__["run"])
+    run: Any = numba.njit(error_model="numpy", fastmath=set(flags), nogil=True)(module.__dict__["run"])
     if path is not None:
         with contextlib.suppress(RuntimeError):  # nothing can be written beside the file any more, nor elsewhere
-            made.enable_caching()
-    run: Callable[..., Any] = made
-    return run
+            run.enable_caching()
+    return run  # type: ignore[no-any-return]
 
 
 T = TypeVar("T")
@@ -151,16 +150,16 @@ def _meaning(formula: Callable[..., Any]) -> str:
     The compiler takes numbers as they are at the time, and they may come from any module.
     """
     parts: list[str] = []
-    todo, seen = [formula], {formula}
-    while todo:
-        function = todo.pop()
+    pending, visited = [formula], {formula}
+    while pending:
+        function = pending.pop()
         parts += [function.__qualname__, byte_code(function), repr(function.__defaults__)]
         for name, value in _globals(function).items():
             value = getattr(value, "py_func", value)  # a function that was given to Numba already
             if isinstance(value, types.FunctionType):
-                if value not in seen:
-                    seen.add(value)
-                    todo.append(value)
+                if value not in visited:
+                    visited.add(value)
+                    pending.append(value)
             elif isinstance(value, types.ModuleType):
                 path = Path(getattr(value, "__file__", None) or "")
                 parts.append(name + (hashlib.sha256(path.read_bytes()).hexdigest() if path.suffix == ".py" else ""))
@@ -173,7 +172,7 @@ def _meaning(formula: Callable[..., Any]) -> str:
 def _file(
     name: str, source: str, flags: str, formulas: Sequence[Callable[..., Any]], modules: Sequence[str]
 ) -> Path | None:
-    """Where a loop is kept; None for a formula that has no source file, or if nothing can be written there."""
+    """The file of a loop; None for a formula that has no source file, or if nothing can be written there."""
     for formula in formulas:
         module = sys.modules.get(formula.__module__)
         if formula.__closure__ or module is None or not getattr(module, "__file__", None):

@@ -1,9 +1,9 @@
 """The array module of oracle formulas in a fused loop: stacks of points, stored with one point per column.
 
-A stack of R runs has the shape (R, d) to whoever reads an oracle formula; here it is kept as (d, R), so that every
-step runs along the runs, which are many and contiguous, even where d is 2. Only what the oracles in `problems` are made of
-is defined: sums, differences and products with other points, with vectors (d,) and with numbers, products with a matrix,
-and `vecdot`.
+A stack of R runs has the shape (R, d) to whoever reads an oracle formula. Here it is stored as (d, R), so that every loop
+runs along the runs, which are many and contiguous, even where d is 2. Only the operations of the oracle formulas in
+`problems` are defined: sums, differences and products with other points, with vectors (d,) and with numbers, products with
+a matrix, and `vecdot`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OPTIONS: Any = {"error_model": "numpy", "fastmath": {"contract"}}
 
 
 class Points(NamedTuple):
-    """Points of shape (R, d), held as an array (d, R)."""
+    """Points of shape (R, d), stored as an array (d, R)."""
 
     array: Any
 

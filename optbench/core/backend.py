@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from optbench.core.errors import BackendError, InputError
-from optbench.core.types import Array as Array
-from optbench.core.types import Namespace as Namespace
+from optbench.core.types import Array, Namespace
 
 PRECISIONS = ("float64", "float32")
 
@@ -72,7 +71,7 @@ class Backend:
         """Host values (anything NumPy can read) as an array of this backend's precision, on its device."""
         if self.name == "numpy":
             return np.asarray(values, dtype=self.precision)
-        # contiguous, so that CuPy copies it as it lies, by way of a page-locked buffer: nobody waits for the device
+        # contiguous, so that CuPy copies it through a page-locked buffer, without waiting for the device
         host = np.asarray(values, dtype=self.precision, order="C")
         return self.xp.asarray(host, dtype=self.dtype, device=self.device)
 
@@ -110,7 +109,7 @@ class Backend:
         return np.asarray(array_api_compat.to_device(array, home))
 
     def synchronize(self) -> None:
-        """Wait until the device has finished what it was given."""
+        """Wait until the device has finished its work."""
         if self.name == "cupy":
             import cupy
 
@@ -123,9 +122,9 @@ class Backend:
         return time.perf_counter()
 
     def peak_memory(self) -> int | None:
-        """Most bytes that the device's memory pool has held since `free_memory`; None on the CPU, which has no pool.
+        """Largest size of the device's memory pool since `free_memory`, in bytes; None on the CPU, which has no pool.
 
-        The pool keeps what was freed, so that what it holds is its peak. Handles and code of the libraries are not in it.
+        The pool keeps freed memory, so its present size is its peak. It does not contain handles and code of the libraries.
         """
         if self.name != "cupy":
             return None
@@ -135,7 +134,7 @@ class Backend:
             return int(cupy.get_default_memory_pool().total_bytes())
 
     def free_memory(self) -> None:
-        """Give back what the device's memory pool holds and nobody uses, so that `peak_memory` counts from now on."""
+        """Return unused memory of the device's pool, so that `peak_memory` counts from now on."""
         if self.name == "cupy":
             import cupy
 
@@ -180,7 +179,7 @@ def get_backend(
     Raises
     ------
     BackendError
-        If a GPU was asked for and cannot be used; the message tells which of three causes it is.
+        If a GPU is requested and cannot be used; the message states the cause.
     InputError
         If the name or the precision is unknown.
     """
@@ -226,8 +225,8 @@ def gpu_problem() -> str | None:
     """Why a GPU cannot be used here, in one sentence, or None if it can.
 
     Importing CuPy proves nothing (it imports without a driver), a device proves little (without NVRTC the first kernel
-    fails), and so does a kernel (cuBLAS and cuSOLVER are loaded when first called), so the four causes are told apart by
-    trying each in turn. The answer is kept for the process.
+    fails), and so does a kernel (cuBLAS and cuSOLVER are loaded when first called), so each of
+    the four causes is tried in turn. The answer is cached for the process.
     """
     try:
         import cupy

@@ -1,4 +1,4 @@
-"""The errors a user can cause or cure; the command line prints them as one sentence, without a traceback."""
+"""The errors that a user can cause or correct; the command line prints them without a traceback."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ class OptbenchError(Exception):
 
 
 class InputError(OptbenchError, ValueError):
-    """Something that was asked for cannot be done as asked; the message names the thing, the place and the cure."""
+    """A request that cannot be met. The message names what is wrong, where, and how to correct it."""
 
 
 class BackendError(OptbenchError, RuntimeError):
-    """The array module or device that was asked for cannot be used here."""
+    """The requested array module or device cannot be used here."""
 
 
 class StoreError(OptbenchError, OSError):

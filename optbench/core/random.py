@@ -2,8 +2,8 @@
 
 Every stream is a NumPy Philox generator whose `SeedSequence` carries the seed of the run and a spawn key made of the
 purpose and, where draws come in blocks, the number of the block. So NumPy and CuPy see identical numbers, two optimizers
-with the same seed see identical starts and batches (common random numbers), and any block can be drawn again alone,
-without the state of the ones before it. No stream depends on how many runs share an array.
+with the same seed see identical starts and batches (common random numbers), and any block can be drawn alone.
+No stream depends on how many runs share an array.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Batches:
 
 @dataclass(frozen=True)
 class Normals:
-    """Standard normal vectors times `scale`, one a seed and step, drawn in blocks of `BLOCK` steps."""
+    """Standard normal vectors times `scale`, one per seed and step, drawn in blocks of `BLOCK` steps."""
 
     seeds: tuple[int, ...]
     dim: int

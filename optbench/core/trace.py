@@ -1,4 +1,4 @@
-"""What a stack of runs leaves: a `Recorder` collects it while they run, a `Trace` holds it when they have ended.
+"""The results of a stack of runs: a `Recorder` collects them, a `Trace` holds them when the runs have ended.
 
 All arrays are host arrays.
 """
@@ -22,10 +22,10 @@ MAX_BLOCK_BYTES = 1 << 24  # bytes of them
 
 @dataclasses.dataclass
 class Trace:
-    """What a stack of R runs leaves behind; host arrays.
+    """The results of a stack of R runs; host arrays.
 
-    The iterate after t steps is known once the oracle has been asked t + 1 times, so the oracle calls of iterate t are
-    (t + 1) `calls_per_step`.
+    The value of iterate t is known once the oracle has answered t + 1 times, so iterate t costs (t + 1) `calls_per_step`
+    oracle calls.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Trace:
     x : array of shape (R, d)
         Iterates of all runs when the loop ended (for methods that may reject points, the best ones).
     steps : int
-        Steps asked for.
+        Requested steps.
     calls_per_step : float
         Cost of one step in full oracle calls: 1, or b/n for mini-batches of b out of n samples.
     oracle : Oracle

@@ -11,11 +11,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from optbench.core.backend import Array, Backend
+from optbench.core.backend import Backend
 from optbench.core.registry import OPTIMIZERS
 from optbench.core.specs import Interval
 from optbench.core.traits import Traits
-from optbench.core.types import Namespace, Oracle
+from optbench.core.types import Array, Namespace, Oracle
 from optbench.optimizer import At, Optimizer
 
 
@@ -27,7 +27,7 @@ class Search(NamedTuple):
     g: Array  # its gradient, (R, d)
     p: Array  # search direction, (R, d)
     slope: Array  # g^T p, negative
-    alpha: Array  # step length of the trial that was asked for
+    alpha: Array  # step length of the requested trial
     low: Array  # longest step known to be too short
     high: Array  # shortest step known to be too long
     trials: Array  # trials along p so far
@@ -48,10 +48,10 @@ class LineSearchMethod(Optimizer):
     """
 
     traits = Traits(full_batch=True, equivariances=("rotation", "flip", "shift"))
-    incumbent: ClassVar[bool] = True
+    keeps_best: ClassVar[bool] = True
     c1: ClassVar[float] = 1e-4
     c2: ClassVar[float] = 0.9
-    max_trials: ClassVar[int] = 25  # then the direction is given up for steepest descent, and the model starts anew
+    max_trials: ClassVar[int] = 25  # then the direction is replaced by steepest descent, and the model is reset
 
     def init(self, x: Array, backend: Backend) -> Search:
         self.xp = xp = backend.xp
@@ -156,7 +156,7 @@ class Newton(LineSearchMethod):
     """Newton's method with the eigenvalues of the Hessian replaced by their magnitudes, p = -|H|^-1 g.
 
     On a convex problem this is Newton's method; elsewhere the change of sign keeps it from being drawn to saddles (Dauphin
-    et al. 2014; Nocedal & Wright 2006, section 3.4). One Hessian is asked for at every trial.
+    et al. 2014; Nocedal & Wright 2006, section 3.4). Every trial requests one Hessian.
     """
 
     oracle: ClassVar[Oracle] = Oracle.HESSIAN
@@ -170,8 +170,8 @@ class Newton(LineSearchMethod):
 
     def model_update(self, model: Array, accept: Array, stuck: Array, s: Array, y: Array, at: At) -> Array:
         xp = self.xp
-        fit = accept & xp.all(xp.isfinite(at.hessian), axis=(1, 2))[:, None]
-        model = xp.where(fit[..., None], at.hessian, model)
+        usable = accept & xp.all(xp.isfinite(at.hessian), axis=(1, 2))[:, None]
+        model = xp.where(usable[..., None], at.hessian, model)
         return xp.where(stuck[..., None], self.identity, model)
 
     def direction(self, model: Array, g: Array) -> Array:
@@ -200,7 +200,7 @@ class LBFGS(LineSearchMethod):
     Parameters
     ----------
     memory : int
-        Number of pairs that are kept, at least 1.
+        Number of stored pairs, at least 1.
     """
 
     traits = dataclasses.replace(LineSearchMethod.traits, ranges={"memory": Interval(1)})

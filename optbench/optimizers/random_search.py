@@ -7,10 +7,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from optbench.core.backend import Array, Backend
+from optbench.core.backend import Backend
 from optbench.core.registry import OPTIMIZERS
 from optbench.core.traits import Traits
-from optbench.core.types import Oracle
+from optbench.core.types import Array, Oracle
 from optbench.optimizer import At, Optimizer
 
 
@@ -24,7 +24,7 @@ class SearchState(NamedTuple):
 
 @dataclass
 class RandomSearch(Optimizer):
-    """Global random search: Gaussian points around the start, the best is kept (Brooks 1958).
+    """Global random search: Gaussian points around the start; the iterate is the best so far (Brooks 1958).
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class RandomSearch(Optimizer):
 
     oracle: ClassVar[Oracle] = Oracle.VALUE
     traits = Traits(full_batch=True, accuracy=0.5)
-    incumbent: ClassVar[bool] = True
+    keeps_best: ClassVar[bool] = True
     draws: ClassVar[bool] = True
     step_size = "scale"
     sweepable: ClassVar[tuple[str, ...]] = ("scale",)
@@ -59,7 +59,7 @@ class RandomSearch(Optimizer):
 
 @dataclass
 class LocalSearch(RandomSearch):
-    """Local random search: a Gaussian perturbation of the best point is kept when it is better (Matyas 1965).
+    """Local random search: a Gaussian perturbation of the best point replaces it when it is better (Matyas 1965).
 
     Parameters
     ----------

@@ -86,11 +86,11 @@ def warm_up(after: Schedule, length: float) -> Schedule:
         Number of steps of the warm-up, or, below 1, its fraction of all steps. Step t of W gets the factor (t + 1) / W.
     """
 
-    def warmed(t: int, T: int) -> float:
+    def schedule_with_warm_up(t: int, T: int) -> float:
         steps = min(T - 1, round(length * T) if length < 1 else int(length))
         return (t + 1) / steps if t < steps else after(t - steps, T - steps)
 
-    return warmed if length > 0 else after
+    return schedule_with_warm_up if length > 0 else after
 
 
 _WARM_UP = Parameter("warmup", float, 0.0, NONNEGATIVE)
@@ -106,20 +106,20 @@ def schedule_parameters(name: str) -> dict[str, Parameter]:
 
 
 def make_schedule(spec: str) -> tuple[str, Schedule]:
-    """The schedule of a spec such as ``"cosine:final=0.1,warmup=0.05"``, and the spec in its one spelling.
+    """The schedule of a spec such as ``"cosine:final=0.1,warmup=0.05"``, and its canonical spec, which comes first.
 
     Raises
     ------
     InputError
         If there is no such schedule or parameter, or a value is impossible.
     """
-    name, given = parse_spec(spec)
+    name, texts = parse_spec(spec)
     function = SCHEDULES[name]
-    settings = coerce_all(f"schedule {name!r}", schedule_parameters(name), given)
-    spelled = format_spec(name, settings)
+    settings = coerce_all(f"schedule {name!r}", schedule_parameters(name), texts)
+    canonical_spec = format_spec(name, settings)
     length: float = settings.pop("warmup", 0.0)
 
     def plain(t: int, T: int, **more: Any) -> float:
         return float(function(t, T, **settings))
 
-    return spelled, warm_up(plain, length)
+    return canonical_spec, warm_up(plain, length)

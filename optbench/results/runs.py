@@ -9,18 +9,28 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optbench.core.errors import InputError
+from optbench import results
+from optbench.core.errors import InputError, StoreError
 from optbench.core.trace import TARGETS
 from optbench.core.types import Status
 from optbench.results.methods import add_labels
-from optbench.results.schema import SCALARS, to_arrow, to_frame
+from optbench.results.parquet import RUN_ENCODING, metadata_of, read_parquet, write_parquet
+from optbench.results.schema import COLUMNS, SCALARS, VERSION, to_arrow, to_frame
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def newest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The newest of the rows that answer the same question, whichever version of the code computed them."""
+    question = ["problem_spec", "data_hash", "optimizer", "fixed", "schedule", "batch_size", "settings", "seed"]
+    question += ["steps", "precision", "backend"]
+    return rows.sort_values(["created", "key"]).drop_duplicates(question, keep="last")
 
 
 def finite_or_none(value: Any) -> float | None:
@@ -78,7 +88,7 @@ class Runs:
             raise InputError(
                 f"the table of curves lacks {', '.join(missing)}; give Runs, or Runs.curves with all its columns"
             )
-        identity = ["key", "settings", "step_size", "seed", "optimizer", "schedule", "batch_size"]
+        identity = ["key", "settings", "step_size", "seed", "optimizer", "fixed", "schedule", "batch_size"]
         further = [name for name in curves.columns if name not in {*needed, *identity, "gradient_norm"}]
         rows = []
         labels = []
@@ -90,7 +100,14 @@ class Runs:
                 run["t"].to_numpy(),
             )
             finite = np.isfinite(f)
-            row = {name: first[name] for name in identity if name in run and pd.notna(first[name])}
+            row = {
+                "problem_spec": first["problem"],
+                "optimizer": first["method"],
+                "fixed": "{}",
+                "schedule": "constant",
+            }
+            row |= {"data_hash": "", "created": "", "backend": "numpy"}
+            row |= {name: first[name] for name in identity if name in run and pd.notna(first[name])}
             if np.isfinite(gap[0]):
                 below = gap[None, :] <= TARGETS[:, None] * gap[0]  # (50, C)
                 row["calls_to_target"] = np.where(below.any(axis=1), calls[np.argmax(below, axis=1)], np.inf).tolist()
@@ -135,6 +152,52 @@ class Runs:
         """Last iterates, (R, d), where they were computed just now; otherwise None."""
         return self._x() if callable(self._x) else self._x
 
+    def __add__(self, other: Runs) -> Runs:
+        """The runs of both, labelled anew so that methods which differ in budget or precision are told apart.
+
+        Runs of the same question are there once, the newest of them. `x` is kept where both have it in one dimension.
+        """
+        if not isinstance(other, Runs):
+            return NotImplemented
+        import pyarrow as pa
+
+        tables = [to_arrow(runs.rows) for runs in (self, other)]
+        rows = to_frame(pa.concat_tables(tables))
+        kept = newest(rows).index.sort_values()
+        environments = {json.dumps(each, sort_keys=True): each for each in [*self.environments, *other.environments]}
+        x = None
+        if self.x is not None and other.x is not None and self.x.shape[1] == other.x.shape[1]:
+            x = np.concatenate([self.x, other.x])[kept]
+        return Runs(add_labels(rows.loc[kept].reset_index(drop=True)), environments.values(), x)
+
+    def save(self, path: str | Path) -> None:
+        """Write the runs to one Parquet file, with their curves and environments, but without `x`.
+
+        Raises
+        ------
+        StoreError
+            If the file cannot be written; a file that was there is left as it is then.
+        """
+        write_parquet(to_arrow(self.rows), Path(path), {"environments": self.environments}, **RUN_ENCODING)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Runs:
+        """The runs of a file that `save` wrote.
+
+        Raises
+        ------
+        StoreError
+            If there is no such file, it cannot be read, or it holds something else.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise StoreError(f"there is no file {str(path)!r}; results folders are read by Store({str(path)!r}).load()")
+        table = read_parquet(path)
+        metadata = metadata_of(table)
+        if metadata.get("schema") != VERSION or not set(COLUMNS) <= set(table.column_names):
+            raise StoreError(f"{path} holds no runs, or runs of another version of optbench")
+        return cls(add_labels(to_frame(table.select(list(COLUMNS)))), metadata.get("environments", ()))
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -146,6 +209,10 @@ class Runs:
             f"<Runs: {len(self.rows)} runs of {self.rows['method'].nunique()} methods on "
             f"{self.rows['problem'].nunique()} problems; {', '.join(f'{n} {s}' for s, n in counts.items())}>"
         )
+
+    def _repr_html_(self) -> str:
+        """A summary for notebooks: a line a problem and method, at its best settings."""
+        return results.html_summary(self)
 
     @functools.cached_property
     def table(self) -> pd.DataFrame:
@@ -162,13 +229,14 @@ class Runs:
     def curves(self) -> pd.DataFrame:
         """One row a run and checkpoint.
 
-        Columns: what tells the run (`key`, `problem`, `method`, `optimizer`, `settings`, `schedule`, `batch_size`,
-        `step_size`, `seed`), `t` (steps taken), `calls` (oracle calls), `f`, `best`, `gap` and `best_gap` (f and best
-        less f*; null where no optimum is known), `gradient_norm`, and one column a metric of the problem.
+        Columns: what identifies the run (`key`, `problem`, `method`, `optimizer`, `fixed`, `settings`, `schedule`,
+        `batch_size`, `step_size`, `seed`), `t` (steps taken), `calls` (oracle calls), `f`, `best`, `gap` and `best_gap` (f
+        and best less f*; null where no optimum is known), `gradient_norm`, and one column for each metric of the problem.
         """
         import pandas as pd
 
-        names = ["key", "problem", "method", "optimizer", "settings", "schedule", "batch_size", "step_size", "seed"]
+        names = ["key", "problem", "method", "optimizer", "fixed", "settings", "schedule", "batch_size", "step_size"]
+        names.append("seed")
         rows = self.rows.reset_index(drop=True)
         lengths = rows["t"].map(len).to_numpy(dtype=int)
         which = np.repeat(np.arange(len(rows)), lengths)

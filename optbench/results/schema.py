@@ -102,7 +102,7 @@ RACE_COLUMNS: dict[str, tuple[str, str]] = {
 SCALARS = [name for name, (kind, _) in COLUMNS.items() if "<" not in kind]
 
 
-def to_arrow(rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, str]] = COLUMNS) -> pa.Table:
+def to_arrow(rows: list[dict[str, Any]] | pd.DataFrame, columns: Mapping[str, tuple[str, str]] = COLUMNS) -> pa.Table:
     """Rows as an Arrow table with the given columns and types: `COLUMNS` for runs, `RACE_COLUMNS` for races."""
     import pyarrow as pa
 
@@ -116,7 +116,10 @@ def to_arrow(rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, str]] 
         "list<int64>": pa.list_(pa.int64()),
         "map<string, list<double>>": pa.map_(pa.string(), pa.list_(pa.float64())),
     }
-    return pa.Table.from_pylist(rows, schema=pa.schema([(name, types[kind]) for name, (kind, _) in columns.items()]))
+    schema = pa.schema([(name, types[kind]) for name, (kind, _) in columns.items()])
+    if isinstance(rows, list):
+        return pa.Table.from_pylist(rows, schema=schema)
+    return pa.Table.from_pandas(rows, schema=schema, preserve_index=False)
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

@@ -15,11 +15,11 @@ import numpy as np
 from optbench.compile.fused_loop import FEW_RUNS, MANY_PARAMETERS, FusedLoop
 from optbench.compile.numba import checked
 from optbench.compile.rules import fuse
-from optbench.core.backend import Array, Backend
+from optbench.core.backend import Backend
 from optbench.core.errors import InputError
 from optbench.core.random import Normals, Sampler
 from optbench.core.trace import Recorder, Trace, checkpoints
-from optbench.core.types import Oracle
+from optbench.core.types import Array, Oracle
 from optbench.optimizer import At, FirstOrder, Optimizer
 from optbench.problem import Problem
 
@@ -34,7 +34,7 @@ def check_pair(
     Raises
     ------
     InputError
-        For a mini-batch or a noisy oracle given to a method that compares values, a missing Hessian, or too large a d.
+        For a mini-batch or a noisy oracle with a method that compares values, a missing Hessian, or too large a d.
     """
     if problem.sampler((0,), batch_size) is not None and kind.traits.full_batch:
         what = f"batch_size={batch_size}" if batch_size else "gradient noise"
@@ -45,12 +45,10 @@ def check_pair(
     if stop_at_gradient is not None:
         if not stop_at_gradient >= 0:
             raise InputError(f"stop_at_gradient must be at least 0, not {stop_at_gradient!r}")
-        if kind.oracle is Oracle.VALUE or problem.sampler((0,), batch_size) is not None:
-            why = (
-                f"{name} asks for values only" if kind.oracle is Oracle.VALUE else "only a part of the gradient is seen"
-            )
+        if kind.oracle == Oracle.VALUE or problem.sampler((0,), batch_size) is not None:
+            why = f"{name} uses values only" if kind.oracle == Oracle.VALUE else "only a part of the gradient is seen"
             raise InputError(f"stop_at_gradient needs the full gradient at every step, but {why}; leave it out")
-    if kind.oracle is Oracle.HESSIAN and not problem.has_hessian:
+    if kind.oracle == Oracle.HESSIAN and not problem.has_hessian:
         raise InputError(f"{name} needs Hessians, which {problem.spec} does not offer at d = {problem.dim}")
     if kind.max_dim is not None and problem.dim > kind.max_dim:
         raise InputError(
@@ -88,7 +86,7 @@ def minimize(
     stop_at_target : bool
         Whether a run ends once it reaches the last of `TARGETS`; the loop ends when every run has ended.
     stop_at_gradient : float, optional
-        Whether, and at which norm of the gradient at the point asked for, a run ends likewise.
+        Norm of the gradient at the requested point at which a run ends; None for no such end.
     checkpoint_count : int
         About how many checkpoints are recorded.
     progress : callable, optional
@@ -150,13 +148,13 @@ class Loop:
             # runs of one seed share their directions, whatever their settings
             z = self.xp.broadcast_to(self.normals[t][:, None, :], self.stack)
             z = self.xp.reshape(z, (self.runs, problem.dim))
-        if self.optimizer.oracle is Oracle.VALUE:
+        if self.optimizer.oracle == Oracle.VALUE:
             return At(x, problem.value(x)[:, None], z=z)
         if self.samples is not None:
             f, g = problem.value_and_grad(self.xp.reshape(x, self.stack), self.samples[t])
             return At(x, self.xp.reshape(f, (self.runs, 1)), self.xp.reshape(g, (self.runs, problem.dim)), z=z)
         f, g = problem.value_and_grad(x)
-        hessian = problem.hessian(x) if self.optimizer.oracle is Oracle.HESSIAN else None
+        hessian = problem.hessian(x) if self.optimizer.oracle == Oracle.HESSIAN else None
         return At(x, f[:, None], g, hessian, z)
 
     def begin(self, x0: Array) -> tuple[Array, Any]:
@@ -174,7 +172,7 @@ class Loop:
         fused_loop = self._fused_loop(x) if tolerance is None else None
         report = progress or (lambda steps: None)
         x = self._steps(x, state, recorder, report) if fused_loop is None else _run_fused(fused_loop, recorder, report)
-        return recorder.trace(self.backend.to_host(x), self.calls_per_step, self.optimizer.oracle)
+        return recorder.trace(self.backend.to_host(x), self.calls_per_step, Oracle(self.optimizer.oracle))
 
     def _fused_loop(self, x: Array) -> FusedLoop | None:
         """Optimizer and oracle as one compiled loop from x on, where nothing else happens between two steps."""
@@ -196,7 +194,7 @@ class Loop:
 
     def _steps(self, x: Array, state: Any, recorder: Recorder, progress: Callable[[int], None]) -> Array:
         """Evaluate, record, step. Returns the last iterates (R, d)."""
-        xp, optimizer, incumbent = self.xp, self.optimizer, self.optimizer.incumbent
+        xp, optimizer, keeps_best = self.xp, self.optimizer, self.optimizer.keeps_best
         marks = set(recorder.t.tolist())
         best_x = x
         best_f = self.backend.zeros((self.runs, 1)) + xp.inf
@@ -207,16 +205,16 @@ class Loop:
         for t in range(self.steps + 1):
             # after the last step only the full objective is needed, for the trace, and no mini-batch
             at = self.evaluate(t, x) if t < self.steps or not self.stochastic else At(x, x[:, :1])
-            if incumbent:
+            if keeps_best:
                 better = at.f < best_f
                 best_x = xp.where(better, at.x, best_x)
                 best_f = xp.where(better, at.f, best_f)
             if not self.stochastic:
-                values.append(best_f[:, 0] if incumbent else at.f[:, 0])
+                values.append(best_f[:, 0] if keeps_best else at.f[:, 0])
             if recorder.tolerance is not None:
                 norms.append(xp.linalg.vector_norm(at.g, axis=-1))
             if t in marks:
-                curves.append(self._checkpoint(best_x if incumbent else x, None if incumbent else at))
+                curves.append(self._checkpoint(best_x if keeps_best else x, None if keeps_best else at))
             if t < self.steps:
                 x, state = optimizer.step(t + 1, at, state)
             since += 1
@@ -228,7 +226,7 @@ class Loop:
                 since = 0
                 if recorder.finished:
                     break
-        return best_x if incumbent else x
+        return best_x if keeps_best else x
 
     def _checkpoint(self, x: Array, at: At | None) -> dict[str, Array]:
         """Metrics and gradient norm (for mini-batches, the full objective) at iterate x, (R, d); each of shape (R,)."""

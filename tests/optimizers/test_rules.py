@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optbench.core.backend import NUMPY, Array, Backend, get_backend
+from optbench.core.backend import NUMPY, Backend, get_backend
 from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS, SCHEDULES
 from optbench.core.specs import Interval
 from optbench.core.trace import Trace
+from optbench.core.types import Array
 from optbench.optimizer import At, FirstOrder, Optimizer, make_recipe, rule
 from optbench.optimizers.schedules import constant, make_schedule, schedule_parameters, warm_up
 from optbench.runner.loop import init_state, minimize
@@ -24,7 +25,7 @@ from tests.conftest import strict_backend
 
 NAMES = OPTIMIZERS.names()
 RULES = [name for name in NAMES if inspect.isfunction(OPTIMIZERS[name])]
-PROPOSING = [name for name in NAMES if make_recipe(name).kind.incumbent]  # their points may be rejected
+PROPOSING = [name for name in NAMES if make_recipe(name).kind.keeps_best]  # their points may be rejected
 # by how much arrays of different modules, or stacks of different lengths, may differ: rounding of sums, grown over steps
 ROUNDING: dict[str, Any] = {"rel": 1e-9, "abs": 1e-11}
 

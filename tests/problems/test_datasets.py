@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from optbench.core.errors import InputError
-from problems import datasets
+from problems import files
 from problems.datasets import load, split, standardize, synthetic
 
 GOOD_CSV = "a,b,label\n1,2,yes\n3,4.5,no\n-1,0,yes\n"
@@ -141,8 +141,8 @@ MANY = "".join(f"{i},{i + 0.5}\n" for i in range(60))
         ("a.libsvm", "1 1:2\n0 1:nan\n", "row 2, column 1 is missing"),
         ("a.libsvm", "1 1:2\nnan 1:3\n", "the label of row 2 is missing"),
         ("a.libsvm", "1 1:2\n1 1:3\n", "all 2 rows have the label 1"),
-        ("a.json", "{}", "the format is told by the ending"),
-        ("a", "1 1:1", "the format is told by the ending"),
+        ("a.json", "{}", "the suffix tells the format"),
+        ("a", "1 1:1", "the suffix tells the format"),
     ],
 )
 def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, text: str, says: str) -> None:
@@ -188,7 +188,7 @@ def test_a_file_that_is_not_what_its_name_says(tmp_path: Path) -> None:
 
 
 def test_a_file_too_large_once_dense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "MAX_BYTES", 1000)
+    monkeypatch.setattr(files, "MAX_BYTES", 1000)
     with pytest.raises(InputError, match="2 x 100 features take"):
         load(write(tmp_path, "a.svm", "1 100:1\n0 1:1\n"))
 
