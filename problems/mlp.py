@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optbench.core.backend import Array
 from optbench.core.errors import InputError
+from optbench.core.types import Array
 from optbench.problem import Optimum, problem, stream
 
 from .datasets import load, split, standardize

@@ -15,9 +15,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from optbench.compile.elementwise import kernel
-from optbench.core.backend import Array
 from optbench.core.errors import InputError
-from optbench.core.types import Metric, Namespace
+from optbench.core.types import Array, Metric, Namespace
 
 from .learning import Data, LearningProblem, block_numbers, blocks
 from .terms import CrossEntropy, ridge, total

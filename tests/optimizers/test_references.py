@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from optbench.core.backend import NUMPY, Array, get_backend
+from optbench.core.backend import NUMPY, get_backend
 from optbench.core.registry import OPTIMIZERS
 from optbench.core.specs import parse_spec
+from optbench.core.types import Array
 from optbench.optimizer import At, make_recipe
 from optbench.optimizers.line_search import LineSearchMethod
 from optbench.optimizers.schedules import make_schedule

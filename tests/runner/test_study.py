@@ -38,7 +38,7 @@ def test_a_study_file(tmp_path: Path) -> None:
     path.write_text(STUDY)
     study = load_study(path)
     assert study.title == "A study"
-    got = [(plan.problem.spec, plan.method, plan.size, plan.steps) for plan in study.plans]
+    got = [(plan.problem.spec, plan.recipe.name, plan.size, plan.steps) for plan in study.plans]
     assert got == [
         ("quadratic:dim=4", "gradient_descent", 6, 50),
         ("quadratic:dim=4", "momentum", 12, 50),
@@ -48,7 +48,7 @@ def test_a_study_file(tmp_path: Path) -> None:
         ("rosenbrock:dim=3", "momentum", 12, 50),
         ("rosenbrock:dim=3", "lbfgs", 2, 50),
         ("rosenbrock:dim=3", "adam", 2, 50),
-        ("logistic:data=iris", "sgd, cosine", 2, 4),
+        ("logistic:data=iris", "sgd", 2, 4),
         ("logistic:data=iris", "random_search", 2, 4),
     ]
     assert load_study(path, seeds=3, steps=7).plans[-1].steps == 7
