@@ -116,10 +116,10 @@ def envelope(values: np.ndarray, eps: float) -> np.ndarray:
 
     Another machine adds in another order, so its result differs by about eps of the terms in every step. The effect depends
     on problem and method: it dies out on a convex problem, and doubles every few steps where runs separate. So it is
-    measured: the copies differ by eps at every iterate, and the largest deviation of any copy in the steps around t (a tenth
-    before and after, because curves cross) is the reaction at t. The envelope is `FACTOR` times the reaction, plus `FACTOR`
-    eps of the value itself, the rounding of every evaluation. The factor is needed because eight copies do not show the
-    worst case, and a sum of many terms differs by more than one eps.
+    measured: the copies differ by eps at every iterate, and the largest deviation of any copy in the steps around t (a
+    tenth before and after, because curves cross) is the reaction at t. The envelope is `FACTOR` times the reaction, plus
+    `FACTOR` eps of the value itself, the rounding of every evaluation. The factor is needed because eight copies do not
+    show the worst case, and a sum of many terms differs by more than one eps.
 
     The envelope is NaN where a copy has diverged: no comparison is possible there.
     """
