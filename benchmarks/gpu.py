@@ -31,10 +31,11 @@ from typing import Any
 import numpy as np
 
 import optbench
-from optbench.core.backend import Array, Backend, get_backend
+from optbench.core.backend import Backend, get_backend
 from optbench.core.errors import BackendError, InputError, StoreError
 from optbench.core.registry import PROBLEMS
 from optbench.core.specs import parse_spec
+from optbench.core.types import Array
 from optbench.optimizer import At, Optimizer, make_recipe
 from optbench.problem import Problem, make_problem
 from optbench.results.environment import environment

@@ -10,7 +10,7 @@ from benchmarks.common import BACKENDS, backend_or_skip
 from optbench.optimizer import At, make_recipe
 from optbench.runner.loop import init_state
 
-RULES = ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"]
+RULES = ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lion"]
 
 
 class Step:

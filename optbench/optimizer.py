@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, overload
 
 import numpy as np
 
-from optbench.core.backend import Array, Backend
+from optbench.core.backend import Backend
 from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS
 from optbench.core.specs import (
@@ -28,7 +28,7 @@ from optbench.core.specs import (
     state_names,
 )
 from optbench.core.traits import Traits
-from optbench.core.types import Oracle
+from optbench.core.types import Array, Oracle
 
 
 class At(NamedTuple):

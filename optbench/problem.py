@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 
-from optbench.core.backend import NUMPY, Array, Backend, get_backend
+from optbench.core.backend import NUMPY, Backend, get_backend
 from optbench.core.errors import InputError
 from optbench.core.lru import LruCache
 from optbench.core.parametrized import Parametrized
@@ -25,7 +25,7 @@ from optbench.core.random import Batches, Sampler, stream
 from optbench.core.registry import PROBLEMS
 from optbench.core.source import source_hash
 from optbench.core.specs import coerce_all, format_spec, parameters, parse_spec
-from optbench.core.types import Metric
+from optbench.core.types import Array, Metric
 
 __all__ = ["Optimum", "Problem", "make_problem", "problem", "stream"]
 
@@ -227,7 +227,7 @@ class Problem(Parametrized):
             if name not in declared:
                 raise InputError(
                     f"{self.spec}: metrics() returns {name!r}, which is not declared; declare it in metric_types, "
-                    f'for example metric_types = (Metric({name!r}, better="lower"),)'
+                    f'for example metric_types = (optbench.Metric({name!r}, better="lower"),)'
                 )
         for name in declared:
             if name not in names:

@@ -12,8 +12,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from optbench.core.backend import Array
 from optbench.core.errors import InputError
+from optbench.core.types import Array
 from optbench.problem import Optimum, Problem, View, problem
 
 

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from optbench.compile.elementwise import FEW_RUNS, batch_sums, kernel
-from optbench.core.backend import Array
 from optbench.core.errors import InputError
-from optbench.core.types import Metric
+from optbench.core.types import Array, Metric
 from optbench.problem import Optimum, problem
 
 from .datasets import load, split, standardize, synthetic

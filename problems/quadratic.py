@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from optbench.core.backend import Array
 from optbench.core.errors import InputError
 from optbench.core.random import Normals, Sampler
+from optbench.core.types import Array
 from optbench.problem import Optimum, OracleFormula, Problem, problem, stream
 
 MAX_MATRIX = 20_000  # 3 GiB in float64

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from optbench.compile.elementwise import kernel
-from optbench.core.backend import Array, Backend
+from optbench.core.backend import Backend
+from optbench.core.types import Array
 
 
 def ridge(xp: Any, g: Any, x: Any, share: Any, l2: Any) -> Any:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from optbench.analysis import comparison
 from optbench.core.errors import InputError
+from optbench.core.progress import ProgressBar
 from optbench.results.runs import Runs
 from optbench.results.store import Store
 
@@ -64,6 +65,7 @@ def report(
     history: str | Path | None = None,
     jobs: int | None = 1,
     command: str | None = None,
+    progress: bool | ProgressBar | None = None,
 ) -> Path:
     """Write the page of some results and return its path.
 
@@ -88,6 +90,8 @@ def report(
         Processes that draw; None for as many as pay. More than one needs a script with ``if __name__ == "__main__":``.
     command : str, optional
         Command that computed the results, to be shown.
+    progress : bool, optional
+        Whether to show a progress bar; by default in terminals and notebooks, if the call takes longer than a second.
 
     Raises
     ------
@@ -116,4 +120,5 @@ def report(
         gpu=contents.gpu,
         history=load_history(folder) if folder else None,
         jobs=jobs,
+        progress=progress,
     )

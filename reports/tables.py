@@ -56,8 +56,8 @@ def lines(runs: Runs) -> pd.DataFrame:
         sizes = dict(zip(tried[problem, method]["settings"], tried[problem, method]["step_size"], strict=True))
         settings = {text: json.loads(text) for text in sizes}
         swept = [name for name in settings[best] if len({json.dumps(s.get(name)) for s in settings.values()}) > 1]
-        beside = [name for name in swept if any(s.get(name) != sizes[text] for text, s in settings.items())]
-        others.append({name: settings[best][name] for name in beside})
+        others_swept = [name for name in swept if any(s.get(name) != sizes[text] for text, s in settings.items())]
+        others.append({name: settings[best][name] for name in others_swept})
     extra = tuned[["problem", "method", "n_settings"]].assign(others=pd.Series(others, dtype=object))
     return metrics.summary(runs).merge(extra, on=["problem", "method"], how="left")
 
@@ -364,9 +364,9 @@ def _lowest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
         remark = f"{second} reaches {number(behind.iloc[0])}"
         if certain:
             best = tuning.tuned_rows(part)
-            mine, other = (_within(best[best["method"] == method], budget) for method in (methods[0], second))
-            both = sorted(set(mine) & set(other))
-            ahead = sum(mine[seed] < other[seed] for seed in both)
+            first_values, other = (_within(best[best["method"] == method], budget) for method in (methods[0], second))
+            both = sorted(set(first_values) & set(other))
+            ahead = sum(first_values[seed] < other[seed] for seed in both)
             certain = 4 * ahead >= 3 * len(both)
             remark += f"; {methods[0]} is lower on {'' if certain else 'only '}{ahead} of {len(both)} seeds"
     oracles = rows.dropna(subset="oracle").groupby("method")["oracle"].first()
@@ -376,12 +376,12 @@ def _lowest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
 
 def _within(rows: pd.DataFrame, budget: float) -> dict[int, float]:
     """The smallest objective that every seed of a method had within so many oracle calls; infinity for none."""
-    found = {}
+    smallest = {}
     for row in rows[["seed", "checkpoint_calls", "best"]].itertuples(index=False):
         within = np.asarray(row.checkpoint_calls, dtype=float) <= budget  # (C,)
         values = np.asarray(row.best, dtype=float)[within]
-        found[int(row.seed)] = float(values[-1]) if len(values) and np.isfinite(values[-1]) else np.inf
-    return found
+        smallest[int(row.seed)] = float(values[-1]) if len(values) and np.isfinite(values[-1]) else np.inf
+    return smallest
 
 
 def _times(ratio: float) -> str:

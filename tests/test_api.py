@@ -144,7 +144,7 @@ def test_defaults_are_the_same_everywhere(tmp_path: Path) -> None:
         ({"optimizers": [None]}, "neither a spec"),
         ({"lr": []}, "learning rates must be positive"),
         ({"precision": "half"}, "float64 or float32"),
-        ({"optimizers": "lbfgs", "schedule": "cosine"}, "no learning rate"),
+        ({"optimizers": "lbfgs", "schedule": "cosine"}, "not a rule with a learning rate"),
     ],
 )
 def test_bad_requests(arguments: dict[str, Any], message: str) -> None:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from optbench.core.backend import Array
 from optbench.core.errors import InputError
 from optbench.core.registry import PROBLEMS
 from optbench.core.specs import parse_spec
-from optbench.core.types import Metric
+from optbench.core.types import Array, Metric
 from optbench.optimizer import make_recipe
 from optbench.problem import Problem, make_problem
 from optbench.runner.loop import minimize

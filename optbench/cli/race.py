@@ -59,7 +59,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     def announce(count: int) -> None:
         what = f"{count} configuration{'s' * (count > 1)}, {arguments.rounds} rounds of {arguments.steps} steps"
-        print(f"{what}; no figures until the end, so that nothing runs beside them", file=sys.stderr)
+        print(f"{what}; the results appear at the end", file=sys.stderr)
 
     store = Store(arguments.store)
     names = ("steps", "rounds", "batch_size", "schedule", "device", "precision", "fused", "seed")

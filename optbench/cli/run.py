@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from optbench.results.runs import Runs
 
 # columns of the summary that a narrow terminal does without, in this order
-OPTIONAL_COLUMNS = ("oracle", "a call asks for", "tried", "calls to 1e-2", "diverged", "calls to 1e-8")
+OPTIONAL_COLUMNS = ("oracle", "tried", "calls to 1e-2", "diverged", "calls to 1e-8")
 
 
 def add_parser(commands: Any) -> None:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from optbench.compile.numba import checked, loop, numba_is_there
-from optbench.core.backend import Array, Backend
+from optbench.core.backend import Backend
+from optbench.core.types import Array
 
 WORTH_FOLDING = 8192  # numbers in an array; see `_sum_log1p`
 

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from optbench.compile.numba import checked, loop, numba_is_there
-from optbench.core.backend import Array, Backend
+from optbench.core.backend import Backend
 from optbench.core.specs import parameters, state_names
+from optbench.core.types import Array
 
 # Kernel: (x, g, t, state, hyperparameters) -> (x, state); on the CPU the arrays given are overwritten and returned
 Kernel = Callable[[Array, Array, int, Sequence[Array], Sequence[Any]], tuple[Array, tuple[Array, ...]]]

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from optbench.core.errors import BackendError, InputError
-from optbench.core.types import Array as Array
-from optbench.core.types import Namespace as Namespace
+from optbench.core.types import Array, Namespace
 
 PRECISIONS = ("float64", "float32")
 

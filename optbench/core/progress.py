@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 MIN_SECONDS = 1.0  # that a call takes before its bar appears
 REDRAW_SECONDS = 0.1
+MIN_ESTIMATE = 0.01  # of the work that is done before the time left is estimated
 WIDTH = 40  # of the bar, in characters
 
 
@@ -25,10 +26,11 @@ class ProgressBar:
 
     def __init__(self, label: str, progress: bool | None = None) -> None:
         self.label = label
-        self.enabled = _somebody_watches() if progress is None else progress
+        self.enabled = (_in_notebook() or sys.stderr.isatty()) if progress is None else progress
         self.total, self.done = 0.0, 0.0
         self.begin = self.drawn = time.monotonic()
         self.length = 0  # of the line that is drawn
+        self.output: Any = None  # of a notebook cell, which is drawn over
 
     @classmethod
     def of(cls, label: str, progress: bool | ProgressBar | None) -> ProgressBar:
@@ -49,31 +51,34 @@ class ProgressBar:
 
     def _line(self, seconds: float) -> str:
         part = min(1.0, self.done / self.total)
-        left = f", {_clock(seconds / part - seconds)} left" if part > 0 else ""
+        left = f", {_clock(seconds / part - seconds)} left" if part > MIN_ESTIMATE else ""
         bar = ("━" * round(WIDTH * part)).ljust(WIDTH)
         return f"{self.label} {bar} {100 * part:3.0f} %   {_clock(seconds)}{left}"
 
     def _draw(self, line: str) -> None:
-        sys.stderr.write("\r" + line.ljust(self.length))
-        sys.stderr.flush()
+        if _in_notebook():
+            content = {"text/plain": line}
+            if self.output is None:
+                self.output = importlib.import_module("IPython.display").display(content, raw=True, display_id=True)
+            else:
+                self.output.update(content, raw=True)
+        else:
+            sys.stderr.write("\r" + line.ljust(self.length) + ("" if line else "\r"))
+            sys.stderr.flush()
         self.length = len(line)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.length:
+    def __exit__(self, *error: object) -> None:
+        if self.output is not None:
+            self._draw(self._line(time.monotonic() - self.begin))  # stays below the cell
+        elif self.length:
             self._draw("")
-            sys.stderr.write("\r")
-            sys.stderr.flush()
-            self.length = 0
 
 
-def _somebody_watches() -> bool:
-    in_notebook = type(sys.stderr).__module__.startswith("ipykernel.")
-    return in_notebook or sys.stderr.isatty()
+def _in_notebook() -> bool:
+    return type(sys.stderr).__module__.startswith("ipykernel.")
 
 
 def _clock(seconds: float) -> str:

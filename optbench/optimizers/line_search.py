@@ -11,11 +11,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from optbench.core.backend import Array, Backend
+from optbench.core.backend import Backend
 from optbench.core.registry import OPTIMIZERS
 from optbench.core.specs import Interval
 from optbench.core.traits import Traits
-from optbench.core.types import Namespace, Oracle
+from optbench.core.types import Array, Namespace, Oracle
 from optbench.optimizer import At, Optimizer
 
 

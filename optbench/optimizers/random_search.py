@@ -7,10 +7,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from optbench.core.backend import Array, Backend
+from optbench.core.backend import Backend
 from optbench.core.registry import OPTIMIZERS
 from optbench.core.traits import Traits
-from optbench.core.types import Oracle
+from optbench.core.types import Array, Oracle
 from optbench.optimizer import At, Optimizer
 
 

@@ -79,7 +79,7 @@ class Chunk:
         return _chunk_of, (Imports(), self.plan, self.grid, self.seeds)
 
     def compute(self, progress: Callable[[int], None] | None = None) -> Trace:
-        """Run the chunk; `progress` is told the number of steps done since it was last told."""
+        """Run the chunk; `progress` is called with the number of steps done since its last call."""
         plan = self.plan
         problem, xp = plan.problem_as_run, plan.problem_as_run.backend.xp
         starts = problem.starts(self.seeds)  # (S, d)

@@ -3,7 +3,7 @@
 Chunks are independent, and the result of a chunk does not depend on where it runs, so neither do the tables. Every chunk is
 stored as soon as it is done. So a run that is interrupted goes on where it stopped.
 
-Processes are spawned, so a script that asks for them must have its calls under ``if __name__ == "__main__":``. They stay
+Processes are spawned, so a script that uses them must have its calls under ``if __name__ == "__main__":``. They stay
 alive for a minute after a call and are reused, see `workers`.
 """
 

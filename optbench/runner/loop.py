@@ -15,11 +15,11 @@ import numpy as np
 from optbench.compile.fused_loop import FEW_RUNS, MANY_PARAMETERS, FusedLoop
 from optbench.compile.numba import checked
 from optbench.compile.rules import fuse
-from optbench.core.backend import Array, Backend
+from optbench.core.backend import Backend
 from optbench.core.errors import InputError
 from optbench.core.random import Normals, Sampler
 from optbench.core.trace import Recorder, Trace, checkpoints
-from optbench.core.types import Oracle
+from optbench.core.types import Array, Oracle
 from optbench.optimizer import At, FirstOrder, Optimizer
 from optbench.problem import Problem
 
@@ -45,10 +45,10 @@ def check_pair(
     if stop_at_gradient is not None:
         if not stop_at_gradient >= 0:
             raise InputError(f"stop_at_gradient must be at least 0, not {stop_at_gradient!r}")
-        if kind.oracle is Oracle.VALUE or problem.sampler((0,), batch_size) is not None:
-            why = f"{name} uses values only" if kind.oracle is Oracle.VALUE else "only a part of the gradient is seen"
+        if kind.oracle == Oracle.VALUE or problem.sampler((0,), batch_size) is not None:
+            why = f"{name} uses values only" if kind.oracle == Oracle.VALUE else "only a part of the gradient is seen"
             raise InputError(f"stop_at_gradient needs the full gradient at every step, but {why}; leave it out")
-    if kind.oracle is Oracle.HESSIAN and not problem.has_hessian:
+    if kind.oracle == Oracle.HESSIAN and not problem.has_hessian:
         raise InputError(f"{name} needs Hessians, which {problem.spec} does not offer at d = {problem.dim}")
     if kind.max_dim is not None and problem.dim > kind.max_dim:
         raise InputError(
@@ -148,13 +148,13 @@ class Loop:
             # runs of one seed share their directions, whatever their settings
             z = self.xp.broadcast_to(self.normals[t][:, None, :], self.stack)
             z = self.xp.reshape(z, (self.runs, problem.dim))
-        if self.optimizer.oracle is Oracle.VALUE:
+        if self.optimizer.oracle == Oracle.VALUE:
             return At(x, problem.value(x)[:, None], z=z)
         if self.samples is not None:
             f, g = problem.value_and_grad(self.xp.reshape(x, self.stack), self.samples[t])
             return At(x, self.xp.reshape(f, (self.runs, 1)), self.xp.reshape(g, (self.runs, problem.dim)), z=z)
         f, g = problem.value_and_grad(x)
-        hessian = problem.hessian(x) if self.optimizer.oracle is Oracle.HESSIAN else None
+        hessian = problem.hessian(x) if self.optimizer.oracle == Oracle.HESSIAN else None
         return At(x, f[:, None], g, hessian, z)
 
     def begin(self, x0: Array) -> tuple[Array, Any]:
@@ -172,7 +172,7 @@ class Loop:
         fused_loop = self._fused_loop(x) if tolerance is None else None
         report = progress or (lambda steps: None)
         x = self._steps(x, state, recorder, report) if fused_loop is None else _run_fused(fused_loop, recorder, report)
-        return recorder.trace(self.backend.to_host(x), self.calls_per_step, self.optimizer.oracle)
+        return recorder.trace(self.backend.to_host(x), self.calls_per_step, Oracle(self.optimizer.oracle))
 
     def _fused_loop(self, x: Array) -> FusedLoop | None:
         """Optimizer and oracle as one compiled loop from x on, where nothing else happens between two steps."""

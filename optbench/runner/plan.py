@@ -1,7 +1,7 @@
 """Plans: what is to be run, and the key of every run.
 
 A `Plan` is one sweep: one problem, one optimizer, a grid of settings and some seeds. How a plan is cut into arrays is in
-`chunks`; what may be asked of a sweep is in `options`.
+`chunks`; the options of a sweep are in `options`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from optbench.core.errors import InputError
 from optbench.core.source import source_hash
-from optbench.core.specs import canonical, format_spec
+from optbench.core.specs import canonical
 from optbench.optimizer import Optimizer, Recipe, make_recipe
 from optbench.optimizers.schedules import make_schedule
 from optbench.problem import Problem
@@ -118,21 +118,6 @@ class Plan:
         declared, swept = self.recipe.declared, {*self.grid[0], self.recipe.kind.step_size}
         settings = self.recipe.settings.items()
         return {name: value for name, value in settings if name not in swept and value != declared[name].default}
-
-    @property
-    def optimizer_spec(self) -> str:
-        """Name and fixed settings of the optimizer."""
-        return format_spec(self.recipe.name, self.fixed)
-
-    @property
-    def method(self) -> str:
-        """What is compared in tables and figures: optimizer, schedule and batch size, tuned over the grid."""
-        parts = [self.optimizer_spec]
-        if self.schedule != "constant":
-            parts.append(self.schedule)
-        if self.batch_size is not None:
-            parts.append(f"batch {self.batch_size}")
-        return ", ".join(parts)
 
     def settings(self, point: Mapping[str, float]) -> dict[str, Any]:
         """All hyperparameters of one point of the grid, defaults included."""

@@ -35,9 +35,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optbench.core.backend import Array, Backend, get_backend
+from optbench.core.backend import Backend, get_backend
 from optbench.core.errors import InputError
 from optbench.core.specs import as_list, canonical, parse_spec
+from optbench.core.types import Array
 from optbench.optimizer import make_recipe
 from optbench.problem import Problem, ProblemLike, as_problem
 from optbench.results.environment import environment

@@ -24,7 +24,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -137,11 +137,12 @@ def _study_of(
         with _located(table_place):
             comparison = _comparison(_merge(_merge(common, table), options), device, problems)
             comparisons.append((table_place, comparison))
-    has_rates = any(recipe.kind.step_size == "lr" for _, comparison in comparisons for recipe in comparison.recipes)
+    recipes = [recipe for _, comparison in comparisons for recipe in comparison.recipes]
+    usable = {name for name, applies in _RATE_OPTIONS.items() if any(map(applies, recipes))}
     plans: list[Plan] = []
     for table_place, comparison in comparisons:
         with _located(table_place):
-            plans += _plans_of(comparison, has_rates, min_compiled)
+            plans += _plans_of(comparison, usable, min_compiled)
     return Study(str(content.get("title", place)), tuple(for_cores(plans)))
 
 
@@ -194,12 +195,20 @@ def _with_rates(recipe: Recipe, rates: tuple[float, ...]) -> Recipe:
     return make_recipe(recipe.target, {**recipe.settings, step_size: rates})._replace(name=recipe.name)
 
 
-def _plans_of(comparison: _Comparison, has_rates: bool, min_compiled: float) -> list[Plan]:
+# options that act on the learning rate, and the optimizers that they act on
+_RATE_OPTIONS: dict[str, Callable[[Recipe], bool]] = {
+    "schedule": lambda recipe: recipe.takes_schedule,
+    "linear_scaling": lambda recipe: recipe.kind.step_size == "lr",
+}
+
+
+def _plans_of(comparison: _Comparison, usable: set[str], min_compiled: float) -> list[Plan]:
+    """The plans of a comparison. An option that is usable by some optimizer of the study is left out for the others."""
     plans = []
     for problem, recipe in itertools.product(comparison.problems, comparison.recipes):
         options = comparison.options.sweep_options
-        if has_rates and recipe.kind.step_size != "lr":
-            options |= {"schedule": "constant", "linear_scaling": False}
+        left_out = {name for name in usable if not _RATE_OPTIONS[name](recipe)}
+        options = {name: value for name, value in options.items() if name not in left_out}
         plans += make_plans(problem, recipe, min_compiled=min_compiled, **options)
     return plans
 

@@ -15,6 +15,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from optbench.core.errors import InputError, StoreError
+from optbench.core.progress import ProgressBar
 from optbench.results.runs import Runs
 
 from ..figures import style
@@ -52,6 +53,7 @@ def build_page(
     races: pd.DataFrame | None = None,
     jobs: int | None = 1,
     history: pd.DataFrame | None = None,
+    progress: bool | ProgressBar | None = None,
 ) -> Path:
     """Write the results as one HTML page that needs no network. The same results give the same bytes.
 
@@ -73,6 +75,8 @@ def build_page(
     jobs : int or None
         Processes that draw; None for as many as pay, up to 4. More than one needs a script with
         ``if __name__ == "__main__":``, because processes are spawned. The page is the same.
+    progress : bool, optional
+        Whether to show a progress bar; by default in terminals and notebooks, if drawing takes longer than a second.
 
     Returns
     -------
@@ -96,8 +100,9 @@ def build_page(
         lstrip_blocks=True,
     )
     templates.filters["whole"] = _whole
-    with style.theme(), collecting_rarely():  # the theme is set once for all figures
-        page = _page(PageContext(runs, races, gpu, history), title, command, _jobs(jobs, runs))
+    bar = ProgressBar.of("drawing", progress)
+    with style.theme(), collecting_rarely(), bar:  # the theme is set once for all figures
+        page = _page(PageContext(runs, races, gpu, history), title, command, _jobs(jobs, runs), bar)
     _write(path, clean(templates.get_template("page.html.j2").render(page=page)))
     return path
 
@@ -112,14 +117,16 @@ def _jobs(jobs: int | None, runs: Runs) -> int:
     return max(1, min(cores, 4, len(set(runs.rows["problem"])) // 4))
 
 
-def _page(context: PageContext, title: str, command: str | None, jobs: int) -> Page:
+def _page(context: PageContext, title: str, command: str | None, jobs: int, bar: ProgressBar) -> Page:
     """The page; everything in a fixed order, whatever the order of the rows."""
     # first, because the figures of problems refer to its tables
+    bar.start(len(SECTIONS) + len(context.parts))
     contents: dict[str, object | None] = {"explorer": explorer.section(context)}
-    with drawing(context, jobs) as finish:
+    with drawing(context, jobs, bar) as finish:
         for section in SECTIONS:
             if section.name not in contents and section.build:
                 contents[section.name] = section.build(context)
+            bar.advance(1)
         problems = finish()
     contents["problems"] = problems or None
     return Page(

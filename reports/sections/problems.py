@@ -19,6 +19,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from optbench.analysis import metrics, tuning
+from optbench.core.progress import ProgressBar
 from optbench.core.types import Status
 from optbench.results.runs import Runs
 
@@ -62,7 +63,7 @@ Tables = dict[str, pd.DataFrame]
 
 
 @contextlib.contextmanager
-def drawing(context: PageContext, jobs: int) -> Iterator[Callable[[], list[ProblemSection]]]:
+def drawing(context: PageContext, jobs: int, bar: ProgressBar) -> Iterator[Callable[[], list[ProblemSection]]]:
     """Start to draw the sections of all problems in other processes; the function that is yielded waits for them.
 
     The waiting process draws those that no other has started. A section is the same whichever process draws it.
@@ -71,30 +72,35 @@ def drawing(context: PageContext, jobs: int) -> Iterator[Callable[[], list[Probl
     ----------
     jobs : int
         Processes that draw, this one among them.
+    bar : ProgressBar
+        Advances by 1 for each problem.
     """
     names = list(context.parts)
     lines: Tables = dict(iter(tables.lines(context.runs).groupby("problem", sort=False)))
     workers = min(jobs - 1, len(names) // 2)
+
+    def draw(name: str) -> ProblemSection:
+        drawn = section(context, name, lines[name])
+        bar.advance(1)
+        return drawn
+
     if workers < 1:
-        yield lambda: [section(context, name, lines[name]) for name in names]
+        yield lambda: [draw(name) for name in names]
         return
     # not forked: libraries have started threads here, and a fork of them may hang
     pool = cf.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
     started: dict[str, cf.Future[tuple[ProblemSection, Tables]]] = {}
 
     def wait() -> list[ProblemSection]:
-        sections = {
-            name: section(context, name, lines[name])
-            for name in reversed(names)
-            if name not in started or started[name].cancel()
-        }
+        sections = {name: draw(name) for name in reversed(names) if name not in started or started[name].cancel()}
         for name in names:
             if name not in sections:
                 try:
                     sections[name], offered = started[name].result()
                     context.tables |= offered
+                    bar.advance(1)
                 except BrokenProcessPool:  # no memory, or whatever else ends a process
-                    sections[name] = section(context, name, lines[name])
+                    sections[name] = draw(name)
         return [sections[name] for name in names]
 
     try:

@@ -18,10 +18,12 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from optbench.core.backend import NUMPY, Array, get_backend
+from optbench.core.backend import NUMPY, get_backend
 from optbench.core.registry import OPTIMIZERS
 from optbench.core.specs import parse_spec
+from optbench.core.types import Array
 from optbench.optimizer import At, make_recipe
+from optbench.optimizers.line_search import LineSearchMethod
 from optbench.optimizers.schedules import make_schedule
 from optbench.problem import Problem, make_problem
 from optbench.runner.loop import minimize
@@ -254,7 +256,7 @@ HARD = [
     "monkey_saddle",
     "mlp:data=iris,hidden=4,l2=0.01",
 ]
-CURVATURE = ["newton", "bfgs", "lbfgs"]
+CURVATURE = [name for name in OPTIMIZERS.names() if isinstance(make_recipe(name).build({}), LineSearchMethod)]
 
 
 @pytest.mark.parametrize(("precision", "fall"), [("float64", 1e-4), ("float32", 3e-3)])

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optbench.core.backend import NUMPY, Array, Backend, get_backend
+from optbench.core.backend import NUMPY, Backend, get_backend
 from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS, SCHEDULES
 from optbench.core.specs import Interval
 from optbench.core.trace import Trace
+from optbench.core.types import Array
 from optbench.optimizer import At, FirstOrder, Optimizer, make_recipe, rule
 from optbench.optimizers.schedules import constant, make_schedule, schedule_parameters, warm_up
 from optbench.runner.loop import init_state, minimize

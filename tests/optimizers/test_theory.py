@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from optbench.core.backend import NUMPY, Array
+from optbench.core.backend import NUMPY
 from optbench.core.registry import OPTIMIZERS
 from optbench.core.specs import parse_spec
 from optbench.core.trace import TARGETS
-from optbench.core.types import Oracle
+from optbench.core.types import Array, Oracle
 from optbench.optimizer import At, Optimizer, make_recipe
 from optbench.optimizers.line_search import BFGS, LBFGS, LineSearchMethod
 from optbench.optimizers.schedules import make_schedule

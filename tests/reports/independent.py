@@ -295,7 +295,7 @@ class Audit:
 
     def value(self, table: str, where: str, shown: str, own: Any, digits: int) -> None:
         """A cell of an embedded table."""
-        if isinstance(own, float | np.floating) and math.isfinite(own):
+        if isinstance(own, float) and math.isfinite(own):  # NumPy's float64 too
             unit = 10.0 ** (math.floor(math.log10(abs(own))) - digits + 1) if own else 1e-300
             try:
                 right = abs(float(shown) - own) <= 0.5001 * unit + 1e-12 * abs(own)
@@ -323,7 +323,7 @@ def agrees(token: str, own: Any) -> bool:
     mantissa = token.partition("e")[0]
     digits = max(2, len(mantissa.replace(".", "").lstrip("0").rstrip("0")))
     unit = 10.0 ** (math.floor(math.log10(abs(own))) - digits + 1) if own else 1e-300
-    return abs(float(token) - abs(own)) <= 0.5001 * unit
+    return bool(abs(float(token) - abs(own)) <= 0.5001 * unit)
 
 
 # ---- tuning ----------------------------------------------------------------------------------------------------------
@@ -445,7 +445,7 @@ class Results:
 
     def learned(self, problem: str, kind: str) -> list[Row]:
         """Accuracies or losses where the runs ended."""
-        first = next((r["metrics"] for r in self.parts[problem] if r["status"] != "failed"), {})
+        first: dict[str, Any] = next((r["metrics"] for r in self.parts[problem] if r["status"] != "failed"), {})
         figures = [name for name in sorted(first) if name.endswith(f"_{kind}")]
         worst = math.inf if kind == "loss" else -math.inf
         lines = []
@@ -573,7 +573,7 @@ class Overview:
         lines = []
         for e, name in enumerate(self.names):
             for p, problem in enumerate(self.problems):
-                lines.append({"method": name, "problem": problem, "oracle": self.oracle.get((e, p))})
+                line: dict[str, Any] = {"method": name, "problem": problem, "oracle": self.oracle.get((e, p))}
                 count = self.median(e, p, place)
                 best = np.nanmin([self.median(k, p, place) for k in range(len(self.names))] + [np.inf])
                 reached = int(np.isfinite(self.calls[e, p, :, place]).sum())
@@ -581,8 +581,8 @@ class Overview:
                 if status == "reached" and math.isinf(count):
                     status = "missed"
                 ratio = math.inf if status == "missed" else count / best
-                lines[-1] |= {"calls": count, "reached": reached, "seeds": int(self.seeds[e, p])}
-                lines[-1] |= {"ratio": ratio, "status": status}
+                line |= {"calls": count, "reached": reached, "seeds": int(self.seeds[e, p])}
+                lines.append(line | {"ratio": ratio, "status": status})
         return lines
 
     def median(self, e: int, p: int, place: int) -> float:
@@ -659,7 +659,8 @@ class Overview:
                 of = self.areas[e, problem[:, None], (u * n).astype(int)]  # (draws, S)
                 held[e] = np.where(np.arange(S) < n, of, 0.0).sum(axis=1) / n[:, 0]
             total += self.places(held)
-        return total / P
+        average: np.ndarray = total / P
+        return average
 
     def profile(self, place: int, relative: bool) -> list[Row]:
         """Steps of the performance profile, or of the data profile."""

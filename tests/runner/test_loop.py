@@ -13,6 +13,7 @@ from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS
 from optbench.core.specs import parse_spec
 from optbench.core.trace import MAX_BLOCK, TARGETS, checkpoints
+from optbench.core.types import Oracle
 from optbench.optimizer import At, Optimizer, make_recipe
 from optbench.optimizers.random_search import RandomSearch
 from optbench.problem import Problem, make_problem
@@ -274,6 +275,17 @@ def test_runs_of_one_seed_share_their_directions() -> None:
         np.testing.assert_array_equal(z[0], z[1])
         np.testing.assert_array_equal(z[2], z[3])
         assert (z[0] != z[2]).all()
+
+
+def test_an_oracle_may_be_written_as_text() -> None:
+    @dataclass
+    class Written(RandomSearch):
+        oracle = "value"  # type: ignore[assignment]
+
+    problem = Counting(dim=3)
+    trace = minimize(problem, Written(), steps=4)
+    assert trace.oracle is Oracle.VALUE
+    assert problem.asked == {"gradient": 0, "hessian": 0, "value": 5, "samples": 0}
 
 
 @pytest.mark.parametrize(

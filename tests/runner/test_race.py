@@ -21,10 +21,11 @@ import pytest
 from optbench.analysis import timing as seconds_of
 from optbench.cli import main
 from optbench.compile.numba import numba_is_there
-from optbench.core.backend import NUMPY, Array, Backend
+from optbench.core.backend import NUMPY, Backend
 from optbench.core.errors import InputError, StoreError
 from optbench.core.random import Batches
 from optbench.core.trace import TARGETS
+from optbench.core.types import Array
 from optbench.problem import Problem
 from optbench.results.runs import Runs
 from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
@@ -530,7 +531,7 @@ def test_a_configuration_is_named_by_its_settings_and_a_method_is_not() -> None:
     assert [json.loads(row["fixed"]) for row in named] == [{"beta1": 0.8}, {}]
     assert named[1]["configuration"] == "adam, cosine, batch 8"
     (lbfgs,) = race.make_race_plans(["logistic:data=iris"], ["lbfgs:memory=3"], schedule="cosine", rounds=3)
-    assert lbfgs.method == "lbfgs:memory=3"
+    assert (lbfgs.fixed, lbfgs.schedule) == ({"memory": 3}, "constant")
     assert json.loads(race._asked(0, lbfgs)["structure"])["memory"] == 3
 
 

@@ -134,11 +134,11 @@ def test_level_lines_are_drawn_once_for_all_maps(runs: Runs) -> None:
     ax = reports.paths(runs)
     (levels,) = [c for c in ax.collections if c.get_gid() == "levels"]
     assert len(levels.get_paths()) == 1
-    assert len(levels.get_offsets()) == len(SWEEPS)
+    assert len(np.asarray(levels.get_offsets())) == len(SWEEPS)
     (crosses,) = [c for c in ax.collections if c.get_gid() == "minimizers"]
     surface = json.loads(runs.rows["description"].iloc[0])["surface"]
     height = np.clip(np.ptp(surface["y"]) / np.ptp(surface["x"]), 0.6, 1.4)
-    middle = crosses.get_paths()[0].vertices.mean(axis=0)
+    middle = np.mean(np.asarray(crosses.get_paths()[0].vertices), axis=0)
     expected = [(3 - surface["x"][0]) / np.ptp(surface["x"]), (0.5 - surface["y"][0]) / np.ptp(surface["y"]) * height]
     np.testing.assert_allclose(middle, expected)
 
@@ -148,12 +148,13 @@ def test_level_lines_are_evenly_spaced_in_the_logarithm(runs: Runs) -> None:
     f = np.array(surface["f"])
     ax = reports.paths(runs)
     (levels,) = [c for c in ax.collections if c.get_gid() == "levels"]
-    points = levels.get_paths()[0].vertices
+    points = np.asarray(levels.get_paths()[0].vertices)  # (k, 2)
     height = np.clip(np.ptp(surface["y"]) / np.ptp(surface["x"]), 0.6, 1.4)
     x = surface["x"][0] + points[:, 0] * np.ptp(surface["x"])
     y = surface["y"][0] + points[:, 1] / height * np.ptp(surface["y"])
     values = optbench.make_problem("beale").value(np.column_stack([x, y]))
-    wanted = np.geomspace(*np.quantile(f[f > 0], [0.004, 0.9]), paths.LEVELS)
+    low, high = np.quantile(f[f > 0], [0.004, 0.9])
+    wanted = np.geomspace(low, high, paths.LEVELS)
     nearest = np.abs(np.log(values[:, None] / wanted)).min(axis=1)
     assert np.quantile(nearest, 0.9) < 0.1  # the grid is coarse where f is steep
     assert set(np.abs(np.log(values[:, None] / wanted)).argmin(axis=1)) == set(range(paths.LEVELS))

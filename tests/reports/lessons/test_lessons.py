@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import tomllib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,13 @@ def lessons(runs: Runs) -> dict[str, Lesson]:
 
 def tuned(runs: Runs, problem: str, optimizer: str) -> list[dict[str, Any]]:
     rows = tuning.tuned_rows(runs)
-    return rows[(rows["problem"] == problem) & (rows["optimizer"] == optimizer)].to_dict("records")
+    records: list[dict[str, Any]] = rows[(rows["problem"] == problem) & (rows["optimizer"] == optimizer)].to_dict(
+        "records"
+    )
+    return records
 
 
-def middle(values: list[float]) -> float:
+def middle(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import optbench
 import reports
 from optbench.analysis import metrics, tuning
 from optbench.results.runs import Runs
@@ -33,7 +34,7 @@ from reports.wording import clean
 from tests.reports.page.test_build import HOSTILE
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, LocatorAssertions, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 VALLEY, NETWORK = "quadratic:dim=8", "mlp:data=digits"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -120,11 +121,12 @@ def opened(browser: Browser, windows: dict[str, Page]) -> Iterator[Open]:
     def listen(message: Any) -> None:
         said.append(str(message))
 
-    listeners = {"request": ask, "console": listen, "pageerror": listen}
+    listeners: dict[Any, Any] = {"request": ask, "console": listen, "pageerror": listen}
 
     def open_page(path: Path, **options: Any) -> Page:
         if repr(options) not in windows:
-            made = browser.new_context(**{"viewport": DESKTOP, "offline": True, "reduced_motion": "reduce"} | options)
+            defaults: dict[str, Any] = {"viewport": DESKTOP, "offline": True, "reduced_motion": "reduce"}
+            made = browser.new_context(**defaults | options)
             made.set_default_timeout(5000)
             windows[repr(options)] = made.new_page()
         page = windows[repr(options)]
@@ -147,7 +149,7 @@ def opened(browser: Browser, windows: dict[str, Page]) -> Iterator[Open]:
     assert not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
 
 
-def expect(found: Locator) -> LocatorAssertions:
+def expect(found: Locator) -> Any:
     """Playwright's `expect`, which waits; imported late, because playwright may not be there."""
     from playwright.sync_api import expect
 
@@ -622,3 +624,12 @@ def test_the_list_of_problems_opens_and_closes(opened: Open, path: Path) -> None
     assert bar is not None
     assert bar["y"] == pytest.approx(0, abs=1)
     assert bar["height"] <= top["y"] < PHONE["height"] / 2  # below the bar, which stays
+
+
+def test_maps_begin_within_their_box_on_a_phone(opened: Open, tmp_path: Path) -> None:
+    runs = optbench.sweep("valley", "adam", lr=[0.1], seeds=1, steps=20)
+    page = opened(reports.build_page(runs, tmp_path / "page.html"), viewport=PHONE)
+    box, drawing = (page.locator(name).first.bounding_box() for name in (".maps", ".maps svg"))
+    assert box is not None
+    assert drawing is not None
+    assert drawing["x"] >= box["x"]

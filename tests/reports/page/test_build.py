@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,7 @@ from reports.figures import convergence, sensitivity, style
 from reports.figures.lines import gap_floor
 from reports.page import notes
 from reports.page.svg import to_svg
+from tests.conftest import present
 
 NETWORK = "mlp:data=digits"
 VALLEY, NOISE, STEEP = "quadratic:dim=8", "quadratic:dim=5,noise=0.1", "quadratic:dim=50,spectrum=chain"
@@ -331,13 +332,17 @@ def test_the_figure_of_speed_draws_the_medians(races: pd.DataFrame, ax: Axes) ->
     part = races[races["race"] == "race 1"]
     assert reports.speed(part, VALLEY, ax) is ax
     table = seconds.race_summary(part[part["problem"] == VALLEY])
-    drawn = {line.get_marker(): line.get_xdata().tolist() for line in ax.get_lines()}
+    drawn = {line.get_marker(): np.asarray(line.get_xdata()).tolist() for line in ax.get_lines()}
     assert drawn["o"] == table["seconds"].tolist()
     assert drawn["D"] == table["oracle_seconds"].tolist()
     assert drawn["s"] == table["optimizer_seconds"].tolist()[1:]  # of the first nothing is left to draw
     assert VALLEY in ax.get_title(loc="left")
     assert "time per step" in ax.get_xlabel()
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["whole step", "oracle call", "optimizer"]
+    assert [text.get_text() for text in present(ax.get_legend()).get_texts()] == [
+        "whole step",
+        "oracle call",
+        "optimizer",
+    ]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["adam", "lbfgs:memory=5", "newton"]
     assert all(label.get_text().endswith(" µs") for label in ax.get_xticklabels())
 
@@ -533,7 +538,7 @@ def test_a_start_at_the_optimum_is_drawn_at_the_floor(runs: Runs, ax: Axes, star
     floor = gap_floor(held)[1]
     (line,) = [line for line in ax.lines if str(line.get_gid()).endswith("-line")]
     assert set(np.asarray(line.get_ydata()).tolist()) == {floor}
-    ax.figure.draw_without_rendering()
+    cast(Figure, ax.figure).draw_without_rendering()
     low, high = ax.get_ylim()
     labels = [t.get_text() for t in ax.get_yticklabels() if low <= t.get_position()[1] <= high and t.get_text()]
     assert len(set(labels)) == len(labels) > 1
@@ -646,7 +651,9 @@ def test_figures_of_a_table_of_curves(runs: Runs) -> None:
     def drawn(what: Any) -> dict[str, np.ndarray]:
         ax = reports.convergence(what, VALLEY, Figure().add_subplot())
         return {
-            str(line.get_gid()): line.get_xydata() for line in ax.get_lines() if str(line.get_gid()).endswith("-line")
+            str(line.get_gid()): np.asarray(line.get_xydata())
+            for line in ax.get_lines()
+            if str(line.get_gid()).endswith("-line")
         }
 
     well = Runs(runs.rows[~runs.rows["status"].isin(["failed"])])
@@ -663,7 +670,7 @@ def test_figures_of_a_table_of_curves(runs: Runs) -> None:
 def test_the_last_iterate_is_drawn_below_a_ceiling(runs: Runs) -> None:
     ax = reports.convergence(runs, STEEP, Figure().add_subplot(), value="f")
     ((line,),) = [[line for line in ax.get_lines() if str(line.get_gid()).endswith("-line")]]
-    start, end = line.get_ydata()[[0, -1]]
+    start, end = np.asarray(line.get_ydata())[[0, -1]]
     assert end == 100 * start
     best = reports.convergence(runs, STEEP, Figure().add_subplot())
     assert max(np.max(line.get_ydata()) for line in best.get_lines() if line.get_gid()) == start
@@ -758,5 +765,5 @@ def test_importing_reports_draws_nothing_in() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     with pytest.raises(AttributeError, match="no attribute 'conver'"):
-        _ = reports.conver
+        _ = getattr(reports, "conver")  # noqa: B009
     assert {"build_page", "summary_table"} <= set(dir(reports))

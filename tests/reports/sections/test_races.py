@@ -114,13 +114,15 @@ def test_the_overview_draws_medians_and_intervals(races: pd.DataFrame) -> None:
     ax = reports.step_times(races, Figure().add_subplot())
     found = step_times.step_seconds(races)
     marks = [line for line in ax.get_lines() if line.get_linestyle() == "None"]
-    assert sorted(float(mark.get_xdata()[0]) for mark in marks) == pytest.approx(sorted(found["seconds"]))
+    assert sorted(float(np.asarray(mark.get_xdata())[0]) for mark in marks) == pytest.approx(sorted(found["seconds"]))
     spans = [
         tuple(segment[:, 0]) for c in ax.collections if isinstance(c, LineCollection) for segment in c.get_segments()
     ]
     ends = zip(found["seconds_low"], found["seconds_high"], strict=True)
     np.testing.assert_allclose(sorted(spans), sorted(ends), rtol=1e-12)
-    hollow = [float(m.get_xdata()[0]) for m in marks if colors.to_hex(m.get_markerfacecolor()) == style.PAPER]
+    hollow = [
+        float(np.asarray(m.get_xdata())[0]) for m in marks if colors.to_hex(m.get_markerfacecolor()) == style.PAPER
+    ]
     assert sorted(hollow) == pytest.approx([2e-3, 4e-3])  # the disturbed ones
     assert len({m.get_marker() for m in marks}) == 2  # a marker a machine
     assert [label.get_text() for label in ax.get_yticklabels()] == ["fast", "slow", "fast"]
@@ -381,10 +383,10 @@ def test_the_crossover_is_marked_where_the_curve_passes_one() -> None:
     index = {case: look.index for case, look in style.numbered_styles(found["case"]).items()}
     (ring,) = [line for line in ax.get_lines() if str(line.get_gid()).endswith("crossing")]
     assert ring.get_gid() == f"curve-{index['crosses']}-crossing"
-    assert ring.get_xdata()[0] == pytest.approx(100)
-    assert ring.get_ydata()[0] == 1
+    assert np.asarray(ring.get_xdata())[0] == pytest.approx(100)
+    assert np.asarray(ring.get_ydata())[0] == 1
     (line,) = [line for line in ax.get_lines() if line.get_gid() == f"curve-{index['crosses']}-line"]
-    assert line.get_xydata().ravel().tolist() == pytest.approx([10, 0.1, 1000, 10])
+    assert np.asarray(line.get_xydata()).ravel().tolist() == pytest.approx([10, 0.1, 1000, 10])
     assert not [line for line in ax.get_lines() if line.get_gid() == f"curve-{index['elsewhere']}-line"]
     assert ax.get_xscale() == ax.get_yscale() == "log"
     low, high = ax.get_ylim()
