@@ -84,14 +84,18 @@ def _import(source: str) -> str:
     is_file = source.endswith(".py")
     if is_file and not path.is_file():
         raise InputError(f"cannot import {source!r}: there is no such file")
-    # after all other places, so that nothing is hidden by a user's files
+    # first during the import, as for a script, so that it finds its own packages `problems` and `reports`; afterwards last,
+    # so that a user's files hide nothing that is imported later
     folder = str(path.parent if is_file else Path.cwd())
     if folder not in sys.path:
         sys.path.append(folder)
+    sys.path.insert(0, folder)
     try:
         name = _run_file(path) if is_file else importlib.import_module(source).__name__
     except Exception as error:
         raise InputError(f"cannot import {source!r}: {_where(error, source)}{_describe(error)}") from error
+    finally:
+        sys.path.remove(folder)
     _imported[source] = name
     return name
 

@@ -146,14 +146,33 @@ print(optbench.problems.logistic.__name__, optbench.reports.tables.__name__)
     ]
 
 
-def test_the_command_runs_in_a_foreign_folder(foreign: Path, tmp_path: Path) -> None:
-    options = ["--problem", "beale", "--optimizer", "adam", "--steps", "20", "--seeds", "2", "--jobs", "2"]
+RULE = '''
+import optbench
+import reports.tables
+
+assert reports.tables.owner == "user"
+
+
+@optbench.rule
+def plain_descent(xp, x, g, t, lr=0.1):
+    """Gradient descent (Cauchy 1847)."""
+    return (x - lr * g,)
+'''
+
+
+@pytest.mark.parametrize("options", [[], ["-P"]], ids=["python -m", "console script"])
+def test_the_command_runs_in_a_foreign_folder(foreign: Path, tmp_path: Path, options: list[str]) -> None:
+    """With ``-P``, as in a console script, Python does not look for packages in the working directory first."""
+    (foreign / "mine.py").write_text(RULE)
+    command = ["-m", "optbench", "run", "--import", "mine.py", "--problem", "beale", "--optimizer", "plain_descent"]
+    arguments = ["--steps", "20", "--seeds", "2", "--jobs", "2", "-o", str(tmp_path), *["--no-report"] * (not options)]
     completed = subprocess.run(
-        [sys.executable, "-m", "optbench", "run", *options, "-o", str(tmp_path)],
-        cwd=foreign, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, *options, *command, *arguments], cwd=foreign, capture_output=True, text=True, check=False
+    )
     assert completed.returncode == 0, completed.stderr
-    assert "beale" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "plain_descent" in completed.stdout
+    if options:
+        assert "plain_descent" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def reveal(folder: Path, *lines: str) -> str:
