@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from optbench.analysis import metrics, timing, tuning
+from optbench.core.trace import TARGETS
 from optbench.core.types import Oracle
 from optbench.results.runs import Runs
 
@@ -289,7 +290,7 @@ def leaders(runs: Runs) -> list[Leader]:
 def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
     goal, ranking = _ranking(rows)
     if not ranking:
-        easiest = f"{target_name(tuning.TARGETS[0])} of the initial gap"
+        easiest = f"{target_name(TARGETS[0])} of the initial gap"
         return Leader(problem, easiest, (), NEVER, NEVER, "no method reaches it on most seeds")
     oracles = rows.dropna(subset="oracle").groupby("method")["oracle"].first()
     least = ranking[0][0]
@@ -335,12 +336,12 @@ def _ranking(rows: pd.DataFrame) -> tuple[float, list[tuple[float, str]]]:
     for method, part in rows.groupby("method", sort=True):
         count = tuning.calls_to_target(part)  # (S, 50)
         medians[str(method)] = np.sort(np.where(np.isnan(count), np.inf, count), axis=0)[len(part) // 2]
-    finite = np.isfinite(np.array(list(medians.values())).reshape(-1, len(tuning.TARGETS))).any(axis=0)
+    finite = np.isfinite(np.array(list(medians.values())).reshape(-1, len(TARGETS))).any(axis=0)
     if not finite.any():
-        return float(tuning.TARGETS[0]), []
+        return float(TARGETS[0]), []
     hardest = int(np.flatnonzero(finite)[-1])
     ranking = [(float(median[hardest]), method) for method, median in medians.items() if np.isfinite(median[hardest])]
-    return float(tuning.TARGETS[hardest]), sorted(ranking)
+    return float(TARGETS[hardest]), sorted(ranking)
 
 
 def _lowest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from optbench.analysis import metrics, tuning
+from optbench.analysis import metrics, statistics, tuning
 from optbench.results.runs import Runs
 
 from ..wording import shorten
@@ -105,7 +105,7 @@ def rates(part: Runs) -> pd.DataFrame:
     columns = ["rate", "t", "calls", "bound"]
     if not L or not mu or exact.empty or not exact["f_star"].notna().all():
         return pd.DataFrame(columns=columns)
-    start = tuning.median((exact["f_start"] - exact["f_star"]).to_numpy(dtype=float))
+    start = statistics.median((exact["f_start"] - exact["f_star"]).to_numpy(dtype=float))
     t = np.unique(np.rint(np.geomspace(1, float(exact["end"].max()) + 1, 80) - 1).astype(int))  # (C,)
     bounds = {
         "gradient descent, step 1/L": start * (1 - mu / L) ** t,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from optbench.analysis import tuning
+from optbench.analysis import statistics
 from optbench.core.types import Status
 
 from ..figures import style
@@ -42,7 +42,7 @@ def noise(selection: Selection) -> Content | None:
             | {"floor": np.inf if lost else late.mean(), "before": half.mean() if len(half) else np.nan}
         )
     table = pd.DataFrame(lines)
-    middle = table.groupby("batch_size")[["floor", "before"]].agg(tuning.median)
+    middle = table.groupby("batch_size")[["floor", "before"]].agg(statistics.median)
     middle = middle[np.isfinite(middle["floor"]) & (middle["floor"] > 0)]
     seen = middle.loc[middle["before"] / middle["floor"] < 3, "floor"]  # others are still on their way
     if len(seen) < 3:
@@ -137,7 +137,7 @@ def scaling(selection: Selection) -> Content | None:
         for (size, step), group in rows.groupby(["batch_size", "step_size"], sort=True):
             curve = np.array([_at_epochs(row, grid) for row in group.to_dict("records")])
             key = name, problem, int(size), step
-            lines += [(*key, epoch, tuning.median(column)) for epoch, column in zip(grid, curve.T, strict=True)]
+            lines += [(*key, epoch, statistics.median(column)) for epoch, column in zip(grid, curve.T, strict=True)]
     table = pd.DataFrame(lines, columns=["lr_is", "problem", "batch_size", "step_size", "epochs", "gap"])
     apart = {
         name: group.pivot_table(index="epochs", columns="batch_size", values="gap", aggfunc="first")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from optbench.analysis import tuning
+from optbench.analysis import statistics
 from optbench.core.types import Status
 
 from ..figures import style
@@ -33,7 +33,7 @@ def schedules(selection: Selection) -> Content | None:
         rows["status"] == Status.DIVERGED, np.inf, rows["f_end"].astype(float) - rows["f_star"].astype(float)
     )
     rows = rows.assign(last=np.where(np.isfinite(value), value, np.inf))
-    table = rows.groupby(["schedule", "step_size"])["last"].agg(tuning.median).rename("gap").reset_index()
+    table = rows.groupby(["schedule", "step_size"])["last"].agg(statistics.median).rename("gap").reset_index()
     table = table.assign(problem=problem, optimizer=optimizer, batch_size=size, steps=steps)
     best = table.sort_values(["gap", "step_size"]).drop_duplicates("schedule").set_index("schedule")
     best = best[np.isfinite(best["gap"])]

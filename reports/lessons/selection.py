@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optbench.analysis import metrics, tuning
+from optbench.analysis import metrics, statistics, tuning
 from optbench.core.types import Status
 from optbench.results.runs import Runs
 
@@ -105,6 +105,6 @@ def gaps(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 def medians(table: pd.DataFrame, by: str, columns: tuple[str, ...]) -> dict[str, dict[str, float]]:
     """Medians of some columns in every group of a table."""
     return {
-        str(name): {key: tuning.median(group[key].to_numpy(dtype=float)) for key in columns}
+        str(name): {key: statistics.median(group[key].to_numpy(dtype=float)) for key in columns}
         for name, group in table.groupby(by, sort=False)
     }
