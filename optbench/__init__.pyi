@@ -7,6 +7,7 @@ from optbench.core.errors import InputError as InputError
 from optbench.core.errors import OptbenchError as OptbenchError
 from optbench.core.errors import StoreError as StoreError
 from optbench.core.trace import Trace as Trace
+from optbench.core.types import Metric as Metric
 from optbench.optimizer import FirstOrder as FirstOrder
 from optbench.optimizer import Optimizer as Optimizer
 from optbench.optimizer import make_recipe as make_recipe

@@ -227,7 +227,7 @@ class Problem(Parametrized):
             if name not in declared:
                 raise InputError(
                     f"{self.spec}: metrics() returns {name!r}, which is not declared; declare it in metric_types, "
-                    f'for example metric_types = (Metric({name!r}, better="lower"),)'
+                    f'for example metric_types = (optbench.Metric({name!r}, better="lower"),)'
                 )
         for name in declared:
             if name not in names:

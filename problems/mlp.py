@@ -84,7 +84,7 @@ class MLP(Perceptron):
 
     def __post_init__(self) -> None:
         self.check_types()
-        self._check()
+        self.check_parameters()
         self.check_choice("loss", LOSSES)
         self.check_at_least("rows", 10)
         self.check_at_least("noise", 0)
@@ -97,7 +97,7 @@ class MLP(Perceptron):
         inputs = standardize(*(X[rows] for rows in row_numbers))
         targets = np.eye(int(y.max()) + 1)[y]  # (rows, classes)
         parts = {part: (Z, targets[rows]) for part, Z, rows in zip(PARTS, inputs, row_numbers, strict=True)}
-        self._lay_out((X.shape[1], *self.hidden, targets.shape[1]), parts)
+        self.set_data((X.shape[1], *self.hidden, targets.shape[1]), parts)
 
 
 @problem("teacher")
@@ -149,7 +149,7 @@ class TeacherStudent(Perceptron):
 
     def __post_init__(self) -> None:
         self.check_types()
-        self._check()
+        self.check_parameters()
         self.check_widths("teacher_hidden")
         self.check_at_least("inputs", 1)
         self.check_at_least("outputs", 1)
@@ -176,7 +176,7 @@ class TeacherStudent(Perceptron):
             teacher += [W.ravel(), c.ravel()]
         self._teacher = np.concatenate(teacher)  # (d,)
         row_numbers = split(self.rows, SHARES, self.seed)
-        self._lay_out(sizes, {part: (X[rows], z.T[rows]) for part, rows in zip(PARTS, row_numbers, strict=True)})
+        self.set_data(sizes, {part: (X[rows], z.T[rows]) for part, rows in zip(PARTS, row_numbers, strict=True)})
 
     def solve(self) -> Optimum | None:
         if self.l2:
@@ -239,7 +239,7 @@ class LinearAutoencoder(Network):
         else:
             (X,) = standardize(dataset.X)
         self._host_rows = X  # (n, p)
-        self._singular, self._directions = np.linalg.svd(X / n**0.5, full_matrices=False)[1:]  # (r,), (r, p)
+        self._singular_values, self._directions = np.linalg.svd(X / n**0.5, full_matrices=False)[1:]  # (r,), (r, p)
         self.n_samples = n
         self.dim = 2 * p * self.hidden
         self.place()
@@ -252,7 +252,7 @@ class LinearAutoencoder(Network):
         self.xp = self.backend.xp
         self._rows = self._target_rows = to(self._host_rows)
         # S V^T instead of U S V^T: f depends on the inputs only through their second moments, which r <= p rows contain
-        compressed = to(self._singular[:, None] * self._directions)[None, ...]  # (1, r, p)
+        compressed = to(self._singular_values[:, None] * self._directions)[None, ...]  # (1, r, p)
         self._batch = Batch(compressed, self._columns(compressed))
 
     def draw_start(self, rng: np.random.Generator) -> np.ndarray:
@@ -274,19 +274,19 @@ class LinearAutoencoder(Network):
         return xp.reshape(f, x.shape[:-1]), xp.reshape(g, x.shape)
 
     def solve(self) -> Optimum:
-        leading, tail = self._directions[: self.hidden], self._singular[self.hidden :]
+        leading, tail = self._directions[: self.hidden], self._singular_values[self.hidden :]
         if len(leading) < self.hidden:  # fewer rows than hidden units: the weights of the other units are 0
             leading = np.concatenate([leading, np.zeros((self.hidden - len(leading), leading.shape[1]))])
         x = np.concatenate([leading.ravel(), leading.T.ravel()])  # (d,)
         f = float(tail @ tail) / 2
         # singular values are exact to a few units in the last place of the largest
-        error = self._host_rows.shape[1] * np.finfo(float).eps * float(self._singular @ self._singular)
+        error = self._host_rows.shape[1] * np.finfo(float).eps * float(self._singular_values @ self._singular_values)
         gradient = float(np.linalg.norm(self.host.value_and_grad(x)[1]))
         return Optimum(f, max(0.0, float(f - error)), x, "singular value decomposition (Eckart-Young)", gradient)
 
     def bytes_per_run(self, batch_size: int | None) -> int:
         # the activations of the hidden layer; the product and the residual of the outputs
-        b, p = batch_size or len(self._singular), int(self._host_rows.shape[1])
+        b, p = batch_size or len(self._singular_values), int(self._host_rows.shape[1])
         return self._bytes(b * (2 * self.hidden + 2 * p))
 
     @property

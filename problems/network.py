@@ -174,7 +174,7 @@ class Perceptron(Network):
     loss: str
     l2: float
 
-    def _check(self) -> None:
+    def check_parameters(self) -> None:
         self.check_choice("activation", ACTIVATIONS)
         self.check_at_least("l2", 0)
         self.check_at_least("seed", 0)
@@ -186,7 +186,7 @@ class Perceptron(Network):
         if any(width < 1 for width in widths):
             raise InputError(f"problem {self.name!r}: every width of {name} must be at least 1, not {widths}")
 
-    def _lay_out(self, sizes: tuple[int, ...], parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    def set_data(self, sizes: tuple[int, ...], parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
         """Set the layer sizes (p, ..., q) and the data: inputs (m, p) and targets (m, q) of each part."""
         self.sizes = sizes
         self._parts = parts
@@ -215,11 +215,11 @@ class Perceptron(Network):
         to = self.backend.asarray
         self.xp = self.backend.xp
         self._rows, self._target_rows = (to(values) for values in self._parts["train"])
-        self._placed = {
+        self._batches = {
             part: Batch(to(rows)[None, ...], self._columns(to(targets)[None, ...]))
             for part, (rows, targets) in self._parts.items()
         }
-        self._batch = self._placed["train"]
+        self._batch = self._batches["train"]
         self._ones = self.backend.asarray(np.ones((self._rows.shape[0], 1)))  # (n, 1)
         self._block_numbers = block_numbers(self.backend)
         self.choose_kernels()
@@ -290,7 +290,7 @@ class Perceptron(Network):
         stacks = [w[:, k : k + runs, :] for k in range(0, w.shape[1], runs)] or [w]
         metrics = {}
         for part in parts:
-            batch = self._placed[part]
+            batch = self._batches[part]
             results = zip(*(self._loss_and_accuracy(stack, batch) for stack in stacks), strict=True)
             loss, accuracy = (xp.reshape(xp.concat(values, axis=1), shape) for values in results)
             if self.classifies:

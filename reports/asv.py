@@ -55,19 +55,19 @@ def load_history(folder: str | Path) -> pd.DataFrame:
     if not folder.is_dir():
         raise InputError(f"there is no folder {str(folder)!r}; asv run makes one, often .asv/results")
     skipped: list[str] = []
-    known: Mapping[str, Any] | None = None
-    about = folder / "benchmarks.json"
-    if about.exists():
+    benchmarks: Mapping[str, Any] | None = None
+    benchmark_info = folder / "benchmarks.json"
+    if benchmark_info.exists():
         try:
-            known = _mapping(json.loads(about.read_text(encoding="utf-8")))
+            benchmarks = _mapping(json.loads(benchmark_info.read_text(encoding="utf-8")))
         except (OSError, ValueError, RecursionError):
-            skipped.append(about.name)
+            skipped.append(benchmark_info.name)
     rows: list[dict[str, Any]] = []
     for path in sorted(folder.glob("*/*.json")):
         if path.name == "machine.json":
             continue
         try:
-            rows += list(_rows(path, known))
+            rows += list(_rows(path, benchmarks))
         except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
             skipped.append(path.relative_to(folder).as_posix())
     table = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -76,29 +76,29 @@ def load_history(folder: str | Path) -> pd.DataFrame:
     return table
 
 
-def _rows(path: Path, known: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+def _rows(path: Path, benchmarks: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
     """The rows of one file of results; ValueError, TypeError or KeyError where it is not one."""
-    held = _mapping(json.loads(path.read_text(encoding="utf-8")))
-    if held["version"] != FORMAT:
-        raise ValueError(f"version {held['version']!r}")
+    results = _mapping(json.loads(path.read_text(encoding="utf-8")))
+    if results["version"] != FORMAT:
+        raise ValueError(f"version {results['version']!r}")
     commit = {
-        "machine": str(_mapping(held["params"])["machine"]),
-        "environment": str(held["env_name"]),
-        "commit": str(held["commit_hash"]),
-        "date": datetime.datetime.fromtimestamp(held["date"] / 1000, datetime.UTC),  # asv has milliseconds
+        "machine": str(_mapping(results["params"])["machine"]),
+        "environment": str(results["env_name"]),
+        "commit": str(results["commit_hash"]),
+        "date": datetime.datetime.fromtimestamp(results["date"] / 1000, datetime.UTC),  # asv has milliseconds
     }
-    names = list(held["result_columns"])
-    for benchmark, cells in _mapping(held["results"]).items():
-        found = dict(zip(names, cells, strict=False))  # asv leaves out empty cells at the end
-        about: Mapping[str, Any] = {}
-        if known is not None:
-            about = _mapping(known.get(benchmark, {}))
-            if not about or found.get("version") not in (None, about.get("version")):
+    names = list(results["result_columns"])
+    for benchmark, cells in _mapping(results["results"]).items():
+        cell = dict(zip(names, cells, strict=False))  # asv leaves out empty cells at the end
+        benchmark_info: Mapping[str, Any] = {}
+        if benchmarks is not None:
+            benchmark_info = _mapping(benchmarks.get(benchmark, {}))
+            if not benchmark_info or cell.get("version") not in (None, benchmark_info.get("version")):
                 continue
-        axes = [list(values) for values in found.get("params") or []]
-        titles = [str(name) for name in about.get("param_names") or []]
-        values = _cells(found.get("result"))
-        low, high = (_cells(found.get(f"stats_ci_99_{end}")) for end in "ab")
+        axes = [list(values) for values in cell.get("params") or []]
+        titles = [str(name) for name in benchmark_info.get("param_names") or []]
+        values = _cells(cell.get("result"))
+        low, high = (_cells(cell.get(f"stats_ci_99_{end}")) for end in "ab")
         sets = itertools.product(*axes)
         for point, value, *ends in itertools.zip_longest(itertools.islice(sets, len(values)), values, low, high):
             if point is None or not _number(value) or not math.isfinite(value):
@@ -107,7 +107,7 @@ def _rows(path: Path, known: Mapping[str, Any] | None) -> Iterator[dict[str, Any
             yield commit | {
                 "benchmark": str(benchmark),
                 "parameters": _parameters(titles, point),
-                "unit": str(about.get("unit") or ""),
+                "unit": str(benchmark_info.get("unit") or ""),
                 "value": float(value),
                 "low": ends[0],
                 "high": ends[1],

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from optbench.analysis import metrics, timing, tuning
+from optbench.core.trace import TARGETS
 from optbench.core.types import Oracle
 from optbench.results.runs import Runs
 
@@ -55,8 +56,8 @@ def lines(runs: Runs) -> pd.DataFrame:
         sizes = dict(zip(tried[problem, method]["settings"], tried[problem, method]["step_size"], strict=True))
         settings = {text: json.loads(text) for text in sizes}
         swept = [name for name in settings[best] if len({json.dumps(s.get(name)) for s in settings.values()}) > 1]
-        beside = [name for name in swept if any(s.get(name) != sizes[text] for text, s in settings.items())]
-        others.append({name: settings[best][name] for name in beside})
+        others_swept = [name for name in swept if any(s.get(name) != sizes[text] for text, s in settings.items())]
+        others.append({name: settings[best][name] for name in others_swept})
     extra = tuned[["problem", "method", "n_settings"]].assign(others=pd.Series(others, dtype=object))
     return metrics.summary(runs).merge(extra, on=["problem", "method"], how="left")
 
@@ -289,7 +290,7 @@ def leaders(runs: Runs) -> list[Leader]:
 def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
     goal, ranking = _ranking(rows)
     if not ranking:
-        easiest = f"{target_name(tuning.TARGETS[0])} of the initial gap"
+        easiest = f"{target_name(TARGETS[0])} of the initial gap"
         return Leader(problem, easiest, (), NEVER, NEVER, "no method reaches it on most seeds")
     oracles = rows.dropna(subset="oracle").groupby("method")["oracle"].first()
     least = ranking[0][0]
@@ -335,12 +336,12 @@ def _ranking(rows: pd.DataFrame) -> tuple[float, list[tuple[float, str]]]:
     for method, part in rows.groupby("method", sort=True):
         count = tuning.calls_to_target(part)  # (S, 50)
         medians[str(method)] = np.sort(np.where(np.isnan(count), np.inf, count), axis=0)[len(part) // 2]
-    finite = np.isfinite(np.array(list(medians.values())).reshape(-1, len(tuning.TARGETS))).any(axis=0)
+    finite = np.isfinite(np.array(list(medians.values())).reshape(-1, len(TARGETS))).any(axis=0)
     if not finite.any():
-        return float(tuning.TARGETS[0]), []
+        return float(TARGETS[0]), []
     hardest = int(np.flatnonzero(finite)[-1])
     ranking = [(float(median[hardest]), method) for method, median in medians.items() if np.isfinite(median[hardest])]
-    return float(tuning.TARGETS[hardest]), sorted(ranking)
+    return float(TARGETS[hardest]), sorted(ranking)
 
 
 def _lowest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
@@ -363,9 +364,9 @@ def _lowest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
         remark = f"{second} reaches {number(behind.iloc[0])}"
         if certain:
             best = tuning.tuned_rows(part)
-            mine, other = (_within(best[best["method"] == method], budget) for method in (methods[0], second))
-            both = sorted(set(mine) & set(other))
-            ahead = sum(mine[seed] < other[seed] for seed in both)
+            first_values, other = (_within(best[best["method"] == method], budget) for method in (methods[0], second))
+            both = sorted(set(first_values) & set(other))
+            ahead = sum(first_values[seed] < other[seed] for seed in both)
             certain = 4 * ahead >= 3 * len(both)
             remark += f"; {methods[0]} is lower on {'' if certain else 'only '}{ahead} of {len(both)} seeds"
     oracles = rows.dropna(subset="oracle").groupby("method")["oracle"].first()
@@ -375,12 +376,12 @@ def _lowest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
 
 def _within(rows: pd.DataFrame, budget: float) -> dict[int, float]:
     """The smallest objective that every seed of a method had within so many oracle calls; infinity for none."""
-    found = {}
+    smallest = {}
     for row in rows[["seed", "checkpoint_calls", "best"]].itertuples(index=False):
         within = np.asarray(row.checkpoint_calls, dtype=float) <= budget  # (C,)
         values = np.asarray(row.best, dtype=float)[within]
-        found[int(row.seed)] = float(values[-1]) if len(values) and np.isfinite(values[-1]) else np.inf
-    return found
+        smallest[int(row.seed)] = float(values[-1]) if len(values) and np.isfinite(values[-1]) else np.inf
+    return smallest
 
 
 def _times(ratio: float) -> str:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from optbench.analysis.cache import kept
+from optbench.analysis.cache import cached
+from optbench.analysis.statistics import median
 from optbench.analysis.tuning import (
     calls_to_target,
     final_objective,
     is_lost,
-    median,
     ranked,
     setting_scores,
     target_index,
@@ -97,7 +97,7 @@ def summary(runs: Runs) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-@kept
+@cached
 def sensitivity(runs: Runs) -> pd.DataFrame:
     """How touchy a method is to its step size.
 
@@ -134,7 +134,7 @@ def sensitivity(runs: Runs) -> pd.DataFrame:
     return found.reset_index()[names]
 
 
-@kept
+@cached
 def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
     """Median and quartiles over seeds of the curves, at the best settings of every method.
 
@@ -210,7 +210,7 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
 _OBJECTIVES = ("best", "f")
 
 
-@kept
+@cached
 def quantities(runs: Runs) -> list[str]:
     """What the problems tell of the iterates besides objective and gradient, as test accuracies; without coordinates."""
     rows = runs.rows[runs.rows["status"] != Status.FAILED].drop_duplicates("problem")
@@ -218,7 +218,7 @@ def quantities(runs: Runs) -> list[str]:
     return sorted(named - COORDINATES)
 
 
-@kept
+@cached
 def metric_directions(runs: Runs) -> dict[str, dict[str, str | None]]:
     """Which values of a metric are better, "lower" or "higher", by problem and metric, as the problems declare it.
 
@@ -246,7 +246,7 @@ def _align(
     return t, np.concatenate(calls)[position], wide
 
 
-@kept
+@cached
 def decades(runs: Runs) -> pd.DataFrame:
     """Oracle calls to every power of ten of the initial gap, at the best settings of every method.
 
@@ -277,7 +277,7 @@ def decades(runs: Runs) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns)
 
 
-@kept
+@cached
 def learned(runs: Runs) -> pd.DataFrame:
     """The metrics of problems (`Problem.metrics`: accuracies, validation and test losses) where the runs ended.
 

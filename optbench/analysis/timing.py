@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optbench.analysis.tuning import TARGETS, calls_to_target, median, target_index, tuned_rows
+from optbench.analysis.statistics import interval, median, resample, spread
+from optbench.analysis.tuning import calls_to_target, target_index, tuned_rows
+from optbench.core.trace import TARGETS
 from optbench.results.methods import method_name
 from optbench.results.runs import Runs
 
@@ -92,12 +94,6 @@ def standing_races(races: pd.DataFrame) -> pd.DataFrame:
         if any(team <= other and rank < its for other, its in zip(teams, ranks, strict=True))
     }
     return races[~races["race"].isin(outdone)]
-
-
-def spread(values: np.ndarray) -> float:
-    """Interquartile range over median."""
-    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
-    return float((high - low) / median)
 
 
 def _disturbance(rows: pd.DataFrame, spread: float) -> str:
@@ -227,26 +223,15 @@ def _with_interval(name: str) -> tuple[str, str, str]:
 
 def _median_and_interval(values: np.ndarray) -> tuple[float, float, float]:
     """Median of finite values, and its interval."""
-    return float(np.median(values)), *_interval(np.median(_resampled(values, seed=0), axis=1))
+    low, high = interval(np.median(resample(values, RESAMPLES, seed=0), axis=1))
+    return float(np.median(values)), float(low), float(high)
 
 
-def _product(calls: np.ndarray, a_call: np.ndarray) -> tuple[float, float, float]:
-    """Median of calls, which may be infinite, times median of seconds a call, and its interval."""
+def _product(calls: np.ndarray, seconds: np.ndarray) -> tuple[float, float, float]:
+    """Median of calls (S,), which may be infinite, times median of seconds per call (rounds,), and its interval."""
     if np.isnan(calls).any():
         return np.nan, np.nan, np.nan
-    ranked = np.sort(_resampled(calls, seed=1), axis=1)  # (resamples, S)
-    products = ranked[:, len(calls) // 2] * np.median(_resampled(a_call, seed=0), axis=1)
-    return median(calls) * float(np.median(a_call)), *_interval(products)
-
-
-def _resampled(values: np.ndarray, seed: int) -> np.ndarray:
-    """Draws of as many values with replacement, shape (resamples, n)."""
-    drawn: np.ndarray = values[np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))]
-    return drawn
-
-
-def _interval(estimates: np.ndarray) -> tuple[float, float]:
-    """The middle 95 % of bootstrapped estimates; they are ranked and not interpolated, as some may be infinite."""
-    ranked = np.sort(estimates)
-    cut = round(0.025 * len(ranked))
-    return float(ranked[cut]), float(ranked[-1 - cut])
+    ordered = np.sort(resample(calls, RESAMPLES, seed=1), axis=1)  # (B, S)
+    products = ordered[:, len(calls) // 2] * np.median(resample(seconds, RESAMPLES, seed=0), axis=1)
+    low, high = interval(products)
+    return median(calls) * float(np.median(seconds)), float(low), float(high)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from optbench.analysis.cache import kept
-from optbench.core.trace import TARGETS as TARGETS  # reports knows the targets from here
+from optbench.analysis.cache import cached
+from optbench.core.trace import TARGETS
 from optbench.core.types import Status
 from optbench.results.runs import Runs
 
@@ -63,14 +63,14 @@ def _scores(calls: np.ndarray, final: np.ndarray, group: np.ndarray) -> tuple[np
 
 
 def _medians(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """`median` of every group: values (R,), numbers of groups (R,); returns (G,)."""
+    """`statistics.median` of every group: values (R,), numbers of groups (R,); returns (G,)."""
     order = np.lexsort((values, group))
     starts, counts = np.unique(group[order], return_index=True, return_counts=True)[1:]
     middle: np.ndarray = values[order][starts + counts // 2]
     return middle
 
 
-@kept
+@cached
 def setting_scores(runs: Runs) -> pd.DataFrame:
     """The `score` of every setting of every method on every problem.
 
@@ -94,7 +94,7 @@ def setting_scores(runs: Runs) -> pd.DataFrame:
     return table.drop(columns="group")
 
 
-@kept
+@cached
 def ranked(runs: Runs) -> dict[str, list[str]]:
     """The methods of every problem, the one with the best `score` first."""
     best = setting_scores(runs).drop_duplicates(["problem", "method"])
@@ -102,7 +102,7 @@ def ranked(runs: Runs) -> dict[str, list[str]]:
     return {str(problem): list(part["method"]) for problem, part in best.groupby("problem", sort=True)}
 
 
-@kept
+@cached
 def tuned(runs: Runs) -> pd.DataFrame:
     """The best settings of every method on every problem.
 
@@ -121,7 +121,7 @@ def tuned(runs: Runs) -> pd.DataFrame:
     return best.reset_index(drop=True).assign(n_settings=counts.to_numpy())
 
 
-@kept
+@cached
 def tuned_rows(runs: Runs) -> pd.DataFrame:
     """The stored rows of the best settings only."""
     return runs.rows.merge(tuned(runs)[["problem", "method", "settings"]], on=["problem", "method", "settings"])
@@ -130,11 +130,3 @@ def tuned_rows(runs: Runs) -> pd.DataFrame:
 def final_objective(rows: pd.DataFrame) -> np.ndarray:
     """Objective at the end of each run; infinite for those that diverged or failed."""
     return np.where(is_lost(rows), np.inf, rows["f_end"].to_numpy(dtype=float))
-
-
-def median(values: np.ndarray) -> float:
-    """Median with infinite values last; of an even number the larger of the middle two, so as not to halve infinity.
-
-    NaN counts as larger than infinity; of no values (shape (0,)) the median is NaN.
-    """
-    return float(np.sort(values)[len(values) // 2]) if len(values) else np.nan

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from optbench.analysis import metrics, tuning
+from optbench.analysis import metrics, statistics, tuning
 from optbench.results.runs import Runs
 
 from ..wording import shorten
@@ -105,26 +105,26 @@ def rates(part: Runs) -> pd.DataFrame:
     columns = ["rate", "t", "calls", "bound"]
     if not L or not mu or exact.empty or not exact["f_star"].notna().all():
         return pd.DataFrame(columns=columns)
-    start = tuning.median((exact["f_start"] - exact["f_star"]).to_numpy(dtype=float))
+    start = statistics.median((exact["f_start"] - exact["f_star"]).to_numpy(dtype=float))
     t = np.unique(np.rint(np.geomspace(1, float(exact["end"].max()) + 1, 80) - 1).astype(int))  # (C,)
     bounds = {
         "gradient descent, step 1/L": start * (1 - mu / L) ** t,
         "Nesterov’s method": np.minimum(start, 2 * start * (1 - np.sqrt(mu / L)) ** t),
     }
-    found = [pd.DataFrame({"rate": name, "t": t, "calls": t + 1.0, "bound": bound}) for name, bound in bounds.items()]
-    return pd.concat(found, ignore_index=True)[columns]
+    tables = [pd.DataFrame({"rate": name, "t": t, "calls": t + 1.0, "bound": bound}) for name, bound in bounds.items()]
+    return pd.concat(tables, ignore_index=True)[columns]
 
 
 def _guides(ax: Axes, part: Runs, floor: float) -> None:
     """Draw `rates` as far as the curves reach."""
     low = ax.dataLim.y0
-    for number, (name, its) in enumerate(rates(part).groupby("rate", sort=True)):
-        its = its[its["bound"] >= max(floor, low, np.finfo(float).tiny)]
-        if len(its) < 2:
+    for number, (name, curve) in enumerate(rates(part).groupby("rate", sort=True)):
+        curve = curve[curve["bound"] >= max(floor, low, np.finfo(float).tiny)]
+        if len(curve) < 2:
             continue
         ax.plot(
-            its["calls"],
-            its["bound"],
+            curve["calls"],
+            curve["bound"],
             color=INK,
             linewidth=1.0,
             dashes=((6, 3), (1.5, 2))[number],
@@ -133,6 +133,6 @@ def _guides(ax: Axes, part: Runs, floor: float) -> None:
             gid=f"guide-{number}",
         )
         ax.annotate(
-            str(name), (its["calls"].iloc[-1], its["bound"].iloc[-1]), (-4, 4), textcoords="offset points", ha="right",
+            str(name), (curve["calls"].iloc[-1], curve["bound"].iloc[-1]), (-4, 4), textcoords="offset points", ha="right",
             fontsize=8.5, color=INK, zorder=5, annotation_clip=True,
         )  # fmt: skip

@@ -30,11 +30,11 @@ def step_seconds(figures: pd.DataFrame) -> pd.DataFrame:
     if rows.empty:
         return pd.DataFrame(columns=names)
     rows = rows.assign(grows=rows["note"].str.partition(";")[0])
-    of = rows.groupby([*names[:6], "contender"], sort=True)["value"].median().rename("seconds").reset_index("contender")
-    sides = (of.loc[of["contender"] == side, "seconds"].rename(side) for side in ("cpu", "gpu"))
-    both = pd.concat(sides, axis=1, join="inner").sort_index().reset_index()
-    both["ratio"] = both["cpu"] / both["gpu"]
-    return both[names]
+    medians = rows.groupby([*names[:6], "contender"], sort=True)["value"].median().reset_index("contender")
+    sides = (medians.loc[medians["contender"] == side, "value"].rename(side) for side in ("cpu", "gpu"))
+    measured = pd.concat(sides, axis=1, join="inner").sort_index().reset_index()
+    measured["ratio"] = measured["cpu"] / measured["gpu"]
+    return measured[names]
 
 
 def crossover(

@@ -44,9 +44,9 @@ def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = Non
         better["median"].min(), better["median"].max())  # fmt: skip
     edge = far + 0.7 * (far - near)
     for at, name in enumerate(parts):
-        its = finite[finite["split"] == name]
-        y = its["method"].map(rows).to_numpy(dtype=float) + 0.22 * (at - (len(parts) - 1) / 2)
-        low, middle, high = (its[q].to_numpy(dtype=float) for q in ("low", "median", "high"))
+        points = finite[finite["split"] == name]
+        y = points["method"].map(rows).to_numpy(dtype=float) + 0.22 * (at - (len(parts) - 1) / 2)
+        low, middle, high = (points[q].to_numpy(dtype=float) for q in ("low", "median", "high"))
         inside = (middle >= edge) if kind == "accuracy" else (middle <= edge)
         ends = np.clip(np.where(np.isfinite([low, high]), [low, high], middle), *sorted((edge, 2 * near - edge)))
         color = PALETTE[SPLITS[name][1]]
@@ -56,13 +56,13 @@ def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = Non
             markeredgecolor=PAPER, markeredgewidth=0.6, label=name,
         )  # fmt: skip
     for method in methods:
-        its = finite[finite["method"] == method]
-        beyond = its[(its["median"] < edge) if kind == "accuracy" else (its["median"] > edge)]
-        said = ", ".join(f"{line['split']} {line['median']:.3g}" for line in beyond.to_dict("records"))
-        if said:
+        points = finite[finite["method"] == method]
+        beyond = points[(points["median"] < edge) if kind == "accuracy" else (points["median"] > edge)]
+        values = ", ".join(f"{line['split']} {line['median']:.3g}" for line in beyond.to_dict("records"))
+        if values:
             left = kind == "accuracy"
             ax.annotate(
-                f"◂ {said}" if left else f"{said} ▸", (edge, rows[method]), (2 if left else -2, 0),
+                f"◂ {values}" if left else f"{values} ▸", (edge, rows[method]), (2 if left else -2, 0),
                 textcoords="offset points", ha="left" if left else "right", va="center", fontsize=8.5, color=MUTED,
             )  # fmt: skip
     ax.set_yticks(range(len(methods)), [shorten(method, 24) for method in methods])
@@ -75,7 +75,7 @@ def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = Non
     ax.tick_params("y", length=0)
     style.title(ax, f"{kind.capitalize()} at the end: {shorten(problem, 36)}")
     ax.xaxis.set_major_locator(MaxNLocator(5))
-    ax.set_xlabel("share of samples classified rightly" if kind == "accuracy" else "mean loss, without penalty")
+    ax.set_xlabel("share of samples classified correctly" if kind == "accuracy" else "mean loss, without penalty")
     ax.set_ylabel("method")
     if table.empty:
         style.note(ax, f"No {kind} was recorded")

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 
-from optbench.analysis import profiles
+from optbench.analysis import grid, profiles, ranking
 from optbench.results.runs import Runs
 
 from ..wording import NEVER, calls, factor, plural, shorten, target_name
@@ -110,7 +110,7 @@ def shown_rows(runs: Runs, table: pd.DataFrame) -> pd.DataFrame:
     Besides the complete block those methods that ran on a quarter of its problems, and those problems with targets that
     a quarter of these methods ran on: a few runs of a kind of their own would make a map of dashes.
     """
-    table, chosen = with_targets(table), profiles.block(runs)
+    table, chosen = with_targets(table), grid.complete_set(runs)
     if len(chosen.methods) < 2:
         return table
     ran = table[table["status"] != "not run"]
@@ -123,7 +123,7 @@ def shown_rows(runs: Runs, table: pd.DataFrame) -> pd.DataFrame:
 
 def row_order(runs: Runs, table: pd.DataFrame) -> list[str]:
     """Methods in the order of the ranking, then those that are not in it but ran on some problem of the table."""
-    first = profiles.placed(runs)
+    first = ranking.ranked_methods(runs)
     ran = set(table.loc[table["status"] != "not run", "method"])
     return [*first, *sorted(ran - set(first))]
 

@@ -31,15 +31,15 @@ def lines_of(curves: pd.DataFrame, x: str, floor: float, ceiling: float = np.inf
     lines : dict
         Method -> x, median, low and high, each of shape (points,); methods without a finite beginning are missing.
     """
-    found = {}
+    lines = {}
     numbers = curves[[x, "median", "low", "high"]].to_numpy(dtype=float)  # (rows, 4)
     for method, rows in curves.groupby("method", sort=True).indices.items():
         columns = numbers[rows[style.thin(len(rows))]]  # (points, 4)
         finite = np.isfinite(columns[:, 1])
         columns = columns[: len(finite) if finite.all() else int(np.argmin(finite))]  # past infinity there is no line
         if len(columns):
-            found[str(method)] = (columns[:, 0], *np.clip(columns[:, 1:].T, floor, ceiling))
-    return found
+            lines[str(method)] = (columns[:, 0], *np.clip(columns[:, 1:].T, floor, ceiling))
+    return lines
 
 
 def value_axis(ax: Axes, drawn: Mapping[str, tuple[np.ndarray, ...]], gap: bool, floor: float) -> None:

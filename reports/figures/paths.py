@@ -329,5 +329,5 @@ def _second_line(row: dict[str, Any]) -> str:
     if row["status"] == Status.FAILED:
         return ""
     what = "gap" if pd.notna(row["f_star"]) else "f ="
-    said = "diverged" if row["status"] == Status.DIVERGED else f"{what} {number(_final(row))}"
-    return f"{said}, leaves the map" if row["outside"] else said
+    end = "diverged" if row["status"] == Status.DIVERGED else f"{what} {number(_final(row))}"
+    return f"{end}, leaves the map" if row["outside"] else end

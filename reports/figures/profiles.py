@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from optbench.analysis import profiles
+from optbench.analysis import profiles, ranking
 from optbench.results.runs import Runs
 
 from ..wording import target_name
@@ -90,7 +90,7 @@ def _draw(
         style.note(ax, empty)
         return ax
     styles = styles or style.method_styles(runs)
-    leading = profiles.placed(runs)[:emphasis]
+    leading = ranking.ranked_methods(runs)[:emphasis]
     column = table.columns[1]
     left, right = float(table[column].min()), float(table[column].max())
     right = right * (right / left) ** 0.03 if right > left else 10 * left

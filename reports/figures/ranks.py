@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from optbench.analysis import profiles
+from optbench.analysis import ranking
 from optbench.results.runs import Runs
 
 from ..wording import shorten
@@ -21,13 +21,13 @@ def ranks(
     emphasis: int = style.EMPHASIS,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """Mean rank over problems of every method, with its 95 % interval, see `optbench.profiles.ranking`.
+    """Mean rank over problems of every method, with its 95 % interval, see `optbench.analysis.ranking.ranking`.
 
     Parameters are those of `performance_profile`.
     """
     ax = style.axes(ax)
     styles = styles or style.method_styles(runs)
-    table = profiles.ranking(runs)
+    table = ranking.ranking(runs)
     style.title(ax, "Mean rank over problems")
     ax.set_xlabel("mean rank (1 is best), with 95 % interval")
     if table.empty:

@@ -41,10 +41,10 @@ def step_seconds(races: pd.DataFrame) -> pd.DataFrame:
         same optimizer ran fused too), machine, backend, precision, fused, seconds, seconds_low, seconds_high (median over
         rounds and its 95 % interval), disturbed, reason, finite, race.
     """
-    kept = ["problem", "configuration", "method", "way", "machine", "backend", "precision", "fused"]
-    kept += ["seconds", "seconds_low", "seconds_high", "disturbed", "reason", "finite", "race"]
+    columns = ["problem", "configuration", "method", "way", "machine", "backend", "precision", "fused"]
+    columns += ["seconds", "seconds_low", "seconds_high", "disturbed", "reason", "finite", "race"]
     if races.empty:
-        return pd.DataFrame(columns=kept)
+        return pd.DataFrame(columns=columns)
     standing = timing.standing_races(races)
     of_place = standing.drop_duplicates(["race", "place"])
     table = timing.race_summary(standing).merge(
@@ -61,7 +61,7 @@ def step_seconds(races: pd.DataFrame) -> pd.DataFrame:
     table = table.drop_duplicates(who)
     fastest = table.groupby(["problem", "configuration"])["seconds"].transform("min")
     table = table.assign(fastest=fastest).sort_values(["problem", "fastest", "configuration", "way"], ignore_index=True)
-    return table[kept]
+    return table[columns]
 
 
 def step_times(

@@ -28,7 +28,7 @@ def first_steps(selection: Selection) -> Content | None:
     for problem, rows in selection.parts.items():
         rows = rows[full(rows) & whole(rows) & rows["optimizer"].isin(["adam", "adam_uncorrected"])]
         rows = rows[np.array([len(t) > 2 for t in rows["t"]], dtype=bool)]
-        sizes = [set(its["step_size"]) for _, its in rows.groupby("optimizer")]
+        sizes = [set(group["step_size"]) for _, group in rows.groupby("optimizer")]
         if len(sizes) < 2 or not sizes[0] & sizes[1]:
             continue
         common = rows[rows["step_size"].isin(sizes[0] & sizes[1])]
@@ -43,15 +43,15 @@ def first_steps(selection: Selection) -> Content | None:
     table = pd.DataFrame(lines, columns=["problem", "optimizer", "step_size", "seed", "first"])
     if drawn is None or table.empty or table["optimizer"].nunique() < 2:
         return None
-    _, problem, its = drawn
-    params = json.loads(its.loc[its["optimizer"] == "adam_uncorrected", "settings"].iloc[0])
+    _, problem, group = drawn
+    params = json.loads(group.loc[group["optimizer"] == "adam_uncorrected", "settings"].iloc[0])
     beta1, beta2 = float(params["beta1"]), float(params["beta2"])
     ends = {name: part["first"].agg(["min", "median", "max"]) for name, part in table.groupby("optimizer")}
     t = np.arange(1, 3001)
     ratio = _ratio(t, beta1, beta2)
     with_, without = ends["adam"], ends["adam_uncorrected"]
     places = table["problem"].nunique()
-    first = {name: span(its["min"], its["max"]) for name, its in ends.items()}
+    first = {name: span(group["min"], group["max"]) for name, group in ends.items()}
     text = (
         "Adam’s averages of gradients and of their squares begin at zero, and so are too small at first: after t "
         "steps of equal gradients by the factors 1 − β₁ᵗ and 1 − β₂ᵗ. Divided by these (Kingma & Ba 2015, section "
@@ -69,19 +69,19 @@ def first_steps(selection: Selection) -> Content | None:
             f" Tuned, the form without takes a smaller step size than Adam on {smaller} of {len(tuned)} problems, a "
             f"larger one on {larger}."
         )
-    mine = selection.parts[problem]
+    of_problem = selection.parts[problem]
     return Content(
         drawings=(
             Drawing(
-                figure(_step_lengths, selection, its, beta1, beta2),
+                figure(_step_lengths, selection, group, beta1, beta2),
                 f"Length of the steps of Adam over lr on {problem}: {number(with_['median'])} at the first step with "
                 f"bias correction, {number(without['median'])} without.",
-                f"Largest move of a coordinate in a step over lr, at lr = {number(float(its['step_size'].iloc[0]))}; "
+                f"Largest move of a coordinate in a step over lr, at lr = {number(float(group['step_size'].iloc[0]))}; "
                 "dashes are (1 − β₁ᵗ)/√(1 − β₂ᵗ) and 1, what equal gradients give.",
             ),
         ),
         paragraph=text,
-        command=command_of(mine[mine["method"].isin(set(its["method"]))]),
+        command=command_of(of_problem[of_problem["method"].isin(set(group["method"]))]),
         problems=(problem,),
         table=table.groupby(["problem", "optimizer", "step_size"])["first"].agg(["min", "median", "max"]).reset_index(),
     )
@@ -105,12 +105,12 @@ def _step_lengths(selection: Selection, rows: pd.DataFrame, beta1: float, beta2:
     style.axes(ax)
     ends, longest = [], 1
     for optimizer in ("adam", "adam_uncorrected"):
-        its = rows[rows["optimizer"] == optimizer].sort_values("seed")
-        (own, called), steps = selection.method(its), _largest_moves(its.iloc[0].to_dict())
+        group = rows[rows["optimizer"] == optimizer].sort_values("seed")
+        (method_style, method_name), steps = selection.method(group), _largest_moves(group.iloc[0].to_dict())
         t = np.arange(1, len(steps) + 1)
         marks = np.isin(t, np.unique(np.geomspace(1, len(t), 7).astype(int)))
-        style.line(ax, own, t, steps, marks=marks)
-        ends.append((float(steps[-1]), called, own))
+        style.line(ax, method_style, t, steps, marks=marks)
+        ends.append((float(steps[-1]), method_name, method_style))
         longest = max(longest, len(t))
     t = np.arange(1, longest + 1)
     for expected in (np.ones(longest), _ratio(t, beta1, beta2)):
@@ -124,53 +124,57 @@ def _step_lengths(selection: Selection, rows: pd.DataFrame, beta1: float, beta2:
 def _tuned_sizes(selection: Selection, *optimizers: str) -> list[tuple[float, float]]:
     """The best step sizes of two optimizers on every problem on which both ran once, over one and the same grid."""
     best = tuning.tuned(selection.all).set_index(["problem", "method"])["step_size"]
-    found = []
+    candidates = []
     for problem, rows in selection.parts.items():
         kinds = [rows.loc[rows["optimizer"] == name, ["method", "settings"]] for name in optimizers]
-        methods = [sorted(set(its["method"])) for its in kinds]
+        methods = [sorted(set(group["method"])) for group in kinds]
         if all(len(names) == 1 for names in methods):
-            grids = [{json.loads(text)["lr"] for text in set(its["settings"])} for its in kinds]
+            grids = [{json.loads(text)["lr"] for text in set(group["settings"])} for group in kinds]
             if grids[0] == grids[1]:
-                found.append((float(best[problem, methods[0][0]]), float(best[problem, methods[1][0]])))
-    return found
+                candidates.append((float(best[problem, methods[0][0]]), float(best[problem, methods[1][0]])))
+    return candidates
 
 
 def decay(selection: Selection) -> Content | None:
     """Test accuracy of Adam with l2 and of AdamW over step sizes and strengths."""
-    found = []
+    candidates = []
     for problem, rows in selection.parts.items():
         grids = {}
         for optimizer, key in (("adam_l2", "l2"), ("adamw", "weight_decay")):
-            for method, its in rows[rows["optimizer"] == optimizer].groupby("method", sort=True):
-                settings = [json.loads(text) for text in its["settings"]]
-                its = its.assign(
-                    strength=[s[key] for s in settings], judged=list(map(_accuracy, its["metrics"], its["status"]))
+            for method, group in rows[rows["optimizer"] == optimizer].groupby("method", sort=True):
+                settings = [json.loads(text) for text in group["settings"]]
+                group = group.assign(
+                    strength=[s[key] for s in settings], judged=list(map(_accuracy, group["metrics"], group["status"]))
                 )
-                if its["strength"].nunique() > 2 and its["step_size"].nunique() > 2 and its["judged"].notna().any():
-                    grids[optimizer] = str(method), its
+                if (
+                    group["strength"].nunique() > 2
+                    and group["step_size"].nunique() > 2
+                    and group["judged"].notna().any()
+                ):
+                    grids[optimizer] = str(method), group
         if len(grids) == 2:
-            found.append((sum(len(its) for _, its in grids.values()), problem, grids))
-    if not found:
+            candidates.append((sum(len(group) for _, group in grids.values()), problem, grids))
+    if not candidates:
         return None
-    _, problem, grids = max(found, key=lambda entry: entry[:2])
+    _, problem, grids = max(candidates, key=lambda entry: entry[:2])
     tables = {
-        name: its.pivot_table(index="step_size", columns="strength", values="judged", aggfunc="median")
-        for name, (_, its) in grids.items()
+        name: group.pivot_table(index="step_size", columns="strength", values="judged", aggfunc="median")
+        for name, (_, group) in grids.items()
     }
     same = tables["adam_l2"].index.intersection(tables["adamw"].index)
     strengths = tables["adam_l2"].columns.intersection(tables["adamw"].columns)
-    tables = {name: its.loc[same, strengths] for name, its in tables.items()}
+    tables = {name: group.loc[same, strengths] for name, group in tables.items()}
     if len(same) < 3 or len(strengths) < 3:
         return None
-    best = max(float(its.max().max()) for its in tables.values())
-    good = {name: int((its >= best - NEAR).sum().sum()) for name, its in tables.items()}
-    tilt = {name: _tilt(its >= best - NEAR) for name, its in tables.items()}
-    largest = {name: _largest_good(its, best) for name, its in tables.items()}
+    best = max(float(group.max().max()) for group in tables.values())
+    good = {name: int((group >= best - NEAR).sum().sum()) for name, group in tables.items()}
+    tilt = {name: _tilt(group >= best - NEAR) for name, group in tables.items()}
+    largest = {name: _largest_good(group, best) for name, group in tables.items()}
     cells = len(same) * len(strengths)
     table = pd.concat(
         [
-            its.reset_index().melt("step_size", value_name="test_accuracy").assign(optimizer=name)
-            for name, its in tables.items()
+            group.reset_index().melt("step_size", value_name="test_accuracy").assign(optimizer=name)
+            for name, group in tables.items()
         ]
     )
     l2, w = tables["adam_l2"], tables["adamw"]
@@ -211,13 +215,13 @@ def decay(selection: Selection) -> Content | None:
             style.figure(_heat, tables[name], low, best, title, label, room=0.3),
             f"{title} on {problem}: accuracy on test data by step size and strength, within one point of the best in "
             f"{good[name]} of {cells} pairs.",
-            "Percent of the test data classified rightly at the end (median over seeds; – where most runs "
+            "Percent of the test data classified correctly at the end (median over seeds; – where most runs "
             "diverged). Bold with a frame: within one point of the best of both.",
         )
         for name, title, label in (("adam_l2", "Adam with l2", "l2"), ("adamw", "AdamW", "weight decay"))
     )
-    mine = selection.parts[problem]
-    command = command_of(mine[mine["method"].isin([method for method, _ in grids.values()])])
+    of_problem = selection.parts[problem]
+    command = command_of(of_problem[of_problem["method"].isin([method for method, _ in grids.values()])])
     return Content(drawings=drawings, paragraph=text.strip(), command=command, problems=(problem,), table=table)
 
 
@@ -231,7 +235,7 @@ def _accuracy(figures: Any, status: str) -> float:
 
 
 def _judged(accuracy: float) -> str:
-    return f"{100 * accuracy:.1f} % are classified rightly" if accuracy > 0 else "most runs diverge"
+    return f"{100 * accuracy:.1f} % are classified correctly" if accuracy > 0 else "most runs diverge"
 
 
 def _tilt(good: pd.DataFrame) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from optbench.analysis import tuning
+from optbench.analysis import statistics
 from optbench.core.types import Status
 
 from ..figures import style
@@ -21,15 +21,15 @@ from .selection import LOST, Selection, stochastic
 
 def noise(selection: Selection) -> Content | None:
     """The gap at which stochastic gradient descent with a fixed step size stalls, against the batch size."""
-    found = []
+    candidates = []
     for problem, rows in selection.parts.items():
         rows = rows[stochastic(rows)]
-        for (size, steps), its in rows.groupby(["step_size", "steps"], sort=True):
-            if its["batch_size"].nunique() >= 4:
-                found.append((its["batch_size"].nunique(), int(steps), problem, float(size), its))
-    if not found:
+        for (size, steps), group in rows.groupby(["step_size", "steps"], sort=True):
+            if group["batch_size"].nunique() >= 4:
+                candidates.append((group["batch_size"].nunique(), int(steps), problem, float(size), group))
+    if not candidates:
         return None
-    _, steps, problem, lr, rows = max(found, key=lambda entry: entry[:4])
+    _, steps, problem, lr, rows = max(candidates, key=lambda entry: entry[:4])
     n = selection.description(rows).get("n_samples")
     lines = []
     for row in rows.sort_values(["batch_size", "seed"]).to_dict("records"):
@@ -42,7 +42,7 @@ def noise(selection: Selection) -> Content | None:
             | {"floor": np.inf if lost else late.mean(), "before": half.mean() if len(half) else np.nan}
         )
     table = pd.DataFrame(lines)
-    middle = table.groupby("batch_size")[["floor", "before"]].agg(tuning.median)
+    middle = table.groupby("batch_size")[["floor", "before"]].agg(statistics.median)
     middle = middle[np.isfinite(middle["floor"]) & (middle["floor"] > 0)]
     seen = middle.loc[middle["before"] / middle["floor"] < 3, "floor"]  # others are still on their way
     if len(seen) < 3:
@@ -101,7 +101,7 @@ def _floors(table: pd.DataFrame, b: np.ndarray, floor: np.ndarray, ax: Axes) -> 
 
 def scaling(selection: Selection) -> Content | None:
     """Batches of several sizes over as many epochs, with one step size for all and with one proportional to the batch."""
-    found = []
+    candidates = []
     for problem, rows in selection.parts.items():
         rows = rows[stochastic(rows)]
         if rows.empty:
@@ -112,19 +112,21 @@ def scaling(selection: Selection) -> Content | None:
             if (rows["step_size"] == least).sum() < 3:
                 continue
             center = epochs[(epochs.round(0) == whole) & (rows["step_size"] == least)].median()
-            its = rows[(epochs - center).abs() <= rows["calls_per_step"].astype(float)]
-            fixed = its[its["step_size"] == least]
+            group = rows[(epochs - center).abs() <= rows["calls_per_step"].astype(float)]
+            fixed = group[group["step_size"] == least]
             if len(set(fixed["batch_size"])) < 3:
                 continue
             base = fixed["batch_size"].min()
-            scaled = its[np.isclose(its["step_size"].astype(float), least * its["batch_size"].astype(float) / base)]
+            scaled = group[
+                np.isclose(group["step_size"].astype(float), least * group["batch_size"].astype(float) / base)
+            ]
             common = set(fixed["batch_size"]) & set(scaled["batch_size"])
             if len(common) >= 3:
                 keep = [part[part["batch_size"].isin(common)] for part in (fixed, scaled)]
-                found.append((len(common), problem, float(least), keep))
-    if not found:
+                candidates.append((len(common), problem, float(least), keep))
+    if not candidates:
         return None
-    _, problem, lr, (fixed, scaled) = max(found, key=lambda entry: entry[:3])
+    _, problem, lr, (fixed, scaled) = max(candidates, key=lambda entry: entry[:3])
     L = selection.description(fixed).get("smoothness")
     last = float((scaled["steps"] * scaled["calls_per_step"]).min())
     if last < 2:
@@ -132,18 +134,18 @@ def scaling(selection: Selection) -> Content | None:
     grid = np.geomspace(1.0, last, 60)
     lines = []
     for name, rows in (("one", fixed), ("scaled", scaled)):
-        for (size, step), its in rows.groupby(["batch_size", "step_size"], sort=True):
-            curve = np.array([_at_epochs(row, grid) for row in its.to_dict("records")])
+        for (size, step), group in rows.groupby(["batch_size", "step_size"], sort=True):
+            curve = np.array([_at_epochs(row, grid) for row in group.to_dict("records")])
             key = name, problem, int(size), step
-            lines += [(*key, epoch, tuning.median(column)) for epoch, column in zip(grid, curve.T, strict=True)]
+            lines += [(*key, epoch, statistics.median(column)) for epoch, column in zip(grid, curve.T, strict=True)]
     table = pd.DataFrame(lines, columns=["lr_is", "problem", "batch_size", "step_size", "epochs", "gap"])
     apart = {
-        name: its.pivot_table(index="epochs", columns="batch_size", values="gap", aggfunc="first")
-        for name, its in table.groupby("lr_is")
+        name: group.pivot_table(index="epochs", columns="batch_size", values="gap", aggfunc="first")
+        for name, group in table.groupby("lr_is")
     }
     sizes = sorted(apart["scaled"].columns)
-    first = {name: its.iloc[0] for name, its in apart.items()}
-    end = {name: its.iloc[-1] for name, its in apart.items()}
+    first = {name: group.iloc[0] for name, group in apart.items()}
+    end = {name: group.iloc[-1] for name, group in apart.items()}
     if not all(np.isfinite(row[sizes[0]]) for row in (*first.values(), *end.values())):
         return None  # even the smallest batch was lost
     spread, spread_end = ({name: float(row.max() / row.min()) for name, row in at.items()} for at in (first, end))
@@ -200,14 +202,14 @@ def _at_epochs(row: dict[str, Any], grid: np.ndarray) -> np.ndarray:
         np.asarray(row["t"], dtype=float) * row["calls_per_step"],
         np.asarray(row["f"], dtype=float) - row["f_star"],
     )
-    kept = (gap < LOST) & (gap > 0)
-    if kept.sum() < 2:
+    usable = (gap < LOST) & (gap > 0)
+    if usable.sum() < 2:
         return np.full(len(grid), np.inf)
-    found: np.ndarray = np.exp(np.interp(grid, t[kept], np.log(gap[kept])))
+    candidates: np.ndarray = np.exp(np.interp(grid, t[usable], np.log(gap[usable])))
     return (
-        np.where(grid > row["end"] * row["calls_per_step"], np.inf, found)
+        np.where(grid > row["end"] * row["calls_per_step"], np.inf, candidates)
         if row["status"] == Status.DIVERGED
-        else found
+        else candidates
     )
 
 

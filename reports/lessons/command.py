@@ -68,14 +68,14 @@ def with_report(words: Iterable[str]) -> str:
 def _swept(rows: pd.DataFrame) -> dict[str, list[float]]:
     """The hyperparameters of a method that were swept, by name; the step size under the empty name."""
     settings = [json.loads(text) for text in rows["settings"].drop_duplicates()]
-    found = {}
+    swept = {}
     for key in settings[0]:
         values = {s[key] for s in settings if isinstance(s.get(key), int | float)}
         if key in ("lr", "scale"):
-            found[""] = sorted(values)
+            swept[""] = sorted(values)
         elif len(values) > 1:
-            found[key] = sorted(values)
-    return found
+            swept[key] = sorted(values)
+    return swept
 
 
 def _budget(rows: pd.DataFrame) -> list[str]:

@@ -20,16 +20,16 @@ LEFT = 0.5  # distance from the saddle at which it counts as left: half way to t
 
 def saddle(selection: Selection) -> Content | None:
     """How soon methods leave a strict saddle, each at its best settings."""
-    found = []
+    candidates = []
     for problem, rows in selection.of("strict_saddle").items():
         rows = rows[full(rows) & whole(rows)]
         kinds = {name: rows[rows["optimizer"] == name] for name in ("gradient_descent", "momentum", "adam", "newton")}
-        kinds = {name: selection.best(its) for name, its in kinds.items() if len(its)}
+        kinds = {name: selection.best(group) for name, group in kinds.items() if len(group)}
         if "gradient_descent" in kinds and len(kinds) > 1:
-            found.append((len(kinds), problem, kinds))
-    if not found:
+            candidates.append((len(kinds), problem, kinds))
+    if not candidates:
         return None
-    _, problem, kinds = max(found, key=lambda entry: entry[:2])
+    _, problem, kinds = max(candidates, key=lambda entry: entry[:2])
     offset = json.loads(kinds["gradient_descent"]["problem_params"].iloc[0])["offset"]
     lines = []
     for name, rows in kinds.items():
@@ -70,12 +70,12 @@ def saddle(selection: Selection) -> Content | None:
     for name, word in words.items():
         if name not in seen:
             continue
-        its, size = seen[name], kinds[name]["step_size"].iloc[0]
+        group, size = seen[name], kinds[name]["step_size"].iloc[0]
         at = f" at step size {number(size)}" if pd.notna(size) else ""
-        theory = f" ({number(its['growth_in_theory'])} in theory" if np.isfinite(its["growth_in_theory"]) else ""
+        theory = f" ({number(group['growth_in_theory'])} in theory" if np.isfinite(group["growth_in_theory"]) else ""
         if theory:
-            theory += f", {number(its['growth'])} measured)" if np.isfinite(its["growth"]) else ")"
-        text += f"{word}{theory}{',' if name == 'adam' else ''} takes {count(its['steps'])} steps{at}. "
+            theory += f", {number(group['growth'])} measured)" if np.isfinite(group["growth"]) else ")"
+        text += f"{word}{theory}{',' if name == 'adam' else ''} takes {count(group['steps'])} steps{at}. "
     pictures = (
         Drawing(
             figure(_curves, selection, kinds),
@@ -91,10 +91,10 @@ def saddle(selection: Selection) -> Content | None:
             f"{LEFT:g}.",
         ),
     )
-    mine = selection.parts[problem]
-    mine = mine[mine["method"].isin([its["method"].iloc[0] for its in kinds.values()])]
+    of_problem = selection.parts[problem]
+    of_problem = of_problem[of_problem["method"].isin([group["method"].iloc[0] for group in kinds.values()])]
     return Content(
-        drawings=pictures, paragraph=text.strip(), command=command_of(mine), problems=(problem,), table=table
+        drawings=pictures, paragraph=text.strip(), command=command_of(of_problem), problems=(problem,), table=table
     )
 
 
@@ -112,11 +112,11 @@ def _curves(selection: Selection, kinds: dict[str, pd.DataFrame], ax: Axes) -> N
     style.axes(ax)
     ends = []
     for rows in kinds.values():
-        own, called = selection.method(rows)
+        method_style, method_name = selection.method(rows)
         t, gap = gaps(rows)
         gap = np.maximum(gap, 1e-12)
-        style.line(ax, own, t, gap)
-        ends.append((float(gap[-1]), called, own))
+        style.line(ax, method_style, t, gap)
+        ends.append((float(gap[-1]), method_name, method_style))
     label(ax, "Leaving a saddle", "steps", GAP_LABEL, "y")
     style.end_names(ax, ends)
 
@@ -125,10 +125,10 @@ def _distance(selection: Selection, kinds: dict[str, pd.DataFrame], offset: floa
     style.axes(ax)
     ends = []
     for name, rows in kinds.items():
-        own, called = selection.method(rows)
+        method_style, method_name = selection.method(rows)
         y = np.abs(np.asarray(dict(rows["metrics"].iloc[0])["x_2"]))
-        style.line(ax, own, np.arange(len(y)), np.maximum(y, offset / 10))
-        ends.append((float(y[-1]), called, own))
+        style.line(ax, method_style, np.arange(len(y)), np.maximum(y, offset / 10))
+        ends.append((float(y[-1]), method_name, method_style))
         factor = growth(name, json.loads(rows["settings"].iloc[0]))
         if factor > 1:
             t = np.arange(1 + int(np.log(1 / offset) / np.log(factor)))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from optbench.analysis import tuning
+from optbench.analysis import statistics
 from optbench.core.types import Status
 
 from ..figures import style
@@ -19,21 +19,21 @@ from .selection import Selection, gaps
 
 def schedules(selection: Selection) -> Content | None:
     """Learning-rate schedules of one optimizer with one batch size, each at the step size with the best last iterate."""
-    found = []
+    candidates = []
     for problem, rows in selection.parts.items():
         rows = rows[rows["batch_size"].notna() & rows["f_star"].notna() & rows["schedule"].notna()]
-        for (optimizer, size, steps), its in rows.groupby(["optimizer", "batch_size", "steps"], sort=True):
+        for (optimizer, size, steps), group in rows.groupby(["optimizer", "batch_size", "steps"], sort=True):
             # a constant rate that was tried at other step sizes than the others is no part of this
-            if its["schedule"].nunique() >= 3 and "constant" in set(its["schedule"]):
-                found.append((its["schedule"].nunique(), problem, str(optimizer), int(size), int(steps), its))
-    if not found:
+            if group["schedule"].nunique() >= 3 and "constant" in set(group["schedule"]):
+                candidates.append((group["schedule"].nunique(), problem, str(optimizer), int(size), int(steps), group))
+    if not candidates:
         return None
-    _, problem, optimizer, size, steps, rows = max(found, key=lambda entry: entry[:5])
+    _, problem, optimizer, size, steps, rows = max(candidates, key=lambda entry: entry[:5])
     value = np.where(
         rows["status"] == Status.DIVERGED, np.inf, rows["f_end"].astype(float) - rows["f_star"].astype(float)
     )
     rows = rows.assign(last=np.where(np.isfinite(value), value, np.inf))
-    table = rows.groupby(["schedule", "step_size"])["last"].agg(tuning.median).rename("gap").reset_index()
+    table = rows.groupby(["schedule", "step_size"])["last"].agg(statistics.median).rename("gap").reset_index()
     table = table.assign(problem=problem, optimizer=optimizer, batch_size=size, steps=steps)
     best = table.sort_values(["gap", "step_size"]).drop_duplicates("schedule").set_index("schedule")
     best = best[np.isfinite(best["gap"])]
@@ -100,9 +100,9 @@ def _curves(rows: pd.DataFrame, best: pd.DataFrame, ax: Axes) -> None:
     style.axes(ax)
     ends, styles = [], _styles(best)
     for name, line in best.iterrows():
-        its = rows[(rows["schedule"] == name) & (rows["step_size"] == line["step_size"])]
-        t, gap = gaps(its)
-        calls = (t + 1) * float(its["calls_per_step"].iloc[0])
+        group = rows[(rows["schedule"] == name) & (rows["step_size"] == line["step_size"])]
+        t, gap = gaps(group)
+        calls = (t + 1) * float(group["calls_per_step"].iloc[0])
         keep = style.thin(len(t))
         style.line(ax, styles[str(name)], calls[keep], gap[keep])
         ends.append((float(gap[-1]), str(name), styles[str(name)]))
@@ -114,10 +114,14 @@ def _sizes(table: pd.DataFrame, best: pd.DataFrame, ax: Axes) -> None:
     style.axes(ax)
     ends, styles = [], _styles(best)
     for name in best.index:
-        its = table[(table["schedule"] == name) & np.isfinite(table["gap"])].sort_values("step_size")
+        group = table[(table["schedule"] == name) & np.isfinite(table["gap"])].sort_values("step_size")
         style.line(
-            ax, styles[name], its["step_size"].to_numpy(), its["gap"].to_numpy(), marks=np.ones(len(its), dtype=bool)
+            ax,
+            styles[name],
+            group["step_size"].to_numpy(),
+            group["gap"].to_numpy(),
+            marks=np.ones(len(group), dtype=bool),
         )
-        ends.append((float(its["gap"].iloc[-1]), name, styles[name]))
+        ends.append((float(group["gap"].iloc[-1]), name, styles[name]))
     label(ax, "What each step size ends with", "step size at the first step", "gap f − f* of the last iterate")
     style.end_names(ax, ends, width=16)

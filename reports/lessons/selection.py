@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optbench.analysis import metrics, tuning
+from optbench.analysis import metrics, statistics, tuning
 from optbench.core.types import Status
 from optbench.results.runs import Runs
 
@@ -53,9 +53,9 @@ class Selection:
 
     def best(self, rows: pd.DataFrame) -> pd.DataFrame:
         """The rows at the best settings of the best of their methods, by seed."""
-        mine = self.runs(rows)
-        method = next(iter(tuning.ranked(mine).values()))[0]
-        tuned = tuning.tuned_rows(mine)
+        of_problem = self.runs(rows)
+        method = next(iter(tuning.ranked(of_problem).values()))[0]
+        tuned = tuning.tuned_rows(of_problem)
         return tuned[tuned["method"] == method].sort_values("seed", ignore_index=True)
 
     def method(self, rows: pd.DataFrame) -> tuple[style.Style, str]:
@@ -72,11 +72,11 @@ def full(rows: pd.DataFrame) -> pd.Series:
 def whole(rows: pd.DataFrame) -> np.ndarray:
     """Which runs have their iterates in the plane, at every step."""
     selection = zip(rows["metrics"], rows["t"], strict=True)
-    found = [
+    candidates = [
         len(t) > 1 and int(t[-1]) == len(t) - 1 and {name for name, _ in values} >= metrics.COORDINATES
         for values, t in selection
     ]
-    return np.array(found, dtype=bool)
+    return np.array(candidates, dtype=bool)
 
 
 def stochastic(rows: pd.DataFrame) -> pd.Series:
@@ -98,13 +98,13 @@ def gaps(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
             wide[k, t >= row["end"]] = np.inf
         wide[k] -= row["f_star"]
     middle = np.sort(np.where(wide < LOST, wide, np.inf), axis=0)[len(rows) // 2]
-    kept = int(np.argmin(np.isfinite(middle))) if not np.isfinite(middle).all() else len(t)
-    return t[:kept], middle[:kept]
+    usable = int(np.argmin(np.isfinite(middle))) if not np.isfinite(middle).all() else len(t)
+    return t[:usable], middle[:usable]
 
 
 def medians(table: pd.DataFrame, by: str, columns: tuple[str, ...]) -> dict[str, dict[str, float]]:
     """Medians of some columns in every group of a table."""
     return {
-        str(name): {key: tuning.median(its[key].to_numpy(dtype=float)) for key in columns}
-        for name, its in table.groupby(by, sort=False)
+        str(name): {key: statistics.median(group[key].to_numpy(dtype=float)) for key in columns}
+        for name, group in table.groupby(by, sort=False)
     }

@@ -24,7 +24,7 @@ ROUNDING = 1e-9  # of the distance from the floor of the valley at the start: wh
 
 def valley(selection: Selection) -> Content | None:
     """Gradient descent and momentum across an ill-conditioned valley, each at its best settings."""
-    found = []
+    candidates = []
     for problem, rows in selection.of("valley").items():
         rows = rows[full(rows) & whole(rows)]
         plain = rows[rows["optimizer"].isin(["gradient_descent", "sgd"])]
@@ -33,10 +33,10 @@ def valley(selection: Selection) -> Content | None:
         if len(plain) and len(heavy) and (L := description.get("smoothness")):
             # the best step size of gradient descent lies between 1/L and 2/L, so there it should have been looked for
             tried = plain["step_size"][plain["step_size"].between(1 / L, 2 / L)].nunique()
-            found.append((tried, problem, plain, heavy, description))
-    if not found:
+            candidates.append((tried, problem, plain, heavy, description))
+    if not candidates:
         return None
-    _, problem, plain, heavy, description = max(found, key=lambda entry: entry[:2])
+    _, problem, plain, heavy, description = max(candidates, key=lambda entry: entry[:2])
     L, mu = description["smoothness"], description["strong_convexity"]
     kappa = L / mu
     angle = np.radians(json.loads(plain["problem_params"].iloc[0])["angle"])
@@ -116,9 +116,9 @@ def valley(selection: Selection) -> Content | None:
 
 def _two_maps(runs: Runs, problem: str, styles: style.Styles) -> Figure:
     with style.theme():
-        made = Figure(figsize=(6.8, 4.4))
-        paths.paths(runs, problem, made.add_axes((0.01, 0.0, 0.98, 0.99)), columns=2, styles=styles)
-    return made
+        drawing = Figure(figsize=(6.8, 4.4))
+        paths.paths(runs, problem, drawing.add_axes((0.01, 0.0, 0.98, 0.99)), columns=2, styles=styles)
+    return drawing
 
 
 def _curves(selection: Selection, chosen: dict[str, pd.DataFrame], safe: float, ax: Axes) -> None:
@@ -126,10 +126,12 @@ def _curves(selection: Selection, chosen: dict[str, pd.DataFrame], safe: float, 
     ends, start = [], np.nan
     for name, rows in chosen.items():
         t, gap = gaps(rows)
-        own, called = (line_style(2), f"step size 1/L = {number(safe)}") if name == "safe" else selection.method(rows)
+        method_style, method_name = (
+            (line_style(2), f"step size 1/L = {number(safe)}") if name == "safe" else selection.method(rows)
+        )
         keep = style.thin(len(t))
-        style.line(ax, own, t[keep] + 1.0, gap[keep])
-        ends.append((float(gap[-1]), called, own))
+        style.line(ax, method_style, t[keep] + 1.0, gap[keep])
+        ends.append((float(gap[-1]), method_name, method_style))
         start = gap[0]
     ax.axhline(GOAL * start, **MARK)
     label(ax, "The value along the way", CALLS_LABEL, GAP_LABEL, "y")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,8 +28,8 @@ def packed(tables: Mapping[str, pd.DataFrame]) -> str:
 
     Nothing is left of what could end a script element in HTML: names are escaped, and base64 has no such signs.
     """
-    held = {name: base64.b64encode(_compressed(csv(table))).decode("ascii") for name, table in tables.items()}
-    return json.dumps(held, separators=(",", ":")).replace("<", "\\u003c")
+    encoded = {name: base64.b64encode(_compressed(csv(table))).decode("ascii") for name, table in tables.items()}
+    return json.dumps(encoded, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def csv(table: pd.DataFrame, digits: int = DIGITS) -> str:
@@ -51,7 +52,7 @@ def _cells(column: pd.Series[Any], digits: int) -> list[str]:
         return ["" if value is pd.NA else str(value) for value in column.tolist()]
     form = f"%.{digits}g"
     values = column.to_numpy(dtype=float, na_value=np.nan)
-    return ["" if value != value else form % value for value in values.tolist()]
+    return ["" if math.isnan(value) else form % value for value in values.tolist()]
 
 
 def _cell(value: Any, digits: int) -> str:
@@ -77,14 +78,14 @@ def _text(text: str) -> str:
 
 def _remembered(show: Callable[[Any], str]) -> Callable[[Any], str]:
     """`show` of few different texts, each made once."""
-    known: dict[str, str] = {}
+    shown: dict[str, str] = {}
 
     def cell(value: Any) -> str:
         if not isinstance(value, str):
             return show(value)
-        if value not in known:
-            known[value] = show(value)
-        return known[value]
+        if value not in shown:
+            shown[value] = show(value)
+        return shown[value]
 
     return cell
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from ..figures.style import GRID, INK, MUTED, PALETTE, PAPER, theme
 
 
-def to_svg(made: Figure, prefix: str, label: str, names: Mapping[int, str]) -> str:
+def to_svg(figure: Figure, prefix: str, label: str, names: Mapping[int, str]) -> str:
     """A figure as SVG for an HTML page; the same figure gives the same text.
 
     Colours become the CSS variables of the page (``--ink``, ``--c0``, ...), its font is the page's, and every part of an
@@ -34,7 +34,7 @@ def to_svg(made: Figure, prefix: str, label: str, names: Mapping[int, str]) -> s
         # text is left to the browser's fonts; those of matplotlib only measure it
         warnings.filterwarnings("ignore", r"(?s)Glyph .* missing from font")
         warnings.filterwarnings("ignore", r"(?s)Matplotlib currently does not support .* natively")
-        made.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     root = ET.fromstring(buffer.getvalue())
     for parent in root.iter():
         for child in [c for c in parent if c.tag.endswith(("}metadata", "}style"))]:
@@ -54,15 +54,15 @@ def to_svg(made: Figure, prefix: str, label: str, names: Mapping[int, str]) -> s
     for group in root.iter("g"):
         _hoist(group)
     for element in list(root.iter("g")):
-        found = _GID.fullmatch(element.get("id", "").removeprefix(prefix))
-        if found and found[1] in ("curve", "rest"):
-            element.set("data-method", found[2])
-            element.set("class", found[1])
-            if found[1] == "rest":
-                element.set("style", f"--own: var(--c{int(found[2]) % len(PALETTE)})")
-            told = ET.Element("title")
-            told.text = names[int(found[2])]
-            element.insert(0, told)
+        match = _GID.fullmatch(element.get("id", "").removeprefix(prefix))
+        if match and match[1] in ("curve", "rest"):
+            element.set("data-method", match[2])
+            element.set("class", match[1])
+            if match[1] == "rest":
+                element.set("style", f"--own: var(--c{int(match[2]) % len(PALETTE)})")
+            title = ET.Element("title")
+            title.text = names[int(match[2])]
+            element.insert(0, title)
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
     return ET.tostring(root, encoding="unicode")
 
@@ -72,9 +72,9 @@ _GID = re.compile(r"(curve|rest|[a-z]+)-(\d+)(?:-\w+)?")  # of artists that are 
 
 def _hoist(group: ET.Element) -> None:
     """What all members of a group say alike of their look is said once, by the group."""
-    looks = {member.get("style") for member in group}
-    if len(group) > 1 and len(looks) == 1 and None not in looks and group.get("style") is None:
-        group.set("style", str(looks.pop()))
+    styles = {member.get("style") for member in group}
+    if len(group) > 1 and len(styles) == 1 and None not in styles and group.get("style") is None:
+        group.set("style", str(styles.pop()))
         for member in group:
             del member.attrib["style"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from optbench.analysis import profiles
+from optbench.analysis import grid, profiles, ranking, statistics
 from optbench.core.types import Oracle, Status
 from optbench.results.runs import Runs
 
@@ -28,21 +28,21 @@ def headline(runs: Runs) -> list[Sentence]:
     """What the results say over all problems, in a few sentences, each only as strong as its numbers.
 
     A method leads if its mean rank is smaller than that of the next in 95 % of the resamples of
-    `optbench.analysis.profiles.ranking`, and probably leads from 80 % on; below that it is too close to call.
+    `optbench.analysis.ranking.ranking`, and probably leads from 80 % on; below that it is too close to call.
 
     Returns
     -------
     list of tuple of str
         Sentences in parts, to be joined without anything between; names of methods are of the class `Name`.
     """
-    chosen = profiles.block(runs)
+    chosen = grid.complete_set(runs)
     if len(chosen.methods) < 2:
         if chosen.methods:
             problems = plural(len(chosen.problems), "problem")
             only = f" is the only optimizer on {problems} with a known optimal value: there is nothing to rank."
             return [(Name(chosen.methods[0]), only)]
         return [(f"{NO_RANKING}, so there is no ranking over problems; the table shows who leads on each of them.",)]
-    table = profiles.ranking(runs)
+    table = ranking.ranking(runs)
     oracle = dict(zip(table["method"], table["oracle"], strict=True))
     sentences = [_lead(runs, table)]
     winner = table["method"].iloc[0]
@@ -51,7 +51,7 @@ def headline(runs: Runs) -> list[Sentence]:
     if Oracle.HESSIAN in oracle[winner]:
         price = (Name(winner), " uses Hessians; such a call counts like any other, though it costs more time. ")
         if len(plain) > 1:
-            rest = profiles.ranking(runs, among=plain)
+            rest = ranking.ranking(runs, among=plain)
             sentences.append((*price, *_lead(runs, rest, "Without Hessians, ")))
             winner = rest["method"].iloc[0]
         else:
@@ -59,7 +59,7 @@ def headline(runs: Runs) -> list[Sentence]:
     elif oracle[winner] == Oracle.VALUE:
         sentences.append((Name(winner), " uses values only, which cost less time than gradients."))
     if 1 < len(tuned) < len(plain):
-        rest = profiles.ranking(runs, among=tuned)
+        rest = ranking.ranking(runs, among=tuned)
         if rest["method"].iloc[0] != winner:
             sentences.append(_lead(runs, rest, "Of those with a learning rate to choose, "))
     sentences.append((*_losses(runs, tuned, table), *_evidence(runs, chosen, table)))
@@ -93,7 +93,7 @@ def _lead(runs: Runs, table: pd.DataFrame, among: str = "") -> Sentence:
 
 def _margin(runs: Runs, winner: Name, other: Name, problems: int) -> Sentence:
     """How many times as many oracle calls the second needs as the first, where both get there."""
-    chosen = profiles.block(runs).problems
+    chosen = grid.complete_set(runs).problems
     table = profiles.relative_calls(runs, DEFAULT)
     table = table[table["problem"].isin(chosen)].sort_values("problem")
     calls = {name: table.loc[table["method"] == name, "calls"].to_numpy(float) for name in (winner, other)}  # (P,) each
@@ -115,7 +115,7 @@ def _margin(runs: Runs, winner: Name, other: Name, problems: int) -> Sentence:
 
 def _with_learning_rate(runs: Runs, names: Sequence[str]) -> list[str]:
     """Those of some methods that have a step size wherever they ran."""
-    table = profiles.tuned_runs(runs)
+    table = grid.tuned_runs(runs)
     with_size = table.groupby("method")["step_size"].apply(lambda sizes: sizes.notna().all())
     return [name for name in names if with_size[name]]
 
@@ -134,18 +134,18 @@ def _losses(runs: Runs, tuned: Sequence[str], table: pd.DataFrame) -> Sentence:
     return (f"{percent(len(lost) / len(rows))} of the runs of ", Name(best), f" over {sizes} step sizes {how}. ")
 
 
-def _evidence(runs: Runs, chosen: profiles.Block, table: pd.DataFrame) -> Sentence:
+def _evidence(runs: Runs, chosen: grid.CompleteSet, table: pd.DataFrame) -> Sentence:
     """How many problems and seeds the ranking rests on."""
-    rows = profiles.tuned_runs(runs)
+    rows = grid.tuned_runs(runs)
     rows = rows[rows["problem"].isin(chosen.problems) & rows["method"].isin(chosen.methods)]
     seeds = sorted(set(rows.groupby(["method", "problem"])["seed"].nunique()))
     counted = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
     problems = len(chosen.problems)
     rests = f"This rests on {plural(problems, 'problem')} and {counted} seed{'' if seeds == [1] else 's'} each"
-    least = profiles.sign_test(problems, 0)
+    least = statistics.sign_test(problems, 0)
     if least > 0.05:
         return (f"{rests}: too few problems for any order to be significant at 5 % (sign test, p ≥ {least:.3g}).",)
     first, second = table["method"].iloc[:2]
     ahead, behind = int(table["ahead"].iloc[0]), int(table["behind"].iloc[0])
-    split = f" on {ahead} problems and behind on {behind} (sign test, p = {profiles.sign_test(ahead, behind):.2g})."
+    split = f" on {ahead} problems and behind on {behind} (sign test, p = {statistics.sign_test(ahead, behind):.2g})."
     return (f"{rests}; ", Name(first), " is ahead of ", Name(second), split)

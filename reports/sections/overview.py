@@ -10,6 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from optbench.analysis import metrics, profiles
+from optbench.analysis.grid import complete_set
+from optbench.analysis.ranking import ranked_methods
+from optbench.analysis.ranking import ranking as rank_methods
 
 from .. import tables
 from ..figures import heatmap, ranks, style
@@ -87,8 +90,8 @@ def section(context: PageContext) -> OverviewSection | None:
     if not context.parts:
         return None
     runs = context.runs
-    chosen, ranking = profiles.block(runs), profiles.ranking(runs)
-    goals = sorted({*metrics.SHOWN_TARGETS, profile_figures.DEFAULT}, reverse=True) if chosen.problems else []
+    complete, ranking = complete_set(runs), rank_methods(runs)
+    goals = sorted({*metrics.SHOWN_TARGETS, profile_figures.DEFAULT}, reverse=True) if complete.problems else []
     with_targets = set(heatmap.with_targets(profiles.relative_calls(runs))["problem"])
     return OverviewSection(
         headline=[[_part(context, part) for part in sentence] for sentence in headline(runs)],
@@ -96,11 +99,11 @@ def section(context: PageContext) -> OverviewSection | None:
             LeaderLine(context.link(leader.problem), [context.method(name) for name in leader.methods], leader)
             for leader in tables.leaders(runs)
         ],
-        compared=(len(chosen.methods), len(chosen.problems)),
-        left_out=list(chosen.left_out),
+        compared=(len(complete.methods), len(complete.problems)),
+        left_out=list(complete.left_out),
         targets=[_at_target(context, goal, ranking) for goal in goals],
         default=target_name(profile_figures.DEFAULT),
-        ecdf=_ecdf(context) if chosen.problems else None,
+        ecdf=_ecdf(context) if complete.problems else None,
         ranks=ranks_figure(context, ranking) if len(ranking) else None,
         ranking=_ranking(context, ranking),
         legend=[(text, f"r{i}") for i, text in enumerate(heatmap.limits())],
@@ -163,7 +166,7 @@ def _shares(
     """A figure of step functions, with its table. Its label says how high the best in the ranking get."""
     table = compute(context.runs, *target)
     figure = style.figure(draw, context.runs, *target, styles=context.styles)
-    leading = profiles.placed(context.runs)[: style.EMPHASIS]
+    leading = ranked_methods(context.runs)[: style.EMPHASIS]
     last = table.groupby("method")["share"].max()
     first = table.sort_values(table.columns[1]).groupby("method")["share"].first()
     ends = [f"{name} from {100 * first.get(name, 0):.0f} to {100 * last.get(name, 0):.0f} %" for name in leading]

@@ -111,10 +111,10 @@ def test_bands(value: str) -> None:
     assert table["gap"].all()
 
 
-def test_a_result_is_kept_whether_its_defaults_are_given_or_not() -> None:
+def test_a_result_is_cached_whether_its_defaults_are_given_or_not() -> None:
     asked = []
 
-    @cache.kept
+    @cache.cached
     def count(runs: Runs, value: str = "best", target: float = 1e-4) -> int:
         asked.append((value, target))
         return len(runs)

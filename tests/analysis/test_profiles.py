@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optbench.analysis import metrics, profiles, tuning
+from optbench.analysis import grid, metrics, profiles, ranking, statistics, tuning
 from optbench.core.errors import InputError
 from optbench.core.trace import TARGETS
 from optbench.results.runs import Runs
@@ -96,40 +96,40 @@ def test_relative_calls_say_what_did_not_run_and_what_has_no_target() -> None:
 def test_a_failed_run_is_a_miss_even_where_its_optimum_was_not_known_yet() -> None:
     lost = row("A", "p", 0, None, status="failed", calls_per_step=None, calls_to_target=None)
     runs = Runs.from_rows([lost, row("A", "p", 1, 5), row("B", "p", 0, 5), row("B", "p", 1, 5)])
-    table = profiles.tuned_runs(runs).set_index(["method", "seed"])
+    table = grid.tuned_runs(runs).set_index(["method", "seed"])
     assert np.isinf(table.loc[("A", 0), "calls_to_target"]).all()
     assert table.loc[("A", 0), "budget"] == 100  # known from the other run
     assert profiles.relative_calls(runs).set_index("method").loc["A", "status"] == "missed"
     only = Runs.from_rows([lost, row("B", "p", 0, 5)])
-    assert profiles.ranking(only)["method"].tolist() == ["B", "A"]
+    assert ranking.ranking(only)["method"].tolist() == ["B", "A"]
 
 
-def test_the_block_is_the_largest_that_is_complete() -> None:
+def test_the_complete_set_is_the_largest_that_is_complete() -> None:
     ran = dict.fromkeys("ABC", "p q r") | {"D": "p q", "E": "r s", "F": "u"}
     hits = {(m, p): [None if p == "u" else 3] for m, where in ran.items() for p in where.split()}
-    block = profiles.block(runs_with(hits))
-    assert block.methods == ("A", "B", "C")
-    assert block.problems == ("p", "q", "r")
-    assert dict(block.left_out) == {
+    complete = grid.complete_set(runs_with(hits))
+    assert complete.methods == ("A", "B", "C")
+    assert complete.problems == ("p", "q", "r")
+    assert dict(complete.left_out) == {
         "s": "was run by 1 of 6 optimizers only", "u": "has no known optimal value, and so no targets",
         "D": "did not run on r", "E": "did not run on p and q", "F": "did not run on p, q and 1 more",
     }  # fmt: skip
 
 
-def test_a_problem_of_many_others_does_not_break_the_block() -> None:
+def test_a_problem_of_many_others_does_not_break_the_complete_set() -> None:
     hits = {(m, p): [3] for m in "ABCD" for p in "pqr"} | {(m, "s"): [3] for m in "AEFGHIJ"}
-    block = profiles.block(runs_with(hits))
-    assert (block.methods, block.problems) == (("A", "B", "C", "D"), ("p", "q", "r"))
+    complete = grid.complete_set(runs_with(hits))
+    assert (complete.methods, complete.problems) == (("A", "B", "C", "D"), ("p", "q", "r"))
 
 
-def test_the_block_prefers_more_problems_and_wants_two_methods() -> None:
+def test_the_complete_set_prefers_more_problems_and_wants_two_methods() -> None:
     # 4 methods on p alone, or 2 on p and q
     tie = {("A", "p"): [1], ("B", "p"): [1], ("C", "p"): [1], ("D", "p"): [1], ("A", "q"): [1], ("B", "q"): [1]}
-    assert profiles.block(runs_with(tie)).problems == ("p", "q")
+    assert grid.complete_set(runs_with(tie)).problems == ("p", "q")
     # A alone has 3 problems, A and B have 1
     lonely = {("A", p): [1] for p in "pqr"} | {("B", "p"): [1]}
-    assert profiles.block(runs_with(lonely)).methods == ("A", "B")
-    assert profiles.block(runs_with({("A", p): [1] for p in "pqr"})).problems == ("p", "q", "r")
+    assert grid.complete_set(runs_with(lonely)).methods == ("A", "B")
+    assert grid.complete_set(runs_with({("A", p): [1] for p in "pqr"})).problems == ("p", "q", "r")
 
 
 def test_ecdf_of_a_few_targets() -> None:
@@ -148,16 +148,16 @@ def test_targets_that_every_run_begins_below_tell_nothing() -> None:
     runs = runs_with({("A", "p"): [begun], ("B", "p"): [[1.0] * 25 + [10.0] * 25]})
     table = profiles.ecdf(runs, at=np.array([1.0, 5.0, 10.0]))
     assert table["share"].tolist() == [0, 1, 1, 0, 0, 1]
-    area = profiles.areas(runs).set_index("method")["area"]
+    area = ranking.areas(runs).set_index("method")["area"]
     assert area.to_dict() == pytest.approx({"A": math.log10(100 / 5), "B": math.log10(100 / 10)})
     all_solved = runs_with({("A", "p"): [1.0], ("B", "p"): [1.0]})
     assert profiles.ecdf(all_solved, at=np.array([1.0]))["share"].tolist() == [0, 0]
-    assert profiles.ranking(all_solved)["rank"].tolist() == [1.5, 1.5]
+    assert ranking.ranking(all_solved)["rank"].tolist() == [1.5, 1.5]
 
 
 def test_areas_end_at_the_budget_that_all_had() -> None:
     rows = [row("A", "p", 0, 10), row("B", "p", 0, [10.0] * 25 + [150.0] * 25, steps=999)]
-    area = profiles.areas(Runs.from_rows(rows)).set_index("method")
+    area = ranking.areas(Runs.from_rows(rows)).set_index("method")
     assert area["budget"].tolist() == [100, 100]
     assert area["area"].to_dict() == pytest.approx({"A": 1.0, "B": 0.5})
     assert area["rank"].to_dict() == {"A": 1, "B": 2}
@@ -167,9 +167,9 @@ def test_batch_sizes_of_one_optimizer_are_one_method() -> None:
     rows = []
     for name in ("adam", "sgd"):
         rows += [row(name, "quadratic", 0, 7), row(name, "digits", 0, 3, batch_size=64)]
-    block = profiles.block(Runs.from_rows(rows))
-    assert block.methods == ("adam", "sgd")
-    assert block.problems == ("digits", "quadratic")
+    complete = grid.complete_set(Runs.from_rows(rows))
+    assert complete.methods == ("adam", "sgd")
+    assert complete.problems == ("digits", "quadratic")
 
 
 def random_runs(rng: np.random.Generator) -> Runs:
@@ -212,8 +212,8 @@ def median_by_hand(values: list[float]) -> float:
 
 @pytest.mark.parametrize("target", metrics.SHOWN_TARGETS)
 def test_profiles_are_what_loops_say(ragged: Runs, target: float) -> None:
-    hits, block = hits_by_hand(ragged), profiles.block(ragged)
-    assert block.problems in {("p0", "p1"), ("p0", "p1", "p2")}
+    hits, complete = hits_by_hand(ragged), grid.complete_set(ragged)
+    assert complete.problems in {("p0", "p1"), ("p0", "p1", "p2")}
     k = tuning.target_index(target)
     times = {key: median_by_hand([h[k] for h in seeds]) for key, seeds in hits.items()}
     relative = profiles.relative_calls(ragged, target).set_index(["method", "problem"])
@@ -223,54 +223,54 @@ def test_profiles_are_what_loops_say(ragged: Runs, target: float) -> None:
         assert relative.loc[(e, p), "ratio"] == (t / best if t < math.inf else math.inf)
         assert relative.loc[(e, p), "reached"] == sum(h[k] < math.inf for h in hits[e, p])
     performance, data = profiles.performance_profile(ragged, target), profiles.data_profile(ragged, target)
-    for e in block.methods:
+    for e in complete.methods:
         for point in (1.0, 1.5, 2.0, 5.0, 40.0, 1e6):
             near = within = 0
-            for p in block.problems:
-                best = min(times[other, p] for other in block.methods)
+            for p in complete.problems:
+                best = min(times[other, p] for other in complete.methods)
                 near += times[e, p] < math.inf and times[e, p] <= point * best
                 within += times[e, p] <= point
-            assert share(performance, e, "ratio", point) == pytest.approx(near / len(block.problems))
+            assert share(performance, e, "ratio", point) == pytest.approx(near / len(complete.problems))
             first = data[data["method"] == e]["calls"].iloc[0]
             got = share(data, e, "calls", point) if point >= first else 0.0
-            assert got == pytest.approx(within / len(block.problems))
+            assert got == pytest.approx(within / len(complete.problems))
 
 
 def test_ecdf_and_areas_are_what_loops_say(ragged: Runs) -> None:
-    hits, block = hits_by_hand(ragged), profiles.block(ragged)
+    hits, complete = hits_by_hand(ragged), grid.complete_set(ragged)
     points = np.array([0.5, 1, 2, 7, 80, 99, 130, 1e6])
     ecdf = profiles.ecdf(ragged, at=points).set_index(["method", "calls"])["share"]
-    areas = profiles.areas(ragged).set_index(["method", "problem"])
-    for e in block.methods:
+    areas = ranking.areas(ragged).set_index(["method", "problem"])
+    for e in complete.methods:
         for point in points:
             parts = []
-            for p in block.problems:
+            for p in complete.problems:
                 triples = [h <= point for seed in hits[e, p] for h in seed]
                 parts.append(Fraction(sum(triples), len(triples)))
             assert ecdf[e, point] == pytest.approx(float(sum(parts) / len(parts)))
-        for p in block.problems:
-            budget = min(100 + 50 * "ABCDE".index(name) for name in block.methods)
+        for p in complete.problems:
+            budget = min(100 + 50 * "ABCDE".index(name) for name in complete.methods)
             gains = [math.log10(budget / min(h, budget)) for seed in hits[e, p] for h in seed]
             assert areas.loc[(e, p), "area"] == pytest.approx(sum(gains) / len(gains))
-    for p in block.problems:
+    for p in complete.problems:
         own = areas.xs(p, level="problem")["area"]
-        for e in block.methods:
+        for e in complete.methods:
             others = own.drop(e) - own[e]
             level = others.abs() < 1e-9
             assert areas.loc[(e, p), "rank"] == 1 + (others[~level] > 0).sum() + level.sum() / 2
 
 
 def test_ranking_is_the_mean_of_the_ranks(ragged: Runs) -> None:
-    table = profiles.ranking(ragged).set_index("method")
-    mean = profiles.areas(ragged).groupby("method")["rank"].mean()
+    table = ranking.ranking(ragged).set_index("method")
+    mean = ranking.areas(ragged).groupby("method")["rank"].mean()
     assert table["rank"].to_dict() == pytest.approx(mean.to_dict())
     assert table["rank"].is_monotonic_increasing
-    assert table.index.tolist() == profiles.placed(ragged)
+    assert table.index.tolist() == ranking.ranked_methods(ragged)
     assert (table["low"] <= table["high"]).all()
     assert table["first"].sum() == pytest.approx(1)
     assert table["rank"].sum() == pytest.approx(len(table) * (len(table) + 1) / 2)
-    assert table.equals(profiles.ranking(ragged).set_index("method"))
-    two = profiles.ranking(ragged, among=table.index[:2].tolist())
+    assert table.equals(ranking.ranking(ragged).set_index("method"))
+    two = ranking.ranking(ragged, among=table.index[:2].tolist())
     assert two["rank"].sum() == 3
 
 
@@ -278,7 +278,7 @@ def test_the_bootstrap_is_what_a_loop_with_the_same_numbers_says(rng: np.random.
     E, P, S, B = 4, 3, 5, 40
     areas = rng.integers(0, 6, size=(E, P, S)).astype(float)
     seeds = rng.integers(1, S + 1, size=(E, P))
-    found = profiles._resampled_ranks(areas, seeds, B, np.random.default_rng(7))
+    found = statistics.resampled_mean_ranks(areas, seeds, B, 7)
     again = np.random.default_rng(7)
     expected = np.zeros((E, B))
     for _ in range(P):
@@ -293,7 +293,7 @@ def test_the_bootstrap_is_what_a_loop_with_the_same_numbers_says(rng: np.random.
 
 def test_one_that_always_leads_is_first_in_every_resample() -> None:
     times = {("A", f"p{p}"): [2, 3] for p in range(6)} | {("B", f"p{p}"): [5, 6] for p in range(6)}
-    table = profiles.ranking(runs_with(times))
+    table = ranking.ranking(runs_with(times))
     assert table["method"].tolist() == ["A", "B"]
     assert table[["rank", "low", "high", "first"]].to_numpy().tolist() == [[1, 1, 1, 1], [2, 2, 2, 0]]
     assert table.loc[0, ["ahead", "behind", "beats_next"]].tolist() == [6, 0, 1]
@@ -303,25 +303,17 @@ def test_one_that_always_leads_is_first_in_every_resample() -> None:
 
 def test_a_miss_costs_a_rank_and_is_not_averaged_away() -> None:
     # A is fast on two seeds and misses on two; B is slow on all: the mean of A's calls, misses dropped, would be smaller
-    table = profiles.areas(runs_with({("A", "p"): [20, 20, np.inf, np.inf], ("B", "p"): [40, 40, 40, 40]}))
+    table = ranking.areas(runs_with({("A", "p"): [20, 20, np.inf, np.inf], ("B", "p"): [40, 40, 40, 40]}))
     areas = table.set_index("method")["area"]
     assert areas["A"] == pytest.approx(math.log10(100 / 20) / 2)
     assert areas["B"] == pytest.approx(math.log10(100 / 40))
     assert areas["B"] > areas["A"]
 
 
-def test_sign_test() -> None:
-    assert profiles.sign_test(0, 0) == 1
-    assert profiles.sign_test(5, 0) == profiles.sign_test(0, 5) == 0.0625
-    assert profiles.sign_test(6, 0) == 0.03125
-    assert profiles.sign_test(3, 3) == 1
-    assert profiles.sign_test(7, 1) == pytest.approx(2 * 9 / 256)
-
-
 def test_one_method_one_problem_one_seed() -> None:
     runs = runs_with({("A", "p"): [4]})
-    assert profiles.block(runs).methods == ("A",)
-    (line,) = profiles.ranking(runs).itertuples()
+    assert grid.complete_set(runs).methods == ("A",)
+    (line,) = ranking.ranking(runs).itertuples()
     assert (line.rank, line.low, line.high, line.first) == (1, 1, 1, 1)
     assert share(profiles.performance_profile(runs), "A", "ratio", 1) == 1
     assert profiles.ecdf(runs)["share"].tolist() == [1]
@@ -333,7 +325,7 @@ def test_all_missed() -> None:
     for table in (profiles.performance_profile(runs), profiles.data_profile(runs)):
         assert table["share"].tolist() == [0, 0]
     assert profiles.ecdf(runs).empty
-    table = profiles.ranking(runs)
+    table = ranking.ranking(runs)
     assert table["rank"].tolist() == [1.5, 1.5]
     assert table["first"].tolist() == [0.5, 0.5]
     assert table.loc[0, ["beats_next", "p_next"]].tolist() == [0.5, 1]
@@ -341,31 +333,31 @@ def test_all_missed() -> None:
 
 def test_all_failed() -> None:
     lost = {"status": "failed", "calls_per_step": None, "oracle": None, "calls_to_target": None}
-    table = profiles.ranking(Runs.from_rows([row(m, "p", 0, 9, **lost) for m in "AB"]))
+    table = ranking.ranking(Runs.from_rows([row(m, "p", 0, 9, **lost) for m in "AB"]))
     assert table["rank"].tolist() == [1.5, 1.5]
 
 
-def test_who_is_not_in_the_block_cannot_be_ranked() -> None:
+def test_who_is_not_in_the_complete_set_cannot_be_ranked() -> None:
     runs = from_matrix(GOULD_SCOTT)
-    for function in (profiles.ranking, profiles.performance_profile):
+    for function in (ranking.ranking, profiles.performance_profile):
         with pytest.raises(InputError, match="'Z' is not among the methods that are compared: A, B, C"):
             function(runs, among=["A", "Z"])
 
 
 @pytest.mark.parametrize("runs", [Runs.from_rows([]), runs_with({("A", "p"): [None], ("B", "p"): [None]})])
 def test_without_targets_tables_are_empty_and_have_their_columns(runs: Runs) -> None:
-    chosen = profiles.block(runs)
+    chosen = grid.complete_set(runs)
     assert chosen.problems == ()
     for function in (
         profiles.performance_profile,
         profiles.data_profile,
         profiles.ecdf,
-        profiles.areas,
-        profiles.ranking,
+        ranking.areas,
+        ranking.ranking,
     ):
         table = function(runs)
         assert table.empty
         assert "method" in table.columns
-    assert profiles.placed(runs) == []
+    assert ranking.ranked_methods(runs) == []
     assert set(profiles.relative_calls(runs)["status"]) <= {"no target"}
-    assert "calls_to_target" in profiles.tuned_runs(runs).columns
+    assert "calls_to_target" in grid.tuned_runs(runs).columns

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import optbench
 import reports
 from optbench.analysis import metrics, tuning
 from optbench.results.runs import Runs
@@ -30,7 +31,7 @@ from reports.page import embed
 from reports.page.context import PageContext
 from reports.sections import explorer as explorer_of_page
 from reports.wording import clean
-from tests.reports.page.test_build import HOSTILE
+from tests.reports.conftest import HOSTILE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -623,3 +624,12 @@ def test_the_list_of_problems_opens_and_closes(opened: Open, path: Path) -> None
     assert bar is not None
     assert bar["y"] == pytest.approx(0, abs=1)
     assert bar["height"] <= top["y"] < PHONE["height"] / 2  # below the bar, which stays
+
+
+def test_maps_begin_within_their_box_on_a_phone(opened: Open, tmp_path: Path) -> None:
+    runs = optbench.sweep("valley", "adam", lr=[0.1], seeds=1, steps=20)
+    page = opened(reports.build_page(runs, tmp_path / "page.html"), viewport=PHONE)
+    box, drawing = (page.locator(name).first.bounding_box() for name in (".maps", ".maps svg"))
+    assert box is not None
+    assert drawing is not None
+    assert drawing["x"] >= box["x"]

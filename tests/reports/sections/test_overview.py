@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 import reports
-from optbench.analysis import profiles
+from optbench.analysis import grid, profiles, ranking
 from optbench.core.trace import TARGETS
 from optbench.results.runs import Runs
 from reports import tables, wording
@@ -79,7 +79,7 @@ def test_one_call_is_one_call() -> None:
 def test_a_ranking_of_one_or_two_can_be_read() -> None:
     for count in (1, 2):
         runs = runs_with(dict(zip("ab"[:count], ([2], [8]), strict=False)))
-        made = overview.ranks_figure(PageContext(runs), profiles.ranking(runs))
+        made = overview.ranks_figure(PageContext(runs), ranking.ranking(runs))
         assert re.findall(r">(\d[.\d]*)</text>", str(made.svg)) == [str(place) for place in range(1, count + 1)]
 
 
@@ -105,7 +105,7 @@ def test_a_tie_is_not_called() -> None:
 
 def test_a_small_lead_is_not_called_either() -> None:
     text = said(runs_with({"one": [2, 2, 2, 20, 20], "two": [20, 20, 20, 2, 2]}))
-    table = profiles.ranking(runs_with({"one": [2, 2, 2, 20, 20], "two": [20, 20, 20, 2, 2]}))
+    table = ranking.ranking(runs_with({"one": [2, 2, 2, 20, 20], "two": [20, 20, 20, 2, 2]}))
     assert 0.5 < table.loc[0, "beats_next"] < headline.LIKELY
     assert "too close to call" in text
     assert f"in only {100 * table.loc[0, 'beats_next']:.0f} % of resamples" in text
@@ -113,7 +113,7 @@ def test_a_small_lead_is_not_called_either() -> None:
 
 def test_between_the_two_one_probably_leads() -> None:
     runs = runs_with({"one": [2, 2, 2, 2, 2, 20, 20], "two": [20, 20, 20, 20, 20, 2, 2]})
-    assert headline.LIKELY <= profiles.ranking(runs).loc[0, "beats_next"] < headline.CLEAR
+    assert headline.LIKELY <= ranking.ranking(runs).loc[0, "beats_next"] < headline.CLEAR
     assert said(runs).startswith("one probably leads over the 7 problems")
 
 
@@ -262,7 +262,7 @@ def test_profiles_are_drawn_as_computed(runs: Runs, draw: Any, compute: Any, col
     styles, table = style.method_styles(runs), compute(runs, 1e-2)
     assert ax.get_xscale() == "log"
     assert "1e-2" in ax.get_title(loc="left")
-    for method in profiles.block(runs).methods:
+    for method in grid.complete_set(runs).methods:
         x, y = line_of(ax, method, styles)
         steps = table[table["method"] == method]
         where = np.searchsorted(x, steps[column].to_numpy(float))
@@ -273,7 +273,7 @@ def test_profiles_are_drawn_as_computed(runs: Runs, draw: Any, compute: Any, col
 
 def test_the_ecdf_is_drawn_as_computed(runs: Runs) -> None:
     ax = reports.ecdf(runs, Figure().add_subplot())
-    for method in profiles.block(runs).methods:
+    for method in grid.complete_set(runs).methods:
         x, y = line_of(ax, method, style.method_styles(runs))
         table = profiles.ecdf(runs, x)
         assert y == pytest.approx(table.loc[table["method"] == method, "share"].to_numpy(float))
@@ -281,16 +281,16 @@ def test_the_ecdf_is_drawn_as_computed(runs: Runs) -> None:
 
 def test_only_the_best_are_named_and_in_colour(runs: Runs) -> None:
     ax = reports.data_profile(runs, ax=Figure().add_subplot(), emphasis=1)
-    styles, best = style.method_styles(runs), profiles.placed(runs)[0]
+    styles, best = style.method_styles(runs), ranking.ranked_methods(runs)[0]
     gids = {line.get_gid() for line in ax.lines}
     assert f"curve-{styles[best].index}-line" in gids
-    assert {f"rest-{styles[name].index}-line" for name in profiles.placed(runs)[1:]} <= gids
+    assert {f"rest-{styles[name].index}-line" for name in ranking.ranked_methods(runs)[1:]} <= gids
     assert [text.get_text() for text in ax.texts] == [best]
 
 
 def test_ranks_are_drawn_as_computed(runs: Runs) -> None:
     ax = reports.ranks(runs, Figure().add_subplot())
-    table, styles = profiles.ranking(runs), style.method_styles(runs)
+    table, styles = ranking.ranking(runs), style.method_styles(runs)
     assert [label.get_text() for label in ax.get_yticklabels()] == table["method"].tolist()
     lines = {line.get_gid(): line for line in ax.lines}
     for place, line in enumerate(table.itertuples()):
@@ -306,7 +306,7 @@ def test_the_heat_map_shows_misses_as_misses(runs: Runs) -> None:
     ax = reports.heatmap(runs, ax=Figure().add_subplot())
     rows = [label.get_text() for label in ax.get_yticklabels()]
     columns = [label.get_text() for label in ax.get_xticklabels()]
-    assert rows == [*profiles.placed(runs), "_$d$"]
+    assert rows == [*ranking.ranked_methods(runs), "_$d$"]
     assert columns == ["p0", "p1", "p2", "p3"]  # where no optimum is known there are no targets
     text = {(rows[round(t.get_position()[1])], columns[round(t.get_position()[0])]): t.get_text() for t in ax.texts}
     assert text["a", "p0"] == text["c", "p3"] == "1"
@@ -389,7 +389,7 @@ def test_the_heat_map_of_the_page_is_the_table_behind_it(page: str, runs: Runs) 
 def test_the_ranking_of_the_page(page: str, runs: Runs) -> None:
     section = part(page, 'aria-label="Ranking"', "</table>")
     shown = re.findall(r'data-key="([^"]+)"><span', section)
-    assert shown == profiles.ranking(runs)["method"].tolist()
+    assert shown == ranking.ranking(runs)["method"].tolist()
 
 
 def contrast(one: str, other: str) -> float:

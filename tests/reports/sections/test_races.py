@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 
 import reports
 from benchmarks.gpu import COLUMNS as GPU_COLUMNS
-from optbench.analysis.tuning import TARGETS
 from optbench.core.errors import InputError
+from optbench.core.trace import TARGETS
 from optbench.results.runs import Runs
 from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
 from reports.figures import crossover, step_times, style
