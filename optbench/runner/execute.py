@@ -32,9 +32,8 @@ MAX_LOSSES = 2  # times a worker process may die with a chunk before the chunk c
 START_SECONDS = 1.0  # that worker processes take to start; measured: 0.8 for two, 1.3 for four on four cores
 RESTART_SECONDS = 0.05  # that they take if they are still alive
 
-Progress = Callable[
-    [float], None
-]  # called with the seconds of work done since its last call, as `Chunk.seconds` has them
+# called with the seconds of work done since its last call, as `Chunk.seconds` has them
+Progress = Callable[[float], None]
 
 
 def execute(

@@ -29,6 +29,10 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and abs(int(value)) <= MAX_INTEGER
 
 
+def _is_boolean(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -124,7 +128,7 @@ class SweepOptions:
     )
     linear_scaling: bool = _option(
         False,
-        lambda value: isinstance(value, bool),
+        _is_boolean,
         "true or false",
         "multiply the learning rate by N for a batch N times as large as the first (Goyal et al. 2017)",
     )
@@ -137,7 +141,7 @@ class SweepOptions:
     )
     stop_at_target: bool = _option(
         False,
-        lambda value: isinstance(value, bool),
+        _is_boolean,
         "true or false",
         "end a run once it reaches the last target, 1e-10 of its initial gap",
     )

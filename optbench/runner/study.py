@@ -91,7 +91,7 @@ def load_study(
             raise InputError(f"a Study is complete, so it takes no {next(iter(options))}; give its file instead")
         return study
     if isinstance(study, Mapping):
-        return _study_of(study, "study", Path(), device, min_compiled, options)
+        return _study_of(study, "", Path(), device, min_compiled, options)
     path, folder = Path(study), Path()
     if path.suffix == ".toml" or path.exists():
         try:
@@ -122,18 +122,19 @@ def _study_of(
     options: Mapping[str, Any],
 ) -> Study:
     names = names_of(StudyOptions)
-    check_names(place, ["title", "import", "compare", *names], content)
-    check_names(place, names, options)
+    check_names(place or "a study", ["title", "import", "compare", *names], content)
+    check_names("a study", names, options)
     tables = content.get("compare", [])
     if not isinstance(tables, Sequence) or not tables or not all(isinstance(table, Mapping) for table in tables):
-        raise InputError(f"{place} has no [[compare]] table, so there is nothing to run")
+        raise InputError(f"{place or 'the study'} has no [[compare]] table, so there is nothing to run")
     import_all(content.get("import", []), folder)
     common = {name: content[name] for name in names if name in content}
     problems: dict[str, Problem] = {}
     comparisons = []
     for number, table in enumerate(tables, start=1):
-        table_place = f"{place}, table {number}" if len(tables) > 1 else place
-        check_names(table_place, ["problems", "optimizers", *names], table)
+        parts = [place] * bool(place) + [f"table {number}"] * (len(tables) > 1)
+        table_place = ", ".join(parts)
+        check_names(table_place or "a comparison", ["problems", "optimizers", *names], table)
         with _located(table_place):
             comparison = _comparison(_merge(_merge(common, table), options), device, problems)
             comparisons.append((table_place, comparison))
@@ -143,16 +144,16 @@ def _study_of(
     for table_place, comparison in comparisons:
         with _located(table_place):
             plans += _plans_of(comparison, usable, min_compiled)
-    return Study(str(content.get("title", place)), tuple(for_cores(plans)))
+    return Study(str(content.get("title", place or "A study")), tuple(for_cores(plans)))
 
 
 @contextlib.contextmanager
 def _located(place: str) -> Iterator[None]:
-    """Put the place before the message of an `InputError`."""
+    """Put the place, if any, before the message of an `InputError`."""
     try:
         yield
     except InputError as error:
-        raise InputError(f"{place}: {error}") from None
+        raise InputError(f"{place}: {error}" if place else str(error)) from None
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -135,7 +135,7 @@ ONE = ["run", "--problem", "quadratic", "--optimizer", "adam"]
         ([*ONE, "--calls", "nan"], "calls must be above 0"),
         ([*ONE, "--calls", "-4"], "calls must be above 0"),
         ([*ONE, "--steps", "1" + "0" * 30], "steps must be a whole number"),
-        ([*ONE, "--schedule", "drops:at=2"], "fractions between 0 and 1"),
+        ([*ONE, "--schedule", "drops:at=2"], "at must be in (0, 1), not 2"),
         (["run", ""], "cannot read the study"),
         (["run", "--problem", "quadratic:dim=inf", "--optimizer", "adam"], "dim must be a whole number"),
         (["run", "--problem", "quadratic:dim=1000000", "--optimizer", "adam"], "d at most 20000"),

@@ -245,7 +245,7 @@ def test_a_change_of_code_changes_keys_but_not_identities(monkeypatch: pytest.Mo
         ({"batch_size": 2.5}, "whole number"),
         ({"batch_size": 0}, "between 1 and"),
         ({"schedule": "cosine:end=1"}, "no parameter 'end'"),
-        ({"schedule": "cosine:final=-1"}, "final must not be -1"),
+        ({"schedule": "cosine:final=-1"}, "final must be at least 0, not -1"),
         ({"optimizer": "lbfgs", "schedule": "cosine"}, "not a rule with a learning rate"),
         ({"optimizer": "lbfgs", "batch_size": 8}, "use a first-order rule"),
         ({"lr": -1}, "lr must be above 0"),
