@@ -8,13 +8,13 @@ The clock is read between parts of many steps, once the device is idle. Off the 
 (compilation, caches, memory pools), the making of start points and state, the drawing of batches and random directions, and
 all recording; nothing is evaluated but what the steps ask for.
 
-How oracle time and optimizer time are separated: reading the clock twice in every step would make a GPU wait in every step.
-So each configuration, in each round, first takes its steps untimed, noting points that it visits (this also warms the
-caches), and then again on the clock: 50 steps, the oracle calls of the same 50 steps alone, at the noted points and with the
-same batches, the next 50 steps, and so on. The optimizer's time is the difference of the two sums, round by round: everything
-that a step costs beyond its oracle call. This assumes that an oracle call costs the same at a nearby point, and with its data
-as warm in the cache. The interval shows how well the rounds agree on the difference; where that is small against the oracle's
-time it may even be negative, which means that it is too small to be measured.
+How oracle time and optimizer time are separated: reading the clock twice in every step would make a GPU wait in every
+step. So each configuration, in each round, first takes its steps untimed, noting points that it visits (this also warms
+the caches), and then again on the clock: 50 steps, the oracle calls of the same 50 steps alone, at the noted points and
+with the same batches, the next 50 steps, and so on. The optimizer's time is the difference of the two sums, round by
+round: everything that a step costs beyond its oracle call. This assumes that an oracle call costs the same at a nearby
+point, and with its data as warm in the cache. The interval shows how well the rounds agree on the difference; where
+that is small against the oracle's time it may even be negative, which means that it is too small to be measured.
 
 `analysis.timing` summarizes the rows. On a GPU the same code runs on
 `Backend.clock`, which waits for the device; it has not yet been run on one.
