@@ -1,18 +1,18 @@
-"""A GPU against the CPU: the same curves? how fast? from which size on? Figures go into a results folder.
+"""Compare a GPU with the CPU: are the curves the same, how fast is it, from which size on? Results go into a folder.
 
-python -m benchmarks.gpu results            # minutes, where a GPU is; then: optbench report results
+python -m benchmarks.gpu results            # minutes, on a machine with a GPU; then: optbench report results
 python -m benchmarks.gpu results --quick    # small sizes: whether everything runs
 
-Four sections, each stored as soon as it is done (`COLUMNS`; shown by `reports.sections.gpu`):
+There are four sections, each stored as soon as it is complete (`COLUMNS`; shown by `reports.sections.gpu`):
 
-curves   values along runs of every problem, in both precisions, against the CPU in float64. The envelope that they are
-         held to is measured, not assumed: see `envelope`.
-steps    the update of Adam and of momentum, fused and as it is written, against a copy on the device.
+curves   values along runs of every problem, in both precisions, against the CPU in float64. The envelope that they must
+         stay in is measured, not assumed: see `envelope`.
+steps    the update of Adam and of momentum, fused and plain, against a copy on the device.
 sweeps   the sweeps of benchmarks/peers, 100 runs each, on the GPU, on one core of the CPU and by JAX on the same GPU; and
          the peak of the memory pool.
-sizes    seconds of one step of 100 runs of every problem, growing until the GPU wins clearly.
+sizes    seconds of one step of 100 runs of every problem, for growing sizes until the GPU is clearly faster.
 
-Everything that is measured takes the backends as parameters, so that the tests run all of it on pretended devices. It has
+All measurements take the backends as parameters, so that the tests run all of them on pretended devices. The script has
 not yet been run on a GPU.
 """
 
@@ -44,10 +44,10 @@ from optbench.runner.loop import Loop, init_state
 
 Row = dict[str, Any]
 OPTIMIZERS_SHOWN = ("gradient_descent", "momentum", "adam", "lbfgs", "newton")
-BATCH = 16  # samples a mini-batch, of the curves that have one
-COPIES = 8  # perturbed runs that tell how a curve reacts to rounding
-MAX_NEWTON = 100  # parameters; above, Hessians of the copies take the CPU longer than all else
-FACTOR = 16.0  # of the envelope beyond the largest reaction seen, see `envelope`
+BATCH = 16  # samples per mini-batch, for the curves with mini-batches
+COPIES = 8  # perturbed runs that show how a curve reacts to rounding
+MAX_NEWTON = 100  # parameters; above, Hessians of the copies take longer on the CPU than everything else
+FACTOR = 16.0  # width of the envelope relative to the largest reaction seen, see `envelope`
 
 # one row a figure, in long form: Arrow type and meaning by name
 COLUMNS = {
@@ -82,8 +82,8 @@ def trajectory(
 ) -> np.ndarray:
     """Values at every iterate of `copies` runs from each seed's start, shape (T + 1, S, copies).
 
-    Every iterate of the copies but the first is perturbed: each coordinate is multiplied by 1 + jitter or 1 - jitter, by
-    lot. On the device nothing is fetched before the end.
+    Every iterate of all copies but the first is perturbed: each coordinate is multiplied by 1 + jitter or 1 - jitter, at
+    random. Nothing is fetched from the device before the end.
     """
     backend, rng = problem.backend, np.random.default_rng(0)
     shape = (len(seeds), copies, problem.dim)
@@ -114,14 +114,14 @@ def trajectory(
 def envelope(values: np.ndarray, eps: float) -> np.ndarray:
     """How far rounding may carry a curve, from runs of `trajectory` with jitter `eps`: (T + 1, S, copies) gives (T + 1, S).
 
-    Another machine adds in another order, and so is off by about eps of what it adds in every step; what becomes of that is
-    the problem's and the method's own affair: it dies out on a convex problem and doubles every few steps where runs
-    separate. So the reaction is measured: the copies are off by eps at every iterate, and the largest deviation of any copy
-    in the steps around t (a tenth before and after, as curves cross) is the reaction there. The envelope is `FACTOR` times
-    that, plus `FACTOR` eps of the value itself, which no evaluation can do without. A factor is needed because eight copies
-    do not show the worst case, and a sum of many terms is off by more than one eps.
+    Another machine adds in another order, so its result differs by about eps of the terms in every step. The effect depends
+    on problem and method: it dies out on a convex problem, and doubles every few steps where runs separate. So it is
+    measured: the copies differ by eps at every iterate, and the largest deviation of any copy in the steps around t (a
+    tenth before and after, because curves cross) is the reaction at t. The envelope is `FACTOR` times the reaction, plus
+    `FACTOR` eps of the value itself, the rounding of every evaluation. The factor is needed because eight copies do not
+    show the worst case, and a sum of many terms differs by more than one eps.
 
-    NaN where a copy has left the finite numbers: there nothing can be told.
+    The envelope is NaN where a copy has diverged: no comparison is possible there.
     """
     with np.errstate(invalid="ignore"):
         reaction = np.max(np.abs(values - values[..., :1]), axis=-1)  # (T + 1, S)
@@ -135,7 +135,7 @@ def envelope(values: np.ndarray, eps: float) -> np.ndarray:
 def first_out(values: np.ndarray, reference: np.ndarray, allowed: np.ndarray) -> tuple[float, float]:
     """First step at which any run leaves its envelope (NaN: never), and the largest share of the envelope used.
 
-    All of shape (T + 1, S). Steps at which the envelope is not finite are passed over.
+    All arrays have the shape (T + 1, S). Steps with an envelope that is not finite are skipped.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         difference = np.abs(values - reference)
@@ -147,20 +147,22 @@ def first_out(values: np.ndarray, reference: np.ndarray, allowed: np.ndarray) ->
 
 
 def step_size(problem: Problem, name: str) -> float:
-    """A learning rate at which the method neither stands still nor diverges."""
+    """A learning rate with which the method makes progress and does not diverge."""
     if name == "adam":
         return 0.01
-    L = problem.smoothness or 1000.0  # of Rosenbrock and its like at their starts; kind to the rest
+    L = (
+        problem.smoothness or 1000.0
+    )  # about that of Rosenbrock and similar problems at their starts; safe for the others
     return (1.0 if name == "gradient_descent" else 0.1) / L
 
 
 def settings_of(problem: Problem, name: str) -> dict[str, float]:
-    """What a method is given on a problem beside its defaults."""
+    """Settings of a method on a problem that differ from its defaults."""
     return {"lr": step_size(problem, name)} if make_recipe(name).kind.step_size == "lr" else {}
 
 
 def optimizers_for(problem: Problem) -> Iterator[tuple[str, int | None]]:
-    """Methods of the curves on a problem, with their batch size."""
+    """Names and batch sizes of the optimizers whose curves are compared on a problem."""
     for name in OPTIMIZERS_SHOWN:
         kind = make_recipe(name).kind
         if kind.oracle == "hessian" and not (problem.has_hessian and problem.dim <= MAX_NEWTON):
@@ -173,10 +175,11 @@ def optimizers_for(problem: Problem) -> Iterator[tuple[str, int | None]]:
 def curves(
     host: Backend, device: Backend, *, steps: int = 200, seeds: int = 2, names: Sequence[str] = ()
 ) -> Iterator[Row]:
-    """Of every problem and method: the first step out of the envelope, and the share of the envelope that was used.
+    """For every problem and method, the first step out of the envelope and the share of the envelope that was used.
 
-    The envelope of a precision belongs to its eps; the reference is the CPU in float64. The CPU itself in float32 is held
-    to it too, which shows whether the envelope is fair: but for searches that take another turn it uses 1 to 50 percent.
+    The envelope of a precision is computed with its eps; the reference is the CPU in float64. The CPU in float32 is
+    compared too, to show whether the envelope is fair: it uses 1 to 50 percent, except for searches that take another
+    direction.
     """
     for name in names or PROBLEMS.names():
         problem = make_problem(*parse_spec(name)).on(dataclasses.replace(host, precision="float64", fused=False))
@@ -188,10 +191,10 @@ def curves(
                 build = functools.partial(recipe.build, settings_of(problem, method))
                 base = trajectory(problem, build(), many, steps, batch=batch, copies=COPIES, jitter=eps)
                 allowed, reference = envelope(base, eps), base[..., 0]
-                told = np.flatnonzero(~np.isfinite(allowed).all(axis=1))
+                unknown = np.flatnonzero(~np.isfinite(allowed).all(axis=1))
                 row = {"case": f"{problem.spec}, {method}" + (f", batch {batch}" if batch else "")}
                 row |= {"precision": precision, "section": "curves"}
-                last = int(told[0]) if len(told) else steps
+                last = int(unknown[0]) if len(unknown) else steps
                 for contender, backend in _ways(host, device, precision, recipe.target):
                     values = trajectory(problem.on(backend), build(), many, steps, batch=batch)[..., 0]
                     out, share = first_out(values, reference, allowed)
@@ -205,7 +208,7 @@ def curves(
 
 
 def _ways(host: Backend, device: Backend, precision: str, target: Any) -> Iterator[tuple[str, Backend]]:
-    """Who is held to the envelope of a precision."""
+    """The contenders that are compared with the envelope of a precision, and their backends."""
     yield "gpu", dataclasses.replace(device, precision=precision, fused=False)
     if not isinstance(target, type):
         yield "gpu fused", dataclasses.replace(device, precision=precision, fused=True)
@@ -219,9 +222,9 @@ MOVES = {"adam": 7, "momentum": 5, "copy": 2}  # arrays that are read or written
 
 
 def repeated(run: Callable[[int], None], backend: Backend, seconds: float, repeats: int) -> list[float]:
-    """Seconds of one call in each repeat; `run` takes the number of calls, and the first ones are not counted.
+    """Seconds of one call in each repeat; `run` takes the number of calls, and the first calls are not counted.
 
-    The clock is read once the device is idle, and so many calls lie between two readings that this costs nothing.
+    The clock is read once the device is idle; there are so many calls between two readings that waiting does not matter.
     """
 
     def timed(count: int) -> float:
@@ -240,7 +243,7 @@ def repeated(run: Callable[[int], None], backend: Backend, seconds: float, repea
 def steps(
     device: Backend, *, sizes: Sequence[int] = (), seconds: float = 0.05, repeats: int = 5, runs: int = 100
 ) -> Iterator[Row]:
-    """Bytes a second of the update of a rule, oracle aside, and of a copy on the device, by size and precision."""
+    """Bytes per second of the update of a rule, without the oracle, and of a copy on the device, by size and precision."""
     for precision in ("float64", "float32"):
         for size in sizes or tuple(10**k for k in range(4, 9)):
             shape, width = (min(runs, size), size // min(runs, size)), np.dtype(precision).itemsize
@@ -273,14 +276,14 @@ def _stepper(case: str, shape: tuple[int, int], backend: Backend) -> Callable[[i
 
         return copies
     optimizer = make_recipe(case).build({"lr": np.full(shape[0], 1e-3)})
-    kept: list[Any] = [x, init_state(optimizer, x, backend), 0]
+    latest: list[Any] = [x, init_state(optimizer, x, backend), 0]
     f = backend.zeros((shape[0], 1))
 
     def walk(count: int) -> None:
-        x, state, taken = kept
+        x, state, taken = latest
         for t in range(taken + 1, taken + count + 1):
             x, state = optimizer.step(t, At(x, f, g), state)
-        kept[:] = x, state, taken + count
+        latest[:] = x, state, taken + count
 
     return walk
 
@@ -462,14 +465,14 @@ def _walker(problem: Problem, runs: int) -> Callable[[int], None]:
     loop = Loop(problem, optimizer, (0,), 1, None, runs)
     xp = problem.backend.xp
     x = xp.asarray(xp.broadcast_to(problem.start(0)[None, :], (runs, problem.dim)), copy=True)
-    kept: list[Any] = [x, init_state(optimizer, x, problem.backend), 0]
+    latest: list[Any] = [x, init_state(optimizer, x, problem.backend), 0]
 
     def walk(count: int) -> None:
-        x, state, taken = kept
+        x, state, taken = latest
         with np.errstate(all="ignore"):
             for t in range(taken + 1, taken + count + 1):
                 x, state = optimizer.step(t, loop.evaluate(0, x), state)
-        kept[:] = x, state, taken + count
+        latest[:] = x, state, taken + count
 
     return walk
 

@@ -30,11 +30,11 @@ SECTIONS = {
     "sweeps": (
         "Sweeps of 100 runs",
         "10 learning rates x 10 seeds, the same starts, batches and hyperparameters for all, the value of every step "
-        "computed; optbench keeps two checkpoints and the first hits of 50 targets, the others every value; compile time "
+        "computed; optbench keeps two checkpoints and the steps to 50 targets, the others every value; compile time "
         "aside. What takes one run at a time was given 2 runs and a tenth of the steps (200 at most), torch vmap all runs "
         "and a tenth of the steps (500 at most): theirs are costs per run and step, not times of a whole sweep. *optbench* "
         "is the call of `sweep` with as many jobs as there are threads (one BLAS thread each, workers standing); its "
-        "tables are made when they are asked for.",
+        "tables are computed on first access.",
     ),
     "fixed": (
         "The whole call, where it is short",
@@ -53,7 +53,7 @@ SECTIONS = {
 }
 
 
-def measured(cores: list[int], arguments: list[str]) -> dict[str, Any]:
+def measure(cores: list[int], arguments: list[str]) -> dict[str, Any]:
     """The figures of measure.py, run on these cores."""
     threads = {name: str(len(cores)) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     command = [sys.executable, "-m", "benchmarks.peers.measure", "--cores", str(len(cores)), *arguments]
@@ -62,8 +62,8 @@ def measured(cores: list[int], arguments: list[str]) -> dict[str, Any]:
     done = subprocess.run(
         command, cwd=ROOT, env=os.environ | threads, preexec_fn=pin, stdout=subprocess.PIPE, text=True, check=True
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    results: dict[str, Any] = json.loads(done.stdout)
+    return results
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
@@ -111,7 +111,7 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def page(found: dict[int, dict[str, Any]], repeats: int) -> str:
+def page(results: dict[int, dict[str, Any]], repeats: int) -> str:
     """The whole of RESULTS.md."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     lines = [
@@ -122,7 +122,7 @@ def page(found: dict[int, dict[str, Any]], repeats: int) -> str:
         "to optbench: above 1 optbench is ahead. Before it was timed, every case was checked to give the same numbers to "
         "1e-9 over the first 20 steps (rules: 3).",
     ]
-    for cores, result in found.items():
+    for cores, result in results.items():
         before, after = result["load"]
         lines += ["", f"## {'One thread' if cores == 1 else f'{cores} threads'}", ""]
         lines.append(f"Load average {before[0]:.1f} before, {after[0]:.1f} after.")
@@ -148,20 +148,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", default="", help="sections, such as rules,sweeps; the table is printed, not written")
     parser.add_argument("--threads", type=int, help="only this number of threads")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     available = (
         sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     )
-    arguments = ["--repeats", str(asked.repeats)]
-    arguments += ["--quick"] if asked.quick else []
-    arguments += ["--only", asked.only] if asked.only else []
-    counts = [asked.threads] if asked.threads else [1, len(available)]
-    found: dict[int, dict[str, Any]] = {}
+    arguments = ["--repeats", str(options.repeats)]
+    arguments += ["--quick"] if options.quick else []
+    arguments += ["--only", options.only] if options.only else []
+    counts = [options.threads] if options.threads else [1, len(available)]
+    results: dict[int, dict[str, Any]] = {}
     for count in dict.fromkeys(counts):
-        found[count] = measured(available[-count:], arguments)
-        if not (asked.quick or asked.only or asked.threads):
-            (HERE / "RESULTS.md").write_text(page(found, asked.repeats), encoding="utf-8")
-    print(page(found, asked.repeats))
+        results[count] = measure(available[-count:], arguments)
+        if not (options.quick or options.only or options.threads):
+            (HERE / "RESULTS.md").write_text(page(results, options.repeats), encoding="utf-8")
+    print(page(results, options.repeats))
 
 
 if __name__ == "__main__":

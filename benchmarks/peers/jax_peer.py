@@ -134,7 +134,7 @@ def sweep(work: Work, how: str) -> Callable[[], Result]:
         (x, _), values = jax.lax.scan(step, (x, state), (jnp.arange(work.steps), samples))
         return values, x, first, points(value, x, None)
 
-    given = (
+    arguments = (
         tuple(map(jnp.asarray, work.parts(work.x0))),
         jnp.asarray(work.lr),
         None if work.samples is None else jnp.asarray(work.samples),
@@ -144,7 +144,7 @@ def sweep(work: Work, how: str) -> Callable[[], Result]:
     compiled = jax.jit(whole)
 
     def run() -> Result:
-        values, x, *_ = jax.block_until_ready(compiled(*given))
+        values, x, *_ = jax.block_until_ready(compiled(*arguments))
         return Result(np.asarray(values), work.joined([np.asarray(part) for part in x]))
 
     return run
@@ -159,13 +159,13 @@ def step_of(rule: str, x: np.ndarray, g: np.ndarray, lr: float) -> Callable[[int
 
     compiled = jax.jit(step, donate_argnums=(0, 1))
     # copies, because what is donated is gone, and a NumPy array may be shared without one
-    kept: list[Any] = [jnp.array(x, copy=True), jax.jit(init)(jnp.asarray(x)), jnp.array(g, copy=True)]
+    latest: list[Any] = [jnp.array(x, copy=True), jax.jit(init)(jnp.asarray(x)), jnp.array(g, copy=True)]
 
     def run(count: int) -> Any:
-        x, state, g = kept
+        x, state, g = latest
         for _ in range(count):
             x, state = compiled(x, state, g)
-        kept[0], kept[1] = jax.block_until_ready((x, state))
-        return kept[0]
+        latest[0], latest[1] = jax.block_until_ready((x, state))
+        return latest[0]
 
     return run

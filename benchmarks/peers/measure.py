@@ -26,10 +26,10 @@ def deviation(result: np.ndarray, reference: np.ndarray) -> float:
 
 
 def check(title: str, name: str, result: np.ndarray, reference: np.ndarray) -> float:
-    found = deviation(result, reference)
-    if not found <= TOLERANCE:
-        raise SystemExit(f"{title}: {name} computes something else; relative difference {found:.1e}")
-    return found
+    difference = deviation(result, reference)
+    if not difference <= TOLERANCE:
+        raise SystemExit(f"{title}: {name} computes something else; relative difference {difference:.1e}")
+    return difference
 
 
 def in_turn(contenders: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
@@ -162,7 +162,7 @@ def sweeps(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
             """By name: what to run, and the runs times steps that it does."""
             whole, part, single = (w.runs * w.steps for w in (work, short, one))
             single = single * len(few) // one.runs
-            found: dict[str, tuple[Callable[[], Any], float]] = {
+            runners: dict[str, tuple[Callable[[], Any], float]] = {
                 "optbench": (optbench_peer.sweep(work, cores), whole),
                 "jax hand": (jax_peer.sweep(work, "hand"), whole),
                 "jax autodiff + optax": (jax_peer.sweep(work, "autodiff"), whole),
@@ -172,8 +172,8 @@ def sweeps(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
                 "NumPy, 1 by 1": (numpy_peer.one_by_one(one, few), single),
             }
             if cores > 1:
-                found["optbench, 1 process"] = (optbench_peer.sweep(work), whole)
-            return found
+                runners["optbench, 1 process"] = (optbench_peer.sweep(work), whole)
+            return runners
 
         worst = agreement(work.title, work.cut(20), contenders)
         runners = contenders(work, short, one)
@@ -250,8 +250,8 @@ def lbfgs(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
     problem = Logistic(data="synthetic", rows=rows_, columns=columns, l2=1e-3)
     Z, starts, tolerance = np.asarray(problem.Z), np.asarray(problem.starts(range(runs))), 1e-6
     _ = problem.optimum  # solved once for a problem, however many sweeps follow
-    found = optbench_peer.lbfgs(problem, runs, tolerance, cores)
-    if set(found.table["status"]) != {"gradient"}:
+    ours = optbench_peer.lbfgs(problem, runs, tolerance, cores)
+    if set(ours.table["status"]) != {"gradient"}:
         raise SystemExit("L-BFGS: not every run of optbench reached the gradient norm")
     x, evaluations = scipy_peer.lbfgs(Z, problem.l2, starts, tolerance)
     norm = np.linalg.norm(problem.value_and_grad(x)[1], axis=-1)
@@ -265,7 +265,7 @@ def lbfgs(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
         repeats,
     )
     title = f"L-BFGS, {runs} runs, logistic n={rows_} d={problem.dim}, to a gradient norm of 1e-6"
-    counts = {"optbench": float(found.table["gradients"].mean()), "scipy L-BFGS-B": evaluations / runs}
+    counts = {"optbench": float(ours.table["gradients"].mean()), "scipy L-BFGS-B": evaluations / runs}
     rows = [row("lbfgs", title, "s", "optbench", times, evaluations=counts)]
     report(rows[-1])
     return rows
@@ -294,16 +294,16 @@ def recorded_points(quick: bool, repeats: int) -> list[dict[str, Any]]:
         {"optbench": sweep, "benchopt": lambda: benchopt_peer.curve(work.steps, rate, work.seeds[0])}, repeats
     )
     each = {name: [s / points[name] * 1e6 for s in values] for name, values in times.items()}
-    found = row(
+    measured = row(
         "benchopt", f"a recorded point of {work.title}, {work.steps} steps", "µs", "optbench", each, deviation=worst
     )
-    report(found)
-    return [found]
+    report(measured)
+    return [measured]
 
 
-def report(found: dict[str, Any]) -> None:
-    cells = ", ".join(f"{name} {value:.3g}" for name, value in found["median"].items())
-    print(f"{found['title']} [{found['unit']}]: {cells}", file=sys.stderr, flush=True)
+def report(row: dict[str, Any]) -> None:
+    cells = ", ".join(f"{name} {value:.3g}" for name, value in row["median"].items())
+    print(f"{row['title']} [{row['unit']}]: {cells}", file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -312,20 +312,20 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", default="rules,sweeps,fixed,lbfgs,benchopt")
-    asked = parser.parse_args()
-    only = asked.only.split(",")
+    options = parser.parse_args()
+    only = options.only.split(",")
     load = os.getloadavg()
     rows: list[dict[str, Any]] = []
     if "rules" in only:
-        rows += fused_rules(asked.quick, asked.repeats)
+        rows += fused_rules(options.quick, options.repeats)
     if "sweeps" in only:
-        rows += sweeps(asked.quick, asked.repeats, asked.cores)
-    if "fixed" in only and not asked.quick:
-        rows += fixed_costs(asked.repeats)
+        rows += sweeps(options.quick, options.repeats, options.cores)
+    if "fixed" in only and not options.quick:
+        rows += fixed_costs(options.repeats)
     if "lbfgs" in only:
-        rows += lbfgs(asked.quick, asked.repeats, asked.cores)
-    if "benchopt" in only and asked.cores == 1:
-        rows += recorded_points(asked.quick, asked.repeats)
+        rows += lbfgs(options.quick, options.repeats, options.cores)
+    if "benchopt" in only and options.cores == 1:
+        rows += recorded_points(options.quick, options.repeats)
     json.dump({"rows": rows, "load": [load, os.getloadavg()]}, sys.stdout)
 
 

@@ -61,13 +61,13 @@ def step_of(rule: str, x: np.ndarray, g: np.ndarray, lr: float, *, fused: bool) 
     optimizer = make_recipe(rule).build({"lr": lr}, fused=fused)
     backend = get_backend("numpy", fused=fused)
     row, gradient, f = x[None, :].copy(), g[None, :].copy(), np.zeros((1, 1))
-    kept: list[Any] = [row, init_state(optimizer, row, backend), 0]
+    latest: list[Any] = [row, init_state(optimizer, row, backend), 0]
 
     def run(count: int) -> Any:
-        x, state, taken = kept
+        x, state, taken = latest
         for t in range(taken + 1, taken + count + 1):
             x, state = optimizer.step(t, At(x, f, gradient), state)
-        kept[:] = x, state, taken + count
+        latest[:] = x, state, taken + count
         return x[0]
 
     return run

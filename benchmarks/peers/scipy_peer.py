@@ -13,7 +13,7 @@ from benchmarks.peers.numpy_peer import logistic
 
 def lbfgs(Z: np.ndarray, l2: float, starts: np.ndarray, tolerance: float) -> tuple[np.ndarray, int]:
     """Minimizers (R, d) of the regularized logistic loss to a gradient norm, and the evaluations of all runs together."""
-    found, evaluations = [], 0
+    minimizers, evaluations = [], 0
     norm = np.inf  # of the gradient at the last evaluation
 
     def oracle(x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -32,6 +32,6 @@ def lbfgs(Z: np.ndarray, l2: float, starts: np.ndarray, tolerance: float) -> tup
     with threadpool_limits(1, "blas"):
         for x0 in starts:
             result = minimize(oracle, x0, jac=True, method="L-BFGS-B", callback=stop, options=options)
-            found.append(result.x)
+            minimizers.append(result.x)
             evaluations += result.nfev
-    return np.stack(found), evaluations
+    return np.stack(minimizers), evaluations

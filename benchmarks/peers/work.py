@@ -119,17 +119,17 @@ def works(quick: bool) -> list[Work]:
     def steps(full: int) -> int:
         return 20 if quick else full
 
-    found = []
+    sweeps = []
     for dim, budget in ((10, 20_000), (100, 5000), (1000, 200)):
         if quick and dim == 1000:
             continue
         quadratic = Quadratic(dim=dim).on(fused)
         for rule, low, high in (("momentum", 1e-2, 1.0), ("adam", 1e-3, 1e-1)):
-            found.append(Work(f"quadratic d={dim}, {rule}", quadratic, rule, rates(low, high), seeds, steps(budget)))
+            sweeps.append(Work(f"quadratic d={dim}, {rule}", quadratic, rule, rates(low, high), seeds, steps(budget)))
     rows, columns = (500, 19) if quick else (10_000, 99)
     logistic = Logistic(data="synthetic", rows=rows, columns=columns, l2=1e-3).on(fused)
     shape = f"n={rows} d={logistic.dim}"
-    found += [
+    sweeps += [
         Work(f"logistic {shape}, full batch, momentum", logistic, "momentum", rates(1e-2, 1.0), seeds, steps(60)),
         Work(
             f"logistic {shape}, batch 128, momentum", logistic, "momentum", rates(1e-3, 1e-1), seeds, steps(1000), 128
@@ -138,5 +138,5 @@ def works(quick: bool) -> list[Work]:
     mlp = MLP(data="digits", hidden=(4 if quick else 32,)).on(fused)
     sizes = "-".join(map(str, mlp.sizes))
     for rule, low, high in (("momentum", 1e-3, 1e-1), ("adam", 1e-4, 1e-2)):
-        found.append(Work(f"MLP {sizes}, batch 128, {rule}", mlp, rule, rates(low, high), seeds, steps(300), 128))
-    return found
+        sweeps.append(Work(f"MLP {sizes}, batch 128, {rule}", mlp, rule, rates(low, high), seeds, steps(300), 128))
+    return sweeps

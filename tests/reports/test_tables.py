@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
 import reports
+from optbench.analysis import tuning
+from optbench.results.runs import Runs
+from reports import tables
+from tests.reports.conftest import NETWORK, NOISE, STEEP, VALLEY
 
 TABLE = pd.DataFrame(
     {
@@ -45,3 +51,29 @@ def test_latex() -> None:
 def test_tables_of_nothing() -> None:
     assert reports.markdown(TABLE.iloc[:0]).count("\n") == 1
     assert r"\end{tabular}" in reports.latex(TABLE.iloc[:0])
+
+
+def test_the_leader_on_every_kind_of_problem(runs: Runs) -> None:
+    found = {leader.problem: leader for leader in tables.leaders(runs)}
+    assert found[VALLEY].methods == ("newton",)
+    assert found[VALLEY].goal == "1e-10 of the initial gap"
+    assert "without Hessians: " in found[VALLEY].remark
+    assert found[STEEP].methods == ()
+    assert found[NETWORK].goal.startswith("smallest objective within ")
+    assert len(found[NETWORK].methods) == 1
+
+
+def test_a_lead_on_few_seeds_is_too_close_to_call(runs: Runs, tmp_path: Path) -> None:
+    rows = runs.rows[runs.rows["problem"] == NOISE]
+    best = rows[rows["step_size"] == tuning.tuned(Runs(rows))["step_size"][0]]
+    twin = best.assign(method="twin", seed=best["seed"].to_numpy()[::-1])
+    leader = tables.leaders(Runs(pd.concat([best, twin], ignore_index=True)))[0]
+    assert not leader.certain
+
+
+def test_methods_that_are_level_without_an_optimum_lead_together(runs: Runs) -> None:
+    one = runs.rows[(runs.rows["problem"] == NETWORK) & (runs.rows["method"] == "lbfgs")]
+    (leader,) = tables.leaders(Runs(pd.concat([one, one.assign(method="twin")], ignore_index=True)))
+    assert leader.methods == ("lbfgs", "twin")
+    assert leader.remark == "no method is behind"
+    assert not leader.certain

@@ -31,7 +31,7 @@ from reports.page import embed
 from reports.page.context import PageContext
 from reports.sections import explorer as explorer_of_page
 from reports.wording import clean
-from tests.reports.page.test_build import HOSTILE
+from tests.reports.conftest import HOSTILE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page

@@ -1,0 +1,58 @@
+"""Numbers and names as text."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from reports import wording
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((1.234e-5, 1.1e-5, 1.3e-5), ("12.3 µs", "11.0 to 13.0")),
+        ((0.5, 0.25, np.inf), ("500 ms", "250 to never")),
+        ((12.3456, 12.0, 13.0), ("12.3 s", "12.0 to 13.0")),
+        ((-2e-8, -1e-6, 1e-6), ("-0.0200 µs", "-1.0000 to 1.0000")),
+        ((250.0, 240.0, 260.0), ("250 s", "240 to 260")),
+        ((np.inf, 1.0, np.inf), ("–", "")),
+        ((np.nan, np.nan, np.nan), ("–", "")),
+    ],
+)
+def test_durations_have_a_unit(values: tuple[float, float, float], text: tuple[str, str]) -> None:
+    assert wording.duration(*values) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "shown"),
+    [
+        ("momentum", 8, "momentum"),
+        ("gradient_descent", 9, "grad…cent"),
+        ("最適化手法", 10, "最適化手法"),
+        ("最適化手法", 9, "最適…手法"),
+        ("😀" * 100, 22, "😀😀😀😀😀…😀😀😀😀😀"),
+        ("two\nlines\t", 20, "two lines"),
+    ],
+)
+def test_names_are_shortened_to_columns(name: str, width: int, shown: str) -> None:
+    assert wording.shorten(name, width) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"), (1.0, "1"), (0.0312345, "0.0312"), (4.6416, "4.64"), (1234.5, "1230"), (5.4321e-10, "5.43e-10"),
+        (99_999.0, "1e5"), (1e-3, "0.001"), (-0.12255, "-0.123"), (2e300, "2e300"), (np.inf, "–"), (np.nan, "–"),
+    ],
+)  # fmt: skip
+def test_numbers_have_three_digits(value: float, text: str) -> None:
+    assert wording.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(3.2, "3.2"), (0.064, "0.064"), (5.0, "5"), (41.4, "41"), (99_999, "99999"), (1e6, "1e6"), (np.inf, "–")],
+)
+def test_calls_are_whole_from_ten_on(value: float, text: str) -> None:
+    assert wording.calls(value) == text
