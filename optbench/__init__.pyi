@@ -1,4 +1,4 @@
-"""The public names of optbench. `optbench/__init__.py` reads this file, so each name stands here only."""
+"""The public names of optbench. `optbench/__init__.py` reads them from here, so each stands here only."""
 
 from optbench.core.backend import Backend as Backend
 from optbench.core.backend import get_backend as get_backend
