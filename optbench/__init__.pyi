@@ -1,4 +1,4 @@
-"""The public names of optbench. `optbench/__init__.py` reads this file, so each name stands here only."""
+"""The public names of optbench. `optbench/__init__.py` reads them from here, so each stands here only."""
 
 from optbench.core.backend import Backend as Backend
 from optbench.core.backend import get_backend as get_backend
@@ -6,7 +6,9 @@ from optbench.core.errors import BackendError as BackendError
 from optbench.core.errors import InputError as InputError
 from optbench.core.errors import OptbenchError as OptbenchError
 from optbench.core.errors import StoreError as StoreError
+from optbench.core.specs import Interval as Interval
 from optbench.core.trace import Trace as Trace
+from optbench.core.traits import Traits as Traits
 from optbench.core.types import Metric as Metric
 from optbench.optimizer import FirstOrder as FirstOrder
 from optbench.optimizer import Optimizer as Optimizer

@@ -73,6 +73,10 @@ class Problem(Parametrized):
 
     Attributes
     ----------
+    name : str
+        The registered name.
+    citation, formula : str
+        Source, and plain formula of the objective, shown to readers.
     dim : int
         Number of parameters d.
     n_samples : int or None

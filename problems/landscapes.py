@@ -42,6 +42,7 @@ class Landscape(Problem):
         self.xp = self.backend.xp
 
     def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
+        """Objective (...) and gradient (..., d) at points (..., d); `samples` as in `Problem.value_and_grad`."""
         if samples is not None:
             raise InputError(f"{self.spec} has an exact oracle and takes no samples")
         return self.closed_form(self.points(x))
@@ -92,12 +93,14 @@ class Plane(Landscape):
         return f, self.xp.stack([f_x, f_y], axis=-1)
 
     def hessian(self, x: Array) -> Array:
+        """Hessians (..., d, d) at points (..., d)."""
         x = self.points(x)
         f_xx, f_xy, f_yy = self.second_partials(x[..., 0], x[..., 1])
         stack = self.xp.stack
         return stack([stack([f_xx, f_xy], axis=-1), stack([f_xy, f_yy], axis=-1)], axis=-2)
 
     def hvp(self, x: Array, v: Array) -> Array:
+        """Products H(x) v, (..., d), with points x and vectors v of shape (..., d)."""
         x, v = self.points(x), self.points(v)
         f_xx, f_xy, f_yy = self.second_partials(x[..., 0], x[..., 1])
         v_x, v_y = v[..., 0], v[..., 1]
@@ -154,6 +157,7 @@ class Rosenbrock(Landscape):
         return self._add(1200 * a * a - 400 * b + 2, self.xp.full_like(b, 200.0)), -400 * a
 
     def hessian(self, x: Array) -> Array:
+        """Hessians (..., d, d) at points (..., d)."""
         x = self.points(x)
         diagonal, band = self._bands(x)
         matrix = self.diagonal_matrix(diagonal)  # (..., d, d)
@@ -162,6 +166,7 @@ class Rosenbrock(Landscape):
         return matrix + upper + self.xp.matrix_transpose(upper)
 
     def hvp(self, x: Array, v: Array) -> Array:
+        """Products H(x) v, (..., d), with points x and vectors v of shape (..., d)."""
         v = self.points(v)
         diagonal, band = self._bands(self.points(x))
         return diagonal * v + self._add(band * v[..., 1:], band * v[..., :-1])
@@ -283,10 +288,12 @@ class StyblinskiTang(Landscape):
         return f, 2 * x2 * x - 16 * x + 2.5
 
     def hessian(self, x: Array) -> Array:
+        """Hessians (..., d, d) at points (..., d)."""
         x = self.points(x)
         return self.diagonal_matrix(6 * x * x - 16)
 
     def hvp(self, x: Array, v: Array) -> Array:
+        """Products H(x) v, (..., d), with points x and vectors v of shape (..., d)."""
         x = self.points(x)
         return (6 * x * x - 16) * self.points(v)
 
@@ -360,9 +367,11 @@ class StrictSaddle(Landscape):
         return self.lambdas + self.escape * (3 * y * y - 1)  # (..., d)
 
     def hessian(self, x: Array) -> Array:
+        """Hessians (..., d, d) at points (..., d)."""
         return self.diagonal_matrix(self._curvatures(self.points(x)))
 
     def hvp(self, x: Array, v: Array) -> Array:
+        """Products H(x) v, (..., d), with points x and vectors v of shape (..., d)."""
         return self._curvatures(self.points(x)) * self.points(v)
 
 

@@ -167,6 +167,7 @@ class Logistic(LearningProblem):
     # ---- value and gradient ------------------------------------------------------------------------------------------
 
     def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
+        """Objective (...) and gradient (..., d) at points (..., d); `samples` as in `Problem.value_and_grad`."""
         x = self.points(x)
         xp = self.xp
         if samples is None:
@@ -198,6 +199,7 @@ class Logistic(LearningProblem):
         return self.xp.reshape(f, x.shape[:-1]) / count + self.l2 / 2 * self.xp.vecdot(x, x)
 
     def value(self, x: Array) -> Array:
+        """Objective (...) at points (..., d)."""
         return self._value_and_accuracy(self.points(x), self.Z, self._codes)[0]
 
     def _sums(self, x: Array, Z: Array, y: Array | None) -> tuple[Array, Array]:
@@ -232,6 +234,7 @@ class Logistic(LearningProblem):
     # ---- Hessian -----------------------------------------------------------------------------------------------------
 
     def hessian(self, x: Array) -> Array:
+        """Hessians (..., d, d) at points (..., d)."""
         x = self.points(x)
         if self.dim > self.max_hessian_dim:
             raise InputError(f"{self.spec} has {self.dim} parameters; a Hessian is formed up to {self.max_hessian_dim}")
@@ -264,6 +267,7 @@ class Logistic(LearningProblem):
         return Q @ Z, rows @ rows.mT
 
     def hvp(self, x: Array, v: Array) -> Array:
+        """Products H(x) v, (..., d), with points x and vectors v of shape (..., d)."""
         x, v = self.points(x), self.points(v)
         xp = self.xp
         flat = (-1, self.dim)
@@ -293,9 +297,11 @@ class Logistic(LearningProblem):
         return tuple(Metric(f"{part}_accuracy", "higher") for part in parts)
 
     def metrics(self, x: Array) -> dict[str, Array]:
+        """The metrics of `metric_types` at points (..., d), (...) each."""
         return self.evaluate(x)[1]
 
     def evaluate(self, x: Array) -> tuple[Array, dict[str, Array]]:
+        """Objective (...) at points (..., d), and the metrics of `metric_types`, (...) each."""
         x = self.points(x)
         f, accuracy = self._value_and_accuracy(x, self.Z, self._codes)
         metrics = {"train_accuracy": accuracy}

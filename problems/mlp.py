@@ -261,6 +261,7 @@ class LinearAutoencoder(Network):
         return np.concatenate([W1.ravel(), W2.ravel()])
 
     def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
+        """Objective (...) and gradient (..., d) at points (..., d); `samples` as in `Problem.value_and_grad`."""
         xp, x = self.xp, self.points(x)
         mT = xp.matrix_transpose
         w, (rows, targets) = self._stacked(x, samples)

@@ -97,6 +97,7 @@ class Network(LearningProblem):
         raise NotImplementedError(f"{type(self).__name__} does not implement _curvature()")
 
     def hvp(self, x: Array, v: Array) -> Array:
+        """Products H(x) v, (..., d), with points x and vectors v of shape (..., d)."""
         x, v = self.points(x), self.points(v)
         x, v = self.xp.broadcast_arrays(x, v)
         shape = (1, math.prod(x.shape[:-1]), 1, self.dim)
@@ -240,6 +241,7 @@ class Perceptron(Network):
         return np.concatenate([part.ravel() for layer in layers for part in layer])
 
     def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
+        """Objective (...) and gradient (..., d) at points (..., d); `samples` as in `Problem.value_and_grad`."""
         x = self.points(x)
         w, batch = self._stacked(x, samples)  # (S, L, d)
         n, layers = batch.rows.shape[1], self._layers(w)
@@ -264,6 +266,7 @@ class Perceptron(Network):
         return f, self._joined([self._times_rows(delta, rows), bias[..., None], *parts])
 
     def value(self, x: Array) -> Array:
+        """Objective (...) at points (..., d)."""
         return self._value_and_metrics(self.points(x), ("train",))[0]
 
     def _decay(self, w: Array) -> Array:
@@ -277,9 +280,11 @@ class Perceptron(Network):
         return tuple(kinds[part] for part in PARTS for kinds in (accuracies, losses) if part in kinds)
 
     def metrics(self, x: Array) -> dict[str, Array]:
+        """The metrics of `metric_types` at points (..., d), (...) each."""
         return self.evaluate(x)[1]
 
     def evaluate(self, x: Array) -> tuple[Array, dict[str, Array]]:
+        """Objective (...) at points (..., d), and the metrics of `metric_types`, (...) each."""
         return self._value_and_metrics(self.points(x), PARTS)
 
     def _value_and_metrics(self, x: Array, parts: tuple[str, ...]) -> tuple[Array, dict[str, Array]]:

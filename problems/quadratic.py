@@ -130,6 +130,7 @@ class Quadratic(Problem):
         self.H = to(self.eigenvalues if self._matrix is None else self._matrix)  # (d,) if diagonal, else (d, d)
 
     def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
+        """Objective (...) and gradient (..., d) at points (..., d); `samples` as in `Problem.value_and_grad`."""
         x = self.points(x)
         f, g = _oracle(self.xp, x, self.center, self.H, self._f_star)
         if samples is not None:
@@ -144,6 +145,7 @@ class Quadratic(Problem):
         return OracleFormula(_oracle, (self.center, H, self._f_star))
 
     def hessian(self, x: Array) -> Array:
+        """Hessians (..., d, d) at points (..., d)."""
         x = self.points(x)
         if not self.has_hessian:
             raise InputError(f"{self.spec} offers a Hessian up to d = {self.max_hessian_dim}; use hvp")
@@ -155,6 +157,7 @@ class Quadratic(Problem):
         return self.xp.broadcast_to(h, (*x.shape[:-1], self.dim, self.dim))
 
     def hvp(self, x: Array, v: Array) -> Array:
+        """Products H(x) v, (..., d), with points x and vectors v of shape (..., d)."""
         v = self.points(v)
         return v * self.H if self._matrix is None else v @ self.H
 

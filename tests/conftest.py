@@ -84,15 +84,15 @@ def host_reads_forbidden() -> Iterator[None]:
         return raiser
 
     names = ["__float__", "__int__", "__bool__", "__index__", "__complex__", "__iter__"]
-    kept = {name: getattr(Array, name) for name in names if hasattr(Array, name)}
+    originals = {name: getattr(Array, name) for name in names if hasattr(Array, name)}
     for name in names:
         setattr(Array, name, refuse(name))
     try:
         yield
     finally:
         for name in names:
-            if name in kept:
-                setattr(Array, name, kept[name])
+            if name in originals:
+                setattr(Array, name, originals[name])
             else:
                 delattr(Array, name)
 

@@ -1,4 +1,4 @@
-"""Figures of merit in seconds: what races tell, and where their seconds meet the oracle calls of runs."""
+"""Timings: summaries of races, and seconds to a target from the seconds of races and the oracle calls of runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def race_summary(races: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     races : DataFrame
-        One row a round and configuration, see `results.RACE_COLUMNS`.
+        One row a round and configuration, see `RACE_COLUMNS`.
 
     Columns
     -------
@@ -51,7 +51,7 @@ def race_summary(races: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    kept = ["race", "place", "problem", "configuration", "steps", "backend", "precision", "fused"]
+    identity = ["race", "place", "problem", "configuration", "steps", "backend", "precision", "fused"]
     figures = ["rounds", *_with_interval("seconds"), *_with_interval("ratio"), "oracle_seconds"]
     figures += ["optimizer_seconds", "optimizer_low", "optimizer_high", "oracle_share", "warmup_seconds", "spread"]
     lines = []
@@ -59,8 +59,8 @@ def race_summary(races: pd.DataFrame) -> pd.DataFrame:
     for (race, _), rows in races.groupby(["race", "place"], sort=True):
         rows = rows.sort_values("round")
         optimizer, fixed, schedule = rows.iloc[0][["optimizer", "fixed", "schedule"]]
-        line = rows.iloc[0][kept].to_dict() | {"method": method_name(optimizer, json.loads(fixed), schedule)}
-        seconds, oracle = _a_step(rows, "seconds"), _a_step(rows, "oracle_seconds")  # each (rounds,)
+        line = rows.iloc[0][identity].to_dict() | {"method": method_name(optimizer, json.loads(fixed), schedule)}
+        seconds, oracle = _per_step(rows, "seconds"), _per_step(rows, "oracle_seconds")  # each (rounds,)
         reference = first.setdefault((str(race), line["problem"]), seconds)
         line["rounds"] = len(rows)
         line |= dict(zip(_with_interval("seconds"), _median_and_interval(seconds), strict=True))
@@ -75,57 +75,57 @@ def race_summary(races: pd.DataFrame) -> pd.DataFrame:
         line["disturbed"] = line["reason"] != ""
         line["finite"] = bool(rows["finite"].all())
         lines.append(line)
-    return pd.DataFrame(lines, columns=[*kept, "method", *figures, "disturbed", "reason", "finite"])
+    return pd.DataFrame(lines, columns=[*identity, "method", *figures, "disturbed", "reason", "finite"])
 
 
 def standing_races(races: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the races that say most: without those whose configurations all ran in one that is to be preferred.
+    """The rows of all races but those superseded by another, in which all of their configurations ran too.
 
-    Races are kept whole, because ratios are taken within them. To be preferred is, of races on the same machine, an
-    undisturbed one to a disturbed one, and then the newer.
+    Of races on the same machine an undisturbed one supersedes a disturbed one, and then the newer the older. Races are kept
+    whole, because ratios are taken within them.
     """
-    who = ["machine", "backend", "precision", "fused", "problem", "data_hash", "configuration"]
-    held = [part for _, part in races.groupby("race", sort=True)]
-    teams = [set(part[who].astype(str).itertuples(index=False, name=None)) for part in held]
-    ranks = [(not _is_disturbed(part), part["created"].iloc[0], part["race"].iloc[0]) for part in held]
-    outdone = {
+    identity = ["machine", "backend", "precision", "fused", "problem", "data_hash", "configuration"]
+    parts = [part for _, part in races.groupby("race", sort=True)]
+    timed = [set(part[identity].astype(str).itertuples(index=False, name=None)) for part in parts]
+    orders = [(not _is_disturbed(part), part["created"].iloc[0], part["race"].iloc[0]) for part in parts]
+    superseded = {
         part["race"].iloc[0]
-        for part, team, rank in zip(held, teams, ranks, strict=True)
-        if any(team <= other and rank < its for other, its in zip(teams, ranks, strict=True))
+        for part, configurations, order in zip(parts, timed, orders, strict=True)
+        if any(configurations <= others and order < other for others, other in zip(timed, orders, strict=True))
     }
-    return races[~races["race"].isin(outdone)]
+    return races[~races["race"].isin(superseded)]
 
 
 def _disturbance(rows: pd.DataFrame, spread: float) -> str:
-    """What tells that something else ran beside the rounds of one configuration; empty if nothing does."""
+    """Signs that something else ran during the rounds of one configuration; empty if there are none."""
     cores = int(rows["cores"].iloc[0])
     before, after = (float(rows[name].astype(float).iloc[0]) for name in ("load_before", "load_after"))
-    found = []
+    signs = []
     if before > LOAD_LIMIT * cores:
-        found.append(f"load average {before:.1f} before it began, on {cores} cores")
+        signs.append(f"load average {before:.1f} before it began, on {cores} cores")
     elif after - 1 > LOAD_LIMIT * cores:  # the race itself is one
-        found.append(f"load average {after:.1f} at its end, on {cores} cores")
+        signs.append(f"load average {after:.1f} at its end, on {cores} cores")
     if spread > SPREAD_LIMIT:
-        found.append(f"rounds scatter by {100 * spread:.0f} % (interquartile range)")
-    return "; ".join(found)
+        signs.append(f"rounds scatter by {100 * spread:.0f} % (interquartile range)")
+    return "; ".join(signs)
 
 
 def seconds_to_target(runs: Runs, races: pd.DataFrame, target: float = 1e-4) -> pd.DataFrame:
     """Seconds to a target: oracle calls to it, from runs, times seconds a call, from races.
 
     A method is taken at its best settings (`tuned`), with the newest race on each machine in which the same optimizer ran
-    on the same problem with the same schedule, batch size, precision, array module and structure (a memory of 10 pairs is
-    another structure, a step size is none: a step costs the same whatever its size), fused or not. Undisturbed races
-    go before disturbed ones. Seconds of different machines are in different rows and are not to be compared.
+    on the same problem with the same schedule, batch size, precision, array module and structure, fused or not. Structure
+    are the settings that change the cost of a step: a memory of 10 pairs is one, a step size is not. Undisturbed races are
+    preferred. Seconds of different machines are in different rows and are not comparable.
 
-    The interval has both uncertainties in it: seeds and rounds are resampled independently of each other, and the products
-    of the two medians ranked (percentile bootstrap, 95 %). Its end is infinite where too few seeds reach the target.
+    The interval covers both uncertainties: seeds and rounds are resampled independently of each other, and the products of
+    the two medians ranked (percentile bootstrap, 95 %). Its end is infinite where too few seeds reach the target.
 
     Parameters
     ----------
     runs : Runs
     races : DataFrame
-        See `results.RACE_COLUMNS`.
+        See `RACE_COLUMNS`.
     target : float
         Fraction of the initial gap; the nearest of the 50 recorded ones is taken.
 
@@ -135,21 +135,12 @@ def seconds_to_target(runs: Runs, races: pd.DataFrame, target: float = 1e-4) -> 
         One row a method, problem, machine and form of the rule: problem, method (as in `runs`), step_size, target, calls
         (median over seeds), reached, seeds, seconds_per_call, seconds, seconds_low, seconds_high (inf where half of the
         seeds or more miss the target, NaN where no optimum is known), machine, backend, precision, fused, disturbed, race,
-        race_problem (the problem's name in the race).
+        places (of the configurations in the race that were timed for it; see `RACE_COLUMNS`).
     """
     import pandas as pd
 
     names = ["problem", "method", "step_size", "target", "calls", "reached", "seeds", "seconds_per_call"]
-    names += [
-        *_with_interval("seconds"),
-        "machine",
-        "backend",
-        "precision",
-        "fused",
-        "disturbed",
-        "race",
-        "race_problem",
-    ]
+    names += [*_with_interval("seconds"), "machine", "backend", "precision", "fused", "disturbed", "race", "places"]
     lines: list[dict[str, Any]] = []
     if runs.rows.empty or races.empty:
         return pd.DataFrame(lines, columns=names)
@@ -173,16 +164,16 @@ def seconds_to_target(runs: Runs, races: pd.DataFrame, target: float = 1e-4) -> 
         settings = json.loads(rows["settings"].iloc[0])
         for rounds in newest.get(_identity(rows, same), ()):
             structure = json.loads(rounds["structure"].iloc[0])
-            if _apart(rows, rounds) or any(settings.get(k) != v for k, v in structure.items()):
+            if _of_other_store(rows, rounds) or any(settings.get(k) != v for k, v in structure.items()):
                 continue
-            a_call = _a_step(rounds, "seconds") / rounds["calls_per_step"].to_numpy(dtype=float)  # (rounds,)
-            line = dict(zip(_with_interval("seconds"), _product(calls, a_call), strict=True))
+            per_call = _per_step(rounds, "seconds") / rounds["calls_per_step"].to_numpy(dtype=float)  # (rounds,)
+            line: dict[str, Any] = dict(zip(_with_interval("seconds"), _product(calls, per_call), strict=True))
             line |= {"problem": problem, "method": method, "step_size": rows["step_size"].iloc[0]}
             line |= {"target": float(TARGETS[index]), "seeds": rows["seed"].nunique()}
-            line |= {"reached": int(np.isfinite(calls).sum()), "seconds_per_call": float(np.median(a_call))}
+            line |= {"reached": int(np.isfinite(calls).sum()), "seconds_per_call": float(np.median(per_call))}
             line["calls"] = np.nan if np.isnan(calls).any() else median(calls)
             line["disturbed"] = _is_disturbed(rounds)
-            line["race_problem"] = rounds["problem"].iloc[0]
+            line["places"] = tuple(sorted(set(rounds["place"])))
             line |= rounds.iloc[0][["machine", "backend", "precision", "fused", "race"]].to_dict()
             lines.append(line)
     return pd.DataFrame(lines, columns=names)
@@ -190,31 +181,31 @@ def seconds_to_target(runs: Runs, races: pd.DataFrame, target: float = 1e-4) -> 
 
 def _newest(rows: pd.DataFrame) -> pd.DataFrame:
     """The rounds of the newest race among those of one configuration, of an undisturbed one if there is any."""
-    by_race = [part for _, part in rows.groupby("race")]
-    return max(by_race, key=lambda part: (not _is_disturbed(part), part["created"].iloc[0]))
+    races = [part for _, part in rows.groupby("race")]
+    return max(races, key=lambda part: (not _is_disturbed(part), part["created"].iloc[0]))
 
 
 def _is_disturbed(rows: pd.DataFrame) -> bool:
     parts = (part for _, part in rows.groupby("place"))  # the same method may have run at two step sizes
-    return any(_disturbance(part, spread(_a_step(part, "seconds"))) for part in parts)
+    return any(_disturbance(part, spread(_per_step(part, "seconds"))) for part in parts)
 
 
 def _identity(rows: pd.DataFrame, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(str(rows[name].iloc[0]) for name in names)
 
 
-def _apart(rows: pd.DataFrame, rounds: pd.DataFrame) -> bool:
-    """Whether runs and rounds of stores that are laid side by side (see `beside`) are of different ones."""
+def _of_other_store(rows: pd.DataFrame, rounds: pd.DataFrame) -> bool:
+    """Whether runs and rounds of several stores (see `comparison`) are of different ones."""
     if "store" not in rows or "store" not in rounds:
         return False
-    mine = rows["store"].iloc[0]  # null where the runs of all stores are the same
-    return isinstance(mine, str) and mine != rounds["store"].iloc[0]
+    store = rows["store"].iloc[0]  # null where the runs of all stores are the same
+    return isinstance(store, str) and store != rounds["store"].iloc[0]
 
 
-def _a_step(rows: pd.DataFrame, name: str) -> np.ndarray:
+def _per_step(rows: pd.DataFrame, name: str) -> np.ndarray:
     """Seconds of a column of races, divided by the steps that they hold; shape (rounds,)."""
-    each: np.ndarray = rows[name].to_numpy(dtype=float) / rows["steps"].to_numpy(dtype=float)
-    return each
+    seconds: np.ndarray = rows[name].to_numpy(dtype=float) / rows["steps"].to_numpy(dtype=float)
+    return seconds
 
 
 def _with_interval(name: str) -> tuple[str, str, str]:

@@ -75,14 +75,17 @@ def _print_race(summary: pd.DataFrame, to_target: pd.DataFrame, first: pd.Series
 
     from optbench.reports.wording import duration
 
+    # by place of the configuration; of several methods that it stands for, budgets for example, the fastest
+    slowest_first = to_target.sort_values("seconds", ascending=False, na_position="first").to_dict("records")
+    fastest = {place: line for line in slowest_first for place in line["places"]}
     console = make_console()
     core = "not pinned to a core" if first["core"] is None else f"core {first['core']:.0f} of {first['cores']}"
     console.print(Text(f"{first['machine']}, {core}, one thread, {first['backend']} {first['precision']}", "dim"))
     for problem, rows in summary.groupby("problem", sort=False):
-        targets = to_target[to_target["race_problem"] == problem]
         reference = rows["configuration"].iloc[0]
         headings = ["configuration", "a step", "95 %", f"times {reference}", "95 %", "oracle", "the rest", "95 %"]
-        headings += ["tuned, to 1e-4", "95 %"] if len(targets) else []
+        tuned = any(place in fastest for place in rows["place"])
+        headings += ["tuned, to 1e-4", "95 %"] if tuned else []
         cells = []
         for row in rows.to_dict("records"):
             marks = ("*" if row["disturbed"] else "") + (" (diverged)" if not row["finite"] else "")
@@ -91,19 +94,10 @@ def _print_race(summary: pd.DataFrame, to_target: pd.DataFrame, first: pd.Series
             line += [f"{row['ratio']:.2f}", f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}"]
             line += [f"{100 * row['oracle_share']:.0f} %"]
             line += duration(row["optimizer_seconds"], row["optimizer_low"], row["optimizer_high"])
-            cells.append([*line, *_cells_to_target(targets, row["method"])] if len(targets) else line)
-        print_table(console, str(problem), headings, cells, optional=(9, 7, 6, 5, 4, 2)[len(targets) == 0 :])
+            goal = fastest.get(row["place"])
+            to_goal = duration(goal["seconds"], goal["seconds_low"], goal["seconds_high"]) if goal else ("", "")
+            cells.append([*line, *to_goal] if tuned else line)
+        print_table(console, str(problem), headings, cells, optional=(9, 7, 6, 5, 4, 2)[not tuned :])
         disturbed = rows[rows["disturbed"]].assign(reason=rows["reason"].str.split("; ")).explode("reason")
         for reason, group in disturbed.groupby("reason", sort=False):
             console.print(Text(f"* disturbed: {', '.join(group['configuration'])}: {reason}", "yellow"))
-
-
-def _cells_to_target(to_target: pd.DataFrame, method: str) -> tuple[str, str]:
-    """Seconds to target of a method, if it was tuned; of several budgets, which its name tells in runs, the best."""
-    from optbench.reports.wording import duration
-
-    names = to_target["method"]
-    rows = to_target[(names == method) | names.str.startswith(f"{method}, ")].sort_values("seconds")
-    if rows.empty:
-        return "", ""
-    return duration(*rows.iloc[0][["seconds", "seconds_low", "seconds_high"]])

@@ -8,27 +8,25 @@ The clock is read between parts of many steps, once the device is idle. Off the 
 (compilation, caches, memory pools), the making of start points and state, the drawing of batches and random directions, and
 all recording; nothing is evaluated but what the steps ask for.
 
-How oracle time is told from optimizer time: reading the clock twice in every step would make a GPU wait in every step. So
-each configuration, in each round, first takes its steps untimed, noting points that it visits (this also warms the caches),
-and then again on the clock: 50 steps, the oracle calls of the same 50 steps alone, at the noted points and with the same
-batches, the next 50 steps, and so on. The optimizer's time is the difference of the two sums, round by round: everything
-that a step costs beyond its oracle call. It takes for granted that an oracle call costs the same at a nearby point, and
-with its data as warm in the cache. The interval shows how well the rounds agree on the difference; where that is small
-against the oracle's time it may even come out negative, which means: too small to be told.
+How oracle time and optimizer time are separated: reading the clock twice in every step would make a GPU wait in every
+step. So each configuration, in each round, first takes its steps untimed, noting points that it visits (this also warms
+the caches), and then again on the clock: 50 steps, the oracle calls of the same 50 steps alone, at the noted points and
+with the same batches, the next 50 steps, and so on. The optimizer's time is the difference of the two sums, round by
+round: everything that a step costs beyond its oracle call. This assumes that an oracle call costs the same at a nearby
+point, and with its data as warm in the cache. The interval shows how well the rounds agree on the difference; where
+that is small against the oracle's time it may even be negative, which means that it is too small to be measured.
 
-The figures are made of the rows by `seconds.race_summary` and `seconds.seconds_to_target`. On a GPU the same code runs on
+`analysis.timing` summarizes the rows. On a GPU the same code runs on
 `Backend.clock`, which waits for the device; it has not yet been run on one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import gc
 import json
 import os
 import secrets
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,14 +45,14 @@ from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
 from optbench.results.store import Store
 from optbench.runner.loop import Loop
 from optbench.runner.plan import Plan, make_plans
+from optbench.runner.quiet import load_average, quiet
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LEAST_ROUNDS = 3  # fewer say nothing of how much the figures scatter
+LEAST_ROUNDS = 3  # fewer say nothing about the scatter of the timings
 POINT_BYTES = 1 << 18  # of noted points: few enough to stay in the cache, as the point of a real step does
 PART = 50  # steps between two readings of the clock: so many that a GPU's queue stays full, and few against what drifts
-WATCH = 0.2  # seconds over which the idlest core is looked for
 
 
 def make_race_plans(
@@ -201,7 +199,7 @@ def compete(plans: Sequence[Plan], *, warmup: int = 1) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        One row a round and configuration, in the order they ran, with the columns `results.RACE_COLUMNS`.
+        One row a round and configuration, in the order they ran, with the columns `RACE_COLUMNS`.
 
     Raises
     ------
@@ -217,9 +215,9 @@ def compete(plans: Sequence[Plan], *, warmup: int = 1) -> list[dict[str, Any]]:
         "race": f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}",
         "machine": where.get("gpu", where["processor"]) if _on_gpu(plans) else where["processor"],
         "cores": os.cpu_count(),
-        "load_before": _load(),
+        "load_before": load_average(),
     }
-    common = [race | _asked(place, plan) for place, plan in enumerate(plans)]
+    common = [race | _identity(place, plan) for place, plan in enumerate(plans)]
     rows = []
     with quiet() as core, np.errstate(all="ignore"):
         for place, plan in enumerate(plans):
@@ -229,75 +227,21 @@ def compete(plans: Sequence[Plan], *, warmup: int = 1) -> list[dict[str, Any]]:
             common[place]["warmup_seconds"] = plan.problem.backend.clock() - begin
         for number, seed in enumerate(plans[0].seeds):
             gc.collect()
-            for asked, plan in zip(common, plans, strict=True):
-                rows.append(asked | {"round": number, "seed": seed, "core": core} | _measure(plan, seed))
-    ended = {"load_after": _load(), "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")}
-    return [row | ended for row in rows]
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[int | None]:
-    """One core, one BLAS thread, no garbage collection; all of it as before afterwards, whatever happens.
-
-    Yields the number of the core that this thread is pinned to: the one with the least to do just now; None where the
-    system cannot pin or does not let us.
-    """
-    from threadpoolctl import threadpool_limits
-
-    before: set[int] | None = None
-    core: int | None = None
-    if hasattr(os, "sched_setaffinity"):
-        before = os.sched_getaffinity(0)
-        core = _idlest(before)
-        try:
-            os.sched_setaffinity(0, {core})
-        except OSError:  # some containers forbid it
-            core = None
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        with threadpool_limits(1, user_api="blas"):
-            yield core
-    finally:
-        if collecting:
-            gc.enable()
-        if before is not None and core is not None:
-            os.sched_setaffinity(0, before)
-
-
-def _idlest(cores: set[int]) -> int:
-    """The core that is least busy for a moment; the last one where the system does not tell."""
-    before = _busy()
-    if before:
-        time.sleep(WATCH)
-    after = _busy()
-    return min(cores, key=lambda core: (after.get(core, 0) - before.get(core, 0), -core))
-
-
-def _busy() -> dict[int, int]:
-    """Ticks that each core has spent on work since the start of the system (Linux, proc_stat(5))."""
-    try:
-        lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return {}
-    found = {}
-    for name, *ticks in (line.split() for line in lines if line[:3] == "cpu" and line[3:4].isdigit()):
-        user, nice, system, _idle, _waiting, *rest = map(int, ticks)
-        found[int(name[3:])] = user + nice + system + sum(rest[:3])  # interrupts, and what other guests took
-    return found
-
-
-def _load() -> float | None:
-    """Processes that ran or wanted to, averaged over the last minute; None where the system does not tell."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+            for columns, plan in zip(common, plans, strict=True):
+                rows.append(columns | {"round": number, "seed": seed, "core": core} | _measure(plan, seed))
+    end = {
+        "load_after": load_average(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds"),
+    }
+    return [row | end for row in rows]
 
 
 def _on_gpu(plans: Sequence[Plan]) -> bool:
     return any(plan.problem.backend.name == "cupy" for plan in plans)
 
 
-def _asked(place: int, plan: Plan) -> dict[str, Any]:
-    """What the rows of one configuration share."""
+def _identity(place: int, plan: Plan) -> dict[str, Any]:
+    """What identifies a configuration: the columns that all its rows share."""
     problem, (point,) = plan.problem, plan.grid
     settings, declared, step_size = plan.settings(point), plan.recipe.declared, plan.recipe.kind.step_size
     given = {key: value for key, value in settings.items() if value != declared[key].default}
@@ -341,13 +285,13 @@ def _measure(plan: Plan, seed: int) -> dict[str, Any]:
 
 
 def _visit(loop: Loop, x0: Array) -> list[Array]:
-    """Evenly spaced points of the run from x0, each (1, d), as many as fit `POINT_BYTES`; also warms the caches."""
+    """Evenly spaced points of the run from x0, each (1, d), as many as fit `POINT_BYTES`; this also warms the caches."""
     points, stride = [], _stride(loop)
     x, state = loop.begin(x0)
     for part in _parts(loop):
         for t in part:
             if t % stride == 0:
-                points.append(loop.xp.asarray(x, copy=True))  # a step may write over the point it is told of
+                points.append(loop.xp.asarray(x, copy=True))  # a step may overwrite the point that it is given
             x, state = loop.optimizer.step(t + 1, loop.evaluate(t, x), state)
     return points
 

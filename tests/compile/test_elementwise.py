@@ -88,9 +88,9 @@ def test_compiled_is_the_formula(
     plain = kernel(formula, indices, get_backend("numpy", precision=precision))
     with np.errstate(all="ignore"):
         expected = plain(*given)
-        found = kernel(formula, indices, fused(precision))(*copies(given))
+        result = kernel(formula, indices, fused(precision))(*copies(given))
     rtol = 1e-13 if precision == "float64" else 2e-5
-    for a, b in zip(expected, found, strict=True):
+    for a, b in zip(expected, result, strict=True):
         assert (b.shape, b.dtype) == (a.shape, np.dtype(precision))
         np.testing.assert_allclose(b, a, rtol=rtol, atol=rtol / 10)
 
@@ -110,8 +110,8 @@ def test_arrays_of_any_layout(formula: Callable[..., Any], indices: str) -> None
     for layout in (strided, turned, locked):
         for a, b in zip(expected, run(*layout), strict=True):
             np.testing.assert_array_equal(a, b)
-    for value, kept in zip(locked, given, strict=True):
-        np.testing.assert_array_equal(value, kept)
+    for value, original in zip(locked, given, strict=True):
+        np.testing.assert_array_equal(value, original)
 
 
 @numba
@@ -199,14 +199,14 @@ def test_the_fused_gradient_is_that_of_differences(spec: str) -> None:
 def test_points_and_results_are_not_overwritten(spec: str) -> None:
     problem = make_problem(*parse_spec(spec)).on(fused())
     x = points(problem, 2, 3)
-    kept, samples = x.copy(), np.arange(8).reshape(2, 4)
+    original, samples = x.copy(), np.arange(8).reshape(2, 4)
     f, g = problem.value_and_grad(x, samples)
     f_kept, g_kept = np.array(f), np.array(g)
     problem.value_and_grad(x + 1, samples)
     problem.value_and_grad(x + 1)
     problem.evaluate(x + 1)
     again = problem.value_and_grad(x, samples)
-    for a, b in ((x, kept), (f, f_kept), (g, g_kept), (again[0], f), (again[1], g)):
+    for a, b in ((x, original), (f, f_kept), (g, g_kept), (again[0], f), (again[1], g)):
         np.testing.assert_array_equal(a, b)
 
 
@@ -298,8 +298,8 @@ def test_what_is_no_elementwise_formula_runs_uncompiled(
     x = np.random.default_rng(0).standard_normal((3, 4))
     run = kernel(formula, "rb -> rb", fused())
     with pytest.warns(UserWarning, match=f"the formula '{formula.__name__}' runs uncompiled"):
-        found = run(x)
-    np.testing.assert_array_equal(found[0], formula(get_backend().xp, x)[0])
+        result = run(x)
+    np.testing.assert_array_equal(result[0], formula(get_backend().xp, x)[0])
     run(x)  # it is said once; a second warning would be an error
     kernel(formula, "rb -> rb", fused())(x)
 
@@ -317,8 +317,8 @@ def test_other_array_modules_run_plain() -> None:
     import array_api_strict as strict
 
     run = kernel(terms.ridge, "rd, rd, , -> rd", get_backend(strict, fused=True))
-    (found,) = run(strict.ones((2, 3)), strict.ones((2, 3)), 0.5, 0.25)
-    assert bool(strict.all(found == 0.75))
+    (result,) = run(strict.ones((2, 3)), strict.ones((2, 3)), 0.5, 0.25)
+    assert bool(strict.all(result == 0.75))
 
 
 @numba

@@ -65,10 +65,10 @@ def test_within_units_in_the_last_place(name: str, bound: float) -> None:
     with np.errstate(all="ignore"):
         exact = getattr(np, name)(x.astype(np.longdouble))
         nearest = exact.astype(float)
-        found = over(name, x)
+        result = over(name, x)
         finite = np.isfinite(nearest)
-        assert np.array_equal(np.isfinite(found), finite)
-        ulps = np.abs(found[finite] - exact[finite]) / np.spacing(np.abs(nearest[finite]))
+        assert np.array_equal(np.isfinite(result), finite)
+        ulps = np.abs(result[finite] - exact[finite]) / np.spacing(np.abs(nearest[finite]))
     assert ulps.max() < bound
 
 
@@ -77,11 +77,11 @@ def test_within_units_in_the_last_place(name: str, bound: float) -> None:
 def test_special_values_are_those_of_numpy(name: str, precision: str) -> None:
     with np.errstate(all="ignore"):
         x = SPECIAL.astype(precision)
-        expected, found = getattr(np, name)(x), over(name, x)
-    assert found.dtype == precision
-    np.testing.assert_allclose(found, expected, rtol=4 * float(np.finfo(precision).eps))
+        expected, result = getattr(np, name)(x), over(name, x)
+    assert result.dtype == precision
+    np.testing.assert_allclose(result, expected, rtol=4 * float(np.finfo(precision).eps))
     zero = expected == 0
-    assert np.array_equal(np.signbit(found[zero]), np.signbit(expected[zero])) or name == "sign"
+    assert np.array_equal(np.signbit(result[zero]), np.signbit(expected[zero])) or name == "sign"
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)

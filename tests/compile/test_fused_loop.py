@@ -1,4 +1,4 @@
-"""Rule and oracle compiled together: the record of every run is that of the plain loop."""
+"""Rule and oracle in one compiled loop: the trace of every run is that of the plain loop."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def assert_same(one: Trace, other: Trace, rtol: float = 1e-9, atol: float = 1e-1
 @pytest.fixture(autouse=True)
 def used(monkeypatch: pytest.MonkeyPatch) -> list[FusedLoop]:
     """Notes every use of a compiled loop of steps."""
-    found: list[FusedLoop] = []
+    loops: list[FusedLoop] = []
     run_fused = looping._run_fused
 
     def noted(fused_loop: FusedLoop, *rest: Any) -> Any:
-        found.append(fused_loop)
+        loops.append(fused_loop)
         return run_fused(fused_loop, *rest)
 
     monkeypatch.setattr(looping, "_run_fused", noted)
-    return found
+    return loops
 
 
 # every rule is compiled in test_fuse; here those that differ in state and hyperparameters, because a pair takes seconds
@@ -102,8 +102,8 @@ def test_diverged_and_finished_runs_are_labelled_alike(stop: bool, used: list[Fu
 
 def test_the_loop_ends_when_all_runs_have(used: list[FusedLoop]) -> None:
     settings = {"lr": [0.5, 0.6, 0.7, 0.8] * len(SEEDS)}
-    asked: Any = {"settings": settings, "steps": 100_000, "stop_at_target": True, "checkpoint_count": 200}
-    plain, fused = (run(Quadratic(dim=4, condition=3), "sgd", way, **asked) for way in (False, True))
+    options: Any = {"settings": settings, "steps": 100_000, "stop_at_target": True, "checkpoint_count": 200}
+    plain, fused = (run(Quadratic(dim=4, condition=3), "sgd", way, **options) for way in (False, True))
     assert used
     assert set(fused.status) == {"target"}
     assert fused.end.max() < 1000
@@ -146,8 +146,8 @@ def test_what_cannot_be_compiled_together_runs_step_by_step(used: list[FusedLoop
         run(Quadratic(dim=4), "adam", True, settings=swept), run(Quadratic(dim=4), "adam", False, settings=swept)
     )
     noisy = Quadratic(dim=4, noise=0.1)
-    asked: Any = {"steps": 10, "seeds": SEEDS}
-    fused, plain = (run(noisy, "sgd", way, **asked).x for way in (True, False))
+    options: Any = {"steps": 10, "seeds": SEEDS}
+    fused, plain = (run(noisy, "sgd", way, **options).x for way in (True, False))
     np.testing.assert_allclose(fused, plain, rtol=1e-12)
     assert not used
 
@@ -274,7 +274,7 @@ def test_one_learning_rate_and_several_are_one_version(used: list[FusedLoop]) ->
     problem = Quadratic(dim=3)
     for rates in (0.1, RATES * len(SEEDS)):
         run(problem, "sgd", True, settings={"lr": rates})
-    first, second = (together._hyperparameters[0] for together in used)
+    first, second = (loop._hyperparameters[0] for loop in used)
     assert np.asarray(first).flags.writeable
     assert np.asarray(second).flags.writeable  # Numba compiles another version for what is not
 

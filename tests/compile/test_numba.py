@@ -1,4 +1,4 @@
-"""What is compiled is kept by all that it depends on, and where nothing can be kept it is compiled all the same."""
+"""Compiled code is cached by all that it depends on; where nothing can be cached, it is compiled each time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def kept(formula: Any) -> Path | None:
+def cached_file(formula: Any) -> Path | None:
     return _file("formula", "\n".join(LINES), "", [formula], [])
 
 
@@ -45,7 +45,7 @@ def test_what_a_formula_finds_in_other_modules_is_part_of_its_name(
             (tmp_path / f"{name}.py").write_text(source.format(number))
             monkeypatch.delitem(sys.modules, name, raising=False)
         importlib.invalidate_caches()
-        paths.append(kept(importlib.import_module("formulas_of_a_user").formula))
+        paths.append(cached_file(importlib.import_module("formulas_of_a_user").formula))
     assert paths[0] == paths[2] != paths[1]
     assert None not in paths
 
@@ -62,7 +62,7 @@ def again(xp: Any, x: Any) -> Any:  # type: ignore[no-redef]
 
 
 def test_two_formulas_of_one_name_are_kept_apart() -> None:
-    assert kept(FIRST) != kept(again)
+    assert cached_file(FIRST) != cached_file(again)
     for formula, expected in ((FIRST, 1.0), (again, 2.0)):
         x = np.zeros(2)
         loop("again", LINES, {"formula": formula})(x)
@@ -109,6 +109,6 @@ def unknown(xp: Any, x: Any) -> Any:
 
 
 def test_the_reason_is_a_telling_line() -> None:
-    with pytest.raises(Exception, match="no_such_function") as told:
+    with pytest.raises(Exception, match="no_such_function") as error:
         loop("unknown", LINES, {"formula": unknown})(np.ones(2))
-    assert "no_such_function" in reason(told.value)
+    assert "no_such_function" in reason(error.value)

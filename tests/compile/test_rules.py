@@ -64,12 +64,12 @@ def test_fused_keeps_single_precision(rule: str) -> None:
 
 def test_a_fused_sweep_is_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Logistic(data="iris")
-    asked: dict[str, Any] = {"lr": [0.01, 0.1], "beta1": [0.8, 0.9], "seeds": 2, "steps": 30, "batch_size": 10}
+    options: dict[str, Any] = {"lr": [0.01, 0.1], "beta1": [0.8, 0.9], "seeds": 2, "steps": 30, "batch_size": 10}
     used: list[Any] = []
     monkeypatch.setattr("optbench.runner.loop.fuse", noting(fuse, used))
-    plain = optbench.sweep(problem, "adamw", fused=False, **asked)
+    plain = optbench.sweep(problem, "adamw", fused=False, **options)
     assert not used
-    fused = optbench.sweep(problem, "adamw", fused=True, **asked)
+    fused = optbench.sweep(problem, "adamw", fused=True, **options)
     assert used
     np.testing.assert_allclose(fused.x, plain.x, rtol=1e-11)  # type: ignore[arg-type]
 

@@ -179,9 +179,9 @@ def test_a_worker_keeps_the_problems_that_it_was_sent(tmp_path: Path) -> None:
     def data(shift: int) -> Logistic:
         rows = np.random.default_rng(shift).standard_normal((20, 2))
         path.write_text("\n".join(["a,b,label", *(f"{a:.6f},{b:.6f},{int(a > 0)}" for a, b in rows)]))
-        made = Logistic(data=str(path))
-        assert made.optimum is not None
-        return made
+        problem = Logistic(data=str(path))
+        assert problem.optimum is not None
+        return problem
 
     pool = workers.acquire(1)
     first = data(0)

@@ -1,7 +1,7 @@
 """Rules against PyTorch and Optax or a scalar loop, schedules against theirs, quasi-Newton methods against SciPy.
 
 Recorded values are compared always, and the libraries themselves where they are installed; `references/make_rules.py`
-says how the values were made.
+says how the values were computed.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ def test_rules_are_those_of_the_installed_libraries(library: str, spec: str, cal
 def test_the_recorded_values_are_those_of_the_script() -> None:
     listed = {(spec, call) for cases, _ in make_rules.PATHS.values() for spec, call in cases}
     assert {(case["spec"], case["call"]) for case in RECORDED["paths"]} == listed
-    made = make_rules.make_data()
-    np.testing.assert_allclose(DATA["quadratic"]["H"], made["quadratic"]["H"], rtol=0, atol=1e-13)
-    np.testing.assert_array_equal(DATA["logistic"]["Z"], made["logistic"]["Z"])
+    data = make_rules.make_data()
+    np.testing.assert_allclose(DATA["quadratic"]["H"], data["quadratic"]["H"], rtol=0, atol=1e-13)
+    np.testing.assert_array_equal(DATA["logistic"]["Z"], data["logistic"]["Z"])
 
 
 def scalar_adam_uncorrected(x: float, slope: float, lr: float, beta1: float, beta2: float, eps: float) -> float:
@@ -215,13 +215,15 @@ def test_quasi_newton_needs_no_more_calls_than_scipy(
         x0 = problem.start(seed)
         target = 1e-6 * float(np.linalg.norm(problem.value_and_grad(x0)[1]))
         theirs, ours = Counted(problem), Counted(problem)
-        found = scipy.optimize.minimize(theirs, x0, jac=True, method=method, options={"gtol": 1e-2 * target} | options)
+        reference_result = scipy.optimize.minimize(
+            theirs, x0, jac=True, method=method, options={"gtol": 1e-2 * target} | options
+        )
         with monkeypatch.context() as patch:
             patch.setattr(problem, "value_and_grad", ours)
             trace = minimize(problem, make_recipe(name).build({}, None), x0, steps=150)
         calls, reference = calls + ours.calls(target), reference + theirs.calls(target)
         assert trace.x[0] == pytest.approx(x_star, abs=1e-6)
-        assert trace.best_end[0] <= found.fun + 1e-14
+        assert trace.best_end[0] <= reference_result.fun + 1e-14
     assert calls <= 1.5 * reference
 
 
@@ -232,12 +234,12 @@ def test_newton_finds_the_optimum_of_scipy(spec: str, method: str) -> None:
     x0 = problem.start(0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Warning: Desired error", category=RuntimeWarning)
-        found = scipy.optimize.minimize(
+        reference_result = scipy.optimize.minimize(
             problem.value_and_grad, x0, jac=True, hess=problem.hessian, method=method, options={"maxiter": 500}
         )
     trace = minimize(problem, make_recipe("newton").build({}, None), x0, steps=60)
-    assert trace.best_end[0] <= found.fun + 1e-14
-    assert trace.x[0] == pytest.approx(found.x, abs=2e-3)  # SciPy's trust region stops at a gradient of 1e-4
+    assert trace.best_end[0] <= reference_result.fun + 1e-14
+    assert trace.x[0] == pytest.approx(reference_result.x, abs=2e-3)  # SciPy's trust region stops at a gradient of 1e-4
     assert np.linalg.norm(problem.value_and_grad(trace.x[0])[1]) < 1e-8  # values tell no more
 
 

@@ -55,9 +55,9 @@ def test_every_backend_gives_the_same_numbers(
     name: str, rule_backend: Backend, starts: np.ndarray, no_host_sync: None
 ) -> None:
     """And no step reads the device: that would stall it at every step."""
-    expected, found = run(name, NUMPY, starts), run(name, rule_backend, starts)
-    assert found.x == pytest.approx(expected.x, **ROUNDING)
-    assert found.f == pytest.approx(expected.f, **ROUNDING)
+    expected, result = run(name, NUMPY, starts), run(name, rule_backend, starts)
+    assert result.x == pytest.approx(expected.x, **ROUNDING)
+    assert result.f == pytest.approx(expected.f, **ROUNDING)
 
 
 @pytest.mark.parametrize("name", PROPOSING)
@@ -67,8 +67,10 @@ def test_every_backend_gives_the_same_numbers_on_a_nonconvex_problem(
     """The line searches of the runs branch apart, and Newton meets negative curvature."""
     problem = Rosenbrock(dim=4)
     x0 = np.concatenate([problem.starts([0, 1]), -problem.starts([2, 3])])
-    expected, found = (minimize(problem.on(b), make(name), x0, seeds=range(4), steps=12) for b in (NUMPY, rule_backend))
-    assert found.x == pytest.approx(expected.x, rel=1e-6, abs=1e-8)
+    expected, result = (
+        minimize(problem.on(b), make(name), x0, seeds=range(4), steps=12) for b in (NUMPY, rule_backend)
+    )
+    assert result.x == pytest.approx(expected.x, rel=1e-6, abs=1e-8)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -121,8 +123,8 @@ def leaves(state: Any) -> list[Any]:
 def test_an_infinite_run_disturbs_no_other(name: str, starts: np.ndarray) -> None:
     wild = starts.copy()
     wild[1] = 1e200
-    expected, found = run(name, NUMPY, starts, seeds=range(3)), run(name, NUMPY, wild, seeds=range(3))
-    assert found.x[::2] == pytest.approx(expected.x[::2], **ROUNDING)
+    expected, result = run(name, NUMPY, starts, seeds=range(3)), run(name, NUMPY, wild, seeds=range(3))
+    assert result.x[::2] == pytest.approx(expected.x[::2], **ROUNDING)
 
 
 # ---- first-order rules -----------------------------------------------------------------------------------------------

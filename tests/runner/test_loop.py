@@ -27,36 +27,36 @@ def build(name: str, **settings: Any) -> Optimizer:
 
 
 class Counting(Quadratic):
-    """A quadratic that counts what it is asked, point by point."""
+    """A quadratic that counts the calls of its oracles."""
 
     def __init__(self, **params: Any) -> None:
-        self.asked = {"gradient": 0, "hessian": 0, "value": 0, "samples": 0}
+        self.requests = {"gradient": 0, "hessian": 0, "value": 0, "samples": 0}
         super().__init__(**params)
 
     def value_and_grad(self, x: Any, samples: Any = None) -> Any:
-        self.asked["gradient"] += 1
-        self.asked["samples"] += samples is not None
+        self.requests["gradient"] += 1
+        self.requests["samples"] += samples is not None
         return super().value_and_grad(x, samples)
 
     def value(self, x: Any) -> Any:
-        self.asked["value"] += 1
+        self.requests["value"] += 1
         return super().value_and_grad(x)[0]
 
     def hessian(self, x: Any) -> Any:
-        self.asked["hessian"] += 1
+        self.requests["hessian"] += 1
         return super().hessian(x)
 
 
 @pytest.mark.parametrize(
-    ("name", "asked"),
+    ("name", "requests"),
     [("adam", {"gradient": 31}), ("lbfgs", {"gradient": 31}), ("newton", {"gradient": 31, "hessian": 31})]
     + [("random_search", {"value": 31})],
 )
-def test_every_oracle_call_is_counted(name: str, asked: dict[str, int]) -> None:
+def test_every_oracle_call_is_counted(name: str, requests: dict[str, int]) -> None:
     problem = Counting(dim=5)
     trace = minimize(problem, build(name), steps=30, checkpoint_count=5)
     assert trace.calls[-1] == 31
-    assert problem.asked == {"gradient": 0, "hessian": 0, "value": 0, "samples": 0} | asked
+    assert problem.requests == {"gradient": 0, "hessian": 0, "value": 0, "samples": 0} | requests
 
 
 def test_a_mini_batch_counts_its_fraction() -> None:
@@ -198,11 +198,11 @@ def test_a_start_that_is_not_finite_is_diverged() -> None:
 def test_runs_of_a_stack_equal_single_runs(name: str) -> None:
     problem = Logistic(data="wine")
     seeds = (0, 3)
-    together = minimize(problem, build(name), seeds=seeds, steps=25)
+    stack = minimize(problem, build(name), seeds=seeds, steps=25)
     for r, seed in enumerate(seeds):
         alone = minimize(problem, build(name), seeds=(seed,), steps=25)
-        np.testing.assert_allclose(together.x[r], alone.x[0], rtol=1e-8, atol=1e-10)
-        np.testing.assert_allclose(together.f[r], alone.f[0], rtol=1e-8)
+        np.testing.assert_allclose(stack.x[r], alone.x[0], rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(stack.f[r], alone.f[0], rtol=1e-8)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam"])
@@ -212,10 +212,10 @@ def test_runs_of_a_stack_equal_single_runs(name: str) -> None:
 def test_settings_of_one_seed_see_the_same_batches(name: str, problem: Problem) -> None:
     seeds, rates = (0, 3), (0.01, 0.1, 0.02)
     x0 = np.repeat(problem.starts(seeds), 3, axis=0)
-    together = minimize(problem, build(name, lr=np.tile(rates, 2)), x0, seeds=seeds, steps=25, batch_size=8)
+    stack = minimize(problem, build(name, lr=np.tile(rates, 2)), x0, seeds=seeds, steps=25, batch_size=8)
     for r, (seed, lr) in enumerate((s, lr) for s in seeds for lr in rates):
         alone = minimize(problem, build(name, lr=lr), seeds=(seed,), steps=25, batch_size=8)
-        np.testing.assert_allclose(together.x[r], alone.x[0], rtol=1e-9)
+        np.testing.assert_allclose(stack.x[r], alone.x[0], rtol=1e-9)
 
 
 @pytest.mark.usefixtures("no_host_sync")
@@ -285,7 +285,7 @@ def test_an_oracle_may_be_written_as_text() -> None:
     problem = Counting(dim=3)
     trace = minimize(problem, Written(), steps=4)
     assert trace.oracle is Oracle.VALUE
-    assert problem.asked == {"gradient": 0, "hessian": 0, "value": 5, "samples": 0}
+    assert problem.requests == {"gradient": 0, "hessian": 0, "value": 5, "samples": 0}
 
 
 @pytest.mark.parametrize(
@@ -319,9 +319,9 @@ def test_long_runs_are_folded_in_blocks() -> None:
 def test_runs_stop_at_a_small_gradient(optimizer: str) -> None:
     problem = Logistic(data="iris", l2=0.1)
     settings = {"lr": 0.5} if optimizer == "gradient_descent" else {}
-    asked: dict[str, Any] = {"seeds": (0, 1, 2), "steps": 300, "checkpoint_count": 5}
-    whole = minimize(problem, build(optimizer, **settings), **asked)
-    trace = minimize(problem, build(optimizer, **settings), stop_at_gradient=1e-3, **asked)
+    options: dict[str, Any] = {"seeds": (0, 1, 2), "steps": 300, "checkpoint_count": 5}
+    whole = minimize(problem, build(optimizer, **settings), **options)
+    trace = minimize(problem, build(optimizer, **settings), stop_at_gradient=1e-3, **options)
     assert trace.status == ["gradient"] * 3
     assert (trace.end < 300).all()
     assert (trace.best_end >= whole.best_end).all()

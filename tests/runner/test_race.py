@@ -30,7 +30,7 @@ from optbench.problem import Problem
 from optbench.results.runs import Runs
 from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
 from optbench.results.store import Store
-from optbench.runner import race
+from optbench.runner import quiet, race
 from optbench.runner.loop import Loop, minimize
 from tests.conftest import host_reads_forbidden, strict_backend
 from tests.rows import run_row
@@ -39,7 +39,7 @@ from tests.rows import run_row
 @pytest.fixture(autouse=True)
 def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     """No wait for the idlest core, and no search for garbage in all that the tests before have left."""
-    monkeypatch.setattr(race, "WATCH", 0.0)
+    monkeypatch.setattr(quiet, "WATCH_SECONDS", 0.0)
     monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
@@ -266,7 +266,7 @@ def test_the_machine_is_quiet_and_then_as_before() -> None:
 
     with threadpool_limits(2, user_api="blas"):
         before = _machine()
-        with race.quiet() as core:
+        with quiet.quiet() as core:
             assert not gc.isenabled()
             assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
             if core is not None:
@@ -297,7 +297,7 @@ def test_a_system_that_does_not_pin_or_tell(world: World, monkeypatch: pytest.Mo
         patch.setattr(os, "sched_setaffinity", refuse, raising=False)
         patch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
         patch.delattr(os, "getloadavg", raising=False)
-        patch.setattr(race, "_busy", dict)
+        patch.setattr(quiet, "_busy_ticks", dict)
         rows = held(world, rule_of(world, "a", 1.0))
     assert _machine() == before
     assert rows[["core", "load_before", "load_after"]].isna().all(axis=None)
@@ -306,10 +306,10 @@ def test_a_system_that_does_not_pin_or_tell(world: World, monkeypatch: pytest.Mo
 
 def test_the_idlest_core_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([{0: 5, 1: 5, 2: 5}, {0: 25, 1: 6, 2: 25}])
-    monkeypatch.setattr(race, "_busy", lambda: next(ticks))
-    assert race._idlest({0, 1, 2}) == 1
-    monkeypatch.setattr(race, "_busy", dict)
-    assert race._idlest({0, 1, 2}) == 2  # the first one serves interrupts on many machines
+    monkeypatch.setattr(quiet, "_busy_ticks", lambda: next(ticks))
+    assert quiet._idlest({0, 1, 2}) == 1
+    monkeypatch.setattr(quiet, "_busy_ticks", dict)
+    assert quiet._idlest({0, 1, 2}) == 2  # the first one serves interrupts on many machines
 
 
 # ---- figures ---------------------------------------------------------------------------------------------------------
@@ -430,6 +430,13 @@ def test_seconds_to_target_are_calls_times_seconds_a_call() -> None:
     assert not line.disturbed
 
 
+def test_configurations_that_differ_in_their_step_size_time_one_method() -> None:
+    pair = [timings([1] * 3, place, optimizer="m0", settings=f'{{"lr": {lr}}}') for place, lr in enumerate((0.1, 1.0))]
+    other = timings([1] * 3, 2, optimizer="m1")
+    (line,) = seconds_of.seconds_to_target(runs(10, 10, 10), table(*pair, other)).itertuples()
+    assert line.places == (0, 1)
+
+
 def test_a_call_of_a_mini_batch_takes_several_steps() -> None:
     rows, races = (
         runs(10, 10, 10, batch_size=4, calls_per_step=0.25),
@@ -526,13 +533,13 @@ def test_a_configuration_is_named_by_its_settings_and_a_method_is_not() -> None:
     plans = race.make_race_plans(
         ["logistic:data=iris"], ["adam:lr=0.5,beta1=0.8", "adam"], batch_size=8, schedule="cosine", rounds=3
     )
-    named = [race._asked(0, plan) for plan in plans]
+    named = [race._identity(0, plan) for plan in plans]
     assert named[0]["configuration"] == "adam:lr=0.5,beta1=0.8, cosine, batch 8"
     assert [json.loads(row["fixed"]) for row in named] == [{"beta1": 0.8}, {}]
     assert named[1]["configuration"] == "adam, cosine, batch 8"
     (lbfgs,) = race.make_race_plans(["logistic:data=iris"], ["lbfgs:memory=3"], schedule="cosine", rounds=3)
     assert (lbfgs.fixed, lbfgs.schedule) == ({"memory": 3}, "constant")
-    assert json.loads(race._asked(0, lbfgs)["structure"])["memory"] == 3
+    assert json.loads(race._identity(0, lbfgs)["structure"])["memory"] == 3
 
 
 def test_impossible_races_are_refused() -> None:
