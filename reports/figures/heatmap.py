@@ -30,8 +30,8 @@ def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes
     """Oracle calls to a target relative to the best, methods by problems, see `optbench.analysis.profiles.relative_calls`.
 
     The darker a cell, the closer to the best on the problem. A hatched cell is a miss, with the number of seeds that
-    reached the target if any did; a dash says that the method did not run. Methods stand in the order of the ranking, those that it
-    leaves out last. Problems without a known optimum have no targets and do not appear.
+    reached the target if any did; a dash says that the method did not run. Methods stand in the order of the
+    ranking, those that it leaves out last. Problems without a known optimum have no targets and do not appear.
 
     Parameters
     ----------
