@@ -1,4 +1,4 @@
-"""How many oracle calls to the goal? Deterministic: a change of behaviour shows as an exact change. Higher is worse."""
+"""Oracle calls to a target. The numbers are deterministic, so a change of behaviour shows exactly. Higher is worse."""
 
 from __future__ import annotations
 

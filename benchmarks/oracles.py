@@ -1,9 +1,10 @@
-"""How long does a value with its gradient take, by problem?"""
+"""Time of a value and gradient, by problem."""
 
 from __future__ import annotations
 
-from benchmarks.common import BACKENDS, backend_or_skip, points, problem_of
+from benchmarks.common import BACKENDS, backend_or_skip
 from optbench.core.random import Batches
+from optbench.problem import as_problem
 
 SPECS = [
     "quadratic:dim=100",
@@ -23,8 +24,8 @@ class Oracle:
 
     def setup(self, spec: str, backend: str) -> None:
         self.backend = backend_or_skip(backend)
-        self.problem = problem_of(spec, self.backend)
-        self.x = points(self.problem, 20)
+        self.problem = as_problem(spec).on(self.backend)
+        self.x = self.problem.starts(range(20))
         self.time_value_and_grad()
 
     def time_value_and_grad(self, *_: object) -> None:
@@ -40,8 +41,8 @@ class MiniBatch:
 
     def setup(self, spec: str, backend: str) -> None:
         self.backend = backend_or_skip(backend)
-        self.problem = problem_of(spec, self.backend)
-        x = points(self.problem, 20)
+        self.problem = as_problem(spec).on(self.backend)
+        x = self.problem.starts(range(20))
         self.x = self.backend.xp.reshape(x, (5, 4, self.problem.dim))
         assert self.problem.n_samples is not None
         batches = Batches(tuple(range(5)), self.problem.n_samples, 64)

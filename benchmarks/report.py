@@ -1,4 +1,4 @@
-"""How long does it take to build the report, how much memory, and how large is the page?"""
+"""Time and memory to build the report, and the size of the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long until a person can begin?"""
+"""Time of the imports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long does a step of a rule take, by size, as it is written and fused?"""
+"""Time of a step of a rule, by size, plain and fused."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ RULES = ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "
 
 
 class Step:
-    """One step of a rule on a stack of runs, oracle aside."""
+    """One step of a rule on a stack of runs, without the oracle."""
 
     params = (RULES, [(1, 100), (64, 10_000)], BACKENDS, ["plain", "fused"])
-    param_names = ("rule", "runs x d", "backend", "text")
+    param_names = ("rule", "runs x d", "backend", "update")
 
-    def setup(self, rule: str, shape: tuple[int, int], backend: str, text: str) -> None:
-        self.backend = dataclasses.replace(backend_or_skip(backend), fused=text == "fused")
+    def setup(self, rule: str, shape: tuple[int, int], backend: str, update: str) -> None:
+        self.backend = dataclasses.replace(backend_or_skip(backend), fused=update == "fused")
         rng = np.random.default_rng(0)
         x, g = (self.backend.asarray(rng.standard_normal(shape)) for _ in range(2))
         self.optimizer = make_recipe(rule).build({"lr": np.full(shape[0], 1e-3)}, None)
         self.at = At(x, self.backend.zeros((shape[0], 1)), g)
         self.state = init_state(self.optimizer, x, self.backend)
         self.t = 0
-        self.time_step()  # whatever is compiled at the first call is compiled now
+        self.time_step()  # compiles what the first call compiles
 
     def time_step(self, *_: object) -> None:
         self.t += 1

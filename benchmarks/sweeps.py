@@ -1,4 +1,4 @@
-"""What does it buy that all runs of a sweep advance together, and what does it take of memory?"""
+"""Time of a sweep whose runs advance together, against one run at a time, and peak memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Sweep:
 
 
 class Memory:
-    """Peak memory of a process that sweeps: 100 runs of Adam, 20 steps; what imports and data take is in it."""
+    """Peak memory of a process with a sweep of 100 runs of Adam, 20 steps, imports and data included."""
 
     params = (["quadratic:dim=100", "quadratic:dim=1000", "logistic:data=digits", "mlp:data=digits,hidden=12"],)
     param_names = ("problem",)

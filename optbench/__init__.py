@@ -24,4 +24,5 @@ def _html_summary(runs: Any) -> str:
     return html(summary_table(runs))
 
 
+# how notebooks show `Runs`: set here, because the package `results` must not import `reports`
 results.html_summary = _html_summary

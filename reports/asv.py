@@ -24,14 +24,14 @@ FORMAT = 2  # version of asv's result files
 COLUMNS = (
     "machine", "environment", "benchmark", "parameters", "unit", "commit", "date", "value", "low", "high",
 )  # fmt: skip
-SERIES = ["benchmark", "parameters", "machine", "environment"]  # what tells one line of the history from another
+SERIES = ["benchmark", "parameters", "machine", "environment"]  # what identifies a line of the history
 
 
 def load_history(folder: str | Path) -> pd.DataFrame:
     """The results that asv holds, commit by commit.
 
     Left out are, as asv itself does, values of benchmarks that are no longer there or have changed since, and values that
-    are missing because a benchmark was skipped or failed. A file that cannot be read, or is not asv's, is passed over.
+    are missing because a benchmark was skipped or failed. A file that cannot be read, or is not asv's, is skipped.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def load_history(folder: str | Path) -> pd.DataFrame:
         One row a commit, machine, environment, benchmark and set of parameters, in this order: machine, environment,
         benchmark, parameters (``name=value``, comma-separated; empty without any), unit, commit, date (of the commit, UTC),
         value, low and high (the 99 % interval that asv stores with durations; NaN without). The names of the files that
-        were passed over are in ``attrs["skipped"]``.
+        were skipped are in ``attrs["skipped"]``.
 
     Raises
     ------

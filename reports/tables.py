@@ -47,7 +47,7 @@ def lines(runs: Runs) -> pd.DataFrame:
     """`metrics.summary` with two columns more.
 
     n_settings : number of settings that were tried
-    others : values of the hyperparameters that were swept beside the step size, by name, in the best settings
+    others : values of the other hyperparameters that were swept besides the step size, by name, in the best settings
     """
     tuned = tuning.tuned(runs)
     tried = dict(iter(tuning.setting_scores(runs).groupby(["problem", "method"], sort=True)))
@@ -97,7 +97,7 @@ def summary_table(runs: Runs) -> pd.DataFrame:
     DataFrame
         All columns are text: problem, method, best settings (with * where the step size is the smallest or largest that was
         tried), median oracle calls to 1e-2, 1e-4 and 1e-8 of the initial gap ("41 (4/5)" where one of five seeds did not
-        get there, "– (1/5)" where fewer than half did, "–" where none), gap or objective at the end, runs that diverged,
+        reach it, "– (1/5)" where fewer than half did, "–" where none), gap or objective at the end, runs that diverged,
         runs that failed (if any did), settings tried, and what an oracle call returns.
     """
     table = lines(runs)
@@ -228,7 +228,7 @@ def seconds_table(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         problem, method, machine, update ("fused" or "as written"), backend, precision, race; "to 1e-2", "to 1e-4" and
-        "to 1e-8" ("12.3 ms (4/5)" where one of five seeds did not get there, "–" where fewer than half did), each with its
+        "to 1e-8" ("12.3 ms (4/5)" where one of five seeds did not reach it, "–" where fewer than half did), each with its
         interval in a column of its own, whose name ends in "95 %"; disturbed (whether the race may have been).
     """
     names = [f"to {target_name(t)}" for t in metrics.SHOWN_TARGETS]
@@ -262,11 +262,11 @@ def seconds_table(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
 
 
 class Leader(NamedTuple):
-    """Which method leads on a problem, as far as the runs can tell."""
+    """Which method leads on a problem, as far as the runs show."""
 
     problem: str
     goal: str  # what the methods are compared in
-    methods: tuple[str, ...]  # several where they are level, none where nobody got anywhere
+    methods: tuple[str, ...]  # several if they tie, none if no method reached anything
     result: str
     oracle: str
     remark: str

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from optbench.analysis import metrics, statistics, tuning
+from optbench.analysis import metrics, statistics
 from optbench.results.runs import Runs
 
 from ..wording import shorten
 from . import style
-from .lines import CALLS_LABEL, gap_floor, lines_of, value_axis
+from .lines import CALLS_LABEL, draw_lines, gap_floor
 from .selection import as_runs, description_of, one_problem
 from .style import INK
 
@@ -61,28 +63,16 @@ def convergence(
     ax = style.axes(ax)
     curves = metrics.bands(part, value)
     gap, floor = gap_floor(part)
-    leading = tuning.ranked(part)[problem][:emphasis]
-    # what rises far above the start is drawn at a ceiling: how far it rose before it overflowed tells nothing
+    # what rises far above the start is drawn at a ceiling: how far it rose before it overflowed says nothing
     starts = curves.loc[curves["t"] == 0, "median"].to_numpy(dtype=float)
     start = np.abs(starts).max(initial=0.0, where=np.isfinite(starts))
     ceiling = 100 * start if start > max(floor, 0.0) else np.inf
-    drawn = lines_of(curves, "calls", floor, ceiling)
-    for method, (calls, median, low, high) in drawn.items():
-        style.line(ax, styles[method], calls, median, low, high, rest=method not in leading)
-    what = "gap f − f*" if gap else "objective f"
-    if guides and gap and drawn:
-        _guides(ax, part, floor)
     style.title(ax, f"{'Smallest so far' if value == 'best' else 'Last iterate'}: {shorten(problem, 44)}")
     ax.set_xlabel(CALLS_LABEL)
+    what = "gap f − f*" if gap else "objective f"
     ax.set_ylabel(f"{what}, {'smallest so far' if value == 'best' else 'at the iterate'}")
-    if not drawn:
-        style.note(ax, "No run has a finite value to draw")
-        return ax
-    style.log_axis(ax.xaxis, "x")
-    value_axis(ax, drawn, gap, floor)
-    ends = [(float(drawn[m][1][-1]), m, styles[m]) for m in leading if m in drawn]
-    style.end_names(ax, ends, others=len(drawn) - len(ends))
-    return ax
+    below = functools.partial(_guides, ax, part, floor) if guides and gap else lambda: None
+    return draw_lines(ax, part, curves, "calls", ceiling=ceiling, emphasis=emphasis, styles=styles, guides=below)
 
 
 def rates(part: Runs) -> pd.DataFrame:

@@ -27,11 +27,11 @@ RAMP = ("#0b4a8f", "#2f6fb3", "#5e95cd", "#8fb7e0", "#b5d0ec", "#d2e2f4", "#e5ee
 
 
 def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes:
-    """Oracle calls to a target relative to the best, methods by problems, see `optbench.profiles.relative_calls`.
+    """Oracle calls to a target relative to the best, methods by problems, see `optbench.analysis.profiles.relative_calls`.
 
-    The darker, the closer to the best on the problem; a hatched cell is a miss, with how many seeds got there if any did, a
-    dash says that the method did not run. Methods stand in the order of the ranking, those that it leaves out last.
-    Problems without a known optimum have no targets, and do not appear.
+    The darker a cell, the closer to the best on the problem. A hatched cell is a miss, with the number of seeds that
+    reached the target if any did; a dash says that the method did not run. Methods stand in the order of the
+    ranking, those that it leaves out last. Problems without a known optimum have no targets and do not appear.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def cell_of(line: dict[Any, Any]) -> Cell:
     if line["status"] == "not run":
         return Cell("absent", NEVER, "", "did not run")
     if line["status"] == "missed":
-        return Cell("missed", f"{reached}/{seeds}" if reached else "×", "", f"missed: {got} got there")
+        return Cell("missed", f"{reached}/{seeds}" if reached else "×", "", f"missed: {got} reached it")
     step = next(i for i, limit in enumerate(STEPS) if line["ratio"] <= limit)
     some = f"{reached}/{seeds}" if reached < seeds else ""
     return Cell(f"r{step}", factor(line["ratio"]), some, f"{calls(line['calls'])} calls, {got}")
@@ -107,8 +107,8 @@ def with_targets(table: pd.DataFrame) -> pd.DataFrame:
 def shown_rows(runs: Runs, table: pd.DataFrame) -> pd.DataFrame:
     """Rows of `profiles.relative_calls` that the heat map shows.
 
-    Besides the complete block those methods that ran on a quarter of its problems, and those problems with targets that
-    a quarter of these methods ran on: a few runs of a kind of their own would make a map of dashes.
+    These are the complete block, the methods that ran on a quarter of its problems, and the problems with targets that a
+    quarter of these methods ran on. Otherwise a few runs of another kind would make a map of dashes.
     """
     table, chosen = with_targets(table), grid.complete_set(runs)
     if len(chosen.methods) < 2:

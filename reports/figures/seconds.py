@@ -6,13 +6,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from optbench.analysis import metrics, timing, tuning
+from optbench.analysis import metrics, timing
 from optbench.core.errors import InputError
 from optbench.results.runs import Runs
 
 from ..wording import shorten
 from . import style
-from .lines import gap_floor, lines_of, value_axis
+from .lines import draw_lines, gap_floor
 from .selection import one_problem
 
 
@@ -93,20 +93,10 @@ def convergence_seconds(
 def draw(part: Runs, table: pd.DataFrame, problem: str, ax: Axes, emphasis: int, styles: style.Styles | None) -> Axes:
     """`convergence_seconds` of the rows of `seconds_of` of one machine."""
     styles = styles or style.method_styles(part)
-    gap, floor = gap_floor(part)
-    drawn = lines_of(table, "seconds", floor)
     style.title(ax, f"In seconds: {shorten(problem, 48)}")
     ax.set_xlabel("time of a single run (units at the ticks)")
-    ax.set_ylabel(f"{'gap f − f*' if gap else 'objective f'}, smallest so far")
-    if not drawn:
-        style.note(ax, "No run has a finite value to draw")
-        return ax
-    leading = [method for method in tuning.ranked(part)[problem] if method in drawn][:emphasis]
-    for method, (x, median, low, high) in drawn.items():
-        style.line(ax, styles[method], x, median, low, high, rest=method not in leading)
-    style.log_axis(ax.xaxis, "x")
-    ax.xaxis.set_major_formatter(FuncFormatter(style.duration_tick))
-    value_axis(ax, drawn, gap, floor)
-    ends = [(float(drawn[m][1][-1]), m, styles[m]) for m in leading]
-    style.end_names(ax, ends, others=len(drawn) - len(ends))
+    ax.set_ylabel(f"{'gap f − f*' if gap_floor(part)[0] else 'objective f'}, smallest so far")
+    draw_lines(ax, part, table, "seconds", emphasis=emphasis, styles=styles)
+    if len(ax.lines):
+        ax.xaxis.set_major_formatter(FuncFormatter(style.duration_tick))
     return ax

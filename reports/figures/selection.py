@@ -12,12 +12,12 @@ from optbench.results.runs import Runs
 
 
 def as_runs(runs: Runs | pd.DataFrame) -> Runs:
-    """Runs as they are, or what a table of curves (`Runs.curves`, or a part of it) tells of them."""
+    """Runs, or the runs of a table of curves (`Runs.curves`, or a part of it)."""
     return Runs.from_curves(runs) if isinstance(runs, pd.DataFrame) else runs
 
 
 def one_problem(runs: Runs | pd.DataFrame, problem: str | None) -> tuple[str, Runs]:
-    """The name of the problem that is meant, and its runs alone; of a table of curves what that tells of them.
+    """The name of the requested problem, and its runs alone.
 
     Raises
     ------

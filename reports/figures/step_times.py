@@ -127,7 +127,7 @@ def _draw(
         for configuration in rows:
             lines = part[part["configuration"] == configuration]
             for k, line in enumerate(lines.to_dict("records")):
-                y = at + 0.24 * (k - (len(lines) - 1) / 2)  # ways beside each other
+                y = at + 0.24 * (k - (len(lines) - 1) / 2)  # one above the other
                 way = ways[line["way"]]
                 interval = ax.hlines(y, line["seconds_low"], line["seconds_high"], color=way.color, linewidth=1.4)
                 (median,) = ax.plot(line["seconds"], y, **_mark(way, hollow=line["disturbed"]))

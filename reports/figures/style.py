@@ -38,7 +38,7 @@ MARKERS = "os^DvPX<>"  # nine, four and ten have no common cycle shorter than 36
 INK, MUTED, GRID, PAPER = "#26272b", "#6b6d75", "#dddee3", "#ffffff"
 MAX_POINTS = 200  # a curve is no smoother for more
 SIZE = (6.8, 4.1)  # inches
-HASH_SALT = "optbench figures"  # of ids in a figure; tells that `theme` is in force
+HASH_SALT = "optbench figures"  # of ids in a figure; shows that `theme` is in force
 EMPHASIS = 6  # methods of a figure that have their colour and their name
 ROOM = 1.9  # inches beside the axes for names
 

@@ -1,6 +1,6 @@
 """What the default suite's own runs teach: figures with a paragraph whose numbers all come from the results.
 
-Each lesson is a function from results to what it tells, or to None where the results lack the runs it rests on. Runs
+Each lesson is a function from results to its content, or to None where the results lack its runs. Runs
 are found by the names of problem and optimizer and by their parameters, so that any results that have such runs have the
 lesson.
 
@@ -21,7 +21,7 @@ from . import adam, batches, differences, saddle, schedules, valley
 from .base import Content
 from .selection import Selection
 
-# name -> title, and the function that tells it; in order of difficulty
+# name -> title, and the function that finds it in results; in order of difficulty
 LESSONS: dict[str, tuple[str, Callable[[Selection], Content | None]]] = {
     "valley": ("Momentum in an ill-conditioned valley", valley.valley),
     "saddle": ("Leaving a saddle", saddle.saddle),

@@ -14,7 +14,7 @@ from optbench.analysis import tuning
 
 from ..figures import style
 from ..figures.style import PALETTE
-from ..wording import number, shorten, signed, span
+from ..wording import number, plural, shorten, signed, span
 from .base import THEORY, Content, Drawing, figure, label
 from .command import command_of
 from .selection import Selection, full, whole
@@ -53,14 +53,15 @@ def first_steps(selection: Selection) -> Content | None:
     places = table["problem"].nunique()
     first = {name: span(group["min"], group["max"]) for name, group in ends.items()}
     text = (
-        "Adam’s averages of gradients and of their squares begin at zero, and so are too small at first: after t "
-        "steps of equal gradients by the factors 1 − β₁ᵗ and 1 − β₂ᵗ. Divided by these (Kingma & Ba 2015, section "
-        f"3), the first step moves every coordinate by lr; without, by lr (1 − β₁)/√(1 − β₂) = {number(ratio[0])} "
-        f"lr. Over {places} {'problem' if places == 1 else 'problems'} and all step sizes and seeds that both were "
-        f"run with, the first step measured {first['adam']} lr with the correction and {first['adam_uncorrected']} lr "
-        f"without. For equal gradients the ratio (1 − β₁ᵗ)/√(1 − β₂ᵗ) grows to {number(ratio.max())} at step "
+        "Adam’s averages of gradients and of their squares begin at zero, so they are too small at first: after t "
+        "steps of equal gradients by the factors 1 − β₁ᵗ and 1 − β₂ᵗ. Adam divides by these factors (Kingma & Ba "
+        "2015, section 3), so its first step moves every coordinate by lr. Without this correction the first step is "
+        f"lr (1 − β₁)/√(1 − β₂) = {number(ratio[0])} lr. Over {plural(places, 'problem')} and all step sizes and seeds "
+        f"that both ran with, the first step measured {first['adam']} lr with the correction and "
+        f"{first['adam_uncorrected']} lr without. For equal gradients the ratio "
+        f"(1 − β₁ᵗ)/√(1 − β₂ᵗ) grows to {number(ratio.max())} at step "
         f"{t[np.argmax(ratio)]} and comes within a tenth of 1 only at step {t[np.flatnonzero(ratio > 1.1)[-1]] + 1}: "
-        "without the correction a step size is in effect a larger one, and for long."
+        "without the correction a step size acts like a larger one for many steps."
     )
     tuned = _tuned_sizes(selection, "adam", "adam_uncorrected")
     if len(tuned) > 1:

@@ -42,7 +42,7 @@ class Content:
     table : DataFrame
         The numbers behind it.
     maps : tuple of str
-        Problems of which a drawing shows the landscape with paths.
+        Problems whose landscape a drawing shows with paths.
     """
 
     drawings: tuple[Drawing, ...]
@@ -54,7 +54,7 @@ class Content:
 
 
 def figure(draw: Any, *args: Any) -> Figure:
-    """A figure of what `draw(*args, ax)` draws, with room for long names beside it."""
+    """A figure of what `draw(*args, ax)` draws, with room for long names."""
     return style.figure(draw, *args, room=2.0)
 
 

@@ -52,8 +52,8 @@ def noise(selection: Selection) -> Content | None:
     few = slice(0, max(3, len(b) // 2))
     early = float(np.polyfit(np.log(b[few]), np.log(floor[few]), 1)[0])
     text = (
-        f"With the step size fixed at {number(lr)}, SGD gets so far and no further: the noise of its gradients "
-        f"throws it about. The gap at which it stalls falls from {number(floor[0])} with batches of {int(b[0])} to "
+        f"With the step size fixed at {number(lr)}, SGD stalls: the noise of its gradients keeps it away from the "
+        f"minimum. The gap at which it stalls falls from {number(floor[0])} with batches of {int(b[0])} to "
         f"{number(floor[-1])} with {int(b[-1])}. Drawn independently, b samples have a gradient of variance σ²/b, "
         "and the floor is proportional to lr σ²/b (Bottou, Curtis & Nocedal 2018, theorem 4.6): slope −1 on these "
         f"axes. Measured over all batch sizes the slope is {signed(slope)}, over the smallest {len(b[few])} it is "
@@ -151,7 +151,7 @@ def scaling(selection: Selection) -> Content | None:
     spread, spread_end = ({name: float(row.max() / row.min()) for name, row in at.items()} for at in (first, end))
     top = lr * sizes[-1] / sizes[0]
     text = (
-        f"A batch {int(sizes[-1] / sizes[0])} times as large takes that many times fewer steps in an epoch. With one "
+        f"With batches {int(sizes[-1] / sizes[0])} times as large an epoch has that many times fewer steps. With one "
         f"step size ({number(lr)}) for all, the gaps after one epoch differ by {_factor(spread['one'])} between the "
         f"batch sizes, and after {number(grid[-1])} epochs by {_factor(spread_end['one'])}. With the step size "
         "multiplied like the batch (the linear scaling rule, Goyal et al. 2017; option --linear-scaling) they "

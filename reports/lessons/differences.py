@@ -52,9 +52,9 @@ def differences(selection: Selection) -> Content | None:
         f"over: its part is about ε|f|/h, slope −1, and {slope['forward_rounding']} and {slope['central_rounding']} "
         f"are measured. The sum is least near h = √ε = {number(eps**0.5)} for the forward and ε^(1/3) = "
         f"{number(eps ** (1 / 3))} for the central quotient, up to the scales of f and of its derivatives (Nocedal & "
-        f"Wright 2006, section 8.1); found are h = {least['forward_h']} with error {least['forward_least']}, and "
-        f"{least['central_h']} with {least['central_least']}. That a quotient follows both slopes is what shows "
-        "that the analytic gradient is right: of a wrong one the error would stay level."
+        f"Wright 2006, section 8.1); measured are h = {least['forward_h']} with error {least['forward_least']}, and "
+        f"{least['central_h']} with {least['central_least']}. A quotient that follows both slopes shows that "
+        "the analytic gradient is right: with a wrong one the error would stay level."
     )
     others = sorted(set(table["problem"]) - set(problems))
     if others:

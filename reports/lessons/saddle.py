@@ -51,8 +51,8 @@ def saddle(selection: Selection) -> Content | None:
     lr = float(kinds["gradient_descent"]["step_size"].iloc[0])
     text = (
         f"All start almost on the line that leads into the saddle, {number(offset)} beside it. Gradient descent at "
-        f"its best step size {number(lr)} stays for {count(plain['steps'])} steps before it has come half the way "
-        "to a minimum. Near the saddle the way out grows by the factor 1 + lr |λ| a step, with λ = −1 the negative "
+        f"its best step size {number(lr)} stays for {count(plain['steps'])} steps before it is half way "
+        "to a minimum. Near the saddle the distance grows by the factor 1 + lr |λ| per step, with λ = −1 the negative "
         f"curvature: {number(plain['growth_in_theory'])} in theory"
     )
     text += f", {number(plain['growth'])} measured" if np.isfinite(plain["growth"]) else ""
@@ -99,7 +99,7 @@ def saddle(selection: Selection) -> Content | None:
 
 
 def growth(optimizer: str, settings: dict[str, Any]) -> float:
-    """Factor by which the distance from a saddle with curvature -1 along the way out grows a step; NaN if there is none."""
+    """Factor per step by which the distance from a saddle with curvature -1 grows along the way out; NaN if unknown."""
     if optimizer == "gradient_descent":
         return 1 + float(settings["lr"])
     if optimizer == "momentum":

@@ -45,9 +45,9 @@ def schedules(selection: Selection) -> Content | None:
     edges = [name for name, line in best.iterrows() if line["step_size"] in ends]
     who = "Stochastic gradient descent" if optimizer == "sgd" else optimizer
     text = (
-        f"{who} with batches of {size}, {steps} steps, and for each schedule the step "
-        f"size (of {rows['step_size'].nunique()}) whose last iterate has the smallest gap in the median. A constant "
-        f"step size ends at {number(constant['gap'])} (lr = {number(constant['step_size'])}); "
+        f"{who} with batches of {size} and {steps} steps. Each schedule has the step size (of "
+        f"{rows['step_size'].nunique()}) whose last iterate has the smallest median gap. A constant step size ends at "
+        f"{number(constant['gap'])} (lr = {number(constant['step_size'])}); "
         + "; ".join(
             f"{name} at {number(line['gap'])} ({number(line['step_size'])})" for name, line in others.iterrows()
         )
@@ -70,7 +70,10 @@ def schedules(selection: Selection) -> Content | None:
     if others["gap"].iloc[0] < constant["gap"] and all(
         name.startswith(("cosine", "linear")) for name in others.index[:2]
     ):
-        text += " What ends near zero ends lowest here (cosine: Loshchilov & Hutter 2017, who restarted it)."
+        text += (
+            " The schedules that end near zero have the lowest final gap here (cosine: Loshchilov & Hutter 2017, with "
+            "restarts)."
+        )
     if edges:
         text += (
             f" The best step size lies at the edge of those tried for {', '.join(edges)}: a better one may lie outside."

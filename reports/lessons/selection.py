@@ -48,7 +48,7 @@ class Selection:
         return Runs(rows, self.environments)
 
     def description(self, rows: pd.DataFrame) -> dict[str, Any]:
-        """What rows of a problem tell about it."""
+        """The description that is stored with rows of a problem."""
         return description_of(self.runs(rows))
 
     def best(self, rows: pd.DataFrame) -> pd.DataFrame:

@@ -85,7 +85,7 @@ def valley(selection: Selection) -> Content | None:
             f"{'Momentum does not stop the jitter, it makes it die out' if jitters else 'Momentum is fast along'}: "
             "in the velocity, gradients along the floor add up, while those across change sign and cancel in part. "
             "In the long run no step size takes gradient descent below a factor ((κ − 1)/(κ + 1))² = "
-            f"{number(rates[0])} of the gap a step; the best heavy ball has ((√κ − 1)/(√κ + 1))² = "
+            f"{number(rates[0])} of the gap per step; the best heavy ball has ((√κ − 1)/(√κ + 1))² = "
             f"{number(rates[1])} asymptotically (Polyak 1964)."
         )
 
@@ -140,7 +140,7 @@ def _curves(selection: Selection, chosen: dict[str, pd.DataFrame], safe: float, 
 
 def _reaching(steps: float) -> str:
     goal = f"{target_name(GOAL)} of the initial gap"
-    return f"takes {steps:.0f} steps to {goal}" if np.isfinite(steps) else f"does not get to {goal}"
+    return f"takes {steps:.0f} steps to {goal}" if np.isfinite(steps) else f"does not reach {goal}"
 
 
 def _crossing(count: float) -> str:
@@ -148,7 +148,7 @@ def _crossing(count: float) -> str:
 
 
 def _compared(slow: float, fast: float) -> str:
-    """How many times fewer steps a second method takes; nothing where one does not get there."""
+    """How many times fewer steps a second method takes; nothing where one does not reach the target."""
     if not np.isfinite(slow) or not np.isfinite(fast) or fast <= 0:
         return ""
     return f", {number(slow / fast)} times fewer" if fast < slow else f", {number(fast / slow)} times as many"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,7 @@ def csv(table: pd.DataFrame, digits: int = DIGITS) -> str:
 def _cells(column: pd.Series[Any], digits: int) -> list[str]:
     """The cells of one column, as CSV has them."""
     if pd.api.types.is_bool_dtype(column.dtype) or not pd.api.types.is_numeric_dtype(column.dtype):
-        show = _remembered(lambda value: _cell(value, digits))
-        return [show(value) for value in column]
+        return [_cell(value, digits) for value in column]
     if pd.api.types.is_integer_dtype(column.dtype):
         return ["" if value is pd.NA else str(value) for value in column.tolist()]
     form = f"%.{digits}g"
@@ -68,26 +68,13 @@ def _cell(value: Any, digits: int) -> str:
     return _text(str(value)) if np.ndim(value) or not pd.isna(value) else ""
 
 
+@functools.lru_cache(maxsize=1024)  # columns repeat few names
 def _text(text: str) -> str:
     """Text as a cell that no spreadsheet runs, in quotes where it must be."""
     text = clean(text)
     if _FORMULA.match(text) and not _NUMBER.fullmatch(text):
         text = f"'{text}"
     return '"' + text.replace('"', '""') + '"' if re.search('[",\r\n]', text) else text
-
-
-def _remembered(show: Callable[[Any], str]) -> Callable[[Any], str]:
-    """`show` of few different texts, each made once."""
-    shown: dict[str, str] = {}
-
-    def cell(value: Any) -> str:
-        if not isinstance(value, str):
-            return show(value)
-        if value not in shown:
-            shown[value] = show(value)
-        return shown[value]
-
-    return cell
 
 
 def _compressed(text: str) -> bytes:

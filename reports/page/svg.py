@@ -25,7 +25,7 @@ def to_svg(figure: Figure, prefix: str, label: str, names: Mapping[int, str]) ->
     prefix : str
         Put before every id, so that several figures can live in one page.
     label : str
-        What a reader who cannot see the figure is told.
+        Alternative text, for readers who cannot see the figure.
     names : mapping
         Names of the methods by index, shown when a curve is pointed at.
     """

@@ -92,7 +92,7 @@ def _lead(runs: Runs, table: pd.DataFrame, among: str = "") -> Sentence:
 
 
 def _margin(runs: Runs, winner: Name, other: Name, problems: int) -> Sentence:
-    """How many times as many oracle calls the second needs as the first, where both get there."""
+    """How many times as many oracle calls the second needs as the first, where both reach the target."""
     chosen = grid.complete_set(runs).problems
     table = profiles.relative_calls(runs, DEFAULT)
     table = table[table["problem"].isin(chosen)].sort_values("problem")

@@ -343,7 +343,7 @@
       const next = [Math.max(ends[0], all[0]), Math.min(ends[1], all[1])];
       const u = at.log ? Math.log10 : (v) => v;
       const part = (u(next[1]) - u(next[0])) / (u(all[1]) - u(all[0]));
-      if (!(part > 1e-6)) return; // no closer than numbers can tell
+      if (!(part > 1e-6)) return; // no closer than numbers can resolve
       view[along] = part > 0.999 ? null : next;
     }
     function zoomAbout(x, y, factor) {

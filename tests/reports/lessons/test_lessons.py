@@ -280,8 +280,8 @@ def test_one_lost_seed_counts_as_never(runs: Runs, lessons: dict[str, Lesson]) -
     lost = chosen[chosen["seed"] == 1]
     rows = pd.concat([runs.rows.drop(index=lost.index), broken(lost, "diverged")])
     found = {made.name: made for made in reports.find_lessons(Runs(rows))}
-    assert "does not get to 1e-4 of the initial gap" in found["valley"].paragraph
-    assert "does not get to" not in lessons["valley"].paragraph
+    assert "does not reach 1e-4 of the initial gap" in found["valley"].paragraph
+    assert "does not reach" not in lessons["valley"].paragraph
 
 
 def test_hostile_names_stay_text(runs: Runs, tmp_path: Path) -> None:
