@@ -99,7 +99,7 @@ def summary(runs: Runs) -> pd.DataFrame:
 
 @cached
 def sensitivity(runs: Runs) -> pd.DataFrame:
-    """How touchy a method is to its step size.
+    """How sensitive a method is to its step size.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def sensitivity(runs: Runs) -> pd.DataFrame:
 
     pair = ["problem", "method", "step_size"]
     scores = (
-        setting_scores(runs).dropna(subset="step_size").sort_values([*pair, "deepest", "soon", "final", "settings"])
+        setting_scores(runs).dropna(subset="step_size").sort_values([*pair, "hardest", "calls", "final", "settings"])
     )
     best = scores.drop_duplicates(pair)[["problem", "method", "settings"]]
     rows = runs.rows.merge(best, on=["problem", "method", "settings"])
