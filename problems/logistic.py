@@ -353,7 +353,7 @@ class Logistic(LearningProblem):
             x, algorithm = self._newton()
         _, g = self.value_and_grad(x)
         norm = float(np.linalg.norm(g))
-        f, f_error, g_error = self._careful_value(x)
+        f, f_error, g_error = self._value_with_bounds(x)
         width = (norm + g_error) ** 2 / (2 * self.l2)
         if not width <= 1e-10 * f:
             return None
@@ -372,7 +372,7 @@ class Logistic(LearningProblem):
         for _ in range(200):
             p = -np.linalg.solve(self.hessian(x), g) if dense else self._newton_cg(x, g)
             slope = float(g @ p)
-            tolerance = 2 * self._careful_value(x)[1]  # smaller differences of values are rounding
+            tolerance = 2 * self._value_with_bounds(x)[1]  # smaller differences of values are rounding
             if not slope < 0 or stalls == 3:
                 break
             t = 1.0
@@ -396,7 +396,7 @@ class Logistic(LearningProblem):
         p: np.ndarray = cg(H, -g, rtol=min(0.1, float(np.linalg.norm(g)) ** 0.5), maxiter=2000)[0]
         return p
 
-    def _careful_value(self, x: np.ndarray) -> tuple[float, float, float]:
+    def _value_with_bounds(self, x: np.ndarray) -> tuple[float, float, float]:
         """f(x) summed without rounding, and bounds of the rounding errors of f and of the norm of its gradient.
 
         A margin is a product of p + 1 terms, so its error is at most (p + 2) eps times the sum of their sizes. Where a

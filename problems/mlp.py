@@ -253,7 +253,7 @@ class LinearAutoencoder(Network):
         self._rows = self._target_rows = to(self._host_rows)
         # S V^T instead of U S V^T: f depends on the inputs only through their second moments, which r <= p rows contain
         compressed = to(self._singular_values[:, None] * self._directions)[None, ...]  # (1, r, p)
-        self._batch = Batch(compressed, self._columns(compressed))
+        self._batch = Batch(compressed, self._as_columns(compressed))
 
     def draw_start(self, rng: np.random.Generator) -> np.ndarray:
         """Normal weights of variance 1/fan-in (LeCun et al. 1998)."""
@@ -264,14 +264,14 @@ class LinearAutoencoder(Network):
         """Objective (...) and gradient (..., d) at points (..., d); `samples` as in `Problem.value_and_grad`."""
         xp, x = self.xp, self.points(x)
         mT = xp.matrix_transpose
-        w, (rows, targets) = self._stacked(x, samples)
+        w, (rows, targets) = self._points_and_batch(x, samples)
         n = 1 if samples is None else rows.shape[1]  # the compressed rows contain the factor 1/n
         W1, W2 = self._matrices(w)
         a = self._times_inputs(W1, rows)  # (S, L, hidden, b)
         e = W2 @ a - targets  # (S, L, p, b)
         flat = xp.reshape(e, (*w.shape[:-1], math.prod(e.shape[-2:])))
         f = xp.vecdot(flat, flat) / (2 * n)
-        g = self._joined([self._times_rows(mT(W2) @ e, rows), e @ mT(a)]) / n
+        g = self._concatenate([self._times_rows(mT(W2) @ e, rows), e @ mT(a)]) / n
         return xp.reshape(f, x.shape[:-1]), xp.reshape(g, x.shape)
 
     def solve(self) -> Optimum:
@@ -301,13 +301,13 @@ class LinearAutoencoder(Network):
         lead = x.shape[:-1]
         return self.xp.reshape(x[..., :half], (*lead, *first)), self.xp.reshape(x[..., half:], (*lead, *second))
 
-    def _curvature(self, x: Array, v: Array) -> Array:
+    def _hessian_products(self, x: Array, v: Array) -> Array:
         mT, (rows, targets) = self.xp.matrix_transpose, self._batch
         (W1, W2), (V1, V2) = self._matrices(x), self._matrices(v)
         a, ra = self._times_inputs(W1, rows), self._times_inputs(V1, rows)  # (1, L, 1, hidden, r), (1, L or 1, K, ..)
         e = W2 @ a - targets[None, ...]
         re = V2 @ a + W2 @ ra  # (1, L, K, p, r)
-        return self._joined([self._times_rows(mT(V2) @ e + mT(W2) @ re, rows), re @ mT(a) + e @ mT(ra)])
+        return self._concatenate([self._times_rows(mT(V2) @ e + mT(W2) @ re, rows), re @ mT(a) + e @ mT(ra)])
 
 
 def _moons(rows: int, noise: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -92,16 +92,16 @@ class Network(LearningProblem):
     _rows: Array  # their inputs, (n, p)
     _target_rows: Array  # and targets, (n, q)
 
-    def _curvature(self, x: Array, v: Array) -> Array:
+    def _hessian_products(self, x: Array, v: Array) -> Array:
         """H(x) v of the full batch; x of shape (1, L, 1, d) and v of (1, L or 1, K, d) give (1, L, K, d)."""
-        raise NotImplementedError(f"{type(self).__name__} does not implement _curvature()")
+        raise NotImplementedError(f"{type(self).__name__} does not implement _hessian_products()")
 
     def hvp(self, x: Array, v: Array) -> Array:
         """Products H(x) v, (..., d), with points x and vectors v of shape (..., d)."""
         x, v = self.points(x), self.points(v)
         x, v = self.xp.broadcast_arrays(x, v)
         shape = (1, math.prod(x.shape[:-1]), 1, self.dim)
-        return self.xp.reshape(self._curvature(self.xp.reshape(x, shape), self.xp.reshape(v, shape)), x.shape)
+        return self.xp.reshape(self._hessian_products(self.xp.reshape(x, shape), self.xp.reshape(v, shape)), x.shape)
 
     def hessian(self, x: Array) -> Array:
         """Hessian, by Hessian-vector products with the columns of the identity; (..., d) gives (..., d, d)."""
@@ -115,12 +115,13 @@ class Network(LearningProblem):
         eye = xp.eye(self.dim, dtype=x.dtype, device=self.backend.device)
         block = max(1, HESSIAN_BYTES // (max(1, runs) * self.bytes_per_run(None)))
         parts = [
-            self._curvature(flat, eye[None, None, k : min(k + block, self.dim), :]) for k in range(0, self.dim, block)
+            self._hessian_products(flat, eye[None, None, k : min(k + block, self.dim), :])
+            for k in range(0, self.dim, block)
         ]
         h = xp.reshape(xp.concat(parts, axis=2), (*x.shape, self.dim))  # (..., d, d)
         return (h + xp.matrix_transpose(h)) / 2
 
-    def _stacked(self, x: Array, samples: Array | None) -> tuple[Array, Batch]:
+    def _points_and_batch(self, x: Array, samples: Array | None) -> tuple[Array, Batch]:
         """Points as (S, L, d), and their batch, whose rows are gathered once per seed."""
         xp = self.xp
         if samples is None:
@@ -131,11 +132,11 @@ class Network(LearningProblem):
             flat = xp.reshape(samples, (-1,))
             rows = xp.reshape(xp.take(self._rows, flat, axis=0), (-1, b, self._rows.shape[-1]))
             targets = xp.reshape(xp.take(self._target_rows, flat, axis=0), (-1, b, self._target_rows.shape[-1]))
-            batch = Batch(rows, self._columns(targets))
+            batch = Batch(rows, self._as_columns(targets))
         seeds = batch.rows.shape[0]
         return xp.reshape(x, (seeds, math.prod(x.shape[:-1]) // seeds, self.dim)), batch
 
-    def _columns(self, rows: Array) -> Array:
+    def _as_columns(self, rows: Array) -> Array:
         """Rows (S, b, q) as columns (S, 1, q, b), contiguous in memory."""
         s, b, q = rows.shape
         flat = self.xp.reshape(self.xp.matrix_transpose(rows), (s, 1, q * b))
@@ -157,7 +158,7 @@ class Network(LearningProblem):
         """Bytes of so many intermediate numbers, and of the gradient, its parts and the weights."""
         return (4 if self.backend.precision == "float32" else 8) * (numbers + 3 * self.dim)
 
-    def _joined(self, parts: list[Array]) -> Array:
+    def _concatenate(self, parts: list[Array]) -> Array:
         """Matrices of shape (..., out, in), one after the other along the parameters: (..., d)."""
         return self.xp.concat([self.xp.reshape(m, (*m.shape[:-2], math.prod(m.shape[-2:]))) for m in parts], axis=-1)
 
@@ -217,7 +218,7 @@ class Perceptron(Network):
         self.xp = self.backend.xp
         self._rows, self._target_rows = (to(values) for values in self._parts["train"])
         self._batches = {
-            part: Batch(to(rows)[None, ...], self._columns(to(targets)[None, ...]))
+            part: Batch(to(rows)[None, ...], self._as_columns(to(targets)[None, ...]))
             for part, (rows, targets) in self._parts.items()
         }
         self._batch = self._batches["train"]
@@ -243,7 +244,7 @@ class Perceptron(Network):
     def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
         """Objective (...) and gradient (..., d) at points (..., d); `samples` as in `Problem.value_and_grad`."""
         x = self.points(x)
-        w, batch = self._stacked(x, samples)  # (S, L, d)
+        w, batch = self._points_and_batch(x, samples)  # (S, L, d)
         n, layers = batch.rows.shape[1], self._layers(w)
         f, g = total(
             self._sums(layers, part, 1 / n) for part in (self._blocks(w, batch) if samples is None else [batch])
@@ -263,7 +264,7 @@ class Perceptron(Network):
         for (W, _), a in zip(layers[:0:-1], activations[::-1], strict=True):
             parts = [delta @ xp.matrix_transpose(a), bias[..., None], *parts]
             delta, bias = self._backward(xp.matrix_transpose(W) @ delta, a)
-        return f, self._joined([self._times_rows(delta, rows), bias[..., None], *parts])
+        return f, self._concatenate([self._times_rows(delta, rows), bias[..., None], *parts])
 
     def value(self, x: Array) -> Array:
         """Objective (...) at points (..., d)."""
@@ -367,7 +368,7 @@ class Perceptron(Network):
 
     # ---- second derivatives ------------------------------------------------------------------------------------------
 
-    def _curvature(self, x: Array, v: Array) -> Array:
+    def _hessian_products(self, x: Array, v: Array) -> Array:
         """The R-operator (Pearlmutter 1994): the derivative along v of every line of backpropagation, prefixed r here."""
         xp, (rows, targets) = self.xp, self._batch
         mT = xp.matrix_transpose
@@ -383,7 +384,7 @@ class Perceptron(Network):
             tangents.append(backward(xp, rz, activations[-1])[0])
             z = W @ activations[-1] + c[..., None]
             rz = V @ activations[-1] + W @ tangents[-1] + rc[..., None]
-        delta, r_delta = self._loss_curvature(z, rz, targets[None, ...])
+        delta, r_delta = self._loss_hessian_products(z, rz, targets[None, ...])
         ones = self._ones
         parts: list[Array] = []
         backwards = zip(layers[:0:-1], directions[:0:-1], activations[::-1], tangents[::-1], strict=True)
@@ -394,9 +395,9 @@ class Perceptron(Network):
             if self.activation == "tanh":  # a'' = -2 a a'; relu has none
                 r_delta = r_delta - 2 * (a * back) * ra
             delta, _ = backward(xp, back, a)
-        return self._joined([self._times_rows(r_delta, rows), r_delta @ ones, *parts]) + self.l2 * v
+        return self._concatenate([self._times_rows(r_delta, rows), r_delta @ ones, *parts]) + self.l2 * v
 
-    def _loss_curvature(self, z: Array, rz: Array, targets: Array) -> tuple[Array, Array]:
+    def _loss_hessian_products(self, z: Array, rz: Array, targets: Array) -> tuple[Array, Array]:
         """Derivative of the mean loss by the outputs z (1, L, 1, q, n), and its derivative along rz (1, L, K, q, n)."""
         xp, n = self.xp, z.shape[-1]
         if self.loss == "squared":

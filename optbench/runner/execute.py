@@ -25,7 +25,7 @@ from optbench.results.runs import Runs
 from optbench.results.store import Store
 from optbench.runner.chunks import Chunk, chunks_of
 from optbench.runner.plan import Parallelism, Plan
-from optbench.runner.rows import Done, gathered, rows_of
+from optbench.runner.rows import ChunkResult, chunk_rows, runs_from_chunks
 
 MAX_LOSSES = 2  # times a worker process may die with a chunk before the chunk counts as failed
 
@@ -104,10 +104,10 @@ def execute(
     else:
         threads = min(jobs, _cores()) if _uses_threads(chunks) else 1
         results = ((chunk, _compute(chunk, store, report, threads)) for chunk in _with_optima(chunks))
-    parts = [(chunk, done) for chunk, done in results if done is not None]
+    parts = [(chunk, result) for chunk, result in results if result is not None]
     if store is not None:
         return store.load(requested)
-    return gathered(parts, plans, [environment() | {"blas threads": str(threads)}])
+    return runs_from_chunks(parts, plans, [environment() | {"blas threads": str(threads)}])
 
 
 def _cores() -> int:
@@ -149,7 +149,7 @@ def _largest_first(chunks: Sequence[Chunk]) -> list[Chunk]:
     return sorted(chunks, key=lambda chunk: chunk.seconds, reverse=True)
 
 
-def _compute(chunk: Chunk, store: Store | None, report: Progress | None = None, threads: int = 1) -> Done | None:
+def _compute(chunk: Chunk, store: Store | None, report: Progress | None = None, threads: int = 1) -> ChunkResult | None:
     """Compute one chunk and store it. Its result, or None if that is in the store."""
     step_seconds = chunk.seconds / (chunk.plan.steps + 1)
     reported = 0.0
@@ -164,43 +164,52 @@ def _compute(chunk: Chunk, store: Store | None, report: Progress | None = None, 
     backend.free_memory()
     try:
         with blas_threads(threads):
-            done = Done(chunk.compute(report_steps), device_bytes=backend.peak_memory())
+            result = ChunkResult(chunk.compute(report_steps), device_bytes=backend.peak_memory())
     except OptbenchError:
         raise
     except Exception as error:  # a defect in a problem or an optimizer, or too little memory: it becomes a record
-        done = Done.failed(error)
+        result = ChunkResult.failed(error)
     if report is not None:
         report(chunk.seconds - reported)
-    return _store_result(chunk, done, store)
+    return _store_result(chunk, result, store)
 
 
-def _store_result(chunk: Chunk, done: Done, store: Store | None) -> Done | None:
+def _store_result(chunk: Chunk, result: ChunkResult, store: Store | None) -> ChunkResult | None:
     """The result of a chunk, or None once it is in the store."""
     if store is None:
-        return done
-    store.write(rows_of(chunk, done))
+        return result
+    store.write(chunk_rows(chunk, result))
     return None
 
 
 def _on_executor(
     executor: cf.Executor, chunks: Sequence[Chunk], store: Store | None, report: Progress
-) -> Iterator[tuple[Chunk, Done | None]]:
+) -> Iterator[tuple[Chunk, ChunkResult | None]]:
     futures = {executor.submit(_compute, chunk, store): chunk for chunk in _largest_first(_with_optima(chunks))}
     for future in cf.as_completed(futures):
         chunk = futures[future]
         try:
-            done = future.result()
+            result = future.result()
         except OptbenchError:
             raise
         except Exception as error:  # the worker died or the chunk cannot be sent: a record like any other failure
-            done = _store_result(chunk, Done.failed(error), store)
+            result = _store_result(chunk, ChunkResult.failed(error), store)
         report(chunk.seconds)
-        yield chunk, done
+        yield chunk, result
 
 
-def _compute_pickled(pickled: bytes, store: Store | None) -> Done | None:
+def _compute_pickled(pickled: bytes, store: Store | None) -> ChunkResult | None:
     # unpickled here: an error in the pool's own unpickling would take the worker down
-    return _compute(pickle.loads(pickled), store, workers.report_progress)
+    try:
+        chunk = pickle.loads(pickled)
+    except AttributeError as error:
+        if "__main__" in str(error):
+            raise InputError(
+                "worker processes cannot import what is defined in a notebook or typed into an interpreter "
+                f"({error}); put it in a file and import it, or compute with jobs=1"
+            ) from None
+        raise
+    return _compute(chunk, store, workers.report_progress)
 
 
 class _Processes:
@@ -211,7 +220,7 @@ class _Processes:
         self.pool = workers.acquire(jobs)
         self.losses: dict[Chunk, int] = {}  # of each chunk that is not done: how many processes died with it
 
-    def results(self) -> Iterator[tuple[Chunk, Done | None]]:
+    def results(self) -> Iterator[tuple[Chunk, ChunkResult | None]]:
         """Each chunk with its result, in the order in which they are done."""
         try:
             if self.pool.size == self.jobs <= len(self.chunks):  # all will be needed
@@ -227,7 +236,7 @@ class _Processes:
         else:
             self.pool.dismiss()  # it holds memory of the device
 
-    def _round(self) -> Iterator[tuple[Chunk, Done | None]]:
+    def _round(self) -> Iterator[tuple[Chunk, ChunkResult | None]]:
         """Compute what is not done, until a process dies."""
         # after a death, the chunks that were running go one at a time, so that the guilty one is known
         suspects = [chunk for chunk, losses in self.losses.items() if losses]
@@ -253,7 +262,7 @@ class _Processes:
             for future in completed:
                 chunk = futures.pop(future)
                 try:
-                    done = future.result()
+                    result = future.result()
                 except OptbenchError:
                     raise
                 except BrokenProcessPool:
@@ -263,7 +272,7 @@ class _Processes:
                     yield self._fail(chunk, error)
                 else:
                     del self.losses[chunk]
-                    yield chunk, done
+                    yield chunk, result
         if broken:
             self.pool.stop()
             self.pool = workers.WorkerPool(self.jobs)
@@ -272,6 +281,6 @@ class _Processes:
             if self.losses[chunk] > MAX_LOSSES or (suspects and self.losses[chunk] == MAX_LOSSES):
                 yield self._fail(chunk, RuntimeError("the process that computed it died; too little memory, perhaps"))
 
-    def _fail(self, chunk: Chunk, error: Exception) -> tuple[Chunk, Done | None]:
+    def _fail(self, chunk: Chunk, error: Exception) -> tuple[Chunk, ChunkResult | None]:
         del self.losses[chunk]
-        return chunk, _store_result(chunk, Done.failed(error), self.store)
+        return chunk, _store_result(chunk, ChunkResult.failed(error), self.store)

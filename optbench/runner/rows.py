@@ -1,4 +1,4 @@
-"""What a chunk of runs leaves, as the rows that are stored."""
+"""From the results of chunks to the rows that are stored, and to `Runs`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,13 +21,10 @@ from optbench.runner.chunks import Chunk
 from optbench.runner.describe import describe
 from optbench.runner.plan import Plan
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True, eq=False)
-class Done:
-    """What a chunk left, or why it left nothing, the device memory it took, and when it ended."""
+class ChunkResult:
+    """The trace of a chunk, or why there is none, the device memory it took, and when it ended."""
 
     trace: Trace | None
     error: str | None = None
@@ -37,72 +34,70 @@ class Done:
     )
 
     @classmethod
-    def failed(cls, error: BaseException) -> Done:
+    def failed(cls, error: BaseException) -> ChunkResult:
         return cls(None, f"{type(error).__name__}: {error}")
 
 
-def rows_of(chunk: Chunk, done: Done) -> list[dict[str, Any]]:
-    """The rows of a chunk; where it ran, each holds beside the columns its last iterate `x`, which is not stored."""
-    trace = done.trace
-    lists: dict[str, Any] = {name: [] for name in ("t", "checkpoint_calls", "f", "best", "gradient_norm", "metrics")}
+def chunk_rows(chunk: Chunk, result: ChunkResult) -> list[dict[str, Any]]:
+    """The rows of a chunk, with the columns `COLUMNS`; those that ran also hold their last iterate ``x``, not stored.
+
+    Lists are arrays here: their numbers become Arrow's without a Python object for each.
+    """
+    trace = result.trace
+    rows = list(_identity_columns(chunk, result))
     if trace is None:
-        return [row | lists | {"status": Status.FAILED, "error": done.error} for row in _asked(chunk, done)]
+        lists: dict[str, Any] = {name: [] for name, (kind, _) in COLUMNS.items() if kind.startswith(("list", "map"))}
+        lists.pop("calls_to_target")
+        return [row | lists | {"status": Status.FAILED, "error": result.error} for row in rows]
+    exact = chunk.plan.problem.sampler((0,), chunk.plan.batch_size) is None
+    return [row | _run_columns(trace, r) | {"exact_targets": exact} for r, row in enumerate(rows)]
+
+
+def _run_columns(trace: Trace, r: int) -> dict[str, Any]:
+    """The columns that tell what run r did."""
+    end = int(trace.end[r])
+    count = int((trace.t <= end).sum())  # checkpoints up to the end
+    # the end itself, where it lies between two checkpoints
+    adds_end = trace.t[count - 1] < end and trace.status[r] in (Status.TARGET, Status.GRADIENT)
+
+    def curve(values: np.ndarray, at_end: float = np.nan) -> np.ndarray:
+        return np.append(values[:count], at_end) if adds_end else values[:count]
 
     def calls_at(t: Any) -> Any:
         """Oracle calls made up to the iterate after t steps: one for the start, and one in each step."""
         return (t + 1) * trace.calls_per_step
 
-    rows = []
-    exact = chunk.plan.problem.sampler((0,), chunk.plan.batch_size) is None
-    for r, row in enumerate(_asked(chunk, done)):
-        end = int(trace.end[r])
-        t = trace.t[trace.t <= end]
-        keep = slice(0, len(t))
-        f, best = trace.f[r, keep], trace.best[r, keep]
-        norms = trace.gradient_norm[r, keep]
-        metrics = {name: values[r, keep] for name, values in trace.metrics.items()}
-        # the end itself, where it lies between two checkpoints
-        if t[-1] < end and trace.status[r] in (Status.TARGET, Status.GRADIENT):
-            t = np.append(t, end)
-            f, best = np.append(f, trace.f_end[r]), np.append(best, trace.best_end[r])
-            norms = np.append(norms, np.nan)
-            metrics = {name: np.append(values, np.nan) for name, values in metrics.items()}
-        calls = calls_at(end)
-        known = not np.isnan(trace.steps_to_target[r, 0])
-        row.update(
-            status=trace.status[r],
-            error=None,
-            end=end,
-            oracle=trace.oracle,
-            calls=calls,
-            values=calls,
-            gradients=0.0 if trace.oracle == Oracle.VALUE else calls,
-            hessians=calls if trace.oracle == Oracle.HESSIAN else 0.0,
-            calls_per_step=trace.calls_per_step,
-            budget_calls=calls_at(trace.steps),
-            f_start=finite_or_none(trace.f[r, 0]),
-            f_end=finite_or_none(trace.f_end[r]),
-            f_best=finite_or_none(trace.best_end[r]),
-            calls_to_target=calls_at(trace.steps_to_target[r]).tolist() if known else None,
-            exact_targets=exact,
-            t=t.tolist(),
-            checkpoint_calls=calls_at(t).tolist(),
-            f=f.tolist(),
-            best=best.tolist(),
-            gradient_norm=norms.tolist(),
-            metrics=[(name, values.tolist()) for name, values in metrics.items()],
-            x=trace.x[r],
-        )
-        rows.append(row)
-    return rows
+    t, calls = curve(trace.t, end).astype(int), calls_at(end)
+    return {
+        "status": trace.status[r],
+        "end": end,
+        "oracle": trace.oracle,
+        "calls": calls,
+        "values": calls,
+        "gradients": 0.0 if trace.oracle == Oracle.VALUE else calls,
+        "hessians": calls if trace.oracle == Oracle.HESSIAN else 0.0,
+        "calls_per_step": trace.calls_per_step,
+        "budget_calls": calls_at(trace.steps),
+        "f_start": finite_or_none(trace.f[r, 0]),
+        "f_end": finite_or_none(trace.f_end[r]),
+        "f_best": finite_or_none(trace.best_end[r]),
+        "calls_to_target": None if np.isnan(trace.steps_to_target[r, 0]) else calls_at(trace.steps_to_target[r]),
+        "t": t,
+        "checkpoint_calls": calls_at(t),
+        "f": curve(trace.f[r], trace.f_end[r]),
+        "best": curve(trace.best[r], trace.best_end[r]),
+        "gradient_norm": curve(trace.gradient_norm[r]),
+        "metrics": [(name, curve(values[r])) for name, values in trace.metrics.items()],
+        "x": trace.x[r],
+    }
 
 
-def _asked(chunk: Chunk, done: Done) -> Iterator[dict[str, Any]]:
-    """What was asked of each run of a chunk, in the order of its rows; the other columns are None."""
+def _identity_columns(chunk: Chunk, result: ChunkResult) -> Iterator[dict[str, Any]]:
+    """The columns that identify each run of a chunk, in the order of its runs; the other columns are None."""
     plan, problem = chunk.plan, chunk.plan.problem
     common = dict.fromkeys(COLUMNS) | {
         "code": plan.code,
-        "created": done.created,
+        "created": result.created,
         "problem_spec": problem.spec,
         "problem_name": problem.name,
         "problem_params": json.dumps(problem.params, sort_keys=True),
@@ -117,9 +112,9 @@ def _asked(chunk: Chunk, done: Done) -> Iterator[dict[str, Any]]:
         "precision": problem.backend.precision,
         "chunk_runs": chunk.size,
         "fused": plan.problem_as_run.backend.fused is True,
-        "device_bytes": done.device_bytes,
+        "device_bytes": result.device_bytes,
         # where its runs failed, the problem is not touched again: it may have taken a process down
-        "description": describe(problem, evaluate=done.trace is not None),
+        "description": describe(problem, evaluate=result.trace is not None),
     }
     if problem.optimum is not None:
         optimum = problem.optimum
@@ -136,24 +131,23 @@ def _asked(chunk: Chunk, done: Done) -> Iterator[dict[str, Any]]:
         }
 
 
-def gathered(
-    parts: Sequence[tuple[Chunk, Done]], plans: Sequence[Plan], environments: Iterable[Mapping[str, str]] = ()
+def runs_from_chunks(
+    results: Sequence[tuple[Chunk, ChunkResult]], plans: Sequence[Plan], environments: Iterable[Mapping[str, str]] = ()
 ) -> Runs:
     """`Runs` of chunks just computed, in the order of the plans, their seeds and their settings.
 
-    The tables are made when they are first asked for: they may take longer than the runs.
+    The tables are made when they are first needed: this may take longer than the runs.
     """
 
     @functools.cache
     def runs() -> Runs:
-        found = [row for chunk, done in parts for row in rows_of(chunk, done)]
-        order = {
-            key: i for i, key in enumerate(plan.key(p, s) for plan in plans for s in plan.seeds for p in plan.grid)
-        }
-        return Runs.from_rows(sorted(found, key=lambda row: order[row["key"]]))
+        rows = [row for chunk, result in results for row in chunk_rows(chunk, result)]
+        keys = (plan.key(point, seed) for plan in plans for seed in plan.seeds for point in plan.grid)
+        order = {key: position for position, key in enumerate(keys)}
+        return Runs.from_rows(sorted(rows, key=lambda row: order[row["key"]]))
 
     def x() -> np.ndarray | None:
-        alone = parts[0][1].trace if len(parts) == 1 else None  # one chunk is in order
-        return runs().x if alone is None else alone.x
+        trace = results[0][1].trace if len(results) == 1 else None  # the runs of a single chunk are in order
+        return runs().x if trace is None else trace.x
 
     return Runs(lambda: runs().rows, environments, x)

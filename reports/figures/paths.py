@@ -127,23 +127,15 @@ def _draw(ax: Axes, problem: str, selection: Selection, columns: int, styles: st
             )  # fmt: skip
 
 
-def paths_table(runs: Runs, problem: str | None = None, *, seed: int = 0, most: int = MOST) -> pd.DataFrame:
-    """What the maps of `paths` show, one row a method, best first.
+def table_of(selection: Selection) -> pd.DataFrame:
+    """What the maps of `paths` show, one row for each method, best first.
 
     Returns
     -------
     DataFrame
         problem, method, settings (JSON), step_size, seed, status, steps, calls, x_1 and x_2 at the start and at the end,
-        final (gap at the end, of the objective where no optimum is known), outside (whether the path leaves the map). Empty
-        where the results have no paths.
+        final (gap at the end, or the objective where no optimum is known), outside (whether the path leaves the map).
     """
-    _, part = one_problem(runs, problem)
-    selection = select(part, seed, most)
-    return table_of(selection) if selection else pd.DataFrame()
-
-
-def table_of(selection: Selection) -> pd.DataFrame:
-    """The lines of `paths_table`."""
     lines = []
     for row in selection.rows:
         points = _points(row)

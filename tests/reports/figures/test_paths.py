@@ -51,6 +51,12 @@ def path_of(row: dict[str, Any]) -> np.ndarray:
     return np.column_stack([points["x_1"], points["x_2"]])
 
 
+def table_of(runs: Runs, seed: int = 0, most: int = paths.MOST) -> pd.DataFrame:
+    selection = paths.select(runs, seed, most)
+    assert selection is not None
+    return paths.table_of(selection)
+
+
 def test_a_line_is_cut_at_the_box() -> None:
     rng = np.random.default_rng(1)
     low, high = np.array([-1.0, 0.0]), np.array([2.0, 1.0])
@@ -81,7 +87,7 @@ def test_lines_inside_and_outside_of_the_box() -> None:
 
 
 def test_the_table_tells_the_tuned_runs(runs: Runs) -> None:
-    table = paths.paths_table(runs, PROBLEM)
+    table = table_of(runs)
     assert list(table["method"]) == tuning.ranked(runs)[PROBLEM]
     assert set(table["seed"]) == {0}
     best = tuning.tuned_rows(runs)
@@ -96,9 +102,9 @@ def test_the_table_tells_the_tuned_runs(runs: Runs) -> None:
             np.testing.assert_array_equal([line["end_x_1"], line["end_x_2"]], path[-1])
     lost = table.set_index("method").loc["sgd"]
     assert (lost["status"], lost["outside"], np.isinf(lost["final"])) == ("diverged", True, True)
-    assert set(paths.paths_table(runs, PROBLEM, seed=1)["seed"]) == {1}
-    assert set(paths.paths_table(runs, PROBLEM, seed=7)["seed"]) == {0}
-    assert len(paths.paths_table(runs, PROBLEM, most=2)) == 2
+    assert set(table_of(runs, seed=1)["seed"]) == {1}
+    assert set(table_of(runs, seed=7)["seed"]) == {0}
+    assert len(table_of(runs, most=2)) == 2
 
 
 def test_maps_show_name_settings_and_end(runs: Runs) -> None:
@@ -181,7 +187,7 @@ def test_holes_and_plains_break_nothing(runs: Runs) -> None:
 def test_results_without_surface_or_paths_are_refused(runs: Runs) -> None:
     bare = Runs(runs.rows.assign(metrics=[[]] * len(runs.rows)))
     for lacking in (Runs(runs.rows.assign(description=None)), Runs(runs.rows.drop(columns="description")), bare):
-        assert paths.paths_table(lacking, PROBLEM).empty
+        assert paths.select(lacking, 0, paths.MOST) is None
         assert landscapes.section(PageContext(lacking)) is None
         with pytest.raises(InputError, match="no level lines"):
             reports.paths(lacking)

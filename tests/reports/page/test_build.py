@@ -74,6 +74,18 @@ def test_references_inside_figures_lead_somewhere(either: str) -> None:
     assert used <= ids
 
 
+def test_links_and_anchors_are_names_that_lead_somewhere(either: str) -> None:
+    read = Reader(either)
+    ids = [a["id"] for _, a in read.elements if "id" in a]
+    assert len(ids) == len(set(ids))
+    links = {a["href"][1:] for a in read.all("a") if a["href"].startswith("#")}
+    assert links <= set(ids)
+    assert {"overview", "quadratic-dim-8", "mlp-digits"} <= links
+    figures = {a["id"] for a in read.all("figure") if "id" in a}
+    assert {"quadratic-dim-8-best", "quadratic-dim-8-sizes", "ranking", "performance-profile-1e-4"} <= figures
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) for name in links | figures)
+
+
 def test_every_button_has_its_table(either: str) -> None:
     held = json.loads(either.partition('id="tables">')[2].partition("</script>")[0])
     offered = {a["data-table"] for a in Reader(either).all("button") if a.get("class") == "download"}
