@@ -39,7 +39,7 @@ def load_results(folders: str | Path | Sequence[str | Path]) -> StoredResults:
         If a folder does not exist or cannot be read.
     """
     paths = [folders] if isinstance(folders, str | Path) else list(folders)
-    names = comparison.labels([str(path) for path in paths])
+    names = comparison.store_labels([str(path) for path in paths])
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"the results folder {twice!r} is given twice; name every folder once")
@@ -52,7 +52,7 @@ def load_results(folders: str | Path | Sequence[str | Path]) -> StoredResults:
     if len(names) == 1:
         return StoredResults(runs[names[0]], races[names[0]], gpu[names[0]])
     return StoredResults(
-        comparison.side_by_side(runs), comparison.races_beside(races), pd.concat(gpu.values(), ignore_index=True)
+        comparison.combine_stores(runs), comparison.combine_races(races), pd.concat(gpu.values(), ignore_index=True)
     )
 
 

@@ -1,4 +1,4 @@
-"""Several stores laid side by side: two machines, a CPU and a GPU, two commits.
+"""Comparison of several stores: two machines, a CPU and a GPU, two commits.
 
 Convergence is deterministic, so the same method on the same problem should give the same results wherever it ran. Where
 it did, it is shown once; where it did not, the methods of each store stand beside each other, with the name of their store.
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 SAME = 1e-6  # relative difference of final objectives up to which results are the same
 
 
-def labels(paths: Sequence[str | Path]) -> list[str]:
-    """Short names of folders: their last parts, with as many parts before them as it takes to tell them apart."""
+def store_labels(paths: Sequence[str | Path]) -> list[str]:
+    """Short names of folders: their last parts, with as many parts before them as make them unique."""
     parts = [Path(path).resolve().parts for path in paths]
     count = 1
     while len({part[-count:] for part in parts}) < len(set(parts)) and count < max(map(len, parts)):
@@ -32,7 +32,7 @@ def labels(paths: Sequence[str | Path]) -> list[str]:
     return ["/".join(part[-count:]) for part in parts]
 
 
-def side_by_side(named: Mapping[str, Runs]) -> Runs:
+def combine_stores(named: Mapping[str, Runs]) -> Runs:
     """The runs of several stores as one.
 
     A method that ran in one store alone, or in several with the same results (the same settings and seeds, and for each of
@@ -47,25 +47,25 @@ def side_by_side(named: Mapping[str, Runs]) -> Runs:
     Returns
     -------
     Runs
-        Its rows have two columns more: `store` (null where the results of several stores are the same) and `alone`, the
-        name of the method without its store. Its environments say whose they are.
+        Its rows have two more columns: `store` (null where the results of several stores are the same) and `base_method`,
+        the label of the method without its store. Its environments name their stores.
     """
     import pandas as pd
 
     frames = [runs.rows.assign(store=label) for label, runs in named.items() if len(runs.rows)]
     environments = [{"store": label, **env} for label, runs in named.items() for env in runs.environments]
     if not frames:
-        return Runs(next(iter(named.values())).rows.assign(store=None, alone=None), environments)
+        return Runs(next(iter(named.values())).rows.assign(store=None, base_method=None), environments)
     rows = add_labels(pd.concat(frames, ignore_index=True))
-    rows["alone"] = rows["method"]
+    rows["base_method"] = rows["method"]
     drop: list[int] = []
     for _, group in rows.groupby(["problem", "method"], sort=True):
-        held = [part.sort_values("identity") for _, part in group.groupby("store", sort=False)]
-        if len(held) == 1:
+        first, *others = (part.sort_values("identity") for _, part in group.groupby("store", sort=False))
+        if not others:
             continue
-        if all(_same(held[0], other) for other in held[1:]):
-            drop += [index for part in held[1:] for index in part.index]
-            rows.loc[held[0].index, "store"] = None
+        if all(_same(first, other) for other in others):
+            drop += [index for other in others for index in other.index]
+            rows.loc[first.index, "store"] = None
         else:
             rows.loc[group.index, "method"] = group["method"] + " [" + group["store"] + "]"
     return Runs(rows.drop(index=drop).reset_index(drop=True), environments)
@@ -82,7 +82,7 @@ def _same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     )
 
 
-def races_beside(named: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def combine_races(named: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The races of several stores as one table, with a column `store`; machines carry the name of their store."""
     import pandas as pd
 
@@ -93,13 +93,13 @@ def races_beside(named: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def comparison(runs: Runs) -> pd.DataFrame:
-    """Where stores that are laid side by side differ, method by method.
+def store_differences(runs: Runs) -> pd.DataFrame:
+    """Where the stores differ, method by method.
 
     Parameters
     ----------
     runs : Runs
-        As `side_by_side` returns them.
+        As `combine_stores` returns them.
 
     Returns
     -------
@@ -111,20 +111,22 @@ def comparison(runs: Runs) -> pd.DataFrame:
     import pandas as pd
 
     columns = ["problem", "method", "store", "step_size", "target", "calls", "final", "runs"]
-    apart = runs.rows[runs.rows["method"] != runs.rows["alone"]]
-    if apart.empty:
+    differing = runs.rows[runs.rows["method"] != runs.rows["base_method"]]
+    if differing.empty:
         return pd.DataFrame(columns=columns)
-    held = Runs(apart)
-    names = apart.drop_duplicates(["problem", "method"])[["problem", "method", "alone", "store"]]
-    table = metrics.summary(held).merge(names, on=["problem", "method"])
-    reached = metrics.decades(held).pivot_table(index=["problem", "method"], columns="target", values="calls")
+    selected = Runs(differing)
+    names = differing.drop_duplicates(["problem", "method"])[["problem", "method", "base_method", "store"]]
+    table = metrics.summary(selected).merge(names, on=["problem", "method"])
+    reached = metrics.decades(selected).pivot_table(index=["problem", "method"], columns="target", values="calls")
     lines = []
-    for (problem, alone), its in table.groupby(["problem", "alone"], sort=True):
-        known = [key for key in zip(its["problem"], its["method"], strict=True) if key in reached.index]
-        calls = reached.loc[known].sort_index(axis=1) if len(known) == len(its) else reached.iloc[:0]
+    for (problem, method), group in table.groupby(["problem", "base_method"], sort=True):
+        known = [key for key in zip(group["problem"], group["method"], strict=True) if key in reached.index]
+        calls = reached.loc[known].sort_index(axis=1) if len(known) == len(group) else reached.iloc[:0]
         shared = [t for t in calls.columns if np.isfinite(calls[t].to_numpy(dtype=float)).all()] if len(calls) else []
-        for line in its.sort_values("store", kind="stable").to_dict("records"):
+        for line in group.sort_values("store", kind="stable").to_dict("records"):
             target = shared[0] if shared else np.nan
             count = calls.loc[(problem, line["method"]), target] if shared else np.nan
-            lines.append((problem, alone, line["store"], line["step_size"], target, count, line["final"], line["runs"]))
+            lines.append(
+                (problem, method, line["store"], line["step_size"], target, count, line["final"], line["runs"])
+            )
     return pd.DataFrame(lines, columns=columns)

@@ -1,10 +1,10 @@
-"""Figures of merit: functions from tables to tables.
+"""Summaries of runs: functions from tables to tables.
 
-A *method* is an optimizer with its fixed settings, schedule and batch size; its *settings* are what was swept. A method is
-tuned by choosing, on each problem, the settings that `tuned` describes. Runs that missed a target, diverged or failed count
-as never having reached it: medians put them last, nothing drops or replaces them (but see `sensitivity`).
+A *method* is an optimizer with its fixed settings, schedule, budget and precision; its *settings* are what was swept, and
+its batch size. It is shown at its best settings on each problem (`tuned`). Runs that missed a target, diverged or failed
+count as never having reached it: medians put them last, nothing drops or replaces them (but see `sensitivity`).
 
-What is made of seconds is in `seconds`.
+Seconds are the subject of `timing`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 SHOWN_TARGETS = (1e-2, 1e-4, 1e-8)  # fractions of the initial gap that tables show
 DECADES = tuple(10.0**-k for k in range(1, 11))
-COORDINATES = frozenset({"x_1", "x_2"})  # what problems tell of an iterate in two dimensions: itself
+COORDINATES = frozenset({"x_1", "x_2"})  # metrics of problems in two dimensions: the iterate itself
 
 
 def summary(runs: Runs) -> pd.DataFrame:
@@ -54,7 +54,7 @@ def summary(runs: Runs) -> pd.DataFrame:
     seeds : number of seeds
     diverged, failed : runs of this method, over all settings, that diverged or failed
     runs : runs of this method over all settings
-    oracle : what a call asks for
+    oracle : what an oracle call returns
     edge : whether the best step size is the smallest or the largest that was tried, so that a better one may lie outside
     """
     import pandas as pd
@@ -66,11 +66,11 @@ def summary(runs: Runs) -> pd.DataFrame:
             + ["diverged", "failed", "runs", "oracle", "edge"]
         )
     pair = ["problem", "method"]
-    whole = runs.rows[[*pair, "status", "step_size"]]
-    counts = whole.assign(**{s: whole["status"] == s for s in (Status.DIVERGED, Status.FAILED)}).groupby(pair)
+    all_rows = runs.rows[[*pair, "status", "step_size"]]
+    counts = all_rows.assign(**{s: all_rows["status"] == s for s in (Status.DIVERGED, Status.FAILED)}).groupby(pair)
     ends = counts["step_size"].agg(["min", "max", "nunique"])
     sums = counts[["diverged", "failed"]].sum().assign(runs=counts.size()).join(ends)
-    chosen = tuned(runs).set_index(pair)[["step_size", "batch_size"]]
+    best_settings = tuned(runs).set_index(pair)[["step_size", "batch_size"]]
     # a group is a copy of all columns that there are
     needed = tuned_rows(runs)[[*pair, "status", "f_end", "f_star", "calls_to_target", "seed", "oracle"]]
     best = dict(iter(needed.groupby(pair, sort=True)))
@@ -79,7 +79,7 @@ def summary(runs: Runs) -> pd.DataFrame:
         for method in methods:
             rows, total = best[problem, method], sums.loc[(problem, method)]
             calls, final = calls_to_target(rows), final_objective(rows)
-            size, batch_size = (chosen[name][problem, method] for name in ("step_size", "batch_size"))
+            size, batch_size = (best_settings[name][problem, method] for name in ("step_size", "batch_size"))
             line = {"problem": problem, "method": method, "step_size": size}
             line["batch_size"] = np.nan if pd.isna(batch_size) else int(batch_size)
             for target in SHOWN_TARGETS:
@@ -99,7 +99,7 @@ def summary(runs: Runs) -> pd.DataFrame:
 
 @cached
 def sensitivity(runs: Runs) -> pd.DataFrame:
-    """How touchy a method is to its step size.
+    """How sensitive a method is to its step size.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def sensitivity(runs: Runs) -> pd.DataFrame:
 
     pair = ["problem", "method", "step_size"]
     scores = (
-        setting_scores(runs).dropna(subset="step_size").sort_values([*pair, "deepest", "soon", "final", "settings"])
+        setting_scores(runs).dropna(subset="step_size").sort_values([*pair, "hardest", "calls", "final", "settings"])
     )
     best = scores.drop_duplicates(pair)[["problem", "method", "settings"]]
     rows = runs.rows.merge(best, on=["problem", "method", "settings"])
@@ -128,10 +128,10 @@ def sensitivity(runs: Runs) -> pd.DataFrame:
     if rows.empty:
         return table.reindex(columns=names)
     quartiles = {name: groups["value"].quantile(q) for name, q in (("low", 0.25), ("median", 0.5), ("high", 0.75))}
-    found = pd.DataFrame(quartiles).assign(
+    result = pd.DataFrame(quartiles).assign(
         gap=groups["gap"].first(), n_diverged=groups["lost"].sum(), n_seeds=groups.size()
     )
-    return found.reset_index()[names]
+    return result.reset_index()[names]
 
 
 @cached
@@ -146,7 +146,7 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
     ----------
     value : str
         "best", the smallest objective so far; of the last iterate "f", the objective, "gradient_norm" (the last that was
-        computed), or a name that `quantities` returns. Problems that do not tell a quantity have no rows.
+        computed), or a name that `quantities` returns. Problems without the quantity have no rows.
 
     Returns
     -------
@@ -157,7 +157,7 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
     Raises
     ------
     InputError
-        If no problem tells the quantity.
+        If no problem has the quantity.
     """
     import pandas as pd
 
@@ -185,7 +185,7 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
         # (C,), (C,), (C, S)
         t, calls, wide = _align(*([column[i] for i in members] for column in (checkpoints, checkpoint_calls, curves)))
         if value == "gradient_norm":
-            # a run that ends does not ask for the gradient of its last iterate
+            # the gradient of the last iterate of a run is not computed
             known_at = np.where(np.isnan(wide), 0, np.arange(len(t))[:, None])
             wide = np.take_along_axis(wide, np.maximum.accumulate(known_at, axis=0), axis=0)
         better = metric_directions(runs).get(name[0], {}).get(value) if value in further else "lower"
@@ -212,7 +212,7 @@ _OBJECTIVES = ("best", "f")
 
 @cached
 def quantities(runs: Runs) -> list[str]:
-    """What the problems tell of the iterates besides objective and gradient, as test accuracies; without coordinates."""
+    """The metrics of all problems, such as test accuracies, but not coordinates; sorted."""
     rows = runs.rows[runs.rows["status"] != Status.FAILED].drop_duplicates("problem")
     named = {name for pairs in rows["metrics"] for name, _ in pairs}
     return sorted(named - COORDINATES)
@@ -241,8 +241,8 @@ def _align(
         return first, np.asarray(calls[0]), np.array(curves, dtype=float).T.copy()
     t, position = np.unique(np.concatenate(checkpoints), return_index=True)
     wide = np.empty((len(t), len(curves)))
-    for i, (mine, curve) in enumerate(zip(checkpoints, curves, strict=True)):
-        wide[:, i] = np.asarray(curve, dtype=float)[np.searchsorted(mine, t, side="right") - 1]
+    for i, (own, curve) in enumerate(zip(checkpoints, curves, strict=True)):
+        wide[:, i] = np.asarray(curve, dtype=float)[np.searchsorted(own, t, side="right") - 1]
     return t, np.concatenate(calls)[position], wide
 
 
@@ -268,11 +268,11 @@ def decades(runs: Runs) -> pd.DataFrame:
             rows = best[problem, method]
             if not rows["f_star"].notna().all():
                 continue
-            calls, made = calls_to_target(rows), rows["calls"].to_numpy(dtype=float)
+            calls, spent = calls_to_target(rows), rows["calls"].to_numpy(dtype=float)
             for target in DECADES:
                 at = calls[:, target_index(target)]
                 missed = np.isinf(at)
-                censored = median(made[missed & np.isfinite(made)])
+                censored = median(spent[missed & np.isfinite(spent)])
                 lines.append((problem, method, target, median(at), int((~missed).sum()), len(rows), censored))
     return pd.DataFrame(lines, columns=columns)
 

@@ -1,4 +1,4 @@
-"""How a method is tuned: the score of a setting, and the best settings of every method on every problem."""
+"""Tuning: how good a setting is, and the best settings of every method on every problem."""
 
 from __future__ import annotations
 
@@ -38,28 +38,27 @@ def calls_to_target(rows: pd.DataFrame) -> np.ndarray:
     ).reshape(len(rows), len(TARGETS))
 
 
-def score(rows: pd.DataFrame) -> tuple[float, float, float]:
-    """How good one setting of a method is, from the runs of its seeds; smaller is better.
-
-    First how deep it gets: the hardest of the 50 targets that more than half of the seeds reach. Then how soon: the median
-    of the oracle calls to that target. Then the median of the final objective, which decides where no optimum is known.
-    """
-    found = _scores(calls_to_target(rows), final_objective(rows), np.zeros(len(rows), dtype=np.int64))
-    return float(found[0][0]), float(found[1][0]), float(found[2][0])
-
-
 def _scores(calls: np.ndarray, final: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`score` of every group: calls to the targets (R, 50), final objectives (R,), numbers of groups (R,); three (G,)."""
+    """The score of every setting, see `setting_scores`; three arrays (G,), smaller is better.
+
+    Parameters
+    ----------
+    calls : array of shape (R, 50)
+        Calls to target of every run.
+    final : array of shape (R,)
+        Final objectives.
+    group : array of int, shape (R,)
+        Number of each run's setting, 0 to G - 1.
+    """
     order = np.argsort(group, kind="stable")
     starts, counts = np.unique(group[order], return_index=True, return_counts=True)[1:]  # (G,)
-    reached = (
-        np.add.reduceat(np.isfinite(calls[order]), starts, axis=0, dtype=np.int64) > counts[:, None] / 2
-    )  # (G, 50)
-    deepest = np.where(reached.any(axis=1), reached.shape[1] - 1 - np.argmax(reached[:, ::-1], axis=1), -1)
-    soon = np.full(len(group), np.inf)
-    row, last = np.arange(len(group)), np.repeat(deepest, counts)
-    soon[order] = np.where(last >= 0, calls[order][row, last], np.inf)
-    return -deepest.astype(float), _medians(soon, group), _medians(final, group)
+    reached = np.add.reduceat(np.isfinite(calls[order]), starts, axis=0, dtype=np.int64)  # runs, (G, 50)
+    by_most = reached > counts[:, None] / 2
+    hardest = np.where(by_most.any(axis=1), by_most.shape[1] - 1 - np.argmax(by_most[:, ::-1], axis=1), -1)
+    to_hardest = np.full(len(group), np.inf)
+    row, target = np.arange(len(group)), np.repeat(hardest, counts)
+    to_hardest[order] = np.where(target >= 0, calls[order][row, target], np.inf)
+    return -hardest.astype(float), _medians(to_hardest, group), _medians(final, group)
 
 
 def _medians(values: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -72,13 +71,16 @@ def _medians(values: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 @cached
 def setting_scores(runs: Runs) -> pd.DataFrame:
-    """The `score` of every setting of every method on every problem.
+    """How good every setting of every method is on every problem, from the runs of its seeds.
+
+    Settings are ordered by the hardest of the 50 targets that more than half of the seeds reach, then by the median of the
+    oracle calls to that target, then by the median of the final objective, which decides where no optimum is known.
 
     Returns
     -------
     DataFrame
-        problem, method, settings (JSON), step_size, batch_size, deepest, soon, final (the three parts of the score); by
-        problem and method, the best setting first.
+        problem, method, settings (JSON), step_size, batch_size, hardest (minus the position of the hardest target), calls
+        (to it), final; by problem and method, the best setting first.
     """
     names = ["problem", "method", "settings"]
     rows = runs.rows
@@ -86,19 +88,19 @@ def setting_scores(runs: Runs) -> pd.DataFrame:
     table = rows[[*names, "step_size", "batch_size"]].assign(group=group).drop_duplicates("group").sort_values("group")
     if len(table):
         parts = _scores(calls_to_target(rows), final_objective(rows), group)
-        table = table.assign(**dict(zip(("deepest", "soon", "final"), parts, strict=True)))
-        order = ["problem", "method", "deepest", "soon", "final", "settings"]
+        table = table.assign(**dict(zip(("hardest", "calls", "final"), parts, strict=True)))
+        order = ["problem", "method", "hardest", "calls", "final", "settings"]
         table = table.sort_values(order, ignore_index=True)
     else:
-        table = table.assign(deepest=0.0, soon=0.0, final=0.0)
+        table = table.assign(hardest=0.0, calls=0.0, final=0.0)
     return table.drop(columns="group")
 
 
 @cached
 def ranked(runs: Runs) -> dict[str, list[str]]:
-    """The methods of every problem, the one with the best `score` first."""
+    """The methods of every problem, the best first, see `setting_scores`."""
     best = setting_scores(runs).drop_duplicates(["problem", "method"])
-    best = best.sort_values(["problem", "deepest", "soon", "final", "method"])
+    best = best.sort_values(["problem", "hardest", "calls", "final", "method"])
     return {str(problem): list(part["method"]) for problem, part in best.groupby("problem", sort=True)}
 
 
@@ -106,9 +108,8 @@ def ranked(runs: Runs) -> dict[str, list[str]]:
 def tuned(runs: Runs) -> pd.DataFrame:
     """The best settings of every method on every problem.
 
-    Settings are compared by `score` over their seeds. They are chosen on the same seeds as are shown, and every method is
-    given the settings it was swept over, no more: a method with a finer grid has an advantage, which the number of settings
-    in the table tells.
+    They are chosen by `setting_scores`, on the same seeds that are shown. A method with a finer grid has an advantage; the
+    number of its settings is in the table.
 
     Returns
     -------

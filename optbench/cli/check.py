@@ -19,7 +19,7 @@ def add_parser(commands: Any) -> None:
         commands,
         "check",
         execute,
-        "Check problems: gradient and Hessian against numerical differences, the stated optimum, mini-batches, shapes.",
+        "Check problems: gradient and Hessian against numerical differences, the optimum, mini-batches, shapes, metrics.",
         "optbench check                   every registered problem, with default parameters\n"
         "optbench check logistic:data=digits mlp:activation=relu",
     )

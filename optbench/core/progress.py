@@ -70,7 +70,9 @@ class ProgressBar:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, error: object, *_: object) -> None:
+        if error is None:
+            self.done = self.total  # also where failed runs have not reported theirs
         if self.output is not None:
             self._draw(self._line(time.monotonic() - self.begin))  # stays below the cell
         elif self.length:

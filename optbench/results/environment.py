@@ -8,16 +8,12 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    pass
-
 
 def environment() -> dict[str, str]:
-    """Where results come from: versions, processor, threads, commit, and the GPU once this process has asked for one.
+    """Where results come from: versions, processor, threads, commit, and the GPU once this process uses one.
 
     The command line is there too where there was one; it is in the variable OPTBENCH_COMMAND, which workers inherit.
     """
@@ -63,12 +59,12 @@ def _commit() -> str:
     if not (here / ".git").exists():
         return ""
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return result.stdout.strip() if result.returncode == 0 else ""
 
 
 def _gpu() -> dict[str, str]:
@@ -76,15 +72,15 @@ def _gpu() -> dict[str, str]:
     if cupy is None or not cupy.cuda.is_available():
         return {}
     properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
-    # the switch, and what CuPy makes of it: a program may have set the compute type itself
-    asked = os.environ.get("CUPY_TF32", "0")
+    # CuPy knows better than the switch, because a program may have set the compute type itself
+    switch = os.environ.get("CUPY_TF32", "0")
     try:
         from cupy._core import _routines_linalg as products
 
         kind = products.compute_type_to_str(products.get_compute_type(np.dtype("float32")))
         tf32 = "on" if "TF32" in str(kind) else "off"
     except (ImportError, AttributeError, TypeError):  # these names are CuPy's own and may move
-        tf32 = "off" if asked in ("", "0") else "on"
+        tf32 = "off" if switch in ("", "0") else "on"
     return {
         "gpu": properties["name"].decode(),
         "compute capability": f"{properties['major']}.{properties['minor']}",

@@ -1,7 +1,7 @@
 """Results as rows and tidy tables. Everything after the loop is a function from table to table.
 
 A row is what is stored of one run: scalars, and its curve as lists. `Runs` holds rows and gives two tables: `table`, one
-row a run, and `curves`, one row a run and checkpoint. `COLUMNS` declares the columns of a row.
+row for each run, and `curves`, one row for each run and checkpoint. `COLUMNS` declares the columns of a row.
 """
 
 from __future__ import annotations
@@ -163,12 +163,12 @@ class Runs:
 
         tables = [to_arrow(runs.rows) for runs in (self, other)]
         rows = to_frame(pa.concat_tables(tables))
-        kept = newest(rows).index.sort_values()
+        index = newest(rows).index.sort_values()
         environments = {json.dumps(each, sort_keys=True): each for each in [*self.environments, *other.environments]}
         x = None
         if self.x is not None and other.x is not None and self.x.shape[1] == other.x.shape[1]:
-            x = np.concatenate([self.x, other.x])[kept]
-        return Runs(add_labels(rows.loc[kept].reset_index(drop=True)), environments.values(), x)
+            x = np.concatenate([self.x, other.x])[index]
+        return Runs(add_labels(rows.loc[index].reset_index(drop=True)), environments.values(), x)
 
     def save(self, path: str | Path) -> None:
         """Write the runs to one Parquet file, with their curves and environments, but without `x`.
@@ -211,7 +211,7 @@ class Runs:
         )
 
     def _repr_html_(self) -> str:
-        """A summary for notebooks: a line a problem and method, at its best settings."""
+        """A summary for notebooks: one line for each problem and method, at its best settings."""
         return results.html_summary(self)
 
     @functools.cached_property
@@ -227,7 +227,7 @@ class Runs:
 
     @functools.cached_property
     def curves(self) -> pd.DataFrame:
-        """One row a run and checkpoint.
+        """One row for each run and checkpoint.
 
         Columns: what identifies the run (`key`, `problem`, `method`, `optimizer`, `fixed`, `settings`, `schedule`,
         `batch_size`, `step_size`, `seed`), `t` (steps taken), `calls` (oracle calls), `f`, `best`, `gap` and `best_gap` (f
@@ -249,8 +249,8 @@ class Runs:
         curves["gap"] = curves["f"] - f_star
         curves["best_gap"] = curves["best"] - f_star
         metrics = [dict(pairs) for pairs in rows["metrics"]]
-        for name in sorted({name for held in metrics for name in held}):
+        for name in sorted({name for values in metrics for name in values}):
             missing = [np.full(n, np.nan) for n in lengths]
-            curves[name] = np.concatenate([held.get(name, gap) for held, gap in zip(metrics, missing, strict=True)])
+            curves[name] = np.concatenate([own.get(name, gap) for own, gap in zip(metrics, missing, strict=True)])
         order = [*names, "t", "calls", "f", "best", "gap", "best_gap"]
         return pd.DataFrame(curves[order + [name for name in curves.columns if name not in order]])

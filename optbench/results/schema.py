@@ -19,7 +19,7 @@ VERSION = 2  # of this schema: part of every key and of the folders of a store
 # name -> (Arrow type, meaning); the order is the order of the columns
 COLUMNS: dict[str, tuple[str, str]] = {
     "key": ("string", "hash of everything that determines the result"),
-    "identity": ("string", "hash of everything that was asked for, whatever the version of the code"),
+    "identity": ("string", "hash of what determines the result, but for the version of the code"),
     "code": ("string", "hash of the source text of problem, optimizer and loop"),
     "created": ("string", "when the run ended, UTC"),
     "problem_spec": ("string", "spec of the problem"),
@@ -74,7 +74,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
 RACE_COLUMNS: dict[str, tuple[str, str]] = {
     "race": ("string", "name of the race: when it began, UTC, and a random part"),
     "created": ("string", "when the race ended, UTC"),
-    "machine": ("string", "processor, or GPU, that it was held on"),
+    "machine": ("string", "processor, or GPU, that it ran on"),
     "cores": ("int64", "cores of the machine"),
     "core": ("int64", "core that the race was pinned to; null where the system does not pin"),
     "load_before": ("double", "load average of the minute before the race; null where the system does not tell"),

@@ -200,7 +200,16 @@ def _on_executor(
 
 def _compute_pickled(pickled: bytes, store: Store | None) -> ChunkResult | None:
     # unpickled here: an error in the pool's own unpickling would take the worker down
-    return _compute(pickle.loads(pickled), store, workers.report_progress)
+    try:
+        chunk = pickle.loads(pickled)
+    except AttributeError as error:
+        if "__main__" in str(error):
+            raise InputError(
+                "worker processes cannot import what is defined in a notebook or typed into an interpreter "
+                f"({error}); put it in a file and import it, or compute with jobs=1"
+            ) from None
+        raise
+    return _compute(chunk, store, workers.report_progress)
 
 
 class _Processes:

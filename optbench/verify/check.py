@@ -73,7 +73,7 @@ def check(
     *,
     progress: bool | ProgressBar | None = None,
 ) -> list[ProblemCheck]:
-    """Check what problems state: gradients, Hessians, optima, constants, mini-batches and shapes.
+    """Check what problems state: gradients, Hessians, optima, constants, mini-batches, shapes and metrics.
 
     >>> [problem_check.passed for problem_check in optbench.check(["quadratic", "logistic:data=digits"])]
 

@@ -51,12 +51,12 @@ def section(context: PageContext) -> ComparisonSection | None:
     if "store" not in rows:
         return None
     pairs = rows.drop_duplicates(["problem", "method"])
-    table = comparison.comparison(context.runs)
+    table = comparison.store_differences(context.runs)
     groups = table.groupby(["problem", "method"], sort=False)
     return ComparisonSection(
         names=list(dict.fromkeys(environment["store"] for environment in context.runs.environments)),
         same=int(pairs["store"].isna().sum()),
-        alone=int((pairs["store"].notna() & (pairs["method"] == pairs["alone"])).sum()),
+        alone=int((pairs["store"].notna() & (pairs["method"] == pairs["base_method"])).sum()),
         differences=[_difference(context, problem, method, lines) for (problem, method), lines in groups],
         table=context.table("comparison", table) if len(table) else None,
     )

@@ -10,8 +10,7 @@ import pytest
 
 import optbench
 import reports
-from optbench.analysis import comparison as beside
-from optbench.analysis import tuning
+from optbench.analysis import comparison, tuning
 from optbench.cli import main
 from optbench.results.runs import Runs
 from optbench.results.store import Store
@@ -34,7 +33,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def both(stores: dict[str, Path]) -> Runs:
-    return beside.side_by_side({name: Store(path).load() for name, path in stores.items()})
+    return comparison.combine_stores({name: Store(path).load() for name, path in stores.items()})
 
 
 def test_what_is_the_same_is_shown_once_and_what_differs_beside_each_other(both: Runs) -> None:
@@ -42,7 +41,7 @@ def test_what_is_the_same_is_shown_once_and_what_differs_beside_each_other(both:
     assert set(table.index) == {"momentum", "adam", "gradient_descent [here]", "gradient_descent [there]"}
     assert pd.isna(table.loc["momentum", "store"])
     assert table.loc["adam", "store"] == "here"
-    assert set(table["alone"]) == {"momentum", "adam", "gradient_descent"}
+    assert set(table["base_method"]) == {"momentum", "adam", "gradient_descent"}
     assert len(both.rows) == 6 + 6 + 6 + 3
     assert {environment["store"] for environment in both.environments} == {"here", "there"}
 
@@ -52,20 +51,20 @@ def test_one_other_number_makes_a_difference(stores: dict[str, Path]) -> None:
     rows = here.rows.copy()
     at = rows.index[rows["method"] == "momentum"][0]
     rows.loc[at, "f_end"] *= 1 + 1e-4
-    both = beside.side_by_side({"here": here, "there": Runs(rows)})
+    both = comparison.combine_stores({"here": here, "there": Runs(rows)})
     assert {"momentum [here]", "momentum [there]", "adam", "gradient_descent"} == set(both.rows["method"])
     rows.loc[at, "f_end"] = here.rows.loc[at, "f_end"] * (1 + 1e-9)
-    assert "momentum" in set(beside.side_by_side({"here": here, "there": Runs(rows)}).rows["method"])
+    assert "momentum" in set(comparison.combine_stores({"here": here, "there": Runs(rows)}).rows["method"])
 
 
 def test_fewer_seeds_are_not_the_same(stores: dict[str, Path]) -> None:
     here = Store(stores["here"]).load()
     fewer = Runs(here.rows[here.rows["seed"] < 2])
-    assert "momentum" not in set(beside.side_by_side({"here": here, "there": fewer}).rows["method"])
+    assert "momentum" not in set(comparison.combine_stores({"here": here, "there": fewer}).rows["method"])
 
 
 def test_the_comparison_holds_what_differs(both: Runs) -> None:
-    table = beside.comparison(both)
+    table = comparison.store_differences(both)
     assert table["method"].tolist() == ["gradient_descent"] * 2
     assert table["store"].tolist() == ["here", "there"]
     (target,) = set(table["target"])
@@ -73,13 +72,17 @@ def test_the_comparison_holds_what_differs(both: Runs) -> None:
         rows = tuning.tuned_rows(both).query("method == @line.method + ' [' + @line.store + ']'")
         calls = np.sort([hits[tuning.target_index(target)] for hits in rows["calls_to_target"]])
         assert line.calls == calls[1]
-    assert beside.comparison(Runs(both.rows[both.rows["method"] == "adam"])).empty
+    assert comparison.store_differences(Runs(both.rows[both.rows["method"] == "adam"])).empty
 
 
 def test_labels_tell_folders_apart() -> None:
-    assert beside.labels(["a/results", "b/results"]) == ["a/results", "b/results"]
-    assert beside.labels(["a/laptop", "b/server"]) == ["laptop", "server"]
-    assert beside.labels(["x/a/results", "x/b/results", "y/b/results"]) == ["x/a/results", "x/b/results", "y/b/results"]
+    assert comparison.store_labels(["a/results", "b/results"]) == ["a/results", "b/results"]
+    assert comparison.store_labels(["a/laptop", "b/server"]) == ["laptop", "server"]
+    assert comparison.store_labels(["x/a/results", "x/b/results", "y/b/results"]) == [
+        "x/a/results",
+        "x/b/results",
+        "y/b/results",
+    ]
 
 
 def test_the_page_of_several_stores(
@@ -110,7 +113,7 @@ def test_seconds_are_those_of_the_same_store(both: Runs, stores: dict[str, Path]
     held = to_frame(
         to_arrow(compete(make_race_plans([BOWL], ["gradient_descent", "momentum"], rounds=3, steps=3)), RACE_COLUMNS)
     )
-    races = beside.races_beside({"here": held, "there": held})
+    races = comparison.combine_races({"here": held, "there": held})
     table = seconds_to_target(both, races, 1e-1)
     found = {(line.method, line.machine.partition(" [")[2]) for line in table.itertuples()}
     assert found == {("gradient_descent [here]", "here]"), ("momentum", "here]"), ("momentum", "there]")}

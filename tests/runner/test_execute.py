@@ -1,0 +1,24 @@
+"""Execution in worker processes, as a user meets its limits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+INTERPRETER = """
+import optbench
+
+def my_rule(xp, x, g, t, lr=0.1):
+    return (x - lr * g,)
+
+if __name__ == "__main__":
+    optbench.compare(["quadratic:dim=3", "beale"], [my_rule, "sgd"], lr=0.01, seeds=2, steps=5, jobs=2)
+"""
+
+
+def test_what_is_typed_into_an_interpreter_cannot_be_sent_to_processes() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERPRETER], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "InputError: worker processes cannot import what is defined in a notebook" in done.stderr
+    assert "my_rule" in done.stderr
+    assert "compute with jobs=1" in done.stderr
