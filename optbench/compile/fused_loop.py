@@ -112,7 +112,7 @@ def _loop_of_steps(rule: Callable[..., Any], oracle: Callable[..., Any]) -> Call
         "            _squares, _best = _points.vecdot(_gradient, _gradient), _runs.best",
         "            for _r in range(x.shape[1]):",
         "                _curves[0, _count, _r], _curves[1, _count, _r] = _f[_r], _best[_r]",
-        "                _curves[2, _count, _r] = np.sqrt(_squares[_r])",
+        "                _curves[2, _count, _r] = _xp.sqrt(_squares[_r])",
         "            _count += 1",
         "        if _k % 16 == 15 and not _runs.active.any():",
         "            break",
@@ -125,4 +125,4 @@ def _loop_of_steps(rule: Callable[..., Any], oracle: Callable[..., Any]) -> Call
         "    return _count",
     ]
     formulas = {"_rule": rule, "_oracle": oracle, "_record_step": record_step}
-    return loop(f"{rule.__name__}_fused", lines, formulas, FASTMATH, _points=points)
+    return loop(f"{rule.__name__}_fused", lines, formulas, FASTMATH, _points=points, _xp=np)

@@ -82,7 +82,7 @@ def _difference(rule: Callable[..., Any], kernel: Kernel, backend: Backend, swep
 
 
 def _numba_kernel(rule: Callable[..., Any], swept: Collection[str]) -> Kernel:
-    run = loop(rule.__name__, step_lines(rule, swept), {"_rule": rule}, FASTMATH)
+    run = loop(rule.__name__, step_lines(rule, swept), {"_rule": rule}, FASTMATH, _xp=np)
 
     def kernel(x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
         g = np.ascontiguousarray(g)
@@ -130,9 +130,9 @@ def step_lines(rule: Callable[..., Any], swept: Collection[str]) -> list[str]:
     return [
         f"def run({', '.join(['x', 'g', 't', *state_names(rule), *names])}):",
         "    for _r in range(x.shape[0]):",
-        *(f"        _{name} = {name}[_r, 0]" for name in names if name in swept),
+        *(f"        _swept_{name} = {name}[_r, 0]" for name in names if name in swept),
         "        for _i in range(x.shape[1]):",
-        f"            {update_line(rule, '_r, _i', {name: f'_{name}' for name in names if name in swept})}",
+        f"            {update_line(rule, '_r, _i', {name: f'_swept_{name}' for name in names if name in swept})}",
     ]
 
 
@@ -145,7 +145,14 @@ def update_line(rule: Callable[..., Any], index: str, values: Mapping[str, str])
     if any(name.startswith("_") for name in names):
         raise ValueError("its state or a hyperparameter has a name that begins with an underscore")
     cells = [f"{name}[{index}]" for name in ("x", *state_names(rule))]
-    arguments = ["np", cells[0], f"g[{index}]", "t", *cells[1:], *(values.get(name, name) for name in parameters(rule))]
+    arguments = [
+        "_xp",
+        cells[0],
+        f"g[{index}]",
+        "t",
+        *cells[1:],
+        *(values.get(name, name) for name in parameters(rule)),
+    ]
     return f"{', '.join(cells)}{',' if len(cells) == 1 else ''} = _rule({', '.join(arguments)})"
 
 

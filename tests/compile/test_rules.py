@@ -150,6 +150,23 @@ def test_a_rule_that_cannot_be_fused_runs_as_it_is_written(rule: Callable[..., A
     np.testing.assert_array_equal(again.x, plain.x)
 
 
+def test_names_of_a_rule_are_its_own() -> None:
+    """State and hyperparameters may be called like anything in a generated loop, which uses underscores."""
+
+    def clashing(
+        xp: Any, x: Any, g: Any, t: int, r: Any, run: Any, lr: float = 0.1, i: float = 0.5, np: float = 2.0
+    ) -> Any:
+        return x - lr * i * g, i * r + g * g / np, run + r
+
+    def underscored(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1, _k: float = 0.5) -> Any:
+        return (x - _k * lr * g,)
+
+    backend = get_backend("numpy", fused=True)
+    with pytest.warns(UserWarning, match="'underscored' runs uncompiled.*name that begins with an underscore"):
+        assert fuse(underscored, backend) is None
+    assert fuse(clashing, backend, ["i"]) is not None
+
+
 def test_decisions_and_helpers_are_fused() -> None:
     problem = Quadratic(dim=4)
     plain = minimize(problem, FirstOrder(rooted), steps=20)
@@ -177,7 +194,7 @@ def test_compiled_loops_are_kept_between_processes(tmp_path: Path, monkeypatch: 
     code = (
         "from optbench.compile.numba import loop; from optbench.compile.rules import step_lines; "
         "from optbench.optimizers.adaptive import adamw; "
-        "import numpy as np; run = loop('adamw', step_lines(adamw, ['lr']), {'_rule': adamw}); "
+        "import numpy as np; run = loop('adamw', step_lines(adamw, ['lr']), {'_rule': adamw}, _xp=np); "
         "a = [np.ones((2, 3)) for _ in range(4)]; "
         "run(a[0], a[1], 1.0, a[2], a[3], np.full((2, 1), 0.1), 0.9, 0.99, 1e-8, 0.0); "
         "print(sum(run.stats.cache_hits.values()), float(a[0].sum()))"

@@ -50,10 +50,13 @@ DIGITS, CURVE_DIGITS = 6, 4  # significant digits of embedded numbers
 def stored(folder: Path) -> list[Row]:
     """The newest of the runs that were asked for alike, with the labels of their problems and methods, in order."""
     newest: dict[tuple[Any, ...], Row] = {}
-    asked = ("problem_spec", "data_hash", "optimizer", "fixed", "schedule", "batch_size", "settings", "seed", "steps")
+    question = [
+        "problem_spec", "data_hash", "optimizer", "fixed", "schedule", "batch_size", "settings", "seed", "steps",
+        "precision", "backend",
+    ]  # fmt: skip
     for path in sorted((folder / "v2").glob("??/*.parquet")):
         for row in pq.read_table(path).to_pylist():
-            key = tuple(row[name] for name in (*asked, "precision", "backend"))
+            key = tuple(row[name] for name in question)
             if key not in newest or (row["created"], row["key"]) > (newest[key]["created"], newest[key]["key"]):
                 newest[key] = row
     rows = list(newest.values())
@@ -370,7 +373,7 @@ class Results:
     def quantities(self, rows: list[Row]) -> list[str]:
         """What problems tell of their iterates, by the first run that did not fail of each."""
         first = {row["problem"]: row["metrics"] for row in reversed(rows) if row["status"] != "failed"}
-        return sorted({name for held in first.values() for name in held} - {"x_1", "x_2"})
+        return sorted({name for recorded in first.values() for name in recorded} - {"x_1", "x_2"})
 
     def summary(self, problem: str) -> list[Row]:
         """The table of a problem, as numbers."""
@@ -400,13 +403,13 @@ class Results:
     def _others(self, problem: str, method: str) -> Row:
         """What was swept beside the step size, in the best settings."""
         tried = {row["settings"]: row["step_size"] for row in self.pairs[problem, method]}
-        held = {text: json.loads(text) for text in tried}
-        best = held[self.settings[problem, method][0]]
+        settings = {text: json.loads(text) for text in tried}
+        best = settings[self.settings[problem, method][0]]
         return {
             name: value
             for name, value in best.items()
-            if len({json.dumps(s.get(name)) for s in held.values()}) > 1
-            and any(s.get(name) != tried[text] for text, s in held.items())
+            if len({json.dumps(s.get(name)) for s in settings.values()}) > 1
+            and any(s.get(name) != tried[text] for text, s in settings.items())
         }
 
     def decades(self, problem: str) -> list[Row]:
@@ -417,10 +420,10 @@ class Results:
             for k in range(1, 11) if all(row["known"] for row in rows) else ():
                 place = 5 * k - 1
                 at = [row["runtimes"][place] for row in rows]
-                made = [r["calls"] for r in rows if math.isinf(r["runtimes"][place]) and math.isfinite(r["calls"])]
+                calls = [r["calls"] for r in rows if math.isinf(r["runtimes"][place]) and math.isfinite(r["calls"])]
                 lines.append(
                     {"problem": problem, "method": method, "target": 10.0**-k, "calls": middle(at)}
-                    | {"reached": sum(v < math.inf for v in at), "seeds": len(rows), "censored": middle(made)}
+                    | {"reached": sum(v < math.inf for v in at), "seeds": len(rows), "censored": middle(calls)}
                 )
         return lines
 
@@ -504,10 +507,10 @@ class Results:
         wide = np.empty((len(steps), len(rows)))
         for k, row in enumerate(rows):
             curve = row["metrics"][value] if value in row["metrics"] else row[value]
-            held = dict(zip(row["t"], (math.nan if v is None else v for v in curve), strict=True))
+            known = dict(zip(row["t"], (math.nan if v is None else v for v in curve), strict=True))
             now = math.nan
             for i, t in enumerate(steps):
-                now = held.get(t, now) if value != "gradient_norm" or not math.isnan(held.get(t, now)) else now
+                now = known.get(t, now) if value != "gradient_norm" or not math.isnan(known.get(t, now)) else now
                 lost = row["status"] == "diverged" and value != "best" and t >= row["end"]
                 wide[i, k] = (math.inf if lost else sign * now) - (row["f_star"] if gap else 0.0)
         last = len(rows) - 1
@@ -559,10 +562,12 @@ class Overview:
     def _block(self) -> tuple[list[int], list[int]]:
         """Methods that all ran on many problems with a known optimum, and these."""
         ran = self.seeds > 0
-        held = [frozenset(p for p in range(len(self.problems)) if self.known[p] and mine[p]) for mine in ran]
+        problems = [
+            frozenset(p for p in range(len(self.problems)) if self.known[p] and of_method[p]) for of_method in ran
+        ]
         best: tuple[Any, ...] = (False, 0, 0, ())
-        for shared in {one & other for one in held for other in held} - {frozenset()}:
-            whole = sum(shared <= mine for mine in held)
+        for shared in {one & other for one in problems for other in problems} - {frozenset()}:
+            whole = sum(shared <= of_method for of_method in problems)
             first = tuple(p in shared for p in range(len(self.problems)))  # of equals the first in the order of names
             best = max(best, (whole > 1, whole * len(shared), len(shared), first))
         on = [p for p, inside in enumerate(best[3]) if inside]
@@ -653,12 +658,12 @@ class Overview:
         total = np.zeros((E, draws))
         for _ in range(P):
             problem, u = rng.integers(P, size=draws), rng.random((draws, S))
-            held = np.empty((E, draws))
+            drawn = np.empty((E, draws))
             for e in range(E):
                 n = seeds[e, problem][:, None]
                 of = self.areas[e, problem[:, None], (u * n).astype(int)]  # (draws, S)
-                held[e] = np.where(np.arange(S) < n, of, 0.0).sum(axis=1) / n[:, 0]
-            total += self.places(held)
+                drawn[e] = np.where(np.arange(S) < n, of, 0.0).sum(axis=1) / n[:, 0]
+            total += self.places(drawn)
         average: np.ndarray = total / P
         return average
 
@@ -870,20 +875,20 @@ def ranking_tables(page: Page, overview: Overview) -> Iterator[Table]:
     known = [{k: v for k, v in line.items() if k not in (*shares, "low", "high")} for line in embedded]
     yield Table("ranking, embedded", known, fixed)
     near = [
-        {k: str(math.isnan(mine[k]) or abs(float(line[k] or "nan") - mine[k]) <= SHARE) for k in shares}
+        {k: str(math.isnan(own[k]) or abs(float(line[k] or "nan") - own[k]) <= SHARE) for k in shares}
         | {"interval": str(float(line["low"]) <= float(line["high"]))}
-        for line, mine in zip(embedded, ranking, strict=False)
+        for line, own in zip(embedded, ranking, strict=False)
     ]
     yield Table("ranking, shares of resamples", near, [dict.fromkeys((*shares, "interval"), "True") for _ in ranking])
     texts = []
-    for mine, line in zip(ranking, embedded, strict=False):
-        last = math.isnan(mine["ahead"])
-        text: Row = {"optimizer": [mine["method"]], "mean rank": [mine["rank"]]}
+    for own, line in zip(ranking, embedded, strict=False):
+        last = math.isnan(own["ahead"])
+        text: Row = {"optimizer": [own["method"]], "mean rank": [own["rank"]]}
         text["95 % interval"] = [float(line["low"]), float(line["high"])]
         text |= {"first": [round(100 * float(line["first"]))]}
         text |= {"before the next": [] if last else [round(100 * float(line["beats_next"]))]}
-        text |= {"problems": [] if last else [mine["ahead"], mine["behind"]]}
-        texts.append(text | {"oracle": " or ".join(ORACLES[oracle] for oracle in mine["oracle"].split(" or "))})
+        text |= {"problems": [] if last else [own["ahead"], own["behind"]]}
+        texts.append(text | {"oracle": " or ".join(ORACLES[oracle] for oracle in own["oracle"].split(" or "))})
     yield Table("ranking", page.rows("overview", "Ranking"), texts)
 
 

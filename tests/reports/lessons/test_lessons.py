@@ -38,13 +38,13 @@ def suite() -> dict[str, Any]:
     """The default suite's blocks that lessons rest on, with few of their landscapes and methods, and two seeds."""
     text = (resources.files("optbench.runner") / "suites" / "default.toml").read_text(encoding="utf-8")
     content = tomllib.loads(text)
-    kept = []
+    selected = []
     for table in content["compare"]:
         if "beale" in table["problems"]:
-            kept.append(table | {"problems": ["strict_saddle", "valley", "beale"], "optimizers": list(OPTIMIZERS)})
+            selected.append(table | {"problems": ["strict_saddle", "valley", "beale"], "optimizers": list(OPTIMIZERS)})
         elif {VALLEY, BATCHES, DECAY} & set(table["problems"]):
-            kept.append(table)
-    return content | {"compare": kept}
+            selected.append(table)
+    return content | {"compare": selected}
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +149,8 @@ def test_decay_counts_good_settings(runs: Runs, lessons: dict[str, Lesson]) -> N
 def test_noise_fits_the_slope(runs: Runs, lessons: dict[str, Lesson]) -> None:
     rows = runs.rows[(runs.rows["problem"] == BATCHES) & (runs.rows["steps"] == 1000)]
     floors = {}
-    for size, its in rows.groupby("batch_size"):
-        late = [[f - row.f_star for t, f in zip(row.t, row.f, strict=True) if t > 500] for row in its.itertuples()]
+    for size, group in rows.groupby("batch_size"):
+        late = [[f - row.f_star for t, f in zip(row.t, row.f, strict=True) if t > 500] for row in group.itertuples()]
         floors[int(size)] = middle([sum(gaps) / len(gaps) for gaps in late])
     slope = np.polyfit(np.log(list(floors)), np.log(list(floors.values())), 1)[0]
     assert f"the slope is −{-slope:.2f}," in lessons["noise"].paragraph
@@ -164,10 +164,10 @@ def test_scaling_compares_batches_at_equal_epochs(runs: Runs, lessons: dict[str,
         gaps = []
         for size in (4, 16, 64, 256):
             lr = 0.01 * (size / 4 if scaled else 1)
-            its = rows[(rows["batch_size"] == size) & np.isclose(rows["step_size"], lr)]
+            group = rows[(rows["batch_size"] == size) & np.isclose(rows["step_size"], lr)]
             values = [
                 np.exp(np.interp(1.0, np.array(row.t) * row.calls_per_step, np.log(np.array(row.f) - row.f_star)))
-                for row in its.itertuples()
+                for row in group.itertuples()
             ]
             gaps.append(middle(values))
         spread.append(max(gaps) / min(gaps))
@@ -179,8 +179,8 @@ def test_scaling_compares_batches_at_equal_epochs(runs: Runs, lessons: dict[str,
 def test_schedules_are_judged_by_their_last_iterate(runs: Runs, lessons: dict[str, Lesson]) -> None:
     rows = runs.rows[(runs.rows["problem"] == BATCHES) & (runs.rows["steps"] == 400)]
     best: dict[str, float] = {}
-    for (schedule, _), its in rows.groupby(["schedule", "step_size"]):
-        gap = middle([row.f[-1] - row.f_star if row.status == "budget" else np.inf for row in its.itertuples()])
+    for (schedule, _), group in rows.groupby(["schedule", "step_size"]):
+        gap = middle([row.f[-1] - row.f_star if row.status == "budget" else np.inf for row in group.itertuples()])
         best[schedule] = min(best.get(schedule, np.inf), gap)
     assert set(best) == {"constant", "drops", "cosine", "linear", "inverse_sqrt:shift=100"}
     assert f"A constant step size ends at {number(best['constant'])}" in lessons["schedules"].paragraph
@@ -194,8 +194,10 @@ def test_differences_find_the_best_step(runs: Runs, lessons: dict[str, Lesson]) 
     for kind in ("forward", "central"):
         at = []
         for problem in lesson.problems:
-            told = json.loads(runs.rows.loc[runs.rows["problem"] == problem, "description"].iloc[0])["differences"]
-            at.append(told["h"][int(np.argmin(told[kind]))])
+            differences = json.loads(runs.rows.loc[runs.rows["problem"] == problem, "description"].iloc[0])[
+                "differences"
+            ]
+            at.append(differences["h"][int(np.argmin(differences[kind]))])
         assert f"{number(float(np.median(at)))} with" in lesson.paragraph
     counted = lesson.table[lesson.table["problem"].isin(lesson.problems)]
     np.testing.assert_allclose(counted["forward_truncation"], 1, atol=0.1)
@@ -229,28 +231,30 @@ def test_commands_bring_the_lesson_back(
     ],
 )
 def test_a_lesson_without_its_runs_is_left_out(runs: Runs, lesson: str, column: str, value: Any) -> None:
-    kept = runs.rows[~(runs.rows[column] == value).fillna(False).astype(bool)]
-    found = {made.name for made in reports.find_lessons(Runs(kept))}
+    selected = runs.rows[~(runs.rows[column] == value).fillna(False).astype(bool)]
+    found = {lesson.name for lesson in reports.find_lessons(Runs(selected))}
     if lesson == "scaling":  # three sizes are enough
         assert lesson in found
-        kept = kept[~(kept["batch_size"] == 64).fillna(False).astype(bool)]
-        found = {made.name for made in reports.find_lessons(Runs(kept))}
+        selected = selected[~(selected["batch_size"] == 64).fillna(False).astype(bool)]
+        found = {lesson.name for lesson in reports.find_lessons(Runs(selected))}
     assert lesson not in found
     assert found
 
 
 def test_results_of_earlier_versions_have_lessons_without_paths(runs: Runs) -> None:
     rows = runs.rows.assign(
-        description=None, metrics=[[p for p in held if p[0][:2] != "x_"] for held in runs.rows["metrics"]]
+        description=None, metrics=[[p for p in recorded if p[0][:2] != "x_"] for recorded in runs.rows["metrics"]]
     )
-    assert {made.name for made in reports.find_lessons(Runs(rows))} == {"decay", "noise", "scaling", "schedules"}
+    assert {lesson.name for lesson in reports.find_lessons(Runs(rows))} == {"decay", "noise", "scaling", "schedules"}
     assert reports.find_lessons(Runs(rows.iloc[:0])) == []
 
 
 def broken(rows: pd.DataFrame, status: str) -> pd.DataFrame:
     """Rows as if all of them had left the finite numbers after one step."""
-    lists = {name: [np.array([held[0], np.nan]) for held in rows[name]] for name in ("f", "best", "gradient_norm")}
-    figures = [[(name, np.array([values[0], np.nan])) for name, values in held] for held in rows["metrics"]]
+    lists = {
+        name: [np.array([recorded[0], np.nan]) for recorded in rows[name]] for name in ("f", "best", "gradient_norm")
+    }
+    figures = [[(name, np.array([values[0], np.nan])) for name, values in recorded] for recorded in rows["metrics"]]
     hits = [np.full(50, np.inf) if star == star else None for star in rows["f_star"]]
     times = [np.array([0, 1])] * len(rows)
     return rows.assign(
@@ -261,7 +265,7 @@ def broken(rows: pd.DataFrame, status: str) -> pd.DataFrame:
 @pytest.mark.parametrize("status", ["diverged", "failed"])
 def test_runs_that_are_all_lost_break_nothing(runs: Runs, status: str) -> None:
     rows = broken(runs.rows, status)
-    found = {made.name for made in reports.find_lessons(Runs(rows))}
+    found = {lesson.name for lesson in reports.find_lessons(Runs(rows))}
     assert "noise" not in found
     assert "schedules" not in found
     if status == "failed":
@@ -279,7 +283,7 @@ def test_one_lost_seed_counts_as_never(runs: Runs, lessons: dict[str, Lesson]) -
     chosen = runs.rows[(runs.rows["problem"] == VALLEY) & (runs.rows["optimizer"] == "momentum")]
     lost = chosen[chosen["seed"] == 1]
     rows = pd.concat([runs.rows.drop(index=lost.index), broken(lost, "diverged")])
-    found = {made.name: made for made in reports.find_lessons(Runs(rows))}
+    found = {lesson.name: lesson for lesson in reports.find_lessons(Runs(rows))}
     assert "does not reach 1e-4 of the initial gap" in found["valley"].paragraph
     assert "does not reach" not in lessons["valley"].paragraph
 
@@ -290,19 +294,21 @@ def test_hostile_names_stay_text(runs: Runs, tmp_path: Path) -> None:
         name: runs.rows[name].replace({VALLEY: evil, "beale": f"{evil} 2"}) for name in ("problem", "problem_spec")
     }
     rows = runs.rows.assign(**names)
-    made = reports.find_lessons(Runs(rows))
-    assert {"valley", "differences"} <= {lesson.name for lesson in made}
-    valley = next(lesson for lesson in made if lesson.name == "valley")
+    found = reports.find_lessons(Runs(rows))
+    assert {"valley", "differences"} <= {lesson.name for lesson in found}
+    valley = next(lesson for lesson in found if lesson.name == "valley")
     assert evil in shlex.split(valley.command.replace("\\\n", " "))
     page = reports.build_page(Runs(rows, runs.environments), tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page
-    assert page.count('<article class="lesson"') == len(made)
+    assert page.count('<article class="lesson"') == len(found)
 
 
 def test_of_several_stores_the_first_teaches(runs: Runs, lessons: dict[str, Lesson]) -> None:
     both = pd.concat([runs.rows.assign(store="one"), broken(runs.rows, "diverged").assign(store="two")])
-    beside = Runs(both, [{"store": "one"}, {"store": "two"}])
-    assert [made.paragraph for made in reports.find_lessons(beside)] == [made.paragraph for made in lessons.values()]
+    both_stores = Runs(both, [{"store": "one"}, {"store": "two"}])
+    assert [lesson.paragraph for lesson in reports.find_lessons(both_stores)] == [
+        lesson.paragraph for lesson in lessons.values()
+    ]
 
 
 def test_the_page_says_what_is_missing(runs: Runs, tmp_path: Path) -> None:

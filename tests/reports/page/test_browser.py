@@ -66,11 +66,11 @@ def browser() -> Iterator[Browser]:
             pytest.fail(missing)
         pytest.skip(missing)
     with sync_playwright() as playwright:
-        made = playwright.chromium.launch(
+        chromium = playwright.chromium.launch(
             executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
         )
-        yield made
-        made.close()
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +112,11 @@ def windows(browser: Browser) -> dict[str, Page]:
 @pytest.fixture
 def opened(browser: Browser, windows: dict[str, Page]) -> Iterator[Open]:
     """Opens a page without a network; at the end nothing may have been asked for, and nobody may have complained."""
-    asked: list[str] = []
+    requested: list[str] = []
     said: list[str] = []
 
     def ask(request: Any) -> None:
-        asked.append(request.url)
+        requested.append(request.url)
 
     def listen(message: Any) -> None:
         said.append(str(message))
@@ -126,9 +126,9 @@ def opened(browser: Browser, windows: dict[str, Page]) -> Iterator[Open]:
     def open_page(path: Path, **options: Any) -> Page:
         if repr(options) not in windows:
             defaults: dict[str, Any] = {"viewport": DESKTOP, "offline": True, "reduced_motion": "reduce"}
-            made = browser.new_context(**defaults | options)
-            made.set_default_timeout(5000)
-            windows[repr(options)] = made.new_page()
+            context = browser.new_context(**defaults | options)
+            context.set_default_timeout(5000)
+            windows[repr(options)] = context.new_page()
         page = windows[repr(options)]
         for event, listener in listeners.items():
             page.on(event, listener)
@@ -145,8 +145,8 @@ def opened(browser: Browser, windows: dict[str, Page]) -> Iterator[Open]:
             with contextlib.suppress(KeyError):  # not a page of this test
                 page.remove_listener(event, listener)
     assert said == []
-    assert asked
-    assert not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
+    assert requested
+    assert not [url for url in requested if not url.startswith(("file:", "data:", "blob:"))]
 
 
 def expect(found: Locator) -> Any:

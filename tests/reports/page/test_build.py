@@ -87,10 +87,10 @@ def test_links_and_anchors_are_names_that_lead_somewhere(either: str) -> None:
 
 
 def test_every_button_has_its_table(either: str) -> None:
-    held = json.loads(either.partition('id="tables">')[2].partition("</script>")[0])
+    tables = json.loads(either.partition('id="tables">')[2].partition("</script>")[0])
     offered = {a["data-table"] for a in Reader(either).all("button") if a.get("class") == "download"}
     assert len(offered) >= 8
-    assert offered <= set(held)
+    assert offered <= set(tables)
 
 
 def test_same_results_same_bytes(runs: Runs, page: str, tmp_path: Path) -> None:
@@ -141,8 +141,8 @@ def test_hostile_names_are_text(runs: Runs, tmp_path: Path, where: str) -> None:
     known = sorted(set(rows["method"])) if where == "method" else [VALLEY]
     for old, new in zip(known, HOSTILE, strict=False):
         rows[where] = rows[where].replace(old, new)
-    made = Runs(rows, [{"processor": HOSTILE[0], "numpy": HOSTILE[1]}, {"numpy": "2"}])
-    text = reports.build_page(made, tmp_path / "a.html", title=HOSTILE[1], command="\ud800" + HOSTILE[0]).read_text(
+    renamed = Runs(rows, [{"processor": HOSTILE[0], "numpy": HOSTILE[1]}, {"numpy": "2"}])
+    text = reports.build_page(renamed, tmp_path / "a.html", title=HOSTILE[1], command="\ud800" + HOSTILE[0]).read_text(
         "utf-8"
     )
     read = Reader(text)

@@ -24,7 +24,9 @@ from reports.sections import explorer
 
 
 def unpacked(text: str) -> dict[str, str]:
-    return {name: gzip.decompress(base64.b64decode(held)).decode("utf-8") for name, held in json.loads(text).items()}
+    return {
+        name: gzip.decompress(base64.b64decode(stored)).decode("utf-8") for name, stored in json.loads(text).items()
+    }
 
 
 def test_numbers_are_short_and_whole_numbers_whole() -> None:
@@ -48,18 +50,18 @@ def test_numbers_are_short_and_whole_numbers_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "held"),
+    ("text", "stored"),
     [
         ("=1+2", "'=1+2"), ("+a", "'+a"), ("-a", "'-a"), ("@SUM(A1)", "'@SUM(A1)"), ("\tx", "'\tx"), ("'=1", "''=1"),
         ("-1.5e-3", "-1.5e-3"), ("a=1", "a=1"), ('say "hi", Bob', 'say "hi", Bob'), ("two\nlines", "two\nlines"),
         ("=HYPERLINK(\"x\",'y')", "'=HYPERLINK(\"x\",'y')"), ("метод", "метод"), ("\u202eevil", "\ufffdevil"),
     ],
 )  # fmt: skip
-def test_no_spreadsheet_runs_a_name(text: str, held: str) -> None:
+def test_no_spreadsheet_runs_a_name(text: str, stored: str) -> None:
     written = embed.csv(pd.DataFrame({text: [text]}))
-    assert list(csv.reader(io.StringIO(written, newline=""))) == [[held], [held]]
-    if held != text and "\ufffd" not in held:
-        assert held.removeprefix("'") == text  # taking one apostrophe away gives the text back
+    assert list(csv.reader(io.StringIO(written, newline=""))) == [[stored], [stored]]
+    if stored != text and "\ufffd" not in stored:
+        assert stored.removeprefix("'") == text  # taking one apostrophe away gives the text back
 
 
 def test_packed_tables_end_no_script_and_are_the_same_again() -> None:
