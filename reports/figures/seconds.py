@@ -19,8 +19,8 @@ from .selection import one_problem
 def seconds_of(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
     """Convergence in seconds: the curves of methods that raced too, oracle calls times seconds a call.
 
-    A method and its race are matched as `optbench.timing.seconds_to_target` does. Where an update rule raced both fused
-    and as written, the fused one is taken.
+    A method and its race are matched as `optbench.analysis.timing.seconds_to_target` does. Where an update rule raced both
+    fused and as written, the fused one is taken.
 
     Parameters
     ----------
