@@ -11,7 +11,7 @@ from optbench.cli.console import make_console, print_table
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from optbench.verify.check import Finding
+    from optbench.verify.findings import Finding
 
 
 def add_parser(commands: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from optbench.core.errors import InputError
 from optbench.problem import Problem
-from optbench.verify.errors import norm
+from optbench.verify.tolerances import norm
 
 CHUNK_BYTES = 64 * 2**20  # of intermediate results of one batched call
 

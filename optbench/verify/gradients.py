@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from optbench.core.errors import InputError
 from optbench.core.random import stream
 from optbench.problem import Problem
 from optbench.verify.differences import Differences, hessian_difference, steps
-from optbench.verify.errors import LIMITS, TINY, limit_with_rounding, norm, relative_error
 from optbench.verify.evaluation import expect_shape, gradients, points_around_start, sample_coordinates
+from optbench.verify.findings import Finding, measured, not_offered
+from optbench.verify.tolerances import TINY, limit_with_rounding, limits, norm, relative_error
 
 MAX_COORDINATES = 2000  # of the gradient; more are sampled
 MAX_FORWARD = 200  # coordinates of the forward differences, which nothing rests on
@@ -96,7 +97,7 @@ def _check_gradient_at(problem: Problem, x: np.ndarray, point: int, rng: np.rand
 
     scale = norm(centered) + norm(g) + TINY
     rounding = problem.backend.eps * abs(differences.f) * norm(1 / h) / scale
-    limit = limit_with_rounding(LIMITS[problem.backend.precision].gradient, rounding)
+    limit = limit_with_rounding(limits(problem).gradient, rounding)
     best = centered.copy()
     error = np.abs(best - g)
     doubtful = np.flatnonzero(~(error <= limit * scale / math.sqrt(len(g))))
@@ -123,61 +124,63 @@ def _check_gradient_at(problem: Problem, x: np.ndarray, point: int, rng: np.rand
     )
 
 
+def gradient_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
+    """The worst of the points of `check_gradient`."""
+    checks = check_gradient(problem, seed=seed)
+    worst = max(checks, key=lambda c: (not c.passed, c.relative_error / c.limit))
+    note = f"{_part(worst.coordinates, problem.dim)} coordinates at {len(checks)} points, h = {worst.h:.1e}"
+    note += f", forward {worst.forward_error:.1e}"
+    retried = sum(c.retried for c in checks)
+    if retried:
+        note += f", {retried} retried near a kink" if worst.passed else f", {retried} retried"
+    if not worst.passed:
+        note += f", worst coordinate {worst.worst}"
+    yield measured("gradient", worst.relative_error, worst.limit, note)
+
+
+def _part(count: int, dim: int) -> str:
+    return f"{count} of {dim}" if count < dim else f"all {dim}"
+
+
 # ---- the Hessian -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class HessianCheck:
-    """The Hessian and its products with vectors at one point, compared with differences of the gradient.
-
-    Attributes
-    ----------
-    point : int
-        Number of the point.
-    relative_error : float or None
-        |H_num - H| / (|H_num| + |H|), Frobenius norms over the columns compared; None without a Hessian.
-    asymmetry : float or None
-        |H - H^T| / |H|, Frobenius norms; None without a Hessian.
-    product_error : float
-        |p - H v| / (|p| + |H v|) of p = hvp(x, v) for a random v; H v by differences where there is no Hessian.
-    limit : float
-        Largest `relative_error` that passes, and `product_error` too where that is measured by differences.
-    columns : int
-        Number of columns compared: all d, or a sample of 200.
-    """
-
-    point: int
-    relative_error: float | None
-    asymmetry: float | None
-    product_error: float
-    limit: float
-    columns: int
-
-
-def check_hessian(problem: Problem, points: int = 2, seed: int = 0) -> list[HessianCheck]:
+def hessian_findings(problem: Problem, seed: int = 0, points: int = 2) -> Iterator[Finding]:
     """Compare the Hessian, and products with it, with centered differences of the gradient.
 
     Parameters
     ----------
-    points : int
-        Number of random points around the start.
     seed : int
         Seed of the points, of the vectors and of the sample of columns where d is above 200.
-
-    Raises
-    ------
-    InputError
-        If the problem offers neither a Hessian nor products with it.
+    points : int
+        Number of random points around the start.
     """
     if not problem.has_hvp:
-        raise InputError(f"{problem.spec} has no Hessian")
+        defined = type(problem).hessian is not Problem.hessian
+        why = f"d is above {problem.max_hessian_dim}" if defined else "no second derivatives"
+        yield from (not_offered(name, why) for name in ("hessian", "hessian symmetry", "hvp"))
+        return
     rng = stream("check", seed)
-    return [_check_hessian_at(problem, x, k, rng) for k, x in enumerate(points_around_start(problem, points, rng))]
+    rows = np.array([_hessian_errors(problem, x, rng) for x in points_around_start(problem, points, rng)])
+    error, limit = rows[np.argmax(rows[:, 0] / rows[:, 1]), :2].tolist()  # a NaN counts as the largest
+    if not problem.has_hessian:
+        yield from (not_offered(name, "products only") for name in ("hessian", "hessian symmetry"))
+        yield measured("hvp", error, limit, "against differences of the gradient")
+        return
+    part = _part(min(MAX_COLUMNS, problem.dim), problem.dim)
+    yield measured("hessian", error, limit, f"{part} columns at {points} points")
+    yield measured("hessian symmetry", rows[:, 2].max(), limits(problem).symmetry, "|H - H^T| / |H|")
+    yield measured("hvp", rows[:, 3].max(), limits(problem).stack, "against the Hessian")
 
 
-def _check_hessian_at(problem: Problem, x: np.ndarray, point: int, rng: np.random.Generator) -> HessianCheck:
+def _hessian_errors(problem: Problem, x: np.ndarray, rng: np.random.Generator) -> tuple[float, ...]:
+    """Errors at the point x, (d,).
+
+    The first is |H_num - H| / (|H_num| + |H|), Frobenius norms over at most 200 columns, and the second the largest that
+    passes. Then follow |H - H^T| / |H|, and |p - H v| / (|p| + |H v|) of p = hvp(x, v) for a random v. Without a Hessian,
+    there are two: the last, with H v by differences, and the largest that passes.
+    """
     backend = problem.backend
-    limits = LIMITS[backend.precision]
     columns = sample_coordinates(problem.dim, MAX_COLUMNS, rng)
     v = rng.standard_normal(problem.dim)
     v = (v / norm(v)).astype(x.dtype)
@@ -188,17 +191,15 @@ def _check_hessian_at(problem: Problem, x: np.ndarray, point: int, rng: np.rando
     rounding = backend.eps * norm(g[0]) / h
     if not problem.has_hessian:
         expected = (g[0] - g[1]) / (2 * h)
-        limit = limit_with_rounding(limits.hessian, rounding / (norm(expected) + norm(product) + TINY))
-        return HessianCheck(point, None, None, relative_error(product, expected), limit, 0)
+        rounding /= norm(expected) + norm(product) + TINY
+        return relative_error(product, expected), limit_with_rounding(limits(problem).hessian, rounding)
     matrix = backend.to_host(problem.hessian(backend.asarray(x))).astype(float)
     expect_shape("hessian", matrix, (problem.dim, problem.dim))
     expected = hessian_difference(problem, x, columns)
     rounding *= math.sqrt(len(columns)) / (norm(expected) + norm(matrix[:, columns]) + TINY)
-    return HessianCheck(
-        point=point,
-        relative_error=relative_error(matrix[:, columns], expected),
-        asymmetry=norm(matrix - matrix.T) / (norm(matrix) + TINY),
-        product_error=relative_error(product, matrix @ v),
-        limit=limit_with_rounding(limits.hessian, rounding),
-        columns=len(columns),
+    return (
+        relative_error(matrix[:, columns], expected),
+        limit_with_rounding(limits(problem).hessian, rounding),
+        norm(matrix - matrix.T) / (norm(matrix) + TINY),
+        relative_error(product, matrix @ v),
     )

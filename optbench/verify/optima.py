@@ -3,77 +3,58 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 
-from optbench.core.errors import InputError
 from optbench.core.random import stream
 from optbench.problem import Problem
-from optbench.verify.errors import TINY, norm
 from optbench.verify.evaluation import directions, expect_shape, gradients, in_chunks, points_around_start, values
+from optbench.verify.findings import Finding, measured, not_offered
+from optbench.verify.tolerances import TINY, limits, norm
 
 
-@dataclass(frozen=True)
-class OptimumCheck:
-    """The stated optimum, compared with what the problem evaluates to.
-
-    Attributes
-    ----------
-    gradient_norm : float or None
-        |g(x*)|, divided by the largest |g| at points around the start; None without x*.
-    value_error : float or None
-        |f(x*) - f*|, divided by the larger of |f*| and the gap at the points around the start; None without x*.
-    interval : float
-        Width f* - lower of the certified interval on the same scale; negative if lower is above f*.
-    undercut : float
-        How far the lowest of many values, at distances 0.001 to 1 around x* and at the end of a descent from points around
-        the start, lies below `lower`, on the same scale; 0 if it does not.
-    values : int
-        Number of these values.
-    """
-
-    gradient_norm: float | None
-    value_error: float | None
-    interval: float
-    undercut: float
-    values: int
-
-
-def check_optimum(problem: Problem, points: int = 8, seed: int = 0) -> OptimumCheck:
+def optimum_findings(problem: Problem, seed: int = 0, points: int = 8) -> Iterator[Finding]:
     """Check the stated optimum: a stationary point, the stated value, and nothing below it.
+
+    The lowest value is sought at distances 0.001 to 1 around x* and at the end of a descent from points around the start.
+    Errors of values are relative to the larger of |f*| and the gap at the points around the start, and the gradient at x*
+    to the largest at these points.
 
     Parameters
     ----------
-    points : int
-        Number of random points around the start, and at each distance around x*.
     seed : int
         Seed of the points.
-
-    Raises
-    ------
-    InputError
-        If the problem states no optimum.
+    points : int
+        Number of random points around the start, and at each distance around x*.
     """
     optimum = problem.optimum
     if optimum is None:
-        raise InputError(f"{problem.spec} states no optimum")
+        yield not_offered("optimum", "f* is not known")
+        return
     rng = stream("check", seed)
     x = np.stack(list(points_around_start(problem, points, rng)))  # (points, d)
     at_start = in_chunks(problem, x, values)
     around = _descend(problem, x, at_start)
     steepest = float(np.max(np.linalg.norm(in_chunks(problem, x, gradients), axis=1)))
     scale = max(abs(optimum.f), float(np.max(at_start)) - optimum.f, TINY)
-    gradient_norm = value_error = None
-    if optimum.x is not None:
+    if optimum.x is None:
+        yield not_offered("x*", "f* is known, a minimizer is not")
+    else:
         x_star = np.asarray(optimum.x, dtype=problem.backend.precision)
         expect_shape("x*", x_star, (problem.dim,))
-        gradient_norm = norm(gradients(problem, x_star[None])[0]) / (steepest + TINY)
-        value_error = abs(float(values(problem, x_star[None])[0]) - optimum.f) / scale
+        slope = norm(gradients(problem, x_star[None])[0]) / (steepest + TINY)
+        yield measured("gradient at x*", slope, limits(problem).x_star, "relative to the gradient at the start")
+        error = abs(float(values(problem, x_star[None])[0]) - optimum.f) / scale
+        yield measured("f(x*) - f*", error, limits(problem).f_star, optimum.method)
         near = [x_star + r * directions(problem, points, rng) for r in (1e-3, 1e-2, 1e-1, 1.0)]
         around = np.concatenate([around, in_chunks(problem, np.concatenate(near), values)])
+    interval = (optimum.f - optimum.lower) / scale
+    note = f"certified to {interval:.1e}" if interval >= 0 else "the lower bound is above f*"
+    yield measured("lower <= f*", max(0.0, -interval), 0.0, note)
     undercut = max(optimum.lower - float(np.min(around)), 0.0) / scale
-    return OptimumCheck(gradient_norm, value_error, (optimum.f - optimum.lower) / scale, undercut, len(around))
+    note = f"{len(around)} values around x* and after a short descent"
+    yield measured("f >= f*", undercut, limits(problem).f_star, note)
 
 
 def _descend(problem: Problem, x: np.ndarray, f: np.ndarray, steps: int = 100) -> np.ndarray:
@@ -89,35 +70,37 @@ def _descend(problem: Problem, x: np.ndarray, f: np.ndarray, steps: int = 100) -
     return f
 
 
-@dataclass(frozen=True)
-class ConstantsCheck:
-    """The curvatures met along random and iterated directions v, of unit length, at points around the start.
+def constants_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
+    """Look for curvatures outside the stated range from `strong_convexity` to `smoothness`."""
+    L, mu = problem.smoothness, problem.strong_convexity
+    largest, smallest = curvatures(problem, seed) if L is not None or mu is not None else (0.0, 0.0)
+    limit = limits(problem).constants
+    if L is None:
+        yield not_offered("smoothness L", "not known")
+    else:
+        note = f"L = {L:.6g}, largest curvature met {largest:.6g}"
+        yield measured("smoothness L", max(largest - L, 0.0) / (L + TINY), limit, note)
+    if mu is None:
+        yield not_offered("convexity mu", "not known to be convex")
+    else:
+        note = f"mu = {mu:.6g}, smallest curvature met {smallest:.6g}"
+        yield measured("convexity mu", max(mu - smallest, 0.0) / (largest + TINY), limit, note)
 
-    Attributes
-    ----------
-    largest : float
-        Largest |g(x + v) - g(x)|; L is at least this.
-    smallest : float
-        Smallest v^T (g(x + v) - g(x)); mu is at most this.
-    """
 
-    largest: float
-    smallest: float
+def curvatures(problem: Problem, seed: int = 0, points: int = 4, iterations: int = 20) -> tuple[float, float]:
+    """The largest and the smallest curvature met along random and iterated unit directions v, at points around the start.
 
-
-def check_constants(problem: Problem, points: int = 4, seed: int = 0, iterations: int = 20) -> ConstantsCheck:
-    """Look for curvatures outside the stated range from `strong_convexity` to `smoothness`.
-
-    The direction of each step is turned towards the largest curvature by power iteration on differences of the gradient,
-    and towards the smallest by the same with the differences subtracted from L v. So this can refute constants and
-    cannot prove them.
+    The largest is that of |g(x + v) - g(x)|, and L is at least this; the smallest is that of v^T (g(x + v) - g(x)), and mu
+    is at most this. The direction of each step is turned towards the largest curvature by power iteration on differences
+    of the gradient, and towards the smallest by the same with the differences subtracted from L v. So this can refute
+    constants and cannot prove them.
 
     Parameters
     ----------
-    points : int
-        Number of random points around the start.
     seed : int
         Seed of the points and first directions.
+    points : int
+        Number of random points around the start.
     iterations : int
         Number of steps of the power iterations.
     """
@@ -139,4 +122,4 @@ def check_constants(problem: Problem, points: int = 4, seed: int = 0, iterations
             turned = change if upwards else (problem.smoothness or largest) * v - change
             size = np.linalg.norm(turned, axis=1, keepdims=True)
             v = np.where(size > 0, turned / np.where(size > 0, size, 1.0), start)
-    return ConstantsCheck(largest, smallest)
+    return largest, smallest

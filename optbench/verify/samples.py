@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,46 +11,29 @@ import numpy as np
 from optbench.core.errors import InputError
 from optbench.core.random import stream
 from optbench.problem import Problem
-from optbench.verify.errors import TINY, nan_is_largest, relative_error
 from optbench.verify.evaluation import directions, expect_shape, gradients, points_around_start
+from optbench.verify.findings import Finding, measured, not_offered
+from optbench.verify.tolerances import TINY, limits, relative_error
 
 
-@dataclass(frozen=True)
-class SamplesCheck:
-    """Mini-batches, compared with the full objective.
+def samples_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
+    """Compare the mean over mini-batches that partition the samples, weighted by their sizes, with the full objective.
 
-    Attributes
-    ----------
-    value_error, gradient_error : float
-        Relative error of the mean over a partition of the samples into batches, weighted by their sizes.
-    stack_error : float
-        Largest relative error of batches of shape (S, b) at points of shape (S, L, d) against one call a batch.
-    batches : int
-        Number of batches in the partition.
-    """
-
-    value_error: float
-    gradient_error: float
-    stack_error: float
-    batches: int
-
-
-def check_samples(problem: Problem, seed: int = 0) -> SamplesCheck:
-    """Compare the mean over mini-batches that partition the samples with the full objective and gradient.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the point and of the partition.
-
-    Raises
-    ------
-    InputError
-        If the problem is not a sum over samples.
+    Batches of shape (S, b) at points of shape (S, L, d) are compared with one call a batch. `seed` is that of the point and
+    of the partition.
     """
     n = problem.n_samples
     if n is None:
-        raise InputError(f"{problem.spec} is not a sum over samples")
+        yield not_offered("mini-batches", "not a sum over samples")
+    else:
+        yield from _batch_findings(problem, n, seed)
+    sampler = problem.sampler((0,), None)
+    if sampler is not None and not sampler.integer:
+        error, note = noise_error(problem, seed), "standard errors of the mean of 256 draws"
+        yield measured("noise", error, limits(problem).noise, note)
+
+
+def _batch_findings(problem: Problem, n: int, seed: int) -> Iterator[Finding]:
     backend = problem.backend
     rng = stream("check", seed)
     points = np.stack(list(points_around_start(problem, 6, rng)))  # (6, d)
@@ -65,31 +48,29 @@ def check_samples(problem: Problem, seed: int = 0) -> SamplesCheck:
     stack = points[: 3 * len(batches)].reshape(len(batches), 3, problem.dim)  # (S, L, d)
     stacked = _host_pair(problem, backend.asarray(stack), batches)
     singles = [_host_pair(problem, backend.asarray(stack[s]), batch) for s, batch in enumerate(batches)]
-    stack_error = max(
-        (relative_error(stacked[k], np.stack([one[k] for one in singles])) for k in (0, 1)), key=nan_is_largest
+    error = np.maximum(relative_error(f, full_f), relative_error(g, full_g))  # unlike max, keeps what is not a number
+    note = f"mean over {len(partition)} batches of {n} samples against the full sum"
+    yield measured("mini-batches", error, limits(problem).samples, note)
+    errors = [relative_error(stacked[k], np.stack([one[k] for one in singles])) for k in (0, 1)]
+    yield measured(
+        "batches by seed", np.max(errors), limits(problem).stack, "(S, b) with (S, L, d) against single batches"
     )
-    value_error, gradient_error = relative_error(f, full_f), relative_error(g, full_g)
-    return SamplesCheck(value_error, gradient_error, stack_error, len(partition))
 
 
-def check_noise(problem: Problem, draws: int = 256, seed: int = 0) -> float:
+def noise_error(problem: Problem, seed: int = 0, draws: int = 256) -> float:
     """How many standard errors the mean of a noisy gradient is away from the noiseless one, along a random direction.
 
     Parameters
     ----------
-    draws : int
-        Number of seeds S whose first draw is taken.
+    problem : Problem
+        Its full oracle draws noise.
     seed : int
         Seed of the point and of the direction; the noise takes its seeds from here on.
-
-    Raises
-    ------
-    InputError
-        If the problem's full oracle draws no noise.
+    draws : int
+        Number of seeds S whose first draw is taken.
     """
     sampler = problem.sampler(tuple(range(seed, seed + draws)), None)
-    if sampler is None or sampler.integer:
-        raise InputError(f"{problem.spec} has no noise")
+    assert sampler is not None
     rng = stream("check", seed)
     x = np.tile(next(points_around_start(problem, 1, rng)), (draws, 1))  # (S, d)
     direction = directions(problem, 1, rng)[0].astype(float)
@@ -99,8 +80,8 @@ def check_noise(problem: Problem, draws: int = 256, seed: int = 0) -> float:
     return float(abs(np.mean(excess)) / (np.std(excess, ddof=1) / math.sqrt(draws) + TINY))
 
 
-def check_shapes(problem: Problem, seed: int = 0) -> float:
-    """Largest relative error of stacks of points, of shapes (R, d) and (S, L, d), against one call a point.
+def shapes_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
+    """Compare stacks of points, of shapes (R, d) and (S, L, d), with one call a point.
 
     Raises
     ------
@@ -115,11 +96,11 @@ def check_shapes(problem: Problem, seed: int = 0) -> float:
     for shape in ((6,), (2, 3)):
         stacked_f, stacked_g = _host_pair(problem, backend.asarray(points.reshape(*shape, problem.dim)))
         errors += [relative_error(stacked_f.reshape(6), f), relative_error(stacked_g.reshape(6, -1), g)]
-    return max(errors, key=nan_is_largest)
+    yield measured("shapes", np.max(errors), limits(problem).stack, "(R, d) and (S, L, d) against single points")
 
 
-def check_metrics(problem: Problem, seed: int = 0) -> float:
-    """Largest relative error of the values that `evaluate` gives against `value`, and of its metrics against `metrics`.
+def metrics_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
+    """Compare the values that `evaluate` gives with `value`, and its metrics with `metrics`.
 
     Raises
     ------
@@ -140,7 +121,7 @@ def check_metrics(problem: Problem, seed: int = 0) -> float:
         for array in (one, other):
             expect_shape(name, array, (3,), f"points of shape {points.shape}")
         errors.append(relative_error(one, other))
-    return max(errors, key=nan_is_largest)
+    yield measured("metrics", np.max(errors), limits(problem).stack, "evaluate() against value() and metrics()")
 
 
 def _host_pair(problem: Problem, x: Any, samples: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

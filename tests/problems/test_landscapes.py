@@ -1,4 +1,4 @@
-"""Landscapes: values printed in the literature, derivatives, minimizers, start points and every backend."""
+"""Landscapes: values printed in the literature, minimizers, start points and saddles. See also tests/test_problem.py."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import rosen, rosen_der, rosen_hess
 
-from optbench.core.backend import Backend, get_backend
 from optbench.core.errors import InputError
 from optbench.problem import make_problem
-from optbench.verify.check import check_problem
-from optbench.verify.gradients import check_gradient, check_hessian
 from problems.landscapes import (
     Beale,
     Himmelblau,
@@ -21,7 +18,7 @@ from problems.landscapes import (
     StyblinskiTang,
     Valley,
 )
-from tests.conftest import present, strict_backend
+from tests.conftest import present
 
 LANDSCAPES: list[Landscape] = [
     Rosenbrock(),
@@ -104,20 +101,6 @@ def test_valley_has_the_stated_spectrum() -> None:
 # ---- what every landscape has ----------------------------------------------------------------------------------------
 
 
-def test_derivatives(landscape: Landscape) -> None:
-    assert max(check.relative_error for check in check_gradient(landscape)) < 1e-7
-    for check in check_hessian(landscape):
-        assert check.relative_error is not None
-        assert check.relative_error < 1e-8
-        assert check.asymmetry == 0
-        assert check.product_error < 1e-14
-
-
-def test_all_checks_pass(landscape: Landscape) -> None:
-    result = check_problem(landscape)
-    assert result.passed, [row for row in result.findings if row.passed is False]
-
-
 def test_every_minimizer_attains_the_minimum(landscape: Landscape) -> None:
     f, g = landscape.value_and_grad(landscape.minimizers)
     np.testing.assert_allclose(f, present(landscape.f_star), rtol=1e-14, atol=1e-27)
@@ -145,38 +128,6 @@ def test_view_shows_start_and_minima(landscape: Landscape) -> None:
     if landscape.dim == 2:
         shown = np.vstack([landscape.minimizers, landscape.starts(range(20))])
         assert np.all((low < shown) & (shown < high))
-
-
-def test_value_does_not_depend_on_the_stack(landscape: Landscape, rng: np.random.Generator) -> None:
-    x = rng.standard_normal((3, 4, landscape.dim))
-    f, g = landscape.value_and_grad(x)
-    assert f.shape == (3, 4)
-    f_one, g_one = landscape.value_and_grad(x[1, 2])
-    np.testing.assert_allclose(f[1, 2], f_one, rtol=1e-14)
-    np.testing.assert_array_equal(g[1, 2], g_one)
-    np.testing.assert_array_equal(landscape.hessian(x)[1, 2], landscape.hessian(x[1, 2]))
-
-
-@pytest.mark.usefixtures("no_host_sync")
-def test_backends_agree(landscape: Landscape, backend: Backend, rng: np.random.Generator) -> None:
-    x, v = rng.standard_normal((2, 3, landscape.dim)), rng.standard_normal((2, 3, landscape.dim))
-    there = landscape.on(backend)
-    f, g = there.value_and_grad(backend.asarray(x))
-    H, p = there.hessian(backend.asarray(x)), there.hvp(backend.asarray(x), backend.asarray(v))
-    for got, expected in zip(
-        (f, g, H, p), (*landscape.value_and_grad(x), landscape.hessian(x), landscape.hvp(x, v)), strict=True
-    ):
-        np.testing.assert_allclose(backend.to_host(got), expected, rtol=1e-13, atol=1e-13)
-    np.testing.assert_array_equal(backend.to_host(there.start(1)), landscape.start(1))
-
-
-@pytest.mark.parametrize("module", ["numpy", "strict"])
-def test_precision_is_kept(landscape: Landscape, module: str) -> None:
-    backend = strict_backend("float32") if module == "strict" else get_backend(precision="float32")
-    there = landscape.on(backend)
-    x = there.starts([0, 1])
-    for array in (x, *there.value_and_grad(x), there.hessian(x), there.hvp(x, x)):
-        assert array.dtype == backend.dtype
 
 
 # ---- saddles ---------------------------------------------------------------------------------------------------------
@@ -213,37 +164,6 @@ def test_monkey_saddle_has_no_curvature_at_the_saddle() -> None:
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("rosenbrock", {"dim": 1}),
-        ("styblinski_tang", {"dim": 0}),
-        ("strict_saddle", {"dim": 1}),
-        ("strict_saddle", {"curvature": 0.5}),
-        ("strict_saddle", {"offset": -1e-3}),
-        ("monkey_saddle", {"offset": 0}),
-        ("valley", {"condition": 0.5}),
-        ("valley", {"angle": "steep"}),
-        ("beale", {"dim": 3}),
-    ],
-)
-def test_impossible_parameters(name: str, settings: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=next(iter(settings))):
-        make_problem(name, settings)
-
-
 def test_samples_are_refused() -> None:
     with pytest.raises(InputError, match="takes no samples"):
         Beale().value_and_grad(np.ones(2), samples=np.arange(3))
-
-
-def test_points_of_another_dimension_are_refused() -> None:
-    with pytest.raises(InputError, match=r"points of shape \(\.\.\., 2\)"):
-        Himmelblau().hessian(np.ones(3))
-
-
-def test_large_hessian_is_refused_and_its_product_is_not() -> None:
-    problem = Rosenbrock(dim=1001)
-    with pytest.raises(InputError, match="use hvp"):
-        problem.hessian(np.ones(1001))
-    assert problem.hvp(np.ones(1001), np.ones(1001)).shape == (1001,)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,11 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from optbench.core.registry import PROBLEMS
+from optbench.core.specs import parse_spec
 from optbench.problem import make_problem
 from problems import MLP, LinearAutoencoder, Logistic, TeacherStudent
 from problems.learning import LearningProblem
+from tests.conftest import present
 
 LEARNING = [name for name in PROBLEMS.names() if issubclass(PROBLEMS[name], LearningProblem)]
 
@@ -41,6 +45,8 @@ def test_shapes() -> None:
     assert logistic.X_test.shape == (142, 30)
     assert Logistic().X_test is None
     assert Logistic().y_test is None
+    assert MLP(data="wine").sizes == (13, 16, 3)
+    assert present(MLP(data="wine").X_test).shape == (27, 13)
     assert TeacherStudent().y.shape == (350,)
     assert TeacherStudent(outputs=2).y.shape == (350, 2)
     autoencoder = LinearAutoencoder(data="iris", hidden=2)
@@ -48,8 +54,15 @@ def test_shapes() -> None:
     assert autoencoder.X_test is None
 
 
-@pytest.mark.parametrize("problem", [Logistic(), Logistic(data="wine"), MLP(data="iris")], ids=str)
-def test_features_are_standardized_and_classes_numbered(problem: Logistic | MLP) -> None:
+@pytest.mark.parametrize(
+    ("problem", "n"),
+    [(Logistic(), 569), (Logistic(data="wine", test_fraction=0.5), 89), (MLP(data="wine", hidden=(8,)), 125)],
+    ids=str,
+)
+def test_features_are_standardized_by_the_training_part(problem: Logistic | MLP, n: int) -> None:
+    assert problem.n_samples == n
+    if problem.X_test is not None:
+        assert abs(problem.X_test.mean(axis=0)).max() > 1e-3
     np.testing.assert_allclose(problem.X.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(problem.X.std(axis=0), 1, rtol=1e-12)
     assert np.unique(problem.y).tolist() == list(range(problem.y.max() + 1))
@@ -63,6 +76,9 @@ def test_scikit_learn_fits_the_same_model_to_the_data(data: str) -> None:
     model = LogisticRegression(C=1 / (len(X) * problem.l2), fit_intercept=False, tol=1e-10, max_iter=10_000)
     w = model.fit(X, problem.y).coef_.ravel()  # (d,)
     assert float(problem.value(w)) == pytest.approx(problem.f_star, abs=1e-6)
+    x_star = present(problem.x_star)
+    np.testing.assert_allclose(w, x_star, rtol=0, atol=1e-6)
+    assert problem.metrics(x_star)["train_accuracy"] == pytest.approx(model.score(X, problem.y))
 
 
 def test_liblinear_appends_the_column_of_ones_itself() -> None:
@@ -80,6 +96,26 @@ def test_test_accuracy_is_that_of_the_test_data() -> None:
     scores = problem.X_test @ problem.x_star[:-1] + problem.x_star[-1]
     accuracy = np.mean((scores > 0) == problem.y_test)
     assert float(problem.metrics(problem.x_star)["test_accuracy"]) == pytest.approx(accuracy)
+
+
+NETWORKS = ("mlp:hidden=32", "mlp:hidden=40-40,activation=relu", "teacher:hidden=64", "autoencoder")
+LOGISTIC = ("logistic:data=synthetic,rows=1300,columns=7", "logistic:data=wine")
+
+
+@pytest.mark.parametrize(
+    ("spec", "batch"), [*itertools.product(NETWORKS, (64, None)), *itertools.product(LOGISTIC, (100,))]
+)
+def test_stated_memory_is_what_a_run_takes(spec: str, batch: int | None) -> None:
+    problem = make_problem(*parse_spec(spec))
+    runs = 200 if spec in LOGISTIC else 16  # as many share an array at least
+    x = problem.starts(range(runs))
+    samples = None if batch is None else np.arange(batch)
+    problem.value_and_grad(x, samples)
+    tracemalloc.start()
+    problem.value_and_grad(x, samples)
+    peak = tracemalloc.get_traced_memory()[1] / runs
+    tracemalloc.stop()
+    assert 0.6 < problem.bytes_per_run(batch) / peak < 1.6
 
 
 def test_code_version_covers_the_data_code(monkeypatch: pytest.MonkeyPatch) -> None:

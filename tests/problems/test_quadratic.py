@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
-from optbench.core.backend import Backend, get_backend
 from optbench.core.errors import InputError
-from optbench.problem import make_problem
-from optbench.verify.check import check_problem
 from problems.quadratic import SPECTRA, Quadratic
-from tests.conftest import present, strict_backend
+from tests.conftest import present
 
 VARIANTS = [
     Quadratic(dim=dim, spectrum=spectrum, rotate=rotate, condition=50)
@@ -60,17 +55,6 @@ def test_optimum_by_construction(quadratic: Quadratic) -> None:
     f, g = quadratic.value_and_grad(present(quadratic.x_star))
     assert f == pytest.approx(quadratic.f_star, abs=1e-16)
     np.testing.assert_allclose(g, 0, atol=1e-16)
-
-
-def test_all_checks_pass(quadratic: Quadratic) -> None:
-    result = check_problem(quadratic)
-    assert result.passed, [row for row in result.findings if row.passed is False]
-
-
-def test_seeds_differ_and_repeat() -> None:
-    one, same, other = (Quadratic(dim=5, seed=seed).hessian(np.zeros(5)) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one, same)
-    assert not np.allclose(one, other)
 
 
 @pytest.mark.parametrize("eta", [1.0, 2 / 1.01, 1.9], ids=["1/L", "2/(mu+L)", "1.9/L"])
@@ -156,59 +140,9 @@ def test_exact_quadratics_draw_nothing() -> None:
         Quadratic().sampler((0, 1), 16)
 
 
-# ---- backends and errors ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("no_host_sync")
-def test_backends_agree(quadratic: Quadratic, backend: Backend, rng: np.random.Generator) -> None:
-    x, v = rng.standard_normal((2, 3, quadratic.dim)), rng.standard_normal((2, 3, quadratic.dim))
-    there = quadratic.on(backend)
-    at = backend.asarray(x)
-    got = (*there.value_and_grad(at), there.hessian(at), there.hvp(at, backend.asarray(v)))
-    expected = (*quadratic.value_and_grad(x), quadratic.hessian(x), quadratic.hvp(x, v))
-    for a, b in zip(got, expected, strict=True):
-        np.testing.assert_allclose(backend.to_host(a), b, rtol=1e-12, atol=1e-13)
-    np.testing.assert_array_equal(backend.to_host(there.starts([2, 5])), quadratic.starts([2, 5]))
-
-
-@pytest.mark.parametrize("module", ["numpy", "strict"])
-def test_precision_is_kept(quadratic: Quadratic, module: str) -> None:
-    backend = strict_backend("float32") if module == "strict" else get_backend(precision="float32")
-    there = quadratic.on(backend)
-    x = there.starts([0, 1])
-    for array in (x, *there.value_and_grad(x), there.hessian(x), there.hvp(x, x)):
-        assert array.dtype == backend.dtype
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"dim": 0}, "dim must be at least 1"),
-        ({"dim": 2.5}, "dim must be a whole number"),
-        ({"condition": 0.5}, "condition must be at least 1"),
-        ({"condition": "inf"}, "condition must be a finite number"),
-        ({"noise": -1}, "noise must be at least 0"),
-        ({"seed": -1}, "seed must be at least 0"),
-        ({"spectrum": "wild"}, "spectrum must be one of log, linear"),
-        ({"conditon": 3}, "did you mean 'condition'"),
-    ],
-)
-def test_impossible_parameters(settings: dict[str, object], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        make_problem("quadratic", settings)
-
-
-def test_points_of_another_dimension_are_refused() -> None:
-    with pytest.raises(InputError, match=r"takes points of shape \(\.\.\., 4\), not \(3,\)"):
-        Quadratic(dim=4).value_and_grad(np.ones(3))
+# ---- errors ---------------------------------------------------------------------------------------------------------
 
 
 def test_noise_of_other_seeds_is_refused() -> None:
     with pytest.raises(InputError, match=r"need points of shape \(2, \.\.\., 4\)"):
         Quadratic(dim=4, noise=1).value_and_grad(np.ones((3, 4)), np.ones((2, 4)))
-
-
-@pytest.mark.parametrize("x", ["abcd", ["a"] * 4, [[1, 2], [3]], np.ones(4) * 1j])
-def test_points_that_are_not_numbers_are_refused(x: Any) -> None:
-    with pytest.raises(InputError, match="takes points of shape"):
-        Quadratic(dim=4).value_and_grad(x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +16,14 @@ from optbench.core.random import stream
 from optbench.problem import Optimum, Problem
 from optbench.verify.check import ProblemCheck, check_problem
 from optbench.verify.differences import centered_difference, forward_difference, hessian_difference
-from optbench.verify.errors import LARGEST_LIMIT
 from optbench.verify.evaluation import points_around_start
-from optbench.verify.gradients import check_gradient, check_hessian
-from optbench.verify.optima import check_constants, check_optimum
-from optbench.verify.samples import check_noise, check_samples, check_shapes
+from optbench.verify.gradients import check_gradient
+from optbench.verify.optima import curvatures
+from optbench.verify.samples import noise_error
+from optbench.verify.tolerances import LARGEST_LIMIT
 from problems.landscapes import Beale, Rosenbrock, StyblinskiTang
 from problems.quadratic import Quadratic
-from tests.conftest import strict_backend
+from tests.conftest import present, strict_backend
 
 Pair = tuple[Any, Any]
 
@@ -218,12 +220,6 @@ def test_large_gradients_are_sampled() -> None:
     assert "200 of 2500 columns" in notes["hessian"]
 
 
-def test_single_checks_refuse_what_is_not_offered() -> None:
-    for check in (check_hessian, check_optimum, check_samples, check_noise):
-        with pytest.raises(InputError):
-            check(Relu())
-
-
 # ---- kinks -----------------------------------------------------------------------------------------------------------
 
 
@@ -261,56 +257,45 @@ def test_only_so_many_coordinates_are_retried() -> None:
 # ---- untruths are caught ---------------------------------------------------------------------------------------------
 
 
-class SignError(Ridge):
-    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
-        f, g = super().value_and_grad(x, samples)
-        return f, g * np.array([1.0, 1.0, -1.0, 1.0])
+def with_oracle(change: Callable[..., Pair]) -> Ridge:
+    """A `Ridge` that returns what `change` makes of (problem, x, samples, f, g)."""
+
+    class Wrong(Ridge):
+        def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+            return change(self, x, samples, *super().value_and_grad(x, samples))
+
+    return Wrong()
 
 
-class SlightlyWrongGradient(Ridge):
-    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
-        f, g = super().value_and_grad(x, samples)
-        return f, g * (1 + 1e-5)
+def with_optimum(change: Callable[[float, float, Any], tuple[float, float, Any]]) -> Ridge:
+    """A `Ridge` that states what `change` makes of (f, lower, x) of its optimum."""
+
+    class Wrong(Ridge):
+        def solve(self) -> Optimum:
+            true = super().solve()
+            return Optimum(*change(true.f, true.lower, true.x), "a guess")
+
+    return Wrong()
 
 
-class MissingRegularizer(Ridge):
-    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
-        f, g = super().value_and_grad(x, samples)
-        return f, g - self.l2 * x
+def with_constants(smoothness: float = 1.0, strong_convexity: float = 1.0) -> Ridge:
+    """A `Ridge` with its constants multiplied by these."""
+    problem = Ridge()
+    problem.smoothness = present(problem.smoothness) * smoothness
+    problem.strong_convexity = present(problem.strong_convexity) * strong_convexity
+    return problem
 
 
-class AsymmetricHessian(Ridge):
-    def hessian(self, x: Any) -> Any:
-        return super().hessian(x) + 1e-3 * np.eye(4, k=1)
-
-
-class SlightlyAsymmetricHessian(Ridge):
-    def hessian(self, x: Any) -> Any:
-        return super().hessian(x) + 1e-9 * np.eye(4, k=1)
+def with_hessian(change: Any) -> Ridge:
+    """A `Ridge` with this added to its Hessian."""
+    problem = Ridge()
+    problem.H = problem.H + change
+    return problem
 
 
 class TransposedHessianProduct(Ridge):
     def hvp(self, x: Any, v: Any) -> Any:
         return super().hvp(x, v[..., ::-1])
-
-
-class WrongLowestValue(Ridge):
-    def solve(self) -> Optimum:
-        true = super().solve()
-        return Optimum(true.f + 1e-6, true.lower + 1e-6, true.x, "a guess")
-
-
-class WrongMinimizer(Ridge):
-    def solve(self) -> Optimum:
-        true = super().solve()
-        assert true.x is not None
-        return Optimum(true.f, true.lower, true.x + 1e-5, "a guess")
-
-
-class UpsideDownInterval(Ridge):
-    def solve(self) -> Optimum:
-        true = super().solve()
-        return Optimum(true.f, true.f + 1e-3, true.x, "a guess")
 
 
 class UnscaledBatches(Ridge):
@@ -319,47 +304,9 @@ class UnscaledBatches(Ridge):
         return (f, g) if samples is None else (f * self.n / samples.shape[-1], g * self.n / samples.shape[-1])
 
 
-class ScaledRegularizer(Ridge):
-    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
-        f, g = super().value_and_grad(x, samples)
-        return (f, g) if samples is None else (f, g - self.l2 * x * (1 - samples.shape[-1] / self.n))
-
-
 class SameBatchForAllSeeds(Ridge):
     def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
         return super().value_and_grad(x, samples[0] if samples is not None and samples.ndim == 2 else samples)
-
-
-class TooSmallL(Ridge):
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        assert self.smoothness is not None
-        self.smoothness *= 0.99
-
-
-class TooLargeMu(Ridge):
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        assert self.strong_convexity is not None
-        self.strong_convexity *= 1.01
-
-
-class ColumnOfValues(Ridge):
-    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
-        f, g = super().value_and_grad(x, samples)
-        return f[..., None], g
-
-
-class RunsDisturbEachOther(Ridge):
-    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
-        f, g = super().value_and_grad(x, samples)
-        return f, g + (0 if x.ndim == 1 else 1e-6 * np.mean(x))
-
-
-class NotFinite(Ridge):
-    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
-        f, g = super().value_and_grad(x, samples)
-        return f, g * np.nan
 
 
 class Raises(Ridge):
@@ -367,34 +314,57 @@ class Raises(Ridge):
         raise ZeroDivisionError("no second derivative today\nand a long story")
 
 
-@pytest.mark.parametrize(
-    ("wrong", "expected"),
-    [
-        (SignError, {"gradient", "hessian", "convexity mu"}),
-        (SlightlyWrongGradient, {"gradient", "smoothness L"}),
-        (MissingRegularizer, {"gradient", "hessian", "gradient at x*", "convexity mu"}),
-        (AsymmetricHessian, {"hessian", "hessian symmetry"}),
-        (SlightlyAsymmetricHessian, {"hessian symmetry"}),
-        (TransposedHessianProduct, {"hvp"}),
-        (WrongLowestValue, {"f(x*) - f*", "f >= f*"}),
-        (WrongMinimizer, {"gradient at x*"}),
-        (UpsideDownInterval, {"lower <= f*", "f >= f*"}),
-        (UnscaledBatches, {"mini-batches"}),
-        (ScaledRegularizer, {"mini-batches"}),
-        (SameBatchForAllSeeds, {"batches by seed"}),
-        (TooSmallL, {"smoothness L"}),
-        (TooLargeMu, {"convexity mu"}),
-        (ColumnOfValues, {"shapes", "gradient", "optimum", "mini-batches", "metrics"}),
-        (RunsDisturbEachOther, {"shapes", "gradient", "batches by seed"}),
-        (Raises, {"hessian"}),
-    ],
-)
-def test_untruths_are_caught(wrong: type[Ridge], expected: set[str]) -> None:
-    assert failures(check_problem(wrong())) == expected
+WRONG = {
+    "sign error": (
+        with_oracle(lambda p, x, samples, f, g: (f, g * np.array([1.0, 1.0, -1.0, 1.0]))),
+        {"gradient", "hessian", "convexity mu"},
+    ),
+    "slightly wrong gradient": (
+        with_oracle(lambda p, x, samples, f, g: (f, g * (1 + 1e-5))),
+        {"gradient", "smoothness L"},
+    ),
+    "no gradient of the regularizer": (
+        with_oracle(lambda p, x, samples, f, g: (f, g - p.l2 * x)),
+        {"gradient", "hessian", "gradient at x*", "convexity mu"},
+    ),
+    "asymmetric Hessian": (with_hessian(1e-3 * np.eye(4, k=1)), {"hessian", "hessian symmetry"}),
+    "slightly asymmetric Hessian": (with_hessian(1e-9 * np.eye(4, k=1)), {"hessian symmetry"}),
+    "transposed Hessian product": (TransposedHessianProduct(), {"hvp"}),
+    "wrong lowest value": (
+        with_optimum(lambda f, lower, x: (f + 1e-6, lower + 1e-6, x)),
+        {"f(x*) - f*", "f >= f*"},
+    ),
+    "wrong minimizer": (with_optimum(lambda f, lower, x: (f, lower, x + 1e-5)), {"gradient at x*"}),
+    "interval upside down": (with_optimum(lambda f, lower, x: (f, f + 1e-3, x)), {"lower <= f*", "f >= f*"}),
+    "unscaled batches": (UnscaledBatches(), {"mini-batches"}),
+    "regularizer scaled by the batch": (
+        with_oracle(
+            lambda p, x, samples, f, g: (f, g if samples is None else g - p.l2 * x * (1 - samples.shape[-1] / p.n))
+        ),
+        {"mini-batches"},
+    ),
+    "same batch for all seeds": (SameBatchForAllSeeds(), {"batches by seed"}),
+    "too small L": (with_constants(smoothness=0.99), {"smoothness L"}),
+    "too large mu": (with_constants(strong_convexity=1.01), {"convexity mu"}),
+    "column of values": (
+        with_oracle(lambda p, x, samples, f, g: (f[..., None], g)),
+        {"shapes", "gradient", "optimum", "mini-batches", "metrics"},
+    ),
+    "runs disturb each other": (
+        with_oracle(lambda p, x, samples, f, g: (f, g + (0 if x.ndim == 1 else 1e-6 * np.mean(x)))),
+        {"shapes", "gradient", "batches by seed"},
+    ),
+    "an error": (Raises(), {"hessian"}),
+}
+
+
+@pytest.mark.parametrize(("problem", "expected"), WRONG.values(), ids=WRONG)
+def test_untruths_are_caught(problem: Ridge, expected: set[str]) -> None:
+    assert failures(check_problem(problem)) == expected
 
 
 def test_what_is_not_finite_fails() -> None:
-    result = check_problem(NotFinite())
+    result = check_problem(with_oracle(lambda p, x, samples, f, g: (f, g * np.nan)))
     measured = {row.check for row in result.findings if row.error is not None and np.isnan(row.error)}
     assert failures(result) == measured
     assert {"shapes", "gradient", "hessian", "f >= f*", "smoothness L", "convexity mu", "mini-batches"} < measured
@@ -417,7 +387,7 @@ def test_biased_noise_is_found() -> None:
             f, g = super().value_and_grad(x, samples)
             return (f, g) if samples is None else (f, g * 1.5)
 
-    assert check_noise(Quadratic(dim=3, noise=0.1)) < 4
+    assert noise_error(Quadratic(dim=3, noise=0.1)) < 4
     assert failures(check_problem(Biased(dim=3, noise=0.1))) == {"noise"}
 
 
@@ -445,19 +415,20 @@ def test_wrong_metrics_are_found() -> None:
         assert failures(check_problem(problem)) == {"metrics"}
 
 
-def test_shapes_are_named() -> None:
-    with pytest.raises(InputError, match=r"f has the shape \(1,\), not \(\), for points of shape \(4,\)"):
-        check_shapes(ColumnOfValues())
-
-
-def test_a_changed_precision_is_named() -> None:
-    class Widens(Ridge):
-        def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
-            f, g = super().value_and_grad(x, samples)
-            return f, g.astype("float64")
-
-    with pytest.raises(InputError, match="g has the precision float64, not float32"):
-        check_shapes(Widens().on(get_backend(precision="float32")))
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda p, x, samples, f, g: (f[..., None], g),
+            r"f has the shape \(1,\), not \(\), for points of shape \(4,\)",
+        ),
+        (lambda p, x, samples, f, g: (f, g.astype("float64")), "g has the precision float64, not float32"),
+    ],
+)
+def test_shapes_and_precision_are_named(change: Any, message: str) -> None:
+    finding = check_problem(with_oracle(change).on(get_backend(precision="float32"))).findings[0]
+    assert finding.check == "shapes"
+    assert re.fullmatch(f"InputError: {message}", finding.note)
 
 
 def test_the_limit_never_lets_everything_pass() -> None:
@@ -473,7 +444,6 @@ def test_the_limit_never_lets_everything_pass() -> None:
     assert not check.passed
 
 
-def test_curvatures_of_a_quadratic_are_found() -> None:
-    found = check_constants(Quadratic(dim=3, condition=10, spectrum="linear"), iterations=100)
-    assert found.largest == pytest.approx(1, rel=1e-9)
-    assert found.smallest == pytest.approx(0.1, rel=1e-9)
+def test_curvatures_of_a_quadratic() -> None:
+    extremes = curvatures(Quadratic(dim=3, condition=10, spectrum="linear"), iterations=100)
+    assert extremes == pytest.approx((1, 0.1), rel=1e-9)

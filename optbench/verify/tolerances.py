@@ -1,11 +1,12 @@
-"""Errors of the checks: how they are measured, and the largest that pass."""
+"""Relative errors of the checks, and the tolerances: the largest errors that pass."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from optbench.problem import Problem
 
 ROUNDING = 4  # times the estimated rounding of a difference that pass, ...
 LARGEST_LIMIT = 0.1  # ... up to this error: relative errors end at 1, so a larger limit would let anything pass
@@ -50,6 +51,6 @@ def limit_with_rounding(limit: float, rounding: float) -> float:
     return min(max(limit, ROUNDING * rounding), LARGEST_LIMIT)
 
 
-def nan_is_largest(error: float) -> float:
-    """Sort key of errors: NaN is the largest."""
-    return math.inf if math.isnan(error) else error
+def limits(problem: Problem) -> Limits:
+    """The limits of the problem's precision."""
+    return LIMITS[problem.backend.precision]
