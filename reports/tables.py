@@ -232,17 +232,8 @@ def seconds_table(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
         interval in a column of its own, whose name ends in "95 %"; disturbed (whether the race may have been).
     """
     names = [f"to {target_name(t)}" for t in metrics.SHOWN_TARGETS]
-    heads = [
-        "problem",
-        "method",
-        "machine",
-        "update",
-        "backend",
-        "precision",
-        "race",
-        *(head for name in names for head in (name, f"{name}, 95 %")),
-        "disturbed",
-    ]
+    facts = ["problem", "method", "machine", "update", "backend", "precision", "race"]
+    heads = [*facts, *(head for name in names for head in (name, f"{name}, 95 %")), "disturbed"]
     to_targets = [timing.seconds_to_target(runs, races, t) for t in metrics.SHOWN_TARGETS]
     lines = []
     for several in zip(*(table.to_dict("records") for table in to_targets), strict=True):
@@ -254,10 +245,9 @@ def seconds_table(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
             reached, seeds = line["reached"], line["seeds"]
             text, interval = duration(line["seconds"], line["seconds_low"], line["seconds_high"])
             cells += [text + (f" ({reached}/{seeds})" if 0 < reached < seeds else ""), interval]
-        update = "fused" if first["fused"] else "as written"
-        named = [first["problem"], first["method"], first["machine"], update, first["backend"], first["precision"]]
+        first = first | {"update": "fused" if first["fused"] else "as written"}
         order = (first["problem"], first["machine"], *(_finite_first(line["seconds"]) for line in reversed(several)))
-        lines.append((order, [*named, first["race"], *cells, first["disturbed"]]))
+        lines.append((order, [*(first[name] for name in facts), *cells, first["disturbed"]]))
     return pd.DataFrame([line for _, line in sorted(lines, key=lambda pair: pair[0])], columns=heads)
 
 
@@ -300,28 +290,31 @@ def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
     if len(methods) == 1 and behind:
         count, second = behind[0]
         index = tuning.target_index(goal)
-        first, other = (_by_seed(rows, method, index) for method in (methods[0], second))
-        both = sorted(set(first) & set(other))
-        ahead = sum(first[seed] < other[seed] for seed in both)
-        certain = 4 * ahead >= 3 * len(both)
-        verdict = f"and more on {'' if certain else 'only '}{ahead} of {len(both)} seeds"
-        remarks.append(f"{second} needs {_times(count / least)} as many, {verdict}")
+        certain, wins = _wins(*(_by_seed(rows, method, index) for method in (methods[0], second)))
+        remarks.append(f"{second} needs {_times(count / least)} as many, and more on {wins}")
     elif not behind:
         remarks.append("no other method reaches it on most seeds")
     if all(oracles[method] == Oracle.HESSIAN for method in methods):
         further, rest = _ranking(rows[~rows["method"].isin(oracles.index[oracles == Oracle.HESSIAN])])
         if rest:
             remarks.append(f"without Hessians: {rest[0][1]}, {calls(rest[0][0])} calls to {target_name(further)}")
-    oracle = " or ".join(sorted({ORACLES[oracles[method]] for method in methods}))
-    return Leader(
-        problem,
-        f"{target_name(goal)} of the initial gap",
-        methods,
-        f"{calls(least)} call{'' if least == 1 else 's'}",
-        oracle,
-        "; ".join(remarks),
-        certain,
-    )
+    result = f"{calls(least)} call{'' if least == 1 else 's'}"
+    goal_name = f"{target_name(goal)} of the initial gap"
+    return Leader(problem, goal_name, methods, result, _oracles(rows, methods), "; ".join(remarks), certain)
+
+
+def _oracles(rows: pd.DataFrame, methods: Iterable[str]) -> str:
+    """What an oracle call returns to some methods."""
+    oracles = rows.dropna(subset="oracle").groupby("method")["oracle"].first()
+    return " or ".join(sorted({ORACLES[oracles[method]] for method in methods}))
+
+
+def _wins(first: dict[int, float], other: dict[int, float]) -> tuple[bool, str]:
+    """Whether the first has the smaller value on three of four seeds at least, and on how many, by seeds of both."""
+    both = set(first) & set(other)
+    ahead = sum(first[seed] < other[seed] for seed in both)
+    certain = 4 * ahead >= 3 * len(both)
+    return certain, f"{'' if certain else 'only '}{ahead} of {len(both)} seeds"
 
 
 def _by_seed(rows: pd.DataFrame, method: str, index: int) -> dict[int, float]:
@@ -364,14 +357,9 @@ def _lowest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
         remark = f"{second} reaches {number(behind.iloc[0])}"
         if certain:
             best = tuning.tuned_rows(part)
-            first_values, other = (_within(best[best["method"] == method], budget) for method in (methods[0], second))
-            both = sorted(set(first_values) & set(other))
-            ahead = sum(first_values[seed] < other[seed] for seed in both)
-            certain = 4 * ahead >= 3 * len(both)
-            remark += f"; {methods[0]} is lower on {'' if certain else 'only '}{ahead} of {len(both)} seeds"
-    oracles = rows.dropna(subset="oracle").groupby("method")["oracle"].first()
-    oracle = " or ".join(sorted({ORACLES[oracles[method]] for method in methods}))
-    return Leader(problem, goal, methods, number(reached.iloc[0]), oracle, remark, certain)
+            certain, wins = _wins(*(_within(best[best["method"] == m], budget) for m in (methods[0], second)))
+            remark += f"; {methods[0]} is lower on {wins}"
+    return Leader(problem, goal, methods, number(reached.iloc[0]), _oracles(rows, methods), remark, certain)
 
 
 def _within(rows: pd.DataFrame, budget: float) -> dict[int, float]:

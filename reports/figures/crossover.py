@@ -57,10 +57,8 @@ def crossover(
     grows : {"d", "n", "runs"}
         What the problems to be drawn grow in.
     precision : {"float64", "float32"}
-    ax : matplotlib Axes, optional
-        Where to draw; by default a new figure of pyplot.
     styles : mapping of str to style.Style, optional
-        How the cases case_style.
+        How the cases look, by default as `style.numbered_styles` has it.
     """
     ax = style.axes(ax)
     rows = times[(times["grows"] == grows) & (times["precision"] == precision)]

@@ -49,18 +49,14 @@ def paths(
 
     Parameters
     ----------
-    problem : str, optional
-        Which problem; may be left out where the results have only one.
-    ax : matplotlib Axes, optional
-        Where to draw; by default a new figure of pyplot.
     seed : int
         Whose paths; the lowest seed of a method that does not have it.
     most : int
         How many methods to draw.
     columns : int
         Maps in a row.
-    styles : style.Styles, optional
-        How methods look, by default as `style.method_styles` of these results has it.
+
+    The other parameters are those of `convergence`.
 
     Raises
     ------

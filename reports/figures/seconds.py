@@ -61,16 +61,10 @@ def convergence_seconds(
     runs : Runs
     races : DataFrame
         As `optbench.store.Store.load_races` returns them.
-    problem : str, optional
-        Which problem; may be left out where the results have only one.
-    ax : matplotlib Axes, optional
-        Where to draw; by default a new figure of pyplot.
     machine : str, optional
         Which machine, or GPU; may be left out where the methods raced on only one.
-    emphasis : int
-        How many methods are drawn in colour, the best of those of the problem.
-    styles : style.Styles, optional
-        How methods look, by default as `style.method_styles` of these results has it.
+
+    The other parameters are those of `convergence`; drawn in colour are the best of the methods of the problem.
 
     Raises
     ------

@@ -45,23 +45,12 @@ ROOM = 1.9  # inches beside the axes for names
 
 @dataclass(frozen=True)
 class Style:
-    """How a method is drawn.
+    """How a method is drawn."""
 
-    Attributes
-    ----------
-    index : int
-        Place of the method among all methods of the results.
-    color : str
-    dashes : tuple of float
-        Lengths of dash and gap in line widths; empty for a solid line.
-    marker : str
-        A matplotlib marker.
-    """
-
-    index: int
+    index: int  # place of the method among all methods of the results
     color: str
-    dashes: tuple[float, ...]
-    marker: str
+    dashes: tuple[float, ...]  # lengths of dash and gap in line widths; empty for a solid line
+    marker: str  # of matplotlib
 
     @property
     def line(self) -> dict[str, Any]:

@@ -36,14 +36,7 @@ LESSONS: dict[str, tuple[str, Callable[[Selection], Content | None]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson(Content):
-    """A lesson with its name and title.
-
-    Attributes
-    ----------
-    name : str
-        What it is called in links and names of files.
-    title : str
-    """
+    """A lesson with its name, as it stands in links and names of files, and its title."""
 
     name: str
     title: str

@@ -183,7 +183,7 @@ def decay(selection: Selection) -> Content | None:
         "Both pull the weights to zero. Adam with l2 adds l2 · x to the gradient, which is then divided by the root "
         "of its own average square, so that weights with large gradients are pulled less; AdamW takes lr · decay · "
         f"x off the weights beside the step (Loshchilov & Hutter 2019). Of the {cells} pairs of step size and "
-        f"strength, Adam with l2 comes within one point of the best accuracy on selection-out data, {100 * best:.1f} %, "
+        f"strength, Adam with l2 comes within one point of the best accuracy on held-out data, {100 * best:.1f} %, "
         f"in {good['adam_l2']}, AdamW in {good['adamw']}. "
     )
     text += (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,8 +17,7 @@ THEORY: dict[str, Any] = {"color": INK, "linewidth": 1.0, "dashes": (5, 3)}  # l
 MARK: dict[str, Any] = {"color": MUTED, "linewidth": 0.8, "dashes": (1, 2), "zorder": 1}  # of a value to compare with
 
 
-@dataclass(frozen=True)
-class Drawing:
+class Drawing(NamedTuple):
     """A figure of a lesson, its alternative text, and how to read it."""
 
     figure: Figure
@@ -28,29 +27,14 @@ class Drawing:
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What a lesson consists of.
-
-    Attributes
-    ----------
-    drawings : tuple of Drawing
-    paragraph : str
-        What is seen, why, and how sure that is. Its numbers come from the results.
-    command : str
-        What reproduces the runs and shows the lesson; lines of a shell.
-    problems : tuple of str
-        Specs of the problems it rests on.
-    table : DataFrame
-        The numbers behind it.
-    maps : tuple of str
-        Problems whose landscape a drawing shows with paths.
-    """
+    """What a lesson consists of."""
 
     drawings: tuple[Drawing, ...]
-    paragraph: str
-    command: str
-    problems: tuple[str, ...]
-    table: pd.DataFrame
-    maps: tuple[str, ...] = ()
+    paragraph: str  # what is seen, why, and how sure that is; its numbers come from the results
+    command: str  # what reproduces the runs and shows the lesson; lines of a shell
+    problems: tuple[str, ...]  # specs of the problems it rests on
+    table: pd.DataFrame  # the numbers behind it
+    maps: tuple[str, ...] = ()  # problems whose landscape a drawing shows with paths
 
 
 def figure(draw: Any, *args: Any) -> Figure:

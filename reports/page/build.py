@@ -6,9 +6,8 @@ import contextlib
 import os
 import re
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -19,28 +18,11 @@ from optbench.core.progress import ProgressBar
 from optbench.results.runs import Runs
 
 from ..figures import style
-from ..sections import SECTIONS, Section, explorer
-from ..sections.problems import ProblemSection, drawing
+from ..sections import SECTIONS, explorer
+from ..sections.problems import drawing
 from ..wording import clean, plural
 from .context import PageContext, collecting_rarely
 from .embed import packed
-
-
-@dataclass(frozen=True)
-class Page:
-    """What the template shows."""
-
-    title: str
-    lead: str  # a sentence below the title
-    empty: bool  # whether there are no runs
-    command: str | None  # that built the page
-    styles: list[style.Style]  # of methods, by their index
-    problems: list[ProblemSection]
-    sections: list[tuple[Section, object]]  # each with its content
-    tables: Markup  # for download
-
-    palettes: ClassVar = {"light": style.PALETTE, "dark": style.PALETTE_ON_BLACK}
-    inks: ClassVar = {"ink": style.INK, "muted": style.MUTED, "grid": style.GRID, "paper": style.PAPER}
 
 
 def build_page(
@@ -57,14 +39,12 @@ def build_page(
 ) -> Path:
     """Write the results as one HTML page that needs no network. The same results give the same bytes.
 
+    Title, command and progress are those of `report`.
+
     Parameters
     ----------
     path : str or Path
         The file to write, or a folder (any path that does not end in .html or .htm), which gets an index.html.
-    title : str
-        Heading of the page.
-    command : str, optional
-        The command that computed the results, to be shown.
     gpu : pandas.DataFrame, optional
         Figures of a comparison with a GPU, shown in a section of their own.
     races : DataFrame, optional
@@ -75,8 +55,6 @@ def build_page(
     jobs : int or None
         Processes that draw; None for as many as pay, up to 4. More than one needs a script with
         ``if __name__ == "__main__":``, because processes are spawned. The page is the same.
-    progress : bool, optional
-        Whether to show a progress bar; by default in terminals and notebooks, if drawing takes longer than a second.
 
     Returns
     -------
@@ -117,8 +95,8 @@ def _jobs(jobs: int | None, runs: Runs) -> int:
     return max(1, min(cores, 4, len(set(runs.rows["problem"])) // 4))
 
 
-def _page(context: PageContext, title: str, command: str | None, jobs: int, bar: ProgressBar) -> Page:
-    """The page; everything in a fixed order, whatever the order of the rows."""
+def _page(context: PageContext, title: str, command: str | None, jobs: int, bar: ProgressBar) -> dict[str, Any]:
+    """What the template shows; everything in a fixed order, whatever the order of the rows."""
     # first, because the figures of problems refer to its tables
     bar.start(len(SECTIONS) + len(context.parts))
     contents: dict[str, object | None] = {"explorer": explorer.section(context)}
@@ -129,16 +107,18 @@ def _page(context: PageContext, title: str, command: str | None, jobs: int, bar:
             bar.advance(1)
         problems = finish()
     contents["problems"] = problems or None
-    return Page(
-        title=title,
-        lead=_lead(context),
-        empty=context.runs.rows.empty,
-        command=command,
-        styles=list(context.styles.values()),
-        problems=problems,
-        sections=[(section, contents[section.name]) for section in SECTIONS if contents[section.name] is not None],
-        tables=Markup(packed(dict(sorted(context.tables.items())))),
-    )
+    return {
+        "title": title,
+        "lead": _lead(context),
+        "empty": context.runs.rows.empty,
+        "command": command,
+        "styles": list(context.styles.values()),
+        "palettes": {"light": style.PALETTE, "dark": style.PALETTE_ON_BLACK},
+        "inks": {"ink": style.INK, "muted": style.MUTED, "grid": style.GRID, "paper": style.PAPER},
+        "problems": problems,
+        "sections": [(section, contents[section.name]) for section in SECTIONS if contents[section.name] is not None],
+        "tables": Markup(packed(dict(sorted(context.tables.items())))),
+    }
 
 
 def _lead(context: PageContext) -> str:

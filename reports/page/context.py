@@ -34,24 +34,13 @@ RESERVED = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure on the page.
-
-    Attributes
-    ----------
-    anchor : str
-    svg : Markup
-    caption : str
-        How to read it; what is not `Markup` is escaped.
-    table : str or None
-        Name of the table behind it, in `PageContext.tables`.
-    """
+class Picture(NamedTuple):
+    """A figure on the page."""
 
     anchor: str
     svg: Markup
-    caption: str
-    table: str | None
+    caption: str  # how to read it; what is not `Markup` is escaped
+    table: str | None  # name of the table behind it, in `PageContext.tables`
 
 
 @dataclass(frozen=True)
