@@ -20,6 +20,7 @@ from optbench.runner.execute import execute
 from optbench.runner.plan import make_plans
 from optbench.runner.race import compete, make_race_plans
 from optbench.runner.study import load_study
+from tests.rows import race_rows, race_table
 
 NETWORK = "mlp:data=digits"
 
@@ -49,6 +50,11 @@ HOSTILE = [
     "最適化 метод بهینه‌سازی \u202eevil \x07",
     "long" * 50,
 ]
+
+
+def page_of(runs: Runs, folder: Path, **options: Any) -> str:
+    """The page of some results."""
+    return reports.build_page(runs, folder / "page.html", **options).read_text(encoding="utf-8")
 
 
 def broken(xp: Any, x: Any, g: Any, t: int, lr: Any = 0.1) -> tuple[Any, ...]:
@@ -104,6 +110,17 @@ def races() -> pd.DataFrame:
 def raced_page(runs: Runs, races: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = reports.build_page(runs, tmp_path_factory.mktemp("site"), title="A page", races=races)
     return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def step_races() -> pd.DataFrame:
+    """Two problems; one of them raced on two machines, and on one of those the race was disturbed."""
+    away: dict[str, Any] = {"race": "s", "machine": "N", "load_before": 3.0}
+    return race_table(
+        race_rows("slow", (5e-3, 5e-3, 5e-3)), race_rows("fast", place=1),
+        race_rows("fast", place=2, problem="q", problem_name="q"),
+        race_rows("slow", (2e-3, 2e-3, 2e-3), **away), race_rows("fast", (4e-3, 4e-3, 4e-3), place=1, **away),
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -56,3 +56,21 @@ def test_numbers_have_three_digits(value: float, text: str) -> None:
 )
 def test_calls_are_whole_from_ten_on(value: float, text: str) -> None:
     assert wording.calls(value) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0, "none"), (0.001, "less than 1 %"), (0.5, "50 %"), (0.998, "more than 99 %"), (1, "all")]
+)
+def test_percentages_never_round_to_certainty(share: float, text: str) -> None:
+    assert wording.percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [
+        (1, "1"), (1.001, "1.00"), (1.04, "1.04"), (1.26, "1.3"), (41.2, "41"), (115, "115"), (12345, "12000"),
+        (123456, "1.2e5"), (0.74, "0.74"),
+    ],
+)  # fmt: skip
+def test_factors(ratio: float, text: str) -> None:
+    assert wording.factor(ratio) == text

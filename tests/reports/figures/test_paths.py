@@ -20,6 +20,7 @@ from optbench.results.runs import Runs
 from reports.figures import paths
 from reports.page.context import PageContext, Picture
 from reports.sections import landscapes
+from tests.reports.conftest import page_of
 
 PROBLEM = "beale"
 SWEEPS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -233,7 +234,7 @@ def test_paths_from_checkpoint_to_checkpoint_are_called_so() -> None:
 def test_hostile_names_stay_text(runs: Runs, tmp_path: Path) -> None:
     evil = "<script>alert(1)</script> $\\frac{1}{0}$ \"' \x07\u202e"
     rows = runs.rows.assign(problem=evil, method=runs.rows["method"].replace({"adam": f"_{evil}"}))
-    page = reports.build_page(Runs(rows, runs.environments), tmp_path / "page.html").read_text(encoding="utf-8")
+    page = page_of(Runs(rows, runs.environments), tmp_path)
     assert '<section id="landscapes"' in page
     assert "<script>alert" not in page
     assert "\u202e" not in page

@@ -28,6 +28,7 @@ from reports.page.context import PageContext
 from reports.sections import landscapes
 from reports.sections import lessons as lessons_section
 from reports.wording import number
+from tests.reports.conftest import page_of
 
 VALLEY, BATCHES = "valley:condition=50", "logistic:data=breast_cancer,l2=1"
 DECAY = "logistic:data=breast_cancer,l2=0,test_fraction=0.5"
@@ -298,7 +299,7 @@ def test_hostile_names_stay_text(runs: Runs, tmp_path: Path) -> None:
     assert {"valley", "differences"} <= {lesson.name for lesson in found}
     valley = next(lesson for lesson in found if lesson.name == "valley")
     assert evil in shlex.split(valley.command.replace("\\\n", " "))
-    page = reports.build_page(Runs(rows, runs.environments), tmp_path / "page.html").read_text(encoding="utf-8")
+    page = page_of(Runs(rows, runs.environments), tmp_path)
     assert "<script>alert" not in page
     assert page.count('<article class="lesson"') == len(found)
 
@@ -313,16 +314,16 @@ def test_of_several_stores_the_first_teaches(runs: Runs, lessons: dict[str, Less
 
 def test_the_page_says_what_is_missing(runs: Runs, tmp_path: Path) -> None:
     rows = runs.rows[runs.rows["problem"].isin([VALLEY, DECAY])]
-    page = reports.build_page(Runs(rows, runs.environments), tmp_path / "page.html").read_text(encoding="utf-8")
+    page = page_of(Runs(rows, runs.environments), tmp_path)
     section = page[page.index('<section id="lessons"') :].partition("</section>")[0]
     assert "Not shown" in section
     assert "The linear scaling rule" in section
     assert section.count('<article class="lesson"') == 2
     other = runs.rows[runs.rows["problem"] == "beale"]
-    page = reports.build_page(Runs(other, runs.environments), tmp_path / "other.html").read_text(encoding="utf-8")
+    page = page_of(Runs(other, runs.environments), tmp_path)
     assert '<section id="lessons"' in page  # Adam's first steps can be seen anywhere
     plain = other[other["optimizer"] == "newton"]
-    page = reports.build_page(Runs(plain, runs.environments), tmp_path / "plain.html").read_text(encoding="utf-8")
+    page = page_of(Runs(plain, runs.environments), tmp_path)
     assert '<section id="lessons"' not in page
     assert 'href="#lessons"' not in page
 

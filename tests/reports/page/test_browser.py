@@ -31,12 +31,11 @@ from reports.page import embed
 from reports.page.context import PageContext
 from reports.sections import explorer as explorer_of_page
 from reports.wording import clean
-from tests.reports.conftest import HOSTILE
+from tests.reports.conftest import HOSTILE, NETWORK, VALLEY
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
-VALLEY, NETWORK = "quadratic:dim=8", "mlp:data=digits"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 MIDDLE = """(line) => {

@@ -18,9 +18,10 @@ import reports
 from optbench.cli import main
 from optbench.core.errors import InputError
 from optbench.results.runs import Runs
-from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
 from reports import asv
 from reports.sections import history
+from tests.reports.conftest import HOSTILE, page_of
+from tests.rows import race_rows, race_table
 
 STEP, CALLS = "steps.Step.time_step", "convergence.Calls.track_calls"
 ABOUT = {
@@ -28,7 +29,6 @@ ABOUT = {
     CALLS: {"name": CALLS, "version": "v1", "unit": "oracle calls", "param_names": []},
     "version": 2,
 }
-HOSTILE = '</svg><script>alert(1)</script>"&\x07'
 
 
 def results(commit: str, day: int, cells: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -264,26 +264,14 @@ def test_scatter_stays_flat() -> None:
 # ---- the page --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def races() -> pd.DataFrame:
-    """A race of one configuration, so that there is a section Speed."""
-    common = dict.fromkeys(RACE_COLUMNS) | {
-        "race": "r", "created": "2026-01-01T00:00:00", "machine": "M", "cores": 4, "load_before": 0.1, "load_after": 1.0,
-        "place": 0, "problem": "p", "problem_name": "p", "problem_params": "{}", "data_hash": "", "configuration": "m",
-        "optimizer": "m", "fixed": "{}", "settings": "{}", "structure": "{}", "schedule": "constant", "calls_per_step": 1.0,
-        "steps": 10, "backend": "numpy", "precision": "float64", "fused": True, "warmup_seconds": 1.0, "finite": True,
-        "seconds": 1e-3, "oracle_seconds": 5e-4,
-    }  # fmt: skip
-    return to_frame(to_arrow([common | {"round": k} for k in range(3)], RACE_COLUMNS))
+def history_page(table: pd.DataFrame | None, folder: Path) -> str:
+    """A page with one race, so that there is a section Speed, and a history."""
+    return page_of(Runs.from_rows([]), folder, races=race_table(race_rows("m")), history=table)
 
 
-def page_of(races: pd.DataFrame, table: pd.DataFrame | None, folder: Path) -> str:
-    return reports.build_page(Runs.from_rows([]), folder / "page.html", races=races, history=table).read_text("utf-8")
-
-
-def test_the_page_shows_the_history(races: pd.DataFrame, folder: Path, tmp_path: Path) -> None:
+def test_the_page_shows_the_history(folder: Path, tmp_path: Path) -> None:
     table = reports.load_history(folder)
-    text = page_of(races, table, tmp_path)
+    text = history_page(table, tmp_path)
     part = text[text.index('id="history"') : text.index("</section>", text.index('id="history"'))]
     assert "2 commits, 2026-01-01 to 2026-01-02" in part
     assert part.count('<svg class="spark"') == 4
@@ -295,45 +283,45 @@ def test_the_page_shows_the_history(races: pd.DataFrame, folder: Path, tmp_path:
     assert 'class="number unclear">+0.0 %' in part
     assert part.count("unclear") == 1
     assert "A change in grey" in part
-    assert "A change in grey" not in page_of(races, table[table["benchmark"] == CALLS], tmp_path)
+    assert "A change in grey" not in history_page(table[table["benchmark"] == CALLS], tmp_path)
     assert 'data-table="history"' in part
     assert "virtualenv" not in text
-    assert text == page_of(races, reports.load_history(folder), tmp_path)
-    assert 'id="history"' not in page_of(races, None, tmp_path)
-    assert 'id="history"' not in page_of(races, table.iloc[:0].assign(), tmp_path)
+    assert text == history_page(reports.load_history(folder), tmp_path)
+    assert 'id="history"' not in history_page(None, tmp_path)
+    assert 'id="history"' not in history_page(table.iloc[:0].assign(), tmp_path)
 
 
-def test_only_the_lines_that_changed_most_are_shown(races: pd.DataFrame, tmp_path: Path) -> None:
+def test_only_the_lines_that_changed_most_are_shown(tmp_path: Path) -> None:
     table = past(*((f"case {k:02}", [1.0, 1.0 + k / 10]) for k in range(60)))
-    text = page_of(races, table, tmp_path)
+    text = history_page(table, tmp_path)
     assert text.count('<svg class="spark"') == history.MOST
     assert "The 40 of 60 lines that changed most are shown" in text
     shown = re.findall(r"<bdi>case (\d\d)</bdi>", text)
     assert shown == [f"{k:02}" for k in range(20, 60)]
 
 
-def test_a_single_commit_is_no_history_yet(races: pd.DataFrame, tmp_path: Path) -> None:
-    assert "a history needs a second one" in page_of(races, past(("a", [1.0])), tmp_path)
-    text = page_of(races, past(("a", [1.0]), ("b", [1.0, 2.0])), tmp_path)
+def test_a_single_commit_is_no_history_yet(tmp_path: Path) -> None:
+    assert "a history needs a second one" in history_page(past(("a", [1.0])), tmp_path)
+    text = history_page(past(("a", [1.0]), ("b", [1.0, 2.0])), tmp_path)
     assert "1 line with one commit alone is not" in text
     assert text.count('<svg class="spark"') == 1
 
 
-def test_files_that_were_are_skipped_are_counted(races: pd.DataFrame, folder: Path, tmp_path: Path) -> None:
+def test_files_that_were_are_skipped_are_counted(folder: Path, tmp_path: Path) -> None:
     (folder / "box" / "aaaaaaaa-env.json").write_text("{")
-    assert "1 file in the folder" in page_of(races, reports.load_history(folder), tmp_path)
+    assert "1 file in the folder" in history_page(reports.load_history(folder), tmp_path)
     for path in folder.glob("box/[bc]*.json"):
         path.write_text("[]")
-    text = page_of(races, reports.load_history(folder), tmp_path)
+    text = history_page(reports.load_history(folder), tmp_path)
     assert "3 files in the folder" in text
     assert "holds no results that can be shown" in text
 
 
-def test_machines_and_environments_are_told_apart(races: pd.DataFrame, tmp_path: Path) -> None:
+def test_machines_and_environments_are_told_apart(tmp_path: Path) -> None:
     table = pd.concat(
         [past(("a", [1.0, 2.0])), past(("a", [1.0, 3.0]), machine="other"), past(("a", [1.0, 4.0]), environment="3.13")]
     )
-    text = page_of(races, table, tmp_path)
+    text = history_page(table, tmp_path)
     assert text.count('<svg class="spark"') == 3
     assert {"+100 %", "+200 %", "+300 %"} <= set(re.findall(r"\+\d+ %", text))
     assert "<bdi>other</bdi>" in text
@@ -341,10 +329,10 @@ def test_machines_and_environments_are_told_apart(races: pd.DataFrame, tmp_path:
 
 
 @pytest.mark.parametrize("column", ["benchmark", "parameters", "machine", "environment", "unit", "commit"])
-def test_hostile_names_in_a_history_are_text(races: pd.DataFrame, tmp_path: Path, column: str) -> None:
+def test_hostile_names_in_a_history_are_text(tmp_path: Path, column: str) -> None:
     table = past(("a", [1.0, 2.0]))
-    table.loc[table.index[-1] if column == "commit" else table.index, column] = HOSTILE
-    text = page_of(races, table, tmp_path)
+    table.loc[table.index[-1] if column == "commit" else table.index, column] = HOSTILE[1] + HOSTILE[0]
+    text = history_page(table, tmp_path)
     assert "<script>alert" not in text
     assert "\x07" not in text
 

@@ -19,7 +19,7 @@ import reports
 from optbench.analysis import grid, profiles, ranking
 from optbench.core.trace import TARGETS
 from optbench.results.runs import Runs
-from reports import tables, wording
+from reports import tables
 from reports.figures import heatmap, style
 from reports.figures import profiles as profile_figures
 from reports.page.context import PageContext
@@ -174,34 +174,6 @@ def test_without_a_second_there_is_nothing_to_rank(times: Any, words: str) -> No
 def test_without_targets_the_headline_points_to_the_problems() -> None:
     assert said(Runs.from_rows([row("a", "p", 0, None), row("b", "p", 0, None)])).startswith(profile_figures.NO_RANKING)
     assert said(Runs.from_rows([])).startswith(profile_figures.NO_RANKING)
-
-
-def test_percentages_never_round_to_certainty() -> None:
-    assert [wording.percent(x) for x in (0, 0.001, 0.5, 0.998, 1)] == [
-        "none",
-        "less than 1 %",
-        "50 %",
-        "more than 99 %",
-        "all",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("ratio", "text"),
-    [
-        (1, "1"),
-        (1.001, "1.00"),
-        (1.04, "1.04"),
-        (1.26, "1.3"),
-        (41.2, "41"),
-        (115, "115"),
-        (12345, "12000"),
-        (123456, "1.2e5"),
-        (0.74, "0.74"),
-    ],
-)
-def test_factors(ratio: float, text: str) -> None:
-    assert wording.factor(ratio) == text
 
 
 def test_headings_leave_out_what_a_family_shares() -> None:

@@ -17,7 +17,7 @@ from optbench.results.runs import Runs
 from optbench.results.schema import to_arrow, to_frame
 from optbench.results.store import Store
 from reports import wording
-from tests.reports.conftest import HOSTILE, NETWORK, STEEP, VALLEY
+from tests.reports.conftest import HOSTILE, NETWORK, STEEP, VALLEY, page_of
 from tests.reports.reader import Reader, speed_of
 
 
@@ -88,7 +88,7 @@ def test_hostile_names_in_races_are_text(runs: Runs, races: pd.DataFrame, tmp_pa
     for column in ("problem", "configuration", "machine"):
         for old, new in zip(sorted(set(odd[column])), HOSTILE, strict=False):
             odd[column] = odd[column].replace(old, new)
-    read = Reader(reports.build_page(runs, tmp_path / "a.html", races=odd).read_text("utf-8"))
+    read = Reader(page_of(runs, tmp_path, races=odd))
     assert [a.get("type") for a in read.all("script")] == ["application/json", None]
     assert not any(key.startswith("on") for _, attributes in read.elements for key in attributes)
     for name in {*odd["problem"], *odd["configuration"], *odd["machine"]}:
@@ -111,7 +111,7 @@ def test_a_gpu_needs_no_runs_beside_races(races: pd.DataFrame, tmp_path: Path) -
         "value": 1.0, "note": "300 steps",
     }  # fmt: skip
     gpu = to_frame(to_arrow([figure], GPU_COLUMNS))
-    read = Reader(reports.build_page(Runs.from_rows([]), tmp_path / "a.html", races=races, gpu=gpu).read_text("utf-8"))
+    read = Reader(page_of(Runs.from_rows([]), tmp_path, races=races, gpu=gpu))
     assert "a sweep, 100 runs, 300 steps" in read.text
     assert [a["href"] for a in read.all("a") if a.get("href") == "#gpu"] == ["#gpu"]
 
@@ -119,6 +119,6 @@ def test_a_gpu_needs_no_runs_beside_races(races: pd.DataFrame, tmp_path: Path) -
 def test_races_that_are_repeated_are_not_shown_twice(runs: Runs, races: pd.DataFrame, tmp_path: Path) -> None:
     first = races[races["race"] == "race 1"]
     again = first.assign(race="race 3", created="2026-01-03T00:00:00.000000+00:00")
-    read = speed_of(reports.build_page(runs, tmp_path / "a.html", races=pd.concat([races, again])).read_text("utf-8"))
+    read = speed_of(page_of(runs, tmp_path, races=pd.concat([races, again])))
     assert "2026-01-01" not in read.text
     assert "1 stored race not shown" in read.text

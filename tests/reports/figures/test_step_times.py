@@ -1,0 +1,155 @@
+"""Time per step over all races: the table, the figure, and their part of the page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import matplotlib.colors as colors
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+import reports
+from optbench.core.errors import InputError
+from optbench.results.runs import Runs
+from reports.figures import step_times, style
+from reports.page.context import PageContext
+from reports.sections import speed
+from tests.reports.conftest import HOSTILE, page_of
+from tests.rows import race_rows, race_table
+
+
+def test_a_line_for_every_configuration_problem_and_machine(step_races: pd.DataFrame) -> None:
+    found = step_times.step_seconds(step_races)
+    told = found[["problem", "configuration", "way", "seconds", "disturbed"]].to_records(index=False).tolist()
+    assert told == [
+        ("p", "fast", "M", pytest.approx(1e-3), False),
+        ("p", "fast", "N", pytest.approx(4e-3), True),
+        ("p", "slow", "M", pytest.approx(5e-3), False),
+        ("p", "slow", "N", pytest.approx(2e-3), True),
+        ("q", "fast", "M", pytest.approx(1e-3), False),
+    ]
+    assert (found["seconds_low"] <= found["seconds"]).all()
+    assert (found["seconds"] <= found["seconds_high"]).all()
+    assert found["seconds_low"].iloc[0] == pytest.approx(0.95e-3)
+
+
+def test_the_newest_undisturbed_race_is_taken() -> None:
+    # each race has a configuration of its own, so that all of them stand
+    rows = race_table(
+        race_rows("a", [1e-3] * 3, race="1", created="2026-01-01"), race_rows("b", place=1, race="1", created="2026-01-01"),
+        race_rows("a", [2e-3] * 3, race="2", created="2026-01-02"), race_rows("c", place=1, race="2", created="2026-01-02"),
+        race_rows("a", [3e-3] * 3, race="3", created="2026-01-03", load_before=3.0),
+        race_rows("d", place=1, race="3", created="2026-01-03"),
+    )  # fmt: skip
+    found = step_times.step_seconds(rows).set_index("configuration")
+    assert len(found) == 4
+    assert found.loc["a", "race"] == "2"
+    assert found.loc["a", "seconds"] == pytest.approx(2e-3)
+
+
+def test_ways_of_computing_are_told_apart_by_what_differs() -> None:
+    rows = race_table(
+        race_rows("adam"), race_rows("lbfgs", place=1, fused=False),
+        race_rows("adam", race="s", fused=False), race_rows("adam", race="t", precision="float32"),
+    )  # fmt: skip
+    ways = step_times.step_seconds(rows).groupby("configuration")["way"].apply(sorted).to_dict()
+    # a method that never runs fused is not called one that was left as it is written
+    assert ways == {"adam": ["float32", "float64", "float64, as written"], "lbfgs": ["float64"]}
+    assert set(step_times.step_seconds(race_table(race_rows("adam")))["way"]) == {"M, numpy, float64"}
+
+
+def test_data_that_changed_under_a_name_are_different_problems() -> None:
+    rows = race_table(race_rows("a", data_hash="0123456789"), race_rows("a", race="s", data_hash="abcdefghij"))
+    assert list(step_times.step_seconds(rows)["problem"]) == ["p [data 01234567]", "p [data abcdefgh]"]
+
+
+def test_the_overview_draws_medians_and_intervals(step_races: pd.DataFrame) -> None:
+    ax = reports.step_times(step_races, Figure().add_subplot())
+    found = step_times.step_seconds(step_races)
+    marks = [line for line in ax.get_lines() if line.get_linestyle() == "None"]
+    assert sorted(float(np.asarray(mark.get_xdata())[0]) for mark in marks) == pytest.approx(sorted(found["seconds"]))
+    spans = [
+        tuple(segment[:, 0]) for c in ax.collections if isinstance(c, LineCollection) for segment in c.get_segments()
+    ]
+    ends = zip(found["seconds_low"], found["seconds_high"], strict=True)
+    np.testing.assert_allclose(sorted(spans), sorted(ends), rtol=1e-12)
+    hollow = [
+        float(np.asarray(m.get_xdata())[0]) for m in marks if colors.to_hex(m.get_markerfacecolor()) == style.PAPER
+    ]
+    assert sorted(hollow) == pytest.approx([2e-3, 4e-3])  # the disturbed ones
+    assert len({m.get_marker() for m in marks}) == 2  # a marker a machine
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["fast", "slow", "fast"]
+    assert {"p", "q"} <= {text.get_text() for text in ax.texts}
+    legend = ax.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["M", "N", "hollow: disturbed"]
+
+
+def test_the_overview_says_what_it_leaves_out(step_races: pd.DataFrame) -> None:
+    ax = reports.step_times(step_races, Figure().add_subplot(), problems=["p"], most=1)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["fast"]
+    assert [text.get_text() for text in ax.texts] == ["p – 1 fastest of 2"]
+
+
+def test_the_overview_asks_for_what_there_is(step_races: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match="no race on problem 'x'; there are races on p, q"):
+        reports.step_times(step_races, problems=["x"])
+    with pytest.raises(InputError, match="there are no races"):
+        reports.step_times(step_races.iloc[:0])
+    with pytest.raises(InputError, match="there are no races"):
+        reports.step_times(pd.DataFrame())
+
+
+def test_one_race_on_one_problem_needs_no_overview(step_races: pd.DataFrame) -> None:
+    here, on_p = step_races["race"] == "r", step_races["problem"] == "p"
+    contexts = [PageContext(Runs.from_rows([]), step_races[part]) for part in (here & on_p, here, on_p)]
+    assert speed.step_times_of(contexts[0]) is None
+    assert speed.step_times_of(contexts[1]) is not None  # two problems
+    assert speed.step_times_of(contexts[2]) is not None  # two machines
+
+
+def test_many_configurations_on_many_problems_stay_readable() -> None:
+    rows = race_table(
+        *(
+            race_rows(
+                f"configuration {k}", 1e-5 * (1 + k) * np.array([0.99, 1, 1.01]), 100 * j + k, problem=f"problem {j}"
+            )
+            for j in range(10)
+            for k in range(16)
+        )
+    )
+    found = speed.step_times_of(PageContext(Runs.from_rows([]), rows))
+    assert found is not None
+    drawn = [re.findall(r">(configuration \d+)<", figure.svg) for figure in found["figures"]]
+    share = speed.ROWS // 10
+    assert sum(map(len, drawn)) == 10 * share
+    assert max(map(len, drawn)) <= speed.FIGURE_ROWS
+    assert {name for names in drawn for name in names} == {f"configuration {k}" for k in range(share)}  # the fastest
+    assert "".join(figure.svg for figure in found["figures"]).count(f"{share} fastest of 16") == 10
+    assert len(found["lines"]) == 16  # the table has them all
+    assert "Not drawn" not in found["figures"][-1].caption
+
+
+def test_very_many_problems_are_said_to_be_left_out() -> None:
+    rows = race_table(*(race_rows("a", place=j, problem=f"problem {j:02}") for j in range(30)))
+    found = speed.step_times_of(PageContext(Runs.from_rows([]), rows))
+    assert found is not None
+    left_out = "; ".join(f"problem {j:02}" for j in range(speed.ROWS // 3, 30))
+    assert found["figures"][-1].caption.endswith(f" Not drawn: <bdi>{left_out}</bdi>.")
+    assert len(found["problems"]) == 30
+
+
+def test_the_overview_on_the_page(step_races: pd.DataFrame, tmp_path: Path) -> None:
+    page = page_of(Runs.from_rows([]), tmp_path, races=step_races)
+    part = page[page.index("<h3>Time per step</h3>") : page.index("<h3>Seconds to target</h3>")]
+    assert "1.00 ms" in part
+    assert part.count('<span class="flag"') == 2
+    assert "load average 3.0" in part
+    for column in ("configuration", "problem", "machine", "optimizer"):
+        hostile = step_races.assign(**{column: step_races[column].where(step_races["race"] == "s", HOSTILE[0])})
+        text = page_of(Runs.from_rows([]), tmp_path, races=hostile)
+        assert "<script>alert" not in text, column
