@@ -251,18 +251,13 @@ def test_impossible_parameters_are_refused(name: str, settings: dict[str, Any], 
 
 
 @pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ("rosenbrock:dim=1001", "use hvp"),
-        ("logistic:data=synthetic,rows=1100,columns=1000", "1001 parameters"),
-        ("mlp:data=digits,hidden=16", "use hvp"),
-    ],
+    "spec", ["rosenbrock:dim=1001", "logistic:data=synthetic,rows=1100,columns=1000", "mlp:data=digits,hidden=16"]
 )
-def test_a_large_hessian_is_refused_and_its_product_is_not(spec: str, message: str) -> None:
+def test_a_large_hessian_is_refused_and_its_product_is_not(spec: str) -> None:
     problem = make(spec)
     x = problem.start(0)
     assert not problem.has_hessian
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=r"offers its Hessian up to d = \d+, not \d+; use hvp"):
         problem.hessian(x)
     assert problem.hvp(x, x).shape == x.shape
 
