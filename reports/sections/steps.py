@@ -52,7 +52,7 @@ class StepTimes:
 
 def step_times_of(context: PageContext) -> StepTimes | None:
     """The overview; None where one figure of one race says as much."""
-    table = step_times.step_seconds(context.races)
+    table = step_times.step_seconds(context.races, context.runs)
     if len(table[["race", "problem"]].drop_duplicates()) < 2:
         return None
     sizes = table.groupby("problem")["configuration"].nunique().to_dict()

@@ -110,6 +110,16 @@ def test_data_that_changed_under_a_name_are_different_problems() -> None:
     assert list(step_times.step_seconds(rows)["problem"]) == ["p [data 01234567]", "p [data abcdefgh]"]
 
 
+def test_lines_have_the_labels_that_their_methods_have_in_runs() -> None:
+    rows = [
+        run_row(key=f"{n}", problem_spec="p", optimizer=optimizer, steps=n, batch_size=batch)
+        for optimizer, n, batch in (("a", 9, None), ("a", 99, None), ("b", 9, 4), ("b", 9, 8))
+    ]
+    races = table(raced("a"), raced("b, batch 4", place=1, optimizer="b", batch_size=4), raced("c", place=2))
+    found = step_times.step_seconds(races, Runs.from_rows(rows)).set_index("configuration")["method"]
+    assert found.to_dict() == {"a": "a, 99 steps", "b, batch 4": "b, batch 4", "c": "c"}
+
+
 def test_the_overview_draws_medians_and_intervals(races: pd.DataFrame) -> None:
     ax = reports.step_times(races, Figure().add_subplot())
     found = step_times.step_seconds(races)
