@@ -1,9 +1,18 @@
-"""What the benchmarks share: the backends as a parameter, with those that are absent skipped."""
+"""What the benchmarks share: the backends as a parameter, steps without a loop around them, and how calls are timed."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
 from optbench.core.backend import Backend, get_backend
 from optbench.core.errors import BackendError
+from optbench.core.types import Array
+from optbench.optimizer import At, Optimizer
+from optbench.runner.loop import init_state
 
 BACKENDS = ["numpy", "numpy float32", "cupy", "cupy float32"]
 
@@ -15,3 +24,35 @@ def backend_or_skip(name: str) -> Backend:
         return get_backend(module, precision=precision or "float64")
     except BackendError as error:
         raise NotImplementedError(str(error)) from None
+
+
+def stepper(
+    optimizer: Optimizer, evaluate: Callable[[Array], At], x: Array, backend: Backend
+) -> Callable[[int], Array]:
+    """A function that takes so many steps from where the last call ended, first from x (R, d), and returns the points."""
+    latest: list[Any] = [x, init_state(optimizer, x, backend), 0]
+
+    def walk(count: int) -> Any:
+        x, state, taken = latest
+        with np.errstate(all="ignore"):
+            for t in range(taken + 1, taken + count + 1):
+                x, state = optimizer.step(t, evaluate(x), state)
+        latest[:] = x, state, taken + count
+        return x
+
+    return walk
+
+
+def timed(run: Callable[[int], Any], count: int, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds of `run`, which takes a number of calls."""
+    start = clock()
+    run(count)
+    return clock() - start
+
+
+def calls_within(run: Callable[[int], Any], seconds: float, clock: Callable[[], float] = time.perf_counter) -> int:
+    """How many calls `run` makes in about so many seconds."""
+    count = 1
+    while (taken := timed(run, count, clock)) <= seconds / 4:
+        count *= 4
+    return max(1, round(count * seconds / taken))

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-import optbench
+from benchmarks.common import calls_within, stepper, timed
 from optbench.core.backend import Backend, get_backend
 from optbench.core.errors import BackendError, InputError, StoreError
 from optbench.core.registry import PROBLEMS
@@ -227,17 +227,21 @@ def repeated(run: Callable[[int], None], backend: Backend, seconds: float, repea
     The clock is read once the device is idle; there are so many calls between two readings that waiting does not matter.
     """
 
-    def timed(count: int) -> float:
-        start = backend.clock()
-        run(count)
-        return backend.clock() - start
+    timed(run, 2)  # whatever is compiled or allocated at the first calls
+    count = calls_within(run, seconds, backend.clock)
+    return [timed(run, count, backend.clock) / count for _ in range(repeats)]
 
-    timed(2)  # whatever is compiled or allocated at the first calls
-    count = 1
-    while (taken := timed(count)) < seconds / 4:
-        count *= 4
-    count = max(1, round(count * seconds / taken))
-    return [timed(count) / count for _ in range(repeats)]
+
+def _times(
+    make: Callable[[], Callable[[int], Any]], backend: Backend, seconds: float, repeats: int
+) -> tuple[list[float], Exception | None]:
+    """The times of what `make` returns, or the error: mostly too little memory, for which each library has its own."""
+    try:
+        return repeated(make(), backend, seconds, repeats), None
+    except Exception as error:
+        return [], error
+    finally:
+        backend.free_memory()
 
 
 def steps(
@@ -252,19 +256,16 @@ def steps(
                     backend = dataclasses.replace(device, precision=precision, fused=text == "fused")
                     row = {"section": "steps", "case": case, "precision": precision, "size": shape[0] * shape[1]}
                     row |= {"contender": text or "copy", "quantity": "bytes a second"}
-                    try:
-                        times = repeated(_stepper(case, shape, backend), backend, seconds, repeats)
-                    except Exception as error:  # mostly too little memory, for which each library has its own exception
+                    make = functools.partial(_stepper, case, shape, backend)
+                    times, error = _times(make, backend, seconds, repeats)
+                    if error:
                         yield row | {"value": None, "note": f"{type(error).__name__}: {str(error)[:80]}"}
-                        continue
-                    finally:
-                        backend.free_memory()
                     for repeat, taken in enumerate(times):
                         moved = MOVES[case] * width * shape[0] * shape[1]
                         yield row | {"repeat": repeat, "value": moved / taken}
 
 
-def _stepper(case: str, shape: tuple[int, int], backend: Backend) -> Callable[[int], None]:
+def _stepper(case: str, shape: tuple[int, int], backend: Backend) -> Callable[[int], Any]:
     rng = np.random.default_rng(0)
     line = rng.standard_normal((1, shape[1]))  # every row the same: drawing 1e8 numbers would take longer than all else
     x, g = (backend.xp.broadcast_to(backend.asarray(line), shape) + backend.zeros((shape[0], 1)) for _ in range(2))
@@ -276,16 +277,8 @@ def _stepper(case: str, shape: tuple[int, int], backend: Backend) -> Callable[[i
 
         return copies
     optimizer = make_recipe(case).build({"lr": np.full(shape[0], 1e-3)})
-    latest: list[Any] = [x, init_state(optimizer, x, backend), 0]
     f = backend.zeros((shape[0], 1))
-
-    def walk(count: int) -> None:
-        x, state, taken = latest
-        for t in range(taken + 1, taken + count + 1):
-            x, state = optimizer.step(t, At(x, f, g), state)
-        latest[:] = x, state, taken + count
-
-    return walk
+    return stepper(optimizer, lambda x: At(x, f, g), x, backend)
 
 
 # ---- sweeps ----------------------------------------------------------------------------------------------------------
@@ -297,6 +290,7 @@ def sweeps(host: Backend, device: Backend, *, quick: bool = False, repeats: int 
     JAX runs as in benchmarks/peers (float64; a scan over steps, mapped over runs, gradients by hand; compile time aside),
     if it is installed and finds the GPU.
     """
+    from benchmarks.peers import measure, optbench_peer
     from benchmarks.peers.work import works
 
     peer, why = _jax_peer() if jax else (None, "not asked for")
@@ -306,25 +300,23 @@ def sweeps(host: Backend, device: Backend, *, quick: bool = False, repeats: int 
                 "cpu": dataclasses.replace(host, precision=precision, fused=True),
                 "gpu": dataclasses.replace(device, precision=precision, fused=True),
             }
-            placed = {name: work.problem.on(backend) for name, backend in sides.items()}
+            placed = {
+                name: dataclasses.replace(work, problem=work.problem.on(backend)) for name, backend in sides.items()
+            }
             row: Row = {"section": "sweeps", "case": work.title, "precision": precision}
             row |= {"size": work.runs, "note": f"{work.steps} steps"}
-            short = work.cut(20)
-            ends = {name: _swept(problem, short)() for name, problem in placed.items()}
-            runners = {name: _swept(problem, work) for name, problem in placed.items()}
+            ends = {name: optbench_peer.sweep(ours.cut(20))().x for name, ours in placed.items()}
+            runners = {name: optbench_peer.sweep(ours) for name, ours in placed.items()}
             if precision == "float64":
                 name = "jax on gpu"
                 if peer is None:
                     yield row | {"contender": name, "quantity": "seconds", "value": None, "note": why}
                 else:
-                    ends[name] = peer.sweep(short, "hand")().x
+                    ends[name] = peer.sweep(work.cut(20), "hand")().x
                     runners[name] = peer.sweep(work, "hand")
             for name, end in ends.items():
-                yield row | {
-                    "contender": name,
-                    "quantity": "deviation after 20 steps",
-                    "value": _apart(end, ends["cpu"]),
-                }
+                apart = measure.deviation(end, ends["cpu"])
+                yield row | {"contender": name, "quantity": "deviation after 20 steps", "value": apart}
             for name, run in runners.items():
                 if name != "cpu":  # which has compiled its loops in the short form; it is the slow one
                     run()
@@ -336,35 +328,9 @@ def sweeps(host: Backend, device: Backend, *, quick: bool = False, repeats: int 
                     yield row | {"contender": name, "quantity": "seconds", "repeat": repeat, "value": taken}
             del runners, ends
             device.free_memory()
-            _swept(placed["gpu"], work)()
+            optbench_peer.sweep(placed["gpu"])()
             peak = device.peak_memory()
             yield row | {"contender": "gpu", "quantity": "peak bytes of the pool", "value": peak}
-
-
-def _swept(problem: Problem, work: Any) -> Callable[[], np.ndarray]:
-    """The whole call of `optbench.sweep`, tables included; last iterates (R, d)."""
-    _ = problem.optimum  # solved once for a problem, however many sweeps follow
-
-    def run() -> np.ndarray:
-        runs = optbench.sweep(
-            problem,
-            work.rule,
-            lr=work.rates,
-            seeds=work.seeds,
-            steps=work.steps,
-            batch_size=work.batch,
-            checkpoint_count=2,
-        )
-        assert runs.x is not None
-        return runs.x
-
-    return run
-
-
-def _apart(x: np.ndarray, reference: np.ndarray) -> float:
-    """Largest difference, relative to the largest number of the row it is in; (R, d)."""
-    size = np.max(np.abs(reference), axis=-1, keepdims=True) + 1e-300
-    return float(np.max(np.abs(x - reference) / size))
 
 
 def _jax_peer() -> tuple[Any, str]:
@@ -444,37 +410,25 @@ def sizes(
                 row |= {"quantity": "seconds a step", "note": axis}
                 for contender, backend in (("cpu", host), ("gpu", device)):
                     backend = dataclasses.replace(backend, precision=precision, fused=True)
-                    try:
-                        times = repeated(_walker(problem.on(backend), rows), backend, seconds, repeats)
-                    except Exception as error:  # mostly too little memory, for which each library has its own exception
+                    make = functools.partial(_walker, problem, backend, rows)
+                    times, error = _times(make, backend, seconds, repeats)
+                    if error:
                         note = f"{axis}; {type(error).__name__}"
                         yield row | {"contender": contender, "value": None, "note": note}
-                        continue
-                    finally:
-                        backend.free_memory()
                     for repeat, taken in enumerate(times):
                         yield row | {"contender": contender, "repeat": repeat, "value": taken}
                     if contender == "cpu":
-                        slowest = max(slowest, min(times))
+                        slowest = max(slowest, min(times, default=0.0))
             if slowest > patience:
                 break
 
 
-def _walker(problem: Problem, runs: int) -> Callable[[int], None]:
+def _walker(problem: Problem, backend: Backend, runs: int) -> Callable[[int], Any]:
+    problem, xp = problem.on(backend), backend.xp
     optimizer = make_recipe("momentum").build({"lr": step_size(problem, "momentum")})
     loop = Loop(problem, optimizer, (0,), 1, None, runs)
-    xp = problem.backend.xp
     x = xp.asarray(xp.broadcast_to(problem.start(0)[None, :], (runs, problem.dim)), copy=True)
-    latest: list[Any] = [x, init_state(optimizer, x, problem.backend), 0]
-
-    def walk(count: int) -> None:
-        x, state, taken = latest
-        with np.errstate(all="ignore"):
-            for t in range(taken + 1, taken + count + 1):
-                x, state = optimizer.step(t, loop.evaluate(0, x), state)
-        latest[:] = x, state, taken + count
-
-    return walk
+    return stepper(optimizer, lambda x: loop.evaluate(0, x), x, backend)
 
 
 # ---- all of it -------------------------------------------------------------------------------------------------------

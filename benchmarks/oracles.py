@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.common import BACKENDS, backend_or_skip
 from optbench.core.random import Batches
+from optbench.core.types import Array
 from optbench.problem import as_problem
 
 SPECS = [
@@ -21,6 +22,7 @@ class Oracle:
 
     params = (SPECS, BACKENDS)
     param_names = ("problem", "backend")
+    samples: Array | None = None
 
     def setup(self, spec: str, backend: str) -> None:
         self.backend = backend_or_skip(backend)
@@ -29,15 +31,14 @@ class Oracle:
         self.time_value_and_grad()
 
     def time_value_and_grad(self, *_: object) -> None:
-        self.problem.value_and_grad(self.x)
+        self.problem.value_and_grad(self.x, self.samples)
         self.backend.synchronize()
 
 
-class MiniBatch:
+class MiniBatch(Oracle):
     """Value and gradient on mini-batches of 64, 5 seeds x 4 settings."""
 
     params = (["logistic:data=digits", "mlp:data=digits,hidden=12"], BACKENDS)
-    param_names = ("problem", "backend")
 
     def setup(self, spec: str, backend: str) -> None:
         self.backend = backend_or_skip(backend)
@@ -48,7 +49,3 @@ class MiniBatch:
         batches = Batches(tuple(range(5)), self.problem.n_samples, 64)
         self.samples = self.backend.indices(batches.draw(0, 1)[0])
         self.time_value_and_grad()
-
-    def time_value_and_grad(self, *_: object) -> None:
-        self.problem.value_and_grad(self.x, self.samples)
-        self.backend.synchronize()

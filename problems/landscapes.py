@@ -8,11 +8,12 @@ points are random: they scatter around the classic start of the literature.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from optbench.core.errors import InputError
+from optbench.core.specs import NONNEGATIVE, POSITIVE, Interval
 from optbench.core.types import Array
 from optbench.problem import Optimum, Problem, View, problem
 
@@ -77,7 +78,7 @@ class Plane(Landscape):
     dim = 2
 
     def __post_init__(self) -> None:
-        self.check_types()
+        self.check_parameters()
         self.place()
 
     def partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
@@ -131,11 +132,10 @@ class Rosenbrock(Landscape):
     formula = "f(x) = sum_i 100 (x_{i+1} - x_i^2)^2 + (1 - x_i)^2"
     view = ((-2.0, 2.0), (-1.0, 3.0))
 
-    dim: int = 2
+    dim: Annotated[int, Interval(2)] = 2
 
     def __post_init__(self) -> None:
-        self.check_types()
-        self.check_at_least("dim", 2)
+        self.check_parameters()
         self.classic_start = np.resize([-1.2, 1.0], self.dim)
         self.minimizers = np.ones((1, self.dim))
         self.place()
@@ -270,11 +270,10 @@ class StyblinskiTang(Landscape):
     formula = "f(x) = 1/2 sum_i (x_i^4 - 16 x_i^2 + 5 x_i)"
     view = ((-4.5, 4.5), (-4.5, 4.5))
 
-    dim: int = 2
+    dim: Annotated[int, Interval(1)] = 2
 
     def __post_init__(self) -> None:
-        self.check_types()
-        self.check_at_least("dim", 1)
+        self.check_parameters()
         t = min(np.roots([2, 0, -16, 2.5]).real)
         t = t - (2 * t**3 - 16 * t + 2.5) / (6 * t**2 - 16)  # a Newton step for the last digits
         self.classic_start = np.zeros(self.dim)
@@ -328,15 +327,12 @@ class StrictSaddle(Landscape):
     view = ((-1.5, 1.5), (-1.5, 1.5))
     minimum = -0.25
 
-    dim: int = 2
-    curvature: float = 10.0
-    offset: float = 1e-3
+    dim: Annotated[int, Interval(2)] = 2
+    curvature: Annotated[float, Interval(1)] = 10.0
+    offset: Annotated[float, NONNEGATIVE] = 1e-3
 
     def __post_init__(self) -> None:
-        self.check_types()
-        self.check_at_least("dim", 2)
-        self.check_at_least("curvature", 1)
-        self.check_at_least("offset", 0)
+        self.check_parameters()
         # lambda_i, and 0 for y, whose curvature is not constant
         self._lambdas = np.append(np.geomspace(self.curvature, 1, self.dim - 1), 0.0)  # (d,)
         self.classic_start = np.append(np.ones(self.dim - 1), self.offset)
@@ -401,11 +397,10 @@ class MonkeySaddle(Plane):
     minimum = -0.25
     minimizers = np.array([[-1.0, 0.0], [0.5, 0.75**0.5], [0.5, -(0.75**0.5)]])
 
-    offset: float = 1e-2
+    offset: Annotated[float, POSITIVE] = 1e-2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_at_least("offset", 0, strict=True)
         self.classic_start = np.full(2, self.offset * 0.5**0.5)
 
     def draw_start(self, rng: np.random.Generator) -> np.ndarray:
@@ -450,12 +445,11 @@ class Valley(Plane):
     minimizers = np.zeros((1, 2))
     smoothness = 1.0
 
-    condition: float = 100.0
+    condition: Annotated[float, Interval(1)] = 100.0
     angle: float = 30.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_at_least("condition", 1)
         self.strong_convexity = 1 / self.condition
         self._cos, self._sin = float(np.cos(np.radians(self.angle))), float(np.sin(np.radians(self.angle)))
         self.classic_start = np.array([2 * self._cos - self._sin, 2 * self._sin + self._cos])

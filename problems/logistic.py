@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from optbench.compile.elementwise import FEW_RUNS, batch_sums, kernel
 from optbench.core.errors import InputError
+from optbench.core.specs import NONNEGATIVE, Interval
 from optbench.core.types import Array, Metric
 from optbench.problem import Optimum, problem
 
@@ -94,21 +95,16 @@ class Logistic(LearningProblem):
     always_shown = ("data",)
 
     data: str = "breast_cancer"
-    l2: float = 1e-2
+    l2: Annotated[float, NONNEGATIVE] = 1e-2
     target: str = ""
-    test_fraction: float = 0.0
+    test_fraction: Annotated[float, Interval(0, 1, closed="left")] = 0.0
     rows: int = 1000
     columns: int = 20
     condition: float = 100.0
-    seed: int = 0
+    seed: Annotated[int, NONNEGATIVE] = 0
 
     def __post_init__(self) -> None:
-        self.check_types()
-        self.check_at_least("l2", 0)
-        self.check_at_least("test_fraction", 0)
-        self.check_at_least("seed", 0)
-        if self.test_fraction >= 1:
-            raise InputError(f"problem {self.name!r}: test_fraction must be below 1, not {self.test_fraction!r}")
+        self.check_parameters()
         if self.data == "synthetic":
             data = synthetic(self.rows, self.columns, self.condition, self.seed)
         else:

@@ -8,18 +8,20 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from optbench.core.errors import InputError
+from optbench.core.specs import NONNEGATIVE, Choices, Interval
 from optbench.core.types import Array
 from optbench.problem import Optimum, problem, stream
 
 from .datasets import load, split, standardize
 from .learning import Data
-from .network import LOSSES, PARTS, Batch, Network, Perceptron
+from .network import ACTIVATION_NAMES, LOSSES, PARTS, Batch, Network, Perceptron
 
-SCALINGS = ("table", "feature")
+SCALINGS = Choices(("table", "feature"))
 SHARES = (0.15, 0.15)  # of validation and test
 
 
@@ -70,24 +72,20 @@ class MLP(Perceptron):
 
     data: str = "digits"
     target: str = ""
-    hidden: tuple[int, ...] = (16,)
-    activation: str = "tanh"
-    loss: str = "cross_entropy"
-    l2: float = 1e-4
-    rows: int = 500
-    noise: float = 0.2
-    seed: int = 0
+    hidden: Annotated[tuple[int, ...], Interval(1)] = (16,)
+    activation: Annotated[str, ACTIVATION_NAMES] = "tanh"
+    loss: Annotated[str, LOSSES] = "cross_entropy"
+    l2: Annotated[float, NONNEGATIVE] = 1e-4
+    rows: Annotated[int, Interval(10)] = 500
+    noise: Annotated[float, NONNEGATIVE] = 0.2
+    seed: Annotated[int, NONNEGATIVE] = 0
 
     @property
     def idle(self) -> frozenset[str]:
         return frozenset({"target"} if self.data == "moons" else {"rows", "noise"})
 
     def __post_init__(self) -> None:
-        self.check_types()
         self.check_parameters()
-        self.check_choice("loss", LOSSES)
-        self.check_at_least("rows", 10)
-        self.check_at_least("noise", 0)
         if self.data == "moons":
             X, y = _moons(self.rows, self.noise, self.seed)
         else:
@@ -138,22 +136,17 @@ class TeacherStudent(Perceptron):
     classifies = False
     loss = "squared"
 
-    inputs: int = 10
-    outputs: int = 1
-    hidden: tuple[int, ...] = (16,)
-    teacher_hidden: tuple[int, ...] = (8,)
-    activation: str = "tanh"
-    l2: float = 0.0
-    rows: int = 500
-    seed: int = 0
+    inputs: Annotated[int, Interval(1)] = 10
+    outputs: Annotated[int, Interval(1)] = 1
+    hidden: Annotated[tuple[int, ...], Interval(1)] = (16,)
+    teacher_hidden: Annotated[tuple[int, ...], Interval(1)] = (8,)
+    activation: Annotated[str, ACTIVATION_NAMES] = "tanh"
+    l2: Annotated[float, NONNEGATIVE] = 0.0
+    rows: Annotated[int, Interval(10)] = 500
+    seed: Annotated[int, NONNEGATIVE] = 0
 
     def __post_init__(self) -> None:
-        self.check_types()
         self.check_parameters()
-        self.check_widths("teacher_hidden")
-        self.check_at_least("inputs", 1)
-        self.check_at_least("outputs", 1)
-        self.check_at_least("rows", 10)
         if len(self.teacher_hidden) != len(self.hidden) or any(
             t > s for t, s in zip(self.teacher_hidden, self.hidden, strict=True)
         ):
@@ -221,13 +214,11 @@ class LinearAutoencoder(Network):
 
     data: str = "digits"
     target: str = ""
-    hidden: int = 8
-    scaling: str = "table"
+    hidden: Annotated[int, Interval(1)] = 8
+    scaling: Annotated[str, SCALINGS] = "table"
 
     def __post_init__(self) -> None:
-        self.check_types()
-        self.check_at_least("hidden", 1)
-        self.check_choice("scaling", SCALINGS)
+        self.check_parameters()
         dataset = load(self.data, self.target)
         self.fingerprint = dataset.sha256
         n, p = dataset.X.shape

@@ -16,12 +16,13 @@ import numpy as np
 
 from optbench.compile.elementwise import kernel
 from optbench.core.errors import InputError
+from optbench.core.specs import Choices
 from optbench.core.types import Array, Metric, Namespace
 
 from .learning import Data, LearningProblem, block_numbers, blocks
 from .terms import CrossEntropy, ridge, total
 
-LOSSES = ("cross_entropy", "squared")
+LOSSES = Choices(("cross_entropy", "squared"))
 PARTS = ("train", "validation", "test")
 HESSIAN_BYTES = 2**26  # intermediate results of the Hessian columns that are computed together
 MIN_BLOCK = 128  # samples of a block, at least; see `_blocks`
@@ -57,6 +58,7 @@ def _relu_slope(xp: Any, d: Any, a: Any) -> Any:
 
 
 ACTIVATIONS = {"tanh": Activation(1.0, _tanh, _tanh_slope), "relu": Activation(2.0, _relu, _relu_slope)}
+ACTIVATION_NAMES = Choices(ACTIVATIONS)
 
 
 def _residuals(xp: Any, z: Any, c: Any, y: Any, share: Any) -> Any:
@@ -175,18 +177,6 @@ class Perceptron(Network):
     activation: str
     loss: str
     l2: float
-
-    def check_parameters(self) -> None:
-        self.check_choice("activation", ACTIVATIONS)
-        self.check_at_least("l2", 0)
-        self.check_at_least("seed", 0)
-        self.check_widths("hidden")
-
-    def check_widths(self, name: str) -> None:
-        """Raise `InputError` unless every width of the parameter `name` is at least 1."""
-        widths = getattr(self, name)
-        if any(width < 1 for width in widths):
-            raise InputError(f"problem {self.name!r}: every width of {name} must be at least 1, not {widths}")
 
     def set_data(self, sizes: tuple[int, ...], parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
         """Set the layer sizes (p, ..., q) and the data: inputs (m, p) and targets (m, q) of each part."""

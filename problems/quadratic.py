@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from optbench.core.errors import InputError
 from optbench.core.random import Normals, Sampler
+from optbench.core.specs import NONNEGATIVE, Choices, Interval
 from optbench.core.types import Array
 from optbench.problem import Optimum, OracleFormula, Problem, problem, stream
 
 MAX_MATRIX = 20_000  # 3 GiB in float64
-SPECTRA = ("log", "linear", "clusters", "distinct", "chain")
+SPECTRA = Choices(("log", "linear", "clusters", "distinct", "chain"))
 
 
 def _oracle(xp: Any, x: Array, center: Array, H: Array, f_star: float) -> tuple[Array, Array]:
@@ -59,20 +60,15 @@ class Quadratic(Problem):
     max_hessian_dim = 5000
     always_shown = ("dim",)
 
-    dim: int = 100
-    condition: float = 100.0
-    spectrum: str = "log"
+    dim: Annotated[int, Interval(1)] = 100
+    condition: Annotated[float, Interval(1)] = 100.0
+    spectrum: Annotated[str, SPECTRA] = "log"
     rotate: bool = True
-    noise: float = 0.0
-    seed: int = 0
+    noise: Annotated[float, NONNEGATIVE] = 0.0
+    seed: Annotated[int, NONNEGATIVE] = 0
 
     def __post_init__(self) -> None:
-        self.check_types()
-        self.check_at_least("dim", 1)
-        self.check_at_least("condition", 1)
-        self.check_at_least("noise", 0)
-        self.check_at_least("seed", 0)
-        self.check_choice("spectrum", SPECTRA)
+        self.check_parameters()
         if self.dim > MAX_MATRIX and (self.rotate or self.spectrum == "chain"):
             raise InputError(
                 f"problem {self.spec!r} keeps a matrix of d x d numbers, d at most {MAX_MATRIX}; "

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.common import calls_within
+
 TOLERANCE = 1e-9  # largest relative difference between contenders, float64
 
 
@@ -44,17 +46,19 @@ def in_turn(contenders: dict[str, Callable[[], Any]], repeats: int) -> dict[str,
 
 
 def row(section: str, title: str, unit: str, ours: str, times: dict[str, list[float]], **more: Any) -> dict[str, Any]:
-    """Medians, and medians of the ratios to ours within a round."""
+    """Medians, which are printed, and medians of the ratios to ours within a round."""
     base = np.array(times[ours])
+    median = {name: float(np.median(values)) for name, values in times.items()}
+    cells = ", ".join(f"{name} {value:.3g}" for name, value in median.items())
+    print(f"{title} [{unit}]: {cells}", file=sys.stderr, flush=True)
     return {
         "section": section,
         "title": title,
         "unit": unit,
-        "median": {name: float(np.median(values)) for name, values in times.items()},
+        "median": median,
         "ratio": {name: float(np.median(np.array(values) / base)) for name, values in times.items()},
         "spread": {
-            name: float(np.subtract(*np.percentile(values, [75, 25])) / np.median(values))
-            for name, values in times.items()
+            name: float(np.subtract(*np.percentile(values, [75, 25])) / median[name]) for name, values in times.items()
         },
         **more,
     }
@@ -111,35 +115,18 @@ def fused_rules(quick: bool, repeats: int) -> list[dict[str, Any]]:
             )
             buffers = np.ones((1, size)), np.ones((3, size))
 
-            def limit(count: int, loop: Any = limits[rule], buffers: Any = buffers) -> None:
+            def limit(count: int, loop: str, buffers: Any = buffers) -> None:
                 for _ in range(count):
-                    loop(*buffers)
+                    limits[loop](*buffers)
 
-            def copies(count: int, buffers: Any = buffers) -> None:
-                for _ in range(count):
-                    limits["copy"](*buffers)
-
-            steppers |= {"memory pattern": limit, "copy": copies}
-            limit(1)
-            copies(1)
-            counts = {name: _count(step, 0.002 if quick else 0.05) for name, step in steppers.items()}
+            for name, loop in (("memory pattern", rule), ("copy", "copy")):
+                steppers[name] = functools.partial(limit, loop=loop)
+                steppers[name](1)
+            counts = {name: calls_within(step, 0.002 if quick else 0.05) for name, step in steppers.items()}
             times = in_turn({name: functools.partial(step, counts[name]) for name, step in steppers.items()}, repeats)
             each = {name: [s / counts[name] / size * 1e9 for s in values] for name, values in times.items()}
             rows.append(row("rules", f"{rule}, {size:.0e}", "ns/element", "optbench fused", each, deviation=worst))
-            report(rows[-1])
     return rows
-
-
-def _count(step: Callable[[int], Any], seconds: float) -> int:
-    """Calls that take about so long."""
-    count = 1
-    while True:
-        start = time.perf_counter()
-        step(count)
-        taken = time.perf_counter() - start
-        if taken > seconds / 4:
-            return max(1, round(count * seconds / taken))
-        count *= 4
 
 
 # ---- sweeps ----------------------------------------------------------------------------------------------------------
@@ -183,19 +170,8 @@ def sweeps(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
         compiling = {
             name: first[name][0] - float(np.median(times[name])) for name in ("jax hand", "jax autodiff + optax")
         }
-        rows.append(
-            row(
-                "sweeps",
-                work.title,
-                "µs/run/step",
-                "optbench",
-                each,
-                deviation=worst,
-                compiling=compiling,
-                steps=work.steps,
-            )
-        )
-        report(rows[-1])
+        more = {"deviation": worst, "compiling": compiling, "steps": work.steps}
+        rows.append(row("sweeps", work.title, "µs/run/step", "optbench", each, **more))
     return rows
 
 
@@ -235,7 +211,6 @@ def fixed_costs(repeats: int) -> list[dict[str, Any]]:
         times = in_turn(runners, 2 * repeats)
         each = {name: [1e3 * s for s in values] for name, values in times.items()}
         rows.append(row("fixed", f"{work.title}, 1000 steps, the whole call", "ms", "optbench", each))
-        report(rows[-1])
     return rows
 
 
@@ -266,9 +241,7 @@ def lbfgs(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
     )
     title = f"L-BFGS, {runs} runs, logistic n={rows_} d={problem.dim}, to a gradient norm of 1e-6"
     counts = {"optbench": float(ours.table["gradients"].mean()), "scipy L-BFGS-B": evaluations / runs}
-    rows = [row("lbfgs", title, "s", "optbench", times, evaluations=counts)]
-    report(rows[-1])
-    return rows
+    return [row("lbfgs", title, "s", "optbench", times, evaluations=counts)]
 
 
 # ---- benchopt --------------------------------------------------------------------------------------------------------
@@ -294,16 +267,8 @@ def recorded_points(quick: bool, repeats: int) -> list[dict[str, Any]]:
         {"optbench": sweep, "benchopt": lambda: benchopt_peer.curve(work.steps, rate, work.seeds[0])}, repeats
     )
     each = {name: [s / points[name] * 1e6 for s in values] for name, values in times.items()}
-    measured = row(
-        "benchopt", f"a recorded point of {work.title}, {work.steps} steps", "µs", "optbench", each, deviation=worst
-    )
-    report(measured)
-    return [measured]
-
-
-def report(row: dict[str, Any]) -> None:
-    cells = ", ".join(f"{name} {value:.3g}" for name, value in row["median"].items())
-    print(f"{row['title']} [{row['unit']}]: {cells}", file=sys.stderr, flush=True)
+    title = f"a recorded point of {work.title}, {work.steps} steps"
+    return [row("benchopt", title, "µs", "optbench", each, deviation=worst)]
 
 
 def main() -> None:
@@ -313,19 +278,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", default="rules,sweeps,fixed,lbfgs,benchopt")
     options = parser.parse_args()
-    only = options.only.split(",")
+    quick, repeats, cores = options.quick, options.repeats, options.cores
+    sections: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "rules": lambda: fused_rules(quick, repeats),
+        "sweeps": lambda: sweeps(quick, repeats, cores),
+        "fixed": lambda: [] if quick else fixed_costs(repeats),
+        "lbfgs": lambda: lbfgs(quick, repeats, cores),
+        "benchopt": lambda: recorded_points(quick, repeats) if cores == 1 else [],
+    }
     load = os.getloadavg()
-    rows: list[dict[str, Any]] = []
-    if "rules" in only:
-        rows += fused_rules(options.quick, options.repeats)
-    if "sweeps" in only:
-        rows += sweeps(options.quick, options.repeats, options.cores)
-    if "fixed" in only and not options.quick:
-        rows += fixed_costs(options.repeats)
-    if "lbfgs" in only:
-        rows += lbfgs(options.quick, options.repeats, options.cores)
-    if "benchopt" in only and options.cores == 1:
-        rows += recorded_points(options.quick, options.repeats)
+    rows = [row for name, measure in sections.items() if name in options.only.split(",") for row in measure()]
     json.dump({"rows": rows, "load": [load, os.getloadavg()]}, sys.stdout)
 
 

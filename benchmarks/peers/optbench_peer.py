@@ -8,11 +8,24 @@ from typing import Any
 import numpy as np
 
 import optbench
+from benchmarks.common import stepper
 from benchmarks.peers.work import Result, Work
 from optbench.core import workers
 from optbench.core.backend import get_backend
 from optbench.optimizer import At, make_recipe
-from optbench.runner.loop import init_state
+
+
+def _runs(work: Work, checkpoint_count: int, jobs: int = 1) -> optbench.Runs:
+    return optbench.sweep(
+        work.problem,
+        work.rule,
+        lr=work.rates,
+        seeds=work.seeds,
+        steps=work.steps,
+        batch_size=work.batch,
+        checkpoint_count=checkpoint_count,
+        jobs=jobs,
+    )
 
 
 def sweep(work: Work, jobs: int = 1, *, tables: bool = False) -> Callable[[], Result]:
@@ -21,16 +34,7 @@ def sweep(work: Work, jobs: int = 1, *, tables: bool = False) -> Callable[[], Re
     workers.IDLE_SECONDS = 3600.0  # they stand while the others have their turns
 
     def run() -> Result:
-        runs = optbench.sweep(
-            work.problem,
-            work.rule,
-            lr=work.rates,
-            seeds=work.seeds,
-            steps=work.steps,
-            batch_size=work.batch,
-            checkpoint_count=2,
-            jobs=jobs,
-        )
+        runs = _runs(work, 2, jobs)
         if tables:
             _ = runs.table, runs.curves
         assert runs.x is not None
@@ -41,19 +45,7 @@ def sweep(work: Work, jobs: int = 1, *, tables: bool = False) -> Callable[[], Re
 
 def recorded(work: Work) -> Callable[[], int]:
     """A sweep with a checkpoint at every step, and the table of its curves; the number of its rows."""
-
-    def run() -> int:
-        runs = optbench.sweep(
-            work.problem,
-            work.rule,
-            lr=work.rates,
-            seeds=work.seeds,
-            steps=work.steps,
-            checkpoint_count=20 * work.steps,  # log-spaced: so many leave none out
-        )
-        return len(runs.curves)
-
-    return run
+    return lambda: len(_runs(work, 20 * work.steps).curves)  # log-spaced: so many leave none out
 
 
 def step_of(rule: str, x: np.ndarray, g: np.ndarray, lr: float, *, fused: bool) -> Callable[[int], Any]:
@@ -61,16 +53,8 @@ def step_of(rule: str, x: np.ndarray, g: np.ndarray, lr: float, *, fused: bool) 
     optimizer = make_recipe(rule).build({"lr": lr}, fused=fused)
     backend = get_backend("numpy", fused=fused)
     row, gradient, f = x[None, :].copy(), g[None, :].copy(), np.zeros((1, 1))
-    latest: list[Any] = [row, init_state(optimizer, row, backend), 0]
-
-    def run(count: int) -> Any:
-        x, state, taken = latest
-        for t in range(taken + 1, taken + count + 1):
-            x, state = optimizer.step(t, At(x, f, gradient), state)
-        latest[:] = x, state, taken + count
-        return x[0]
-
-    return run
+    walk = stepper(optimizer, lambda x: At(x, f, gradient), row, backend)
+    return lambda count: walk(count)[0]
 
 
 def lbfgs(problem: Any, runs: int, tolerance: float, jobs: int) -> optbench.Runs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from optbench.core.errors import InputError
@@ -50,13 +49,13 @@ class Parametrized:
     def __str__(self) -> str:
         return self.spec
 
-    def check_types(self) -> None:
-        """Convert every parameter to its declared type; the first call in ``__post_init__``.
+    def check_parameters(self) -> None:
+        """Convert every parameter to its declared type, and check its range; the first call in ``__post_init__``.
 
         Raises
         ------
         InputError
-            If a value is not of the type, or a parameter that has no effect is set.
+            If a value is not of the type or out of range, or a parameter that has no effect is set.
         """
         declared = parameters(type(self))
         for name, parameter in declared.items():
@@ -64,16 +63,3 @@ class Parametrized:
         for name in sorted(self.idle):
             if getattr(self, name) != declared[name].default:
                 raise InputError(f"{self.kind} {self.spec!r}: {name} has no effect here; leave it out")
-
-    def check_at_least(self, name: str, least: float, *, strict: bool = False) -> None:
-        """Raise `InputError` unless the parameter `name` is at least (or, if strict, above) `least`."""
-        value = getattr(self, name)
-        if not (value > least if strict else value >= least):
-            bound = f"{'above' if strict else 'at least'} {least:g}"
-            raise InputError(f"{self.kind} {self.name!r}: {name} must be {bound}, not {value!r}")
-
-    def check_choice(self, name: str, choices: Iterable[str]) -> None:
-        """Raise `InputError` unless the parameter `name` is one of the choices."""
-        value, choices = getattr(self, name), tuple(choices)
-        if value not in choices:
-            raise InputError(f"{self.kind} {self.name!r}: {name} must be one of {', '.join(choices)}, not {value!r}")

@@ -13,9 +13,11 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from optbench.core.errors import InputError, suggestion
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,10 @@ class Interval:
         return f"in {'[' if left else '('}{self.low:g}, {self.high:g}{']' if right else ')'}"
 
 
+class Choices(tuple[str, ...]):
+    """The texts that a parameter may be."""
+
+
 POSITIVE = Interval(0, closed="neither")
 NONNEGATIVE = Interval(0)
 
@@ -51,6 +57,7 @@ class Parameter:
     type: Any
     default: Any
     range: Interval | None = None
+    choices: Choices | None = None
 
     def __str__(self) -> str:
         return f"{self.name}={format_value(self.default)}"
@@ -60,7 +67,10 @@ class Parameter:
 
 
 def parameters(target: Any) -> dict[str, Parameter]:
-    """The declared parameters of a registered object: a dataclass's fields, or a function's arguments with a default."""
+    """The declared parameters of a registered object: a dataclass's fields, or a function's arguments with a default.
+
+    A field may declare its range, ``dim: Annotated[int, Interval(1)] = 3``, or its `Choices`.
+    """
     return _parameters(target)
 
 
@@ -68,9 +78,13 @@ def parameters(target: Any) -> dict[str, Parameter]:
 def _parameters(target: Any) -> dict[str, Parameter]:
     if dataclasses.is_dataclass(target):
         kind = target if isinstance(target, type) else type(target)
-        hints = typing.get_type_hints(kind)
+        hints, annotated = typing.get_type_hints(kind), typing.get_type_hints(kind, include_extras=True)
+
+        def declared(name: str, kind: type[T]) -> T | None:
+            return next((e for e in getattr(annotated[name], "__metadata__", ()) if isinstance(e, kind)), None)
+
         return {
-            f.name: Parameter(f.name, hints[f.name], f.default)
+            f.name: Parameter(f.name, hints[f.name], f.default, declared(f.name, Interval), declared(f.name, Choices))
             for f in dataclasses.fields(target)
             if f.init and not f.metadata.get("internal")
         }
@@ -144,9 +158,13 @@ def coerce(owner: str, parameter: Parameter, value: Any) -> Any:
     else:
         types = " or ".join(_type_name(kind) for kind in kinds)
         raise InputError(f"{owner}: {parameter.name} must be {types}, not {value!r}")
+    if parameter.choices is not None and result not in parameter.choices:
+        raise InputError(f"{owner}: {parameter.name} must be one of {', '.join(parameter.choices)}, not {result!r}")
     for number in result if isinstance(result, tuple) else (result,):
         if parameter.range is not None and number is not None and number not in parameter.range:
-            raise InputError(f"{owner}: {parameter.name} must be {parameter.range}, not {format_value(number)}")
+            every = "every number of " if isinstance(result, tuple) else ""
+            message = f"{owner}: {every}{parameter.name} must be {parameter.range}, not {format_value(number)}"
+            raise InputError(message)
     return result
 
 

@@ -98,7 +98,7 @@ def learned_table(part: Runs, kind: str) -> pd.DataFrame:
     table = metrics.learned(part)
     better, directions = "higher" if kind == "accuracy" else "lower", metrics.metric_directions(part)
     of_kind = [directions[line.problem][line.metric] == better for line in table.itertuples()]
-    table = table[of_kind].assign(split=lambda t: t["metric"].str.removesuffix(f"_{kind}"))
+    table = table.loc[of_kind].assign(split=lambda t: t["metric"].str.removesuffix(f"_{kind}"))
     judge = next((name for name in ("test", "validation", "train", *table["split"]) if name in set(table["split"])), "")
     order = table[table["split"] == judge].set_index("method")["median"]
     return table.assign(judge=table["method"].map(order)).sort_values(

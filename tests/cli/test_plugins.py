@@ -41,7 +41,7 @@ class Bowl(Problem):
     dim: int = 3
 
     def __post_init__(self):
-        self.check_types()
+        self.check_parameters()
         self.strong_convexity = 0.0
         self.place()
 

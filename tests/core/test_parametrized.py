@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import pytest
 
 from optbench.core.errors import InputError
 from optbench.core.parametrized import Parametrized
+from optbench.core.specs import Choices, Interval
 
 
 @dataclass
@@ -16,15 +18,12 @@ class Grid(Parametrized):
     kind = "thing"
     always_shown = ("size",)
 
-    size: int = 3
-    shape: str = "square"
-    turn: float = 0.0
+    size: Annotated[int, Interval(1)] = 3
+    shape: Annotated[str, Choices(("square", "round"))] = "square"
+    turn: Annotated[float, Interval(-1, closed="neither")] = 0.0
 
     def __post_init__(self) -> None:
-        self.check_types()
-        self.check_at_least("size", 1)
-        self.check_at_least("turn", -1, strict=True)
-        self.check_choice("shape", ("square", "round"))
+        self.check_parameters()
 
     @property
     def idle(self) -> frozenset[str]:
@@ -41,7 +40,7 @@ def test_spec_names_what_differs_and_what_is_always_shown() -> None:
     ("settings", "message"),
     [
         ({"size": 0}, "thing 'grid': size must be at least 1, not 0"),
-        ({"turn": -1.0}, "turn must be above -1, not -1.0"),
+        ({"turn": -1.0}, "turn must be above -1, not -1"),
         ({"shape": "oval"}, "shape must be one of square, round, not 'oval'"),
         ({"shape": "round", "turn": 1.0}, "thing 'grid:size=3,shape=round': turn has no effect here; leave it out"),
         ({"size": "many"}, "thing 'grid': size must be a whole number, not 'many'"),

@@ -453,7 +453,7 @@ class Results:
         names = [
             name
             for name in sorted(first.get("metrics", ()))
-            if better[name] == ("lower" if kind == "loss" else "higher")
+            if better.get(name) == ("lower" if kind == "loss" else "higher")
         ]
         worst = math.inf if kind == "loss" else -math.inf
         lines = []
