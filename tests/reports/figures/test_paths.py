@@ -211,8 +211,8 @@ def figure_of(runs: Runs) -> Picture:
     """The figure in the section of the only landscape of some results."""
     section = landscapes.section(PageContext(runs))
     assert section is not None
-    (landscape,) = section.landscapes
-    return landscape.figure
+    ((_, figure),) = section
+    return figure
 
 
 def test_the_section_is_small_and_always_the_same(runs: Runs) -> None:

@@ -24,8 +24,9 @@ from optbench.results.runs import Runs
 from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
 from reports.figures import crossover, step_times, style
 from reports.page.context import PageContext
-from reports.sections import gpu, steps
-from reports.sections.seconds import seconds_figure
+from reports.sections import gpu
+from reports.sections import speed as steps
+from reports.sections.problems import seconds_figure
 from tests.rows import run_row
 
 HOSTILE = '</svg><script>alert(1)</script> $\\frac{1}{0}$ "&\x07'
@@ -110,6 +111,16 @@ def test_data_that_changed_under_a_name_are_different_problems() -> None:
     assert list(step_times.step_seconds(rows)["problem"]) == ["p [data 01234567]", "p [data abcdefgh]"]
 
 
+def test_lines_have_the_labels_that_their_methods_have_in_runs() -> None:
+    rows = [
+        run_row(key=f"{n}", problem_spec="p", optimizer=optimizer, steps=n, batch_size=batch)
+        for optimizer, n, batch in (("a", 9, None), ("a", 99, None), ("b", 9, 4), ("b", 9, 8))
+    ]
+    races = table(raced("a"), raced("b, batch 4", place=1, optimizer="b", batch_size=4), raced("c", place=2))
+    found = step_times.step_seconds(races, Runs.from_rows(rows)).set_index("configuration")["method"]
+    assert found.to_dict() == {"a": "a, 99 steps", "b, batch 4": "b, batch 4", "c": "c"}
+
+
 def test_the_overview_draws_medians_and_intervals(races: pd.DataFrame) -> None:
     ax = reports.step_times(races, Figure().add_subplot())
     found = step_times.step_seconds(races)
@@ -164,14 +175,14 @@ def test_many_configurations_on_many_problems_stay_readable() -> None:
     )
     found = steps.step_times_of(PageContext(Runs.from_rows([]), rows))
     assert found is not None
-    drawn = [re.findall(r">(configuration \d+)<", figure.svg) for figure in found.figures]
+    drawn = [re.findall(r">(configuration \d+)<", figure.svg) for figure in found["figures"]]
     share = steps.ROWS // 10
     assert sum(map(len, drawn)) == 10 * share
     assert max(map(len, drawn)) <= steps.FIGURE_ROWS
     assert {name for names in drawn for name in names} == {f"configuration {k}" for k in range(share)}  # the fastest
-    assert "".join(figure.svg for figure in found.figures).count(f"{share} fastest of 16") == 10
-    assert len(found.lines) == 16  # the table has them all
-    assert "Not drawn" not in found.figures[-1].caption
+    assert "".join(figure.svg for figure in found["figures"]).count(f"{share} fastest of 16") == 10
+    assert len(found["lines"]) == 16  # the table has them all
+    assert "Not drawn" not in found["figures"][-1].caption
 
 
 def test_very_many_problems_are_said_to_be_left_out() -> None:
@@ -179,8 +190,8 @@ def test_very_many_problems_are_said_to_be_left_out() -> None:
     found = steps.step_times_of(PageContext(Runs.from_rows([]), rows))
     assert found is not None
     left_out = "; ".join(f"problem {j:02}" for j in range(steps.ROWS // 3, 30))
-    assert found.figures[-1].caption.endswith(f" Not drawn: <bdi>{left_out}</bdi>.")
-    assert len(found.problems) == 30
+    assert found["figures"][-1].caption.endswith(f" Not drawn: <bdi>{left_out}</bdi>.")
+    assert len(found["problems"]) == 30
 
 
 def test_the_overview_on_the_page(races: pd.DataFrame, tmp_path: Path) -> None:
@@ -424,7 +435,7 @@ def test_cases_are_picked_out_apart_from_methods(runs: Runs, same: pd.DataFrame)
     methods = dict(context.names)
     section = gpu.section(context)
     assert section is not None
-    ((figure,),) = [machine.figures for machine in section.machines]
+    ((figure,),) = [machine["figures"] for machine in section]
     (index,) = set(re.findall(r'data-method="(\d+)"', figure.svg))
     assert int(index) not in methods
     assert context.names[int(index)] == "crosses"
