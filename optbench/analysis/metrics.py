@@ -288,11 +288,11 @@ def learned(runs: Runs) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a problem, method and figure: problem, method, figure, median, low, high (quartiles over seeds), n_seeds.
+        One row a problem, method and metric: problem, method, metric, median, low, high (quartiles over seeds), n_seeds.
     """
     import pandas as pd
 
-    columns = ["problem", "method", "figure", "median", "low", "high", "n_seeds"]
+    columns = ["problem", "method", "metric", "median", "low", "high", "n_seeds"]
     ran = runs.rows[runs.rows["status"] != Status.FAILED].drop_duplicates("problem").set_index("problem")["metrics"]
     lines = []
     judged = {

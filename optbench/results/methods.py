@@ -65,6 +65,20 @@ def label_methods(rows: pd.DataFrame) -> pd.Series:
     return method
 
 
+def match_methods(lines: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
+    """The label that the method of each line has in the rows of runs; null where no run has the same method.
+
+    Lines, such as those of races, have the columns of a method, ``batch_size`` and ``steps``. Optimizer, fixed settings and
+    schedule must agree. Of several methods the one that agrees in most of the others is taken, then the largest budget.
+    """
+    same, further = ["optimizer", "fixed", "schedule"], ["batch_size", "precision", "backend", "steps"]
+    methods = rows[["method", *same, *further]].drop_duplicates()
+    pairs = lines.reset_index()[["index", *same, *further]].merge(methods, on=same, suffixes=("", "_of_runs"))
+    agreement = sum((pairs[name].fillna(0) == pairs[f"{name}_of_runs"].fillna(0)).astype(int) for name in further)
+    best = pairs.assign(agreement=agreement).sort_values(["agreement", "steps_of_runs", "method"])
+    return best.drop_duplicates("index", keep="last").set_index("index")["method"].reindex(lines.index)
+
+
 def method_name(optimizer: str, settings: Mapping[str, Any], schedule: str = "constant") -> str:
     """The optimizer with the given settings, and its schedule unless it is constant."""
     spec = format_spec(optimizer, {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()})

@@ -27,7 +27,8 @@ def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = Non
     Parameters
     ----------
     kind : {"accuracy", "loss"}
-        Which figures of `optbench.metrics.learned` to draw: those whose names end so.
+        Which metrics of `optbench.analysis.metrics.learned` to draw: those of which, as the problem declares, higher values
+        are better (accuracy), or lower ones (loss).
 
     The other parameters, and the errors, are those of `convergence`.
     """
@@ -36,23 +37,25 @@ def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = Non
     table = learned_table(part, kind)
     methods = list(dict.fromkeys(table["method"]))
     rows = {method: row for row, method in enumerate(methods)}
-    parts = [name for name in SPLITS if name in set(table["split"])]
+    marks = {
+        name: SPLITS.get(name, ("^", 2)) for name in sorted(set(table["split"]), key=[*SPLITS, *table["split"]].index)
+    }
     finite = table[np.isfinite(table["median"])]
     # the axis holds the better half of the methods and half as much again; what lies beyond stands at its edge, in words
     better = finite[finite["method"].isin(methods[: (len(methods) + 1) // 2])]
     near, far = (better["median"].max(), better["median"].min()) if kind == "accuracy" else (
         better["median"].min(), better["median"].max())  # fmt: skip
     edge = far + 0.7 * (far - near)
-    for at, name in enumerate(parts):
+    for at, name in enumerate(marks):
         points = finite[finite["split"] == name]
-        y = points["method"].map(rows).to_numpy(dtype=float) + 0.22 * (at - (len(parts) - 1) / 2)
+        y = points["method"].map(rows).to_numpy(dtype=float) + 0.22 * (at - (len(marks) - 1) / 2)
         low, middle, high = (points[q].to_numpy(dtype=float) for q in ("low", "median", "high"))
         inside = (middle >= edge) if kind == "accuracy" else (middle <= edge)
         ends = np.clip(np.where(np.isfinite([low, high]), [low, high], middle), *sorted((edge, 2 * near - edge)))
-        color = PALETTE[SPLITS[name][1]]
+        color = PALETTE[marks[name][1]]
         ax.hlines(y[inside], *ends[:, inside], color=color, linewidth=1.2, zorder=2)
         ax.plot(
-            middle[inside], y[inside], linestyle="none", marker=SPLITS[name][0], markersize=5.5, color=color, zorder=3,
+            middle[inside], y[inside], linestyle="none", marker=marks[name][0], markersize=5.5, color=color, zorder=3,
             markeredgecolor=PAPER, markeredgewidth=0.6, label=name,
         )  # fmt: skip
     for method in methods:
@@ -75,7 +78,10 @@ def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = Non
     ax.tick_params("y", length=0)
     style.title(ax, f"{kind.capitalize()} at the end: {shorten(problem, 36)}")
     ax.xaxis.set_major_locator(MaxNLocator(5))
-    ax.set_xlabel("share of samples classified correctly" if kind == "accuracy" else "mean loss, without penalty")
+    if marks.keys() <= SPLITS.keys():
+        ax.set_xlabel("share of samples classified correctly" if kind == "accuracy" else "mean loss, without penalty")
+    else:
+        ax.set_xlabel(", ".join(dict.fromkeys(table["metric"])))
     ax.set_ylabel("method")
     if table.empty:
         style.note(ax, f"No {kind} was recorded")
@@ -85,12 +91,15 @@ def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = Non
 
 
 def learned_table(part: Runs, kind: str) -> pd.DataFrame:
-    """Rows of `metrics.learned` whose figures are of one kind, with the part of the data as `split`, best on test first."""
+    """Rows of `metrics.learned` of one kind, best on test data first.
+
+    The column `split` tells the part of the data, or is the metric's name where that does not tell it.
+    """
     table = metrics.learned(part)
-    table = table[table["figure"].str.endswith(f"_{kind}")].assign(
-        split=lambda t: t["figure"].str.removesuffix(f"_{kind}")
-    )
-    judge = next((name for name in ("test", "validation", "train") if name in set(table["split"])), "")
+    better, directions = "higher" if kind == "accuracy" else "lower", metrics.metric_directions(part)
+    of_kind = [directions[line.problem][line.metric] == better for line in table.itertuples()]
+    table = table.loc[of_kind].assign(split=lambda t: t["metric"].str.removesuffix(f"_{kind}"))
+    judge = next((name for name in ("test", "validation", "train", *table["split"]) if name in set(table["split"])), "")
     order = table[table["split"] == judge].set_index("method")["median"]
     return table.assign(judge=table["method"].map(order)).sort_values(
         ["judge", "method", "split"], ascending=[kind == "loss", True, True], ignore_index=True

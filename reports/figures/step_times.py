@@ -14,6 +14,8 @@ from matplotlib.ticker import FuncFormatter
 
 from optbench.analysis import timing
 from optbench.core.errors import InputError
+from optbench.results.methods import match_methods
+from optbench.results.runs import Runs
 
 from ..wording import shorten
 from . import style
@@ -23,7 +25,7 @@ ROW, HEAD = 0.2, 0.4  # inches
 NAMES = 142  # points beside the axes for the names of configurations
 
 
-def step_seconds(races: pd.DataFrame) -> pd.DataFrame:
+def step_seconds(races: pd.DataFrame, runs: Runs | None = None) -> pd.DataFrame:
     """How long a step takes, by problem, configuration and where it ran, from the races that say most.
 
     Where the same configuration ran in several races on the same machine, the newest undisturbed one is taken.
@@ -31,7 +33,9 @@ def step_seconds(races: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     races : DataFrame
-        One row a round and configuration, as `optbench.store.Store.load_races` returns them.
+        One row a round and configuration, as `optbench.results.store.Store.load_races` returns them.
+    runs : Runs, optional
+        With them, a method that they have too has their label.
 
     Returns
     -------
@@ -46,10 +50,10 @@ def step_seconds(races: pd.DataFrame) -> pd.DataFrame:
     if races.empty:
         return pd.DataFrame(columns=columns)
     standing = timing.standing_races(races)
-    of_place = standing.drop_duplicates(["race", "place"])
-    table = timing.race_summary(standing).merge(
-        of_place[["race", "place", "machine", "created", "data_hash", "optimizer"]], on=["race", "place"]
-    )
+    further = ["race", "place", "machine", "created", "data_hash", "optimizer", "fixed", "schedule", "batch_size"]
+    table = timing.race_summary(standing).merge(standing[further].drop_duplicates(), on=["race", "place"])
+    if runs is not None:
+        table["method"] = match_methods(table, runs.rows).fillna(table["method"])
     several = table.groupby("problem")["data_hash"].transform("nunique") > 1
     table.loc[several, "problem"] += " [data " + table.loc[several, "data_hash"].str[:8] + "]"
     where = ["machine", "backend", "precision"]

@@ -122,7 +122,7 @@ def _missing(runs: Runs, races: pd.DataFrame, table: pd.DataFrame) -> list[str]:
 
 def step_times_of(context: PageContext) -> dict[str, Any] | None:
     """Figures and a table of the time per step over all races; None where one figure of one race says as much."""
-    table = step_times.step_seconds(context.races)
+    table = step_times.step_seconds(context.races, context.runs)
     if len(table[["race", "problem"]].drop_duplicates()) < 2:
         return None
     sizes = table.groupby("problem")["configuration"].nunique().to_dict()

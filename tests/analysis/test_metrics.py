@@ -191,7 +191,7 @@ def test_of_a_diverged_run_a_metric_is_the_worst_in_its_declared_direction() -> 
     found: dict[str, Any] = {"metrics": [("error_rate", [0.9, 0.5, 0.4])], "description": declared(error_rate="lower")}
     some = runs(row(0.1, 0, [1], status="diverged", **found), row(0.1, 1, [1], status="diverged", **found))
     (line,) = metrics.learned(some).itertuples()
-    assert (line.figure, line.median, line.low, line.high) == ("error_rate", np.inf, np.inf, np.inf)
+    assert (line.metric, line.median, line.low, line.high) == ("error_rate", np.inf, np.inf, np.inf)
     assert metrics.bands(some, "error_rate")["median"].tolist() == [0.9, 0.5, np.inf]
 
 
@@ -211,7 +211,7 @@ def test_what_was_learned_counts_lost_runs_as_the_worst() -> None:
     lost = row(0.1, 2, [1], status="diverged", metrics=better, description=words)
     some = [row(0.1, seed, [1], metrics=values, description=words) for seed, values in enumerate((found, better))]
     table = metrics.learned(runs(*some, lost))
-    table = table.set_index("figure")
+    table = table.set_index("metric")
     assert list(table.index) == ["test_loss", "train_accuracy"]
     assert table.loc["test_loss", ["low", "median"]].tolist() == [0.5, 1.0]
     assert table.loc["train_accuracy", ["median", "high"]].tolist() == [0.5, 0.8]

@@ -10,7 +10,6 @@ from optbench.core.errors import InputError
 from optbench.problem import make_problem
 from problems.landscapes import (
     Beale,
-    Himmelblau,
     Landscape,
     MonkeySaddle,
     Rosenbrock,
@@ -19,19 +18,9 @@ from problems.landscapes import (
     Valley,
 )
 from tests.conftest import present
+from tests.test_problem import SPECS, make
 
-LANDSCAPES: list[Landscape] = [
-    Rosenbrock(),
-    Rosenbrock(dim=7),
-    Beale(),
-    Himmelblau(),
-    StyblinskiTang(dim=1),
-    StyblinskiTang(dim=5),
-    StrictSaddle(),
-    StrictSaddle(dim=6, curvature=100.0),
-    MonkeySaddle(),
-    Valley(condition=1e4, angle=-20.0),
-]
+LANDSCAPES = [problem for problem in map(make, SPECS) if isinstance(problem, Landscape)]
 
 
 @pytest.fixture(params=LANDSCAPES, ids=str)

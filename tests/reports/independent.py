@@ -448,24 +448,29 @@ class Results:
 
     def learned(self, problem: str, kind: str) -> list[Row]:
         """Accuracies or losses where the runs ended."""
-        first: dict[str, Any] = next((r["metrics"] for r in self.parts[problem] if r["status"] != "failed"), {})
-        figures = [name for name in sorted(first) if name.endswith(f"_{kind}")]
+        first: Row = next((row for row in self.parts[problem] if row["status"] != "failed"), {})
+        better = {m["name"]: m["better"] for m in json.loads(first.get("description") or "{}").get("metrics", ())}
+        names = [
+            name
+            for name in sorted(first.get("metrics", ()))
+            if better.get(name) == ("lower" if kind == "loss" else "higher")
+        ]
         worst = math.inf if kind == "loss" else -math.inf
         lines = []
         for method in sorted(self.methods[problem]):
             rows = self.tuned[problem, method]
-            for figure in figures:
+            for metric in names:
                 values = []
                 for row in rows:
-                    finite = [v for v in row["metrics"].get(figure, ()) if math.isfinite(v)] if row["well"] else []
+                    finite = [v for v in row["metrics"].get(metric, ()) if math.isfinite(v)] if row["well"] else []
                     values.append(finite[-1] if finite else worst)
                 values.sort()
                 last = len(values) - 1
                 half = values[len(values) // 2 if kind == "loss" else last // 2]  # the worse of the middle two
                 lines.append(
-                    {"problem": problem, "method": method, "figure": figure, "median": half}
+                    {"problem": problem, "method": method, "metric": metric, "median": half}
                     | {"low": values[round(last / 4)], "high": values[round(3 * last / 4)], "n_seeds": len(values)}
-                    | {"split": figure.removesuffix(f"_{kind}")}
+                    | {"split": metric.removesuffix(f"_{kind}")}
                 )
         judge = next((s for s in ("test", "validation", "train") if any(line["split"] == s for line in lines)), "")
         order = {line["method"]: line["median"] for line in lines if line["split"] == judge}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ET
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from reports.figures import convergence, sensitivity, style
 from reports.figures.lines import gap_floor
 from reports.page.svg import to_svg
 from tests.reports.conftest import HOSTILE, NETWORK, NOISE, STEEP, VALLEY
+from tests.rows import run_row
 
 
 def test_figures_do_not_depend_on_matplotlib_settings(runs: Runs) -> None:
@@ -181,12 +183,31 @@ def test_parts_of_the_data_are_told_apart(runs: Runs, kind: str) -> None:
     assert parts == (["train", "validation", "test"] if kind == "accuracy" else ["validation", "test"])
     assert len({line.get_marker() for line in ax.get_lines()}) == len(parts)
     table = metrics.learned(runs).query(
-        "problem == @NETWORK and figure == @kind.__str__() or figure == 'test_' + @kind"
+        "problem == @NETWORK and metric == @kind.__str__() or metric == 'test_' + @kind"
     )
     order = table.sort_values("median", ascending=kind == "loss")["method"].tolist()
     shown = [label.get_text() for label in ax.get_yticklabels()]
     assert sorted(shown) == sorted(order)
     assert table.set_index("method")["median"][shown[0]] == (max if kind == "accuracy" else min)(table["median"])
+
+
+def test_metrics_are_chosen_by_their_declared_direction() -> None:
+    declared = [
+        {"name": name, "better": way, "unit": ""} for name, way in (("skill", "higher"), ("error_rate", "lower"))
+    ]
+    rows = [
+        run_row(
+            problem_spec="p", optimizer="a", f_start=1.0, f_best=0.5, f_end=0.5, end=1, t=[0, 1], f=[1.0, 0.5],
+            best=[1.0, 0.5], gradient_norm=[1.0, 1.0], metrics=[("skill", [0.1, 0.9]), ("error_rate", [0.5, 0.2])],
+            description=json.dumps({"metrics": declared}),
+        )
+    ]  # fmt: skip
+    for kind, name in (("accuracy", "skill"), ("loss", "error_rate")):
+        ax = reports.generalization(Runs.from_rows(rows), "p", Figure().add_subplot(), kind=kind)
+        legend = ax.get_legend()
+        assert legend is not None
+        assert [text.get_text() for text in legend.get_texts()] == [name]
+        assert ax.get_xlabel() == name
 
 
 def test_figures_ask_for_a_problem(runs: Runs) -> None:
