@@ -190,6 +190,13 @@ class Problem(Parametrized):
         """
         raise InputError(f"{self.spec} has no Hessian")
 
+    def check_hessian_dim(self) -> None:
+        """Raise `InputError` if d is above `max_hessian_dim`."""
+        if not self.has_hessian:
+            raise InputError(
+                f"{self.spec} offers its Hessian up to d = {self.max_hessian_dim}, not {self.dim}; use hvp"
+            )
+
     @property
     def has_hessian(self) -> bool:
         """Whether `hessian` can be called at this dimension."""

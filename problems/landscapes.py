@@ -59,17 +59,19 @@ class Landscape(Problem):
     def solve(self) -> Optimum:
         return Optimum(self.minimum, self.minimum, self.minimizers[0], "closed form")
 
-    def diagonal_matrix(self, h: Array) -> Array:
-        """Diagonal matrices (..., d, d) of vectors (..., d).
+    def curvatures(self, x: Array) -> Array:
+        """The diagonal of the Hessian, (..., d), of points (..., d)."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement curvatures()")
 
-        Raises
-        ------
-        InputError
-            If d is above `max_hessian_dim`.
-        """
-        if not self.has_hessian:
-            raise InputError(f"{self.spec} offers its Hessian up to {self.max_hessian_dim} parameters; use hvp")
+    def hessian(self, x: Array) -> Array:
+        """Hessians (..., d, d) at points (..., d), diagonal unless a subclass adds to it."""
+        self.check_hessian_dim()
+        h = self.curvatures(self.points(x))
         return self.xp.eye(self.dim, dtype=h.dtype, device=self.backend.device) * h[..., None]
+
+    def hvp(self, x: Array, v: Array) -> Array:
+        """Products H(x) v, (..., d), with points x and vectors v of shape (..., d)."""
+        return self.curvatures(self.points(x)) * self.points(v)
 
 
 class Plane(Landscape):
@@ -151,25 +153,23 @@ class Rosenbrock(Landscape):
         zero = self.xp.zeros_like(by_a[..., :1])
         return self.xp.concat([by_a, zero], axis=-1) + self.xp.concat([zero, by_b], axis=-1)
 
-    def _bands(self, x: Array) -> tuple[Array, Array]:
-        """The diagonal (..., d) of the Hessian and the band (..., d - 1) next to it."""
+    def curvatures(self, x: Array) -> Array:
         a, b = x[..., :-1], x[..., 1:]
-        return self._add(1200 * a * a - 400 * b + 2, self.xp.full_like(b, 200.0)), -400 * a
+        return self._add(1200 * a * a - 400 * b + 2, self.xp.full_like(b, 200.0))
 
     def hessian(self, x: Array) -> Array:
         """Hessians (..., d, d) at points (..., d)."""
         x = self.points(x)
-        diagonal, band = self._bands(x)
-        matrix = self.diagonal_matrix(diagonal)  # (..., d, d)
+        band = -400 * x[..., :-1]  # next to the diagonal, (..., d - 1)
         shift = self.xp.eye(self.dim, k=1, dtype=x.dtype, device=self.backend.device)
         upper = shift * self.xp.concat([band, self.xp.zeros_like(band[..., :1])], axis=-1)[..., None]
-        return matrix + upper + self.xp.matrix_transpose(upper)
+        return super().hessian(x) + upper + self.xp.matrix_transpose(upper)
 
     def hvp(self, x: Array, v: Array) -> Array:
         """Products H(x) v, (..., d), with points x and vectors v of shape (..., d)."""
-        v = self.points(v)
-        diagonal, band = self._bands(self.points(x))
-        return diagonal * v + self._add(band * v[..., 1:], band * v[..., :-1])
+        x, v = self.points(x), self.points(v)
+        band = -400 * x[..., :-1]
+        return super().hvp(x, v) + self._add(band * v[..., 1:], band * v[..., :-1])
 
 
 @problem("beale")
@@ -286,15 +286,8 @@ class StyblinskiTang(Landscape):
         f = 0.5 * self.xp.sum(x2 * x2 - 16 * x2 + 5 * x, axis=-1)
         return f, 2 * x2 * x - 16 * x + 2.5
 
-    def hessian(self, x: Array) -> Array:
-        """Hessians (..., d, d) at points (..., d)."""
-        x = self.points(x)
-        return self.diagonal_matrix(6 * x * x - 16)
-
-    def hvp(self, x: Array, v: Array) -> Array:
-        """Products H(x) v, (..., d), with points x and vectors v of shape (..., d)."""
-        x = self.points(x)
-        return (6 * x * x - 16) * self.points(v)
+    def curvatures(self, x: Array) -> Array:
+        return 6 * x * x - 16
 
 
 @problem("strict_saddle")
@@ -358,17 +351,9 @@ class StrictSaddle(Landscape):
         f = 0.5 * self.xp.vecdot(g, x) + (0.25 * w * w - 0.25)[..., 0]
         return f, g + self.escape * (y * w)
 
-    def _curvatures(self, x: Array) -> Array:
+    def curvatures(self, x: Array) -> Array:
         y = x[..., -1:]
         return self.lambdas + self.escape * (3 * y * y - 1)  # (..., d)
-
-    def hessian(self, x: Array) -> Array:
-        """Hessians (..., d, d) at points (..., d)."""
-        return self.diagonal_matrix(self._curvatures(self.points(x)))
-
-    def hvp(self, x: Array, v: Array) -> Array:
-        """Products H(x) v, (..., d), with points x and vectors v of shape (..., d)."""
-        return self._curvatures(self.points(x)) * self.points(v)
 
 
 @problem("monkey_saddle")

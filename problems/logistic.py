@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import numpy as np
 
 from optbench.compile.elementwise import FEW_RUNS, batch_sums, kernel
-from optbench.core.errors import InputError
 from optbench.core.specs import NONNEGATIVE, Interval
 from optbench.core.types import Array, Metric
 from optbench.problem import Optimum, problem
@@ -232,8 +231,7 @@ class Logistic(LearningProblem):
     def hessian(self, x: Array) -> Array:
         """Hessians (..., d, d) at points (..., d)."""
         x = self.points(x)
-        if self.dim > self.max_hessian_dim:
-            raise InputError(f"{self.spec} has {self.dim} parameters; a Hessian is formed up to {self.max_hessian_dim}")
+        self.check_hessian_dim()
         xp, d = self.xp, self.dim
         runs = xp.reshape(x, (-1, d))
         least = max(64, min(d, MIN_BLOCK))  # the arrays of a block, (R, d, least), are about as large as the result

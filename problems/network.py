@@ -15,7 +15,6 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from optbench.compile.elementwise import kernel
-from optbench.core.errors import InputError
 from optbench.core.specs import Choices
 from optbench.core.types import Array, Metric, Namespace
 
@@ -107,10 +106,7 @@ class Network(LearningProblem):
 
     def hessian(self, x: Array) -> Array:
         """Hessian, by Hessian-vector products with the columns of the identity; (..., d) gives (..., d, d)."""
-        if not self.has_hessian:
-            raise InputError(
-                f"{self.spec} offers its Hessian up to {self.max_hessian_dim} parameters and has {self.dim}; use hvp"
-            )
+        self.check_hessian_dim()
         xp, x = self.xp, self.points(x)
         runs = math.prod(x.shape[:-1])
         flat = xp.reshape(x, (1, runs, 1, self.dim))

@@ -143,13 +143,10 @@ class Quadratic(Problem):
     def hessian(self, x: Array) -> Array:
         """Hessians (..., d, d) at points (..., d)."""
         x = self.points(x)
-        if not self.has_hessian:
-            raise InputError(f"{self.spec} offers a Hessian up to d = {self.max_hessian_dim}; use hvp")
-        h = (
-            self.xp.eye(self.dim, dtype=x.dtype, device=self.backend.device) * self.H
-            if self._matrix is None
-            else self.H
-        )
+        self.check_hessian_dim()
+        h = self.H
+        if self._matrix is None:
+            h = self.xp.eye(self.dim, dtype=x.dtype, device=self.backend.device) * h
         return self.xp.broadcast_to(h, (*x.shape[:-1], self.dim, self.dim))
 
     def hvp(self, x: Array, v: Array) -> Array:

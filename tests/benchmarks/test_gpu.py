@@ -1,6 +1,6 @@
 """The comparison of a GPU with the CPU: its arithmetic on known answers, and all of it on pretended devices.
 
-Where there is a GPU, also what nothing else can show: values, fused rules, eigenvectors, curves, and that nothing waits.
+Where there is a GPU, also what nothing else can show: fused rules, eigenvectors, curves, and that nothing waits.
 """
 
 from __future__ import annotations
@@ -324,29 +324,6 @@ def test_fused_rules_keep_single_precision_and_their_hyperparameters(
 def device(request: pytest.FixtureRequest) -> Backend:
     """The GPU, in both precisions."""
     return dataclasses.replace(made_backend("cupy"), precision=request.param)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("name", sorted(PROBLEMS.names()))
-def test_values_and_gradients_on_a_gpu(device: Backend, name: str) -> None:
-    problem = make_problem(name)
-    x = problem.starts(range(4))
-    there = problem.on(device)
-    samples = None if problem.n_samples is None else np.arange(8).reshape(2, 4)
-    size = device.eps * 1e3
-    for batch in (None, samples):
-        points = x if batch is None else np.reshape(x, (2, 2, -1))
-        f, g = problem.value_and_grad(points, batch)
-        f_there, g_there = there.value_and_grad(
-            device.asarray(points), None if batch is None else device.indices(batch)
-        )
-        assert f_there.dtype == g_there.dtype == device.dtype
-        np.testing.assert_allclose(device.to_host(f_there), f, rtol=size, atol=size)
-        np.testing.assert_allclose(device.to_host(g_there), g, rtol=size, atol=size * float(np.abs(g).max()))
-    if problem.has_hessian:
-        h = problem.hessian(x)
-        there_h = device.to_host(there.hessian(device.asarray(x)))
-        np.testing.assert_allclose(there_h, h, rtol=size, atol=size * float(np.abs(h).max()))
 
 
 @pytest.mark.gpu

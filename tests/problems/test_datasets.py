@@ -151,27 +151,27 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, text: str, says: 
     assert name in str(caught.value)
 
 
-def test_an_unknown_target(tmp_path: Path) -> None:
-    path = write(tmp_path, "a.csv", GOOD_CSV)
-    with pytest.raises(InputError, match="no column 'labl'; did you mean 'label'"):
-        load(path, target="labl")
-    with pytest.raises(InputError, match="no column 'zzz'; it has a, b, label"):
-        load(path, target="zzz")
-    with pytest.raises(InputError, match="digits: a target column is named for CSV files only"):
-        load("digits", target="label")
-    with pytest.raises(InputError, match="CSV files only"):
-        load(write(tmp_path, "a.svm", "1 1:1\n0 1:2\n"), target="label")
-
-
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no file .*nothing\.csv; check the path"):
-        load(str(tmp_path / "nothing.csv"))
-    with pytest.raises(InputError, match="is a directory"):
-        load(str(tmp_path))
-    with pytest.raises(InputError, match="no data set 'breastcancer'; did you mean 'breast_cancer'"):
-        load("breastcancer")
-    with pytest.raises(InputError, match="no data set 'xyz'; choose breast_cancer"):
-        load("xyz")
+@pytest.mark.parametrize(
+    ("data", "target", "says"),
+    [
+        ("a.csv", "labl", "no column 'labl'; did you mean 'label'"),
+        ("a.csv", "zzz", "no column 'zzz'; it has a, b, label"),
+        ("digits", "label", "digits: a target column is named for CSV files only"),
+        ("a.svm", "label", "CSV files only"),
+        ("./nothing.csv", "", r"no file .*nothing\.csv; check the path"),
+        ("./", "", "is a directory"),
+        ("breastcancer", "", "no data set 'breastcancer'; did you mean 'breast_cancer'"),
+        ("xyz", "", "no data set 'xyz'; choose breast_cancer"),
+    ],
+)
+def test_data_that_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, target: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "a.csv", GOOD_CSV)
+    write(tmp_path, "a.svm", "1 1:1\n0 1:2\n")
+    with pytest.raises(InputError, match=says):
+        load(data, target)
 
 
 def test_a_file_that_is_not_what_its_name_says(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from optbench.core.errors import InputError
 from optbench.problem import make_problem
 from problems.landscapes import (
     Beale,
-    Himmelblau,
     Landscape,
     MonkeySaddle,
     Rosenbrock,
@@ -19,19 +18,9 @@ from problems.landscapes import (
     Valley,
 )
 from tests.conftest import present
+from tests.test_problem import SPECS, make
 
-LANDSCAPES: list[Landscape] = [
-    Rosenbrock(),
-    Rosenbrock(dim=7),
-    Beale(),
-    Himmelblau(),
-    StyblinskiTang(dim=1),
-    StyblinskiTang(dim=5),
-    StrictSaddle(),
-    StrictSaddle(dim=6, curvature=100.0),
-    MonkeySaddle(),
-    Valley(condition=1e4, angle=-20.0),
-]
+LANDSCAPES = [problem for problem in map(make, SPECS) if isinstance(problem, Landscape)]
 
 
 @pytest.fixture(params=LANDSCAPES, ids=str)
@@ -121,13 +110,6 @@ def test_start(landscape: Landscape) -> None:
     assert len(np.unique(starts, axis=0)) == 5
     assert landscape.classic_start.shape == (landscape.dim,)
     assert np.all(np.abs(starts - landscape.classic_start) < 5 * landscape.spread)
-
-
-def test_view_shows_start_and_minima(landscape: Landscape) -> None:
-    low, high = np.transpose(present(landscape.view))
-    if landscape.dim == 2:
-        shown = np.vstack([landscape.minimizers, landscape.starts(range(20))])
-        assert np.all((low < shown) & (shown < high))
 
 
 # ---- saddles ---------------------------------------------------------------------------------------------------------

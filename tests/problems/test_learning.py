@@ -13,11 +13,11 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from optbench.core.registry import PROBLEMS
-from optbench.core.specs import parse_spec
 from optbench.problem import make_problem
 from problems import MLP, LinearAutoencoder, Logistic, TeacherStudent
 from problems.learning import LearningProblem
 from tests.conftest import present
+from tests.test_problem import make
 
 LEARNING = [name for name in PROBLEMS.names() if issubclass(PROBLEMS[name], LearningProblem)]
 
@@ -106,7 +106,7 @@ LOGISTIC = ("logistic:data=synthetic,rows=1300,columns=7", "logistic:data=wine")
     ("spec", "batch"), [*itertools.product(NETWORKS, (64, None)), *itertools.product(LOGISTIC, (100,))]
 )
 def test_stated_memory_is_what_a_run_takes(spec: str, batch: int | None) -> None:
-    problem = make_problem(*parse_spec(spec))
+    problem = make(spec)
     runs = 200 if spec in LOGISTIC else 16  # as many share an array at least
     x = problem.starts(range(runs))
     samples = None if batch is None else np.arange(batch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from pathlib import Path
 from typing import Any, cast
@@ -12,13 +11,11 @@ import numpy as np
 import pytest
 
 from optbench.core.backend import get_backend
-from optbench.core.specs import parse_spec
-from optbench.problem import make_problem
 from problems import MLP, LinearAutoencoder, TeacherStudent
 from tests.conftest import present, strict_backend
+from tests.test_problem import make
 
 REFERENCES = json.loads((Path(__file__).parent.parent / "references" / "mlp.json").read_text())
-make = functools.cache(lambda spec: make_problem(*parse_spec(spec)))
 
 
 def normals(*shape: int) -> np.ndarray:

@@ -8,13 +8,9 @@ import pytest
 from optbench.core.errors import InputError
 from problems.quadratic import SPECTRA, Quadratic
 from tests.conftest import present
+from tests.test_problem import SPECS, make
 
-VARIANTS = [
-    Quadratic(dim=dim, spectrum=spectrum, rotate=rotate, condition=50)
-    for dim in (1, 2, 17)
-    for spectrum in SPECTRA
-    for rotate in (True, False)
-]
+VARIANTS = [problem for problem in map(make, SPECS) if isinstance(problem, Quadratic)]
 
 
 @pytest.fixture(params=VARIANTS, ids=str)

@@ -33,7 +33,7 @@ from optbench.results.store import Store
 from optbench.runner import quiet, race
 from optbench.runner.loop import Loop, minimize
 from optbench.runner.plan import Plan
-from tests.conftest import host_reads_forbidden, strict_backend
+from tests.conftest import assert_refused, host_reads_forbidden, strict_backend
 from tests.rows import race_rows, race_table, run_row
 
 
@@ -538,13 +538,6 @@ def test_impossible_races_are_refused() -> None:
         race.compete(plans, warmup=0)
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 SHORT = ["race", "--problem", "quadratic:dim=4", "--optimizer", "adam:lr=0.01", "--optimizer", "lbfgs"]
 SHORT += ["--rounds", "3", "--steps", "5"]
 
@@ -588,14 +581,6 @@ def test_an_interrupted_race_stores_nothing(
     assert Store("results").table_files("races") == []
 
 
-def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["race", "--help"])
-    out = capsys.readouterr().out
-    assert "optbench race --problem" in out
-    assert "--no-fused" in out
-
-
 ONE = ["race", "--problem", "quadratic", "--optimizer", "adam"]
 
 
@@ -622,9 +607,4 @@ def test_bad_requests_get_one_sentence(
     here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     (here / "file").write_text("")
-    assert main(arguments) == 2
-    err = capsys.readouterr().err
-    assert message in err
-    assert err.startswith("optbench: ")
-    assert err.count("\n") == 1
-    assert not list(here.rglob("*.parquet"))
+    assert_refused(arguments, message, here, capsys)
