@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import pytest
@@ -104,6 +104,17 @@ def no_host_sync() -> Iterator[None]:
     """No host read of a strict array in this test, except through `Backend.to_host`."""
     with host_reads_forbidden():
         yield
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parquet files cannot be written to their end."""
+
+    def write_half(table: object, file: IO[bytes], **_: object) -> None:
+        file.write(b"half a file")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pyarrow.parquet.write_table", write_half)
 
 
 @pytest.fixture

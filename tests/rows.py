@@ -1,12 +1,14 @@
-"""Rows of runs written by hand, for tests of what is made of them."""
+"""Rows of runs and races written by hand, for tests of what is made of them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from optbench.results.schema import COLUMNS
+from optbench.results.schema import COLUMNS, RACE_COLUMNS, to_arrow, to_frame
 
 
 def run_row(**known: Any) -> dict[str, Any]:
@@ -21,3 +23,25 @@ def run_row(**known: Any) -> dict[str, Any]:
         row["budget_calls"] = (row["steps"] + 1) * row["calls_per_step"]
         row["checkpoint_calls"] = ((np.asarray(row["t"]) + 1) * row["calls_per_step"]).tolist()
     return row
+
+
+def race_rows(
+    configuration: str, seconds: Any = (1e-3, 1.05e-3, 0.95e-3), place: int = 0, **more: Any
+) -> list[dict[str, Any]]:
+    """Rows of one configuration with the given seconds a step, ten steps a round, half of it the oracle's."""
+    common = dict.fromkeys(RACE_COLUMNS) | {
+        "race": "r", "created": "2026-01-01T00:00:00", "machine": "M", "cores": 4, "load_before": 0.1, "load_after": 1.0,
+        "place": place, "problem": "p", "problem_name": "p", "problem_params": "{}", "data_hash": "",
+        "configuration": configuration, "optimizer": configuration, "fixed": "{}", "settings": "{}", "structure": "{}",
+        "schedule": "constant", "calls_per_step": 1.0, "steps": 10, "backend": "numpy", "precision": "float64",
+        "fused": True, "warmup_seconds": 1.0, "finite": True,
+    }  # fmt: skip
+    return [
+        common | {"round": number, "seconds": 10 * s, "oracle_seconds": 5 * s} | more
+        for number, s in enumerate(np.asarray(seconds, dtype=float))
+    ]
+
+
+def race_table(*rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Rows of races as `Store.load_races` returns them."""
+    return to_frame(to_arrow([row for part in rows for row in part], RACE_COLUMNS))

@@ -18,9 +18,9 @@ import reports
 from optbench.cli import main
 from optbench.core.errors import InputError
 from optbench.results.runs import Runs
-from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
 from reports import asv
 from reports.sections import history
+from tests.rows import race_rows, race_table
 
 STEP, CALLS = "steps.Step.time_step", "convergence.Calls.track_calls"
 ABOUT = {
@@ -267,14 +267,7 @@ def test_scatter_stays_flat() -> None:
 @pytest.fixture(scope="module")
 def races() -> pd.DataFrame:
     """A race of one configuration, so that there is a section Speed."""
-    common = dict.fromkeys(RACE_COLUMNS) | {
-        "race": "r", "created": "2026-01-01T00:00:00", "machine": "M", "cores": 4, "load_before": 0.1, "load_after": 1.0,
-        "place": 0, "problem": "p", "problem_name": "p", "problem_params": "{}", "data_hash": "", "configuration": "m",
-        "optimizer": "m", "fixed": "{}", "settings": "{}", "structure": "{}", "schedule": "constant", "calls_per_step": 1.0,
-        "steps": 10, "backend": "numpy", "precision": "float64", "fused": True, "warmup_seconds": 1.0, "finite": True,
-        "seconds": 1e-3, "oracle_seconds": 5e-4,
-    }  # fmt: skip
-    return to_frame(to_arrow([common | {"round": k} for k in range(3)], RACE_COLUMNS))
+    return race_table(race_rows("m", [1e-4] * 3))
 
 
 def page_of(races: pd.DataFrame, table: pd.DataFrame | None, folder: Path) -> str:

@@ -21,45 +21,25 @@ from benchmarks.gpu import COLUMNS as GPU_COLUMNS
 from optbench.core.errors import InputError
 from optbench.core.trace import TARGETS
 from optbench.results.runs import Runs
-from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
+from optbench.results.schema import to_arrow, to_frame
 from reports.figures import crossover, step_times, style
 from reports.page.context import PageContext
 from reports.sections import gpu
 from reports.sections import speed as steps
 from reports.sections.problems import seconds_figure
-from tests.rows import run_row
+from tests.rows import race_rows, race_table, run_row
 
 HOSTILE = '</svg><script>alert(1)</script> $\\frac{1}{0}$ "&\x07'
-
-
-def raced(
-    configuration: str, seconds: Any = (1e-3, 1.05e-3, 0.95e-3), place: int = 0, **more: Any
-) -> list[dict[str, Any]]:
-    """Rows of one configuration with the given seconds a step, ten steps a round, half of it the oracle's."""
-    common = dict.fromkeys(RACE_COLUMNS) | {
-        "race": "r", "created": "2026-01-01T00:00:00", "machine": "M", "cores": 4, "load_before": 0.1, "load_after": 1.0,
-        "place": place, "problem": "p", "problem_name": "p", "problem_params": "{}", "data_hash": "",
-        "configuration": configuration, "optimizer": configuration, "fixed": "{}", "settings": "{}", "structure": "{}",
-        "schedule": "constant", "calls_per_step": 1.0, "steps": 10, "backend": "numpy", "precision": "float64",
-        "fused": True, "warmup_seconds": 1.0, "finite": True,
-    }  # fmt: skip
-    return [
-        common | {"round": number, "seconds": 10 * s, "oracle_seconds": 5 * s} | more
-        for number, s in enumerate(np.asarray(seconds, dtype=float))
-    ]
-
-
-def table(*rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    return to_frame(to_arrow([row for part in rows for row in part], RACE_COLUMNS))
 
 
 @pytest.fixture
 def races() -> pd.DataFrame:
     """Two problems; one of them raced on two machines, and on one of those the race was disturbed."""
     away: dict[str, Any] = {"race": "s", "machine": "N", "load_before": 3.0}
-    return table(
-        raced("slow", (5e-3, 5e-3, 5e-3)), raced("fast", place=1), raced("fast", place=2, problem="q", problem_name="q"),
-        raced("slow", (2e-3, 2e-3, 2e-3), **away), raced("fast", (4e-3, 4e-3, 4e-3), place=1, **away),
+    return race_table(
+        race_rows("slow", (5e-3, 5e-3, 5e-3)), race_rows("fast", place=1),
+        race_rows("fast", place=2, problem="q", problem_name="q"),
+        race_rows("slow", (2e-3, 2e-3, 2e-3), **away), race_rows("fast", (4e-3, 4e-3, 4e-3), place=1, **away),
     )  # fmt: skip
 
 
@@ -83,11 +63,11 @@ def test_a_line_for_every_configuration_problem_and_machine(races: pd.DataFrame)
 
 def test_the_newest_undisturbed_race_is_taken() -> None:
     # each race has a configuration of its own, so that all of them stand
-    rows = table(
-        raced("a", [1e-3] * 3, race="1", created="2026-01-01"), raced("b", place=1, race="1", created="2026-01-01"),
-        raced("a", [2e-3] * 3, race="2", created="2026-01-02"), raced("c", place=1, race="2", created="2026-01-02"),
-        raced("a", [3e-3] * 3, race="3", created="2026-01-03", load_before=3.0),
-        raced("d", place=1, race="3", created="2026-01-03"),
+    rows = race_table(
+        race_rows("a", [1e-3] * 3, race="1", created="2026-01-01"), race_rows("b", place=1, race="1", created="2026-01-01"),
+        race_rows("a", [2e-3] * 3, race="2", created="2026-01-02"), race_rows("c", place=1, race="2", created="2026-01-02"),
+        race_rows("a", [3e-3] * 3, race="3", created="2026-01-03", load_before=3.0),
+        race_rows("d", place=1, race="3", created="2026-01-03"),
     )  # fmt: skip
     found = step_times.step_seconds(rows).set_index("configuration")
     assert len(found) == 4
@@ -96,18 +76,18 @@ def test_the_newest_undisturbed_race_is_taken() -> None:
 
 
 def test_ways_of_computing_are_told_apart_by_what_differs() -> None:
-    rows = table(
-        raced("adam"), raced("lbfgs", place=1, fused=False),
-        raced("adam", race="s", fused=False), raced("adam", race="t", precision="float32"),
+    rows = race_table(
+        race_rows("adam"), race_rows("lbfgs", place=1, fused=False),
+        race_rows("adam", race="s", fused=False), race_rows("adam", race="t", precision="float32"),
     )  # fmt: skip
     ways = step_times.step_seconds(rows).groupby("configuration")["way"].apply(sorted).to_dict()
     # a method that never runs fused is not called one that was left as it is written
     assert ways == {"adam": ["float32", "float64", "float64, as written"], "lbfgs": ["float64"]}
-    assert set(step_times.step_seconds(table(raced("adam")))["way"]) == {"M, numpy, float64"}
+    assert set(step_times.step_seconds(race_table(race_rows("adam")))["way"]) == {"M, numpy, float64"}
 
 
 def test_data_that_changed_under_a_name_are_different_problems() -> None:
-    rows = table(raced("a", data_hash="0123456789"), raced("a", race="s", data_hash="abcdefghij"))
+    rows = race_table(race_rows("a", data_hash="0123456789"), race_rows("a", race="s", data_hash="abcdefghij"))
     assert list(step_times.step_seconds(rows)["problem"]) == ["p [data 01234567]", "p [data abcdefgh]"]
 
 
@@ -116,7 +96,9 @@ def test_lines_have_the_labels_that_their_methods_have_in_runs() -> None:
         run_row(key=f"{n}", problem_spec="p", optimizer=optimizer, steps=n, batch_size=batch)
         for optimizer, n, batch in (("a", 9, None), ("a", 99, None), ("b", 9, 4), ("b", 9, 8))
     ]
-    races = table(raced("a"), raced("b, batch 4", place=1, optimizer="b", batch_size=4), raced("c", place=2))
+    races = race_table(
+        race_rows("a"), race_rows("b, batch 4", place=1, optimizer="b", batch_size=4), race_rows("c", place=2)
+    )
     found = step_times.step_seconds(races, Runs.from_rows(rows)).set_index("configuration")["method"]
     assert found.to_dict() == {"a": "a, 99 steps", "b, batch 4": "b, batch 4", "c": "c"}
 
@@ -166,9 +148,11 @@ def test_one_race_on_one_problem_needs_no_overview(races: pd.DataFrame) -> None:
 
 
 def test_many_configurations_on_many_problems_stay_readable() -> None:
-    rows = table(
+    rows = race_table(
         *(
-            raced(f"configuration {k}", 1e-5 * (1 + k) * np.array([0.99, 1, 1.01]), 100 * j + k, problem=f"problem {j}")
+            race_rows(
+                f"configuration {k}", 1e-5 * (1 + k) * np.array([0.99, 1, 1.01]), 100 * j + k, problem=f"problem {j}"
+            )
             for j in range(10)
             for k in range(16)
         )
@@ -186,7 +170,7 @@ def test_many_configurations_on_many_problems_stay_readable() -> None:
 
 
 def test_very_many_problems_are_said_to_be_left_out() -> None:
-    rows = table(*(raced("a", place=j, problem=f"problem {j:02}") for j in range(30)))
+    rows = race_table(*(race_rows("a", place=j, problem=f"problem {j:02}") for j in range(30)))
     found = steps.step_times_of(PageContext(Runs.from_rows([]), rows))
     assert found is not None
     left_out = "; ".join(f"problem {j:02}" for j in range(steps.ROWS // 3, 30))
@@ -254,7 +238,7 @@ def test_seconds_are_calls_times_seconds_a_call(runs: Runs, same: pd.DataFrame) 
 
 
 def test_of_a_rule_that_raced_both_ways_the_fused_one_is_taken(runs: Runs) -> None:
-    both = table(raced("slow", [7e-3] * 3, fused=False), raced("slow", [1e-3] * 3, race="s"))
+    both = race_table(race_rows("slow", [7e-3] * 3, fused=False), race_rows("slow", [1e-3] * 3, race="s"))
     found = reports.seconds_of(runs, both)
     assert found["fused"].all()
     assert found["seconds"].tolist() == pytest.approx([1e-3, 2e-3, 3e-3])
