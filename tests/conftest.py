@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import pytest
@@ -102,6 +104,42 @@ def no_host_sync() -> Iterator[None]:
     """No host read of a strict array in this test, except through `Backend.to_host`."""
     with host_reads_forbidden():
         yield
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parquet files cannot be written to their end."""
+
+    def write_half(table: object, file: IO[bytes], **_: object) -> None:
+        file.write(b"half a file")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pyarrow.parquet.write_table", write_half)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in; `sys.path` is restored afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return tmp_path
+
+
+def run_python(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A new interpreter with these arguments, once it has ended; options such as ``cwd`` as `subprocess.run` has them."""
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, **options)
+
+
+def assert_refused(arguments: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command refuses its arguments with one sentence that has the message, and stores nothing in the folder."""
+    from optbench.cli import main
+
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.startswith("optbench: ")
+    assert err.count("\n") == 1
+    assert not list(folder.rglob("*.parquet"))
 
 
 @pytest.fixture

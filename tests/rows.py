@@ -43,4 +43,5 @@ def race_rows(
 
 
 def race_table(*rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Rows of races as `Store.load_races` returns them."""
     return to_frame(to_arrow([row for part in rows for row in part], RACE_COLUMNS))

@@ -21,7 +21,7 @@ from optbench.runner.loop import minimize
 from optbench.verify.check import check_problem
 from problems.learning import LearningProblem
 from problems.quadratic import SPECTRA
-from tests.conftest import host_reads_forbidden
+from tests.conftest import host_reads_forbidden, present
 
 SPECS = [
     *PROBLEMS.names(),
@@ -161,6 +161,14 @@ def test_a_spec_makes_the_same_problem_again(problem: Problem) -> None:
     x = problem.start(0)
     assert problem.value(x) == again.value(x)
     assert problem.fingerprint == again.fingerprint
+
+
+def test_a_view_shows_starts_and_minimizers(problem: Problem) -> None:
+    if problem.dim == 2:
+        low, high = np.transpose(present(problem.view))
+        minimizers = np.atleast_2d(present(problem.x_star)) if problem.minimizers is None else problem.minimizers
+        shown = np.vstack([minimizers, problem.starts(range(20))])
+        assert ((low < shown) & (shown < high)).all()
 
 
 def test_points_of_another_length_are_refused(problem: Problem) -> None:

@@ -10,7 +10,6 @@ Seconds are the subject of `timing`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -305,14 +304,10 @@ def learned(runs: Runs) -> pd.DataFrame:
         ends = [{} if lost else dict(pairs) for pairs, lost in zip(group["metrics"], is_lost(group), strict=True)]
         for name, better in judged.get(problem, {}).items():
             worst = -np.inf if better == "higher" else np.inf
-            values = np.sort([_last_finite(metrics.get(name, ()), worst) for metrics in ends])
+            finite = [[value for value in metrics.get(name, ()) if np.isfinite(value)] for metrics in ends]
+            values = np.sort([values[-1] if values else worst for values in finite])
             low, high = (values[round(q * (len(values) - 1))] for q in (0.25, 0.75))
             # the worse of the middle two
             middle = values[len(values) // 2 if worst > 0 else (len(values) - 1) // 2]
             lines.append((problem, method, name, middle, low, high, len(values)))
     return pd.DataFrame(lines, columns=columns)
-
-
-def _last_finite(values: Iterable[float], otherwise: float) -> float:
-    finite = [value for value in values if np.isfinite(value)]
-    return float(finite[-1]) if finite else otherwise

@@ -85,13 +85,12 @@ def standing_races(races: pd.DataFrame) -> pd.DataFrame:
     whole, because ratios are taken within them.
     """
     identity = ["machine", "backend", "precision", "fused", "problem", "data_hash", "configuration"]
-    parts = [part for _, part in races.groupby("race", sort=True)]
-    timed = [set(part[identity].astype(str).itertuples(index=False, name=None)) for part in parts]
-    orders = [(not _is_disturbed(part), part["created"].iloc[0], part["race"].iloc[0]) for part in parts]
+    parts = [part for _, part in races.groupby("race")]
+    timed = [(set(part[identity].astype(str).itertuples(index=False, name=None)), _preference(part)) for part in parts]
     superseded = {
-        part["race"].iloc[0]
-        for part, configurations, order in zip(parts, timed, orders, strict=True)
-        if any(configurations <= others and order < other for others, other in zip(timed, orders, strict=True))
+        order[-1]
+        for configurations, order in timed
+        if any(configurations <= others and order < other for others, other in timed)
     }
     return races[~races["race"].isin(superseded)]
 
@@ -144,16 +143,8 @@ def seconds_to_target(runs: Runs, races: pd.DataFrame, target: float = 1e-4) -> 
     lines: list[dict[str, Any]] = []
     if runs.rows.empty or races.empty:
         return pd.DataFrame(lines, columns=names)
-    same = [
-        "problem_name",
-        "problem_params",
-        "data_hash",
-        "optimizer",
-        "schedule",
-        "batch_size",
-        "precision",
-        "backend",
-    ]
+    same = ["problem_name", "problem_params", "data_hash"]
+    same += ["optimizer", "schedule", "batch_size", "precision", "backend"]
     timed = races.groupby([*same, "structure", "machine", "fused"], dropna=False, sort=True)
     newest: dict[tuple[str, ...], list[pd.DataFrame]] = {}
     for _, rows in timed:
@@ -181,8 +172,12 @@ def seconds_to_target(runs: Runs, races: pd.DataFrame, target: float = 1e-4) -> 
 
 def _newest(rows: pd.DataFrame) -> pd.DataFrame:
     """The rounds of the newest race among those of one configuration, of an undisturbed one if there is any."""
-    races = [part for _, part in rows.groupby("race")]
-    return max(races, key=lambda part: (not _is_disturbed(part), part["created"].iloc[0]))
+    return max((part for _, part in rows.groupby("race")), key=_preference)
+
+
+def _preference(rows: pd.DataFrame) -> tuple[bool, str, str]:
+    """The larger, the more the rows of one race are worth: undisturbed, when it ended, its name."""
+    return not _is_disturbed(rows), rows["created"].iloc[0], rows["race"].iloc[0]
 
 
 def _is_disturbed(rows: pd.DataFrame) -> bool:

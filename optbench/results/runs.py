@@ -91,28 +91,21 @@ class Runs:
         identity = ["key", "settings", "step_size", "seed", "optimizer", "fixed", "schedule", "batch_size"]
         further = [name for name in curves.columns if name not in {*needed, *identity, "gradient_norm"}]
         rows = []
-        labels = []
         for _, run in curves.sort_values("t", kind="stable").groupby("key", sort=False):
             first, f, best = run.iloc[0], run["f"].to_numpy(dtype=float), run["best"].to_numpy(dtype=float)
-            gap, calls, t = (
-                run["best_gap"].to_numpy(dtype=float),
-                run["calls"].to_numpy(dtype=float),
-                run["t"].to_numpy(),
-            )
-            finite = np.isfinite(f)
+            gap, calls = (run[name].to_numpy(dtype=float) for name in ("best_gap", "calls"))
+            t, finite = run["t"].to_numpy(), np.isfinite(f)
             row = {
                 "problem_spec": first["problem"],
                 "optimizer": first["method"],
                 "fixed": "{}",
                 "schedule": "constant",
             }
-            row |= {"data_hash": "", "created": "", "backend": "numpy"}
             row |= {name: first[name] for name in identity if name in run and pd.notna(first[name])}
             if np.isfinite(gap[0]):
                 below = gap[None, :] <= TARGETS[:, None] * gap[0]  # (50, C)
                 row["calls_to_target"] = np.where(below.any(axis=1), calls[np.argmax(below, axis=1)], np.inf).tolist()
                 row["f_star"] = float(f[0] - run["gap"].iloc[0])
-            norms = run["gradient_norm"] if "gradient_norm" in run else np.full(len(t), np.nan)
             row |= {
                 "status": Status.BUDGET if finite[-1] else Status.DIVERGED,
                 "end": int(t[-1] if finite[-1] else t[np.argmin(finite)]),
@@ -123,21 +116,22 @@ class Runs:
                 "f_end": finite_or_none(f[finite][-1]) if finite.any() else None,
                 "f_best": finite_or_none(np.nanmin(best)) if np.isfinite(best).any() else None,
                 "exact_targets": False,
+                "data_hash": "",
+                "created": "",
+                "backend": "numpy",
                 "precision": "float64",
                 "steps": int(t[-1]),
-                "t": t.tolist(),
-                "checkpoint_calls": calls.tolist(),
-                "f": f.tolist(),
-                "best": best.tolist(),
-                "gradient_norm": list(norms),
-                "metrics": [(name, run[name].astype(float).tolist()) for name in further],
+                "t": t,
+                "checkpoint_calls": calls,
+                "f": f,
+                "best": best,
+                "gradient_norm": run.get("gradient_norm", pd.Series(np.nan, run.index)).to_numpy(dtype=float),
+                "metrics": [(name, run[name].to_numpy(dtype=float)) for name in further],
             }
             rows.append(row)
-            labels.append((first["problem"], first["method"]))
         frame = to_frame(to_arrow(rows))
-        frame.insert(0, "problem", [problem for problem, _ in labels])
-        frame.insert(1, "method", [method for _, method in labels])
-        return cls(frame)
+        labels = curves.drop_duplicates("key").set_index("key").loc[frame["key"], ["problem", "method"]].astype(str)
+        return cls(labels.reset_index(drop=True).join(frame))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Runs, (self.rows, self.environments, self.x)

@@ -171,25 +171,23 @@ class Store:
         StoreError
             If a file cannot be read.
         """
-        return self._load_tables("races", RACE_COLUMNS)
+        return self.load_table("races", RACE_COLUMNS)
 
-    def load_table(self, kind: str) -> pd.DataFrame:
-        """All tables of a kind as one, see `write_table`; without rows and columns if there are none.
+    def load_table(self, kind: str, columns: Mapping[str, tuple[str, str]] | None = None) -> pd.DataFrame:
+        """All tables of a kind as one, see `write_table`: the given columns, which each needs, or all columns.
 
         Raises
         ------
         StoreError
             If a file cannot be read.
         """
-        return self._load_tables(kind, {})
-
-    def _load_tables(self, kind: str, columns: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
-        """The tables of a kind as one: the given columns of them, which all of them need, or all if none are given."""
         import pyarrow as pa
 
         self._check_version(self.path / kind / f"v{VERSION}")
-        tables = [read_parquet(path, list(columns) or None, advice=_ADVICE) for path in self.table_files(kind)]
-        return to_frame(pa.concat_tables([to_arrow([], columns), *tables], promote_options="default"))
+        tables = [
+            read_parquet(path, list(columns) if columns else None, advice=_ADVICE) for path in self.table_files(kind)
+        ]
+        return to_frame(pa.concat_tables([to_arrow([], columns or {}), *tables], promote_options="default"))
 
     def _check_version(self, folder: Path) -> None:
         """Raise `StoreError` if there are results of other versions instead of those in `folder`."""

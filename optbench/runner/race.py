@@ -35,7 +35,7 @@ import numpy as np
 
 from optbench.core.backend import Backend, get_backend
 from optbench.core.errors import InputError
-from optbench.core.specs import as_list, canonical, parse_spec
+from optbench.core.specs import as_list, parse_spec
 from optbench.core.types import Array
 from optbench.optimizer import make_recipe
 from optbench.problem import Problem, ProblemLike, as_problem
@@ -46,6 +46,7 @@ from optbench.results.store import Store
 from optbench.runner.loop import Loop
 from optbench.runner.plan import Plan, make_plans
 from optbench.runner.quiet import load_average, quiet
+from optbench.runner.rows import method_columns, time_now
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -211,9 +212,10 @@ def compete(plans: Sequence[Plan], *, warmup: int = 1) -> list[dict[str, Any]]:
     if warmup < 1:
         raise InputError(f"warmup must be at least 1, not {warmup}: the first run compiles")
     where = environment()  # looked up now, because it counts the cores that this process may use
+    on_gpu = any(plan.problem.backend.name == "cupy" for plan in plans)
     race = {
         "race": f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}",
-        "machine": where.get("gpu", where["processor"]) if _on_gpu(plans) else where["processor"],
+        "machine": where.get("gpu", where["processor"]) if on_gpu else where["processor"],
         "cores": os.cpu_count(),
         "load_before": load_average(),
     }
@@ -229,44 +231,23 @@ def compete(plans: Sequence[Plan], *, warmup: int = 1) -> list[dict[str, Any]]:
             gc.collect()
             for columns, plan in zip(common, plans, strict=True):
                 rows.append(columns | {"round": number, "seed": seed, "core": core} | _measure(plan, seed))
-    end = {
-        "load_after": load_average(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds"),
-    }
+    end = {"load_after": load_average(), "created": time_now()}
     return [row | end for row in rows]
-
-
-def _on_gpu(plans: Sequence[Plan]) -> bool:
-    return any(plan.problem.backend.name == "cupy" for plan in plans)
 
 
 def _identity(place: int, plan: Plan) -> dict[str, Any]:
     """What identifies a configuration: the columns that all its rows share."""
     problem, (point,) = plan.problem, plan.grid
-    settings, declared, step_size = plan.settings(point), plan.recipe.declared, plan.recipe.kind.step_size
+    settings, declared = plan.settings(point), plan.recipe.declared
     given = {key: value for key, value in settings.items() if value != declared[key].default}
     batch = "" if plan.batch_size is None else f", batch {plan.batch_size}"
-    return {
+    return method_columns(plan, point) | {
         "place": place,
         "problem": problem.spec,
-        "problem_name": problem.name,
-        "problem_params": json.dumps(problem.params, sort_keys=True),
-        "data_hash": problem.fingerprint,
-        "dim": problem.dim,
         "configuration": method_name(plan.recipe.name, given, plan.schedule) + batch,
-        "optimizer": plan.recipe.name,
-        "fixed": canonical(plan.fixed),
-        "settings": json.dumps(settings, sort_keys=True),
         "structure": json.dumps({k: v for k, v in settings.items() if k not in plan.recipe.sweepable}, sort_keys=True),
-        "step_size": float(settings[step_size]) if step_size else None,
-        "schedule": plan.schedule,
-        "batch_size": plan.batch_size,
         "calls_per_step": problem.calls_per_step(plan.batch_size),
         "oracle": plan.recipe.kind.oracle,
-        "steps": plan.steps,
-        "backend": problem.backend.name,
-        "precision": problem.backend.precision,
-        "code": plan.code,
     }
 
 

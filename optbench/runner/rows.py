@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ from optbench.runner.describe import describe
 from optbench.runner.plan import Plan
 
 
+def time_now() -> str:
+    """The time in UTC, as stored rows have it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+
+
 @dataclass(frozen=True, eq=False)
 class ChunkResult:
     """The trace of a chunk, or why there is none, the device memory it took, and when it ended."""
@@ -29,9 +35,7 @@ class ChunkResult:
     trace: Trace | None
     error: str | None = None
     device_bytes: int | None = None
-    created: str = dataclasses.field(
-        default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
-    )
+    created: str = dataclasses.field(default_factory=time_now)
 
     @classmethod
     def failed(cls, error: BaseException) -> ChunkResult:
@@ -96,20 +100,8 @@ def _identity_columns(chunk: Chunk, result: ChunkResult) -> Iterator[dict[str, A
     """The columns that identify each run of a chunk, in the order of its runs; the other columns are None."""
     plan, problem = chunk.plan, chunk.plan.problem
     common = dict.fromkeys(COLUMNS) | {
-        "code": plan.code,
         "created": result.created,
         "problem_spec": problem.spec,
-        "problem_name": problem.name,
-        "problem_params": json.dumps(problem.params, sort_keys=True),
-        "data_hash": problem.fingerprint,
-        "dim": problem.dim,
-        "optimizer": plan.recipe.name,
-        "fixed": canonical(plan.fixed),
-        "schedule": plan.schedule,
-        "batch_size": plan.batch_size,
-        "steps": plan.steps,
-        "backend": problem.backend.name,
-        "precision": problem.backend.precision,
         "chunk_runs": chunk.size,
         "fused": plan.problem_as_run.backend.fused is True,
         "device_bytes": result.device_bytes,
@@ -119,16 +111,30 @@ def _identity_columns(chunk: Chunk, result: ChunkResult) -> Iterator[dict[str, A
     if problem.optimum is not None:
         optimum = problem.optimum
         common |= {"f_star": optimum.f, "f_star_lower": optimum.lower, "f_star_method": optimum.method}
-    step_size = plan.recipe.kind.step_size
-    for seed, point in chunk.runs:
-        settings = plan.settings(point)
-        yield common | {
-            "key": plan.key(point, seed),
-            "identity": plan.identity(point, seed),
-            "settings": json.dumps(settings, sort_keys=True),
-            "step_size": float(settings[step_size]) if step_size else None,
-            "seed": seed,
-        }
+    by_point = [(point, method_columns(plan, point)) for point in chunk.grid]
+    for seed, (point, columns) in itertools.product(chunk.seeds, by_point):
+        yield common | columns | {"key": plan.key(point, seed), "identity": plan.identity(point, seed), "seed": seed}
+
+
+def method_columns(plan: Plan, point: Mapping[str, float]) -> dict[str, Any]:
+    """The columns of a problem, a method and one point of its grid, which runs and races share."""
+    problem, settings, step_size = plan.problem, plan.settings(point), plan.recipe.kind.step_size
+    return {
+        "code": plan.code,
+        "problem_name": problem.name,
+        "problem_params": json.dumps(problem.params, sort_keys=True),
+        "data_hash": problem.fingerprint,
+        "dim": problem.dim,
+        "optimizer": plan.recipe.name,
+        "fixed": canonical(plan.fixed),
+        "settings": json.dumps(settings, sort_keys=True),
+        "step_size": float(settings[step_size]) if step_size else None,
+        "schedule": plan.schedule,
+        "batch_size": plan.batch_size,
+        "steps": plan.steps,
+        "backend": problem.backend.name,
+        "precision": problem.backend.precision,
+    }
 
 
 def runs_from_chunks(

@@ -107,12 +107,9 @@ def test_a_page_of_one_store_says_nothing_of_others(stores: dict[str, Path], tmp
 
 def test_seconds_are_those_of_the_same_store(both: Runs, stores: dict[str, Path]) -> None:
     from optbench.analysis.timing import seconds_to_target
-    from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
-    from optbench.runner.race import compete, make_race_plans
+    from optbench.runner.race import race
 
-    held = to_frame(
-        to_arrow(compete(make_race_plans([BOWL], ["gradient_descent", "momentum"], rounds=3, steps=3)), RACE_COLUMNS)
-    )
+    held = race(BOWL, ["gradient_descent", "momentum"], rounds=3, steps=3)
     races = comparison.combine_races({"here": held, "there": held})
     table = seconds_to_target(both, races, 1e-1)
     found = {(line.method, line.machine.partition(" [")[2]) for line in table.itertuples()}

@@ -274,16 +274,11 @@ def test_without_a_gpu_it_says_why(tmp_path: Path) -> None:
 # ---- the store -------------------------------------------------------------------------------------------------------
 
 
-def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     store = Store(tmp_path)
     row = dict.fromkeys(gpu.COLUMNS) | {"measurement": "a", "section": "steps", "value": 1.0}
     store.write_table("gpu", "a-steps", [row], gpu.COLUMNS)
-
-    def full(*args: Any, **kwargs: Any) -> None:
-        args[1].write(b"half a file")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pyarrow.parquet.write_table", full)
+    request.getfixturevalue("full_disk")
     with pytest.raises(StoreError, match="No space left"):
         store.write_table("gpu", "a-sizes", [row | {"section": "sizes"}], gpu.COLUMNS)
     assert [path.name for path in store.table_files("gpu")] == ["a-steps.parquet"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -13,16 +11,10 @@ from optbench import __version__
 from optbench.cli import main
 from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES
 from optbench.results.store import Store
+from tests.conftest import assert_refused, run_python
 
 SMALL = ["run", "--problem", "quadratic:dim=4", "--problem", "logistic:data=iris", "--optimizer", "adam"]
 SMALL += ["--optimizer", "lbfgs", "--seeds", "2", "--steps", "40", "--lr", "0.01,0.1", "--jobs", "1"]
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_run_prints_a_summary_and_writes_a_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,12 +91,14 @@ def test_check_passes_and_shows_figures(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ([], ["run"], ["list"], ["check"], ["report"]):
+    for command in ([], ["run"], ["list"], ["check"], ["report"], ["race"]):
         with pytest.raises(SystemExit) as stop:
             main([*command, "--help"])
         assert stop.value.code == 0
         out = capsys.readouterr().out
         assert "optbench run" in out or "examples:" in out
+    assert "optbench race --problem" in out
+    assert "--no-fused" in out
 
 
 ONE = ["run", "--problem", "quadratic", "--optimizer", "adam"]
@@ -158,12 +152,7 @@ def test_bad_requests_get_one_sentence(
 ) -> None:
     (here / "file").write_text("")
     (here / "nan.csv").write_text("a,b,y\n1,2,0\n3,nan,1\n4,5,1\n")
-    assert main(arguments) == 2
-    err = capsys.readouterr().err
-    assert message in err
-    assert err.startswith("optbench: ")
-    assert err.count("\n") == 1
-    assert not list(here.rglob("*.parquet"))
+    assert_refused(arguments, message, here, capsys)
 
 
 def test_a_failed_run_is_told_and_the_status_is_1(
@@ -191,10 +180,7 @@ def test_an_interruption_is_no_traceback(
 
 
 def test_as_a_module_in_its_own_process() -> None:
-    done = subprocess.run([sys.executable, "-m", "optbench", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == f"optbench {__version__}"
-    done = subprocess.run(
-        [sys.executable, "-m", "optbench", "list", "nope"], capture_output=True, text=True, check=False
-    )
+    assert run_python("-m", "optbench", "--version").stdout.strip() == f"optbench {__version__}"
+    done = run_python("-m", "optbench", "list", "nope")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

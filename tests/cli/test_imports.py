@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from optbench.cli import main
 from optbench.results.store import Store
+from tests.conftest import run_python
 
 MINE = '''
 from dataclasses import dataclass
@@ -76,16 +76,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def optbench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "optbench", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in; `sys.path` is restored afterwards."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    return tmp_path
+    return run_python("-m", "optbench", *arguments, cwd=folder)
 
 
 METHODS = ["--problem", "bowl", "--problem", "quadratic:dim=5", "--optimizer", "sign_momentum", "--optimizer", "adam"]

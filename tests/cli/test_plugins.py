@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.test_imports import MINE
+from tests.conftest import run_python
+
 PYPROJECT = """
 [build-system]
 requires = ["hatchling"]
@@ -26,40 +29,7 @@ sign_descent = "optbench_example:sign_descent"
 signs = "optbench_example:sign_descent"
 """
 
-MODULE = '''
-from dataclasses import dataclass
-import numpy as np
-from optbench import rule
-from optbench.problem import Optimum, Problem, problem
-
-@problem("bowl")
-@dataclass(eq=False)
-class Bowl(Problem):
-    """f(x) = 1/4 sum_i x_i^4."""
-    citation = "an example"
-    formula = "f(x) = 1/4 sum_i x_i^4"
-    dim: int = 3
-
-    def __post_init__(self):
-        self.check_parameters()
-        self.strong_convexity = 0.0
-        self.place()
-
-    def place(self):
-        self.xp = self.backend.xp
-
-    def value_and_grad(self, x, samples=None):
-        x = self.points(x)
-        return self.xp.sum(x**4, axis=-1) / 4, x**3
-
-    def solve(self):
-        return Optimum(0.0, 0.0, np.zeros(self.dim), "by inspection", 0.0)
-
-@rule
-def sign_descent(xp, x, g, t, lr=0.1):
-    """Steps of one size."""
-    return (x - lr * xp.sign(g),)
-'''
+MODULE = MINE.replace("from helper import SCALE", "SCALE = 1.0").replace("sign_momentum", "sign_descent")
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +46,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def optbench(site: Path, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "optbench", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, check=False)
+    return run_python("-m", "optbench", *arguments, env=environment, cwd=cwd)
 
 
 def test_list_shows_plug_ins_and_warns_of_broken_ones(site: Path) -> None:
@@ -96,19 +65,8 @@ def test_list_shows_plug_ins_and_warns_of_broken_ones(site: Path) -> None:
 def test_check_and_run_take_plug_ins(site: Path, tmp_path: Path) -> None:
     done = optbench(site, "check", "bowl:dim=4")
     assert done.returncode == 0, done.stdout + done.stderr
-    arguments = [
-        "--problem",
-        "bowl",
-        "--optimizer",
-        "sign_descent",
-        "--optimizer",
-        "lbfgs",
-        "--steps",
-        "30",
-        "--seeds",
-        "2",
-    ]
-    done = optbench(site, "run", *arguments, "--lr", "0.01,0.1", "--jobs", "2", cwd=tmp_path)
+    arguments = ["--problem", "bowl", "--optimizer", "sign_descent", "--optimizer", "lbfgs", "--lr", "0.01,0.1"]
+    done = optbench(site, "run", *arguments, "--steps", "30", "--seeds", "2", "--jobs", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "sign_descent" in done.stdout
     assert (tmp_path / "results/report.html").exists()

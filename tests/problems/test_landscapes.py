@@ -112,13 +112,6 @@ def test_start(landscape: Landscape) -> None:
     assert np.all(np.abs(starts - landscape.classic_start) < 5 * landscape.spread)
 
 
-def test_view_shows_start_and_minima(landscape: Landscape) -> None:
-    low, high = np.transpose(present(landscape.view))
-    if landscape.dim == 2:
-        shown = np.vstack([landscape.minimizers, landscape.starts(range(20))])
-        assert np.all((low < shown) & (shown < high))
-
-
 # ---- saddles ---------------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,6 @@ import reports
 from optbench.optimizer import make_recipe
 from optbench.problem import make_problem
 from optbench.results.runs import Runs
-from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
 from optbench.results.store import Store
 from optbench.runner.execute import execute
 from optbench.runner.plan import make_plans
@@ -103,7 +102,7 @@ def races() -> pd.DataFrame:
                 | {"core": 3, "cores": 4, "load_before": load, "load_after": load}
                 | {"seconds": 4 * step, "oracle_seconds": 4 * step * (0.25 if row["place"] else 1.0)}
             )
-    return to_frame(to_arrow(rows, RACE_COLUMNS))
+    return race_table(rows)
 
 
 @pytest.fixture(scope="session")

@@ -101,16 +101,12 @@ def test_files_that_hold_no_runs_are_named(tmp_path: Path) -> None:
         Runs.load(tmp_path / "results" / "gpu" / "v2" / "a.parquet")
 
 
-def test_a_file_that_cannot_be_written_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_written_is_left_as_it_was(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     runs = optbench.sweep("quadratic:dim=3", "sgd", **FEW)
     path = tmp_path / "runs.parquet"
     runs.save(path)
     before = path.read_bytes()
-
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(pq, "write_table", full)
+    request.getfixturevalue("full_disk")
     with pytest.raises(StoreError, match="No space left on device"):
         runs.save(path)
     assert path.read_bytes() == before

@@ -99,16 +99,11 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     np.testing.assert_allclose(comparable(runs)["f_best"], whole["f_best"], rtol=1e-9, atol=1e-25)
 
 
-def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     store = Store(tmp_path)
     execute(plans(1), store=store)
     before = store.files
-
-    def full(*args: Any, **kwargs: Any) -> None:
-        args[1].write(b"half a file")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pyarrow.parquet.write_table", full)
+    request.getfixturevalue("full_disk")
     with pytest.raises(StoreError, match="No space left"):
         execute(plans(2), store=store)
     assert store.files == before
@@ -132,8 +127,6 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_table_of_something_else_is_named(tmp_path: Path) -> None:
-    import pandas as pd
-
     (tmp_path / "v2" / "aa").mkdir(parents=True)
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "v2" / "aa" / "x.parquet")
     for read in (Store(tmp_path).load, Store(tmp_path).keys):

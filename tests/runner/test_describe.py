@@ -83,13 +83,9 @@ def test_surfaces_of_landscapes(spec: str) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"spectrum": "chain"}, {"rotate": False, "seed": 3}])
-def test_quadratics_in_the_plane_show_starts_and_minimizer(settings: dict[str, Any]) -> None:
+def test_quadratics_in_the_plane_show_their_minimizer(settings: dict[str, Any]) -> None:
     problem = Quadratic(dim=2, **settings)
     content = told(problem)
-    assert problem.view is not None
-    low, high = np.transpose(problem.view)
-    shown = np.vstack([content["minimizers"], problem.starts(range(20))])
-    assert ((low < shown) & (shown < high)).all()
     np.testing.assert_array_equal(content["minimizers"], [problem.x_star])
     assert np.min(content["surface"]["f"]) >= problem.optimum.f  # type: ignore[union-attr]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from tests.conftest import run_python
 
 INTERPRETER = """
 import optbench
@@ -17,7 +16,7 @@ if __name__ == "__main__":
 
 
 def test_what_is_typed_into_an_interpreter_cannot_be_sent_to_processes() -> None:
-    done = subprocess.run([sys.executable, "-c", INTERPRETER], capture_output=True, text=True, check=False)
+    done = run_python("-c", INTERPRETER)
     assert done.returncode == 1
     assert "InputError: worker processes cannot import what is defined in a notebook" in done.stderr
     assert "my_rule" in done.stderr

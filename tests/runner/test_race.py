@@ -28,12 +28,13 @@ from optbench.core.trace import TARGETS
 from optbench.core.types import Array
 from optbench.problem import Problem
 from optbench.results.runs import Runs
-from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
+from optbench.results.schema import RACE_COLUMNS
 from optbench.results.store import Store
 from optbench.runner import quiet, race
 from optbench.runner.loop import Loop, minimize
-from tests.conftest import host_reads_forbidden, strict_backend
-from tests.rows import run_row
+from optbench.runner.plan import Plan
+from tests.conftest import assert_refused, host_reads_forbidden, strict_backend
+from tests.rows import race_rows, race_table, run_row
 
 
 @pytest.fixture(autouse=True)
@@ -149,7 +150,12 @@ def rule_of(world: World, name: str, seconds: float, *, compiling: float = 0.0) 
 def held(world: World, *rules: Callable[..., Any], **options: Any) -> pd.DataFrame:
     options = {"rounds": 3, "steps": 5} | options
     plans = race.make_race_plans([Kernels()], rules, device=backend_of(world), **options)
-    return to_frame(to_arrow(race.compete(plans), RACE_COLUMNS))
+    return race_table(race.compete(plans))
+
+
+def loop_of(plan: Plan, steps: int, seed: int = 0) -> Loop:
+    """A single run of a plan with one setting."""
+    return Loop(plan.problem, plan.build(plan.grid, (seed,)), (seed,), steps, plan.batch_size, 1)
 
 
 # ---- what is on the clock --------------------------------------------------------------------------------------------
@@ -199,7 +205,7 @@ def test_the_order_is_a_b_c_a_b_c_and_a_round_shares_its_seed(world: World) -> N
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_race_takes_the_steps_of_a_run(optimizer: str, batch: int | None, fused: bool) -> None:
     (plan,) = race.make_race_plans(["logistic:data=iris"], [optimizer], steps=30, batch_size=batch, fused=fused)
-    loop = Loop(plan.problem, plan.build(plan.grid, (3,)), (3,), 30, batch, 1)
+    loop = loop_of(plan, 30, seed=3)
     x0 = plan.problem.starts((3,))
     start = np.array(x0)
     points = race._visit(loop, x0)
@@ -213,17 +219,16 @@ def test_a_race_takes_the_steps_of_a_run(optimizer: str, batch: int | None, fuse
 def test_the_noted_points_are_few_and_evenly_spaced(monkeypatch: pytest.MonkeyPatch) -> None:
     (plan,) = race.make_race_plans(["quadratic:dim=10"], ["sgd"], steps=100, rounds=3)
     monkeypatch.setattr(race, "POINT_BYTES", 8 * 10 * 7)
-    loop = Loop(plan.problem, plan.build(plan.grid, (0,)), (0,), 100, None, 1)
+    loop = loop_of(plan, 100)
     x0 = plan.problem.starts((0,))
     points = race._visit(loop, x0)
     assert len(points) == 7
-    short = Loop(plan.problem, plan.build(plan.grid, (0,)), (0,), 15, None, 1)
-    np.testing.assert_array_equal(points[1], race._time(short, x0, points)[2])
+    np.testing.assert_array_equal(points[1], race._time(loop_of(plan, 15), x0, points)[2])
 
 
 def test_the_timed_steps_read_nothing_on_the_host() -> None:
     (plan,) = race.make_race_plans(["logistic:data=iris"], ["adam"], steps=5, batch_size=16, device=strict_backend())
-    loop = Loop(plan.problem, plan.build(plan.grid, (0,)), (0,), 5, 16, 1)
+    loop = loop_of(plan, 5)
     x0 = plan.problem.starts((0,))
     with host_reads_forbidden():
         race._time(loop, x0, race._visit(loop, x0))
@@ -238,7 +243,7 @@ def test_rules_run_fused_unless_plain_is_asked_for() -> None:
 
 def test_a_run_that_diverges_is_told() -> None:
     plans = race.make_race_plans(["rosenbrock"], ["sgd:lr=100", "sgd:lr=1e-5"], rounds=3, steps=20)
-    races = to_frame(to_arrow(race.compete(plans), RACE_COLUMNS))
+    races = race_table(race.compete(plans))
     assert seconds_of.race_summary(races)["finite"].tolist() == [False, True]
 
 
@@ -316,30 +321,15 @@ def test_the_idlest_core_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def timings(seconds: Any, place: int = 0, **more: Any) -> list[dict[str, Any]]:
-    """Rows of one configuration with the given seconds a step, ten steps a round, half of it the oracle's."""
-    name = more.get("configuration", f"m{place}")
-    common = dict.fromkeys(RACE_COLUMNS) | {
-        "race": "r", "created": "2026-01-01", "machine": "M", "cores": 4, "load_before": 0.1, "load_after": 1.0,
-        "place": place, "problem": "p", "problem_name": "p", "problem_params": "{}", "data_hash": "",
-        "configuration": name, "optimizer": name, "fixed": "{}", "settings": "{}", "structure": "{}",
-        "schedule": "constant", "calls_per_step": 1.0, "steps": 10,
-        "backend": "numpy", "precision": "float64", "fused": True, "warmup_seconds": 1.0, "finite": True,
-    }  # fmt: skip
-    return [
-        common | {"round": number, "seconds": 10 * s, "oracle_seconds": 5 * s} | more
-        for number, s in enumerate(np.asarray(seconds, dtype=float))
-    ]
-
-
-def table(*rows: list[dict[str, Any]]) -> pd.DataFrame:
-    return to_frame(to_arrow([row for part in rows for row in part], RACE_COLUMNS))
+    """`race_rows` of a configuration that is named by its place."""
+    return race_rows(more.pop("configuration", f"m{place}"), seconds, place, **more)
 
 
 def test_intervals_contain_the_truth(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seconds_of, "RESAMPLES", 200)
     inside = []
     for _ in range(100):
-        (line,) = seconds_of.race_summary(table(timings(np.exp(0.1 * rng.standard_normal(11))))).itertuples()
+        (line,) = seconds_of.race_summary(race_table(timings(np.exp(0.1 * rng.standard_normal(11))))).itertuples()
         inside.append(line.seconds_low <= 1 <= line.seconds_high)
         assert line.seconds_low <= line.seconds <= line.seconds_high
     assert np.mean(inside) > 0.86  # 0.95 less what a bootstrap of eleven rounds and 100 trials lose
@@ -347,7 +337,7 @@ def test_intervals_contain_the_truth(rng: np.random.Generator, monkeypatch: pyte
 
 def test_ratios_are_taken_within_rounds(rng: np.random.Generator) -> None:
     noise = np.exp(rng.standard_normal(10))  # tenfold, but shared by all of a round
-    a, b = seconds_of.race_summary(table(timings(noise), timings(2 * noise, 1))).itertuples()
+    a, b = seconds_of.race_summary(race_table(timings(noise), timings(2 * noise, 1))).itertuples()
     assert (a.ratio, a.ratio_low, a.ratio_high) == (1, 1, 1)
     assert (b.ratio, b.ratio_low, b.ratio_high) == pytest.approx((2, 2, 2))
     assert b.seconds_high > 1.5 * b.seconds_low
@@ -357,7 +347,7 @@ def test_ratios_are_taken_within_rounds(rng: np.random.Generator) -> None:
 
 def test_the_reference_is_the_first_on_the_same_problem() -> None:
     summary = seconds_of.race_summary(
-        table(timings([1, 1, 1]), timings([3, 3, 3], 1, problem="q"), timings([6] * 3, 2))
+        race_table(timings([1, 1, 1]), timings([3, 3, 3], 1, problem="q"), timings([6] * 3, 2))
     )
     assert summary["ratio"].tolist() == [1, 1, 6]
 
@@ -375,7 +365,7 @@ def test_the_reference_is_the_first_on_the_same_problem() -> None:
     ],
 )
 def test_disturbance_is_marked_with_its_reason(seconds: list[float], more: dict[str, Any], reason: str) -> None:
-    (line,) = seconds_of.race_summary(table(timings(seconds, **more))).itertuples()
+    (line,) = seconds_of.race_summary(race_table(timings(seconds, **more))).itertuples()
     assert line.reason.startswith(reason)
     assert line.disturbed == bool(reason) == bool(line.reason)
 
@@ -385,7 +375,7 @@ def test_races_that_a_better_one_repeats_do_not_stand() -> None:
         rounds = [1, 1 + scatter, 1, 1 + scatter]
         return [timings(rounds, n, configuration=c, race=race, created=race, **more) for n, c in enumerate(names)]
 
-    races = table(
+    races = race_table(
         *held("1", "a", "b"),
         *held("2", "a", "b", "c"),  # all of 1, and newer
         *held("3", "a", "b", "c", scatter=1.0),  # newer, but disturbed
@@ -394,13 +384,13 @@ def test_races_that_a_better_one_repeats_do_not_stand() -> None:
         *held("6", "a", machine="another"),
     )
     assert sorted(set(seconds_of.standing_races(races)["race"])) == ["2", "4", "5", "6"]
-    alone = table(*held("3", "a", "b", scatter=1.0))
+    alone = race_table(*held("3", "a", "b", scatter=1.0))
     assert len(seconds_of.standing_races(alone)) == len(alone)
 
 
 def test_no_races_give_empty_tables() -> None:
-    assert seconds_of.race_summary(table()).empty
-    assert seconds_of.seconds_to_target(Runs.from_rows([]), table(timings([1, 1, 1]))).empty
+    assert seconds_of.race_summary(race_table()).empty
+    assert seconds_of.seconds_to_target(Runs.from_rows([]), race_table(timings([1, 1, 1]))).empty
 
 
 # ---- seconds to target -----------------------------------------------------------------------------------------------
@@ -422,7 +412,7 @@ def runs(*calls: float | None, **more: Any) -> Runs:
 
 def test_seconds_to_target_are_calls_times_seconds_a_call() -> None:
     seconds = [0.1, 0.11, 0.1, 0.09, 0.1]
-    (line,) = seconds_of.seconds_to_target(runs(100, 200, 300), table(timings(seconds))).itertuples()
+    (line,) = seconds_of.seconds_to_target(runs(100, 200, 300), race_table(timings(seconds))).itertuples()
     assert (line.calls, line.reached, line.seeds) == (200, 3, 3)
     assert line.seconds == pytest.approx(20)
     assert line.seconds_low == pytest.approx(100 * 0.09, rel=0.2)
@@ -433,14 +423,14 @@ def test_seconds_to_target_are_calls_times_seconds_a_call() -> None:
 def test_configurations_that_differ_in_their_step_size_time_one_method() -> None:
     pair = [timings([1] * 3, place, optimizer="m0", settings=f'{{"lr": {lr}}}') for place, lr in enumerate((0.1, 1.0))]
     other = timings([1] * 3, 2, optimizer="m1")
-    (line,) = seconds_of.seconds_to_target(runs(10, 10, 10), table(*pair, other)).itertuples()
+    (line,) = seconds_of.seconds_to_target(runs(10, 10, 10), race_table(*pair, other)).itertuples()
     assert line.places == (0, 1)
 
 
 def test_a_call_of_a_mini_batch_takes_several_steps() -> None:
     rows, races = (
         runs(10, 10, 10, batch_size=4, calls_per_step=0.25),
-        table(timings([1] * 3, batch_size=4, calls_per_step=0.25)),
+        race_table(timings([1] * 3, batch_size=4, calls_per_step=0.25)),
     )
     (line,) = seconds_of.seconds_to_target(rows, races).itertuples()
     assert line.seconds_per_call == pytest.approx(4)
@@ -448,7 +438,7 @@ def test_a_call_of_a_mini_batch_takes_several_steps() -> None:
 
 
 def test_targets_that_are_missed_take_for_ever() -> None:
-    races = table(timings([1, 1, 1]))
+    races = race_table(timings([1, 1, 1]))
     (line,) = seconds_of.seconds_to_target(runs(10, 10, np.inf), races).itertuples()
     assert (line.seconds, line.seconds_high, line.reached) == (10, np.inf, 2)
     (line,) = seconds_of.seconds_to_target(runs(10, np.inf, np.inf), races).itertuples()
@@ -465,19 +455,19 @@ def test_targets_that_are_missed_take_for_ever() -> None:
     ],
 )  # fmt: skip
 def test_what_costs_otherwise_is_not_mixed_in(other: dict[str, Any]) -> None:
-    assert seconds_of.seconds_to_target(runs(10, 10, 10), table(timings([1, 1, 1], **other))).empty
-    both = table(timings([1, 1, 1]), timings([9, 9, 9], 1, configuration="m0", **({"optimizer": "m0"} | other)))
+    assert seconds_of.seconds_to_target(runs(10, 10, 10), race_table(timings([1, 1, 1], **other))).empty
+    both = race_table(timings([1, 1, 1]), timings([9, 9, 9], 1, configuration="m0", **({"optimizer": "m0"} | other)))
     assert seconds_of.seconds_to_target(runs(10, 10, 10), both)["seconds"].tolist() == [pytest.approx(10)]
 
 
 def test_a_structure_that_the_settings_have_is_the_same_method() -> None:
-    races = table(timings([1, 1, 1], structure='{"memory": 3}'), timings([2, 2, 2], 1, structure='{"memory": 9}'))
+    races = race_table(timings([1, 1, 1], structure='{"memory": 3}'), timings([2, 2, 2], 1, structure='{"memory": 9}'))
     found = seconds_of.seconds_to_target(runs(10, 10, 10, settings='{"memory": 3}'), races.assign(optimizer="m0"))
     assert found["seconds"].tolist() == [pytest.approx(10)]
 
 
 def test_machines_are_kept_apart_and_the_newest_undisturbed_race_is_taken() -> None:
-    races = table(
+    races = race_table(
         timings([1, 1, 1], race="old", created="1"),
         timings([2, 2, 2], race="new", created="2"),
         timings([3, 3, 3], race="noisy", created="3", load_before=4.0),
@@ -505,15 +495,12 @@ def test_races_are_stored_beside_runs_and_gather(world: World, tmp_path: Path) -
     assert [p.suffix for p in tmp_path.rglob("*") if p.is_file()] == [".parquet"] * 2
     loaded = store.load_races()
     assert list(loaded.columns) == list(RACE_COLUMNS)
-    expected = table(first, second).sort_values(["race", "round"], kind="stable", ignore_index=True)
+    expected = race_table(first, second).sort_values(["race", "round"], kind="stable", ignore_index=True)
     pd.testing.assert_frame_equal(loaded.sort_values(["race", "round"], kind="stable", ignore_index=True), expected)
 
 
-def test_a_race_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pyarrow.parquet.write_table", full)
+@pytest.mark.usefixtures("full_disk")
+def test_a_race_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="No space left"):
         Store(tmp_path).write_race(timings([1, 1, 1]))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -549,13 +536,6 @@ def test_impossible_races_are_refused() -> None:
             race.compete(bad)
     with pytest.raises(InputError, match="warmup"):
         race.compete(plans, warmup=0)
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 SHORT = ["race", "--problem", "quadratic:dim=4", "--optimizer", "adam:lr=0.01", "--optimizer", "lbfgs"]
@@ -601,14 +581,6 @@ def test_an_interrupted_race_stores_nothing(
     assert Store("results").table_files("races") == []
 
 
-def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["race", "--help"])
-    out = capsys.readouterr().out
-    assert "optbench race --problem" in out
-    assert "--no-fused" in out
-
-
 ONE = ["race", "--problem", "quadratic", "--optimizer", "adam"]
 
 
@@ -635,9 +607,4 @@ def test_bad_requests_get_one_sentence(
     here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     (here / "file").write_text("")
-    assert main(arguments) == 2
-    err = capsys.readouterr().err
-    assert message in err
-    assert err.startswith("optbench: ")
-    assert err.count("\n") == 1
-    assert not list(here.rglob("*.parquet"))
+    assert_refused(arguments, message, here, capsys)
