@@ -50,8 +50,9 @@ def add_methods(parser: argparse.ArgumentParser, optimizer_help: str) -> None:
     parser.add_argument("--optimizer", dest="optimizers", action="append", metavar="SPEC", help=optimizer_help)
 
 
-def add_store(parser: argparse.ArgumentParser) -> None:
-    """``--store``."""
+def add_device_and_store(parser: argparse.ArgumentParser) -> None:
+    """``--device`` and ``--store``."""
+    parser.add_argument("--device", help="cpu or gpu (default cpu)")
     parser.add_argument(
         "-o", "--store", default="results", metavar="FOLDER", help="where results are kept (default results)"
     )

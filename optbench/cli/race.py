@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from optbench.cli.arguments import add_command, add_methods, add_store
+from optbench.cli.arguments import add_command, add_device_and_store, add_methods
 from optbench.cli.console import make_console, print_table
 from optbench.core.errors import InputError
 
@@ -37,7 +37,6 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--schedule", default="constant", metavar="SPEC", help="learning-rate schedule (default constant)"
     )
-    parser.add_argument("--device", help="cpu or gpu (default cpu)")
     parser.add_argument("--precision", metavar="TYPE", help="float64 or float32 (default float64)")
     parser.add_argument(
         "--fused", action=argparse.BooleanOptionalAction, default=True, help="run update rules compiled (default true)"
@@ -45,7 +44,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of the first round; the next has the next (default 0)"
     )
-    add_store(parser)
+    add_device_and_store(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optbench.cli.arguments import add_command, add_methods, add_options, add_store, given_options
+from optbench.cli.arguments import add_command, add_device_and_store, add_methods, add_options, given_options
 from optbench.cli.console import CommandProgress, make_console, print_table
 from optbench.core.errors import InputError
 from optbench.runner.options import StudyOptions
@@ -42,11 +42,10 @@ def add_parser(commands: Any) -> None:
     )
     add_methods(parser, "likewise; several values of a parameter: beta=0.9/0.99")
     add_options(parser, StudyOptions)
-    parser.add_argument("--device", help="cpu or gpu (default cpu)")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: all cores where that pays)")
     parser.add_argument("--dask", metavar="ADDRESS", help="run on the Dask cluster of this scheduler instead")
     parser.add_argument("--retry-failed", action="store_true", help="try runs again that are stored as failed")
-    add_store(parser)
+    add_device_and_store(parser)
     parser.add_argument("--no-report", action="store_true", help="do not write the page")
 
 

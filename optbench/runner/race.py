@@ -46,7 +46,7 @@ from optbench.results.store import Store
 from optbench.runner.loop import Loop
 from optbench.runner.plan import Plan, make_plans
 from optbench.runner.quiet import load_average, quiet
-from optbench.runner.rows import method_columns
+from optbench.runner.rows import method_columns, time_now
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -212,9 +212,10 @@ def compete(plans: Sequence[Plan], *, warmup: int = 1) -> list[dict[str, Any]]:
     if warmup < 1:
         raise InputError(f"warmup must be at least 1, not {warmup}: the first run compiles")
     where = environment()  # looked up now, because it counts the cores that this process may use
+    on_gpu = any(plan.problem.backend.name == "cupy" for plan in plans)
     race = {
         "race": f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}",
-        "machine": where.get("gpu", where["processor"]) if _on_gpu(plans) else where["processor"],
+        "machine": where.get("gpu", where["processor"]) if on_gpu else where["processor"],
         "cores": os.cpu_count(),
         "load_before": load_average(),
     }
@@ -230,15 +231,8 @@ def compete(plans: Sequence[Plan], *, warmup: int = 1) -> list[dict[str, Any]]:
             gc.collect()
             for columns, plan in zip(common, plans, strict=True):
                 rows.append(columns | {"round": number, "seed": seed, "core": core} | _measure(plan, seed))
-    end = {
-        "load_after": load_average(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds"),
-    }
+    end = {"load_after": load_average(), "created": time_now()}
     return [row | end for row in rows]
-
-
-def _on_gpu(plans: Sequence[Plan]) -> bool:
-    return any(plan.problem.backend.name == "cupy" for plan in plans)
 
 
 def _identity(place: int, plan: Plan) -> dict[str, Any]:

@@ -23,6 +23,11 @@ from optbench.runner.describe import describe
 from optbench.runner.plan import Plan
 
 
+def time_now() -> str:
+    """The time in UTC, as stored rows have it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+
+
 @dataclass(frozen=True, eq=False)
 class ChunkResult:
     """The trace of a chunk, or why there is none, the device memory it took, and when it ended."""
@@ -30,9 +35,7 @@ class ChunkResult:
     trace: Trace | None
     error: str | None = None
     device_bytes: int | None = None
-    created: str = dataclasses.field(
-        default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
-    )
+    created: str = dataclasses.field(default_factory=time_now)
 
     @classmethod
     def failed(cls, error: BaseException) -> ChunkResult:

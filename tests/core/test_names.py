@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import run_python
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run_python(folder: Path, *arguments: str) -> list[str]:
+def printed_lines(folder: Path, *arguments: str) -> list[str]:
     """Lines that a new interpreter prints in a folder."""
-    completed = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    completed = run_python(*arguments, cwd=folder)
     assert completed.returncode == 0, completed.stderr
     assert not completed.stderr
     return completed.stdout.splitlines()
@@ -55,7 +55,7 @@ assert Quadratic is optbench.problems.Quadratic
 print(Logistic.__module__, problems.__name__, logistic.__name__, reports.tables.__name__)
 """
     expected = "optbench.problems.logistic optbench.problems optbench.problems.logistic optbench.reports.tables"
-    assert run_python(tmp_path, "-c", code) == [expected]
+    assert printed_lines(tmp_path, "-c", code) == [expected]
 
 
 @pytest.mark.parametrize("package", ["problems", "reports"])
@@ -71,7 +71,7 @@ print(*sorted(module.name for module in pkgutil.iter_modules(package.__path__)))
 """
     folder = ROOT / package
     modules = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
-    assert run_python(tmp_path, "-c", code) == [
+    assert printed_lines(tmp_path, "-c", code) == [
         str(folder),
         str(folder / "__init__.py"),
         " ".join(sorted(modules - {"__init__"})),
@@ -87,7 +87,7 @@ try:
 except ModuleNotFoundError as error:
     print(error.name)
 """
-    assert run_python(tmp_path, "-c", code) == ["problems.absent"]
+    assert printed_lines(tmp_path, "-c", code) == ["problems.absent"]
 
 
 # a script as a user writes it: a study in worker processes, and a problem that goes through pickle to a new process
@@ -124,7 +124,7 @@ if __name__ == "__main__":
 def test_a_script_in_a_foreign_folder(foreign: Path, tmp_path: Path) -> None:
     (foreign / "script.py").write_text(SCRIPT)
     page = tmp_path / "page.html"
-    printed = run_python(foreign, "script.py", str(page))
+    printed = printed_lines(foreign, "script.py", str(page))
     assert printed == ["True optbench.problems.logistic 15", "4 budget"]
     assert "iris" in page.read_text(encoding="utf-8")
 
@@ -139,7 +139,7 @@ print(problems.logistic.owner, reports.tables.owner)
 print(problems.Logistic.__module__, optbench.problems.Logistic.__module__)
 print(optbench.problems.logistic.__name__, optbench.reports.tables.__name__)
 """
-    assert run_python(foreign, "-c", code) == [
+    assert printed_lines(foreign, "-c", code) == [
         "user user",
         "problems optbench.problems.logistic",
         "optbench.problems.logistic optbench.reports.tables",
@@ -166,9 +166,7 @@ def test_the_command_runs_in_a_foreign_folder(foreign: Path, tmp_path: Path, opt
     (foreign / "mine.py").write_text(RULE)
     command = ["-m", "optbench", "run", "--import", "mine.py", "--problem", "beale", "--optimizer", "plain_descent"]
     arguments = ["--steps", "20", "--seeds", "2", "--jobs", "2", "-o", str(tmp_path), *["--no-report"] * (not options)]
-    completed = subprocess.run(
-        [sys.executable, *options, *command, *arguments], cwd=foreign, capture_output=True, text=True, check=False
-    )
+    completed = run_python(*options, *command, *arguments, cwd=foreign)
     assert completed.returncode == 0, completed.stderr
     assert "plain_descent" in completed.stdout
     if options:
@@ -181,7 +179,7 @@ def reveal(folder: Path, *lines: str) -> str:
     (folder / "typed.py").write_text("\n".join(lines))
     # the cache lives in the checkout: the types of optbench are read once, not in every run of the tests
     options = ["--cache-dir", str(ROOT / ".mypy_cache" / "names"), "--config-file", "", "--no-error-summary"]
-    return "\n".join(run_python(folder, "-m", "mypy", "--strict", "--follow-imports=silent", *options, "typed.py"))
+    return "\n".join(printed_lines(folder, "-m", "mypy", "--strict", "--follow-imports=silent", *options, "typed.py"))
 
 
 def test_type_checkers_see_one_class_under_both_names(tmp_path: Path) -> None:
