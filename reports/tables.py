@@ -189,7 +189,7 @@ def speed_table(races: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     races : DataFrame
-        One row a round and configuration, as `optbench.store.Store.load_races` returns them.
+        One row a round and configuration, as `optbench.results.store.Store.load_races` returns them.
 
     Returns
     -------

@@ -46,7 +46,8 @@ def execute(arguments: argparse.Namespace) -> int:
             target = registry[name]
             declared = schedule_parameters(name) if registry is SCHEDULES else parameters(target)
             origin = origin_of(registry, name)
-            summary = _first_line(target) + (f" (from {origin})" if origin else "")
+            first_line, *_ = (target.__doc__ or "").strip().split("\n")
+            summary = first_line + (f" (from {origin})" if origin else "")
             rows.append((Text(name, "bold"), Text(" ".join(map(str, declared.values()))), summary))
         headings = ("name", "parameters and defaults", "what it is")
         print_table(console, title, headings, rows, text_columns=(0, 1, 2))
@@ -75,8 +76,3 @@ def _describe(console: Console, name: str) -> None:
         if inspect.isfunction(target):
             console.print(Text("\n" + inspect.getsource(target), "dim"))
         console.print()
-
-
-def _first_line(target: Any) -> str:
-    lines = (target.__doc__ or "").strip().splitlines()
-    return lines[0] if lines else ""

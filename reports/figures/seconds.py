@@ -26,7 +26,7 @@ def seconds_of(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
     ----------
     runs : Runs
     races : DataFrame
-        As `optbench.store.Store.load_races` returns them.
+        As `optbench.results.store.Store.load_races` returns them.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def convergence_seconds(
     ----------
     runs : Runs
     races : DataFrame
-        As `optbench.store.Store.load_races` returns them.
+        As `optbench.results.store.Store.load_races` returns them.
     machine : str, optional
         Which machine, or GPU; may be left out where the methods raced on only one.
 

@@ -41,7 +41,7 @@ def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = Non
     Parameters
     ----------
     races : DataFrame
-        One row a round and configuration, as `optbench.store.Store.load_races` returns them.
+        One row a round and configuration, as `optbench.results.store.Store.load_races` returns them.
     problem : str, optional
         Which problem; may be left out where the race had only one.
     ax : matplotlib Axes, optional
