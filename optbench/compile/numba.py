@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from optbench.core.source import byte_code, source_hash
+from optbench.core.code_hash import byte_code, source_hash
 
 
 def numba_is_there() -> bool:

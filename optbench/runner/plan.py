@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from optbench.core.code_hash import source_hash
 from optbench.core.errors import InputError
-from optbench.core.source import source_hash
 from optbench.core.specs import canonical
 from optbench.optimizer import Optimizer, Recipe, make_recipe
 from optbench.optimizers.schedules import make_schedule

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from optbench.core.code_hash import source_hash
 from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES, Registry
-from optbench.core.source import source_hash
 from optbench.core.specs import Parameter, canonical, coerce, format_spec, parse_spec
 from optbench.optimizer import make_recipe, rule
 from optbench.optimizers.adaptive import adam
