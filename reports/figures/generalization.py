@@ -68,11 +68,14 @@ def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = Non
                 f"◂ {values}" if left else f"{values} ▸", (edge, rows[method]), (2 if left else -2, 0),
                 textcoords="offset points", ha="left" if left else "right", va="center", fontsize=8.5, color=MUTED,
             )  # fmt: skip
-    style.row_names(ax, [shorten(method, 24) for method in methods])
+    ax.set_yticks(range(len(methods)), [shorten(method, 24) for method in methods])
+    for label in ax.get_yticklabels():
+        label.set_parse_math(False)
     ax.set_ylim(len(methods) - 0.4, -0.6)
     if len(finite):
         low, high = ax.get_xlim()
         ax.set_xlim(*((edge, high) if kind == "accuracy" else (low, edge)) if far != near else (low, high))
+    ax.tick_params("y", length=0)
     style.title(ax, f"{kind.capitalize()} at the end: {shorten(problem, 36)}")
     ax.xaxis.set_major_locator(MaxNLocator(5))
     if marks.keys() <= SPLITS.keys():

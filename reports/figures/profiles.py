@@ -141,7 +141,10 @@ def ranks(
             markeredgewidth=0.8, zorder=3, gid=f"{kind}-{drawn.index}-rank",
         )  # fmt: skip
     ax.yaxis.tick_right()
-    style.row_names(ax, [shorten(name, 22) for name in table["method"]])
+    ax.set_yticks(range(len(table)), [shorten(name, 22) for name in table["method"]])
+    for label in ax.get_yticklabels():
+        label.set_parse_math(False)
+    ax.tick_params("y", length=0)
     ax.set_ylabel("optimizer, best first")
     ax.yaxis.set_label_position("left")
     ax.set_ylim(len(table) - 0.4, -0.6)

@@ -7,12 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from optbench.analysis import metrics, timing
+from optbench.core.errors import InputError
 from optbench.results.runs import Runs
 
 from ..wording import shorten
 from . import style
 from .lines import draw_lines, gap_floor
-from .selection import choose, one_problem
+from .selection import one_problem
 
 
 def seconds_of(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
@@ -73,8 +74,13 @@ def convergence_seconds(
     problem, part = one_problem(runs, problem)
     table = seconds_of(part, races)
     known = sorted(set(table["machine"]))
-    there = f"there are races on {', '.join(known)}" if known else "no method with runs on it raced"
-    machine = choose(machine, known, f"no seconds on {problem!r}; {there}", f"no race on machine {machine!r}; {there}")
+    if machine is None and len(known) == 1:
+        machine = known[0]
+    if machine is None or machine not in known:
+        there = f"there are races on {', '.join(known)}" if known else "no method with runs on it raced"
+        raise InputError(
+            f"{f'no seconds on {problem!r}' if machine is None else f'no race on machine {machine!r}'}; {there}"
+        )
     return draw(part, table[table["machine"] == machine], problem, ax, emphasis, styles)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -27,20 +26,14 @@ def one_problem(runs: Runs | pd.DataFrame, problem: str | None) -> tuple[str, Ru
     """
     runs = as_runs(runs)
     known = sorted(set(runs.rows["problem"]))
-    there = f"the results have {', '.join(known)}" if known else "there are no results"
-    problem = choose(problem, known, f"choose a problem; {there}", f"no results for problem {problem!r}; {there}")
+    if problem is None and len(known) == 1:
+        problem = known[0]
+    if problem is None or problem not in known:
+        there = f"the results have {', '.join(known)}" if known else "there are no results"
+        raise InputError(f"{'choose a problem' if problem is None else f'no results for problem {problem!r}'}; {there}")
     if known == [problem]:
         return problem, runs  # the same object, so that what was computed of it is found again
     return problem, Runs(runs.rows[runs.rows["problem"] == problem], runs.environments)
-
-
-def choose(name: str | None, known: Sequence[str], unnamed: str, unknown: str) -> str:
-    """The name, or the only one that is known; InputError with one of two messages if there is no such or no choice."""
-    if name is None and len(known) == 1:
-        return known[0]
-    if name is None or name not in known:
-        raise InputError(unnamed if name is None else unknown)
-    return name
 
 
 def description_of(part: Runs) -> dict[str, Any]:

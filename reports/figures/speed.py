@@ -16,7 +16,6 @@ from optbench.core.errors import InputError
 
 from ..wording import shorten
 from . import style
-from .selection import choose
 from .style import PALETTE, PAPER
 
 MARK = {"markersize": 6, "markeredgewidth": 1.4}
@@ -91,8 +90,11 @@ def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = Non
 def _one_race(races: pd.DataFrame, problem: str | None) -> tuple[str, pd.DataFrame]:
     """The name of the problem that is meant, and the rows of the one race on it."""
     known = sorted(set(races["problem"]))
-    there = f"there are races on {', '.join(known)}" if known else "there are no races"
-    problem = choose(problem, known, f"choose a problem; {there}", f"no race on problem {problem!r}; {there}")
+    if problem is None and len(known) == 1:
+        problem = known[0]
+    if problem is None or problem not in known:
+        there = f"there are races on {', '.join(known)}" if known else "there are no races"
+        raise InputError(f"{'choose a problem' if problem is None else f'no race on problem {problem!r}'}; {there}")
     part = races[races["problem"] == problem]
     names = sorted(set(part["race"]))
     if len(names) > 1:

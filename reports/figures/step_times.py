@@ -142,7 +142,10 @@ def _draw(
             ticks.append(at)
             names.append(shorten(configuration, 26) + ("" if lines["finite"].all() else " (diverged)"))
             at += 1.0
-    style.row_names(ax, names, ticks)
+    ax.set_yticks(ticks, names)
+    for label in ax.get_yticklabels():
+        label.set_parse_math(False)
+    ax.tick_params("y", length=0)
     ax.grid(True, axis="y", color=GRID, linewidth=0.4)
     ax.set_ylim(at - 0.3, 0.3)
     style.log_axis(ax.xaxis, "x")

@@ -8,7 +8,7 @@ are named at the end of their lines; the others are thin and grey, until a reade
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
@@ -297,14 +297,6 @@ def log_axis(axis: Axis, which: str) -> None:
 
 def _power_of_ten(value: float) -> str:
     return "10" + str(round(np.log10(value))).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-
-
-def row_names(ax: Axes, names: Sequence[str], places: Sequence[float] | None = None) -> None:
-    """Name rows at the left, by default at 0, 1, ...; a $ in a name is a dollar, and there are no ticks."""
-    ax.set_yticks(range(len(names)) if places is None else places, names)
-    for label in ax.get_yticklabels():
-        label.set_parse_math(False)
-    ax.tick_params("y", length=0)
 
 
 def duration_tick(value: float, _: int) -> str:

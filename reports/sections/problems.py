@@ -11,7 +11,7 @@ import json
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,19 +28,41 @@ from ..figures.convergence import convergence, rates
 from ..figures.generalization import generalization, learned_table
 from ..figures.selection import description_of
 from ..figures.sensitivity import sensitivity
-from ..page.context import PageContext, Picture, collecting_rarely
+from ..page.context import MethodKey, PageContext, Picture, collecting_rarely
 from ..wording import calls, names, number, shorten, span, target_name
 
 # with the curves in oracle calls, which have a table of their own, this is all of the figure
 RATES = ["problem", "method", "machine", "backend", "precision", "fused", "race", "disturbed", "seconds_per_call"]
 
 
-Section = dict[str, Any]  # what the template shows of a problem
+class Targets(NamedTuple):
+    """Oracle calls to every power of ten of the initial gap."""
+
+    heads: list[str]
+    lines: list[tuple[MethodKey, list[tuple[tables.Cell, str]]]]  # method, cells and what they say of misses
+    table: str
+
+
+class ProblemSection(NamedTuple):
+    """What the template shows of a problem."""
+
+    name: str
+    anchor: str
+    summary: str | None  # a sentence about it
+    facts: list[tuple[str, str]]
+    methods: list[MethodKey]
+    figures: list[Picture]
+    heads: list[tuple[str, str]]  # title of a column, and what it means
+    lines: list[tuple[MethodKey, list[tables.Cell]]]
+    table: str
+    targets: Targets | None  # where the optimum is known
+
+
 Tables = dict[str, pd.DataFrame]
 
 
 @contextlib.contextmanager
-def drawing(context: PageContext, jobs: int, bar: ProgressBar) -> Iterator[Callable[[], list[Section]]]:
+def drawing(context: PageContext, jobs: int, bar: ProgressBar) -> Iterator[Callable[[], list[ProblemSection]]]:
     """Start to draw the sections of all problems in other processes; the function that is yielded waits for them.
 
     The waiting process draws those that no other has started. A section is the same whichever process draws it.
@@ -56,7 +78,7 @@ def drawing(context: PageContext, jobs: int, bar: ProgressBar) -> Iterator[Calla
     lines: Tables = dict(iter(tables.lines(context.runs).groupby("problem", sort=False)))
     workers = min(jobs - 1, len(problems) // 2)
 
-    def draw(name: str) -> Section:
+    def draw(name: str) -> ProblemSection:
         drawn = section(context, name, lines[name])
         bar.advance(1)
         return drawn
@@ -66,9 +88,9 @@ def drawing(context: PageContext, jobs: int, bar: ProgressBar) -> Iterator[Calla
         return
     # not forked: libraries have started threads here, and a fork of them may hang
     pool = cf.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    started: dict[str, cf.Future[tuple[Section, Tables]]] = {}
+    started: dict[str, cf.Future[tuple[ProblemSection, Tables]]] = {}
 
-    def wait() -> list[Section]:
+    def wait() -> list[ProblemSection]:
         sections = {name: draw(name) for name in reversed(problems) if name not in started or started[name].cancel()}
         for name in problems:
             if name not in sections:
@@ -89,32 +111,32 @@ def drawing(context: PageContext, jobs: int, bar: ProgressBar) -> Iterator[Calla
         pool.shutdown(cancel_futures=True)
 
 
-def _section_and_tables(context: PageContext, name: str, lines: pd.DataFrame) -> tuple[Section, Tables]:
+def _section_and_tables(context: PageContext, name: str, lines: pd.DataFrame) -> tuple[ProblemSection, Tables]:
     """A section drawn in another process, and the tables that it offers."""
     with style.theme(), collecting_rarely():
         return section(context, name, lines), context.tables
 
 
-def section(context: PageContext, name: str, lines: pd.DataFrame) -> Section:
+def section(context: PageContext, name: str, lines: pd.DataFrame) -> ProblemSection:
     """What the page shows of a problem; `lines` are those of `tables.lines` about it."""
     part, anchor = context.parts[name], context.anchors[name]
     columns = tables.columns(lines)
     figures = (build(context, name) for build in FIGURES)
-    return {
-        "name": name,
-        "anchor": anchor,
-        "summary": description_of(part).get("summary"),  # a sentence about it
-        "facts": facts(part),
-        "methods": [context.method(method) for method in sorted(lines["method"])],
-        "figures": [figure for figure in figures if figure is not None],
-        "heads": [(column.title, column.meaning) for column in columns],
-        "lines": [
+    return ProblemSection(
+        name=name,
+        anchor=anchor,
+        summary=description_of(part).get("summary"),
+        facts=facts(part),
+        methods=[context.method(method) for method in sorted(lines["method"])],
+        figures=[figure for figure in figures if figure is not None],
+        heads=[(column.title, column.meaning) for column in columns],
+        lines=[
             (context.method(line["method"]), [column.cell(line) for column in columns])
             for line in lines.to_dict("records")
         ],
-        "table": context.table(f"{anchor}-summary", lines.drop(columns="others")),
-        "targets": _targets(context, name),
-    }
+        table=context.table(f"{anchor}-summary", lines.drop(columns="others")),
+        targets=_targets(context, name),
+    )
 
 
 def _curves(value: str) -> Callable[[PageContext, str], Picture]:
@@ -258,7 +280,7 @@ def _listed(text: str, names: set[str]) -> str:
     return Markup("{} <bdi>{}</bdi>.").format(text, "; ".join(sorted(names))) if names else ""
 
 
-def _targets(context: PageContext, name: str) -> dict[str, Any] | None:
+def _targets(context: PageContext, name: str) -> Targets | None:
     """The table of calls to every power of ten; None where no optimum is known."""
     table = metrics.decades(context.parts[name])
     if table.empty:
@@ -270,12 +292,11 @@ def _targets(context: PageContext, name: str) -> dict[str, Any] | None:
         title = f"missed by {missed} of {seeds}{end}" if missed else ""
         cell = tables.calls_cell(line["calls"], line["reached"], seeds)
         cells.setdefault(line["method"], []).append((cell, title))
-    return {
-        "heads": [target_name(target) for target in metrics.DECADES],
-        # a method, its cells, and what they say of misses
-        "lines": [(context.method(method), of_method) for method, of_method in cells.items()],
-        "table": context.table(f"{context.anchors[name]}-targets", table),
-    }
+    return Targets(
+        heads=[target_name(target) for target in metrics.DECADES],
+        lines=[(context.method(method), of_method) for method, of_method in cells.items()],
+        table=context.table(f"{context.anchors[name]}-targets", table),
+    )
 
 
 def facts(part: Runs) -> list[tuple[str, str]]:
