@@ -81,19 +81,11 @@ def convergence_seconds(
         raise InputError(
             f"{f'no seconds on {problem!r}' if machine is None else f'no race on machine {machine!r}'}; {there}"
         )
-    return draw(part, table[table["machine"] == machine], problem, ax, emphasis, styles)
+    return draw(part, table[table["machine"] == machine], problem, style.axes(ax), emphasis, styles)
 
 
-def draw(
-    part: Runs,
-    table: pd.DataFrame,
-    problem: str,
-    ax: Axes | None,
-    emphasis: int = style.EMPHASIS,
-    styles: style.Styles | None = None,
-) -> Axes:
+def draw(part: Runs, table: pd.DataFrame, problem: str, ax: Axes, emphasis: int, styles: style.Styles | None) -> Axes:
     """`convergence_seconds` of the rows of `seconds_of` of one machine."""
-    ax = style.axes(ax)
     styles = styles or style.method_styles(part)
     style.title(ax, f"In seconds: {shorten(problem, 48)}")
     ax.set_xlabel("time of a single run (units at the ticks)")

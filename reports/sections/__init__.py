@@ -1,6 +1,6 @@
 """The sections of the page, in its order.
 
-A section is a module with a function from the context of the page to what is shown, and a template that shows it under the
+A section is a module with a function from the context of the page to a dataclass, and a template that shows it under the
 name ``section``. Adding one takes these two files and an entry of `SECTIONS`; a new figure of a problem takes its module in
 `figures` and an entry of `problems.FIGURES`.
 """
@@ -17,12 +17,19 @@ from . import comparison, environment, explorer, failures, gpu, landscapes, less
 class Section(NamedTuple):
     """A section of the page.
 
-    `build` returns what the template shows, or None where there is nothing to show. The sections of problems are drawn by
-    other processes, see `problems.drawing`, and have a list of contents of their own.
+    Attributes
+    ----------
+    name : str
+        Its anchor, and the name of its template.
+    title : str
+        In the contents of the page.
+    build : callable or None
+        What its template shows, or None where there is nothing to show. The sections of problems are drawn by other
+        processes, see `problems.drawing`, and have a list of contents of their own.
     """
 
-    name: str  # its anchor, and the name of its template
-    title: str  # in the contents of the page
+    name: str
+    title: str
     build: Callable[[PageContext], object | None] | None
 
 

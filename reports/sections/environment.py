@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -13,15 +13,21 @@ from ..page.context import PageContext
 from ..wording import NEVER, several
 
 
-def section(context: PageContext) -> dict[str, Any] | None:
-    """What the results were computed with, and by which commands as far as they are known; None without runs."""
-    runs = context.runs
-    commands = sorted({str(place["command"]) for place in runs.environments if place.get("command")})
-    return {"facts": facts(runs), "commands": commands} if context.parts else None
+@dataclass(frozen=True)
+class EnvironmentSection:
+    """What the template shows."""
+
+    facts: list[tuple[str, list[str]]]  # name, and one value for each environment, or one for all
+    commands: list[str]  # that computed the results, as far as they are known
+
+
+def section(context: PageContext) -> EnvironmentSection | None:
+    """The section; None without runs."""
+    return EnvironmentSection(facts(context.runs), commands(context.runs)) if context.parts else None
 
 
 def facts(runs: Runs) -> list[tuple[str, list[str]]]:
-    """Names of what the results were computed with, each with a value for every environment, or one for all."""
+    """Names and values of what the results were computed with."""
     rows = runs.rows
     found = [
         ("array module", [several(rows["backend"])]),
@@ -38,6 +44,11 @@ def facts(runs: Runs) -> list[tuple[str, list[str]]]:
         values = [str(place.get(key, "")) or NEVER for place in ordered]
         found.append((key, values[:1] if len(set(values)) == 1 else values))
     return found
+
+
+def commands(runs: Runs) -> list[str]:
+    """The commands that computed the results."""
+    return sorted({str(environment["command"]) for environment in runs.environments if environment.get("command")})
 
 
 def _ranges(values: pd.Series) -> str:

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from optbench.core.types import Status
 
-from ..page.context import PageContext
+from ..page.context import Link, MethodKey, PageContext
 from ..wording import shorten, span
 
 COLUMNS = ["problem", "method", "settings", "seed", "status", "end", "error"]
 
 
-def section(context: PageContext) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class LostRuns:
+    """A method on a problem with runs that have no valid end."""
+
+    problem: Link
+    method: MethodKey
+    runs: int
+    reasons: list[str]
+
+
+@dataclass(frozen=True)
+class LostSection:
+    """What the template shows."""
+
+    entries: list[LostRuns]
+    table: str | None  # the runs one by one, for download
+
+
+def section(context: PageContext) -> LostSection | None:
     """Every method on every problem with runs that diverged or failed, or that the store does not hold."""
     if not context.parts:
         return None
@@ -23,17 +42,17 @@ def section(context: PageContext) -> dict[str, Any] | None:
     missing = methods["settings"].nunique() * methods["seed"].nunique() - methods.size()
     lost = rows[rows["status"].isin([Status.DIVERGED, Status.FAILED])]
     parts = dict(iter(lost.groupby(["problem", "method"])))
-    entries = []
-    for (problem, method), count in missing.items():
-        if (problem, method) in parts or count:
-            part = parts.get((problem, method), lost.iloc[:0])
-            names = {"problem": context.link(problem), "method": context.method(method)}
-            entries.append(names | {"runs": len(part) + count, "reasons": _reasons(part, count)})
-    return {"entries": entries, "table": context.table("lost", lost[COLUMNS]) if len(lost) else None}
+    entries = [
+        _entry(context, key, parts.get(key, lost.iloc[:0]), count)
+        for key, count in missing.items()
+        if key in parts or count
+    ]
+    return LostSection(entries, context.table("lost", lost[COLUMNS]) if len(lost) else None)
 
 
-def _reasons(rows: pd.DataFrame, missing: int) -> list[str]:
-    """Why runs of a method on a problem have no result."""
+def _entry(context: PageContext, key: tuple[Any, ...], rows: pd.DataFrame, missing: int) -> LostRuns:
+    """Why runs of a method have no result."""
+    problem, method = key
     reasons = []
     diverged = rows[rows["status"] == Status.DIVERGED]
     if len(diverged):
@@ -54,4 +73,4 @@ def _reasons(rows: pd.DataFrame, missing: int) -> list[str]:
             f"{missing} {verb} missing, though {owner} settings ran with other seeds: the study was interrupted or has "
             "grown; its command computes them"
         )
-    return reasons
+    return LostRuns(context.link(problem), context.method(method), len(rows) + missing, reasons)

@@ -5,7 +5,8 @@ Figures are rows of `optbench.results.GPU_COLUMNS`. Of every GPU the newest figu
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,8 @@ PRECISIONS = ("float64", "float32")
 FEW = 6  # problems that a sentence names
 
 
-class Table(NamedTuple):
+@dataclass(frozen=True)
+class Table:
     """A table: its title, a sentence on how to read it, the heading and the lines, all text."""
 
     title: str
@@ -29,23 +31,40 @@ class Table(NamedTuple):
     lines: list[list[str]]
 
 
-def section(context: PageContext) -> list[dict[str, Any]] | None:
-    """The newest figures of every GPU, with the processor beside it; None without figures."""
+@dataclass(frozen=True)
+class Machine:
+    """A GPU, the processor beside it, and what was measured on them."""
+
+    name: str
+    processor: str
+    day: str
+    tables: list[Table]
+    figures: list[Picture]
+
+
+@dataclass(frozen=True)
+class GpuSection:
+    """What the template shows."""
+
+    machines: list[Machine]
+
+
+def section(context: PageContext) -> GpuSection | None:
+    """The newest figures of every GPU; None without figures."""
     if context.gpu is None or context.gpu.empty:
         return None
-    machines = []
-    for name, rows in context.gpu.groupby("machine", sort=True):
-        shown = _newest(rows)
-        machines.append(
-            {
-                "name": name,
-                "processor": " / ".join(sorted(set(shown["processor"]))),
-                "day": " / ".join(sorted({str(created)[:10] for created in shown["created"]})),
-                "tables": tables_of(rows),
-                "figures": _figures(context, name, step_seconds(rows)),
-            }
-        )
-    return machines
+    return GpuSection([_machine(context, name, rows) for name, rows in context.gpu.groupby("machine", sort=True)])
+
+
+def _machine(context: PageContext, name: str, rows: pd.DataFrame) -> Machine:
+    shown = _newest(rows)
+    return Machine(
+        name=name,
+        processor=" / ".join(sorted(set(shown["processor"]))),
+        day=" / ".join(sorted({str(created)[:10] for created in shown["created"]})),
+        tables=tables_of(rows),
+        figures=_figures(context, name, step_seconds(rows)),
+    )
 
 
 def _newest(rows: pd.DataFrame) -> pd.DataFrame:

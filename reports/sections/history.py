@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -17,7 +18,39 @@ MOST = 40  # lines on the page
 FLAT = 0.1  # part of its value that a sparkline spans at least, so that scatter does not look like change
 
 
-def history_of(context: PageContext) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class HistoryLine:
+    """A benchmark with its parameters on a machine, over the commits."""
+
+    parameters: str
+    machine: str
+    environment: str
+    sparkline: Markup
+    first: str
+    last: str
+    change: str
+    clear: bool  # whether the intervals of first and last do not overlap
+    commits: int
+
+
+@dataclass(frozen=True)
+class History:
+    """What the template shows."""
+
+    groups: dict[str, list[HistoryLine]]  # by benchmark
+    shown: int  # lines that are shown, of `lines` with several commits
+    lines: int
+    single: int  # lines with one commit only
+    unclear: bool  # whether some line that is shown is not clear
+    commits: int
+    dates: str
+    machines: int
+    environments: int
+    skipped: int  # files that could not be read
+    table: str | None
+
+
+def history_of(context: PageContext) -> History | None:
     """The history; None where there is none."""
     history = context.history
     skipped = [] if history is None else list(history.attrs.get("skipped", ()))
@@ -33,30 +66,29 @@ def history_of(context: PageContext) -> dict[str, Any] | None:
     }
     environments = history["environment"].nunique()
     series = dict(iter(history.groupby(SERIES, sort=True, dropna=False)))
-    groups: dict[str, list[dict[Any, Any]]] = {}  # by benchmark
+    groups: dict[str, list[HistoryLine]] = {}
     for line in shown.to_dict("records"):
         part = series[tuple(line[name] for name in SERIES)]
         groups.setdefault(line["benchmark"], []).append(_line(line, part, commits[line["machine"]]))
     dates = [f"{history['date'].agg(end):%Y-%m-%d}" for end in ("min", "max")] if len(history) else []
     # all lines, but not all values, which may be many thousands; environments may be named after folders of a user
     offered = table if environments > 1 else table.drop(columns="environment")
-    return {
-        "groups": groups,
-        "shown": len(shown),
-        "lines": len(with_past),
-        "single": len(table) - len(with_past),
-        "unclear": not shown["clear"].all(),
-        "commits": history["commit"].nunique(),
-        "dates": " to ".join(dict.fromkeys(dates)),
-        "machines": len(commits),
-        "environments": environments,
-        "skipped": len(skipped),
-        "table": context.table("history", offered) if len(table) else None,
-    }
+    return History(
+        groups=groups,
+        shown=len(shown),
+        lines=len(with_past),
+        single=len(table) - len(with_past),
+        unclear=not shown["clear"].all(),
+        commits=history["commit"].nunique(),
+        dates=" to ".join(dict.fromkeys(dates)),
+        machines=len(commits),
+        environments=environments,
+        skipped=len(skipped),
+        table=context.table("history", offered) if len(table) else None,
+    )
 
 
-def _line(line: dict[Any, Any], part: pd.DataFrame, commits: Sequence[str]) -> dict[Any, Any]:
-    """A line of `asv.changes` with its values as text and its sparkline."""
+def _line(line: dict[Any, Any], part: pd.DataFrame, commits: Sequence[str]) -> HistoryLine:
     first, last = (amount(line[end], line["unit"]) for end in ("first", "last"))
     change = NEVER
     if not math.isnan(line["change"]):
@@ -68,8 +100,17 @@ def _line(line: dict[Any, Any], part: pd.DataFrame, commits: Sequence[str]) -> d
         f"{line['commits']} commits: {first} at {line['first_commit'][:8]}, {last} at {line['last_commit'][:8]}; "
         f"least {amount(min(values), line['unit'])}, most {amount(max(values), line['unit'])}"
     )
-    drawing = sparkline(places, values, len(commits), label)
-    return line | {"sparkline": drawing, "first": first, "last": last, "change": change}
+    return HistoryLine(
+        parameters=line["parameters"],
+        machine=line["machine"],
+        environment=line["environment"],
+        sparkline=sparkline(places, values, len(commits), label),
+        first=first,
+        last=last,
+        change=change,
+        clear=line["clear"],
+        commits=line["commits"],
+    )
 
 
 def amount(value: float, unit: str) -> str:

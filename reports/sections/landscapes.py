@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
@@ -16,8 +18,23 @@ from ..wording import number, plural
 FEW = 2  # maps that a lesson shows all of
 
 
-def section(context: PageContext) -> list[tuple[Link, Picture]] | None:
-    """Every two-dimensional problem with paths and its maps, in the order of the page; None without any.
+@dataclass(frozen=True)
+class Landscape:
+    """The maps of a problem."""
+
+    problem: Link
+    figure: Picture
+
+
+@dataclass(frozen=True)
+class LandscapesSection:
+    """What the template shows."""
+
+    landscapes: list[Landscape]
+
+
+def section(context: PageContext) -> LandscapesSection | None:
+    """Every two-dimensional problem with paths, in the order of the page; None without any.
 
     A problem whose maps a lesson shows is left out if it has at most `FEW` methods and other problems have more: it is
     there for the lesson alone.
@@ -27,8 +44,9 @@ def section(context: PageContext) -> list[tuple[Link, Picture]] | None:
     shown = [
         name for name in context.parts if name not in in_lessons or not methods[name] <= FEW < max(methods.values())
     ]
-    figures = [(context.link(name), _figure(context, name)) for name in shown]
-    return [(problem, figure) for problem, figure in figures if figure is not None] or None
+    figures = [(name, _figure(context, name)) for name in shown]
+    landscapes = [Landscape(context.link(name), figure) for name, figure in figures if figure is not None]
+    return LandscapesSection(landscapes) if landscapes else None
 
 
 def _figure(context: PageContext, name: str) -> Picture | None:

@@ -11,7 +11,8 @@ import json
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,19 +24,18 @@ from optbench.core.types import Status
 from optbench.results.runs import Runs
 
 from .. import tables
-from ..figures import seconds, style
+from ..figures import style
 from ..figures.convergence import convergence, rates
 from ..figures.generalization import generalization, learned_table
 from ..figures.selection import description_of
 from ..figures.sensitivity import sensitivity
 from ..page.context import MethodKey, PageContext, Picture, collecting_rarely
-from ..wording import calls, names, number, shorten, span, target_name
-
-# with the curves in oracle calls, which have a table of their own, this is all of the figure
-RATES = ["problem", "method", "machine", "backend", "precision", "fused", "race", "disturbed", "seconds_per_call"]
+from ..wording import calls, number, shorten, span, target_name
+from .seconds import seconds_figure
 
 
-class Targets(NamedTuple):
+@dataclass(frozen=True)
+class Targets:
     """Oracle calls to every power of ten of the initial gap."""
 
     heads: list[str]
@@ -43,7 +43,8 @@ class Targets(NamedTuple):
     table: str
 
 
-class ProblemSection(NamedTuple):
+@dataclass(frozen=True)
+class ProblemSection:
     """What the template shows of a problem."""
 
     name: str
@@ -74,9 +75,9 @@ def drawing(context: PageContext, jobs: int, bar: ProgressBar) -> Iterator[Calla
     bar : ProgressBar
         Advances by 1 for each problem.
     """
-    problems = list(context.parts)
+    names = list(context.parts)
     lines: Tables = dict(iter(tables.lines(context.runs).groupby("problem", sort=False)))
-    workers = min(jobs - 1, len(problems) // 2)
+    workers = min(jobs - 1, len(names) // 2)
 
     def draw(name: str) -> ProblemSection:
         drawn = section(context, name, lines[name])
@@ -84,15 +85,15 @@ def drawing(context: PageContext, jobs: int, bar: ProgressBar) -> Iterator[Calla
         return drawn
 
     if workers < 1:
-        yield lambda: [draw(name) for name in problems]
+        yield lambda: [draw(name) for name in names]
         return
     # not forked: libraries have started threads here, and a fork of them may hang
     pool = cf.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
     started: dict[str, cf.Future[tuple[ProblemSection, Tables]]] = {}
 
     def wait() -> list[ProblemSection]:
-        sections = {name: draw(name) for name in reversed(problems) if name not in started or started[name].cancel()}
-        for name in problems:
+        sections = {name: draw(name) for name in reversed(names) if name not in started or started[name].cancel()}
+        for name in names:
             if name not in sections:
                 try:
                     sections[name], offered = started[name].result()
@@ -100,11 +101,11 @@ def drawing(context: PageContext, jobs: int, bar: ProgressBar) -> Iterator[Calla
                     bar.advance(1)
                 except BrokenProcessPool:  # no memory, or whatever else ends a process
                     sections[name] = draw(name)
-        return [sections[name] for name in problems]
+        return [sections[name] for name in names]
 
     try:
         with contextlib.suppress(BrokenProcessPool):  # no process can start, as where the main module is no file
-            for name in problems:
+            for name in names:
                 started[name] = pool.submit(_section_and_tables, context.only(name), name, lines[name])
         yield wait
     finally:
@@ -218,51 +219,6 @@ def _learned(kind: str) -> Callable[[PageContext, str], Picture | None]:
         return context.picture(f"{context.anchors[name]}-{kind}", figure, label, caption, table)
 
     return build
-
-
-def seconds_figure(context: PageContext, problem: str) -> Picture | None:
-    """The figure of `convergence_seconds` of a problem; None where no method with runs on it raced.
-
-    Where methods raced on several machines, the one with the most methods is shown.
-    """
-    part, races = context.parts[problem], context.races
-    if races.empty or not set(part.rows["problem_name"]) & set(races["problem_name"]):
-        return None
-    table = seconds.seconds_of(part, races)
-    if table.empty:
-        return None
-    count = table.groupby("machine", sort=True)["method"].nunique()
-    machine = str(count.idxmax())
-    shown = table[table["machine"] == machine]
-    methods = sorted(set(shown["method"]))
-    best = next(method for method in tuning.ranked(part)[problem] if method in methods)
-    label = (
-        f"Convergence on {problem} in seconds on {machine}: one line for each of {len(methods)} methods that raced. Best "
-        f"of them in oracle calls: {best}."
-    )
-    figure = style.figure(seconds.draw, part, shown, problem, styles=context.styles)
-    caption = _seconds_caption(part, shown, [name for name in count.index if name != machine])
-    rates = table[RATES].drop_duplicates(ignore_index=True)
-    return context.picture(f"{context.anchors[problem]}-seconds", figure, label, caption, rates)
-
-
-def _seconds_caption(part: Runs, shown: pd.DataFrame, others: list[str]) -> Markup:
-    """What the figure shows and leaves out."""
-    rates = shown.drop_duplicates("method")
-    caption = Markup(
-        "The same curves against time: oracle calls times the seconds a call took in a race. Seconds a call are those of "
-        "races on <bdi>{}</bdi>"
-    ).format(shown["machine"].iloc[0])
-    if others:
-        caption += Markup("; methods also raced on <bdi>{}</bdi>, not drawn here").format(", ".join(others))
-    caption += "."
-    for text, methods in (
-        ("Disturbed", rates.loc[rates["disturbed"], "method"]),
-        ("Without a race", sorted(set(part.rows["method"]) - set(rates["method"]))),
-    ):
-        if len(methods):
-            caption += Markup(" {}: <bdi>{}</bdi>.").format(text, names(methods))
-    return caption
 
 
 FIGURES: tuple[Callable[[PageContext, str], Picture | None], ...] = (

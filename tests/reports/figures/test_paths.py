@@ -212,8 +212,8 @@ def figure_of(runs: Runs) -> Picture:
     """The figure in the section of the only landscape of some results."""
     section = landscapes.section(PageContext(runs))
     assert section is not None
-    ((_, figure),) = section
-    return figure
+    (landscape,) = section.landscapes
+    return landscape.figure
 
 
 def test_the_section_is_small_and_always_the_same(runs: Runs) -> None:

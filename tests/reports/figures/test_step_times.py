@@ -17,7 +17,7 @@ from optbench.core.errors import InputError
 from optbench.results.runs import Runs
 from reports.figures import step_times, style
 from reports.page.context import PageContext
-from reports.sections import speed
+from reports.sections import steps
 from tests.reports.conftest import HOSTILE, page_of
 from tests.rows import race_rows, race_table
 
@@ -107,9 +107,9 @@ def test_the_overview_asks_for_what_there_is(step_races: pd.DataFrame) -> None:
 def test_one_race_on_one_problem_needs_no_overview(step_races: pd.DataFrame) -> None:
     here, on_p = step_races["race"] == "r", step_races["problem"] == "p"
     contexts = [PageContext(Runs.from_rows([]), step_races[part]) for part in (here & on_p, here, on_p)]
-    assert speed.step_times_of(contexts[0]) is None
-    assert speed.step_times_of(contexts[1]) is not None  # two problems
-    assert speed.step_times_of(contexts[2]) is not None  # two machines
+    assert steps.step_times_of(contexts[0]) is None
+    assert steps.step_times_of(contexts[1]) is not None  # two problems
+    assert steps.step_times_of(contexts[2]) is not None  # two machines
 
 
 def test_many_configurations_on_many_problems_stay_readable() -> None:
@@ -122,25 +122,25 @@ def test_many_configurations_on_many_problems_stay_readable() -> None:
             for k in range(16)
         )
     )
-    found = speed.step_times_of(PageContext(Runs.from_rows([]), rows))
+    found = steps.step_times_of(PageContext(Runs.from_rows([]), rows))
     assert found is not None
-    drawn = [re.findall(r">(configuration \d+)<", figure.svg) for figure in found["figures"]]
-    share = speed.ROWS // 10
+    drawn = [re.findall(r">(configuration \d+)<", figure.svg) for figure in found.figures]
+    share = steps.ROWS // 10
     assert sum(map(len, drawn)) == 10 * share
-    assert max(map(len, drawn)) <= speed.FIGURE_ROWS
+    assert max(map(len, drawn)) <= steps.FIGURE_ROWS
     assert {name for names in drawn for name in names} == {f"configuration {k}" for k in range(share)}  # the fastest
-    assert "".join(figure.svg for figure in found["figures"]).count(f"{share} fastest of 16") == 10
-    assert len(found["lines"]) == 16  # the table has them all
-    assert "Not drawn" not in found["figures"][-1].caption
+    assert "".join(figure.svg for figure in found.figures).count(f"{share} fastest of 16") == 10
+    assert len(found.lines) == 16  # the table has them all
+    assert "Not drawn" not in found.figures[-1].caption
 
 
 def test_very_many_problems_are_said_to_be_left_out() -> None:
     rows = race_table(*(race_rows("a", place=j, problem=f"problem {j:02}") for j in range(30)))
-    found = speed.step_times_of(PageContext(Runs.from_rows([]), rows))
+    found = steps.step_times_of(PageContext(Runs.from_rows([]), rows))
     assert found is not None
-    left_out = "; ".join(f"problem {j:02}" for j in range(speed.ROWS // 3, 30))
-    assert found["figures"][-1].caption.endswith(f" Not drawn: <bdi>{left_out}</bdi>.")
-    assert len(found["problems"]) == 30
+    left_out = "; ".join(f"problem {j:02}" for j in range(steps.ROWS // 3, 30))
+    assert found.figures[-1].caption.endswith(f" Not drawn: <bdi>{left_out}</bdi>.")
+    assert len(found.problems) == 30
 
 
 def test_the_overview_on_the_page(step_races: pd.DataFrame, tmp_path: Path) -> None:
