@@ -27,7 +27,9 @@ def add_labels(rows: pd.DataFrame) -> pd.DataFrame:
 
 def label_problems(rows: pd.DataFrame) -> pd.Series:
     """The spec of each row's problem, with the hash of its data where the rows hold several versions of them."""
-    several = rows["data_hash"].groupby(rows["problem_spec"]).transform("nunique") > 1
+    several = _several(rows["data_hash"], [rows["problem_spec"]])
+    if not several.any():
+        return rows["problem_spec"]
     return rows["problem_spec"].mask(several, rows["problem_spec"] + " [data " + rows["data_hash"].str[:8] + "]")
 
 
@@ -50,19 +52,30 @@ def label_methods(rows: pd.DataFrame) -> pd.Series:
     method = pd.Series([names[key] for key in keys], index=rows.index, dtype=object)
     place = [rows["problem_spec"], rows["data_hash"]]
 
-    def several(column: pd.Series) -> pd.Series:
-        return column.groupby([*place, method]).transform("nunique") > 1
-
     size = rows["batch_size"].astype("Int64").fillna(0)  # 0 for full batches
-    several_sizes = several(size)
-    compared = several_sizes.groupby(method).transform("any")
-    with_size = method + ", batch " + size.astype(str)
-    method = method.mask(several_sizes & (size == 0), method + ", full batch").mask(compared & (size > 0), with_size)
+    several_sizes = _several(size, [*place, method])
+    if several_sizes.any():
+        compared = several_sizes.groupby(method).transform("any")
+        with_size = method + ", batch " + size.astype(str)
+        method = method.mask(several_sizes & (size == 0), method + ", full batch").mask(
+            compared & (size > 0), with_size
+        )
     if "store" in rows:
         place.append(rows["store"])
     for column, unit in (("steps", " steps"), ("precision", ""), ("backend", "")):
-        method = method.mask(several(rows[column]), method + ", " + rows[column].astype(str) + unit)
+        several = _several(rows[column], [*place, method])
+        if several.any():
+            method = method.mask(several, method + ", " + rows[column].astype(str) + unit)
     return method
+
+
+def _several(column: pd.Series, groups: list[pd.Series]) -> pd.Series:
+    """Whether the group of each row has several values in a column."""
+    import pandas as pd
+
+    if column.nunique() < 2:  # as in most results of one call, where grouping takes longer than all else
+        return pd.Series(False, index=column.index)
+    return column.groupby(groups).transform("nunique") > 1
 
 
 def match_methods(lines: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
