@@ -109,7 +109,7 @@ def embedded(name: str, column: str, line: int = 2) -> Callable[[str], str]:
     ("change", "table"),
     [
         (seen(r'<p class="lead">(\d+)'), "head line"),
-        (seen(r'aria-label="Summary table".*?<td data-key="[^"]*" class="number">(\d[\d.]*)<'), "summary of a problem"),
+        (seen(r'aria-label="Summary table".*?<td class="number" data-key="[^"]*">(\d[\d.]*)<'), "summary of a problem"),
         (seen(r'aria-label="Calls to targets".*?<td class="number"[^>]*>(\d+)<'), "calls to powers of ten"),
         (seen(r'aria-label="Ranking".*?<td class="number"[^>]*>(\d+)'), "ranking"),
         (seen(r'<td class="r[1-7]" title="[^"]*">(\d[\d.]*)<'), "heat map"),
