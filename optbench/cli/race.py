@@ -61,8 +61,6 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _print_race(summary: pd.DataFrame, to_target: pd.DataFrame, first: pd.Series) -> None:
-    from rich.text import Text
-
     from optbench.reports.wording import duration
 
     # by place of the configuration; of several methods that it stands for, budgets for example, the fastest
@@ -70,7 +68,7 @@ def _print_race(summary: pd.DataFrame, to_target: pd.DataFrame, first: pd.Series
     fastest = {place: line for line in slowest_first for place in line["places"]}
     console = make_console()
     core = "not pinned to a core" if first["core"] is None else f"core {first['core']:.0f} of {first['cores']}"
-    console.print(Text(f"{first['machine']}, {core}, one thread, {first['backend']} {first['precision']}", "dim"))
+    console.print(f"{first['machine']}, {core}, one thread, {first['backend']} {first['precision']}", style="dim")
     for problem, rows in summary.groupby("problem", sort=False):
         reference = rows["configuration"].iloc[0]
         headings = ["configuration", "a step", "95 %", f"times {reference}", "95 %", "oracle", "the rest", "95 %"]
@@ -90,4 +88,4 @@ def _print_race(summary: pd.DataFrame, to_target: pd.DataFrame, first: pd.Series
         print_table(console, str(problem), headings, cells, optional=(9, 7, 6, 5, 4, 2)[not tuned :])
         disturbed = rows[rows["disturbed"]].assign(reason=rows["reason"].str.split("; ")).explode("reason")
         for reason, group in disturbed.groupby("reason", sort=False):
-            console.print(Text(f"* disturbed: {', '.join(group['configuration'])}: {reason}", "yellow"))
+            console.print(f"* disturbed: {', '.join(group['configuration'])}: {reason}", style="yellow")

@@ -90,6 +90,12 @@ def _rates_of_range(value: Mapping[str, Any]) -> list[float]:
 
 # what a value must be, and whether it is
 _WHOLE = "a whole number", _is_integer
+_SEEDS = "a number of seeds or a list of them", _one_or_more(_is_integer)
+_SIZES = "a whole number or a list of them", _one_or_more(lambda value: value is None or _is_integer(value))
+_POSITIVE = "above 0", lambda value: _is_number(value) and value > 0
+_NONNEGATIVE = "a number of at least 0", lambda value: _is_number(value) and value >= 0
+_SCHEDULE = "a schedule such as 'cosine:warmup=0.05'", lambda value: isinstance(value, str)
+_SCHEDULES = f"{_SCHEDULE[0]} or a list of them", _one_or_more(_SCHEDULE[1])
 _BOOLEAN = "true or false", lambda value: isinstance(value, bool)
 _PRECISION = "float64 or float32", PRECISIONS.__contains__
 
@@ -123,20 +129,16 @@ class Options:
 class SweepOptions(Options):
     """Options of a sweep."""
 
-    seeds: int | Iterable[int] = _option(
-        5,
-        ("a number of seeds or a list of them", _one_or_more(_is_integer)),
-        "how many seeds (0, 1, ...), or which",
-    )
+    seeds: int | Iterable[int] = _option(5, _SEEDS, "how many seeds (0, 1, ...), or which")
     steps: int | None = _option(None, _WHOLE, "steps of every run; 1000 if neither steps nor calls are given")
     calls: float | None = _option(
         None,
-        ("above 0", lambda value: _is_number(value) and value > 0),
+        _POSITIVE,
         "oracle calls of every run instead of steps; a mini-batch of b out of n samples counts b/n",
     )
     batch_size: int | Iterable[int] | None = _option(
         None,
-        ("a whole number or a list of them", _one_or_more(lambda value: value is None or _is_integer(value))),
+        _SIZES,
         "samples in a mini-batch, or several sizes; all samples by default",
         "B",
     )
@@ -147,10 +149,7 @@ class SweepOptions(Options):
     )
     schedule: str | Iterable[str] = _option(
         "constant",
-        (
-            "a schedule such as 'cosine:warmup=0.05' or a list of them",
-            _one_or_more(lambda value: isinstance(value, str)),
-        ),
+        _SCHEDULES,
         "learning-rate schedule such as cosine:warmup=0.05, or several; optimizers without a learning rate ignore it",
         "SPEC",
     )
@@ -159,7 +158,7 @@ class SweepOptions(Options):
     )
     stop_at_gradient: float | None = _option(
         None,
-        ("a number of at least 0", lambda value: _is_number(value) and value >= 0),
+        _NONNEGATIVE,
         "end a run once the norm of its gradient is at most this",
         "NORM",
     )
@@ -216,14 +215,14 @@ class RaceOptions(Options):
 
     rounds: int = _option(10, _WHOLE, "runs of every configuration, at least 3")
     steps: int = _option(500, _WHOLE, "steps of every run")
-    batch_size: int | None = _option(None, _WHOLE, "samples in a mini-batch; all samples by default", "B")
+    batch_size: int | None = _option(None, _WHOLE, "samples in a mini-batch (default: all samples)", "B")
     schedule: str = _option(
         "constant",
-        ("a schedule such as 'cosine'", lambda value: isinstance(value, str)),
+        _SCHEDULE,
         "learning-rate schedule of the optimizers that have a learning rate",
         "SPEC",
     )
-    precision: str | None = _option(None, _PRECISION, "float64 or float32; float64 by default", "TYPE")
+    precision: str | None = _option(None, _PRECISION, "float64 or float32 (default float64)", "TYPE")
     fused: bool = _option(True, _BOOLEAN, "run update rules compiled")
     seed: int = _option(0, _WHOLE, "seed of the first round; the next has the next")
 

@@ -152,15 +152,13 @@ def race(
     return to_frame(to_arrow(rows, RACE_COLUMNS))
 
 
-def compete(plans: Sequence[Plan], *, warmup: int = 1) -> list[dict[str, Any]]:
+def compete(plans: Sequence[Plan]) -> list[dict[str, Any]]:
     """Hold a race.
 
     Parameters
     ----------
     plans : sequence of Plan
         The configurations, of one setting each and with the same seeds: one round a seed, see `make_race_plans`.
-    warmup : int
-        Rounds before the first that counts, at least 1.
 
     Returns
     -------
@@ -174,8 +172,6 @@ def compete(plans: Sequence[Plan], *, warmup: int = 1) -> list[dict[str, Any]]:
     """
     if not plans or any(len(plan.grid) != 1 or plan.seeds != plans[0].seeds for plan in plans):
         raise InputError("a race needs configurations, each with a single setting and all with the same seeds")
-    if warmup < 1:
-        raise InputError(f"warmup must be at least 1, not {warmup}: the first run compiles")
     where = environment()  # looked up now, because it counts the cores that this process may use
     on_gpu = any(plan.problem.backend.name == "cupy" for plan in plans)
     race = {
@@ -189,8 +185,7 @@ def compete(plans: Sequence[Plan], *, warmup: int = 1) -> list[dict[str, Any]]:
     with quiet() as core, np.errstate(all="ignore"):
         for place, plan in enumerate(plans):
             begin = plan.problem.backend.clock()
-            for _ in range(warmup):
-                common[place]["fused"] = _measure(plan, plan.seeds[0])["fused"]
+            common[place]["fused"] = _measure(plan, plan.seeds[0])["fused"]
             common[place]["warmup_seconds"] = plan.problem.backend.clock() - begin
         for number, seed in enumerate(plans[0].seeds):
             gc.collect()
