@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 IDLE_SECONDS = 60.0  # a released pool stays alive; a start costs about a second, a worker some 150 MB
@@ -204,19 +204,21 @@ def _nothing() -> None:
 # ---- while workers start ---------------------------------------------------------------------------------------------
 
 
-_environment_lock = threading.Lock()
+_environment_lock = threading.Lock()  # or a thread would restore what another thread has set
 
 
 @contextlib.contextmanager
 def _pinned() -> Iterator[None]:
     """Processes started in this context use one BLAS thread; the variables must be set before they import NumPy."""
-    with _environment_lock:  # or a thread would restore what another thread has set
-        yield from _one_thread_each()
+    with _environment_lock, environment_variables(dict.fromkeys(_THREAD_VARIABLES, "1")):
+        yield
 
 
-def _one_thread_each() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+@contextlib.contextmanager
+def environment_variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Variables of the environment, which processes started in this context inherit; restored afterwards."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
