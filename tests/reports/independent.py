@@ -240,7 +240,7 @@ def agrees(token: str, own: Any) -> bool:
     if not re.fullmatch(r"[\d.]+(e-?\d+)?", token):
         return False
     digits = max(2, len(token.partition("e")[0].replace(".", "").lstrip("0").rstrip("0")))
-    return abs(float(token) - abs(own)) <= 0.5001 * unit(own, digits)
+    return bool(abs(float(token) - abs(own)) <= 0.5001 * unit(own, digits))
 
 
 # ---- tuning ----------------------------------------------------------------------------------------------------------
