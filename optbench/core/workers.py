@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 IDLE_SECONDS = 60.0  # a released pool stays alive; a start costs about a second, a worker some 150 MB
@@ -194,21 +194,27 @@ def _end_with_parent() -> None:
 # ---- while workers start ---------------------------------------------------------------------------------------------
 
 
-_environment_lock = threading.Lock()
+_environment_lock = threading.Lock()  # or a thread would restore what another thread has set
 
 
 @contextlib.contextmanager
 def _pinned() -> Iterator[None]:
     """Processes started in this context use one BLAS thread; the variables must be set before they import NumPy."""
-    with _environment_lock:  # or a thread would restore what another thread has set
-        before = {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
-        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
-        try:
-            yield
-        finally:
-            for name in _THREAD_VARIABLES:
-                del os.environ[name]
-            os.environ.update(before)
+    with _environment_lock, environment_variables(dict.fromkeys(_THREAD_VARIABLES, "1")):
+        yield  # with the lock, or a thread would restore what another thread has set
+
+
+@contextlib.contextmanager
+def environment_variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Variables of the environment, which processes started in this context inherit; restored afterwards."""
+    before = {name: os.environ[name] for name in values if name in os.environ}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextlib.contextmanager
