@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
+from matplotlib.axes import Axes
 
 from optbench.analysis import metrics, tuning
 from optbench.core.progress import ProgressBar
@@ -25,15 +26,27 @@ from optbench.core.types import Status
 from optbench.results.runs import Runs
 
 from .. import tables
-from ..figures import style
+from ..figures import seconds, style
 from ..figures.convergence import convergence, rates
 from ..figures.generalization import generalization, learned_table
 from ..figures.selection import description_of
 from ..figures.sensitivity import sensitivity
 from ..page.context import PageContext, Picture, collecting_rarely
 from ..page.table import Cell, Column, MethodKey, Table
-from ..wording import calls, number, shorten, span, target_name
-from .seconds import seconds_figure
+from ..wording import calls, names, number, shorten, span, target_name
+
+# with the curves in oracle calls, which have a table of their own, this is all of the figure
+RATE_COLUMNS = [
+    "problem",
+    "method",
+    "machine",
+    "backend",
+    "precision",
+    "fused",
+    "race",
+    "disturbed",
+    "seconds_per_call",
+]
 
 
 @dataclass(frozen=True)
@@ -207,6 +220,55 @@ def _learned(kind: str) -> Callable[[PageContext, str], Picture | None]:
         return context.picture(f"{context.anchors[name]}-{kind}", figure, label, caption, table)
 
     return build
+
+
+def seconds_figure(context: PageContext, problem: str) -> Picture | None:
+    """The figure of `convergence_seconds` of a problem; None where no method with runs on it raced.
+
+    Where methods raced on several machines, the one with the most methods is shown.
+    """
+    part, races = context.parts[problem], context.races
+    if races.empty or not set(part.rows["problem_name"]) & set(races["problem_name"]):
+        return None
+    table = seconds.seconds_of(part, races)
+    if table.empty:
+        return None
+    count = table.groupby("machine", sort=True)["method"].nunique()
+    machine = str(count.idxmax())
+    shown = table[table["machine"] == machine]
+    methods = sorted(set(shown["method"]))
+    best = next(method for method in tuning.ranked(part)[problem] if method in methods)
+    label = (
+        f"Convergence on {problem} in seconds on {machine}: one line for each of {len(methods)} methods that raced. Best "
+        f"of them in oracle calls: {best}."
+    )
+    figure = style.figure(_draw_seconds, part, shown, problem, styles=context.styles)
+    caption = _seconds_caption(part, shown, [name for name in count.index if name != machine])
+    rates = table[RATE_COLUMNS].drop_duplicates(ignore_index=True)
+    return context.picture(f"{context.anchors[problem]}-seconds", figure, label, caption, rates)
+
+
+def _draw_seconds(part: Runs, table: pd.DataFrame, problem: str, ax: Axes, styles: style.Styles) -> None:
+    seconds.draw(part, table, problem, style.axes(ax), style.EMPHASIS, styles)
+
+
+def _seconds_caption(part: Runs, shown: pd.DataFrame, others: list[str]) -> Markup:
+    """What the figure shows and leaves out."""
+    rates = shown.drop_duplicates("method")
+    caption = Markup(
+        "The same curves against time: oracle calls times the seconds a call took in a race. Seconds a call are those of "
+        "races on <bdi>{}</bdi>"
+    ).format(shown["machine"].iloc[0])
+    if others:
+        caption += Markup("; methods also raced on <bdi>{}</bdi>, not drawn here").format(", ".join(others))
+    caption += "."
+    for text, methods in (
+        ("Disturbed", rates.loc[rates["disturbed"], "method"]),
+        ("Without a race", sorted(set(part.rows["method"]) - set(rates["method"]))),
+    ):
+        if len(methods):
+            caption += Markup(" {}: <bdi>{}</bdi>.").format(text, names(methods))
+    return caption
 
 
 FIGURES: tuple[Callable[[PageContext, str], Picture | None], ...] = (
