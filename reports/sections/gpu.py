@@ -124,25 +124,20 @@ def in_words(rows: pd.DataFrame) -> str:
 
 def _curves(rows: pd.DataFrame) -> Table:
     ways = [(precision, who) for precision in PRECISIONS for who in ("gpu", "gpu fused")] + [("float32", "cpu")]
+    names = ["case", "precision", "contender", "quantity"]
+    first = rows.drop_duplicates(names).set_index(names)[["value", "note"]].to_dict("index")
     lines = []
-    for case, part in rows.groupby("case", sort=False):
+    for case in dict.fromkeys(rows["case"]):
         cells = []
-        for precision, contender in ways:
-            rows_of = part[(part["precision"] == precision) & (part["contender"] == contender)]
-            out, share = (
-                rows_of[rows_of["quantity"] == quantity] for quantity in ("first step out", "share of envelope")
-            )
-            if out.empty or share.empty:
+        for way in ways:
+            out, share = (first.get((case, *way, quantity)) for quantity in ("first step out", "share of envelope"))
+            if out is None or share is None:
                 cells.append("")
                 continue
-            step, used = out["value"].iloc[0], float(share["value"].iloc[0])
-            text = f"step {step:.0f}" if pd.notna(step) else f"never {out['note'].iloc[0]!s}"
-            cells.append(f"{text} ({'not finite' if np.isinf(used) else number(used)})")
+            text = f"step {out['value']:.0f}" if pd.notna(out["value"]) else f"never {out['note']}"
+            cells.append(f"{text} ({'not finite' if np.isinf(share['value']) else number(share['value'])})")
         lines.append([str(case), *cells])
-    return _table(
-        ["problem and method", *(f"{contender}, {precision}" for precision, contender in ways)],
-        lines,
-    )
+    return _table(["problem and method", *(f"{contender}, {precision}" for precision, contender in ways)], lines)
 
 
 def _steps(rows: pd.DataFrame) -> Table:
@@ -158,10 +153,12 @@ def _steps(rows: pd.DataFrame) -> Table:
                     value = values.get((case, size, precision, text), np.nan)
                     cells.append(number(value / 1e9) + (f" ({value / copy:.2f})" if value / copy > 0 else ""))
             lines.append([str(case), number(float(size)), *cells])
-    return _table(
-        ["rule", "numbers", *(f"{who}, {precision}" for precision in PRECISIONS for who in ("copy", "fused", "plain"))],
-        lines,
-    )
+    heading = [
+        "rule",
+        "numbers",
+        *(f"{who}, {p}" for p in PRECISIONS for who in ("copy", "fused", "plain")),
+    ]
+    return _table(heading, lines)
 
 
 def _sweeps(rows: pd.DataFrame) -> Table:
@@ -187,39 +184,28 @@ def _sweeps(rows: pd.DataFrame) -> Table:
                 number(of("gpu", "peak bytes of the pool") / 2**20),
             ]
         )
-    return _table(
-        ["sweep", "precision", "cpu", "gpu", "jax on gpu", "cpu / gpu", "jax / gpu", "difference", "pool, MiB"],
-        lines,
-    )
+    heading = ["sweep", "precision", "cpu", "gpu", "jax on gpu", "cpu / gpu", "jax / gpu", "difference", "pool, MiB"]
+    return _table(heading, lines)
 
 
 def _sizes(rows: pd.DataFrame) -> Table:
-    medians = rows.groupby(["case", "precision", "contender", "size"])["value"].median()
+    times = step_seconds(rows).sort_values("size")
     lines = []
     for case, part in rows.groupby("case", sort=False):
         cells = []
         for precision in PRECISIONS:
-            key = (case, precision)
-            try:
-                pair = pd.concat([medians[(*key, "cpu")], medians[(*key, "gpu")]], axis=1, keys=["cpu", "gpu"]).dropna()
-            except KeyError:  # it could not be measured at any size
+            pair = times[(times["case"] == case) & (times["precision"] == precision)]
+            if pair.empty:  # it could not be measured at any size
                 cells += [NEVER, NEVER]
                 continue
-            sizes, ratios = pair.index.to_numpy(dtype=float), (pair["cpu"] / pair["gpu"]).to_numpy()
+            sizes, ratios = (pair[name].to_numpy(dtype=float) for name in ("size", "ratio"))
             start = crossing(sizes, ratios)
-            if not len(sizes):
-                cells += [NEVER, NEVER]
-                continue
-            if np.isinf(start):
-                cells.append(f"not up to {number(sizes[-1])}")
-            else:
-                cells.append(f"{'at most ' if start == sizes[0] else ''}{number(float(f'{start:.2g}'))}")
-            cells.append(f"{number(ratios[-1])} at {number(sizes[-1])}")
+            wins = f"{'at most ' if start == sizes[0] else ''}{number(float(f'{start:.2g}'))}"
+            wins = f"not up to {number(sizes[-1])}" if np.isinf(start) else wins
+            cells += [wins, f"{number(ratios[-1])} at {number(sizes[-1])}"]
         lines.append([str(case), str(part["note"].iloc[0]).partition(";")[0], *cells])
-    return _table(
-        ["problem", "size", *(f"{what}, {p}" for p in PRECISIONS for what in ("GPU wins from", "times faster"))],
-        lines,
-    )
+    heading = ["problem", "size", *(f"{what}, {p}" for p in PRECISIONS for what in ("GPU wins from", "times faster"))]
+    return _table(heading, lines)
 
 
 _TABLES = {"curves": _curves, "steps": _steps, "sweeps": _sweeps, "sizes": _sizes}

@@ -13,6 +13,7 @@ import operator
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -141,29 +142,21 @@ def section(context: PageContext, name: str, lines: pd.DataFrame) -> ProblemSect
     )
 
 
-def _curves(value: str) -> Callable[[PageContext, str], Picture]:
-    """Figures of convergence: of the smallest value so far, or of the last iterate."""
-
-    def build(context: PageContext, name: str) -> Picture:
-        part, anchor = context.parts[name], context.anchors[name]
-        what, best, methods = _what(part), value == "best", tuning.ranked(part)[name]
-        figure = style.figure(convergence, part, name, value=value, guides=best, styles=context.styles)
-        title = (
-            f"Convergence on {name}: smallest {what} so far"
-            if best
-            else f"Last iterate on {name}: {what} of the iterate"
-        )
-        label = (
-            f"{title} against oracle calls, one line for each of {len(methods)} methods. Best in the table below: "
-            f"{methods[0]}."
-        )
-        caption = _best_caption(part) if best else (
-            f"The {what} of the iterate itself, which may rise again: it is what a user gets who stops there. Values above "
-            "100 times the start are drawn at the top. A line that ends early diverged on half of the seeds."
-        )  # fmt: skip
-        return context.picture(f"{anchor}-{'best' if best else 'last'}", figure, label, caption, f"{anchor}-curves")
-
-    return build
+def _curves(context: PageContext, name: str, value: str = "best") -> Picture:
+    """Convergence: of the smallest value so far, or of the last iterate."""
+    part, anchor = context.parts[name], context.anchors[name]
+    what, best, methods = _what(part), value == "best", tuning.ranked(part)[name]
+    figure = style.figure(convergence, part, name, value=value, guides=best, styles=context.styles)
+    title = (
+        f"Convergence on {name}: smallest {what} so far" if best else f"Last iterate on {name}: {what} of the iterate"
+    )
+    shown = f"one line for each of {len(methods)} methods. Best in the table below: {methods[0]}."
+    caption = _best_caption(part) if best else (
+        f"The {what} of the iterate itself, which may rise again: it is what a user gets who stops there. Values above "
+        "100 times the start are drawn at the top. A line that ends early diverged on half of the seeds."
+    )  # fmt: skip
+    anchors = f"{anchor}-{'best' if best else 'last'}", f"{anchor}-curves"
+    return context.picture(anchors[0], figure, f"{title} against oracle calls, {shown}", caption, anchors[1])
 
 
 def _best_caption(part: Runs) -> str:
@@ -200,26 +193,22 @@ def _sizes(context: PageContext, name: str) -> Picture:
     return context.picture(f"{context.anchors[name]}-sizes", figure, label, caption, metrics.sensitivity(part))
 
 
-def _learned(kind: str) -> Callable[[PageContext, str], Picture | None]:
+def _learned(context: PageContext, name: str, kind: str) -> Picture | None:
     """Accuracy or loss by part of the data; no figure where the problem has none."""
-
-    def build(context: PageContext, name: str) -> Picture | None:
-        part = context.parts[name]
-        table = learned_table(part, kind)
-        if table.empty:
-            return None
-        size = 6.8, 1.2 + 0.24 * table["method"].nunique()
-        figure = style.figure(generalization, part, name, kind=kind, size=size, left=1.9, room=1.1)
-        judged = f"{table['split'].iloc[-1]} {kind}; first by it: {table['method'].iloc[0]}"
-        side = "right" if kind == "accuracy" else "left"
-        caption = (
-            f"Further {side} is better: median and quartiles over seeds of the {kind} at the end of a run. The training "
-            "objective alone chose the step size; test data chose nothing."
-        )
-        label = f"{kind.capitalize()} by part of the data on {name}: {judged}."
-        return context.picture(f"{context.anchors[name]}-{kind}", figure, label, caption, table)
-
-    return build
+    part = context.parts[name]
+    table = learned_table(part, kind)
+    if table.empty:
+        return None
+    size = 6.8, 1.2 + 0.24 * table["method"].nunique()
+    figure = style.figure(generalization, part, name, kind=kind, size=size, left=1.9, room=1.1)
+    judged = f"{table['split'].iloc[-1]} {kind}; first by it: {table['method'].iloc[0]}"
+    side = "right" if kind == "accuracy" else "left"
+    caption = (
+        f"Further {side} is better: median and quartiles over seeds of the {kind} at the end of a run. The training "
+        "objective alone chose the step size; test data chose nothing."
+    )
+    label = f"{kind.capitalize()} by part of the data on {name}: {judged}."
+    return context.picture(f"{context.anchors[name]}-{kind}", figure, label, caption, table)
 
 
 def seconds_figure(context: PageContext, problem: str) -> Picture | None:
@@ -272,7 +261,8 @@ def _seconds_caption(part: Runs, shown: pd.DataFrame, others: list[str]) -> Mark
 
 
 FIGURES: tuple[Callable[[PageContext, str], Picture | None], ...] = (
-    _curves("best"), _sizes, _curves("f"), seconds_figure, _learned("accuracy"), _learned("loss"),
+    _curves, _sizes, partial(_curves, value="f"), seconds_figure,
+    partial(_learned, kind="accuracy"), partial(_learned, kind="loss"),
 )  # fmt: skip
 
 
