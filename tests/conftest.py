@@ -64,13 +64,7 @@ GPU = pytest.param("cupy", marks=pytest.mark.gpu)
 
 @pytest.fixture(params=["numpy", "numpy fused", "strict", GPU])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """Every backend that problems must work on."""
-    return made_backend(request.param)
-
-
-@pytest.fixture(params=["numpy", "numpy fused", "strict", GPU])
-def rule_backend(request: pytest.FixtureRequest) -> Backend:
-    """Every backend that update rules must work on."""
+    """Every backend that problems and update rules must work on."""
     return made_backend(request.param)
 
 
