@@ -11,7 +11,7 @@ from optbench.analysis.timing import standing_races
 from optbench.results.runs import Runs
 
 from .. import tables
-from ..figures import speed
+from ..figures.step_times import speed_figure
 from ..page.anchors import slug, unique_anchors
 from ..page.context import Link, MethodKey, PageContext, Picture
 from ..wording import NEVER, several
@@ -103,7 +103,7 @@ def _race(context: PageContext, rows: pd.DataFrame) -> Race:
             "Further left is faster. A step (disc) consists of its oracle call (diamond) and of the optimizer’s own work "
             "(square; none where it is too short to measure). Medians over rounds; lines are 95 % intervals."
         )
-        figure = speed.figure_of(rows, problem)
+        figure = speed_figure(rows, problem)
         figures.append(context.picture(anchors[f"{anchor}-{problem}"], figure, label, caption, lines))
     before, after = (NEVER if pd.isna(first[name]) else f"{first[name]:.2f}" for name in ("load_before", "load_after"))
     core = "not pinned to a core" if pd.isna(first["core"]) else f"pinned to core {first['core']}"

@@ -80,7 +80,7 @@ def step_times_of(context: PageContext) -> StepTimes | None:
     for group, anchor in zip(groups, anchors.values(), strict=True):
         if group is groups[-1] and len(drawn) < len(problems):
             caption += Markup(" Not drawn: <bdi>{}</bdi>.").format("; ".join(problems[len(drawn) :]))
-        figure = step_times.figure_of(table, group, share, context.styles)
+        figure = step_times.step_times_figure(table, group, share, context.styles)
         figures.append(context.picture(anchor, figure, _label(table, group), caption))
     lines, more = _lines(context, table, problems)
     return StepTimes(
