@@ -9,7 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optbench.cli.arguments import add_command, add_device_and_store, add_methods, add_options, given_options
+from optbench.cli.arguments import (
+    add_command,
+    add_device_and_store,
+    add_methods,
+    add_options,
+    check_methods,
+    given_options,
+)
 from optbench.cli.console import CommandProgress, make_console, print_table
 from optbench.core.errors import InputError
 from optbench.runner.options import StudyOptions
@@ -64,7 +71,10 @@ def execute(arguments: argparse.Namespace) -> int:
             "retry_failed": arguments.retry_failed,
             "progress": CommandProgress("running"),
         }
-        if _names_methods(arguments):
+        if arguments.problems or arguments.optimizers:
+            if arguments.study is not None:
+                raise InputError("give either a study or --problem and --optimizer, not both")
+            check_methods(arguments, "run")
             title = "optbench: a comparison"
             runs = compare(arguments.problems, arguments.optimizers, **common, **execution)
         else:
@@ -84,19 +94,6 @@ def execute(arguments: argparse.Namespace) -> int:
         )
         console.print(f"results  {arguments.store}\nreport   {page}", soft_wrap=True)
     return _print_failures(runs)
-
-
-def _names_methods(arguments: argparse.Namespace) -> bool:
-    """Whether problems and optimizers are given instead of a study."""
-    names = (arguments.problems, arguments.optimizers)
-    if not any(names):
-        return False
-    if arguments.study is not None:
-        raise InputError("give either a study or --problem and --optimizer, not both")
-    if not all(names):
-        missing = "--optimizer" if arguments.problems else "--problem"
-        raise InputError(f"{missing} is missing; for example: optbench run --problem quadratic --optimizer adam")
-    return True
 
 
 @contextlib.contextmanager

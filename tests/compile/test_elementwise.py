@@ -19,7 +19,7 @@ from optbench.compile.numba import numba_is_there
 from optbench.core.backend import Backend, get_backend
 from optbench.core.specs import parse_spec
 from optbench.problem import Problem, make_problem
-from problems import logistic, network, terms
+from problems import learning, logistic, network
 
 numba = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")
 
@@ -33,12 +33,12 @@ FORMULAS: list[tuple[Callable[..., Any], str]] = [
     (network._tanh_slope, "slhb, slhb -> slhb, sum slh"),
     (network._relu_slope, "slhb, slhb -> slhb, sum slh"),
     (network._residuals, "slqb, slq, sqb, -> slqb, sum sl, sum slq"),
-    (terms.ridge, "rd, rd, , -> rd"),
-    (terms._scores, "slqb, slq, sqb -> slqb, max slb, sum slb"),
-    (terms._exponentials, "slqb, slb, slb -> slqb, sum slb"),
-    (terms._losses, "slb, slb, slb, -> slb, slb"),
-    (terms._slopes, "slqb, slb, sqb, -> slqb, sum slq"),
-    (terms._correct, "slb, slb -> sum sl"),
+    (learning.ridge, "rd, rd, , -> rd"),
+    (learning._scores, "slqb, slq, sqb -> slqb, max slb, sum slb"),
+    (learning._exponentials, "slqb, slb, slb -> slqb, sum slb"),
+    (learning._losses, "slb, slb, slb, -> slb, slb"),
+    (learning._slopes, "slqb, slb, sqb, -> slqb, sum slq"),
+    (learning._correct, "slb, slb -> sum sl"),
 ]
 EVERY_FORMULA = pytest.mark.parametrize(
     ("formula", "indices"), FORMULAS, ids=[formula.__name__ for formula, _ in FORMULAS]
@@ -116,7 +116,7 @@ def test_arrays_of_any_layout(formula: Callable[..., Any], indices: str) -> None
 
 @numba
 def test_arrays_that_do_not_fit_are_refused() -> None:
-    run = kernel(terms.ridge, "rd, rd, , -> rd", fused())
+    run = kernel(learning.ridge, "rd, rd, , -> rd", fused())
     with pytest.raises(ValueError, match="ridge takes arrays rd, rd"):
         run(np.ones((2, 3)), np.ones((3, 2)), 1.0, 1.0)
 
@@ -316,7 +316,7 @@ def test_without_numba_formulas_run_uncompiled(monkeypatch: pytest.MonkeyPatch) 
 def test_other_array_modules_run_plain() -> None:
     import array_api_strict as strict
 
-    run = kernel(terms.ridge, "rd, rd, , -> rd", get_backend(strict, fused=True))
+    run = kernel(learning.ridge, "rd, rd, , -> rd", get_backend(strict, fused=True))
     (result,) = run(strict.ones((2, 3)), strict.ones((2, 3)), 0.5, 0.25)
     assert bool(strict.all(result == 0.75))
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from optbench.core.errors import InputError
-from problems import files
+from problems import datasets
 from problems.datasets import load, split, standardize, synthetic
 
 GOOD_CSV = "a,b,label\n1,2,yes\n3,4.5,no\n-1,0,yes\n"
@@ -188,7 +188,7 @@ def test_a_file_that_is_not_what_its_name_says(tmp_path: Path) -> None:
 
 
 def test_a_file_too_large_once_dense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_BYTES", 1000)
+    monkeypatch.setattr(datasets, "MAX_BYTES", 1000)
     with pytest.raises(InputError, match="2 x 100 features take"):
         load(write(tmp_path, "a.svm", "1 100:1\n0 1:1\n"))
 

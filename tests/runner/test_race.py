@@ -30,7 +30,7 @@ from optbench.problem import Problem
 from optbench.results.runs import Runs
 from optbench.results.schema import RACE_COLUMNS
 from optbench.results.store import Store
-from optbench.runner import quiet, race
+from optbench.runner import race
 from optbench.runner.loop import Loop, minimize
 from optbench.runner.plan import Plan
 from tests.conftest import assert_refused, host_reads_forbidden, strict_backend
@@ -40,7 +40,7 @@ from tests.rows import race_rows, race_table, run_row
 @pytest.fixture(autouse=True)
 def swift(monkeypatch: pytest.MonkeyPatch) -> None:
     """No wait for the idlest core, and no search for garbage in all that the tests before have left."""
-    monkeypatch.setattr(quiet, "WATCH_SECONDS", 0.0)
+    monkeypatch.setattr(race, "WATCH_SECONDS", 0.0)
     monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
@@ -271,7 +271,7 @@ def test_the_machine_is_quiet_and_then_as_before() -> None:
 
     with threadpool_limits(2, user_api="blas"):
         before = _machine()
-        with quiet.quiet() as core:
+        with race.quiet() as core:
             assert not gc.isenabled()
             assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
             if core is not None:
@@ -302,7 +302,7 @@ def test_a_system_that_does_not_pin_or_tell(world: World, monkeypatch: pytest.Mo
         patch.setattr(os, "sched_setaffinity", refuse, raising=False)
         patch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
         patch.delattr(os, "getloadavg", raising=False)
-        patch.setattr(quiet, "_busy_ticks", dict)
+        patch.setattr(race, "_busy_ticks", dict)
         rows = held(world, rule_of(world, "a", 1.0))
     assert _machine() == before
     assert rows[["core", "load_before", "load_after"]].isna().all(axis=None)
@@ -311,10 +311,10 @@ def test_a_system_that_does_not_pin_or_tell(world: World, monkeypatch: pytest.Mo
 
 def test_the_idlest_core_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([{0: 5, 1: 5, 2: 5}, {0: 25, 1: 6, 2: 25}])
-    monkeypatch.setattr(quiet, "_busy_ticks", lambda: next(ticks))
-    assert quiet._idlest({0, 1, 2}) == 1
-    monkeypatch.setattr(quiet, "_busy_ticks", dict)
-    assert quiet._idlest({0, 1, 2}) == 2  # the first one serves interrupts on many machines
+    monkeypatch.setattr(race, "_busy_ticks", lambda: next(ticks))
+    assert race._idlest({0, 1, 2}) == 1
+    monkeypatch.setattr(race, "_busy_ticks", dict)
+    assert race._idlest({0, 1, 2}) == 2  # the first one serves interrupts on many machines
 
 
 # ---- figures ---------------------------------------------------------------------------------------------------------
@@ -534,8 +534,6 @@ def test_impossible_races_are_refused() -> None:
     for bad in ([], [*plans, *race.make_race_plans(["quadratic:dim=3"], ["sgd"], rounds=4)]):
         with pytest.raises(InputError, match="needs configurations"):
             race.compete(bad)
-    with pytest.raises(InputError, match="warmup"):
-        race.compete(plans, warmup=0)
 
 
 SHORT = ["race", "--problem", "quadratic:dim=4", "--optimizer", "adam:lr=0.01", "--optimizer", "lbfgs"]

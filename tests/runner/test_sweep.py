@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import pickle
 from typing import Any
 
@@ -118,7 +119,7 @@ def test_chunks_cover_a_plan_once(monkeypatch: pytest.MonkeyPatch, size: int, ra
     monkeypatch.setattr("optbench.runner.chunks.CHUNK_BYTES", size * plan.problem.bytes_per_run(None))
     monkeypatch.setattr("optbench.runner.chunks.CHUNK_RUNS", 1)
     chunks = list(chunks_of(plan))
-    runs = [(seed, point["lr"]) for chunk in chunks for seed, point in chunk.runs]
+    runs = [(seed, point["lr"]) for chunk in chunks for seed, point in itertools.product(chunk.seeds, chunk.grid)]
     assert sorted(runs) == sorted((s, p["lr"]) for s in plan.seeds for p in plan.grid)
     assert max(chunk.size for chunk in chunks) <= size
 
@@ -182,7 +183,7 @@ def test_chunks_of_what_is_missing() -> None:
     plan = plan_of(Quadratic(dim=4), "sgd", {"lr": [0.1, 0.2, 0.3]}, seeds=4)
     there = {plan.key(plan.grid[1], seed) for seed in (0, 1, 2, 3)} | {plan.key(plan.grid[0], 2)}
     chunks = list(chunks_of(plan, lambda key: key not in there))
-    runs = {(seed, point["lr"]) for chunk in chunks for seed, point in chunk.runs}
+    runs = {(seed, point["lr"]) for chunk in chunks for seed, point in itertools.product(chunk.seeds, chunk.grid)}
     assert runs == {(s, lr) for s in range(4) for lr in (0.1, 0.3)} - {(2, 0.1)}
 
 
