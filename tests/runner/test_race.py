@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from optbench.analysis import timing as seconds_of
 from optbench.cli import main
@@ -33,7 +34,7 @@ from optbench.results.store import Store
 from optbench.runner import race
 from optbench.runner.loop import Loop, minimize
 from optbench.runner.plan import Plan
-from tests.conftest import assert_refused, host_reads_forbidden, strict_backend
+from tests.conftest import host_reads_forbidden, strict_backend
 from tests.rows import race_rows, race_table, run_row
 
 
@@ -148,9 +149,12 @@ def rule_of(world: World, name: str, seconds: float, *, compiling: float = 0.0) 
 
 
 def held(world: World, *rules: Callable[..., Any], **options: Any) -> pd.DataFrame:
-    options = {"rounds": 3, "steps": 5} | options
-    plans = race.make_race_plans([Kernels()], rules, device=backend_of(world), **options)
-    return race_table(race.compete(plans))
+    return race.race([Kernels()], rules, device=backend_of(world), **{"rounds": 3, "steps": 5} | options)
+
+
+def plan_of(problem: str, optimizer: str, **options: Any) -> Plan:
+    (plan,) = race.make_race_plans([problem], [optimizer], **options)
+    return plan
 
 
 def loop_of(plan: Plan, steps: int, seed: int = 0) -> Loop:
@@ -161,24 +165,19 @@ def loop_of(plan: Plan, steps: int, seed: int = 0) -> Loop:
 # ---- what is on the clock --------------------------------------------------------------------------------------------
 
 
-def test_the_clock_waits_for_the_device(world: World) -> None:
-    rows = held(world, rule_of(world, "a", 3.0))
+# all steps or a few between two readings of the clock, and all batches at once or two steps' at a time
+@pytest.mark.parametrize("part", [50, 1, 3])
+@pytest.mark.parametrize(("batch", "block"), [(None, 1 << 24), (4, 1 << 24), (4, 64)])
+def test_the_clock_waits_for_the_device_and_sees_nothing_but_steps(
+    world: World, monkeypatch: pytest.MonkeyPatch, batch: int | None, block: int, part: int
+) -> None:
+    monkeypatch.setattr(race, "PART", part)
+    monkeypatch.setattr("optbench.runner.loop.MAX_FEED_BYTES", block)
+    rows = held(world, rule_of(world, "a", 3.0), batch_size=batch)
     np.testing.assert_allclose(rows["seconds"], 5 * (2 + 3), rtol=1e-5)
     np.testing.assert_allclose(rows["oracle_seconds"], 5 * 2, rtol=1e-5)
     assert (rows["seconds"] >= 25).all()
-
-
-@pytest.mark.parametrize("part", [50, 1, 3])
-@pytest.mark.parametrize("block", [1 << 24, 64])
-def test_starts_batches_and_records_are_off_the_clock(
-    world: World, monkeypatch: pytest.MonkeyPatch, block: int, part: int
-) -> None:
-    monkeypatch.setattr(race, "PART", part)
-    monkeypatch.setattr("optbench.runner.loop.MAX_FEED_BYTES", block)  # all batches at once, or two steps' at a time
-    rows = held(world, rule_of(world, "a", 3.0), batch_size=4)
-    np.testing.assert_allclose(rows["seconds"], 5 * (2 + 3), rtol=1e-5)
-    np.testing.assert_allclose(rows["oracle_seconds"], 5 * 2, rtol=1e-5)
-    assert set(rows["calls_per_step"]) == {0.5}
+    assert set(rows["calls_per_step"]) == {1.0 if batch is None else 0.5}
 
 
 def test_the_warm_up_is_not_counted_but_told(world: World) -> None:
@@ -204,7 +203,7 @@ def test_the_order_is_a_b_c_a_b_c_and_a_round_shares_its_seed(world: World) -> N
 @pytest.mark.parametrize(("optimizer", "batch"), [("adam", None), ("adam", 16), ("lbfgs", None)])
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_race_takes_the_steps_of_a_run(optimizer: str, batch: int | None, fused: bool) -> None:
-    (plan,) = race.make_race_plans(["logistic:data=iris"], [optimizer], steps=30, batch_size=batch, fused=fused)
+    plan = plan_of("logistic:data=iris", optimizer, steps=30, batch_size=batch, fused=fused)
     loop = loop_of(plan, 30, seed=3)
     x0 = plan.problem.starts((3,))
     start = np.array(x0)
@@ -217,7 +216,7 @@ def test_a_race_takes_the_steps_of_a_run(optimizer: str, batch: int | None, fuse
 
 
 def test_the_noted_points_are_few_and_evenly_spaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    (plan,) = race.make_race_plans(["quadratic:dim=10"], ["sgd"], steps=100, rounds=3)
+    plan = plan_of("quadratic:dim=10", "sgd", steps=100)
     monkeypatch.setattr(race, "POINT_BYTES", 8 * 10 * 7)
     loop = loop_of(plan, 100)
     x0 = plan.problem.starts((0,))
@@ -227,7 +226,7 @@ def test_the_noted_points_are_few_and_evenly_spaced(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_timed_steps_read_nothing_on_the_host() -> None:
-    (plan,) = race.make_race_plans(["logistic:data=iris"], ["adam"], steps=5, batch_size=16, device=strict_backend())
+    plan = plan_of("logistic:data=iris", "adam", steps=5, batch_size=16, device=strict_backend())
     loop = loop_of(plan, 5)
     x0 = plan.problem.starts((0,))
     with host_reads_forbidden():
@@ -236,75 +235,61 @@ def test_the_timed_steps_read_nothing_on_the_host() -> None:
 
 def test_rules_run_fused_unless_plain_is_asked_for() -> None:
     for fused in (True, False):
-        plans = race.make_race_plans(["quadratic:dim=5"], ["adam", "lbfgs"], rounds=3, steps=3, fused=fused)
-        rows = race.compete(plans)
-        assert [row["fused"] for row in rows[:2]] == [fused and numba_is_there(), False]
+        rows = race.race("quadratic:dim=5", ["adam", "lbfgs"], rounds=3, steps=3, fused=fused)
+        assert rows["fused"].tolist() == [fused and numba_is_there(), False] * 3
 
 
 def test_a_run_that_diverges_is_told() -> None:
-    plans = race.make_race_plans(["rosenbrock"], ["sgd:lr=100", "sgd:lr=1e-5"], rounds=3, steps=20)
-    races = race_table(race.compete(plans))
+    races = race.race("rosenbrock", ["sgd:lr=100", "sgd:lr=1e-5"], rounds=3, steps=20)
     assert seconds_of.race_summary(races)["finite"].tolist() == [False, True]
 
 
 # ---- the machine -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def as_before() -> Iterator[None]:
-    """The test leaves cores, threads and the garbage collector as it finds them."""
-    before = _machine()
-    yield
-    assert _machine() == before
-
-
-def _machine() -> tuple[Any, ...]:
-    from threadpoolctl import threadpool_info
-
+def machine() -> tuple[Any, ...]:
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     return cores, gc.isenabled(), [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()]
 
 
-@pytest.mark.usefixtures("as_before")
-def test_the_machine_is_quiet_and_then_as_before() -> None:
-    from threadpoolctl import threadpool_info, threadpool_limits
-
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """BLAS has two threads; the test leaves them, the cores and the garbage collector as it finds them."""
     with threadpool_limits(2, user_api="blas"):
-        before = _machine()
-        with race.quiet() as core:
-            assert not gc.isenabled()
-            assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
-            if core is not None:
-                assert os.sched_getaffinity(0) == {core}
-        assert _machine() == before
+        before = machine()
+        yield
+        assert machine() == before
 
 
-@pytest.mark.usefixtures("as_before")
+@pytest.mark.usefixtures("two_threads")
+def test_the_machine_is_quiet_and_then_as_before() -> None:
+    with race.quiet() as core:
+        assert not gc.isenabled()
+        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
+        if core is not None:
+            assert os.sched_getaffinity(0) == {core}
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_a_defect_of_a_configuration_leaves_the_machine_as_before(world: World) -> None:
     def defect(xp: Any, x: Array, g: Array, t: int, lr: float = 0.1) -> tuple[Array]:
         raise ZeroDivisionError
 
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(2, user_api="blas"):
-        before = _machine()
-        with pytest.raises(ZeroDivisionError):
-            held(world, defect)
-        assert _machine() == before
+    with pytest.raises(ZeroDivisionError):
+        held(world, defect)
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_a_system_that_does_not_pin_or_tell(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError
 
-    before = _machine()
     with monkeypatch.context() as patch:
         patch.setattr(os, "sched_setaffinity", refuse, raising=False)
         patch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
         patch.delattr(os, "getloadavg", raising=False)
         patch.setattr(race, "_busy_ticks", dict)
         rows = held(world, rule_of(world, "a", 1.0))
-    assert _machine() == before
     assert rows[["core", "load_before", "load_after"]].isna().all(axis=None)
     assert seconds_of.race_summary(rows)["reason"].tolist() == [""]
 
@@ -428,11 +413,10 @@ def test_configurations_that_differ_in_their_step_size_time_one_method() -> None
 
 
 def test_a_call_of_a_mini_batch_takes_several_steps() -> None:
-    rows, races = (
-        runs(10, 10, 10, batch_size=4, calls_per_step=0.25),
-        race_table(timings([1] * 3, batch_size=4, calls_per_step=0.25)),
-    )
-    (line,) = seconds_of.seconds_to_target(rows, races).itertuples()
+    batch: dict[str, Any] = {"batch_size": 4, "calls_per_step": 0.25}
+    (line,) = seconds_of.seconds_to_target(
+        runs(10, 10, 10, **batch), race_table(timings([1] * 3, **batch))
+    ).itertuples()
     assert line.seconds_per_call == pytest.approx(4)
     assert line.seconds == pytest.approx(40)
 
@@ -485,18 +469,20 @@ def test_machines_are_kept_apart_and_the_newest_undisturbed_race_is_taken() -> N
 def test_races_are_stored_beside_runs_and_gather(world: World, tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.load_races().empty
-    plans = race.make_race_plans([Kernels()], [rule_of(world, "a", 1.0)], device=backend_of(world), rounds=3, steps=2)
-    first, second = race.compete(plans), race.compete(plans)
-    path = store.write_race(first)
+    first = held(world, rule_of(world, "a", 1.0), store=store)
+    (path,) = store.table_files("races")
     before = path.read_bytes()
-    store.write_race(second)
+    second = held(world, rule_of(world, "a", 1.0), store=str(tmp_path))
     assert path.read_bytes() == before
     assert store.files == []
     assert [p.suffix for p in tmp_path.rglob("*") if p.is_file()] == [".parquet"] * 2
     loaded = store.load_races()
     assert list(loaded.columns) == list(RACE_COLUMNS)
-    expected = race_table(first, second).sort_values(["race", "round"], kind="stable", ignore_index=True)
-    pd.testing.assert_frame_equal(loaded.sort_values(["race", "round"], kind="stable", ignore_index=True), expected)
+    expected, loaded = (
+        table.sort_values(["race", "round"], kind="stable", ignore_index=True)
+        for table in (pd.concat([first, second]), loaded)
+    )
+    pd.testing.assert_frame_equal(loaded, expected)
 
 
 @pytest.mark.usefixtures("full_disk")
@@ -510,10 +496,8 @@ def test_a_race_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_every_column_of_a_race_is_filled(world: World) -> None:
-    rows = race.compete(
-        race.make_race_plans([Kernels()], [rule_of(world, "a", 1.0)], device=backend_of(world), rounds=3)
-    )
-    assert set(rows[0]) == set(RACE_COLUMNS)
+    plans = race.make_race_plans([Kernels()], [rule_of(world, "a", 1.0)], device=backend_of(world), rounds=3)
+    assert set(race.compete(plans)[0]) == set(RACE_COLUMNS)
 
 
 def test_a_configuration_is_named_by_its_settings_and_a_method_is_not() -> None:
@@ -524,14 +508,13 @@ def test_a_configuration_is_named_by_its_settings_and_a_method_is_not() -> None:
     assert named[0]["configuration"] == "adam:lr=0.5,beta1=0.8, cosine, batch 8"
     assert [json.loads(row["fixed"]) for row in named] == [{"beta1": 0.8}, {}]
     assert named[1]["configuration"] == "adam, cosine, batch 8"
-    (lbfgs,) = race.make_race_plans(["logistic:data=iris"], ["lbfgs:memory=3"], schedule="cosine", rounds=3)
+    lbfgs = plan_of("logistic:data=iris", "lbfgs:memory=3", schedule="cosine")
     assert (lbfgs.fixed, lbfgs.schedule) == ({"memory": 3}, "constant")
     assert json.loads(race._identity(0, lbfgs)["structure"])["memory"] == 3
 
 
 def test_impossible_races_are_refused() -> None:
-    plans = race.make_race_plans(["quadratic:dim=3"], ["sgd"], rounds=3)
-    for bad in ([], [*plans, *race.make_race_plans(["quadratic:dim=3"], ["sgd"], rounds=4)]):
+    for bad in ([], [plan_of("quadratic:dim=3", "sgd", rounds=rounds) for rounds in (3, 4)]):
         with pytest.raises(InputError, match="needs configurations"):
             race.compete(bad)
 
@@ -565,44 +548,3 @@ def test_the_command_shows_seconds_to_target_of_tuned_methods(here: Path, capsys
     assert "tuned, to 1e-4" in out
     adam, lbfgs = (next(line for line in out.splitlines() if line.startswith(name)) for name in ("adam", "lbfgs"))
     assert len(adam.split()) > len(lbfgs.split())
-
-
-def test_an_interrupted_race_stores_nothing(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(race, "_measure", interrupt)
-    assert main(SHORT) == 130
-    assert "nothing of this race is stored" in capsys.readouterr().err
-    assert Store("results").table_files("races") == []
-
-
-ONE = ["race", "--problem", "quadratic", "--optimizer", "adam"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["race"], "--problem is missing"),
-        (["race", "--problem", "quadratic"], "--optimizer is missing"),
-        (["race", "--problem", "quadratc", "--optimizer", "adam"], "did you mean 'quadratic'"),
-        (["race", "--problem", "quadratic", "--optimizer", "adm"], "did you mean 'adam'"),
-        (["race", "--problem", "quadratic", "--optimizer", "adam:lr=0.1/0.2"], "several values of lr"),
-        (["race", "--problem", "quadratic", "--optimizer", "lbfgs:memory=3/5"], "several values of memory"),
-        (["race", "--problem", "logistic", "--optimizer", "lbfgs", "--batch-size", "8"], "lbfgs compares values"),
-        ([*ONE, "--batch-size", "8"], "no mini-batches"),
-        ([*ONE, "--rounds", "2"], "at least 3 rounds, not 2"),
-        ([*ONE, "--steps", "0"], "at least one step"),
-        ([*ONE, "--seed", "-1"], "seed must be at least 0"),
-        ([*ONE, "--schedule", "cosin"], "did you mean 'cosine'"),
-        ([*ONE, "--device", "tpu"], "choose cpu"),
-        ([*ONE, "-o", "file"], "'file' cannot be written"),
-    ],
-)
-def test_bad_requests_get_one_sentence(
-    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    (here / "file").write_text("")
-    assert_refused(arguments, message, here, capsys)
