@@ -77,8 +77,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def optbench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run_python("-m", "optbench", *arguments, cwd=folder)
+def optbench(
+    folder: Path, *arguments: str, site: Path | None = None, status: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """A command in a folder, where modules of a further one can be imported, once it has ended with a status."""
+    path = os.pathsep.join([str(site or folder), os.environ.get("PYTHONPATH", "")])
+    done = run_python("-m", "optbench", *arguments, cwd=folder, env=os.environ | {"PYTHONPATH": path})
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
 
 
 METHODS = ["--problem", "bowl", "--problem", "quadratic:dim=5", "--optimizer", "sign_momentum", "--optimizer", "adam"]
@@ -87,7 +93,6 @@ SMALL = ["--seeds", "2", "--steps", "20", "--lr", "0.01,0.1", "--jobs", "2"]
 
 def test_run_in_worker_processes_and_report(folder: Path) -> None:
     done = optbench(folder, "run", "--import", "code/mine.py", *METHODS, *SMALL)
-    assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr
     rows = Store(folder / "results").load().rows
     assert len(rows) == 2 * 2 * 2 * 2
@@ -102,21 +107,17 @@ def test_run_in_worker_processes_and_report(folder: Path) -> None:
 
 def test_other_commands_take_it_too(folder: Path) -> None:
     done = optbench(folder, "list", "--import", "code/mine.py")
-    assert done.returncode == 0, done.stderr
     assert f"(from {folder / 'code' / 'mine.py'})" in done.stdout
-    done = optbench(folder, "check", "--import", "code/mine.py", "bowl:dim=4")
-    assert done.returncode == 0, done.stdout + done.stderr
+    optbench(folder, "check", "--import", "code/mine.py", "bowl:dim=4")
     race = ["race", "--problem", "bowl", "--optimizer", "sign_momentum", "--rounds", "3", "--steps", "5"]
-    done = optbench(folder, *race, "--import", "code/mine.py")
-    assert done.returncode == 0, done.stderr
+    optbench(folder, *race, "--import", "code/mine.py")
 
 
 def test_a_module_can_be_named(folder: Path) -> None:
     (folder / "package").mkdir()
     (folder / "package" / "__init__.py").write_text("")
     (folder / "package" / "rules.py").write_text(MINE.replace("from helper import SCALE", "SCALE = 1.0"))
-    done = optbench(folder, "run", "--import", "package.rules", *METHODS, *SMALL, "--no-report")
-    assert done.returncode == 0, done.stderr
+    optbench(folder, "run", "--import", "package.rules", *METHODS, *SMALL, "--no-report")
     assert not (Store(folder / "results").load().rows["status"] == "failed").any()
 
 
@@ -192,15 +193,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def plugged(site: Path, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """A command where the modules of a folder can be imported."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
-    return run_python("-m", "optbench", *arguments, env=environment, cwd=cwd)
-
-
 def test_list_shows_plug_ins_and_warns_of_broken_ones(site: Path) -> None:
-    done = plugged(site, "list")
-    assert done.returncode == 0, done.stderr
+    done = optbench(site, "list")
     assert "bowl" in done.stdout
     assert "(from optbench-example)" in done.stdout
     assert "'broken' of the package 'optbench-example' cannot be used" in done.stderr
@@ -212,23 +206,19 @@ def test_list_shows_plug_ins_and_warns_of_broken_ones(site: Path) -> None:
 
 
 def test_check_and_run_take_plug_ins(site: Path, tmp_path: Path) -> None:
-    done = plugged(site, "check", "bowl:dim=4")
-    assert done.returncode == 0, done.stdout + done.stderr
+    optbench(tmp_path, "check", "bowl:dim=4", site=site)
     arguments = ["--problem", "bowl", "--optimizer", "sign_descent", "--optimizer", "lbfgs", "--lr", "0.01,0.1"]
-    done = plugged(site, "run", *arguments, "--steps", "30", "--seeds", "2", "--jobs", "2", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = optbench(tmp_path, "run", *arguments, "--steps", "30", "--seeds", "2", "--jobs", "2", site=site)
     assert "sign_descent" in done.stdout
     assert (tmp_path / "results/report.html").exists()
 
 
-def test_without_the_package_the_names_are_unknown(site: Path) -> None:
-    done = plugged(Path("nowhere"), "list", "bowl")
-    assert done.returncode == 2
+def test_without_the_package_the_names_are_unknown(tmp_path: Path) -> None:
+    optbench(tmp_path, "list", "bowl", status=2)
 
 
 @pytest.mark.parametrize("name", ["problems", "reports"])
 def test_a_module_of_the_users_may_have_the_short_name_of_ours(tmp_path: Path, name: str) -> None:
     (tmp_path / f"{name}.py").write_text("x = 1\n")
-    done = plugged(tmp_path, "run", "--problem", "beale", "--optimizer", "adam", "--steps", "5", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    optbench(tmp_path, "run", "--problem", "beale", "--optimizer", "adam", "--steps", "5")
     assert (tmp_path / "results" / "report.html").exists()
