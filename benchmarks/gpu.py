@@ -290,8 +290,8 @@ def sweeps(host: Backend, device: Backend, *, quick: bool = False, repeats: int 
     JAX runs as in benchmarks/peers (float64; a scan over steps, mapped over runs, gradients by hand; compile time aside),
     if it is installed and finds the GPU.
     """
-    from benchmarks.peers import measure, optbench_peer
-    from benchmarks.peers.work import works
+    from benchmarks.peers import optbench_peer
+    from benchmarks.peers.work import deviation, works
 
     peer, why = _jax_peer() if jax else (None, "not asked for")
     for work in works(quick):
@@ -315,7 +315,7 @@ def sweeps(host: Backend, device: Backend, *, quick: bool = False, repeats: int 
                     ends[name] = peer.sweep(work.cut(20), "hand")().x
                     runners[name] = peer.sweep(work, "hand")
             for name, end in ends.items():
-                apart = measure.deviation(end, ends["cpu"])
+                apart = deviation(end, ends["cpu"])
                 yield row | {"contender": name, "quantity": "deviation after 20 steps", "value": apart}
             for name, run in runners.items():
                 if name != "cpu":  # which has compiled its loops in the short form; it is the slow one

@@ -148,69 +148,52 @@ def coerce(owner: str, parameter: Parameter, value: Any) -> Any:
     InputError
         If the value cannot be of that type, or is out of range.
     """
-    kinds = typing.get_args(parameter.type) if _is_union(parameter.type) else (parameter.type,)
+    is_union = typing.get_origin(parameter.type) in (typing.Union, types.UnionType)
+    kinds = typing.get_args(parameter.type) if is_union else (parameter.type,)
     for kind in kinds:
         try:
             result = _as_type(kind, value)
             break
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, LookupError, ValueError, OverflowError):
             continue
     else:
-        types = " or ".join(_type_name(kind) for kind in kinds)
-        raise InputError(f"{owner}: {parameter.name} must be {types}, not {value!r}")
+        expected = " or ".join(_TYPE_NAMES.get(kind, "numbers such as 32-16") for kind in kinds)
+        raise InputError(f"{owner}: {parameter.name} must be {expected}, not {value!r}")
     if parameter.choices is not None and result not in parameter.choices:
         raise InputError(f"{owner}: {parameter.name} must be one of {', '.join(parameter.choices)}, not {result!r}")
     for number in result if isinstance(result, tuple) else (result,):
         if parameter.range is not None and number is not None and number not in parameter.range:
             every = "every number of " if isinstance(result, tuple) else ""
-            message = f"{owner}: {every}{parameter.name} must be {parameter.range}, not {format_value(number)}"
-            raise InputError(message)
+            raise InputError(f"{owner}: {every}{parameter.name} must be {parameter.range}, not {format_value(number)}")
     return result
 
 
-def _is_union(annotation: Any) -> bool:
-    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
+_TYPE_NAMES = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", type(None): "none"}
+_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def _as_type(kind: Any, value: Any) -> Any:
-    if kind is type(None):
-        if value is None or value == "none":
-            return None
-        raise ValueError
+    """The value as a type; an error of one of four types if it cannot be."""
     if typing.get_origin(kind) is tuple:
         (item, *_) = typing.get_args(kind)
         if isinstance(value, str):
             value = re.split(r"(?<![eE])-", value) if value else []  # not at the dash of 1e-3
         return tuple(_as_type(item, v) for v in (value if isinstance(value, Iterable) else [value]))
-    if kind is bool:
-        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-        if isinstance(value, str) and value.lower() in words:
-            return words[value.lower()]
-        if isinstance(value, bool):
-            return value
-        raise ValueError
-    if isinstance(value, bool):
-        raise TypeError
-    if kind is int:
+    if kind is bool and isinstance(value, str):
+        return _WORDS[value.lower()]
+    if kind is type(None) and value == "none":
+        return None
+    if kind in (bool, type(None)) and isinstance(value, kind):
+        return value
+    if kind is int and not isinstance(value, bool):
         number = float(value)
-        if number != int(number):
-            raise ValueError
-        return int(value) if isinstance(value, numbers.Integral) else int(number)
-    if kind is float:
-        number = float(value)
-        if not math.isfinite(number):
-            raise ValueError
+        if number == int(number):
+            return int(value) if isinstance(value, numbers.Integral) else int(number)
+    if kind is float and not isinstance(value, bool) and math.isfinite(number := float(value)):
         return number + 0.0  # turns -0.0 into 0.0, so that both have one key
-    if kind is str:
-        if not isinstance(value, str | Path):
-            raise TypeError
+    if kind is str and isinstance(value, str | Path):
         return str(value)
     raise TypeError
-
-
-def _type_name(kind: Any) -> str:
-    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", type(None): "none"}
-    return names.get(kind, "numbers such as 32-16")
 
 
 def format_value(value: Any) -> str:

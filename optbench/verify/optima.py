@@ -10,8 +10,7 @@ import numpy as np
 from optbench.core.random import stream
 from optbench.problem import Problem
 from optbench.verify.evaluation import directions, expect_shape, gradients, in_chunks, points_around_start, values
-from optbench.verify.findings import Finding, measured, not_offered
-from optbench.verify.tolerances import TINY, limits, norm
+from optbench.verify.findings import TINY, Finding, limits, measured, norm, not_offered
 
 
 def optimum_findings(problem: Problem, seed: int = 0, points: int = 8) -> Iterator[Finding]:

@@ -12,8 +12,7 @@ from optbench.core.errors import InputError
 from optbench.core.random import stream
 from optbench.problem import Problem
 from optbench.verify.evaluation import directions, expect_shape, gradients, points_around_start
-from optbench.verify.findings import Finding, measured, not_offered
-from optbench.verify.tolerances import TINY, limits, relative_error
+from optbench.verify.findings import TINY, Finding, limits, measured, not_offered, relative_error
 
 
 def samples_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:

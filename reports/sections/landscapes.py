@@ -12,7 +12,8 @@ from optbench.core.types import Status
 from optbench.results.runs import Runs
 
 from ..figures import paths
-from ..page.context import Link, PageContext, Picture
+from ..page.context import PageContext, Picture
+from ..page.table import Link
 from ..wording import number, plural
 
 FEW = 2  # maps that a lesson shows all of

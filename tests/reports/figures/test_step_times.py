@@ -17,7 +17,7 @@ from optbench.core.errors import InputError
 from optbench.results.runs import Runs
 from reports.figures import step_times, style
 from reports.page.context import PageContext
-from reports.sections import steps
+from reports.sections import speed as steps
 from tests.reports.conftest import HOSTILE, page_of
 from tests.rows import race_rows, race_table
 
@@ -140,7 +140,7 @@ def test_very_many_problems_are_said_to_be_left_out() -> None:
     assert found is not None
     left_out = "; ".join(f"problem {j:02}" for j in range(steps.ROWS // 3, 30))
     assert found.figures[-1].caption.endswith(f" Not drawn: <bdi>{left_out}</bdi>.")
-    assert len(found.problems) == 30
+    assert len(found.lines.heads) == 31
 
 
 def test_the_overview_on_the_page(step_races: pd.DataFrame, tmp_path: Path) -> None:
