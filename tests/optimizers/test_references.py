@@ -35,7 +35,7 @@ TOLERANCE = 1e-12  # of the largest coordinate
 
 def our_path(spec: str, problem: str) -> np.ndarray:
     """Our iterates at `make_rules.STEPS`, from the gradients that the libraries were given."""
-    recipe = make_recipe(*parse_spec(spec))
+    recipe = make_recipe(spec)
     optimizer = recipe.build(recipe.settings, None)
     gradient = make_rules.gradient(problem, DATA[problem])
     x: Array = np.array([DATA[problem]["x0"]])
