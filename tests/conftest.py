@@ -79,18 +79,10 @@ def host_reads_forbidden() -> Iterator[None]:
 
         return raiser
 
-    names = ["__float__", "__int__", "__bool__", "__index__", "__complex__", "__iter__"]
-    originals = {name: getattr(Array, name) for name in names if hasattr(Array, name)}
-    for name in names:
-        setattr(Array, name, refuse(name))
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("__float__", "__int__", "__bool__", "__index__", "__complex__", "__iter__"):
+            patch.setattr(Array, name, refuse(name), raising=False)
         yield
-    finally:
-        for name in names:
-            if name in originals:
-                setattr(Array, name, originals[name])
-            else:
-                delattr(Array, name)
 
 
 @pytest.fixture

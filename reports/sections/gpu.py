@@ -15,6 +15,7 @@ from ..figures import style
 from ..figures.crossover import GROWTH, crossing, crossover, step_seconds
 from ..page.anchors import slug
 from ..page.context import PageContext, Picture
+from ..page.table import Cell, Column, Link, Table
 from ..wording import NEVER, clean, names, number
 
 PRECISIONS = ("float64", "float32")
@@ -22,13 +23,22 @@ FEW = 6  # problems that a sentence names
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table: its title, a sentence on how to read it, the heading and the lines, all text."""
+class GpuTable:
+    """A table of text, with a title and a sentence on how to read it."""
 
     title: str
     reading: str
     heading: list[str]
     lines: list[list[str]]
+
+    @property
+    def table(self) -> Table:
+        """As the page shows it."""
+        return Table.of([_column(i, title) for i, title in enumerate(self.heading)], self.lines)
+
+
+def _column(i: int, title: str) -> Column:
+    return Column(title, lambda line: Cell(line[i] if i else Link(line[0])), "number" if i else "row")
 
 
 @dataclass(frozen=True)
@@ -38,22 +48,15 @@ class Machine:
     name: str
     processor: str
     day: str
-    tables: list[Table]
+    tables: list[GpuTable]
     figures: list[Picture]
 
 
-@dataclass(frozen=True)
-class GpuSection:
-    """What the template shows."""
-
-    machines: list[Machine]
-
-
-def section(context: PageContext) -> GpuSection | None:
+def section(context: PageContext) -> list[Machine] | None:
     """The newest figures of every GPU; None without figures."""
     if context.gpu is None or context.gpu.empty:
         return None
-    return GpuSection([_machine(context, name, rows) for name, rows in context.gpu.groupby("machine", sort=True)])
+    return [_machine(context, name, rows) for name, rows in context.gpu.groupby("machine", sort=True)]
 
 
 def _machine(context: PageContext, name: str, rows: pd.DataFrame) -> Machine:
@@ -72,7 +75,7 @@ def _newest(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["measurement"] == rows.groupby("section")["measurement"].transform("max")]
 
 
-def tables_of(rows: pd.DataFrame) -> list[Table]:
+def tables_of(rows: pd.DataFrame) -> list[GpuTable]:
     """The tables of the newest figures of one GPU."""
     rows = _newest(rows)
     tables = (build(rows[rows["section"] == section]) for section, build in _TABLES.items())
@@ -129,7 +132,7 @@ def in_words(rows: pd.DataFrame) -> str:
     return " ".join(sentences)
 
 
-def _curves(rows: pd.DataFrame) -> Table:
+def _curves(rows: pd.DataFrame) -> GpuTable:
     ways = [(precision, who) for precision in PRECISIONS for who in ("gpu", "gpu fused")] + [("float32", "cpu")]
     lines = []
     for case, part in rows.groupby("case", sort=False):
@@ -146,7 +149,7 @@ def _curves(rows: pd.DataFrame) -> Table:
             text = f"step {step:.0f}" if pd.notna(step) else f"never {out['note'].iloc[0]!s}"
             cells.append(f"{text} ({'not finite' if np.isinf(used) else number(used)})")
         lines.append([str(case), *cells])
-    return Table(
+    return GpuTable(
         "The same curves?",
         "The first step at which a run leaves the envelope that rounding explains, and in brackets the largest share of "
         "the envelope that was used, above 1 outside it. The envelope is measured: sixteen times the largest deviation of "
@@ -157,7 +160,7 @@ def _curves(rows: pd.DataFrame) -> Table:
     )
 
 
-def _steps(rows: pd.DataFrame) -> Table:
+def _steps(rows: pd.DataFrame) -> GpuTable:
     values = rows.groupby(["case", "size", "precision", "contender"])["value"].median()
     lines = []
     for case in [c for c in dict.fromkeys(rows["case"]) if c != "copy"]:
@@ -170,7 +173,7 @@ def _steps(rows: pd.DataFrame) -> Table:
                     value = values.get((case, size, precision, text), np.nan)
                     cells.append(number(value / 1e9) + (f" ({value / copy:.2f})" if value / copy > 0 else ""))
             lines.append([str(case), number(float(size)), *cells])
-    return Table(
+    return GpuTable(
         "The update of a rule against a copy",
         "10^9 bytes a second that the arrays of the rule take to be read and written once, in brackets as a share of what "
         "a copy on the device reaches; 1 is as fast as memory allows. Plain is the rule as it is written, which reads and "
@@ -180,7 +183,7 @@ def _steps(rows: pd.DataFrame) -> Table:
     )
 
 
-def _sweeps(rows: pd.DataFrame) -> Table:
+def _sweeps(rows: pd.DataFrame) -> GpuTable:
     values = rows.groupby(["case", "precision", "contender", "quantity"])["value"].median()
     lines = []
     for (case, precision), part in rows.groupby(["case", "precision"], sort=False):
@@ -203,7 +206,7 @@ def _sweeps(rows: pd.DataFrame) -> Table:
                 number(of("gpu", "peak bytes of the pool") / 2**20),
             ]
         )
-    return Table(
+    return GpuTable(
         "Whole sweeps",
         "Seconds of a whole sweep, tables included, on one core of the CPU, on the GPU and by JAX on the same GPU "
         "(gradients by hand, compile time aside; a dash where it is not there). Ratios above 1 mean that optbench on the "
@@ -214,7 +217,7 @@ def _sweeps(rows: pd.DataFrame) -> Table:
     )
 
 
-def _sizes(rows: pd.DataFrame) -> Table:
+def _sizes(rows: pd.DataFrame) -> GpuTable:
     medians = rows.groupby(["case", "precision", "contender", "size"])["value"].median()
     lines = []
     for case, part in rows.groupby("case", sort=False):
@@ -237,7 +240,7 @@ def _sizes(rows: pd.DataFrame) -> Table:
                 cells.append(f"{'at most ' if start == sizes[0] else ''}{number(float(f'{start:.2g}'))}")
             cells.append(f"{number(ratios[-1])} at {number(sizes[-1])}")
         lines.append([str(case), str(part["note"].iloc[0]).partition(";")[0], *cells])
-    return Table(
+    return GpuTable(
         "From which size on",
         "The size from which on a step of momentum, oracle included, takes the GPU less time than one core of the CPU, and "
         "how many times faster the GPU is at the largest size that was tried. The size is the number of parameters d, of "

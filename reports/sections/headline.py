@@ -51,7 +51,7 @@ def headline(runs: Runs) -> list[Sentence]:
     if Oracle.HESSIAN in oracle[winner]:
         price = (Name(winner), " uses Hessians; such a call counts like any other, though it costs more time. ")
         if len(plain) > 1:
-            rest = ranking.ranking(runs, among=plain)
+            rest = ranking.ranking(runs, among=tuple(plain))
             sentences.append((*price, *_lead(runs, rest, "Without Hessians, ")))
             winner = rest["method"].iloc[0]
         else:
@@ -59,7 +59,7 @@ def headline(runs: Runs) -> list[Sentence]:
     elif oracle[winner] == Oracle.VALUE:
         sentences.append((Name(winner), " uses values only, which cost less time than gradients."))
     if 1 < len(tuned) < len(plain):
-        rest = ranking.ranking(runs, among=tuned)
+        rest = ranking.ranking(runs, among=tuple(tuned))
         if rest["method"].iloc[0] != winner:
             sentences.append(_lead(runs, rest, "Of those with a learning rate to choose, "))
     sentences.append((*_losses(runs, tuned, table), *_evidence(runs, chosen, table)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from optbench.analysis import metrics, profiles
@@ -15,30 +16,15 @@ from optbench.analysis.ranking import ranked_methods
 from optbench.analysis.ranking import ranking as rank_methods
 
 from .. import tables
-from ..figures import heatmap, ranks, style
+from ..figures import heatmap, style
 from ..figures import profiles as profile_figures
-from ..page.context import Link, MethodKey, PageContext, Picture
+from ..page.context import PageContext, Picture
 from ..page.notes import notes
+from ..page.table import BREAK, FLAG, Cell, Column, Link, MethodKey, Table
 from ..wording import NEVER, rank, target_name
 from .headline import Name, headline
 
-
-@dataclass(frozen=True)
-class LeaderLine:
-    """Who leads on a problem."""
-
-    problem: Link
-    methods: list[MethodKey]
-    leader: tables.Leader
-
-
-@dataclass(frozen=True)
-class HeatRow:
-    """A row of the heat map."""
-
-    method: MethodKey
-    rank: str
-    cells: list[heatmap.Cell]
+_HEADING = Markup('<a href="#{}" title="{}"><bdi>{}</bdi></a>')
 
 
 @dataclass(frozen=True)
@@ -46,25 +32,11 @@ class AtTarget:
     """What depends on the target."""
 
     name: str
-    problems: list[tuple[Link, str]]  # columns of the heat map, with their short names
-    rows: list[HeatRow]
+    problems: int  # in the heat map
+    heat: Table
     table: str  # of the heat map
     performance: Picture
     data: Picture
-
-
-@dataclass(frozen=True)
-class RankLine:
-    """A row of the ranking, as text, and the numbers by which its columns are sorted."""
-
-    place: int
-    method: MethodKey
-    rank: tables.Cell
-    interval: str
-    first: tables.Cell
-    beats_next: tables.Cell
-    problems: str
-    oracle: str
 
 
 @dataclass(frozen=True)
@@ -72,14 +44,14 @@ class OverviewSection:
     """What the template shows."""
 
     headline: list[list[str | MethodKey]]  # sentences in parts
-    leaders: list[LeaderLine]
+    leaders: Table
     compared: tuple[int, int]  # methods and problems that profiles and ranking rest on
     left_out: list[tuple[str, str]]  # methods that they leave out, and why
     targets: list[AtTarget]
     default: str  # the target that is shown first
     ecdf: Picture | None
     ranks: Picture | None
-    ranking: list[RankLine]
+    ranking: Table
     legend: list[tuple[str, str]]  # of the heat map: text, and class of the style sheet
     without_targets: list[Link]
     notes: list[str]
@@ -95,10 +67,7 @@ def section(context: PageContext) -> OverviewSection | None:
     with_targets = set(heatmap.with_targets(profiles.relative_calls(runs))["problem"])
     return OverviewSection(
         headline=[[_part(context, part) for part in sentence] for sentence in headline(runs)],
-        leaders=[
-            LeaderLine(context.link(leader.problem), [context.method(name) for name in leader.methods], leader)
-            for leader in tables.leaders(runs)
-        ],
+        leaders=_leaders(context),
         compared=(len(complete.methods), len(complete.problems)),
         left_out=list(complete.left_out),
         targets=[_at_target(context, goal, ranking) for goal in goals],
@@ -117,25 +86,46 @@ def _part(context: PageContext, part: str) -> str | MethodKey:
     return context.method(part) if isinstance(part, Name) else part.replace(" %", "\u00a0%")
 
 
+def _leaders(context: PageContext) -> Table:
+    def names(leader: tables.Leader) -> Cell:
+        close = FLAG.format("too close to call") if leader.methods and not leader.certain else Markup()
+        return Cell(BREAK.join(map(context.method, leader.methods)) or "none", note=close)
+
+    columns = [
+        Column("problem", lambda leader: Cell(context.link(leader.problem)), "row"),
+        Column("compared in", lambda leader: Cell(leader.goal), ""),
+        Column("leader", names, ""),
+        Column("result", lambda leader: Cell(leader.result)),
+        Column("oracle", lambda leader: Cell(leader.oracle), ""),
+        Column("and the others", lambda leader: Cell(leader.remark), "remark"),
+    ]
+    return Table.of(columns, tables.leaders(context.runs))
+
+
 def _at_target(context: PageContext, target: float, ranking: pd.DataFrame) -> AtTarget:
     """The heat map and two profiles."""
     name = target_name(target)
     table = profiles.relative_calls(context.runs, target)
     shown = heatmap.shown_rows(context.runs, table)
     problems = [problem for problem in context.parts if problem in set(shown["problem"])]
-    cells = {(line["method"], line["problem"]): heatmap.cell_of(line) for line in shown.to_dict("records")}
     ranked = dict(zip(ranking["method"], ranking["rank"], strict=True))
+    lines = shown.set_index(["method", "problem"]).to_dict("index")
+
+    def cell(problem: str) -> Callable[[str], Cell]:
+        return lambda method: heatmap.cell_of(lines[method, problem])
+
+    columns = [
+        Column("optimizer", lambda method: Cell(context.method(method)), "row"),
+        Column("mean rank", lambda method: Cell(rank(ranked[method]) if method in ranked else NEVER)),
+        *(
+            Column(_HEADING.format(context.anchors[problem], problem, short), cell(problem), "tall")
+            for problem, short in zip(problems, heatmap.headings(problems), strict=True)
+        ),
+    ]
     return AtTarget(
         name=name,
-        problems=list(zip(map(context.link, problems), heatmap.headings(problems), strict=True)),
-        rows=[
-            HeatRow(
-                method=context.method(method),
-                rank=rank(ranked[method]) if method in ranked else NEVER,
-                cells=[cells[method, problem] for problem in problems],
-            )
-            for method in heatmap.row_order(context.runs, shown)
-        ],
+        problems=len(problems),
+        heat=Table.of(columns, heatmap.row_order(context.runs, shown)),
         table=context.table(f"relative-calls-{name}", table),
         performance=_shares(
             context, f"performance-profile-{name}", profile_figures.performance_profile, profiles.performance_profile,
@@ -188,7 +178,7 @@ def _ecdf(context: PageContext) -> Picture:
 
 def ranks_figure(context: PageContext, ranking: pd.DataFrame) -> Picture:
     size = style.SIZE[0], 0.95 + (0.26 if len(ranking) <= 24 else 0.2) * (max(len(ranking), 5) + 0.5)
-    figure = style.figure(ranks.ranks, context.runs, size=size, styles=context.styles)
+    figure = style.figure(profile_figures.ranks, context.runs, size=size, styles=context.styles)
     shown = "; ".join(
         f"{line.method} {line.rank:.2f} ({line.low:.2f} to {line.high:.2f})" for line in ranking.itertuples()
     )
@@ -201,23 +191,27 @@ def ranks_figure(context: PageContext, ranking: pd.DataFrame) -> Picture:
     return context.picture("ranking", figure, f"Mean rank over problems, with 95 % interval: {shown}", caption, ranking)
 
 
-def _ranking(context: PageContext, ranking: pd.DataFrame) -> list[RankLine]:
+def _ranking(context: PageContext, ranking: pd.DataFrame) -> Table:
     """The ranking as text."""
 
-    def share(value: float) -> tables.Cell:
-        return tables.Cell(NEVER, -1.0) if pd.isna(value) else tables.Cell(f"{100 * value:.0f} %", value)
+    def share(name: str) -> Callable[[dict[Any, Any]], Cell]:
+        return lambda line: Cell(NEVER, -1.0) if pd.isna(line[name]) else Cell(f"{100 * line[name]:.0f} %", line[name])
 
-    def line_of(place: int, line: dict[Any, Any]) -> RankLine:
+    def problems(line: dict[Any, Any]) -> Cell:
         last = pd.isna(line["beats_next"])
-        return RankLine(
-            place=place,
-            method=context.method(line["method"]),
-            rank=tables.Cell(rank(line["rank"]), line["rank"]),
-            interval=f"{rank(line['low'])} to {rank(line['high'])}",
-            first=share(line["first"]),
-            beats_next=share(line["beats_next"]),
-            problems=NEVER if last else f"{line['ahead']:.0f} : {line['behind']:.0f}",
-            oracle=" or ".join(tables.ORACLES[oracle] for oracle in line["oracle"].split(" or ")),
-        )
+        return Cell(NEVER if last else f"{line['ahead']:.0f} : {line['behind']:.0f}", line["place"])
 
-    return [line_of(place, line) for place, line in enumerate(ranking.to_dict("records"), start=1)]
+    def oracle(line: dict[Any, Any]) -> Cell:
+        text = " or ".join(tables.ORACLES[oracle] for oracle in line["oracle"].split(" or "))
+        return Cell(text, text)
+
+    columns = [
+        Column("optimizer", lambda line: Cell(context.method(line["method"]), line["method"]), "row"),
+        Column("mean rank", lambda line: Cell(rank(line["rank"]), line["rank"])),
+        Column("95 % interval", lambda line: Cell(f"{rank(line['low'])} to {rank(line['high'])}", line["rank"])),
+        Column("first", share("first")),
+        Column("before the next", share("beats_next")),
+        Column("problems", problems),
+        Column("oracle", oracle, ""),
+    ]
+    return Table.of(columns, ranking.assign(place=range(1, len(ranking) + 1)).to_dict("records"))

@@ -9,6 +9,7 @@ import concurrent.futures as cf
 import contextlib
 import json
 import multiprocessing
+import operator
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -29,18 +30,10 @@ from ..figures.convergence import convergence, rates
 from ..figures.generalization import generalization, learned_table
 from ..figures.selection import description_of
 from ..figures.sensitivity import sensitivity
-from ..page.context import MethodKey, PageContext, Picture, collecting_rarely
+from ..page.context import PageContext, Picture, collecting_rarely
+from ..page.table import Cell, Column, MethodKey, Table
 from ..wording import calls, number, shorten, span, target_name
 from .seconds import seconds_figure
-
-
-@dataclass(frozen=True)
-class Targets:
-    """Oracle calls to every power of ten of the initial gap."""
-
-    heads: list[str]
-    lines: list[tuple[MethodKey, list[tuple[tables.Cell, str]]]]  # method, cells and what they say of misses
-    table: str
 
 
 @dataclass(frozen=True)
@@ -53,10 +46,9 @@ class ProblemSection:
     facts: list[tuple[str, str]]
     methods: list[MethodKey]
     figures: list[Picture]
-    heads: list[tuple[str, str]]  # title of a column, and what it means
-    lines: list[tuple[MethodKey, list[tables.Cell]]]
+    lines: Table
     table: str
-    targets: Targets | None  # where the optimum is known
+    targets: Table | None  # oracle calls to every power of ten of the initial gap, where the optimum is known
 
 
 Tables = dict[str, pd.DataFrame]
@@ -121,7 +113,7 @@ def _section_and_tables(context: PageContext, name: str, lines: pd.DataFrame) ->
 def section(context: PageContext, name: str, lines: pd.DataFrame) -> ProblemSection:
     """What the page shows of a problem; `lines` are those of `tables.lines` about it."""
     part, anchor = context.parts[name], context.anchors[name]
-    columns = tables.columns(lines)
+    method, *others = tables.columns(lines)
     figures = (build(context, name) for build in FIGURES)
     return ProblemSection(
         name=name,
@@ -130,11 +122,7 @@ def section(context: PageContext, name: str, lines: pd.DataFrame) -> ProblemSect
         facts=facts(part),
         methods=[context.method(method) for method in sorted(lines["method"])],
         figures=[figure for figure in figures if figure is not None],
-        heads=[(column.title, column.meaning) for column in columns],
-        lines=[
-            (context.method(line["method"]), [column.cell(line) for column in columns])
-            for line in lines.to_dict("records")
-        ],
+        lines=Table.of([_methods(context, method.meaning), *others], lines.to_dict("records")),
         table=context.table(f"{anchor}-summary", lines.drop(columns="others")),
         targets=_targets(context, name),
     )
@@ -236,23 +224,29 @@ def _listed(text: str, names: set[str]) -> str:
     return Markup("{} <bdi>{}</bdi>.").format(text, "; ".join(sorted(names))) if names else ""
 
 
-def _targets(context: PageContext, name: str) -> Targets | None:
+def _methods(context: PageContext, meaning: str = "") -> Column:
+    return Column("method", lambda line: Cell(context.method(line["method"]), line["method"]), "row", meaning)
+
+
+def _targets(context: PageContext, name: str) -> Table | None:
     """The table of calls to every power of ten; None where no optimum is known."""
     table = metrics.decades(context.parts[name])
     if table.empty:
         return None
-    cells: dict[str, list[tuple[tables.Cell, str]]] = {}
-    for line in table.to_dict("records"):
-        missed, seeds = line["seeds"] - line["reached"], line["seeds"]
-        end = f", median end {calls(line['censored'])} calls" if np.isfinite(line["censored"]) else ""
-        title = f"missed by {missed} of {seeds}{end}" if missed else ""
-        cell = tables.calls_cell(line["calls"], line["reached"], seeds)
-        cells.setdefault(line["method"], []).append((cell, title))
-    return Targets(
-        heads=[target_name(target) for target in metrics.DECADES],
-        lines=[(context.method(method), of_method) for method, of_method in cells.items()],
-        table=context.table(f"{context.anchors[name]}-targets", table),
-    )
+    context.table(f"{context.anchors[name]}-targets", table)
+    lines = [
+        {"method": method, **{line["target"]: _to_target(line) for line in part.to_dict("records")}}
+        for method, part in table.groupby("method", sort=False)
+    ]
+    to_target = [Column(target_name(target), operator.itemgetter(target)) for target in metrics.DECADES]
+    return Table.of([_methods(context), *to_target], lines)
+
+
+def _to_target(line: dict[Any, Any]) -> Cell:
+    missed, seeds = line["seeds"] - line["reached"], line["seeds"]
+    end = f", median end {calls(line['censored'])} calls" if np.isfinite(line["censored"]) else ""
+    title = f"missed by {missed} of {seeds}{end}" if missed else ""
+    return tables.calls_cell(line["calls"], line["reached"], seeds)._replace(title=title)
 
 
 def facts(part: Runs) -> list[tuple[str, str]]:

@@ -15,7 +15,6 @@ import scipy.stats
 
 from optbench.core.backend import NUMPY
 from optbench.core.registry import OPTIMIZERS
-from optbench.core.specs import parse_spec
 from optbench.core.trace import TARGETS
 from optbench.core.types import Array, Oracle
 from optbench.optimizer import At, Optimizer, make_recipe
@@ -30,7 +29,7 @@ OracleFunction = Callable[[Any], tuple[Any, ...]]
 
 
 def make(spec: str) -> Optimizer:
-    recipe = make_recipe(*parse_spec(spec))
+    recipe = make_recipe(spec)
     return recipe.build(recipe.settings, None)
 
 
