@@ -43,10 +43,6 @@ class Work:
     batch: int | None = None
 
     @property
-    def kind(self) -> str:
-        return self.problem.name
-
-    @property
     def runs(self) -> int:
         return len(self.rates) * len(self.seeds)
 
@@ -105,6 +101,12 @@ class Work:
     def cut(self, steps: int) -> Work:
         """The same work for fewer steps."""
         return dataclasses.replace(self, steps=min(steps, self.steps))
+
+
+def deviation(result: np.ndarray, reference: np.ndarray) -> float:
+    """Largest difference, relative to the size of the row it is in."""
+    size = np.max(np.abs(reference), axis=-1, keepdims=True) + 1e-300
+    return float(np.max(np.abs(result - reference) / size))
 
 
 def works(quick: bool) -> list[Work]:

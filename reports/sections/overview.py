@@ -18,7 +18,7 @@ from optbench.core.types import Oracle, Status
 from optbench.results.runs import Runs
 
 from .. import tables
-from ..figures import heatmap, ranks, style
+from ..figures import heatmap, style
 from ..figures import profiles as profile_figures
 from ..figures.profiles import DEFAULT, NO_RANKING
 from ..page.context import PageContext, Picture
@@ -157,7 +157,7 @@ def _shares(context: PageContext, anchor: str, name: str, *target: float) -> Pic
 
 def ranks_figure(context: PageContext, ranking: pd.DataFrame) -> Picture:
     size = style.SIZE[0], 0.95 + (0.26 if len(ranking) <= 24 else 0.2) * (max(len(ranking), 5) + 0.5)
-    figure = style.figure(ranks.ranks, context.runs, size=size, styles=context.styles)
+    figure = style.figure(profile_figures.ranks, context.runs, size=size, styles=context.styles)
     shown = "; ".join(
         f"{line.method} {line.rank:.2f} ({line.low:.2f} to {line.high:.2f})" for line in ranking.itertuples()
     )
@@ -218,7 +218,7 @@ def headline(runs: Runs) -> list[Sentence]:
     if Oracle.HESSIAN in oracle[winner]:
         price = (Name(winner), " uses Hessians; such a call counts like any other, though it costs more time. ")
         if len(plain) > 1:
-            rest = rank_methods(runs, among=plain)
+            rest = rank_methods(runs, among=tuple(plain))
             sentences.append((*price, *_lead(runs, rest, "Without Hessians, ")))
             winner = rest["method"].iloc[0]
         else:
@@ -226,7 +226,7 @@ def headline(runs: Runs) -> list[Sentence]:
     elif oracle[winner] == Oracle.VALUE:
         sentences.append((Name(winner), " uses values only, which cost less time than gradients."))
     if 1 < len(tuned) < len(plain):
-        rest = rank_methods(runs, among=tuned)
+        rest = rank_methods(runs, among=tuple(tuned))
         if rest["method"].iloc[0] != winner:
             sentences.append(_lead(runs, rest, "Of those with a learning rate to choose, "))
     sentences.append((*_losses(runs, tuned, table), *_evidence(runs, chosen, table)))

@@ -27,8 +27,8 @@ from optbench.core.types import Status
 from optbench.results.runs import Runs
 
 from .. import tables
-from ..figures import seconds, style
-from ..figures.convergence import convergence, rates
+from ..figures import style
+from ..figures.convergence import convergence, draw_seconds, rates, seconds_of
 from ..figures.generalization import generalization, learned_table
 from ..figures.selection import description_of
 from ..figures.sensitivity import sensitivity
@@ -219,7 +219,7 @@ def seconds_figure(context: PageContext, problem: str) -> Picture | None:
     part, races = context.parts[problem], context.races
     if races.empty or not set(part.rows["problem_name"]) & set(races["problem_name"]):
         return None
-    table = seconds.seconds_of(part, races)
+    table = seconds_of(part, races)
     if table.empty:
         return None
     count = table.groupby("machine", sort=True)["method"].nunique()
@@ -238,7 +238,7 @@ def seconds_figure(context: PageContext, problem: str) -> Picture | None:
 
 
 def _draw_seconds(part: Runs, table: pd.DataFrame, problem: str, ax: Axes, styles: style.Styles) -> None:
-    seconds.draw(part, table, problem, style.axes(ax), style.EMPHASIS, styles)
+    draw_seconds(part, table, problem, style.axes(ax), style.EMPHASIS, styles)
 
 
 def _seconds_caption(part: Runs, shown: pd.DataFrame, others: list[str]) -> Markup:
