@@ -9,7 +9,7 @@ import pandas as pd
 
 from optbench.analysis import metrics
 
-from ..figures.lines import gap_floor
+from ..figures.selection import gap_floor
 from ..page.context import PageContext
 
 POINTS, FEWEST_POINTS = 120, 24  # of a curve; a page of many has fewer

@@ -56,7 +56,7 @@ def _figure(context: PageContext, name: str) -> Picture | None:
     selection = paths.select(part, 0, paths.MOST)
     if selection is None:
         return None
-    table = paths.table_of(selection)
+    table = selection.table
     best = table.iloc[0]
     label = (
         f"{len(table)} maps of {name}, one for each method, with the path of seed {best['seed']} over level lines. Best: "

@@ -16,7 +16,7 @@ from optbench.analysis.ranking import ranked_methods
 from optbench.analysis.ranking import ranking as rank_methods
 
 from .. import tables
-from ..figures import heatmap, ranks, style
+from ..figures import heatmap, style
 from ..figures import profiles as profile_figures
 from ..page.context import PageContext, Picture
 from ..page.notes import notes
@@ -178,7 +178,7 @@ def _ecdf(context: PageContext) -> Picture:
 
 def ranks_figure(context: PageContext, ranking: pd.DataFrame) -> Picture:
     size = style.SIZE[0], 0.95 + (0.26 if len(ranking) <= 24 else 0.2) * (max(len(ranking), 5) + 0.5)
-    figure = style.figure(ranks.ranks, context.runs, size=size, styles=context.styles)
+    figure = style.figure(profile_figures.ranks, context.runs, size=size, styles=context.styles)
     shown = "; ".join(
         f"{line.method} {line.rank:.2f} ({line.low:.2f} to {line.high:.2f})" for line in ranking.itertuples()
     )

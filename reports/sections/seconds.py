@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from optbench.analysis import tuning
 from optbench.results.runs import Runs
 
-from ..figures import seconds, style
+from ..figures import convergence, style
 from ..page.context import PageContext, Picture
 from ..wording import names
 
@@ -25,7 +25,7 @@ def seconds_figure(context: PageContext, problem: str) -> Picture | None:
     part, races = context.parts[problem], context.races
     if races.empty or not set(part.rows["problem_name"]) & set(races["problem_name"]):
         return None
-    table = seconds.seconds_of(part, races)
+    table = convergence.seconds_of(part, races)
     if table.empty:
         return None
     count = table.groupby("machine", sort=True)["method"].nunique()
@@ -44,7 +44,7 @@ def seconds_figure(context: PageContext, problem: str) -> Picture | None:
 
 
 def _draw(part: Runs, table: pd.DataFrame, problem: str, ax: Axes, styles: style.Styles) -> None:
-    seconds.draw(part, table, problem, style.axes(ax), style.EMPHASIS, styles)
+    convergence.draw_seconds(part, table, problem, style.axes(ax), style.EMPHASIS, styles)
 
 
 def _caption(part: Runs, shown: pd.DataFrame, others: list[str]) -> Markup:

@@ -246,14 +246,15 @@ def test_too_little_memory_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(gpu, "_stepper", full)
     monkeypatch.setattr(gpu, "_walker", full)
-    rows = list(gpu.steps(HOST, sizes=(100,)))
-    assert {row["note"] for row in rows} == {"MemoryError: no room for 800 bytes"}
+    said = "MemoryError: no room for 800 bytes"
+    assert {row["note"] for row in gpu.steps(HOST, sizes=(100,))} == {said}
     rows = list(gpu.sizes(HOST, HOST, names=("beale",), most=(10,)))
-    assert [(row["value"], row["note"]) for row in rows] == [(None, "runs; MemoryError")] * 4  # both sides, precisions
+    assert [(row["value"], row["note"]) for row in rows] == [(None, f"runs; {said}")] * 4  # both sides, precisions
 
 
 def test_growth_ends_where_it_takes_too_long_or_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "repeated", lambda run, backend, seconds, repeats: [1.0])
+    monkeypatch.setattr(gpu, "calls_within", lambda *_: 1)
+    monkeypatch.setattr(gpu, "timed", lambda *_: 1.0)
     asked: dict[str, Any] = {"names": ("beale",), "most": (10, 100, 1000)}
     assert {row["size"] for row in gpu.sizes(HOST, HOST, **asked)} == {10}
     assert {row["size"] for row in gpu.sizes(HOST, HOST, **asked, patience=2.0)} == {10, 100, 1000}

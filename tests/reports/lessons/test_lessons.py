@@ -112,7 +112,7 @@ def test_saddle_says_when_it_was_left(runs: Runs, lessons: dict[str, Lesson]) ->
 
 
 def test_momentum_leaves_the_saddle_as_fast_as_the_formula_says() -> None:
-    from reports.lessons.saddle import growth
+    from reports.lessons.landscapes import growth
 
     y, v, lr, beta = 1e-9, 0.0, 0.03, 0.9
     for _ in range(400):

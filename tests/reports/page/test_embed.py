@@ -17,7 +17,7 @@ from optbench.results.runs import Runs
 from optbench.results.store import Store
 from optbench.runner.execute import execute
 from optbench.runner.study import load_study
-from reports.figures.lines import gap_floor
+from reports.figures.selection import gap_floor
 from reports.page import embed
 from reports.page.context import PageContext
 from reports.sections import explorer

@@ -306,9 +306,9 @@ def test_figures_of_nothing_say_so(name: str, empty: Runs) -> None:
 
 
 def test_names_at_the_top_stay_within_the_axes() -> None:
-    heights = style._apart([1.0] * 6, 0.05)
+    heights = style._apart(np.ones(6), 0.05)
     assert heights == pytest.approx([1 - 0.05 * i for i in range(6)])
-    assert style._apart([0.0] * 6, 0.05) == pytest.approx([0.25 - 0.05 * i for i in range(6)])
+    assert style._apart(np.zeros(6), 0.05) == pytest.approx([0.25 - 0.05 * i for i in range(6)])
 
 
 @pytest.fixture(scope="module")
