@@ -231,8 +231,7 @@ class Problem(Parametrized):
 
     def check_metrics(self, names: Iterable[str]) -> None:
         """Raise `InputError` unless `names`, those of metrics just computed, are the ones that `metric_types` declares."""
-        declared = [metric.name for metric in self.metric_types]
-        names = list(names)
+        declared, names = [metric.name for metric in self.metric_types], list(names)
         for name in names:
             if name not in declared:
                 raise InputError(

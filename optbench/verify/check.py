@@ -69,8 +69,8 @@ def check(
     """
     if seed < 0:
         raise InputError(f"seed must be at least 0, not {seed}")
-    entries = as_list(PROBLEMS.names() if problems is None else problems)
-    selected, checks = [as_problem(entry) for entry in entries], []
+    selected = [as_problem(entry) for entry in as_list(PROBLEMS.names() if problems is None else problems)]
+    checks = []
     with ProgressBar.of("checking", progress) as bar:
         bar.start(len(selected))
         for problem in selected:

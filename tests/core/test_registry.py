@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import types
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -34,15 +35,13 @@ def test_every_problem_names_its_source(name: str) -> None:
     assert len(PROBLEMS[name].formula) > 5
 
 
-def test_a_decorator_registers_and_returns_the_function_unchanged() -> None:
+def test_a_decorator_registers_and_returns_the_function_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     def mine(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
         return (x - lr * g,)
 
-    try:
-        assert rule(mine) is mine
-        assert OPTIMIZERS["mine"] is mine
-    finally:
-        OPTIMIZERS._objects.pop("mine")
+    monkeypatch.setattr(OPTIMIZERS, "_objects", dict(OPTIMIZERS._objects))
+    assert rule(mine) is mine
+    assert OPTIMIZERS["mine"] is mine
     assert OPTIMIZERS["gradient_descent"] is sgd
 
 
@@ -191,18 +190,25 @@ def test_recipe_spec() -> None:
     assert make_recipe(adam).name == "adam"
 
 
-def test_source_hash_tells_code_apart() -> None:
+def twin(x: float) -> float:
+    return x
+
+
+FIRST = twin
+
+
+def twin(x: float) -> float:  # type: ignore[no-redef]
+    return -x
+
+
+def test_source_hash_tells_code_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     assert source_hash([momentum]) == source_hash([sgd])  # one module, one version
     assert source_hash([adam]) != source_hash([make_problem])
     typed: dict[str, Any] = {"__name__": "__console__"}
     exec("def f(x): return x.sin()\ndef g(x): return x.cos()", typed)
-    import types
-
-    sys.modules["__console__"] = types.ModuleType("__console__")
-    try:
-        assert source_hash([typed["f"]]) != source_hash([typed["g"]])
-    finally:
-        del sys.modules["__console__"]
+    monkeypatch.setitem(sys.modules, "__console__", types.ModuleType("__console__"))
+    assert source_hash([typed["f"]]) != source_hash([typed["g"]])
+    assert source_hash([FIRST]) != source_hash([twin])
 
 
 def test_source_hash_knows_a_module_that_was_reloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,21 +222,6 @@ def test_source_hash_knows_a_module_that_was_reloaded(tmp_path: Path, monkeypatc
     assert source_hash([module.f]) == before  # what is loaded is still the old text
     importlib.reload(module)
     assert source_hash([module.f]) != before
-
-
-def twin(x: float) -> float:
-    return x
-
-
-FIRST = twin
-
-
-def twin(x: float) -> float:  # type: ignore[no-redef]
-    return -x
-
-
-def test_source_hash_tells_functions_of_one_name_apart() -> None:
-    assert source_hash([FIRST]) != source_hash([twin])
 
 
 def test_source_hash_tells_functions_made_by_one_function_apart() -> None:

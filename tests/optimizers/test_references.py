@@ -133,17 +133,11 @@ def test_every_rule_has_a_reference() -> None:
 
 def test_coupled_l2_is_not_decoupled_decay() -> None:
     """The same number as l2 and as weight decay: Adam's iterates part by far more than rounding, sgd's by lr."""
-    same = "lr=0.05,beta1=0.7,beta2=0.99"
-    coupled, decoupled = (
-        our_path(f"adam_l2:{same},l2=0.3", "logistic"),
-        our_path(f"adamw:{same},weight_decay=0.3", "logistic"),
-    )
+    adam, momentum = "lr=0.05,beta1=0.7,beta2=0.99", "lr=0.05,beta=0.8"
+    coupled, averaged = (our_path(s, "logistic") for s in (f"adam_l2:{adam},l2=0.3", f"momentum_l2:{momentum},l2=0.1"))
+    decoupled = our_path(f"adamw:{adam},weight_decay=0.3", "logistic")
+    apart = our_path(f"sgdw:{momentum},weight_decay=0.1", "logistic")
     assert deviation(coupled, decoupled) > 0.1
-    same = "lr=0.05,beta=0.8"
-    averaged, apart = (
-        our_path(f"momentum_l2:{same},l2=0.1", "logistic"),
-        our_path(f"sgdw:{same},weight_decay=0.1", "logistic"),
-    )
     assert deviation(averaged[:1], apart[:1]) < 1e-15  # in the first step there is nothing to average
     assert deviation(averaged, apart) > 0.1
 
@@ -194,8 +188,7 @@ COMPARED = ["quadratic:dim=30,condition=100", "logistic:data=breast_cancer", "ro
 
 @pytest.mark.parametrize("spec", COMPARED)
 @pytest.mark.parametrize(
-    ("name", "method", "options"),
-    [("bfgs", "BFGS", {}), ("lbfgs", "L-BFGS-B", {"ftol": 0, "maxcor": 10})],
+    ("name", "method", "options"), [("bfgs", "BFGS", {}), ("lbfgs", "L-BFGS-B", {"ftol": 0, "maxcor": 10})]
 )
 def test_quasi_newton_needs_no_more_calls_than_scipy(
     name: str, method: str, options: dict[str, Any], spec: str, monkeypatch: pytest.MonkeyPatch
@@ -207,9 +200,8 @@ def test_quasi_newton_needs_no_more_calls_than_scipy(
         x0 = problem.start(seed)
         target = 1e-6 * float(np.linalg.norm(problem.value_and_grad(x0)[1]))
         theirs, ours = Counted(problem), Counted(problem)
-        reference_result = scipy.optimize.minimize(
-            theirs, x0, jac=True, method=method, options={"gtol": 1e-2 * target} | options
-        )
+        options = options | {"gtol": 1e-2 * target}
+        reference_result = scipy.optimize.minimize(theirs, x0, jac=True, method=method, options=options)
         with monkeypatch.context() as patch:
             patch.setattr(problem, "value_and_grad", ours)
             trace = minimize(problem, make_recipe(name).build({}, None), x0, steps=150)

@@ -105,9 +105,7 @@ def test_single_precision_stays_single(name: str, module: str, starts: np.ndarra
     for t in range(1, 6):
         f, g = problem.value_and_grad(x)
         x, state = optimizer.step(t, At(x, f[:, None], g, problem.hessian(x), x), state)
-        assert x.dtype == backend.dtype
-        for part in leaves(state):
-            assert part.dtype == backend.dtype
+        assert all(part.dtype == backend.dtype for part in leaves((x, state)))
 
 
 def leaves(state: Any) -> list[Any]:
@@ -183,11 +181,8 @@ def test_a_rule_is_registered_unchanged() -> None:
 
 def numbers_outside(interval: Interval) -> list[float]:
     """Numbers beyond each end, and the ends that do not belong to the interval."""
-    ends = [(interval.low, -1, "left"), (interval.high, 1, "right")]
-    finite = [(end, step, side) for end, step, side in ends if np.isfinite(end)]
-    return [end + step for end, step, _ in finite] + [
-        end for end, _, side in finite if interval.closed not in ("both", side)
-    ]
+    numbers = [interval.low - 1, interval.low, interval.high, interval.high + 1]
+    return [number for number in numbers if np.isfinite(number) and number not in interval]
 
 
 @pytest.mark.parametrize("name", NAMES)
