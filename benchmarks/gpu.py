@@ -267,7 +267,7 @@ def _stepper(case: str, shape: tuple[int, int], backend: Backend) -> Callable[[i
 # ---- sweeps ----------------------------------------------------------------------------------------------------------
 
 
-def sweeps(host: Backend, device: Backend, *, quick: bool = False, repeats: int = 3, jax: bool = True) -> Iterator[Row]:
+def sweeps(host: Backend, device: Backend, *, quick: bool = False, repeats: int = 3) -> Iterator[Row]:
     """Seconds of whole sweeps by each contender, how far their ends are apart, and the peak of the device's memory pool.
 
     JAX runs as in benchmarks/peers (float64; a scan over steps, mapped over runs, gradients by hand; compile time aside),
@@ -276,7 +276,7 @@ def sweeps(host: Backend, device: Backend, *, quick: bool = False, repeats: int 
     from benchmarks.peers import optbench_peer
     from benchmarks.peers.work import deviation, works
 
-    peer, why = _jax_peer() if jax else (None, "not asked for")
+    peer, why = _jax_peer()
     for work in works(quick):
         for precision in ("float64", "float32"):
             placed = {}
