@@ -80,13 +80,13 @@ def add_options(parser: argparse.ArgumentParser, options: type[Options]) -> None
             settings["action"], text = "append", f"{text}; may be repeated"
         elif "int" in str(field.type) or "float" in str(field.type):
             settings["type"] = _numbers
-        parser.add_argument("--" + field.name.replace("_", "-"), default=None, help=text, **settings)
+        parser.add_argument("--" + field.name.replace("_", "-"), default=argparse.SUPPRESS, help=text, **settings)
 
 
 def given_options(arguments: argparse.Namespace, options: type[Options]) -> dict[str, Any]:
     """The options that the command line sets."""
-    values = {name: getattr(arguments, name) for name in names_of(options)}
-    return {name: value for name, value in values.items() if value is not None}
+    names = names_of(options)
+    return {name: value for name, value in vars(arguments).items() if name in names}
 
 
 def _numbers(text: str) -> Any:

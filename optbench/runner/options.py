@@ -132,20 +132,13 @@ class SweepOptions(Options):
     seeds: int | Iterable[int] = _option(5, _SEEDS, "how many seeds (0, 1, ...), or which")
     steps: int | None = _option(None, _WHOLE, "steps of every run; 1000 if neither steps nor calls are given")
     calls: float | None = _option(
-        None,
-        _POSITIVE,
-        "oracle calls of every run instead of steps; a mini-batch of b out of n samples counts b/n",
+        None, _POSITIVE, "oracle calls of every run instead of steps; a mini-batch of b out of n samples counts b/n"
     )
     batch_size: int | Iterable[int] | None = _option(
-        None,
-        _SIZES,
-        "samples in a mini-batch, or several sizes; all samples by default",
-        "B",
+        None, _SIZES, "samples in a mini-batch, or several sizes; all samples by default", "B"
     )
     linear_scaling: bool = _option(
-        False,
-        _BOOLEAN,
-        "multiply the learning rate by N for a batch N times as large as the first (Goyal et al. 2017)",
+        False, _BOOLEAN, "multiply the learning rate by N for a batch N times as large as the first (Goyal et al. 2017)"
     )
     schedule: str | Iterable[str] = _option(
         "constant",
@@ -157,10 +150,7 @@ class SweepOptions(Options):
         False, _BOOLEAN, "end a run once it reaches the last target, 1e-10 of its initial gap"
     )
     stop_at_gradient: float | None = _option(
-        None,
-        _NONNEGATIVE,
-        "end a run once the norm of its gradient is at most this",
-        "NORM",
+        None, _NONNEGATIVE, "end a run once the norm of its gradient is at most this", "NORM"
     )
     checkpoint_count: int = _option(
         100,
@@ -217,10 +207,7 @@ class RaceOptions(Options):
     steps: int = _option(500, _WHOLE, "steps of every run")
     batch_size: int | None = _option(None, _WHOLE, "samples in a mini-batch (default: all samples)", "B")
     schedule: str = _option(
-        "constant",
-        _SCHEDULE,
-        "learning-rate schedule of the optimizers that have a learning rate",
-        "SPEC",
+        "constant", _SCHEDULE, "learning-rate schedule of the optimizers that have a learning rate", "SPEC"
     )
     precision: str | None = _option(None, _PRECISION, "float64 or float32 (default float64)", "TYPE")
     fused: bool = _option(True, _BOOLEAN, "run update rules compiled")

@@ -38,7 +38,7 @@ import numpy as np
 
 from optbench.core.backend import Backend, get_backend
 from optbench.core.errors import InputError
-from optbench.core.specs import as_list, parse_spec
+from optbench.core.specs import as_list
 from optbench.core.types import Array
 from optbench.core.workers import blas_threads
 from optbench.optimizer import make_recipe
@@ -60,7 +60,6 @@ WATCH_SECONDS = 0.2  # during which the idlest core is determined
 PART = 50  # steps between two readings of the clock: so many that a GPU's queue stays full, and few against what drifts
 
 
-@with_options(RaceOptions)
 def make_race_plans(
     problems: Sequence[str | Problem], optimizers: Sequence[Any], *, device: str | Backend | None = None, **options: Any
 ) -> list[Plan]:
@@ -70,9 +69,8 @@ def make_race_plans(
     ----------
     problems, optimizers : sequence
         Specs such as ``"quadratic:dim=1000"`` and ``"adam:lr=0.01"``, or problems, rules and Optimizer classes.
-    device : str or Backend, optional
-        ``"cpu"`` or ``"gpu"``; or a `Backend`, which says what `precision` and `fused` say, too.
-    {options}
+    device, **options
+        See `race`.
 
     Raises
     ------
@@ -82,9 +80,8 @@ def make_race_plans(
     race = RaceOptions(**options)
     backend = get_backend(device or "cpu", precision=race.precision or "float64", fused=race.fused)
     placed = [as_problem(problem).on(backend) for problem in problems]
-    recipes = [make_recipe(*parse_spec(o)) if isinstance(o, str) else make_recipe(o) for o in optimizers]
     plans = []
-    for problem, recipe in itertools.product(placed, recipes):
+    for problem, recipe in itertools.product(placed, map(make_recipe, optimizers)):
         several = [key for key, value in recipe.settings.items() if isinstance(value, tuple)]
         if several:
             raise InputError(

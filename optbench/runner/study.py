@@ -32,7 +32,7 @@ from typing import Any
 from optbench.core.backend import Backend
 from optbench.core.errors import InputError, suggestion
 from optbench.core.imports import import_all
-from optbench.core.specs import as_list, check_names, parse_spec
+from optbench.core.specs import as_list, check_names
 from optbench.optimizer import Recipe, make_recipe
 from optbench.problem import Problem, as_problem, on_device
 from optbench.runner.chunks import for_cores
@@ -184,11 +184,9 @@ def _comparison(
 
 
 def _name_and_settings(entry: Any) -> tuple[Any, dict[str, Any]]:
-    """A name and settings from a spec or a table; or an object and none."""
-    if isinstance(entry, str):
-        return parse_spec(entry)
+    """A name and settings from a table; or a spec or an object, and none."""
     if isinstance(entry, Mapping) and "name" in entry:
         return entry["name"], {key: value for key, value in entry.items() if key != "name"}
-    if isinstance(entry, Problem | type) or callable(entry):
+    if isinstance(entry, str | Problem | type) or callable(entry):
         return entry, {}
     raise InputError(f"{entry!r} is neither a spec such as 'adam:lr=0.1' nor a table with a name")

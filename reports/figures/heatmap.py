@@ -44,15 +44,11 @@ def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes
     """
     table = shown_rows(runs, profiles.relative_calls(runs, target))
     methods, problems = row_order(runs, table), sorted(set(table["problem"]))
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        size = 3 + 0.55 * len(problems), 2.6 + 0.26 * len(methods)
-        ax = plt.subplots(figsize=size, layout="constrained")[1]
-    style.title(ax, f"Oracle calls to {target_name(target)} of the initial gap, relative to the best")
+    ax = ax or style.new_axes((3 + 0.55 * len(problems), 2.6 + 0.26 * len(methods)))
+    title = f"Oracle calls to {target_name(target)} of the initial gap, relative to the best"
     if table.empty:
-        style.note(ax, "No optimal value is known, and so there are no targets")
-        return ax
+        style.label(ax, title, "", "")
+        return style.note(ax, "No optimal value is known, and so there are no targets")
     lines = table.set_index(["method", "problem"])
     ratio = lines["ratio"].unstack().loc[methods, problems].to_numpy(dtype=float)  # (E, P)  # noqa: PD010
     colors = LinearSegmentedColormap.from_list("ratio", RAMP)
@@ -67,14 +63,12 @@ def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes
                 ax.add_patch(Rectangle(corner, 1, 1, facecolor="none", edgecolor=MUTED, hatch="////", linewidth=0))
             color = PAPER if np.isfinite(depth[e, p]) and depth[e, p] < 0.3 else style.INK
             ax.text(p, e, str(cell.text), ha="center", va="center", fontsize=8, color=color)
-    ax.set_xticks(range(len(problems)), headings(problems), rotation=60, ha="right")
-    ax.set_yticks(range(len(methods)), [shorten(name, 30) for name in methods])
-    for label in [*ax.get_xticklabels(), *ax.get_yticklabels()]:
-        label.set(parse_math=False, rotation_mode="anchor")
+    names: dict[str, Any] = {"parse_math": False, "rotation_mode": "anchor"}
+    ax.set_xticks(range(len(problems)), headings(problems), rotation=60, ha="right", **names)
+    ax.set_yticks(range(len(methods)), [shorten(name, 30) for name in methods], **names)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.set_xlabel("problem")
-    ax.set_ylabel("optimizer")
+    style.label(ax, title, "problem", "optimizer")
     return ax
 
 

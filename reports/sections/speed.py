@@ -13,7 +13,7 @@ from optbench.analysis.timing import standing_races
 from optbench.results.runs import Runs
 
 from .. import tables
-from ..figures import speed, step_times
+from ..figures import step_times
 from ..page.anchors import slug, unique_anchors
 from ..page.context import PageContext, Picture
 from ..page.table import FLAG, INTERVAL, Cell, Column, Link, MethodKey, Table, text_of
@@ -104,12 +104,8 @@ def _race(context: PageContext, rows: pd.DataFrame) -> Race:
                 f"{line['configuration']} {line['a step']}, {line['oracle']}" for line in lines.to_dict("records")
             )
         )
-        caption = (
-            "Further left is faster. A step (disc) consists of its oracle call (diamond) and of the optimizer’s own work "
-            "(square; none where it is too short to measure). Medians over rounds; lines are 95 % intervals."
-        )
-        figure = speed.figure_of(rows, problem)
-        figures.append(context.picture(anchors[f"{anchor}-{problem}"], figure, label, caption, lines))
+        figure = step_times.speed_figure(rows, problem)
+        figures.append(context.picture(anchors[f"{anchor}-{problem}"], figure, label, table=lines))
     before, after = (NEVER if pd.isna(first[name]) else f"{first[name]:.2f}" for name in ("load_before", "load_after"))
     core = "not pinned to a core" if pd.isna(first["core"]) else f"pinned to core {first['core']}"
     steps = " and ".join(map(str, sorted(set(rows["steps"]))))
@@ -227,7 +223,7 @@ def step_times_of(context: PageContext) -> StepTimes | None:
     for group, anchor in zip(groups, anchors.values(), strict=True):
         if group is groups[-1] and len(drawn) < len(problems):
             caption += Markup(" Not drawn: <bdi>{}</bdi>.").format("; ".join(problems[len(drawn) :]))
-        figure = step_times.figure_of(table, group, share, context.styles)
+        figure = step_times.step_times_figure(table, group, share, context.styles)
         figures.append(context.picture(anchor, figure, _label(table, group), caption))
     context.table("time-per-step", table)
     lines = _step_lines(table)
