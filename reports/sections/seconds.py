@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.axes import Axes
 
 from optbench.analysis import tuning
 from optbench.results.runs import Runs
@@ -37,14 +36,10 @@ def seconds_figure(context: PageContext, problem: str) -> Picture | None:
         f"Convergence on {problem} in seconds on {machine}: one line for each of {len(methods)} methods that raced. Best "
         f"of them in oracle calls: {best}."
     )
-    figure = style.figure(_draw, part, shown, problem, styles=context.styles)
+    figure = style.figure(convergence.draw_seconds, part, shown, problem, styles=context.styles)
     caption = _caption(part, shown, [name for name in count.index if name != machine])
     rates = table[COLUMNS].drop_duplicates(ignore_index=True)
     return context.picture(f"{context.anchors[problem]}-seconds", figure, label, caption, rates)
-
-
-def _draw(part: Runs, table: pd.DataFrame, problem: str, ax: Axes, styles: style.Styles) -> None:
-    convergence.draw_seconds(part, table, problem, style.axes(ax), style.EMPHASIS, styles)
 
 
 def _caption(part: Runs, shown: pd.DataFrame, others: list[str]) -> Markup:
