@@ -7,7 +7,6 @@ passes the answer to `step`, which returns the next point. All R runs of a stack
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar, overload
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from optbench.core.backend import Backend
 from optbench.core.errors import InputError
-from optbench.core.registry import OPTIMIZERS
+from optbench.core.registry import OPTIMIZERS, Traits
 from optbench.core.specs import (
     NONNEGATIVE,
     POSITIVE,
@@ -28,7 +27,6 @@ from optbench.core.specs import (
     parse_spec,
     state_names,
 )
-from optbench.core.traits import Traits
 from optbench.core.types import Array, Oracle
 
 
@@ -179,7 +177,8 @@ class Recipe(NamedTuple):
     @property
     def kind(self) -> Any:
         """An object that has the class attributes of the optimizer."""
-        return self.target if isinstance(self.target, type) else _example(self.target, self.name)
+        is_class = isinstance(self.target, type)
+        return self.target if is_class else FirstOrder(self.target, name=self.name, traits=self.traits)
 
     @property
     def traits(self) -> Traits:
@@ -194,9 +193,7 @@ class Recipe(NamedTuple):
     @property
     def sweepable(self) -> frozenset[str]:
         """Names of the hyperparameters that may differ from run to run within one stack."""
-        if isinstance(self.target, type):
-            return frozenset(self.kind.sweepable)
-        return frozenset(self.declared)
+        return frozenset(self.kind.sweepable if isinstance(self.target, type) else self.declared)
 
     @property
     def spec(self) -> str:
@@ -235,11 +232,6 @@ def traits_of(name: str, target: Any) -> Traits:
     if isinstance(target, type) and issubclass(target, Optimizer):
         return target.traits
     return OPTIMIZERS.traits(name, target)
-
-
-@functools.cache
-def _example(rule: Callable[..., Any], name: str) -> Optimizer:
-    return Recipe(name, rule, {}, {}).build({}, None)
 
 
 def make_recipe(optimizer: Any, settings: Mapping[str, Any] | None = None) -> Recipe:

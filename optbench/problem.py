@@ -20,10 +20,9 @@ import numpy as np
 from optbench.core.backend import NUMPY, Backend, get_backend
 from optbench.core.code_hash import source_hash
 from optbench.core.errors import InputError
-from optbench.core.parametrized import Parametrized
 from optbench.core.random import Batches, Sampler, stream
 from optbench.core.registry import PROBLEMS
-from optbench.core.specs import coerce_all, format_spec, parameters, parse_spec
+from optbench.core.specs import Parametrized, coerce_all, format_spec, parameters, parse_spec
 from optbench.core.types import Array, Metric
 
 __all__ = ["Optimum", "Problem", "make_problem", "problem", "stream"]
@@ -231,8 +230,7 @@ class Problem(Parametrized):
 
     def check_metrics(self, names: Iterable[str]) -> None:
         """Raise `InputError` unless `names`, those of metrics just computed, are the ones that `metric_types` declares."""
-        declared = [metric.name for metric in self.metric_types]
-        names = list(names)
+        declared, names = [metric.name for metric in self.metric_types], list(names)
         for name in names:
             if name not in declared:
                 raise InputError(

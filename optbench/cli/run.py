@@ -57,37 +57,35 @@ def add_parser(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from optbench import compare, report, run
+    from optbench import report, run
     from optbench.results.store import Store
     from optbench.runner.study import load_study
 
+    request: Any = "default" if arguments.study is None else arguments.study
+    if arguments.problems or arguments.optimizers:
+        if arguments.study is not None:
+            raise InputError("give either a study or --problem and --optimizer, not both")
+        check_methods(arguments, "run")
+        table = {"problems": arguments.problems, "optimizers": arguments.optimizers}
+        request = {"title": "optbench: a comparison", "compare": [table]}
+    study = load_study(request, device=arguments.device, **given_options(arguments, StudyOptions))
     store = Store(arguments.store)
-    common = {"device": arguments.device, **given_options(arguments, StudyOptions)}
     with _executor(arguments.dask) as executor:
-        execution: dict[str, Any] = {
-            "store": store,
-            "jobs": arguments.jobs,
-            "executor": executor,
-            "retry_failed": arguments.retry_failed,
-            "progress": CommandProgress("running"),
-        }
-        if arguments.problems or arguments.optimizers:
-            if arguments.study is not None:
-                raise InputError("give either a study or --problem and --optimizer, not both")
-            check_methods(arguments, "run")
-            title = "optbench: a comparison"
-            runs = compare(arguments.problems, arguments.optimizers, **common, **execution)
-        else:
-            study = load_study("default" if arguments.study is None else arguments.study, **common)
-            title = study.title
-            runs = run(study, **execution)
+        runs = run(
+            study,
+            store=store,
+            jobs=arguments.jobs,
+            executor=executor,
+            retry_failed=arguments.retry_failed,
+            progress=CommandProgress("running"),
+        )
     console = make_console()
     _print_summary(console, runs)
     if not arguments.no_report:
         page = report(
             runs,
             Path(arguments.store) / "report.html",
-            title=title,
+            title=study.title,
             timings=store,
             jobs=arguments.jobs,
             command=arguments.command_line,

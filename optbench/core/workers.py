@@ -213,7 +213,7 @@ def environment_variables(values: Mapping[str, str]) -> Iterator[None]:
         yield
     finally:
         for name in values:
-            del os.environ[name]
+            os.environ.pop(name, None)
         os.environ.update(before)
 
 

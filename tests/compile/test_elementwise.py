@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +17,7 @@ from optbench.core.backend import Backend, get_backend
 from optbench.core.specs import parse_spec
 from optbench.problem import Problem, make_problem
 from problems import learning, logistic, network
+from tests.conftest import run_python
 
 numba = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")
 
@@ -253,28 +251,12 @@ def test_the_flag_is_kept_and_costs_nothing(spec: str, monkeypatch: pytest.Monke
 # ---- the cache, and what cannot be compiled --------------------------------------------------------------------------
 
 
-@numba
-def test_loops_are_kept_between_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPTBENCH_CACHE", str(tmp_path))
-    code = (
-        "import numpy as np; from optbench.compile import elementwise as kernels; from problems.network import _tanh; "
-        "indices = 'slhb, slh -> slhb'; loop = kernels._loop(_tanh, indices); a = np.ones((2, 3, 4, 5)); "
-        "loop(a, np.ones((2, 3, 4))); print(sum(loop.stats.cache_hits.values()), float(a.sum()))"
-    )
-    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(2)]
-    (hits, value), (hits_again, value_again) = (run.stdout.split() for run in runs)
-    assert (hits, hits_again) == ("0", "1")
-    assert float(value) == float(value_again) == pytest.approx(120 * np.tanh(2.0))
-    assert len(list(tmp_path.glob("optbench/loops/_tanh_*.py"))) == 1
-
-
 def test_nothing_is_compiled_before_it_is_asked_for() -> None:
     code = (
         "import sys, problems; from optbench.core.backend import get_backend; "
         "problems.MLP(data='iris').on(get_backend(fused=True)); print('numba' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert run_python("-c", code).stdout.strip() == "False"
 
 
 def centered(xp: Any, x: Any) -> Any:

@@ -18,9 +18,9 @@ STUDY = """
 title = "A study"
 seeds = 2
 steps = 50
+problems = ["quadratic:dim=4", {name = "rosenbrock", dim = 3}]
 
 [[compare]]
-problems = ["quadratic:dim=4", {name = "rosenbrock", dim = 3}]
 optimizers = ["gradient_descent", {name = "momentum", beta = [0.5, 0.9]}, "lbfgs", "adam:lr=0.1"]
 lr = {low = 1e-2, high = 1, per_decade = 1}
 
