@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.axes import Axes
 
 from optbench.analysis import metrics, tuning
 from optbench.core.progress import ProgressBar
@@ -231,14 +230,10 @@ def seconds_figure(context: PageContext, problem: str) -> Picture | None:
         f"Convergence on {problem} in seconds on {machine}: one line for each of {len(methods)} methods that raced. Best "
         f"of them in oracle calls: {best}."
     )
-    figure = style.figure(_draw_seconds, part, shown, problem, styles=context.styles)
+    figure = style.figure(draw_seconds, part, shown, problem, styles=context.styles)
     caption = _seconds_caption(part, shown, [name for name in count.index if name != machine])
     rates = table[RATE_COLUMNS].drop_duplicates(ignore_index=True)
     return context.picture(f"{context.anchors[problem]}-seconds", figure, label, caption, rates)
-
-
-def _draw_seconds(part: Runs, table: pd.DataFrame, problem: str, ax: Axes, styles: style.Styles) -> None:
-    draw_seconds(part, table, problem, style.axes(ax), style.EMPHASIS, styles)
 
 
 def _seconds_caption(part: Runs, shown: pd.DataFrame, others: list[str]) -> Markup:
