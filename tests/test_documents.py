@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from optbench.results.schema import COLUMNS, RACE_COLUMNS
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", ".github/PULL_REQUEST_TEMPLATE.md"]
 PATH = re.compile(r"(?:\.ci|\.github|optbench|problems|reports|benchmarks|tests)/[\w./-]*")
@@ -42,3 +44,12 @@ def test_paths_exist(document: str) -> None:
 def test_names_exist(document: str) -> None:
     names = {span for span in code_spans(document) if NAME.fullmatch(span)}
     assert {name for name in names if not exists(name)} == set()
+
+
+def test_the_schema_page_describes_every_column() -> None:
+    page = (ROOT / "docs/reference/schema.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([\w<>&;, ]+?) \| [^|]* \| [^|]+ \|$", page, re.MULTILINE)
+    described = [(name, kind.replace("&lt;", "<").replace("&gt;", ">")) for name, kind in rows]
+    columns, race = [[(n, kind) for n, (kind, _) in each.items()] for each in (COLUMNS, RACE_COLUMNS)]
+    assert sorted(described[: len(columns)]) == sorted(columns)
+    assert described[len(columns) :] == race
