@@ -48,7 +48,7 @@ def test_names_exist(document: str) -> None:
 
 def test_the_schema_page_describes_every_column() -> None:
     page = (ROOT / "docs/reference/schema.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `(\w+)` \| ([\w<>&;, ]+?) \| [^|]* \| [^|]+ \|$", page, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| ([\w<>&;, ]+?) \|[^|]*\| [^|]+ \|$", page, re.MULTILINE)
     described = [(name, kind.replace("&lt;", "<").replace("&gt;", ">")) for name, kind in rows]
     columns, race = [[(n, kind) for n, (kind, _) in each.items()] for each in (COLUMNS, RACE_COLUMNS)]
     assert sorted(described[: len(columns)]) == sorted(columns)
