@@ -27,8 +27,8 @@ runs = optbench.compare(
 )
 
 # %%
-# The result is an object of class `optbench.Runs`. A notebook shows it as a summary: one line for each problem and optimizer,
-# at the optimizer's best settings, the best optimizer first.
+# The result is an object of class `optbench.Runs`. A notebook shows it as a summary: one line for each problem and
+# optimizer, at the optimizer's best settings, the best optimizer first.
 
 runs
 
