@@ -23,7 +23,7 @@ from optbench.core.errors import OptbenchError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns the exit status: 0 well, 1 a result is wrong or a run failed, 2 the request is impossible."""
     arguments = [*(sys.argv[1:] if argv is None else argv)]
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     options.command_line = shlex.join(["optbench", *arguments])
     with warnings.catch_warnings(), _stored_with_results(options.command_line):
         warnings.showwarning = _show_warning
@@ -67,7 +67,8 @@ def _show_warning(message: Any, category: Any, filename: str, lineno: int, file:
     print(f"optbench: warning: {message}", file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command ``optbench`` and its subcommands."""
     parser = argparse.ArgumentParser(
         prog="optbench",
         description="Compare gradient-based optimizers: which one reaches a given accuracy first on a given problem, and "
