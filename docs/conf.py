@@ -11,6 +11,8 @@ from typing import Any
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS / "_ext"), str(DOCS.parent)]
 
+from pygments.lexers.special import TextLexer  # noqa: E402
+
 import optbench  # noqa: E402
 
 project = "optbench"
@@ -31,9 +33,9 @@ extensions = [
     "llms",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-exclude_patterns = ["_build", "_ext", "gallery/*.rst", "tutorials/*.py"]
+exclude_patterns = ["_build", "_ext", "gallery/*.rst", "tutorials/notebook"]
 default_role = "py:obj"  # `name` in a docstring links to what it names, or is set as code
-suppress_warnings = ["config.cache"]
+suppress_warnings = ["config.cache", "myst.domains"]  # a domain of sphinx-argparse has no references of its own
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]
 myst_heading_anchors = 3
@@ -51,8 +53,8 @@ html_show_sphinx = False
 html_copy_source = True
 
 sphinx_gallery_conf = {
-    "examples_dirs": ["gallery"],
-    "gallery_dirs": ["auto_gallery"],
+    "examples_dirs": ["gallery", "tutorials/notebook"],
+    "gallery_dirs": ["auto_gallery", "auto_tutorials"],
     "filename_pattern": r"\.py",
     "image_scrapers": ("matplotlib",),
     "download_all_examples": False,
@@ -76,4 +78,5 @@ def escape_bars(app: Any, what: str, name: str, target: Any, options: Any, lines
 
 
 def setup(app: Any) -> None:
+    app.add_lexer("csv", TextLexer)  # Pygments has none
     app.connect("autodoc-process-docstring", escape_bars, priority=900)  # after numpydoc

@@ -2,8 +2,8 @@
 Training and test accuracy
 ==========================
 
-For problems on data, each row compares what a method reaches on the data it was trained on with what it reaches on rows that
-were held out.
+For problems on data, each row compares what a method reaches on the data it was trained on with what it reaches on rows
+that were held out.
 """
 
 import optbench

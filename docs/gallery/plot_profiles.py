@@ -2,7 +2,8 @@
 Profiles over several problems
 ==============================
 
-A profile says which fraction of the problems a method solves to an accuracy within a given amount of work. Higher is better.
+A profile says which fraction of the problems a method solves to an accuracy within a given amount of work.
+Higher is better.
 """
 
 import optbench

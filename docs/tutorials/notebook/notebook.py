@@ -27,8 +27,8 @@ runs = optbench.compare(
 )
 
 # %%
-# The result is an object of class `optbench.Runs`. A notebook shows it as a summary: one line for each problem and optimizer,
-# at the optimizer's best settings, the best optimizer first.
+# The result is an object of class `optbench.Runs`. A notebook shows it as a summary: one line for each problem and
+# optimizer, at the optimizer's best settings, the best optimizer first.
 
 runs
 
@@ -53,8 +53,8 @@ diverged = runs.table[runs.table["status"] == "diverged"]
 diverged.groupby(["problem", "method"])["lr"].agg(["count", "min"])
 
 # %%
-# `runs.curves` has one row for each run and recorded iterate: the number of steps ``t``, the oracle calls, the objective, the
-# gap, and metrics of the problem such as the accuracy.
+# `runs.curves` has one row for each run and recorded iterate: the number of steps ``t``, the oracle calls, the objective,
+# the gap, and metrics of the problem such as the accuracy.
 
 runs.curves[["problem", "method", "step_size", "seed", "t", "calls", "f", "gap", "train_accuracy"]].tail()
 
@@ -116,16 +116,14 @@ def sign_momentum(xp, x, g, t, v, lr=0.01, beta=0.9):
     return x - lr * xp.sign(v), v
 
 
-more = optbench.compare(
-    "logistic:data=breast_cancer", sign_momentum, lr=np.geomspace(1e-3, 1, 10), seeds=3, steps=200
-)
+more = optbench.compare("logistic:data=breast_cancer", sign_momentum, lr=np.geomspace(1e-3, 1, 10), seeds=3, steps=200)
 runs + more
 
 # %%
 # Use a problem on its own
 # ------------------------
-# Problems are ordinary objects. They give values and gradients for one point of shape (d,) or for many of shape (..., d), so
-# that any optimizer can use them.
+# Problems are ordinary objects. They give values and gradients for one point of shape (d,) or for many of shape (..., d),
+# so that any optimizer can use them.
 
 from scipy.optimize import minimize
 
@@ -133,7 +131,10 @@ from optbench.problems import Logistic
 
 problem = Logistic(data="breast_cancer", l2=1e-2)
 result = minimize(problem.value_and_grad, problem.start(seed=0), jac=True, method="L-BFGS-B")
-print(f"{result.nfev} calls, gap {result.fun - problem.f_star:.1e}, accuracy {problem.metrics(result.x)['train_accuracy']:.3f}")
+print(
+    f"{result.nfev} calls, gap {result.fun - problem.f_star:.1e}, "
+    f"accuracy {problem.metrics(result.x)['train_accuracy']:.3f}"
+)
 
 # %%
 # Keep results
@@ -141,8 +142,10 @@ print(f"{result.nfev} calls, gap {result.fun - problem.f_star:.1e}, accuracy {pr
 # With ``store``, runs are kept in a folder, and a call that is repeated or extended computes only what is missing.
 # `optbench.report` writes the whole report, a single HTML file.
 
-kept = optbench.compare("quadratic:dim=20", ["gradient_descent", "momentum"], lr=[0.1, 1], seeds=2, steps=100, store="kept")
-page = optbench.report("kept", title="A small comparison")
+stored = optbench.compare(
+    "quadratic:dim=20", ["gradient_descent", "momentum"], lr=[0.1, 1], seeds=2, steps=100, store="results"
+)
+page = optbench.report("results", title="A small comparison")
 print(page)
 
 # %%
