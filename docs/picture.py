@@ -21,9 +21,9 @@ def main(page: str) -> None:
     browser_path = os.environ.get("OPTBENCH_BROWSER") or shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        view = browser.new_page(viewport={"width": 1100, "height": 2000}, device_scale_factor=1.5)
+        view = browser.new_page(viewport={"width": 840, "height": 2000}, device_scale_factor=1.5)
         view.goto(Path(page).resolve().as_uri())
-        view.add_style_tag(content="nav, header { display: none }")
+        view.add_style_tag(content="nav, header, .hint, .at figure, .at .pair, a.csv { display: none !important }")
         view.locator(".at:visible").first.screenshot(path=PICTURE)
         browser.close()
 
