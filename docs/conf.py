@@ -27,15 +27,15 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
-    "sphinxarg.ext",
     "mathml",
     "catalogue",
+    "commands",
     "llms",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "_ext", "gallery/*.rst", "tutorials/notebook"]
 default_role = "py:obj"  # `name` in a docstring links to what it names, or is set as code
-suppress_warnings = ["config.cache", "myst.domains"]  # a domain of sphinx-argparse has no references of its own
+suppress_warnings = ["config.cache"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]
 myst_heading_anchors = 3

@@ -67,19 +67,19 @@ def write(app: Sphinx, config: Config) -> None:
     }
     for title, (entry, registry, introduction) in pages.items():
         names = [name for name in registry.names() if registry.plugin_of(name) in (None, "optbench")]
-        parts = [_heading(title.capitalize(), "="), introduction.strip()]
+        parts = [heading(title.capitalize(), "="), introduction.strip()]
         parts += [part for name in names for part in [f".. _{title[:-1]}-{name}:", *entry(name, folder)]]
-        _write_if_changed(folder / f"{title}.rst", HEADER + "\n" + "\n\n".join(parts) + "\n")
+        write_if_changed(folder / f"{title}.rst", HEADER + "\n" + "\n\n".join(parts) + "\n")
 
 
 def _problem(name: str, folder: Path) -> Iterable[str]:
     problem = optbench.make_problem(name)
     kind = type(problem)
-    yield _heading(name, "-")
+    yield heading(name, "-")
     formula, _, remark = re.sub(r"[;,] (?=\w+ (?:\w|>))", "\n", problem.formula, count=1).partition("\n")
     yield _math(_tex(formula))
     if remark:
-        yield f"{_escaped(remark[0].upper() + remark[1:])}."
+        yield f"{escaped(remark[0].upper() + remark[1:])}."
     facts = [
         ("Dimension d", f"{problem.dim}"),
         ("Samples", f"{problem.n_samples}" if problem.n_samples else "no finite sum, so no mini-batches"),
@@ -113,8 +113,8 @@ def _optimum(problem: Any) -> str:
 
 def _optimizer(name: str, folder: Path) -> Iterable[str]:
     recipe = optbench.make_recipe(name)
-    yield _heading(name, "-")
-    yield _escaped(_first_paragraph(recipe.target))
+    yield heading(name, "-")
+    yield escaped(_first_paragraph(recipe.target))
     if inspect.isfunction(recipe.target):
         with contextlib.suppress(ValueError):  # the code below says it then
             yield _math(latex_of(recipe.target))
@@ -143,8 +143,8 @@ def _optimizer(name: str, folder: Path) -> Iterable[str]:
 
 def _schedule(name: str, folder: Path) -> Iterable[str]:
     function = SCHEDULES[name]
-    yield _heading(name, "-")
-    yield _escaped(_first_paragraph(function))
+    yield heading(name, "-")
+    yield escaped(_first_paragraph(function))
     with contextlib.suppress(ValueError):  # the code below says it then
         yield _math(rf"\mathrm{{factor}}(t) = {latex_of(function)}")
     yield _parameter_table(schedule_parameters(name))
@@ -160,7 +160,7 @@ def _schedule(name: str, folder: Path) -> Iterable[str]:
     yield _code(function)
 
 
-def _heading(text: str, line: str) -> str:
+def heading(text: str, line: str) -> str:
     return f"{text}\n{line * len(text)}"
 
 
@@ -169,7 +169,7 @@ def _math(latex: str) -> str:
 
 
 def _fields(facts: Iterable[tuple[str, str]]) -> str:
-    return "\n".join(f":{label}: {value if '``' in value else _escaped(value)}" for label, value in facts if value)
+    return "\n".join(f":{label}: {value if '``' in value else escaped(value)}" for label, value in facts if value)
 
 
 def _parameter_table(declared: dict[str, Parameter]) -> str:
@@ -178,7 +178,7 @@ def _parameter_table(declared: dict[str, Parameter]) -> str:
     rows = [".. list-table::", "   :header-rows: 1", "   :widths: auto", "", "   * - parameter", "     - default"]
     rows.append("     - allowed values")
     for parameter in declared.values():
-        rows += [f"   * - ``{parameter.name}``", f"     - {_escaped(format_value(parameter.default)) or '(empty)'}"]
+        rows += [f"   * - ``{parameter.name}``", f"     - {escaped(format_value(parameter.default)) or '(empty)'}"]
         rows.append(f"     - {_allowed(parameter)}")
     return "\n".join(rows)
 
@@ -188,7 +188,7 @@ def _allowed(parameter: Parameter) -> str:
         return ", ".join(f"``{choice}``" for choice in parameter.choices)
     kind = getattr(parameter.type, "__name__", str(parameter.type))
     word = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text"}.get(kind, "numbers")
-    return f"{word} {_escaped(str(parameter.range))}" if parameter.range else word
+    return f"{word} {escaped(str(parameter.range))}" if parameter.range else word
 
 
 def _code(function: Any) -> str:
@@ -216,12 +216,12 @@ def _tex(formula: str) -> str:
     return re.sub(r"(?<![\w.])(\d)/(\d)(?!\d)", r"\\tfrac{\1}{\2}", tex)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Plain text in reStructuredText."""
     return re.sub(r"([*|`\\]|_(?=\W|$))", r"\\\1", text)
 
 
-def _write_if_changed(path: Path, text: str) -> None:
+def write_if_changed(path: Path, text: str) -> None:
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
 
