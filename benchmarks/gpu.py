@@ -146,28 +146,19 @@ def first_out(values: np.ndarray, reference: np.ndarray, allowed: np.ndarray) ->
     return float(out[0]) if len(out) else float("nan"), float(share.max())
 
 
-def step_size(problem: Problem, name: str) -> float:
-    """A learning rate with which the method makes progress and does not diverge."""
-    if name == "adam":
-        return 0.01
-    L = (
-        problem.smoothness or 1000.0
-    )  # about that of Rosenbrock and similar problems at their starts; safe for the others
-    return (1.0 if name == "gradient_descent" else 0.1) / L
-
-
 def settings_of(problem: Problem, name: str) -> dict[str, float]:
-    """Settings of a method on a problem that differ from its defaults."""
-    return {"lr": step_size(problem, name)} if make_recipe(name).kind.step_size == "lr" else {}
+    """Settings of a method on a problem that differ from its defaults: a learning rate that makes progress safely."""
+    if make_recipe(name).kind.step_size != "lr":
+        return {}
+    L = problem.smoothness or 1000.0  # about that of Rosenbrock and its like at their starts; safe for the others
+    return {"lr": 0.01 if name == "adam" else (1.0 if name == "gradient_descent" else 0.1) / L}
 
 
 def optimizers_for(problem: Problem) -> Iterator[tuple[str, int | None]]:
     """Names and batch sizes of the optimizers whose curves are compared on a problem."""
     for name in OPTIMIZERS_SHOWN:
-        kind = make_recipe(name).kind
-        if kind.oracle == "hessian" and not (problem.has_hessian and problem.dim <= MAX_NEWTON):
-            continue
-        yield name, None
+        if make_recipe(name).kind.oracle != "hessian" or (problem.has_hessian and problem.dim <= MAX_NEWTON):
+            yield name, None
     if problem.n_samples is not None and problem.n_samples > BATCH:
         yield "momentum", BATCH
 
@@ -192,28 +183,20 @@ def curves(
                 base = trajectory(problem, build(), many, steps, batch=batch, copies=COPIES, jitter=eps)
                 allowed, reference = envelope(base, eps), base[..., 0]
                 unknown = np.flatnonzero(~np.isfinite(allowed).all(axis=1))
-                row = {"case": f"{problem.spec}, {method}" + (f", batch {batch}" if batch else "")}
-                row |= {"precision": precision, "section": "curves"}
-                last = int(unknown[0]) if len(unknown) else steps
-                for contender, backend in _ways(host, device, precision, recipe.target):
+                case = f"{problem.spec}, {method}" + (f", batch {batch}" if batch else "")
+                note = f"of {unknown[0] if len(unknown) else steps} steps"
+                contenders = {"gpu": (device, False)}
+                if not isinstance(recipe.target, type):
+                    contenders["gpu fused"] = device, True
+                if precision == "float32":
+                    contenders["cpu"] = host, False
+                for contender, (backend, fused) in contenders.items():
+                    backend = dataclasses.replace(backend, precision=precision, fused=fused)
                     values = trajectory(problem.on(backend), build(), many, steps, batch=batch)[..., 0]
                     out, share = first_out(values, reference, allowed)
-                    yield row | {
-                        "contender": contender,
-                        "quantity": "first step out",
-                        "value": out,
-                        "note": f"of {last} steps",
-                    }
-                    yield row | {"contender": contender, "quantity": "share of envelope", "value": share}
-
-
-def _ways(host: Backend, device: Backend, precision: str, target: Any) -> Iterator[tuple[str, Backend]]:
-    """The contenders that are compared with the envelope of a precision, and their backends."""
-    yield "gpu", dataclasses.replace(device, precision=precision, fused=False)
-    if not isinstance(target, type):
-        yield "gpu fused", dataclasses.replace(device, precision=precision, fused=True)
-    if precision == "float32":
-        yield "cpu", dataclasses.replace(host, precision=precision, fused=False)
+                    row = {"case": case, "precision": precision, "contender": contender}
+                    yield row | {"quantity": "first step out", "value": out, "note": note}
+                    yield row | {"quantity": "share of envelope", "value": share}
 
 
 # ---- steps -----------------------------------------------------------------------------------------------------------
@@ -221,27 +204,30 @@ def _ways(host: Backend, device: Backend, precision: str, target: Any) -> Iterat
 MOVES = {"adam": 7, "momentum": 5, "copy": 2}  # arrays that are read or written: x, g and state in, x and state out
 
 
-def repeated(run: Callable[[int], None], backend: Backend, seconds: float, repeats: int) -> list[float]:
-    """Seconds of one call in each repeat; `run` takes the number of calls, and the first calls are not counted.
+def timed_rows(
+    row: Row,
+    make: Callable[[], Callable[[int], Any]],
+    backend: Backend,
+    seconds: float,
+    repeats: int,
+    moved: float = 0.0,
+) -> list[Row]:
+    """A row a repeat: seconds of one call of what `make` returns, or `moved` bytes a second; else one that says why not.
 
-    The clock is read once the device is idle; there are so many calls between two readings that waiting does not matter.
+    The first calls are not counted. The clock is read once the device is idle; there are so many calls between two
+    readings that waiting does not matter.
     """
-
-    timed(run, 2)  # whatever is compiled or allocated at the first calls
-    count = calls_within(run, seconds, backend.clock)
-    return [timed(run, count, backend.clock) / count for _ in range(repeats)]
-
-
-def _times(
-    make: Callable[[], Callable[[int], Any]], backend: Backend, seconds: float, repeats: int
-) -> tuple[list[float], Exception | None]:
-    """The times of what `make` returns, or the error: mostly too little memory, for which each library has its own."""
     try:
-        return repeated(make(), backend, seconds, repeats), None
-    except Exception as error:
-        return [], error
+        run = make()
+        timed(run, 2)  # whatever is compiled or allocated at the first calls
+        count = calls_within(run, seconds, backend.clock)
+        times = [timed(run, count, backend.clock) / count for _ in range(repeats)]
+    except Exception as error:  # mostly too little memory, for which each library has its own
+        reason = f"{type(error).__name__}: {str(error)[:80]}"
+        return [row | {"value": None, "note": "; ".join(filter(None, [row.get("note"), reason]))}]
     finally:
         backend.free_memory()
+    return [row | {"repeat": k, "value": moved / taken if moved else taken} for k, taken in enumerate(times)]
 
 
 def steps(
@@ -254,15 +240,12 @@ def steps(
             for case in ("copy", "momentum", "adam"):
                 for text in ("",) if case == "copy" else ("fused", "plain"):
                     backend = dataclasses.replace(device, precision=precision, fused=text == "fused")
-                    row = {"section": "steps", "case": case, "precision": precision, "size": shape[0] * shape[1]}
+                    row = {"case": case, "precision": precision, "size": shape[0] * shape[1]}
                     row |= {"contender": text or "copy", "quantity": "bytes a second"}
                     make = functools.partial(_stepper, case, shape, backend)
-                    times, error = _times(make, backend, seconds, repeats)
-                    if error:
-                        yield row | {"value": None, "note": f"{type(error).__name__}: {str(error)[:80]}"}
-                    for repeat, taken in enumerate(times):
-                        moved = MOVES[case] * width * shape[0] * shape[1]
-                        yield row | {"repeat": repeat, "value": moved / taken}
+                    yield from timed_rows(
+                        row, make, backend, seconds, repeats, MOVES[case] * width * shape[0] * shape[1]
+                    )
 
 
 def _stepper(case: str, shape: tuple[int, int], backend: Backend) -> Callable[[int], Any]:
@@ -284,27 +267,23 @@ def _stepper(case: str, shape: tuple[int, int], backend: Backend) -> Callable[[i
 # ---- sweeps ----------------------------------------------------------------------------------------------------------
 
 
-def sweeps(host: Backend, device: Backend, *, quick: bool = False, repeats: int = 3, jax: bool = True) -> Iterator[Row]:
+def sweeps(host: Backend, device: Backend, *, quick: bool = False, repeats: int = 3) -> Iterator[Row]:
     """Seconds of whole sweeps by each contender, how far their ends are apart, and the peak of the device's memory pool.
 
     JAX runs as in benchmarks/peers (float64; a scan over steps, mapped over runs, gradients by hand; compile time aside),
     if it is installed and finds the GPU.
     """
-    from benchmarks.peers import measure, optbench_peer
-    from benchmarks.peers.work import works
+    from benchmarks.peers import optbench_peer
+    from benchmarks.peers.work import deviation, works
 
-    peer, why = _jax_peer() if jax else (None, "not asked for")
+    peer, why = _jax_peer()
     for work in works(quick):
         for precision in ("float64", "float32"):
-            sides = {
-                "cpu": dataclasses.replace(host, precision=precision, fused=True),
-                "gpu": dataclasses.replace(device, precision=precision, fused=True),
-            }
-            placed = {
-                name: dataclasses.replace(work, problem=work.problem.on(backend)) for name, backend in sides.items()
-            }
-            row: Row = {"section": "sweeps", "case": work.title, "precision": precision}
-            row |= {"size": work.runs, "note": f"{work.steps} steps"}
+            placed = {}
+            for name, backend in (("cpu", host), ("gpu", device)):
+                backend = dataclasses.replace(backend, precision=precision, fused=True)
+                placed[name] = dataclasses.replace(work, problem=work.problem.on(backend))
+            row: Row = {"case": work.title, "precision": precision, "size": work.runs, "note": f"{work.steps} steps"}
             ends = {name: optbench_peer.sweep(ours.cut(20))().x for name, ours in placed.items()}
             runners = {name: optbench_peer.sweep(ours) for name, ours in placed.items()}
             if precision == "float64":
@@ -315,16 +294,16 @@ def sweeps(host: Backend, device: Backend, *, quick: bool = False, repeats: int 
                     ends[name] = peer.sweep(work.cut(20), "hand")().x
                     runners[name] = peer.sweep(work, "hand")
             for name, end in ends.items():
-                apart = measure.deviation(end, ends["cpu"])
+                apart = deviation(end, ends["cpu"])
                 yield row | {"contender": name, "quantity": "deviation after 20 steps", "value": apart}
             for name, run in runners.items():
                 if name != "cpu":  # which has compiled its loops in the short form; it is the slow one
                     run()
             for repeat in range(repeats):  # in turn, so that all meet the same weather
                 for name, run in runners.items():
-                    start = sides["gpu"].clock()
+                    start = device.clock()
                     run()
-                    taken = sides["gpu"].clock() - start
+                    taken = device.clock() - start
                     yield row | {"contender": name, "quantity": "seconds", "repeat": repeat, "value": taken}
             del runners, ends
             device.free_memory()
@@ -406,26 +385,22 @@ def sizes(
                 break
             slowest = 0.0
             for precision in ("float64", "float32"):
-                row = {"section": "sizes", "case": name, "precision": precision, "size": size}
+                row = {"case": name, "precision": precision, "size": size}
                 row |= {"quantity": "seconds a step", "note": axis}
                 for contender, backend in (("cpu", host), ("gpu", device)):
                     backend = dataclasses.replace(backend, precision=precision, fused=True)
                     make = functools.partial(_walker, problem, backend, rows)
-                    times, error = _times(make, backend, seconds, repeats)
-                    if error:
-                        note = f"{axis}; {type(error).__name__}"
-                        yield row | {"contender": contender, "value": None, "note": note}
-                    for repeat, taken in enumerate(times):
-                        yield row | {"contender": contender, "repeat": repeat, "value": taken}
+                    results = timed_rows(row | {"contender": contender}, make, backend, seconds, repeats)
+                    yield from results
                     if contender == "cpu":
-                        slowest = max(slowest, min(times, default=0.0))
+                        slowest = max(slowest, min(result["value"] or 0.0 for result in results))
             if slowest > patience:
                 break
 
 
 def _walker(problem: Problem, backend: Backend, runs: int) -> Callable[[int], Any]:
     problem, xp = problem.on(backend), backend.xp
-    optimizer = make_recipe("momentum").build({"lr": step_size(problem, "momentum")})
+    optimizer = make_recipe("momentum").build(settings_of(problem, "momentum"))
     loop = Loop(problem, optimizer, (0,), 1, None, runs)
     x = xp.asarray(xp.broadcast_to(problem.start(0)[None, :], (runs, problem.dim)), copy=True)
     return stepper(optimizer, lambda x: loop.evaluate(0, x), x, backend)
@@ -452,27 +427,25 @@ def measure(
     """
     began = datetime.datetime.now(datetime.UTC)
     name = f"{began:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
-    small: dict[str, dict[str, Any]] = {
-        "curves": {"steps": 20, "seeds": 1},
-        "steps": {"sizes": (100, 1000), "seconds": 1e-3, "repeats": 2},
-        "sweeps": {"quick": True, "repeats": 1},
-        "sizes": {"most": (10, 40), "seconds": 1e-3, "repeats": 1, "runs": 4},
+    sections: dict[str, tuple[Callable[..., Iterator[Row]], dict[str, Any]]] = {  # and what makes them quick
+        "curves": (functools.partial(curves, host, device, names=names), {"steps": 20, "seeds": 1}),
+        "steps": (functools.partial(steps, device), {"sizes": (100, 1000), "seconds": 1e-3, "repeats": 2}),
+        "sweeps": (functools.partial(sweeps, host, device), {"quick": True, "repeats": 1}),
+        "sizes": (
+            functools.partial(sizes, host, device, names=names),
+            {"most": (10, 40), "seconds": 1e-3, "repeats": 1, "runs": 4},
+        ),
     }
-    sections: dict[str, Callable[..., Iterator[Row]]] = {
-        "curves": functools.partial(curves, host, device, names=names),
-        "steps": functools.partial(steps, device),
-        "sweeps": functools.partial(sweeps, host, device),
-        "sizes": functools.partial(sizes, host, device, names=names),
-    }
-    for section, run in sections.items():
+    for section, (run, small) in sections.items():
         start = device.clock()
-        rows = list(run(**(small[section] if quick else {})))
+        rows = list(run(**(small if quick else {})))
         where = environment()
         common: Row = {
             "measurement": name,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds"),
             "machine": where.get("gpu", device.label),
             "processor": where["processor"],
+            "section": section,
             "size": None,
             "repeat": 0,
             "note": "",

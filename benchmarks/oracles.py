@@ -41,10 +41,8 @@ class MiniBatch(Oracle):
     params = (["logistic:data=digits", "mlp:data=digits,hidden=12"], BACKENDS)
 
     def setup(self, spec: str, backend: str) -> None:
-        self.backend = backend_or_skip(backend)
-        self.problem = as_problem(spec).on(self.backend)
-        x = self.problem.starts(range(20))
-        self.x = self.backend.xp.reshape(x, (5, 4, self.problem.dim))
+        super().setup(spec, backend)
+        self.x = self.backend.xp.reshape(self.x, (5, 4, self.problem.dim))
         assert self.problem.n_samples is not None
         batches = Batches(tuple(range(5)), self.problem.n_samples, 64)
         self.samples = self.backend.indices(batches.draw(0, 1)[0])

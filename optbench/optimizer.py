@@ -7,7 +7,6 @@ passes the answer to `step`, which returns the next point. All R runs of a stack
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar, overload
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from optbench.core.backend import Backend
 from optbench.core.errors import InputError
-from optbench.core.registry import OPTIMIZERS
+from optbench.core.registry import OPTIMIZERS, Traits
 from optbench.core.specs import (
     NONNEGATIVE,
     POSITIVE,
@@ -25,9 +24,9 @@ from optbench.core.specs import (
     coerce,
     format_spec,
     parameters,
+    parse_spec,
     state_names,
 )
-from optbench.core.traits import Traits
 from optbench.core.types import Array, Oracle
 
 
@@ -178,7 +177,8 @@ class Recipe(NamedTuple):
     @property
     def kind(self) -> Any:
         """An object that has the class attributes of the optimizer."""
-        return self.target if isinstance(self.target, type) else _example(self.target, self.name)
+        is_class = isinstance(self.target, type)
+        return self.target if is_class else FirstOrder(self.target, name=self.name, traits=self.traits)
 
     @property
     def traits(self) -> Traits:
@@ -193,9 +193,7 @@ class Recipe(NamedTuple):
     @property
     def sweepable(self) -> frozenset[str]:
         """Names of the hyperparameters that may differ from run to run within one stack."""
-        if isinstance(self.target, type):
-            return frozenset(self.kind.sweepable)
-        return frozenset(self.declared)
+        return frozenset(self.kind.sweepable if isinstance(self.target, type) else self.declared)
 
     @property
     def spec(self) -> str:
@@ -236,13 +234,8 @@ def traits_of(name: str, target: Any) -> Traits:
     return OPTIMIZERS.traits(name, target)
 
 
-@functools.cache
-def _example(rule: Callable[..., Any], name: str) -> Optimizer:
-    return Recipe(name, rule, {}, {}).build({}, None)
-
-
 def make_recipe(optimizer: Any, settings: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe for a registered name, a rule (registered or not) or an `Optimizer` class, with settings.
+    """The recipe for a registered name or a spec, a rule (registered or not) or an `Optimizer` class, with settings.
 
     Text such as ``"0.9/0.99"`` and any sequence of values mean: one run for each.
 
@@ -251,8 +244,10 @@ def make_recipe(optimizer: Any, settings: Mapping[str, Any] | None = None) -> Re
     InputError
         If there is no such optimizer or hyperparameter, or a value is impossible.
     """
+    settings = dict(settings or {})
     if isinstance(optimizer, str):
-        name, target = optimizer, OPTIMIZERS[optimizer]
+        name, given = parse_spec(optimizer)
+        target, settings = OPTIMIZERS[name], given | settings
     elif isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
         name, target = optimizer.name or optimizer.__name__, optimizer
     elif callable(optimizer) and hasattr(optimizer, "__name__"):
@@ -261,9 +256,9 @@ def make_recipe(optimizer: Any, settings: Mapping[str, Any] | None = None) -> Re
         raise InputError(f"an optimizer is a name, a function that is a rule, or an Optimizer class, not {optimizer!r}")
     owner, ranges = f"optimizer {name!r}", {**RANGES, **traits_of(name, target).ranges}
     declared = {key: dataclasses.replace(p, range=ranges.get(key)) for key, p in parameters(target).items()}
-    check_names(owner, declared, settings or {})
+    check_names(owner, declared, settings)
     checked = {}
-    for key, value in (settings or {}).items():
+    for key, value in settings.items():
         many = value.split("/") if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
         values = tuple(coerce(owner, declared[key], v.item() if isinstance(v, np.generic) else v) for v in many)
         if not values:

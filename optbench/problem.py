@@ -20,11 +20,9 @@ import numpy as np
 from optbench.core.backend import NUMPY, Backend, get_backend
 from optbench.core.code_hash import source_hash
 from optbench.core.errors import InputError
-from optbench.core.lru import LruCache
-from optbench.core.parametrized import Parametrized
 from optbench.core.random import Batches, Sampler, stream
 from optbench.core.registry import PROBLEMS
-from optbench.core.specs import coerce_all, format_spec, parameters, parse_spec
+from optbench.core.specs import Parametrized, coerce_all, format_spec, parameters, parse_spec
 from optbench.core.types import Array, Metric
 
 __all__ = ["Optimum", "Problem", "make_problem", "problem", "stream"]
@@ -232,8 +230,7 @@ class Problem(Parametrized):
 
     def check_metrics(self, names: Iterable[str]) -> None:
         """Raise `InputError` unless `names`, those of metrics just computed, are the ones that `metric_types` declares."""
-        declared = [metric.name for metric in self.metric_types]
-        names = list(names)
+        declared, names = [metric.name for metric in self.metric_types], list(names)
         for name in names:
             if name not in declared:
                 raise InputError(
@@ -388,14 +385,19 @@ class Problem(Parametrized):
         return self.backend.xp.reshape(samples, (seeds, *(1,) * (x.ndim - 2), k))
 
 
-def _array_bytes(problem: Problem) -> int:
-    """Bytes of the arrays that are attributes of a problem."""
-    return sum(int(getattr(value, "nbytes", 0)) for value in vars(problem).values())
+# Problems that this worker process has received, the last used last. Chunk after chunk brings the same few, and making one
+# again (a QR factorization, a file of data) may take longer than a chunk of it.
+_received: dict[Any, Problem] = {}
+MAX_RECEIVED, MAX_RECEIVED_BYTES = 8, 1 << 28  # of all together; the last one stays, however large it is
 
 
-# Problems that this worker process has received. Chunk after chunk brings the same few, and making one again (a QR
-# factorization, a file of data) may take longer than a chunk of it.
-_received: LruCache[Problem] = LruCache(max_count=8, max_bytes=1 << 28, size=_array_bytes)
+def _receive(key: Any, problem: Problem) -> None:
+    """Enter a problem as the last used, and drop the first of those that are too many or too large."""
+    _received.pop(key, None)
+    _received[key] = problem
+    sizes = [sum(int(getattr(v, "nbytes", 0)) for v in vars(problem).values()) for problem in _received.values()]
+    while len(sizes) > 1 and (len(sizes) > MAX_RECEIVED or sum(sizes) > MAX_RECEIVED_BYTES):
+        del _received[next(iter(_received))], sizes[0]
 
 
 def _rebuild(
@@ -409,7 +411,7 @@ def _rebuild(
         problem = cls(**params).on(backend)
     vars(problem.host).update(solved)
     if multiprocessing.parent_process() is not None:
-        _received.put(key, problem)
+        _receive(key, problem)
     return problem
 
 

@@ -1,15 +1,20 @@
 """Data for the learning problems: sets that come with scikit-learn, a user's files, synthetic data; splits and scaling.
 
 Everything here is host data, NumPy float64. Nothing is downloaded; scikit-learn and pandas are imported when a set is
-read.
+read. Every error about a file names the file, the place in it and the cure.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gzip
 import hashlib
+import itertools
 import math
-from collections.abc import Sequence
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +24,10 @@ import numpy as np
 from optbench.core.errors import InputError, suggestion
 from optbench.core.random import stream
 
-from .files import file_format, read_csv, read_libsvm
-
 BUILTIN = ("breast_cancer", "digits", "digits_binary", "wine", "iris")
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = (".libsvm", ".svm", ".svmlight", ".txt", *SEPARATORS)
+MAX_BYTES = 4 * 2**30  # a sparse file can be small on disk and beyond any memory once dense
 MANY_LABELS = 50  # more distinct labels than this may be measurements, see `_classified`
 
 
@@ -72,20 +78,16 @@ def load(data: str, target: str = "") -> Dataset:
         If there is no such set, file or column, or the file does not hold finite numeric features and at least two
         classes; the message says where.
     """
-    if data in BUILTIN:
-        _no_target(data, target)
-        return _builtin(data)
     path = Path(data).expanduser()
-    if len(path.parts) < 2 and {suffix.lower() for suffix in path.suffixes} <= {".gz"} and not path.exists():
-        hint = suggestion(data, BUILTIN) or f"choose {', '.join(BUILTIN)}, synthetic, or the path of a file"
-        raise InputError(f"no data set {data!r}; {hint}")
-    format_name, suffix = file_format(data, path)
-    if format_name == "libsvm":
-        _no_target(data, target)
-        X, labels = read_libsvm(path)
-        columns: Sequence[Any] = range(1, X.shape[1] + 1)
+    suffix = "" if data in BUILTIN else _suffix(data, path)
+    if target and suffix not in SEPARATORS:
+        raise InputError(f"{data}: a target column is named for CSV files only, not target={target!r}; leave it out")
+    if not suffix:
+        return _builtin(data)
+    if suffix in SEPARATORS:
+        X, labels, columns = _read_csv(path, SEPARATORS[suffix], target)
     else:
-        X, labels, columns = read_csv(path, "\t" if suffix == ".tsv" else ",", target)
+        X, labels, columns = _read_libsvm(path)
     bad = np.argwhere(~np.isfinite(X))
     if len(bad):
         row, column = bad[0]
@@ -224,9 +226,111 @@ def _builtin(name: str) -> Dataset:
     return _dataset(name, bunch.data, bunch.target, tuple(str(c) for c in bunch.target_names))
 
 
-def _no_target(data: str, target: str) -> None:
-    if target:
-        raise InputError(f"{data}: a target column is named for CSV files only, not target={target!r}; leave it out")
+def _suffix(data: str, path: Path) -> str:
+    """The suffix of a data file without .gz, which tells its format; `InputError` if there is no such set or file."""
+    suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
+    if len(path.parts) < 2 and not suffixes and not path.exists():
+        hint = suggestion(data, BUILTIN) or f"choose {', '.join(BUILTIN)}, synthetic, or the path of a file"
+        raise InputError(f"no data set {data!r}; {hint}")
+    if path.is_dir():
+        raise InputError(f"{data} is a directory; name a data file in it")
+    if not path.exists():
+        raise InputError(f"there is no file {data}; check the path (it is read from {Path.cwd()})")
+    if not suffixes or suffixes[-1] not in SUFFIXES:
+        raise InputError(
+            f"{data}: the suffix tells the format: one of {' '.join(SUFFIXES)}, also with .gz; rename the file"
+        )
+    return suffixes[-1]
+
+
+def _attempt(path: Path, read: Callable[[], Any], where: Callable[[], str] = str) -> Any:
+    """The result of `read`, with its errors as `InputError`; `where` finds the place once reading has failed."""
+    try:
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: the file is empty")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # the readers warn if they drop what does not fit
+            return read()
+    except InputError:
+        raise
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: the file cannot be read ({reason})") from error
+    except (ValueError, OverflowError, Warning) as error:
+        reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
+        raise InputError(f"{path}: the file is malformed{where()}: {reason}") from error
+
+
+def _read_libsvm(path: Path) -> tuple[np.ndarray, np.ndarray, Sequence[Any]]:
+    """Features (n, p), made dense, labels (n,) and numbers of the features of a LIBSVM file."""
+    from sklearn.datasets import load_svmlight_file
+
+    sparse, labels = _attempt(path, lambda: load_svmlight_file(str(path)), lambda: _malformed_line(path))
+    n, p = sparse.shape
+    if sparse.nnz == 0:
+        raise InputError(f"{path}: the file has {n} rows and no features; there is nothing to learn from")
+    if 8 * n * p > MAX_BYTES:
+        raise InputError(
+            f"{path}: {n} x {p} features take {8 * n * p / 2**30:.0f} GiB once dense, above {MAX_BYTES / 2**30:.0f} "
+            "GiB; take fewer rows or columns"
+        )
+    return sparse.toarray(), labels, range(1, p + 1)
+
+
+def _malformed_line(path: Path) -> str:
+    """Place of the first line that is not ``label index:value ...``, which scikit-learn does not name."""
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            label, *pairs = line.partition(b"#")[0].split() or [b"0"]
+            try:
+                numbers = [(int(index), float(value)) for index, _, value in (pair.partition(b":") for pair in pairs)]
+                float(label)
+            except ValueError:
+                return f" in line {number} (each must read: label index:value index:value ...)"
+            if any(a >= b for (a, _), (b, _) in itertools.pairwise(numbers)):
+                return f" in line {number} (its indices do not ascend)"
+    return ""
+
+
+def _read_csv(path: Path, separator: str, target: str) -> tuple[np.ndarray, np.ndarray, Sequence[Any]]:
+    """Features (n, p), labels (n,) of the column `target` or the last one, and the names of the feature columns."""
+    import pandas as pd
+
+    # index_col=False, or a line with one field too many would shift every column by one without a warning
+    frame = _attempt(path, lambda: pd.read_csv(path, sep=separator, index_col=False, low_memory=False))
+    frame.columns = [str(name).strip() for name in frame.columns]
+    names = list(frame.columns)
+    numbers = []
+    for name in names:
+        with contextlib.suppress(ValueError):
+            numbers.append(float(name))
+    if numbers and numbers != [numbers[0] + i for i in range(len(numbers))]:  # numbered columns (0, 1, 2 ...) are names
+        raise InputError(
+            f"{path}: its first line ({', '.join(names[:4])}{', ...' if names[4:] else ''}) looks like data; "
+            "put a line of different column names above it"
+        )
+    target = target or names[-1]
+    if target not in names:
+        hint = suggestion(target, names) or f"it has {', '.join(names[:10])}{', ...' if names[10:] else ''}"
+        raise InputError(f"{path}: there is no column {target!r}; {hint}")
+    if len(frame) == 0 or len(names) < 2:
+        raise InputError(
+            f"{path}: {len(frame)} rows of {len(names)} columns; needed are rows with features and a label"
+        )
+    features = frame.drop(columns=target)
+    for name, column in features.items():
+        if not pd.api.types.is_numeric_dtype(column):
+            row = int((pd.to_numeric(column, errors="coerce").isna() & column.notna()).to_numpy().argmax())
+            raise InputError(
+                f"{path}: row {row + 1}, column {name!r} holds {str(column.iloc[row])!r}, which is not a number; encode "
+                "the column as numbers, leave it out, or name it as the target"
+            )
+    missing = frame[target].isna().to_numpy()
+    if missing.any():
+        raise InputError(f"{path}: row {missing.argmax() + 1} has no label in column {target!r}; leave the row out")
+    column = frame[target]
+    labels = column.to_numpy() if pd.api.types.is_numeric_dtype(column) else column.astype(str).to_numpy(dtype=str)
+    return features.to_numpy(dtype=np.float64), labels, list(features.columns)
 
 
 # ---- data sets -------------------------------------------------------------------------------------------------------

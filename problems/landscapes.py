@@ -208,17 +208,6 @@ class Beale(Plane):
         return f_xx, f_xy, f_yy
 
 
-def _himmelblau_minimizers() -> np.ndarray:
-    """All points with x^2 + y = 11 and x + y^2 = 7: y = 11 - x^2 leaves (x - 3) (x^3 + 3 x^2 - 13 x - 38) = 0."""
-    x = np.array([3.0, *sorted(np.roots([1, 3, -13, -38]).real)])
-    y = 11 - x * x
-    for _ in range(2):  # one Newton step on both equations gives the last digit, a second one confirms it
-        a, b = x * x + y - 11, x + y * y - 7
-        determinant = 4 * x * y - 1
-        x, y = x - (2 * y * a - b) / determinant, y - (2 * x * b - a) / determinant
-    return np.stack([x, y], axis=-1)
-
-
 @problem("himmelblau")
 @dataclass(eq=False)
 class Himmelblau(Plane):
@@ -236,7 +225,12 @@ class Himmelblau(Plane):
     formula = "f(x, y) = (x^2 + y - 11)^2 + (x + y^2 - 7)^2"
     view = ((-5.0, 5.0), (-5.0, 5.0))
     classic_start = np.zeros(2)
-    minimizers = _himmelblau_minimizers()
+    minimizers = np.transpose(
+        [
+            [3.0, -3.779310253377747, -2.805118086952745, 3.5844283403304917],
+            [2.0, -3.2831859912861696, 3.131312518250573, -1.8481265269644034],
+        ]
+    )
 
     def partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
         a, b = x * x + y - 11, x + y * y - 7
@@ -274,8 +268,7 @@ class StyblinskiTang(Landscape):
 
     def __post_init__(self) -> None:
         self.check_parameters()
-        t = min(np.roots([2, 0, -16, 2.5]).real)
-        t = t - (2 * t**3 - 16 * t + 2.5) / (6 * t**2 - 16)  # a Newton step for the last digits
+        t = -2.903534027771177  # the lowest root of f' = 2 t^3 - 16 t + 5/2
         self.classic_start = np.zeros(self.dim)
         self.minimizers = np.full((1, self.dim), t)
         self.minimum = float(self.dim * (t**4 - 16 * t**2 + 5 * t) / 2)

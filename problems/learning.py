@@ -1,16 +1,21 @@
-"""What the problems on data share.
+"""What the problems on data share: their data, blocks of samples that fit a cache, the ridge and the cross-entropy.
 
-Training and test data in the form that other libraries take, and blocks of samples whose intermediate arrays fit a cache.
+Elementwise formulas are pure functions of numbers. They run on whole arrays as they are written, or compiled; see
+`optbench.compile.elementwise`.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
+from optbench.compile.elementwise import kernel
 from optbench.core.backend import Backend
+from optbench.core.types import Array
 from optbench.problem import Problem
 
 CPU_NUMBERS, DEVICE_NUMBERS = 2**16, 2**25  # in one intermediate array: fits a second-level cache, fills a GPU
@@ -32,37 +37,24 @@ class LearningProblem(Problem):
         The same for the test part, scaled like the training part; None if the problem has no test part.
     """
 
-    code_modules = (
-        "optbench.problems.datasets",
-        "optbench.problems.files",
-        "optbench.problems.terms",
-    )
+    code_modules = ("optbench.problems.datasets",)
 
-    def training_data(self) -> Data:
-        """`X` and `y`."""
-        raise NotImplementedError(f"{type(self).__name__} does not implement training_data()")
+    X: np.ndarray
+    y: np.ndarray
+    X_test: np.ndarray | None = None
+    y_test: np.ndarray | None = None
 
-    def test_data(self) -> Data | None:
-        """`X_test` and `y_test`, or None."""
-        return None
+    def set_samples(self, train: Data, test: Data | None = None) -> None:
+        """Set `X`, `y`, `X_test` and `y_test`, read-only views: the evaluation may use the same memory."""
+        self.X, self.y = map(_read_only, train)
+        if test is not None:
+            self.X_test, self.y_test = map(_read_only, test)
 
-    @property
-    def X(self) -> np.ndarray:  # noqa: N802
-        return _read_only(self.training_data()[0])
 
-    @property
-    def y(self) -> np.ndarray:
-        return _read_only(self.training_data()[1])
-
-    @property
-    def X_test(self) -> np.ndarray | None:  # noqa: N802
-        data = self.test_data()
-        return None if data is None else _read_only(data[0])
-
-    @property
-    def y_test(self) -> np.ndarray | None:
-        data = self.test_data()
-        return None if data is None else _read_only(data[1])
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def block_numbers(backend: Backend) -> int:
@@ -73,12 +65,93 @@ def block_numbers(backend: Backend) -> int:
 def blocks(n: int, length: int) -> Iterator[slice]:
     """n samples in blocks of about equal length, at most `length`."""
     count = -(-n // length)
-    for first, last in itertools.pairwise(n * k // count for k in range(count + 1)):
-        yield slice(first, last)
+    edges = (n * k // count for k in range(count + 1))
+    return itertools.starmap(slice, itertools.pairwise(edges))
 
 
-def _read_only(array: np.ndarray) -> np.ndarray:
-    """A view that cannot be written to: the evaluation may use the same memory."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
+def ridge(xp: Any, g: Any, x: Any, share: Any, l2: Any) -> Any:
+    """Gradient of (1/n) sum_i loss_i + l2/2 |x|^2, from the gradient g of the sum and share = 1/n."""
+    return (g * share + l2 * x,)
+
+
+def _scores(xp: Any, z: Any, c: Any, y: Any) -> Any:
+    """Scores with biases; for each sample, the largest score of another class and the score of its own class."""
+    z = z + c
+    return z, xp.where(y > 0, -xp.inf, z), z * y
+
+
+def _exponentials(xp: Any, z: Any, other: Any, own: Any) -> Any:
+    """exp(z), with the largest score shifted to 0 so that nothing overflows, and their sum, between 1 and K."""
+    e = xp.exp(z - xp.maximum(other, own))
+    return e, e
+
+
+def _losses(xp: Any, other: Any, own: Any, total: Any, share: Any) -> Any:
+    """log sum_k exp(z_k) - z_y, and the factor that turns exponentials into probabilities."""
+    return xp.log(total) + (xp.maximum(other, own) - own), share / total
+
+
+def _slopes(xp: Any, e: Any, scale: Any, y: Any, share: Any) -> Any:
+    """Derivative of the loss by the scores, twice: once as it is and once for its sum over the samples."""
+    d = e * scale - y * share
+    return d, d
+
+
+def _correct(xp: Any, other: Any, own: Any) -> Any:
+    """1 where the score of a sample's own class is larger than all others, else 0."""
+    return (xp.where(own > other, 1.0, 0 * own),)
+
+
+class CrossEntropy:
+    """-log softmax(scores)_y for one-hot classes: scores z (S, L, K, b), biases c (S, L, K), codes y (S, K, b).
+
+    There are S batches, each shared by L points, of b samples of K classes. The scores may be overwritten.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.xp = backend.xp
+        # letters of the axes: s batches, l points, q classes, b samples
+        self._scores = kernel(_scores, "slqb, slq, sqb -> slqb, max slb, sum slb", backend)
+        self._exponentials = kernel(_exponentials, "slqb, slb, slb -> slqb, sum slb", backend)
+        self._losses = kernel(_losses, "slb, slb, slb, -> slb, slb", backend)
+        self._slopes = kernel(_slopes, "slqb, slb, sqb, -> slqb, sum slq", backend)
+        self._correct = kernel(_correct, "slb, slb -> sum sl", backend)
+
+    def gradient(self, z: Array, c: Array, y: Array, share: float = 1.0) -> tuple[Array, Array, Array]:
+        """Sums of the losses (S, L); `share` times their derivatives by the scores, and those summed over the samples.
+
+        The derivatives have the shapes (S, L, K, b) and (S, L, K).
+        """
+        z, other, own = self._scores(z, c, y)
+        e, total = self._exponentials(z, other, own)
+        losses, scale = self._losses(other, own, total, share)
+        slopes, slope_sums = self._slopes(e, scale, y, share)
+        return self.xp.sum(losses, axis=-1), slopes, slope_sums
+
+    def losses(self, z: Array, c: Array, y: Array) -> Array:
+        """The loss of every sample, (S, L, b)."""
+        z, other, own = self._scores(z, c, y)
+        return self._losses(other, own, self._exponentials(z, other, own)[1], 1.0)[0]
+
+    def loss_and_correct(self, z: Array, c: Array, y: Array) -> tuple[Array, Array]:
+        """Sums of the losses, and numbers of samples classified correctly (ties are errors); each (S, L)."""
+        z, other, own = self._scores(z, c, y)
+        (correct,) = self._correct(other, own)
+        losses, _ = self._losses(other, own, self._exponentials(z, other, own)[1], 1.0)
+        return self.xp.sum(losses, axis=-1), correct
+
+    def scores_and_correct(self, z: Array, c: Array, y: Array) -> tuple[Array, Array]:
+        """Scores with biases (S, L, K, b), and numbers of samples classified correctly (S, L)."""
+        z, other, own = self._scores(z, c, y)
+        return z, self._correct(other, own)[0]
+
+    def probabilities(self, z: Array, c: Array, y: Array) -> Array:
+        """softmax(scores), (S, L, K, b); any one-hot codes y give the same."""
+        z, other, own = self._scores(z, c, y)
+        e, total = self._exponentials(z, other, own)
+        return e / self.xp.expand_dims(total, axis=-2)
+
+
+def total(parts: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Sums of tuples of arrays, member by member."""
+    return functools.reduce(lambda left, right: tuple(a + b for a, b in zip(left, right, strict=True)), parts)

@@ -15,8 +15,7 @@ from optbench.core.types import Array, Metric
 from optbench.problem import Optimum, problem
 
 from .datasets import load, split, standardize, synthetic
-from .learning import Data, LearningProblem, block_numbers, blocks
-from .terms import CrossEntropy, ridge, total
+from .learning import CrossEntropy, LearningProblem, block_numbers, blocks, ridge, total
 
 EXACT_SPECTRUM = 2000  # size up to which the largest eigenvalue of the Gram matrix is computed; above, it is bounded
 DENSE_FLOPS = 1e11  # a Newton step whose Hessian would take more than this uses Hessian-vector products instead
@@ -112,24 +111,20 @@ class Logistic(LearningProblem):
         self.classes = data.classes
         train, test = split(data.y, (self.test_fraction,), self.seed)
         X, X_test = standardize(data.X[train], data.X[test])
-        self._train = _rows(X, data.y[train], len(data.classes))  # (n, p + 1) and (n,)
-        self._test = _rows(X_test, data.y[test], len(data.classes))
-        self.n_samples, self.width = self._train[0].shape  # n, p + 1
+        self.set_samples((X, data.y[train]), (X_test, data.y[test]) if self.test_fraction > 0 else None)
         self.heads = 1 if len(data.classes) == 2 else len(data.classes)  # weight vectors: K, or 1 where K = 2
+        self._train = self._rows(X, data.y[train]), data.y[train]  # (n, p + 1) and (n,)
+        self._test = self._rows(X_test, data.y[test]), data.y[test]
+        self.n_samples, self.width = self._train[0].shape  # n, p + 1
         self.dim = self.heads * self.width
         self.smoothness = _largest_eigenvalue(self._train[0]) / (4 if self.heads == 1 else 2) + self.l2
         self.strong_convexity = self.l2
         self.place()
 
-    def training_data(self) -> Data:
-        return self._features(*self._train)
-
-    def test_data(self) -> Data | None:
-        return self._features(*self._test) if self.test_fraction > 0 else None
-
-    def _features(self, Z: np.ndarray, y: np.ndarray) -> Data:
-        """Standardized features (n, p) and class numbers (n,) from what `_rows` made of them."""
-        return (Z[:, :-1] * _signs(y) if self.heads == 1 else Z[:, :-1]), y
+    def _rows(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Features with the constant 1 appended, (n, p + 1); two classes: times y_i = -1, 1."""
+        Z = np.concatenate([X, np.ones((len(X), 1))], axis=1)
+        return Z * np.where(y == 1, 1.0, -1.0)[:, None] if self.heads == 1 else Z
 
     @property
     def idle(self) -> frozenset[str]:
@@ -199,18 +194,14 @@ class Logistic(LearningProblem):
 
     def _sums(self, x: Array, Z: Array, y: Array | None) -> tuple[Array, Array]:
         """Sums of the losses (S, L) of points (S, L, d), and of their gradients, over samples Z (S or 1, b, p + 1)."""
-        return self._signed_sums(x, Z) if self.heads == 1 or y is None else self._softmax_sums(x, Z, y)
-
-    def _signed_sums(self, w: Array, Z: Array) -> tuple[Array, Array]:
-        xp, lead = self.xp, w.shape[:-1]
-        margin = w @ Z.mT  # (S, L, b)
-        weight, loss, excess = self._weights(xp.reshape(margin, (-1, margin.shape[-1])))
-        return xp.reshape(loss + excess, lead), -(xp.reshape(weight, margin.shape) @ Z)
-
-    def _softmax_sums(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array]:
+        reshape = self.xp.reshape
+        if self.heads == 1 or y is None:
+            margin = x @ Z.mT  # (S, L, b)
+            weight, loss, excess = self._weights(reshape(margin, (-1, margin.shape[-1])))
+            return reshape(loss + excess, x.shape[:-1]), -(reshape(weight, margin.shape) @ Z)
         loss, slope, _ = self._cross_entropy.gradient(*self._scores(x, Z, y))
         seeds, runs, heads, b = slope.shape
-        return loss, self.xp.reshape(self.xp.reshape(slope, (seeds, runs * heads, b)) @ Z, x.shape)
+        return loss, reshape(reshape(slope, (seeds, runs * heads, b)) @ Z, x.shape)
 
     def _scores(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array, Array]:
         """Scores (S, L, K, b), biases of zero (S, L, K) and codes (S, K, b); samples are contiguous in memory."""
@@ -236,25 +227,23 @@ class Logistic(LearningProblem):
         runs = xp.reshape(x, (-1, d))
         least = max(64, min(d, MIN_BLOCK))  # the arrays of a block, (R, d, least), are about as large as the result
         blocks = self._blocks(runs.shape[0] * d, least)
-        if self.heads == 1:
-            (H,) = total(self._signed_hessian(runs, Z[0, ...]) for Z, _ in blocks)
-        else:
-            own, cross = total(self._softmax_hessian(runs, Z, y) for Z, y in blocks)
+        H, *cross = total(self._hessian_sums(runs, Z, y) for Z, y in blocks)
+        if cross:
             same = xp.eye(self.heads, dtype=x.dtype, device=self.backend.device)[:, None, :, None]  # (K, 1, K, 1)
-            H = xp.reshape(same * own[:, :, :, None, :], cross.shape) - cross
+            H = xp.reshape(same * H[:, :, :, None, :], cross[0].shape) - cross[0]
         H = H / self.n_samples + self.l2 * xp.eye(d, dtype=x.dtype, device=self.backend.device)
         return xp.reshape(H, (*x.shape, d))
 
-    def _signed_hessian(self, w: Array, Z: Array) -> tuple[Array]:
-        """Z^T diag(curvature) Z for each row of w (R, d): shape (R, d, d)."""
-        return ((self._curvatures(w @ Z.mT)[0][:, None, :] * Z.mT) @ Z,)
+    def _hessian_sums(self, x: Array, Z: Array, y: Array) -> tuple[Array, ...]:
+        """The Hessian of the losses summed over samples, (R, d, d); for K > 2 classes its two parts.
 
-    def _softmax_hessian(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array]:
-        """The parts sum_i P_k z z^T, (R, K, p + 1, p + 1), and sum_i P_k P_l z z^T, (R, d, d).
-
-        The sum's Hessian has the first on its diagonal blocks, less the second everywhere.
+        These are sum_i P_k z z^T, (R, K, p + 1, p + 1), for its diagonal blocks, and sum_i P_k P_l z z^T, (R, d, d), which
+        is subtracted everywhere.
         """
         xp = self.xp
+        if self.heads == 1:
+            Z = Z[0, ...]
+            return ((self._curvatures(x @ Z.mT)[0][:, None, :] * Z.mT) @ Z,)
         P = self._cross_entropy.probabilities(*self._scores(x[None, ...], Z, y))[0, ...]  # (R, K, b)
         Q = P[:, :, None, :] * Z.mT  # (R, K, p + 1, b)
         rows = xp.reshape(Q, (*x.shape, -1))  # (R, d, b)
@@ -267,20 +256,18 @@ class Logistic(LearningProblem):
         flat = (-1, self.dim)
         runs, ahead = xp.reshape(x, flat), xp.reshape(v, flat)
         blocks = self._blocks(runs.shape[0] * self.heads)
-        if self.heads == 1:
-            (Hv,) = total(self._signed_hvp(runs, ahead, Z[0, ...]) for Z, _ in blocks)
-        else:
-            (Hv,) = total(self._softmax_hvp(runs, ahead, Z, y) for Z, y in blocks)
+        (Hv,) = total((self._hvp_sum(runs, ahead, Z, y),) for Z, y in blocks)
         return xp.reshape(Hv, v.shape) / self.n_samples + self.l2 * v
 
-    def _signed_hvp(self, w: Array, v: Array, Z: Array) -> tuple[Array]:
-        return ((self._curvatures(w @ Z.mT)[0] * (v @ Z.mT)) @ Z,)
-
-    def _softmax_hvp(self, x: Array, v: Array, Z: Array, y: Array) -> tuple[Array]:
+    def _hvp_sum(self, x: Array, v: Array, Z: Array, y: Array) -> Array:
+        """Products of points and vectors (R, d) with the Hessian of the losses summed over samples Z (1, b, p + 1)."""
         xp = self.xp
+        if self.heads == 1:
+            Z = Z[0, ...]
+            return (self._curvatures(x @ Z.mT)[0] * (v @ Z.mT)) @ Z
         P = self._cross_entropy.probabilities(*self._scores(x[None, ...], Z, y))[0, ...]  # (R, K, b)
         slope = xp.reshape(v, (-1, self.heads, self.width)) @ Z.mT  # (R, K, b)
-        return ((P * (slope - xp.sum(P * slope, axis=-2, keepdims=True))) @ Z,)
+        return (P * (slope - xp.sum(P * slope, axis=-2, keepdims=True))) @ Z
 
     # ---- metrics, starts, costs -----------------------------------------------------------------------------------
 
@@ -415,17 +402,6 @@ class Logistic(LearningProblem):
         f_error = float(np.mean(weight * margin_error)) + 8 * eps * f
         g_error = 2 * float(np.mean((margin_error + eps * (len(Z) + 8)) * weight * lengths))
         return f, f_error, g_error + 4 * eps * self.l2 * float(np.linalg.norm(x))
-
-
-def _rows(X: np.ndarray, y: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features with the constant 1 appended, (n, p + 1), and labels; two classes: rows times y_i = -1, 1."""
-    Z = np.concatenate([X, np.ones((len(X), 1))], axis=1)
-    return (Z * _signs(y) if classes == 2 else Z), y
-
-
-def _signs(y: np.ndarray) -> np.ndarray:
-    """Class numbers 0, 1 as y_i = -1, 1; (n, 1)."""
-    return np.where(y == 1, 1.0, -1.0)[:, None]
 
 
 def _largest_eigenvalue(Z: np.ndarray) -> float:

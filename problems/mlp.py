@@ -18,7 +18,6 @@ from optbench.core.types import Array
 from optbench.problem import Optimum, problem, stream
 
 from .datasets import load, split, standardize
-from .learning import Data
 from .network import ACTIVATION_NAMES, LOSSES, PARTS, Batch, Network, Perceptron
 
 SCALINGS = Choices(("table", "feature"))
@@ -229,19 +228,16 @@ class LinearAutoencoder(Network):
             X = X - X.mean(axis=0)
         else:
             (X,) = standardize(dataset.X)
-        self._host_rows = X  # (n, p)
+        self.set_samples((X, X))
         self._singular_values, self._directions = np.linalg.svd(X / n**0.5, full_matrices=False)[1:]  # (r,), (r, p)
         self.n_samples = n
         self.dim = 2 * p * self.hidden
         self.place()
 
-    def training_data(self) -> Data:
-        return self._host_rows, self._host_rows
-
     def place(self) -> None:
         to = self.backend.asarray
         self.xp = self.backend.xp
-        self._rows = self._target_rows = to(self._host_rows)
+        self._rows = self._target_rows = to(self.X)
         # S V^T instead of U S V^T: f depends on the inputs only through their second moments, which r <= p rows contain
         compressed = to(self._singular_values[:, None] * self._directions)[None, ...]  # (1, r, p)
         self._batch = Batch(compressed, self._as_columns(compressed))
@@ -272,18 +268,18 @@ class LinearAutoencoder(Network):
         x = np.concatenate([leading.ravel(), leading.T.ravel()])  # (d,)
         f = float(tail @ tail) / 2
         # singular values are exact to a few units in the last place of the largest
-        error = self._host_rows.shape[1] * np.finfo(float).eps * float(self._singular_values @ self._singular_values)
+        error = self.X.shape[1] * np.finfo(float).eps * float(self._singular_values @ self._singular_values)
         gradient = float(np.linalg.norm(self.host.value_and_grad(x)[1]))
         return Optimum(f, max(0.0, float(f - error)), x, "singular value decomposition (Eckart-Young)", gradient)
 
     def bytes_per_run(self, batch_size: int | None) -> int:
         # the activations of the hidden layer; the product and the residual of the outputs
-        b, p = batch_size or len(self._singular_values), int(self._host_rows.shape[1])
+        b, p = batch_size or len(self._singular_values), int(self.X.shape[1])
         return self._bytes(b * (2 * self.hidden + 2 * p))
 
     @property
     def _shapes(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        p = self._host_rows.shape[1]
+        p = self.X.shape[1]
         return (self.hidden, p), (p, self.hidden)
 
     def _matrices(self, x: Array) -> tuple[Array, Array]:

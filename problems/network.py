@@ -18,8 +18,7 @@ from optbench.compile.elementwise import kernel
 from optbench.core.specs import Choices
 from optbench.core.types import Array, Metric, Namespace
 
-from .learning import Data, LearningProblem, block_numbers, blocks
-from .terms import CrossEntropy, ridge, total
+from .learning import CrossEntropy, LearningProblem, block_numbers, blocks, ridge, total
 
 LOSSES = Choices(("cross_entropy", "squared"))
 PARTS = ("train", "validation", "test")
@@ -184,20 +183,13 @@ class Perceptron(Network):
             self._layer_slots.append((self.dim, q, p))
             self.dim += q * (p + 1)
         self.n_samples = len(parts["train"][0])
+        self.set_samples(*((X, self._labels(targets)) for X, targets in (parts["train"], parts["test"])))
         self.place()
 
-    def training_data(self) -> Data:
-        return self._data("train")
-
-    def test_data(self) -> Data:
-        return self._data("test")
-
-    def _data(self, part: str) -> Data:
-        """Inputs (m, p) and targets (m, q) of a part, with targets of classes as class numbers (m,), and q = 1 as (m,)."""
-        inputs, targets = self._parts[part]
-        if self.classifies:
-            return inputs, targets.argmax(axis=1)
-        return inputs, targets[:, 0] if targets.shape[1] == 1 else targets
+    def _labels(self, targets: np.ndarray) -> np.ndarray:
+        """Targets (m, q) as class numbers (m,) if they are classes, or as (m,) if q = 1."""
+        labels: np.ndarray = targets.argmax(axis=1) if self.classifies else targets
+        return labels[:, 0] if labels.shape[1:] == (1,) else labels
 
     def place(self) -> None:
         to = self.backend.asarray

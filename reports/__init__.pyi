@@ -1,21 +1,21 @@
 # The public names of the package. At run time `__init__.py` reads them from here and imports each when it is first used.
 from .asv import load_history as load_history
 from .figures.convergence import convergence as convergence
+from .figures.convergence import convergence_seconds as convergence_seconds
+from .figures.convergence import seconds_of as seconds_of
 from .figures.generalization import generalization as generalization
 from .figures.heatmap import heatmap as heatmap
 from .figures.paths import paths as paths
 from .figures.profiles import data_profile as data_profile
 from .figures.profiles import ecdf as ecdf
 from .figures.profiles import performance_profile as performance_profile
-from .figures.ranks import ranks as ranks
-from .figures.seconds import convergence_seconds as convergence_seconds
-from .figures.seconds import seconds_of as seconds_of
+from .figures.profiles import ranks as ranks
 from .figures.sensitivity import sensitivity as sensitivity
-from .figures.speed import speed as speed
+from .figures.step_times import speed as speed
 from .figures.step_times import step_times as step_times
 from .lessons import find_lessons as find_lessons
 from .page.build import build_page as build_page
-from .sections.headline import headline as headline
+from .sections.overview import headline as headline
 from .stored import load_results as load_results
 from .stored import report as report
 from .tables import latex as latex

@@ -16,31 +16,14 @@ from optbench.core.trace import TARGETS
 from optbench.core.types import Oracle
 from optbench.results.runs import Runs
 
+from .page.table import Cell, Column
 from .wording import NEVER, calls, duration, number, target_name
 
 # what an oracle call returns; nothing is known where all runs failed
 ORACLES: dict[str, str] = {
     Oracle.VALUE: "f", Oracle.GRADIENT: "f, gradient", Oracle.HESSIAN: "f, gradient, Hessian", "": NEVER
 }  # fmt: skip
-Line = dict[Any, Any]  # a row of `lines`
-
-
-class Cell(NamedTuple):
-    """What a table shows, and the number that it is sorted by (text if it has none)."""
-
-    text: str
-    key: float | str
-
-
-Show = Callable[[Line], Cell]
-
-
-class Column(NamedTuple):
-    """A column of the summary: its title, what it means, and its cell from a line of `lines`."""
-
-    title: str
-    meaning: str
-    cell: Show
+Show = Callable[[dict[Any, Any]], Cell]  # of a row of `lines`
 
 
 def lines(runs: Runs) -> pd.DataFrame:
@@ -64,28 +47,25 @@ def lines(runs: Runs) -> pd.DataFrame:
 
 def columns(table: pd.DataFrame) -> list[Column]:
     """The columns that a table of `lines` needs: calls to targets where optima are known, failures where there are any."""
-    start = "of what it was at the start"
-    targets = [
-        Column(
-            f"calls to {target_name(t)}",
-            f"median oracle calls until the gap is {target_name(t)} {start}",
-            _target(f"{t:.0e}"),
-        )
-        for t in metrics.SHOWN_TARGETS
-        if table.empty or table[f"calls_{t:.0e}"].notna().any()
-    ]
-    failed = [Column("failed", "runs that failed, of all settings and seeds", _share("failed"))]
+    targets = {f"{t:.0e}": target_name(t) for t in metrics.SHOWN_TARGETS}
+    calls_to = "median oracle calls until the gap is {} of what it was at the start"
     gaps = set(table["gap"])
     end = "gap" if gaps == {True} else "objective" if gaps == {False} else "gap or objective"
+    failed = Column("failed", _share("failed"), meaning="runs that failed, of all settings and seeds")
+    settings = "step size (* at the edge of its grid), other swept settings, batch size"
     return [
-        Column("method", "optimizer with its fixed settings and schedule", _text("method")),
-        Column("best settings", "step size (* at the edge of its grid), other swept settings, batch size", _settings),
-        *targets,
-        Column(f"{end} at the end", "median over seeds of the last iterate of a run", _number("final")),
-        Column("diverged", "runs that diverged, of all settings and seeds", _share("diverged")),
-        *(failed if (table["failed"] > 0).any() else []),
-        Column("tried", "settings that were compared", _number("n_settings")),
-        Column("oracle", "what the problem computes in one oracle call", _text("oracle", ORACLES)),
+        Column("method", _text("method"), "row", "optimizer with its fixed settings and schedule"),
+        Column("best settings", _settings, meaning=settings),
+        *(
+            Column(f"calls to {name}", _target(key), meaning=calls_to.format(name))
+            for key, name in targets.items()
+            if table.empty or table[f"calls_{key}"].notna().any()
+        ),
+        Column(f"{end} at the end", _number("final"), meaning="median over seeds of the last iterate of a run"),
+        Column("diverged", _share("diverged"), meaning="runs that diverged, of all settings and seeds"),
+        *([failed] if (table["failed"] > 0).any() else []),
+        Column("tried", _number("n_settings"), meaning="settings that were compared"),
+        Column("oracle", _text("oracle", ORACLES), "", "what the problem computes in one oracle call"),
     ]
 
 
@@ -102,7 +82,7 @@ def summary_table(runs: Runs) -> pd.DataFrame:
     """
     table = lines(runs)
     shown = columns(table)
-    text = [[line["problem"], *(column.cell(line).text for column in shown)] for line in table.to_dict("records")]
+    text = [[line["problem"], *(str(column.show(line).text) for column in shown)] for line in table.to_dict("records")]
     return pd.DataFrame(text, columns=["problem", *(column.title for column in shown)], dtype=object)
 
 
@@ -199,24 +179,17 @@ def speed_table(races: pd.DataFrame) -> pd.DataFrame:
         beyond its oracle call), reason (why the race may have been disturbed, or empty), finite (whether all rounds ended
         with finite numbers). The interval of a figure is in a column of its own, whose name ends in "95 %".
     """
+    columns = ["race", "problem", "configuration", "method", "a step", "a step, 95 %", "times the first"]
+    columns += ["times the first, 95 %", "oracle", "optimizer", "optimizer, 95 %", "reason", "finite"]
     shown = []
     for line in timing.race_summary(races).to_dict("records"):
         step = duration(line["seconds"], line["seconds_low"], line["seconds_high"])
         rest = duration(line["optimizer_seconds"], line["optimizer_low"], line["optimizer_high"])
         ratio = f"{line['ratio']:.2f}", f"{line['ratio_low']:.2f} to {line['ratio_high']:.2f}"
         oracle = f"{100 * line['oracle_share']:.0f} %"
-        names = [line[name] for name in ("race", "problem", "configuration", "method")]
+        names = (line[name] for name in columns[:4])
         shown.append([*names, *step, *ratio, oracle, *rest, line["reason"], line["finite"]])
-    figures = [
-        "a step",
-        "a step, 95 %",
-        "times the first",
-        "times the first, 95 %",
-        "oracle",
-        "optimizer",
-        "optimizer, 95 %",
-    ]
-    return pd.DataFrame(shown, columns=["race", "problem", "configuration", "method", *figures, "reason", "finite"])
+    return pd.DataFrame(shown, columns=columns)
 
 
 def seconds_table(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
@@ -377,7 +350,7 @@ def _times(ratio: float) -> str:
 
 
 def _text(name: str, words: dict[str, str] | None = None) -> Show:
-    def show(line: Line) -> Cell:
+    def show(line: dict[Any, Any]) -> Cell:
         text = str(line[name])
         return Cell(words[text] if words else text, text)
 
@@ -401,7 +374,7 @@ def calls_cell(count: float, reached: int, seeds: int) -> Cell:
     return Cell(calls(count) + (f" ({reached}/{seeds})" if 0 < reached < seeds else ""), _finite_first(count))
 
 
-def _settings(line: Line) -> Cell:
+def _settings(line: dict[Any, Any]) -> Cell:
     size = "" if pd.isna(line["step_size"]) else number(line["step_size"]) + ("*" if line["edge"] else "")
     batch = "" if pd.isna(line["batch_size"]) else f"batch {line['batch_size']:.0f}"
     others = [f"{name}={v:.4g}" if isinstance(v, float) else f"{name}={v}" for name, v in line["others"].items()]

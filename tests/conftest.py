@@ -64,13 +64,7 @@ GPU = pytest.param("cupy", marks=pytest.mark.gpu)
 
 @pytest.fixture(params=["numpy", "numpy fused", "strict", GPU])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """Every backend that problems must work on."""
-    return made_backend(request.param)
-
-
-@pytest.fixture(params=["numpy", "numpy fused", "strict", GPU])
-def rule_backend(request: pytest.FixtureRequest) -> Backend:
-    """Every backend that update rules must work on."""
+    """Every backend that problems and update rules must work on."""
     return made_backend(request.param)
 
 
@@ -85,18 +79,10 @@ def host_reads_forbidden() -> Iterator[None]:
 
         return raiser
 
-    names = ["__float__", "__int__", "__bool__", "__index__", "__complex__", "__iter__"]
-    originals = {name: getattr(Array, name) for name in names if hasattr(Array, name)}
-    for name in names:
-        setattr(Array, name, refuse(name))
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("__float__", "__int__", "__bool__", "__index__", "__complex__", "__iter__"):
+            patch.setattr(Array, name, refuse(name), raising=False)
         yield
-    finally:
-        for name in names:
-            if name in originals:
-                setattr(Array, name, originals[name])
-            else:
-                delattr(Array, name)
 
 
 @pytest.fixture

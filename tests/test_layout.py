@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import graphlib
 import importlib
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import run_python
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -112,5 +112,5 @@ def test_public_names_exist(package: str) -> None:
 def test_the_import_is_light() -> None:
     heavy = ("pandas", "scipy", "sklearn", "matplotlib", "rich")
     code = f"import sys, optbench, problems; print(*[m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    done = run_python("-c", code)
+    assert (done.returncode, done.stdout.strip()) == (0, "")

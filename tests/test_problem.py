@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from optbench import problem as module
 from optbench.core.backend import Backend
 from optbench.core.errors import InputError
 from optbench.core.registry import PROBLEMS
@@ -332,3 +333,23 @@ def test_a_declared_metric_is_recorded() -> None:
 def test_metrics_must_be_the_declared_ones(kind: type[Problem], message: str) -> None:
     with pytest.raises(InputError, match=message):
         minimize(kind(), make_recipe("sgd").build({}), steps=3)
+
+
+# ---- what a worker process keeps -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("most", "kept"), [({"MAX_RECEIVED": 2}, "ac"), ({"MAX_RECEIVED_BYTES": 900}, "ac")])
+def test_a_worker_keeps_the_problems_used_last(
+    most: dict[str, int], kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"_received": {}, **most}.items():
+        monkeypatch.setattr(f"optbench.problem.{name}", value)
+    for key in "abac":
+        bowl = Bowl()
+        bowl.minimizers = np.zeros((1, 50))  # 400 bytes
+        module._receive(key, bowl)
+    assert "".join(module._received) == kept
+    bowl.minimizers = np.zeros((1, 500))  # too large alone, and kept as the last
+    module._receive("d", bowl)
+    assert list(module._received)[-1] == "d"
+    assert len(module._received) == (1 if "MAX_RECEIVED_BYTES" in most else 2)

@@ -10,13 +10,15 @@ import argparse
 import datetime
 import importlib.metadata
 import json
-import math
 import os
 import platform
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from optbench.results.environment import environment
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -68,44 +70,31 @@ def measure(cores: list[int], arguments: list[str]) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Markdown: a row a case, a column a contender, medians and in brackets the ratio to optbench."""
-    names = list(dict.fromkeys(name for row in rows for name in row["median"]))
+    names = list(rows[0]["median"])
     lines = [f"| {rows[0]['unit']} | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
     for row in rows:
-        cells = [
-            f"{row['median'][name]:.3g} ({row['ratio'][name]:.2g})" if name in row["median"] else "-" for name in names
-        ]
+        cells = [f"{row['median'][name]:.3g} ({row['ratio'][name]:.2g})" for name in names]
         lines.append(f"| {row['title']} | {' | '.join(cells)} |")
     if len(rows) > 2:
-        means = {
-            name: math.exp(sum(math.log(row["ratio"][name]) for row in rows) / len(rows))
-            for name in names
-            if all(name in row["ratio"] for row in rows)
-        }
-        lines.append(
-            f"| geometric mean of ratios | {' | '.join(f'{means[n]:.2g}' if n in means else '-' for n in names)} |"
-        )
+        means = [f"{statistics.geometric_mean(row['ratio'][name] for row in rows):.2g}" for name in names]
+        lines.append(f"| geometric mean of ratios | {' | '.join(means)} |")
     return lines
 
 
 def notes(rows: list[dict[str, Any]]) -> list[str]:
     """What stands below a table."""
     lines = []
-    worst = max((row["deviation"] for row in rows if "deviation" in row), default=None)
-    if worst is not None:
+    if "deviation" in rows[0]:
+        worst = max(row["deviation"] for row in rows)
         lines.append(f"Largest relative difference between any two contenders: {worst:.0e}.")
-    compiling = [row["compiling"] for row in rows if "compiling" in row]
-    if compiling:
-        spans = [
-            f"{name} {min(c[name] for c in compiling):.1f}-{max(c[name] for c in compiling):.1f} s"
-            for name in compiling[0]
-        ]
+    if "compiling" in rows[0]:
+        seconds = {name: [row["compiling"][name] for row in rows] for name in rows[0]["compiling"]}
+        spans = [f"{name} {min(of):.1f}-{max(of):.1f} s" for name, of in seconds.items()]
         lines.append(f"Compile time, not included: {', '.join(spans)} a sweep.")
     for row in rows:
         if "evaluations" in row:
             lines.append("Evaluations a run: " + ", ".join(f"{k} {v:.0f}" for k, v in row["evaluations"].items()) + ".")
-    noisy = [
-        row["title"] for row in rows if row["spread"].get("optbench", row["spread"].get("optbench fused", 0)) > 0.2
-    ]
+    noisy = [row["title"] for row in rows if row["spread"] > 0.2]
     if noisy:
         lines.append(f"Quartiles of optbench more than 20 % apart: {', '.join(noisy)}.")
     return lines
@@ -137,9 +126,8 @@ def machine() -> str:
     """Processor, cores, and the vector instructions that decide what an exponential costs."""
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.exists() else ""
-    model = next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")), "")
     vectors = "AVX-512" if "avx512f" in text else "AVX2, no AVX-512" if "avx2" in text else ""
-    return ", ".join(part for part in (model or platform.processor(), f"{os.cpu_count()} cores", vectors) if part)
+    return ", ".join(part for part in (environment()["processor"], f"{os.cpu_count()} cores", vectors) if part)
 
 
 def main() -> None:
@@ -149,11 +137,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="sections, such as rules,sweeps; the table is printed, not written")
     parser.add_argument("--threads", type=int, help="only this number of threads")
     options = parser.parse_args()
-    available = (
-        sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    )
-    arguments = ["--repeats", str(options.repeats)]
-    arguments += ["--quick"] if options.quick else []
+    pinned = hasattr(os, "sched_getaffinity")
+    available = sorted(os.sched_getaffinity(0)) if pinned else list(range(os.cpu_count() or 1))
+    arguments = ["--repeats", str(options.repeats), *["--quick"] * options.quick]
     arguments += ["--only", options.only] if options.only else []
     counts = [options.threads] if options.threads else [1, len(available)]
     results: dict[int, dict[str, Any]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks.peers import numpy_peer
 from benchmarks.peers.work import BETA, BETA1, BETA2, EPS, Result, Work
 
 jax.config.update("jax_enable_x64", True)
@@ -35,42 +37,7 @@ def mlp(w: Any, batch: Any, l2: float) -> Any:
     return f + l2 / 2 * sum(jnp.vdot(part, part) for part in w)
 
 
-# ---- the same with gradients by hand ---------------------------------------------------------------------------------
-
-
-def quadratic_by_hand(x: Any, batch: Any, l2: float) -> Any:
-    center, matrix = batch
-    e = x[0] - center
-    g = matrix @ e
-    return 0.5 * (e @ g), (g,)
-
-
-def logistic_by_hand(w: Any, batch: Any, l2: float) -> Any:
-    Z = batch[0]
-    margin = Z @ w[0]
-    e = jnp.exp(-jnp.abs(margin))
-    weight = jnp.where(margin <= 0, 1.0, e) / (1 + e)
-    f = jnp.mean(jnp.log1p(e) + jnp.maximum(-margin, 0)) + l2 / 2 * (w[0] @ w[0])
-    return f, (l2 * w[0] - (weight @ Z) / len(Z),)
-
-
-def mlp_by_hand(w: Any, batch: Any, l2: float) -> Any:
-    X, Y = batch
-    W1, c1, W2, c2 = w
-    a = jnp.tanh(X @ W1.T + c1)
-    z = a @ W2.T + c2
-    z = z - jnp.max(z, axis=1, keepdims=True)
-    e = jnp.exp(z)
-    total = jnp.sum(e, axis=1, keepdims=True)
-    f = jnp.mean(jnp.log(total[:, 0]) - jnp.sum(z * Y, axis=1)) + l2 / 2 * sum(jnp.vdot(part, part) for part in w)
-    delta = (e / total - Y) / len(X)
-    back = (delta @ W2) * (1 - a * a)
-    g = back.T @ X, jnp.sum(back, axis=0), delta.T @ a, jnp.sum(delta, axis=0)
-    return f, tuple(gradient + l2 * part for gradient, part in zip(g, w, strict=True))
-
-
 VALUES = {"quadratic": quadratic, "logistic": logistic, "mlp": mlp}
-BY_HAND = {"quadratic": quadratic_by_hand, "logistic": logistic_by_hand, "mlp": mlp_by_hand}
 
 # ---- rules: (initial state, step) of a run with learning rate lr -----------------------------------------------------
 
@@ -86,27 +53,20 @@ def optax_rule(name: str, lr: Any) -> tuple[Callable[..., Any], Callable[..., An
 
 
 def own_rule(name: str, lr: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    def zeros(x: Any) -> Any:
-        return jax.tree.map(jnp.zeros_like, x)
+    rule, arrays = numpy_peer.RULES[name]
 
-    def momentum(t: Any, x: Any, g: Any, v: Any) -> Any:
-        v = jax.tree.map(lambda v, g: BETA * v + g, v, g)
-        return jax.tree.map(lambda x, v: x - lr * v, x, v), v
+    def step(t: Any, x: Any, g: Any, state: Any) -> Any:
+        x, state = zip(*(rule(jnp, *part, t + 1.0, lr) for part in zip(x, g, state, strict=True)), strict=True)
+        return x, state
 
-    def adam(t: Any, x: Any, g: Any, state: Any) -> Any:
-        m = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, state[0], g)
-        v = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, state[1], g)
-        a, b = 1 - BETA1 ** (t + 1.0), 1 - BETA2 ** (t + 1.0)
-        return jax.tree.map(lambda x, m, v: x - lr * (m / a) / (jnp.sqrt(v / b) + EPS), x, m, v), (m, v)
-
-    return (zeros, momentum) if name == "momentum" else (lambda x: (zeros(x), zeros(x)), adam)
+    return lambda x: tuple((jnp.zeros_like(part),) * arrays for part in x), step
 
 
 def sweep(work: Work, how: str) -> Callable[[], Result]:
     """All runs at once; `how` is "hand" (gradient and rule by hand) or "autodiff" (with optax)."""
-    value = VALUES[work.kind]
-    oracle = BY_HAND[work.kind] if how == "hand" else jax.value_and_grad(value)
-    rule = own_rule if how == "hand" else optax_rule
+    value = VALUES[work.problem.name]
+    by_hand = functools.partial(numpy_peer.ORACLES[work.problem.name], jnp)
+    oracle, rule = (by_hand, own_rule) if how == "hand" else (jax.value_and_grad(value), optax_rule)
     # runs of a seed share its batch: mapped over seeds, then over learning rates
     lead = (len(work.seeds), len(work.rates))
 

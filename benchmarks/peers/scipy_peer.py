@@ -18,7 +18,7 @@ def lbfgs(Z: np.ndarray, l2: float, starts: np.ndarray, tolerance: float) -> tup
 
     def oracle(x: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal norm
-        f, (g,) = logistic([x], None, (Z,), l2)
+        f, (g,) = logistic(np, [x], (Z,), l2)
         norm = float(np.linalg.norm(g))
         return f, g
 

@@ -42,7 +42,7 @@ def optimizer(rule: str, parameters: list[Any], lr: float, **how: bool) -> torch
 
 def one_by_one(work: Work, runs: range, **how: bool) -> Callable[[], Result]:
     """The given runs, each with an optimizer of its own; `how` may ask for `fused` or `foreach`."""
-    value = VALUES[work.kind]
+    value = VALUES[work.problem.name]
     data = [torch.tensor(part) for part in work.data]
     samples = None if work.samples is None else torch.tensor(work.samples)
 
@@ -71,7 +71,7 @@ def one_by_one(work: Work, runs: range, **how: bool) -> Callable[[], Result]:
 
 def mapped(work: Work) -> Callable[[], Result]:
     """All runs at once: gradients by torch.func, the rule on stacks of parameters, a Python loop over steps."""
-    value = VALUES[work.kind]
+    value = VALUES[work.problem.name]
     data = tuple(torch.tensor(part) for part in work.data)
     samples = None if work.samples is None else torch.tensor(work.samples)
     lead = (len(work.seeds), len(work.rates))

@@ -43,10 +43,6 @@ class Work:
     batch: int | None = None
 
     @property
-    def kind(self) -> str:
-        return self.problem.name
-
-    @property
     def runs(self) -> int:
         return len(self.rates) * len(self.seeds)
 
@@ -107,36 +103,32 @@ class Work:
         return dataclasses.replace(self, steps=min(steps, self.steps))
 
 
+def deviation(result: np.ndarray, reference: np.ndarray) -> float:
+    """Largest difference, relative to the size of the row it is in."""
+    size = np.max(np.abs(reference), axis=-1, keepdims=True) + 1e-300
+    return float(np.max(np.abs(result - reference) / size))
+
+
 def works(quick: bool) -> list[Work]:
     """The sweeps that are compared; in quick form small enough for a test."""
     fused = get_backend("numpy", fused=True)  # the compiler's time is not part of a comparison, so nothing waits for it
-    seeds = tuple(range(2 if quick else 10))
-    count = 3 if quick else 10
-
-    def rates(low: float, high: float) -> tuple[float, ...]:
-        return tuple(float(rate) for rate in np.geomspace(low, high, count))
-
-    def steps(full: int) -> int:
-        return 20 if quick else full
-
-    sweeps = []
-    for dim, budget in ((10, 20_000), (100, 5000), (1000, 200)):
-        if quick and dim == 1000:
-            continue
-        quadratic = Quadratic(dim=dim).on(fused)
-        for rule, low, high in (("momentum", 1e-2, 1.0), ("adam", 1e-3, 1e-1)):
-            sweeps.append(Work(f"quadratic d={dim}, {rule}", quadratic, rule, rates(low, high), seeds, steps(budget)))
+    seeds, count = tuple(range(2 if quick else 10)), 3 if quick else 10
     rows, columns = (500, 19) if quick else (10_000, 99)
+    cases: list[tuple[str, Problem, str, float, float, int, int | None]] = []
+    for dim, steps in ((10, 20_000), (100, 5000), (1000, 200))[: 2 if quick else 3]:
+        quadratic = Quadratic(dim=dim).on(fused)
+        cases.append((f"quadratic d={dim}", quadratic, "momentum", 1e-2, 1.0, steps, None))
+        cases.append((f"quadratic d={dim}", quadratic, "adam", 1e-3, 1e-1, steps, None))
     logistic = Logistic(data="synthetic", rows=rows, columns=columns, l2=1e-3).on(fused)
     shape = f"n={rows} d={logistic.dim}"
-    sweeps += [
-        Work(f"logistic {shape}, full batch, momentum", logistic, "momentum", rates(1e-2, 1.0), seeds, steps(60)),
-        Work(
-            f"logistic {shape}, batch 128, momentum", logistic, "momentum", rates(1e-3, 1e-1), seeds, steps(1000), 128
-        ),
-    ]
+    cases.append((f"logistic {shape}, full batch", logistic, "momentum", 1e-2, 1.0, 60, None))
+    cases.append((f"logistic {shape}, batch 128", logistic, "momentum", 1e-3, 1e-1, 1000, 128))
     mlp = MLP(data="digits", hidden=(4 if quick else 32,)).on(fused)
-    sizes = "-".join(map(str, mlp.sizes))
-    for rule, low, high in (("momentum", 1e-3, 1e-1), ("adam", 1e-4, 1e-2)):
-        sweeps.append(Work(f"MLP {sizes}, batch 128, {rule}", mlp, rule, rates(low, high), seeds, steps(300), 128))
+    shape = "-".join(map(str, mlp.sizes))
+    cases.append((f"MLP {shape}, batch 128", mlp, "momentum", 1e-3, 1e-1, 300, 128))
+    cases.append((f"MLP {shape}, batch 128", mlp, "adam", 1e-4, 1e-2, 300, 128))
+    sweeps = []
+    for title, problem, rule, low, high, steps, batch in cases:
+        rates = tuple(np.geomspace(low, high, count).tolist())
+        sweeps.append(Work(f"{title}, {rule}", problem, rule, rates, seeds, 20 if quick else steps, batch))
     return sweeps

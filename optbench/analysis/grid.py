@@ -6,20 +6,17 @@ and says what it leaves out. A run that missed a target has needed infinitely ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from optbench.analysis import tuning
-from optbench.analysis.cache import cached
+from optbench.analysis.tuning import PAIR, cached
 from optbench.core.errors import InputError
 from optbench.core.trace import TARGETS
 from optbench.results.runs import Runs
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @cached
@@ -34,13 +31,9 @@ def tuned_runs(runs: Runs) -> pd.DataFrame:
         calls_to_target is exact, or at the resolution of the checkpoints), known (whether the problem's optimum is),
         calls_to_target (array (50,); inf for targets that were never reached, NaN where no optimum is known).
     """
-    columns = ["method", "problem", "settings", "batch_size", "step_size", "oracle", "seed", "budget", "first"]
-    columns += ["exact", "known", "calls_to_target"]
-    if runs.rows.empty:
-        return runs.rows.reindex(columns=columns)
     rows = tuning.tuned_rows(runs).sort_values(["method", "problem", "seed"], kind="stable")
-    rows = rows.drop_duplicates(["method", "problem", "seed"]).reset_index(drop=True)
-    pair = rows.groupby(["method", "problem"], sort=False)
+    rows = rows.drop_duplicates(["method", "problem", "seed"], ignore_index=True)
+    pair = rows.groupby(PAIR)
     # a run that failed does not know what its steps cost; the others of its method do
     for column, source in (("first", "calls_per_step"), ("budget", "budget_calls")):
         rows[column] = rows[source].astype(float).fillna(pair[source].transform("max"))
@@ -51,7 +44,8 @@ def tuned_runs(runs: Runs) -> pd.DataFrame:
     # a run that failed before its optimum was known has reached nothing
     calls[rows["known"].to_numpy()[:, None] & np.isnan(calls)] = np.inf
     rows["calls_to_target"] = list(calls)
-    return rows[columns]
+    columns = ["method", "problem", "settings", "batch_size", "step_size", "oracle", "seed", "budget", "first"]
+    return rows[[*columns, "exact", "known", "calls_to_target"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +79,9 @@ class RunGrid:
     budget: np.ndarray
     oracles: pd.DataFrame
 
-    def index(self, methods: Iterable[str], problems: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    def index(self, methods: Sequence[str], problems: Sequence[str]) -> tuple[np.ndarray, ...]:
         """Positions of methods (M, 1) and problems (1, P), which index arrays that begin with both."""
-        rows = [self.methods.index(name) for name in methods]
-        columns = [self.problems.index(name) for name in problems]
-        return np.array(rows, dtype=int)[:, None], np.array(columns, dtype=int)[None, :]
+        return np.ix_([self.methods.index(name) for name in methods], [self.problems.index(name) for name in problems])
 
     def medians(self, target: float) -> np.ndarray:
         """Median over seeds of the calls to a target, (M, P), as `statistics.median`; NaN where nothing ran."""
@@ -105,26 +97,31 @@ class RunGrid:
 def run_grid(runs: Runs) -> RunGrid:
     """The arrays of some runs."""
     table = tuned_runs(runs)
-    methods, problems = (sorted(set(table[name])) for name in ("method", "problem"))
     # of every run the positions of its method, problem and seed; each (R,)
-    m, p = table["method"].map(methods.index).to_numpy(int), table["problem"].map(problems.index).to_numpy(int)
-    s = table.groupby(["method", "problem"]).cumcount().to_numpy(int)
+    (m, methods), (p, problems) = (pd.factorize(table[name], sort=True) for name in ("method", "problem"))
+    s = table.groupby(PAIR).cumcount().to_numpy(int)
     shape = len(methods), len(problems)
     calls = np.full((*shape, s.max(initial=-1) + 1, len(TARGETS)), np.nan)
-    at_start = np.zeros_like(calls, dtype=bool)
+    calls[m, p, s] = np.array(list(table["calls_to_target"])).reshape(-1, len(TARGETS))
+    first = np.full(calls.shape[:3], np.nan)
+    first[m, p, s] = table["first"].to_numpy(float)
     known = np.zeros(len(problems), dtype=bool)
-    seeds = np.zeros(shape, dtype=int)
+    known[p] = table["known"].to_numpy(bool)
     budget = np.full(shape, np.nan)
-    if len(table):
-        calls[m, p, s] = np.stack(list(table["calls_to_target"]))
-        at_start[m, p, s] = calls[m, p, s] <= table["first"].to_numpy(float)[:, None]
-        known[p] = table["known"].to_numpy(bool)
-        np.add.at(seeds, (m, p), 1)
-        np.fmax.at(budget, (m, p), table["budget"].to_numpy(float))
-    ran = ~np.isnan(calls)
-    counted = known[:, None] & ~((at_start | ~ran).all(axis=(0, 2)) & ran.any(axis=(0, 2)))
-    oracles = table.drop_duplicates(["method", "problem"], ignore_index=True)[["method", "problem", "oracle"]]
+    np.fmax.at(budget, (m, p), table["budget"].to_numpy(float))
+    begun, ran = calls <= first[..., None], ~np.isnan(calls)  # begun: below the target at the start
+    counted = known[:, None] & ~((begun | ~ran).all(axis=(0, 2)) & ran.any(axis=(0, 2)))
+    seeds = np.zeros(shape, dtype=int)
+    np.add.at(seeds, (m, p), 1)
+    oracles = table.drop_duplicates(PAIR, ignore_index=True)[["method", "problem", "oracle"]]
     return RunGrid(tuple(methods), tuple(problems), calls, seeds, known, counted, budget, oracles)
+
+
+def pair_table(methods: Sequence[str], problems: Sequence[str], **figures: np.ndarray) -> pd.DataFrame:
+    """One row a method and problem, and a column for each array (M, P), or what is broadcast to it."""
+    table = pd.MultiIndex.from_product([methods, problems], names=["method", "problem"]).to_frame(index=False)
+    shape = len(methods), len(problems)
+    return table.assign(**{name: np.broadcast_to(values, shape).ravel() for name, values in figures.items()})
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,19 @@ Seconds are the subject of `timing`.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from optbench.analysis.cache import cached
-from optbench.analysis.statistics import median
+from optbench.analysis.statistics import group_medians
 from optbench.analysis.tuning import (
+    BEST_FIRST,
+    PAIR,
+    cached,
     calls_to_target,
     final_objective,
     is_lost,
-    ranked,
     setting_scores,
     target_index,
     tuned,
@@ -30,13 +32,10 @@ from optbench.core.errors import InputError
 from optbench.core.types import Status
 from optbench.results.runs import Runs
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-
 SHOWN_TARGETS = (1e-2, 1e-4, 1e-8)  # fractions of the initial gap that tables show
 DECADES = tuple(10.0**-k for k in range(1, 11))
 COORDINATES = frozenset({"x_1", "x_2"})  # metrics of problems in two dimensions: the iterate itself
+_WORST = {"lower": np.inf, "higher": -np.inf, None: np.nan}  # value of a metric, by what is better
 
 
 def summary(runs: Runs) -> pd.DataFrame:
@@ -56,44 +55,26 @@ def summary(runs: Runs) -> pd.DataFrame:
     oracle : what an oracle call returns
     edge : whether the best step size is the smallest or the largest that was tried, so that a better one may lie outside
     """
-    import pandas as pd
-
-    if runs.rows.empty:
-        names = [f"{kind}_{t:.0e}" for t in SHOWN_TARGETS for kind in ("calls", "reached")]
-        return pd.DataFrame(
-            columns=["problem", "method", "step_size", "batch_size", *names, "final", "gap", "seeds"]
-            + ["diverged", "failed", "runs", "oracle", "edge"]
-        )
-    pair = ["problem", "method"]
-    all_rows = runs.rows[[*pair, "status", "step_size"]]
-    counts = all_rows.assign(**{s: all_rows["status"] == s for s in (Status.DIVERGED, Status.FAILED)}).groupby(pair)
-    ends = counts["step_size"].agg(["min", "max", "nunique"])
-    sums = counts[["diverged", "failed"]].sum().assign(runs=counts.size()).join(ends)
-    best_settings = tuned(runs).set_index(pair)[["step_size", "batch_size"]]
-    # a group is a copy of all columns that there are
-    needed = tuned_rows(runs)[[*pair, "status", "f_end", "f_star", "calls_to_target", "seed", "oracle"]]
-    best = dict(iter(needed.groupby(pair, sort=True)))
-    lines = []
-    for problem, methods in ranked(runs).items():
-        for method in methods:
-            rows, total = best[problem, method], sums.loc[(problem, method)]
-            calls, final = calls_to_target(rows), final_objective(rows)
-            size, batch_size = (best_settings[name][problem, method] for name in ("step_size", "batch_size"))
-            line = {"problem": problem, "method": method, "step_size": size}
-            line["batch_size"] = np.nan if pd.isna(batch_size) else int(batch_size)
-            for target in SHOWN_TARGETS:
-                at = calls[:, target_index(target)]
-                line[f"calls_{target:.0e}"] = np.nan if np.isnan(at).any() else median(at)
-                line[f"reached_{target:.0e}"] = int(np.isfinite(at).sum())
-            has_gap = bool(rows["f_star"].notna().all())
-            line["final"] = median(final - rows["f_star"].to_numpy(dtype=float) if has_gap else final)
-            line["gap"] = has_gap
-            line["seeds"] = rows["seed"].nunique()
-            line |= {name: int(total[name]) for name in ("diverged", "failed", "runs")}
-            line["oracle"] = next(iter(rows["oracle"].dropna()), "")
-            line["edge"] = bool(total["nunique"] > 1 and size in (total["min"], total["max"]))
-            lines.append(line)
-    return pd.DataFrame(lines)
+    rows, best = tuned_rows(runs), tuned(runs)  # both lists of pairs of problem and method are sorted
+    pairs, group = rows.groupby(PAIR), rows.groupby(PAIR).ngroup().to_numpy(int)
+    calls, star = calls_to_target(rows), rows["f_star"].to_numpy(dtype=float)
+    gap = np.bincount(group, np.isnan(star)) == 0
+    table = best[[*PAIR, "step_size", "batch_size"]].astype({"batch_size": float})
+    for target in SHOWN_TARGETS:
+        at = calls[:, target_index(target)]
+        table[f"calls_{target:.0e}"] = np.where(gap, group_medians(at, group), np.nan)
+        table[f"reached_{target:.0e}"] = np.bincount(group, np.isfinite(at)).astype(int)
+    table["final"] = group_medians(final_objective(rows) - np.where(gap[group], star, 0.0), group)
+    table["gap"], table["seeds"] = gap, pairs["seed"].nunique().to_numpy()
+    everything = runs.rows.assign(**{s: runs.rows["status"] == s for s in (Status.DIVERGED, Status.FAILED)}).groupby(
+        PAIR
+    )
+    table[["diverged", "failed"]] = everything[["diverged", "failed"]].sum().to_numpy()
+    table["runs"], table["oracle"] = everything.size().to_numpy(), pairs["oracle"].first().fillna("").to_numpy()
+    tried = everything["step_size"].agg(["min", "max", "nunique"]).reset_index()
+    at_end = (table["step_size"] == tried["min"]) | (table["step_size"] == tried["max"])
+    table["edge"] = (tried["nunique"] > 1) & at_end
+    return table.loc[best.sort_values(BEST_FIRST).index].reset_index(drop=True)
 
 
 @cached
@@ -108,29 +89,18 @@ def sensitivity(runs: Runs) -> pd.DataFrame:
         smallest objective where no optimum is known; a run that diverged counts with its start, one that failed has no
         value), gap, n_diverged (runs that diverged or failed), n_seeds.
     """
-    import pandas as pd
-
-    pair = ["problem", "method", "step_size"]
-    scores = (
-        setting_scores(runs).dropna(subset="step_size").sort_values([*pair, "hardest", "calls", "final", "settings"])
-    )
-    best = scores.drop_duplicates(pair)[["problem", "method", "settings"]]
-    rows = runs.rows.merge(best, on=["problem", "method", "settings"])
+    pair = [*PAIR, "step_size"]
+    best = setting_scores(runs).dropna(subset="step_size").drop_duplicates(pair)  # of each the best setting is first
+    rows = runs.rows.merge(best[[*PAIR, "settings"]])
     lost = is_lost(rows)
-    value = rows["f_best"].where(~lost, rows["f_start"]).to_numpy(dtype=float)
     known = rows["f_star"].notna().groupby([rows[name] for name in pair]).transform("all").to_numpy(dtype=bool)
+    value = rows["f_best"].where(~lost, rows["f_start"]).to_numpy(dtype=float)
     value = value - np.where(known, rows["f_star"].to_numpy(dtype=float), 0.0)
     value = np.where(np.isfinite(value), value, np.nan)
-    table = rows[pair].assign(value=value, gap=known, lost=lost)
-    groups = table.groupby(pair, sort=True)
-    names = [*pair, "median", "low", "high", "gap", "n_diverged", "n_seeds"]
-    if rows.empty:
-        return table.reindex(columns=names)
-    quartiles = {name: groups["value"].quantile(q) for name, q in (("low", 0.25), ("median", 0.5), ("high", 0.75))}
-    result = pd.DataFrame(quartiles).assign(
-        gap=groups["gap"].first(), n_diverged=groups["lost"].sum(), n_seeds=groups.size()
-    )
-    return result.reset_index()[names]
+    groups = rows[pair].assign(value=value, gap=known, lost=lost).groupby(pair)
+    quartiles = {name: groups["value"].quantile(q) for name, q in (("median", 0.5), ("low", 0.25), ("high", 0.75))}
+    further = {"gap": groups["gap"].first(), "n_diverged": groups["lost"].sum(), "n_seeds": groups.size()}
+    return pd.DataFrame(quartiles | further).reset_index()
 
 
 @cached
@@ -158,63 +128,51 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
     InputError
         If no problem has the quantity.
     """
-    import pandas as pd
-
-    columns = ["problem", "method", "t", "calls", "median", "low", "high", "gap", "n_seeds"]
-    further = quantities(runs)
-    if value not in (known := [*_OBJECTIVES, "gradient_norm", *further]):
+    further, objectives = quantities(runs), ("best", "f")
+    if value not in (known := [*objectives, "gradient_norm", *further]):
         raise InputError(f"no curve {value!r} in these results; there are {', '.join(known)}")
     rows = tuned_rows(runs)
     rows = rows[rows["status"] != Status.FAILED]
-    if value in rows:
-        curves = list(rows[value])
-    else:
-        curves = [dict(pairs).get(value) for pairs in rows["metrics"]]
-        rows = rows[[curve is not None for curve in curves]]
-        curves = [curve for curve in curves if curve is not None]
-    if rows.empty:
-        return pd.DataFrame(columns=columns)
-    checkpoints = list(rows["t"])
+    rows = rows.assign(curve=rows[value] if value in rows else [dict(pairs).get(value) for pairs in rows["metrics"]])
+    rows = rows.dropna(subset="curve", ignore_index=True)
     diverged = (rows["status"] == Status.DIVERGED).to_numpy() & (value != "best")
     end, star = rows["end"].to_numpy(dtype=float), rows["f_star"].to_numpy(dtype=float)
-    checkpoint_calls = list(rows["checkpoint_calls"])
-    parts: list[tuple[np.ndarray, ...]] = []
-    names: list[tuple[str, str]] = []
-    for name, members in rows.reset_index(drop=True).groupby(["problem", "method"], sort=True).indices.items():
-        # (C,), (C,), (C, S)
-        t, calls, wide = _align(*([column[i] for i in members] for column in (checkpoints, checkpoint_calls, curves)))
+    columns = [list(rows[name]) for name in ("t", "checkpoint_calls", "curve")]
+    parts: list[tuple[Any, ...]] = []
+    for (problem, method), members in rows.groupby(PAIR).indices.items():
+        t, calls, wide = _align(*([column[i] for i in members] for column in columns))  # (C,), (C,), (C, S)
         if value == "gradient_norm":
             # the gradient of the last iterate of a run is not computed
             known_at = np.where(np.isnan(wide), 0, np.arange(len(t))[:, None])
             wide = np.take_along_axis(wide, np.maximum.accumulate(known_at, axis=0), axis=0)
-        better = metric_directions(runs).get(name[0], {}).get(value) if value in further else "lower"
-        sign = -1.0 if better == "higher" else 1.0  # the better, the smaller
-        wide *= sign
-        wide[(t[:, None] >= end[members]) & diverged[members]] = np.inf if better else np.nan
-        has_gap = value in _OBJECTIVES and bool(np.isfinite(star[members]).all())
+        better = metric_directions(runs).get(problem, {}).get(value) if value in further else "lower"
+        wide[(t[:, None] >= end[members]) & diverged[members]] = _WORST[better]
+        has_gap = value in objectives and bool(np.isfinite(star[members]).all())
         wide -= star[members] if has_gap else 0.0
-        wide.sort(axis=1)  # infinite values last, and those that were not computed behind them
-        count = len(members)
-        at = [count // 2, *(round(q * (count - 1)) for q in ((0.25, 0.75) if sign > 0 else (0.75, 0.25)))]
-        median, low, high = sign * wide[:, at].T
-        size = np.full(len(t), count)
-        parts.append((t, calls, median, low, high, np.full(len(t), has_gap), size))
-        names.append(name)
-    lengths = [len(part[0]) for part in parts]
-    problem, method = (np.repeat(np.array(column, dtype=object), lengths) for column in zip(*names, strict=True))
-    numbers = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return pd.DataFrame(dict(zip(columns, (problem, method, *numbers), strict=True)))
+        parts.append((problem, method, t, calls, *_quartiles(wide, better).T, has_gap, len(members)))
+    names = ["problem", "method", "t", "calls", "median", "low", "high", "gap", "n_seeds"]
+    lengths = [len(part[2]) for part in parts]
+    table = {
+        name: np.concatenate(values) if np.ndim(values[0]) else np.repeat(values, lengths)
+        for name, values in zip(names, zip(*parts, strict=True), strict=bool(parts))
+    }
+    return pd.DataFrame(table, columns=names)
 
 
-_OBJECTIVES = ("best", "f")
+def _quartiles(values: np.ndarray, better: str | None) -> np.ndarray:
+    """Median and quartiles over the last axis of (..., S) values, (..., 3); NaN last, the median the worse of two."""
+    sign = -1.0 if better == "higher" else 1.0
+    ordered, count = np.sort(sign * values, axis=-1), values.shape[-1]  # the better, the smaller
+    low, high = (round(q * (count - 1)) for q in ((0.25, 0.75) if sign > 0 else (0.75, 0.25)))
+    quartiles: np.ndarray = sign * ordered[..., [count // 2, low, high]]
+    return quartiles
 
 
 @cached
 def quantities(runs: Runs) -> list[str]:
     """The metrics of all problems, such as test accuracies, but not coordinates; sorted."""
     rows = runs.rows[runs.rows["status"] != Status.FAILED].drop_duplicates("problem")
-    named = {name for pairs in rows["metrics"] for name, _ in pairs}
-    return sorted(named - COORDINATES)
+    return sorted({name for pairs in rows["metrics"] for name, _ in pairs} - COORDINATES)
 
 
 @cached
@@ -236,12 +194,11 @@ def _align(
     Between its own checkpoints, where another run ended, a run has the value it had last.
     """
     first = np.asarray(checkpoints[0])
-    if all(len(t) == len(first) and np.array_equal(t, first) for t in checkpoints[1:]):
+    if all(np.array_equal(t, first) for t in checkpoints[1:]):
         return first, np.asarray(calls[0]), np.array(curves, dtype=float).T.copy()
     t, position = np.unique(np.concatenate(checkpoints), return_index=True)
-    wide = np.empty((len(t), len(curves)))
-    for i, (own, curve) in enumerate(zip(checkpoints, curves, strict=True)):
-        wide[:, i] = np.asarray(curve, dtype=float)[np.searchsorted(own, t, side="right") - 1]
+    last = [np.searchsorted(own, t, side="right") - 1 for own in checkpoints]
+    wide = np.stack([np.asarray(curve, dtype=float)[at] for curve, at in zip(curves, last, strict=True)], axis=1)
     return t, np.concatenate(calls)[position], wide
 
 
@@ -256,24 +213,23 @@ def decades(runs: Runs) -> pd.DataFrame:
         target, calls (median over seeds; inf where half of them or more missed), reached, seeds, censored (median of the
         oracle calls that the runs which missed had made when they ended; NaN where none missed).
     """
-    import pandas as pd
-
-    columns = ["problem", "method", "target", "calls", "reached", "seeds", "censored"]
-    needed = tuned_rows(runs)[["problem", "method", "f_star", "calls_to_target", "calls"]]
-    best = dict(iter(needed.groupby(["problem", "method"], sort=True)))
-    lines = []
-    for problem, methods in ranked(runs).items():
-        for method in methods:
-            rows = best[problem, method]
-            if not rows["f_star"].notna().all():
-                continue
-            calls, spent = calls_to_target(rows), rows["calls"].to_numpy(dtype=float)
-            for target in DECADES:
-                at = calls[:, target_index(target)]
-                missed = np.isinf(at)
-                censored = median(spent[missed & np.isfinite(spent)])
-                lines.append((problem, method, target, median(at), int((~missed).sum()), len(rows), censored))
-    return pd.DataFrame(lines, columns=columns)
+    rows = tuned_rows(runs)
+    rows = rows[rows["f_star"].notna().groupby([rows[name] for name in PAIR]).transform("all").astype(bool)]
+    group, calls, spent = (
+        rows.groupby(PAIR).ngroup().to_numpy(int),
+        calls_to_target(rows),
+        rows["calls"].to_numpy(float),
+    )
+    pairs = rows.groupby(PAIR).size().reset_index(name="seeds")
+    parts = []
+    for target in DECADES:
+        at = calls[:, target_index(target)]
+        missed = np.isinf(at)
+        figures = {"calls": group_medians(at, group), "reached": np.bincount(group, ~missed).astype(int)}
+        censored = group_medians(np.where(missed & np.isfinite(spent), spent, np.nan), group)
+        parts.append(pairs.assign(target=target, censored=censored, **figures))
+    table = tuned(runs).sort_values(BEST_FIRST)[PAIR].merge(pd.concat(parts))
+    return table[[*PAIR, "target", "calls", "reached", "seeds", "censored"]]
 
 
 @cached
@@ -289,25 +245,15 @@ def learned(runs: Runs) -> pd.DataFrame:
     DataFrame
         One row a problem, method and metric: problem, method, metric, median, low, high (quartiles over seeds), n_seeds.
     """
-    import pandas as pd
-
-    columns = ["problem", "method", "metric", "median", "low", "high", "n_seeds"]
     ran = runs.rows[runs.rows["status"] != Status.FAILED].drop_duplicates("problem").set_index("problem")["metrics"]
+    measured = {problem: dict(pairs) for problem, pairs in ran.items()}
     lines = []
-    judged = {
-        problem: {name: better for name, better in sorted(directions.items()) if better and name in dict(ran[problem])}
-        for problem, directions in metric_directions(runs).items()
-        if problem in ran
-    }
-    needed = tuned_rows(runs)[["problem", "method", "status", "metrics"]]
-    for (problem, method), group in needed.groupby(["problem", "method"], sort=True):
+    rows = tuned_rows(runs)[[*PAIR, "status", "metrics"]]
+    for (problem, method), group in rows.groupby(PAIR):
         ends = [{} if lost else dict(pairs) for pairs, lost in zip(group["metrics"], is_lost(group), strict=True)]
-        for name, better in judged.get(problem, {}).items():
-            worst = -np.inf if better == "higher" else np.inf
-            finite = [[value for value in metrics.get(name, ()) if np.isfinite(value)] for metrics in ends]
-            values = np.sort([values[-1] if values else worst for values in finite])
-            low, high = (values[round(q * (len(values) - 1))] for q in (0.25, 0.75))
-            # the worse of the middle two
-            middle = values[len(values) // 2 if worst > 0 else (len(values) - 1) // 2]
-            lines.append((problem, method, name, middle, low, high, len(values)))
-    return pd.DataFrame(lines, columns=columns)
+        for name, better in sorted(metric_directions(runs).get(problem, {}).items()):
+            if better and name in measured.get(problem, {}):
+                finite = [[value for value in metrics.get(name, ()) if np.isfinite(value)] for metrics in ends]
+                values = np.array([values[-1] if values else _WORST[better] for values in finite])
+                lines.append((problem, method, name, *_quartiles(values, better), len(values)))
+    return pd.DataFrame(lines, columns=[*PAIR, "metric", "median", "low", "high", "n_seeds"])

@@ -7,16 +7,13 @@ medians and profiles keep it as that. No restarts are simulated.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
-from optbench.analysis.grid import complete_set, run_grid
+from optbench.analysis.grid import complete_set, pair_table, run_grid
 from optbench.analysis.tuning import target_index
 from optbench.results.runs import Runs
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def relative_calls(runs: Runs, target: float = 1e-4) -> pd.DataFrame:
@@ -35,30 +32,19 @@ def relative_calls(runs: Runs, target: float = 1e-4) -> pd.DataFrame:
         seeds (how many got there, of how many), ratio (calls over the fewest of any method on the problem; inf where
         it missed), status: "reached" or "missed" (in the median), "not run", or "no target" (no optimum is known).
     """
-    import pandas as pd
-
     grid = run_grid(runs)
-    M, P = grid.seeds.shape
     calls = np.where(grid.known, grid.medians(target), np.nan)
     best = np.fmin.reduce(calls, axis=0, initial=np.inf)  # (P,)
     missed = np.isinf(calls)
     with np.errstate(invalid="ignore"):
         ratio = np.where(missed, np.inf, calls / best)
-    ran = grid.seeds > 0
-    status = np.select(
-        [~ran, np.broadcast_to(~grid.known, (M, P)), missed], ["not run", "no target", "missed"], "reached"
-    )
+    status = np.where(grid.known, np.where(missed, "missed", "reached"), "no target")
+    status = np.where(grid.seeds > 0, status, "not run")
     reached = np.isfinite(grid.calls_to_target[..., target_index(target)]).sum(axis=2)
-    table = pd.DataFrame(
-        {
-            "method": np.repeat(np.array(grid.methods, dtype=object), P),
-            "problem": np.tile(np.array(grid.problems, dtype=object), M),
-            "calls": calls.ravel(), "reached": reached.ravel(), "seeds": grid.seeds.ravel(), "ratio": ratio.ravel(),
-            "status": status.ravel(),
-        }
-    )  # fmt: skip
+    figures = {"calls": calls, "reached": reached, "seeds": grid.seeds, "ratio": ratio, "status": status}
+    table = pair_table(grid.methods, grid.problems, **figures)
     table = table.merge(grid.oracles, on=["method", "problem"], how="left")
-    return table[["method", "problem", "oracle", "calls", "reached", "seeds", "ratio", "status"]]
+    return table[["method", "problem", "oracle", *figures]]
 
 
 def performance_profile(runs: Runs, target: float = 1e-4, among: Sequence[str] | None = None) -> pd.DataFrame:
@@ -123,15 +109,21 @@ def _times(runs: Runs, target: float, among: Sequence[str] | None) -> tuple[tupl
 
 def _steps(methods: Sequence[str], values: np.ndarray, start: float, named: str) -> pd.DataFrame:
     """Where the distribution functions of the rows of (M, P) values step, and how high; all have the point `start`."""
-    import pandas as pd
-
     start = start if np.isfinite(start) else 1.0
     parts = []
-    for method, row in zip(methods, values, strict=True):
+    for row in values:
         points = np.unique([start, *row[np.isfinite(row)]])
-        share = np.searchsorted(np.sort(row), points, side="right") / max(len(row), 1)
-        parts.append(pd.DataFrame({"method": method, named: points, "share": share}))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["method", named, "share"])
+        parts.append((points, np.searchsorted(np.sort(row), points, side="right") / max(len(row), 1)))
+    return _step_table(methods, parts, named)
+
+
+def _step_table(methods: Sequence[str], parts: Sequence[tuple[np.ndarray, np.ndarray]], named: str) -> pd.DataFrame:
+    """One row a step: of each method the points, in a column of the given name, and the shares."""
+    names = np.repeat(np.array(methods, dtype=object), [len(points) for points, _ in parts])
+    points, share = (
+        np.concatenate([np.empty(0), *values]) for values in ([p for p, _ in parts], [s for _, s in parts])
+    )
+    return pd.DataFrame({"method": names, named: points, "share": share})
 
 
 def ecdf(runs: Runs, at: np.ndarray | None = None) -> pd.DataFrame:
@@ -152,14 +144,11 @@ def ecdf(runs: Runs, at: np.ndarray | None = None) -> pd.DataFrame:
     DataFrame
         method, calls, share; one row a method and step (or point of `at`).
     """
-    import pandas as pd
-
     grid, complete = run_grid(runs), complete_set(runs)
+    index = grid.index(complete.methods, complete.problems)
+    counted = grid.counted[index[1][0]]  # (P, 50)
     parts = []
-    for method in complete.methods:
-        m, p = grid.index([method], complete.problems)
-        calls, seeds = grid.calls_to_target[m, p][0], grid.seeds[m, p][0]  # (P, S, 50), (P,)
-        counted = grid.counted[p[0]]  # (P, 50)
+    for calls, seeds in zip(grid.calls_to_target[index], grid.seeds[index], strict=True):  # (P, S, 50), (P,)
         weight = counted / np.maximum(counted.sum(axis=1), 1)[:, None] / seeds[:, None]  # (P, 50)
         weight /= max(int(counted.any(axis=1).sum()), 1)
         reached = np.isfinite(calls) & (weight[:, None] > 0)
@@ -167,6 +156,5 @@ def ecdf(runs: Runs, at: np.ndarray | None = None) -> pd.DataFrame:
         order = np.argsort(times, kind="stable")
         times, share = times[order], np.concatenate([[0.0], np.cumsum(weights[order])])
         points = np.unique(times) if at is None else np.asarray(at, dtype=float)
-        shares = np.minimum(share[np.searchsorted(times, points, side="right")], 1.0)
-        parts.append(pd.DataFrame({"method": method, "calls": points, "share": shares}))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["method", "calls", "share"])
+        parts.append((points, np.minimum(share[np.searchsorted(times, points, side="right")], 1.0)))
+    return _step_table(complete.methods, parts, "calls")

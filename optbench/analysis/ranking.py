@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
 
-from optbench.analysis.cache import cached
-from optbench.analysis.grid import CompleteSet, RunGrid, complete_set, run_grid
+from optbench.analysis.grid import complete_set, pair_table, run_grid
 from optbench.analysis.statistics import DIGITS, interval, ranks, resampled_mean_ranks, sign_test
+from optbench.analysis.tuning import cached
 from optbench.results.runs import Runs
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 RESAMPLES = 1000  # of the bootstrap
 
@@ -35,21 +29,10 @@ def areas(runs: Runs) -> pd.DataFrame:
         One row a method and problem of the complete set: method, problem, budget, area, rank (1 is the largest area; those
         that tie share the mean of their places).
     """
-    import pandas as pd
-
-    grid, complete = run_grid(runs), complete_set(runs)
-    area, budget = _areas(grid, complete)  # (M, P, S), (P,)
-    M, P = len(complete.methods), len(complete.problems)
-    mean = np.nanmean(area, axis=2) if area.size else np.zeros((M, P))
-    return pd.DataFrame(
-        {
-            "method": np.repeat(np.array(complete.methods, dtype=object), P),
-            "problem": np.tile(np.array(complete.problems, dtype=object), M),
-            "budget": np.tile(budget, M),
-            "area": mean.ravel(),
-            "rank": ranks(mean).ravel(),
-        }
-    )
+    complete = complete_set(runs)
+    area, budget = _areas(runs)  # (M, P, S), (P,)
+    mean = np.nanmean(area, axis=2) if area.size else np.zeros(area.shape[:2])
+    return pair_table(complete.methods, complete.problems, budget=budget, area=mean, rank=ranks(mean))
 
 
 def ranked_methods(runs: Runs) -> list[str]:
@@ -59,8 +42,9 @@ def ranked_methods(runs: Runs) -> list[str]:
     return list(mean.sort_values(["rank", "area", "method"], ascending=[True, False, True])["method"])
 
 
-def _areas(grid: RunGrid, complete: CompleteSet) -> tuple[np.ndarray, np.ndarray]:
+def _areas(runs: Runs) -> tuple[np.ndarray, np.ndarray]:
     """Area of every run (M, P, S), NaN beyond the seeds that ran, and the common budgets (P,); see `areas`."""
+    grid, complete = run_grid(runs), complete_set(runs)
     index = grid.index(complete.methods, complete.problems)
     calls, counted = grid.calls_to_target[index], grid.counted[index[1][0]]  # (M, P, S, 50), (P, 50)
     budget = np.fmin.reduce(grid.budget[index], axis=0, initial=np.inf)  # (P,)
@@ -72,7 +56,10 @@ def _areas(grid: RunGrid, complete: CompleteSet) -> tuple[np.ndarray, np.ndarray
     return area, budget
 
 
-def ranking(runs: Runs, resamples: int = RESAMPLES, seed: int = 0, among: Sequence[str] | None = None) -> pd.DataFrame:
+@cached
+def ranking(
+    runs: Runs, resamples: int = RESAMPLES, seed: int = 0, among: tuple[str, ...] | None = None
+) -> pd.DataFrame:
     """Methods by their mean rank over the problems of the complete set, with its uncertainty.
 
     On each problem methods are ranked by `areas`. The intervals come from a bootstrap over problems and, within each of
@@ -84,7 +71,7 @@ def ranking(runs: Runs, resamples: int = RESAMPLES, seed: int = 0, among: Sequen
     resamples : int
     seed : int
         Of the bootstrap's random numbers.
-    among : sequence of str, optional
+    among : tuple of str, optional
         Methods of the complete set that take part; all by default. Others raise InputError.
 
     Returns
@@ -96,41 +83,31 @@ def ranking(runs: Runs, resamples: int = RESAMPLES, seed: int = 0, among: Sequen
         the next row), beats_next (share of resamples in which its mean rank is smaller than that of the next; ties
         count half), p_next (`sign_test` of ahead and behind). The last four are null in the last row.
     """
-    return _ranking(runs, resamples, seed, None if among is None else tuple(among))
-
-
-@cached
-def _ranking(runs: Runs, resamples: int, seed: int, among: tuple[str, ...] | None) -> pd.DataFrame:
-    """What `ranking` returns."""
-    import pandas as pd
-
     grid, complete = run_grid(runs), complete_set(runs)
     methods = complete.select(among)
     columns = ["method", "oracle", "rank", "low", "high", "first", "area", "problems"]
     columns += ["ahead", "behind", "beats_next", "p_next"]
     if not methods or not complete.problems:
         return pd.DataFrame(columns=columns)
-    rows = [complete.methods.index(name) for name in methods]
-    by_seed = _areas(grid, complete)[0][rows]  # (M, P, S)
-    seeds = grid.seeds[grid.index(methods, complete.problems)]  # (M, P)
+    by_seed = _areas(runs)[0][[complete.methods.index(name) for name in methods]]  # (M, P, S)
     mean = np.nanmean(by_seed, axis=2).round(DIGITS)
-    rank = ranks(mean).mean(axis=1)
-    drawn = resampled_mean_ranks(by_seed, seeds, resamples, seed)  # (M, B)
-    low, high = interval(drawn)  # each (M,)
+    rank, area = ranks(mean).mean(axis=1), mean.mean(axis=1).round(DIGITS)  # each (M,)
+    drawn = resampled_mean_ranks(by_seed, grid.seeds[grid.index(methods, complete.problems)], resamples, seed)  # (M, B)
+    low, high = interval(drawn)
     leads = np.isclose(drawn, drawn.min(axis=0), rtol=0, atol=1e-9)
     first = (leads / leads.sum(axis=0)).mean(axis=1)
-    total = mean.mean(axis=1).round(DIGITS)
-    order = sorted(range(len(methods)), key=lambda m: (round(rank[m], DIGITS), -total[m], methods[m]))
     oracles = grid.oracles.groupby("method")["oracle"].agg(lambda kinds: " or ".join(sorted(set(kinds) - {""})))
+    order = sorted(range(len(methods)), key=lambda m: (round(rank[m], DIGITS), -area[m], methods[m]))
     lines = []
     for m, after in zip(order, [*order[1:], None], strict=True):
-        line = [methods[m], oracles[methods[m]], rank[m], low[m], high[m], first[m], total[m]]
-        line.append(len(complete.problems))
-        if after is None:
-            lines.append([*line, *[np.nan] * 4])
-            continue
-        ahead, behind = int((mean[m] > mean[after]).sum()), int((mean[m] < mean[after]).sum())
-        less = drawn[after] - drawn[m]
-        beats = float(np.mean(np.where(np.abs(less) < 1e-9, 0.5, less > 0)))
-        lines.append([*line, ahead, behind, beats, sign_test(ahead, behind)])
+        compared: list[float] = [np.nan] * 4
+        if after is not None:
+            ahead, behind = int((mean[m] > mean[after]).sum()), int((mean[m] < mean[after]).sum())
+            less = drawn[after] - drawn[m]
+            beats = float(np.mean(np.where(np.abs(less) < 1e-9, 0.5, less > 0)))
+            compared = [ahead, behind, beats, sign_test(ahead, behind)]
+        name = methods[m]
+        lines.append(
+            (name, oracles[name], rank[m], low[m], high[m], first[m], area[m], len(complete.problems), *compared)
+        )
     return pd.DataFrame(lines, columns=columns)

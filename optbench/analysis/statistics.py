@@ -18,6 +18,14 @@ def median(values: np.ndarray) -> float:
     return float(np.sort(values)[len(values) // 2]) if len(values) else np.nan
 
 
+def group_medians(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """`median` of the values (R,) that are not NaN in every group, by the numbers of groups (R,), 0 to G - 1; (G,)."""
+    order = np.lexsort((values, group))
+    starts = np.searchsorted(group[order], np.arange(group.max(initial=-1) + 1))
+    middle: np.ndarray = values[order][starts + np.bincount(group, ~np.isnan(values)).astype(int) // 2]
+    return middle
+
+
 def spread(values: np.ndarray) -> float:
     """Interquartile range over median."""
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])

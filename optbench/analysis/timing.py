@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from optbench.analysis.statistics import interval, median, resample, spread
-from optbench.analysis.tuning import calls_to_target, target_index, tuned_rows
+from optbench.analysis.tuning import PAIR, calls_to_target, target_index, tuned_rows
 from optbench.core.trace import TARGETS
 from optbench.results.methods import method_name
 from optbench.results.runs import Runs
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 # A race counts as disturbed above one of these limits:
 SPREAD_LIMIT = 0.1  # interquartile range over median of the rounds of a configuration
@@ -49,31 +46,23 @@ def race_summary(races: pd.DataFrame) -> pd.DataFrame:
     disturbed, reason : whether something else may have slowed it down, and what tells so
     finite : whether the last iterates of all rounds were finite
     """
-    import pandas as pd
-
     identity = ["race", "place", "problem", "configuration", "steps", "backend", "precision", "fused"]
-    figures = ["rounds", *_with_interval("seconds"), *_with_interval("ratio"), "oracle_seconds"]
+    figures = ["rounds", "seconds", "seconds_low", "seconds_high", "ratio", "ratio_low", "ratio_high", "oracle_seconds"]
     figures += ["optimizer_seconds", "optimizer_low", "optimizer_high", "oracle_share", "warmup_seconds", "spread"]
     lines = []
     first: dict[tuple[str, str], np.ndarray] = {}
-    for (race, _), rows in races.groupby(["race", "place"], sort=True):
-        rows = rows.sort_values("round")
-        optimizer, fixed, schedule = rows.iloc[0][["optimizer", "fixed", "schedule"]]
-        line = rows.iloc[0][identity].to_dict() | {"method": method_name(optimizer, json.loads(fixed), schedule)}
+    for _, rows in races.sort_values("round", kind="stable").groupby(["race", "place"]):
+        line = rows.iloc[0].to_dict()  # what ran, and the seconds of its warm-up
+        line["method"] = method_name(line["optimizer"], json.loads(line["fixed"]), line["schedule"])
         seconds, oracle = _per_step(rows, "seconds"), _per_step(rows, "oracle_seconds")  # each (rounds,)
-        reference = first.setdefault((str(race), line["problem"]), seconds)
-        line["rounds"] = len(rows)
-        line |= dict(zip(_with_interval("seconds"), _median_and_interval(seconds), strict=True))
-        line |= dict(zip(_with_interval("ratio"), _median_and_interval(seconds / reference), strict=True))
-        line["oracle_seconds"] = float(np.median(oracle))
-        rest = _median_and_interval(seconds - oracle)
-        line |= dict(zip(("optimizer_seconds", "optimizer_low", "optimizer_high"), rest, strict=True))
-        line["oracle_share"] = float(np.median(oracle / seconds))
-        line["warmup_seconds"] = float(rows["warmup_seconds"].iloc[0])
-        line["spread"] = spread(seconds)
-        line["reason"] = _disturbance(rows, line["spread"])
+        reference = first.setdefault((line["race"], line["problem"]), seconds)
+        parts = {"seconds": seconds, "ratio": seconds / reference, "optimizer": seconds - oracle}
+        for name, values in parts.items():
+            line |= {name: np.median(values), **_bounds(name, _resampled_medians(values))}
+        line |= {"optimizer_seconds": line["optimizer"], "oracle_seconds": np.median(oracle)}
+        line |= {"rounds": len(rows), "oracle_share": np.median(oracle / seconds), "finite": rows["finite"].all()}
+        line["spread"], line["reason"] = spread(seconds), _disturbance(rows)
         line["disturbed"] = line["reason"] != ""
-        line["finite"] = bool(rows["finite"].all())
         lines.append(line)
     return pd.DataFrame(lines, columns=[*identity, "method", *figures, "disturbed", "reason", "finite"])
 
@@ -95,17 +84,16 @@ def standing_races(races: pd.DataFrame) -> pd.DataFrame:
     return races[~races["race"].isin(superseded)]
 
 
-def _disturbance(rows: pd.DataFrame, spread: float) -> str:
+def _disturbance(rows: pd.DataFrame) -> str:
     """Signs that something else ran during the rounds of one configuration; empty if there are none."""
-    cores = int(rows["cores"].iloc[0])
-    before, after = (float(rows[name].astype(float).iloc[0]) for name in ("load_before", "load_after"))
+    cores, before, after = (float(rows[name].iloc[0]) for name in ("cores", "load_before", "load_after"))
     signs = []
     if before > LOAD_LIMIT * cores:
-        signs.append(f"load average {before:.1f} before it began, on {cores} cores")
+        signs.append(f"load average {before:.1f} before it began, on {cores:.0f} cores")
     elif after - 1 > LOAD_LIMIT * cores:  # the race itself is one
-        signs.append(f"load average {after:.1f} at its end, on {cores} cores")
-    if spread > SPREAD_LIMIT:
-        signs.append(f"rounds scatter by {100 * spread:.0f} % (interquartile range)")
+        signs.append(f"load average {after:.1f} at its end, on {cores:.0f} cores")
+    if (scatter := spread(_per_step(rows, "seconds"))) > SPREAD_LIMIT:
+        signs.append(f"rounds scatter by {100 * scatter:.0f} % (interquartile range)")
     return "; ".join(signs)
 
 
@@ -136,43 +124,38 @@ def seconds_to_target(runs: Runs, races: pd.DataFrame, target: float = 1e-4) -> 
         seeds or more miss the target, NaN where no optimum is known), machine, backend, precision, fused, disturbed, race,
         places (of the configurations in the race that were timed for it; see `RACE_COLUMNS`).
     """
-    import pandas as pd
-
-    names = ["problem", "method", "step_size", "target", "calls", "reached", "seeds", "seconds_per_call"]
-    names += [*_with_interval("seconds"), "machine", "backend", "precision", "fused", "disturbed", "race", "places"]
+    names = ["problem", "method", "step_size", "target", "calls", "reached", "seeds", "seconds_per_call", "seconds"]
+    names += ["seconds_low", "seconds_high", "machine", "backend", "precision", "fused", "disturbed", "race", "places"]
     lines: list[dict[str, Any]] = []
-    if runs.rows.empty or races.empty:
-        return pd.DataFrame(lines, columns=names)
     same = ["problem_name", "problem_params", "data_hash"]
     same += ["optimizer", "schedule", "batch_size", "precision", "backend"]
-    timed = races.groupby([*same, "structure", "machine", "fused"], dropna=False, sort=True)
     newest: dict[tuple[str, ...], list[pd.DataFrame]] = {}
-    for _, rows in timed:
-        newest.setdefault(_identity(rows, same), []).append(_newest(rows))
+    for _, rows in races.groupby([*same, "structure", "machine", "fused"], dropna=False):
+        # of the races of one configuration the newest, of the undisturbed ones if there are any
+        rounds = max((part for _, part in rows.groupby("race")), key=_preference)
+        newest.setdefault(_identity(rows, same), []).append(rounds)
     index = target_index(target)
-    for (problem, method), rows in tuned_rows(runs).groupby(["problem", "method"], sort=True):
+    for _, rows in tuned_rows(runs).groupby(PAIR):
         calls = calls_to_target(rows)[:, index]  # (S,)
-        settings = json.loads(rows["settings"].iloc[0])
+        run = rows.iloc[0]
+        settings = json.loads(run["settings"])
         for rounds in newest.get(_identity(rows, same), ()):
-            structure = json.loads(rounds["structure"].iloc[0])
-            if _of_other_store(rows, rounds) or any(settings.get(k) != v for k, v in structure.items()):
+            race = rounds.iloc[0]
+            structure = json.loads(race["structure"])
+            if _of_other_store(run, race) or any(settings.get(k) != v for k, v in structure.items()):
                 continue
             per_call = _per_step(rounds, "seconds") / rounds["calls_per_step"].to_numpy(dtype=float)  # (rounds,)
-            line: dict[str, Any] = dict(zip(_with_interval("seconds"), _product(calls, per_call), strict=True))
-            line |= {"problem": problem, "method": method, "step_size": rows["step_size"].iloc[0]}
-            line |= {"target": float(TARGETS[index]), "seeds": rows["seed"].nunique()}
-            line |= {"reached": int(np.isfinite(calls).sum()), "seconds_per_call": float(np.median(per_call))}
-            line["calls"] = np.nan if np.isnan(calls).any() else median(calls)
-            line["disturbed"] = _is_disturbed(rounds)
-            line["places"] = tuple(sorted(set(rounds["place"])))
-            line |= rounds.iloc[0][["machine", "backend", "precision", "fused", "race"]].to_dict()
+            line = race.to_dict() | run[["problem", "method", "step_size"]].to_dict()
+            line |= {"target": float(TARGETS[index]), "reached": np.isfinite(calls).sum(), "calls": np.nan}
+            line |= {"seeds": rows["seed"].nunique(), "seconds_per_call": np.median(per_call), "seconds": np.nan}
+            line |= {"disturbed": _is_disturbed(rounds), "places": tuple(sorted(set(rounds["place"])))}
+            if not np.isnan(calls).any():
+                line["calls"] = median(calls)
+                line["seconds"] = line["calls"] * line["seconds_per_call"]
+                ordered = np.sort(resample(calls, RESAMPLES, seed=1), axis=1)  # (B, S); calls may be infinite
+                line |= _bounds("seconds", ordered[:, len(calls) // 2] * _resampled_medians(per_call))
             lines.append(line)
     return pd.DataFrame(lines, columns=names)
-
-
-def _newest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rounds of the newest race among those of one configuration, of an undisturbed one if there is any."""
-    return max((part for _, part in rows.groupby("race")), key=_preference)
 
 
 def _preference(rows: pd.DataFrame) -> tuple[bool, str, str]:
@@ -181,20 +164,18 @@ def _preference(rows: pd.DataFrame) -> tuple[bool, str, str]:
 
 
 def _is_disturbed(rows: pd.DataFrame) -> bool:
-    parts = (part for _, part in rows.groupby("place"))  # the same method may have run at two step sizes
-    return any(_disturbance(part, spread(_per_step(part, "seconds"))) for part in parts)
+    # the same method may have run at two step sizes
+    return any(_disturbance(part) for _, part in rows.groupby("place"))
 
 
 def _identity(rows: pd.DataFrame, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(str(rows[name].iloc[0]) for name in names)
 
 
-def _of_other_store(rows: pd.DataFrame, rounds: pd.DataFrame) -> bool:
-    """Whether runs and rounds of several stores (see `comparison`) are of different ones."""
-    if "store" not in rows or "store" not in rounds:
-        return False
-    store = rows["store"].iloc[0]  # null where the runs of all stores are the same
-    return isinstance(store, str) and store != rounds["store"].iloc[0]
+def _of_other_store(run: pd.Series, race: pd.Series) -> bool:
+    """Whether a run and a race of several stores (see `comparison`) are of different ones."""
+    store = run.get("store")  # null where the runs of all stores are the same
+    return isinstance(store, str) and race.get("store", store) != store
 
 
 def _per_step(rows: pd.DataFrame, name: str) -> np.ndarray:
@@ -203,21 +184,13 @@ def _per_step(rows: pd.DataFrame, name: str) -> np.ndarray:
     return seconds
 
 
-def _with_interval(name: str) -> tuple[str, str, str]:
-    return name, f"{name}_low", f"{name}_high"
+def _resampled_medians(values: np.ndarray) -> np.ndarray:
+    """Medians (B,) of resamples of finite values (rounds,)."""
+    medians: np.ndarray = np.median(resample(values, RESAMPLES, seed=0), axis=1)
+    return medians
 
 
-def _median_and_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Median of finite values, and its interval."""
-    low, high = interval(np.median(resample(values, RESAMPLES, seed=0), axis=1))
-    return float(np.median(values)), float(low), float(high)
-
-
-def _product(calls: np.ndarray, seconds: np.ndarray) -> tuple[float, float, float]:
-    """Median of calls (S,), which may be infinite, times median of seconds per call (rounds,), and its interval."""
-    if np.isnan(calls).any():
-        return np.nan, np.nan, np.nan
-    ordered = np.sort(resample(calls, RESAMPLES, seed=1), axis=1)  # (B, S)
-    products = ordered[:, len(calls) // 2] * np.median(resample(seconds, RESAMPLES, seed=0), axis=1)
-    low, high = interval(products)
-    return median(calls) * float(np.median(seconds)), float(low), float(high)
+def _bounds(name: str, estimates: np.ndarray) -> dict[str, float]:
+    """The columns of the interval of resampled estimates (B,)."""
+    low, high = interval(estimates)
+    return {f"{name}_low": float(low), f"{name}_high": float(high)}

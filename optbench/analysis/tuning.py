@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+import weakref
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
+import pandas as pd
 
-from optbench.analysis.cache import cached
+from optbench.analysis.statistics import group_medians
 from optbench.core.trace import TARGETS
 from optbench.core.types import Status
 from optbench.results.runs import Runs
 
-if TYPE_CHECKING:
-    import pandas as pd
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PAIR = ["problem", "method"]
+BEST_FIRST = [
+    "problem",
+    "hardest",
+    "calls",
+    "final",
+    "method",
+]  # the order of `tuned` in which the best method is first
+
+
+def cached(function: Callable[Concatenate[Runs, P], T]) -> Callable[Concatenate[Runs, P], T]:
+    """The function with a cache of its results, as long as the `Runs` live: a page needs the same tables many times.
+
+    Other arguments must be hashable.
+    """
+    results: weakref.WeakKeyDictionary[Runs, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def wrapper(runs: Runs, /, *args: P.args, **options: P.kwargs) -> T:
+        own, key = results.setdefault(runs, {}), (args, *options.items())
+        if key not in own:
+            own[key] = function(runs, *args, **options)
+        result: T = own[key].copy() if hasattr(own[key], "columns") else own[key]  # a caller may change its frame
+        return result
+
+    return wrapper
 
 
 def is_lost(rows: pd.DataFrame) -> np.ndarray:
@@ -28,45 +59,17 @@ def target_index(target: float) -> int:
 
 def calls_to_target(rows: pd.DataFrame) -> np.ndarray:
     """Oracle calls to each target, shape (rows, 50); inf where it was never reached, NaN where no optimum is known."""
-    missing = np.full(len(TARGETS), np.inf)
-    unknown = np.full(len(TARGETS), np.nan)
-    return np.array(
-        [
-            np.asarray(calls, dtype=float) if calls is not None else unknown if np.isnan(star) else missing
-            for calls, star in zip(rows["calls_to_target"], rows["f_star"], strict=True)
-        ]
-    ).reshape(len(rows), len(TARGETS))
+    calls = np.full((len(rows), len(TARGETS)), np.inf)
+    calls[rows["f_star"].isna().to_numpy()] = np.nan
+    for row, known in zip(calls, rows["calls_to_target"], strict=True):
+        if known is not None:
+            row[:] = known
+    return calls
 
 
-def _scores(calls: np.ndarray, final: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The score of every setting, see `setting_scores`; three arrays (G,), smaller is better.
-
-    Parameters
-    ----------
-    calls : array of shape (R, 50)
-        Calls to target of every run.
-    final : array of shape (R,)
-        Final objectives.
-    group : array of int, shape (R,)
-        Number of each run's setting, 0 to G - 1.
-    """
-    order = np.argsort(group, kind="stable")
-    starts, counts = np.unique(group[order], return_index=True, return_counts=True)[1:]  # (G,)
-    reached = np.add.reduceat(np.isfinite(calls[order]), starts, axis=0, dtype=np.int64)  # runs, (G, 50)
-    by_most = reached > counts[:, None] / 2
-    hardest = np.where(by_most.any(axis=1), by_most.shape[1] - 1 - np.argmax(by_most[:, ::-1], axis=1), -1)
-    to_hardest = np.full(len(group), np.inf)
-    row, target = np.arange(len(group)), np.repeat(hardest, counts)
-    to_hardest[order] = np.where(target >= 0, calls[order][row, target], np.inf)
-    return -hardest.astype(float), _medians(to_hardest, group), _medians(final, group)
-
-
-def _medians(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """`statistics.median` of every group: values (R,), numbers of groups (R,); returns (G,)."""
-    order = np.lexsort((values, group))
-    starts, counts = np.unique(group[order], return_index=True, return_counts=True)[1:]
-    middle: np.ndarray = values[order][starts + counts // 2]
-    return middle
+def final_objective(rows: pd.DataFrame) -> np.ndarray:
+    """Objective at the end of each run; infinite for those that diverged or failed."""
+    return np.where(is_lost(rows), np.inf, rows["f_end"].to_numpy(dtype=float))
 
 
 @cached
@@ -82,26 +85,19 @@ def setting_scores(runs: Runs) -> pd.DataFrame:
         problem, method, settings (JSON), step_size, batch_size, hardest (minus the position of the hardest target), calls
         (to it), final; by problem and method, the best setting first.
     """
-    names = ["problem", "method", "settings"]
-    rows = runs.rows
-    group = rows.groupby(names, sort=True).ngroup().to_numpy()
-    table = rows[[*names, "step_size", "batch_size"]].assign(group=group).drop_duplicates("group").sort_values("group")
-    if len(table):
-        parts = _scores(calls_to_target(rows), final_objective(rows), group)
-        table = table.assign(**dict(zip(("hardest", "calls", "final"), parts, strict=True)))
-        order = ["problem", "method", "hardest", "calls", "final", "settings"]
-        table = table.sort_values(order, ignore_index=True)
-    else:
-        table = table.assign(hardest=0.0, calls=0.0, final=0.0)
-    return table.drop(columns="group")
-
-
-@cached
-def ranked(runs: Runs) -> dict[str, list[str]]:
-    """The methods of every problem, the best first, see `setting_scores`."""
-    best = setting_scores(runs).drop_duplicates(["problem", "method"])
-    best = best.sort_values(["problem", "hardest", "calls", "final", "method"])
-    return {str(problem): list(part["method"]) for problem, part in best.groupby("problem", sort=True)}
+    rows, names = runs.rows, [*PAIR, "settings"]
+    group = rows.groupby(names).ngroup().to_numpy(int)  # of each run the number of its setting, 0 to G - 1
+    calls = calls_to_target(rows)
+    reached = pd.DataFrame(np.isfinite(calls)).groupby(group).sum().to_numpy()  # runs, (G, 50)
+    by_most = reached > np.bincount(group)[:, None] / 2
+    hardest = np.where(by_most, np.arange(len(TARGETS)), -1).max(axis=1)  # (G,)
+    of_run = hardest[group]
+    to_hardest = np.where(of_run >= 0, calls[np.arange(len(rows)), of_run], np.inf)
+    table = rows[[*names, "step_size", "batch_size"]].drop_duplicates(names).sort_values(names)  # as the groups
+    table["hardest"] = -hardest.astype(float)
+    table["calls"] = group_medians(to_hardest, group)
+    table["final"] = group_medians(final_objective(rows), group)
+    return table.sort_values([*PAIR, "hardest", "calls", "final", "settings"], ignore_index=True)
 
 
 @cached
@@ -114,20 +110,22 @@ def tuned(runs: Runs) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a problem and method: problem, method, settings (JSON), step_size, batch_size, n_settings.
+        One row a problem and method: the columns of `setting_scores` and n_settings.
     """
     scores = setting_scores(runs)
-    counts = scores.groupby(["problem", "method"], sort=True)["settings"].size()
-    best = scores.drop_duplicates(["problem", "method"])[["problem", "method", "settings", "step_size", "batch_size"]]
-    return best.reset_index(drop=True).assign(n_settings=counts.to_numpy())
+    scores["n_settings"] = scores.groupby(PAIR)["settings"].transform("size")
+    return scores.drop_duplicates(PAIR, ignore_index=True)
+
+
+@cached
+def ranked(runs: Runs) -> dict[str, list[str]]:
+    """The methods of every problem, the best first, see `setting_scores`."""
+    methods: dict[str, list[str]] = tuned(runs).sort_values(BEST_FIRST).groupby("problem")["method"].agg(list).to_dict()
+    return methods
 
 
 @cached
 def tuned_rows(runs: Runs) -> pd.DataFrame:
     """The stored rows of the best settings only."""
-    return runs.rows.merge(tuned(runs)[["problem", "method", "settings"]], on=["problem", "method", "settings"])
-
-
-def final_objective(rows: pd.DataFrame) -> np.ndarray:
-    """Objective at the end of each run; infinite for those that diverged or failed."""
-    return np.where(is_lost(rows), np.inf, rows["f_end"].to_numpy(dtype=float))
+    names = [*PAIR, "settings"]
+    return runs.rows.merge(tuned(runs)[names], on=names)

@@ -7,17 +7,16 @@ to import are imported by the command that needs them.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from optbench import __version__
 from optbench.cli import check, list, race, report, run
 from optbench.core.errors import OptbenchError
+from optbench.core.workers import environment_variables
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = [*(sys.argv[1:] if argv is None else argv)]
     options = make_parser().parse_args(arguments)
     options.command_line = shlex.join(["optbench", *arguments])
-    with warnings.catch_warnings(), _stored_with_results(options.command_line):
+    # stored with results, whichever process stores them
+    variables = environment_variables({"OPTBENCH_COMMAND": options.command_line})
+    with warnings.catch_warnings(), variables:
         warnings.showwarning = _show_warning
         warnings.filterwarnings("always", module="optbench")
         try:
@@ -47,20 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             # the reader of a pipe (head, less) has gone; nothing is left to say to it
             sys.stderr.close()
             return 141
-
-
-@contextlib.contextmanager
-def _stored_with_results(command_line: str) -> Iterator[None]:
-    """Store the command line with results, whichever process stores them, until the command has ended."""
-    before = os.environ.get("OPTBENCH_COMMAND")
-    os.environ["OPTBENCH_COMMAND"] = command_line
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OPTBENCH_COMMAND"]
-        else:
-            os.environ["OPTBENCH_COMMAND"] = before
 
 
 def _show_warning(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:

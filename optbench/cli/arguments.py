@@ -8,7 +8,8 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from optbench.runner.options import SweepOptions, names_of
+from optbench.core.errors import InputError
+from optbench.runner.options import Options, names_of
 
 SPEC = "a name, with parameters after a colon: quadratic:dim=100,condition=1e4"
 
@@ -58,27 +59,34 @@ def add_device_and_store(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_options(parser: argparse.ArgumentParser, options: type[SweepOptions]) -> None:
+def check_methods(arguments: argparse.Namespace, command: str) -> None:
+    """Raise `InputError` unless problems and optimizers are given."""
+    for name in ("problem", "optimizer"):
+        if not getattr(arguments, f"{name}s"):
+            example = f"optbench {command} --problem quadratic --optimizer adam"
+            raise InputError(f"--{name} is missing; for example: {example}")
+
+
+def add_options(parser: argparse.ArgumentParser, options: type[Options]) -> None:
     """An argument for each option of a class. Values are text or numbers; the class checks them."""
     for field in dataclasses.fields(options):
-        flag, default = "--" + field.name.replace("_", "-"), field.default
+        default = field.default
         note = "" if default is None else f" (default {str(default).lower()})"
         text = (field.metadata["help"] + note).replace("%", "%%")
+        settings: dict[str, Any] = {"metavar": field.metadata["metavar"]}
         if isinstance(default, bool):
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
-        elif field.name == "schedule":
-            parser.add_argument(
-                flag, action="append", metavar=field.metadata["metavar"], help=f"{text}; may be repeated"
-            )
-        else:
-            convert = str if field.name in ("lr", "precision") else _numbers
-            parser.add_argument(flag, type=convert, metavar=field.metadata["metavar"], help=text)
+            settings = {"action": argparse.BooleanOptionalAction}
+        elif field.type == "str | Iterable[str]":
+            settings["action"], text = "append", f"{text}; may be repeated"
+        elif "int" in str(field.type) or "float" in str(field.type):
+            settings["type"] = _numbers
+        parser.add_argument("--" + field.name.replace("_", "-"), default=argparse.SUPPRESS, help=text, **settings)
 
 
-def given_options(arguments: argparse.Namespace, options: type[SweepOptions]) -> dict[str, Any]:
+def given_options(arguments: argparse.Namespace, options: type[Options]) -> dict[str, Any]:
     """The options that the command line sets."""
-    values = {name: getattr(arguments, name) for name in names_of(options)}
-    return {name: value for name, value in values.items() if value is not None}
+    names = names_of(options)
+    return {name: value for name, value in vars(arguments).items() if name in names}
 
 
 def _numbers(text: str) -> Any:

@@ -28,8 +28,6 @@ def add_parser(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from rich.text import Text
-
     from optbench import check
 
     console, checks = make_console(), []
@@ -40,7 +38,7 @@ def execute(arguments: argparse.Namespace) -> int:
         title = f"{problem.spec}  (d = {problem.dim})"
         print_table(console, title, headings, map(_cells, problem_check.findings), text_columns=(0, 3, 4))
         if problem.optimum is not None:
-            console.print(Text(f"f* = {problem.optimum.f:.12g}  ({problem.optimum.method})\n"))
+            console.print(f"f* = {problem.optimum.f:.12g}  ({problem.optimum.method})\n")
     passed = sum(problem_check.passed for problem_check in checks)
     console.print(f"{passed} of {len(checks)} problems passed")
     return 0 if passed == len(checks) else 1

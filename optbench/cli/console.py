@@ -19,7 +19,8 @@ def make_console() -> Console:
     """Standard output."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else UNLIMITED, highlight=False, soft_wrap=False)
+    width = None if sys.stdout.isatty() else UNLIMITED
+    return Console(width=width, highlight=False, soft_wrap=False, markup=False, emoji=False)
 
 
 def print_table(
@@ -37,12 +38,13 @@ def print_table(
     """
     from rich.measure import Measurement
     from rich.table import Table
-    from rich.text import Text
 
-    cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    cells = [*rows]
     shown, dropped = [*range(len(headings))], [*optional]
     while True:
-        table = Table(title=Text(title, "bold"), title_justify="left", box=None, pad_edge=False, header_style="dim")
+        table = Table(
+            title=title, title_style="bold", title_justify="left", box=None, pad_edge=False, header_style="dim"
+        )
         for column in shown:
             justify = "left" if column in text_columns else "right"
             table.add_column(headings[column], justify=justify, overflow="fold")  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from optbench.cli.arguments import add_command
 from optbench.cli.console import make_console, print_table
 from optbench.core.errors import InputError, suggestion
+from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +31,6 @@ def execute(arguments: argparse.Namespace) -> int:
     from rich.text import Text
 
     from optbench.core.imports import origin_of
-    from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES
     from optbench.core.specs import parameters
     from optbench.optimizers.schedules import schedule_parameters
     from optbench.runner.study import suites
@@ -48,7 +48,7 @@ def execute(arguments: argparse.Namespace) -> int:
             origin = origin_of(registry, name)
             first_line, *_ = (target.__doc__ or "").strip().split("\n")
             summary = first_line + (f" (from {origin})" if origin else "")
-            rows.append((Text(name, "bold"), Text(" ".join(map(str, declared.values()))), summary))
+            rows.append((Text(name, "bold"), " ".join(map(str, declared.values())), summary))
         headings = ("name", "parameters and defaults", "what it is")
         print_table(console, title, headings, rows, text_columns=(0, 1, 2))
     titles = [(Text(name, "bold"), title) for name, title in suites().items()]
@@ -57,10 +57,6 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _describe(console: Console, name: str) -> None:
-    from rich.text import Text
-
-    from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES
-
     registries = (PROBLEMS, OPTIMIZERS, SCHEDULES)
     holding = [registry for registry in registries if name in registry.names()]
     if not holding:
@@ -68,11 +64,11 @@ def _describe(console: Console, name: str) -> None:
         raise InputError(f"nothing is called {name!r}; {suggestion(name, names) or 'see optbench list'}")
     for registry in holding:
         target = registry[name]
-        console.print(Text(f"{registry.kind} {name}", "bold"))
-        console.print(Text(inspect.getdoc(target) or "no description"))
+        console.print(f"{registry.kind} {name}", style="bold")
+        console.print(inspect.getdoc(target) or "no description")
         citation = getattr(target, "citation", "")
         if citation:
-            console.print(Text(f"\nSource: {citation}"))
+            console.print(f"\nSource: {citation}")
         if inspect.isfunction(target):
-            console.print(Text("\n" + inspect.getsource(target), "dim"))
+            console.print("\n" + inspect.getsource(target), style="dim")
         console.print()

@@ -6,9 +6,16 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from optbench.cli.arguments import add_command, add_device_and_store, add_methods
+from optbench.cli.arguments import (
+    add_command,
+    add_device_and_store,
+    add_methods,
+    add_options,
+    check_methods,
+    given_options,
+)
 from optbench.cli.console import make_console, print_table
-from optbench.core.errors import InputError
+from optbench.runner.options import RaceOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,21 +36,7 @@ def add_parser(commands: Any) -> None:
         after_interrupt="nothing of this race is stored",
     )
     add_methods(parser, "likewise, with one value for each parameter: adam:lr=0.01; ratios are to the first")
-    parser.add_argument("--steps", type=int, default=500, metavar="N", help="steps of every run (default 500)")
-    parser.add_argument(
-        "--rounds", type=int, default=10, metavar="N", help="runs of every configuration, at least 3 (default 10)"
-    )
-    parser.add_argument("--batch-size", type=int, metavar="B", help="samples in a mini-batch (default: all samples)")
-    parser.add_argument(
-        "--schedule", default="constant", metavar="SPEC", help="learning-rate schedule (default constant)"
-    )
-    parser.add_argument("--precision", metavar="TYPE", help="float64 or float32 (default float64)")
-    parser.add_argument(
-        "--fused", action=argparse.BooleanOptionalAction, default=True, help="run update rules compiled (default true)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of the first round; the next has the next (default 0)"
-    )
+    add_options(parser, RaceOptions)
     add_device_and_store(parser)
 
 
@@ -52,26 +45,22 @@ def execute(arguments: argparse.Namespace) -> int:
     from optbench.analysis.timing import race_summary, seconds_to_target
     from optbench.results.store import Store
 
-    for name in ("problem", "optimizer"):
-        if not getattr(arguments, f"{name}s"):
-            raise InputError(f"--{name} is missing; for example: optbench race --problem quadratic --optimizer adam")
+    check_methods(arguments, "race")
+    options, store = given_options(arguments, RaceOptions), Store(arguments.store)
 
     def announce(count: int) -> None:
-        what = f"{count} configuration{'s' * (count > 1)}, {arguments.rounds} rounds of {arguments.steps} steps"
+        asked = RaceOptions(**options)
+        what = f"{count} configuration{'s' * (count > 1)}, {asked.rounds} rounds of {asked.steps} steps"
         print(f"{what}; the results appear at the end", file=sys.stderr)
 
-    store = Store(arguments.store)
-    names = ("steps", "rounds", "batch_size", "schedule", "device", "precision", "fused", "seed")
-    options = {name: getattr(arguments, name) for name in names}
-    races = race(arguments.problems, arguments.optimizers, store=store, on_start=announce, **options)
+    methods = arguments.problems, arguments.optimizers
+    races = race(*methods, device=arguments.device, store=store, on_start=announce, **options)
     _print_race(race_summary(races), seconds_to_target(store.load(), races), races.iloc[0])
     make_console().print(f"timings  {store.table_files('races')[-1]}", soft_wrap=True)
     return 0
 
 
 def _print_race(summary: pd.DataFrame, to_target: pd.DataFrame, first: pd.Series) -> None:
-    from rich.text import Text
-
     from optbench.reports.wording import duration
 
     # by place of the configuration; of several methods that it stands for, budgets for example, the fastest
@@ -79,7 +68,7 @@ def _print_race(summary: pd.DataFrame, to_target: pd.DataFrame, first: pd.Series
     fastest = {place: line for line in slowest_first for place in line["places"]}
     console = make_console()
     core = "not pinned to a core" if first["core"] is None else f"core {first['core']:.0f} of {first['cores']}"
-    console.print(Text(f"{first['machine']}, {core}, one thread, {first['backend']} {first['precision']}", "dim"))
+    console.print(f"{first['machine']}, {core}, one thread, {first['backend']} {first['precision']}", style="dim")
     for problem, rows in summary.groupby("problem", sort=False):
         reference = rows["configuration"].iloc[0]
         headings = ["configuration", "a step", "95 %", f"times {reference}", "95 %", "oracle", "the rest", "95 %"]
@@ -99,4 +88,4 @@ def _print_race(summary: pd.DataFrame, to_target: pd.DataFrame, first: pd.Series
         print_table(console, str(problem), headings, cells, optional=(9, 7, 6, 5, 4, 2)[not tuned :])
         disturbed = rows[rows["disturbed"]].assign(reason=rows["reason"].str.split("; ")).explode("reason")
         for reason, group in disturbed.groupby("reason", sort=False):
-            console.print(Text(f"* disturbed: {', '.join(group['configuration'])}: {reason}", "yellow"))
+            console.print(f"* disturbed: {', '.join(group['configuration'])}: {reason}", style="yellow")

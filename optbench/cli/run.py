@@ -9,7 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optbench.cli.arguments import add_command, add_device_and_store, add_methods, add_options, given_options
+from optbench.cli.arguments import (
+    add_command,
+    add_device_and_store,
+    add_methods,
+    add_options,
+    check_methods,
+    given_options,
+)
 from optbench.cli.console import CommandProgress, make_console, print_table
 from optbench.core.errors import InputError
 from optbench.runner.options import StudyOptions
@@ -50,53 +57,41 @@ def add_parser(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from optbench import compare, report, run
+    from optbench import report, run
     from optbench.results.store import Store
     from optbench.runner.study import load_study
 
+    request: Any = "default" if arguments.study is None else arguments.study
+    if arguments.problems or arguments.optimizers:
+        if arguments.study is not None:
+            raise InputError("give either a study or --problem and --optimizer, not both")
+        check_methods(arguments, "run")
+        table = {"problems": arguments.problems, "optimizers": arguments.optimizers}
+        request = {"title": "optbench: a comparison", "compare": [table]}
+    study = load_study(request, device=arguments.device, **given_options(arguments, StudyOptions))
     store = Store(arguments.store)
-    common = {"device": arguments.device, **given_options(arguments, StudyOptions)}
     with _executor(arguments.dask) as executor:
-        execution: dict[str, Any] = {
-            "store": store,
-            "jobs": arguments.jobs,
-            "executor": executor,
-            "retry_failed": arguments.retry_failed,
-            "progress": CommandProgress("running"),
-        }
-        if _names_methods(arguments):
-            title = "optbench: a comparison"
-            runs = compare(arguments.problems, arguments.optimizers, **common, **execution)
-        else:
-            study = load_study("default" if arguments.study is None else arguments.study, **common)
-            title = study.title
-            runs = run(study, **execution)
+        runs = run(
+            study,
+            store=store,
+            jobs=arguments.jobs,
+            executor=executor,
+            retry_failed=arguments.retry_failed,
+            progress=CommandProgress("running"),
+        )
     console = make_console()
     _print_summary(console, runs)
     if not arguments.no_report:
         page = report(
             runs,
             Path(arguments.store) / "report.html",
-            title=title,
+            title=study.title,
             timings=store,
             jobs=arguments.jobs,
             command=arguments.command_line,
         )
         console.print(f"results  {arguments.store}\nreport   {page}", soft_wrap=True)
     return _print_failures(runs)
-
-
-def _names_methods(arguments: argparse.Namespace) -> bool:
-    """Whether problems and optimizers are given instead of a study."""
-    names = (arguments.problems, arguments.optimizers)
-    if not any(names):
-        return False
-    if arguments.study is not None:
-        raise InputError("give either a study or --problem and --optimizer, not both")
-    if not all(names):
-        missing = "--optimizer" if arguments.problems else "--problem"
-        raise InputError(f"{missing} is missing; for example: optbench run --problem quadratic --optimizer adam")
-    return True
 
 
 @contextlib.contextmanager

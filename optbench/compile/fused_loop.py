@@ -75,7 +75,6 @@ class FusedLoop:
     def evaluate(self) -> tuple[np.ndarray, np.ndarray]:
         """Values and gradient norms at the iterates, each (R,), without a step."""
         scratch = Recorder(self._x.shape[1], self.steps, np.array([self.steps]), None, stop=False)
-        scratch.begin(np.zeros(scratch.runs))
         (f,), _, (norms,) = self._call(self.steps, np.ones(1, dtype=bool), scratch)
         return f, norms
 

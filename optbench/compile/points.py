@@ -30,8 +30,13 @@ def _is_points(kind: Any) -> bool:
     return isinstance(kind, types.BaseNamedTuple) and getattr(kind, "instance_class", None) is Points
 
 
-def _is_vector(kind: Any) -> bool:
-    return isinstance(kind, types.Array) and kind.ndim == 1
+def _reader(kind: Any) -> Any:
+    """The function ``(y, i, r)`` that reads parameter i of run r of points, of a vector (d,) or of a number; else None."""
+    if _is_points(kind):
+        return numba.njit(lambda y, i, r: y.array[i, r])
+    if isinstance(kind, types.Array) and kind.ndim == 1:
+        return numba.njit(lambda y, i, r: y[i])
+    return numba.njit(lambda y, i, r: y) if isinstance(kind, types.Number) else None
 
 
 def _elementwise(op: Any) -> None:
@@ -39,41 +44,19 @@ def _elementwise(op: Any) -> None:
 
     @overload(op, jit_options=_OPTIONS)
     def of_points(x, y):  # type: ignore[no-untyped-def]
-        if _is_points(x) and _is_points(y):
+        read = _reader(y)
+        if not _is_points(x) or read is None:
+            return None
 
-            def both(x, y):  # type: ignore[no-untyped-def]
-                a, b = x.array, y.array
-                out = np.empty_like(a)  # (d, R)
-                for i in range(a.shape[0]):
-                    for r in range(a.shape[1]):
-                        out[i, r] = op(a[i, r], b[i, r])
-                return Points(out)
+        def combined(x, y):  # type: ignore[no-untyped-def]
+            a = x.array
+            out = np.empty_like(a)  # (d, R)
+            for i in range(a.shape[0]):
+                for r in range(a.shape[1]):
+                    out[i, r] = op(a[i, r], read(y, i, r))
+            return Points(out)
 
-            return both
-        if _is_points(x) and _is_vector(y):
-
-            def with_vector(x, y):  # type: ignore[no-untyped-def]
-                a = x.array
-                out = np.empty_like(a)  # (d, R)
-                for i in range(a.shape[0]):
-                    number = y[i]
-                    for r in range(a.shape[1]):
-                        out[i, r] = op(a[i, r], number)
-                return Points(out)
-
-            return with_vector
-        if _is_points(x) and isinstance(y, types.Number):
-
-            def with_number(x, y):  # type: ignore[no-untyped-def]
-                a = x.array
-                out = np.empty_like(a)  # (d, R)
-                for i in range(a.shape[0]):
-                    for r in range(a.shape[1]):
-                        out[i, r] = op(a[i, r], y)
-                return Points(out)
-
-            return with_number
-        return None
+        return combined
 
 
 for _operator in (operator.add, operator.sub, operator.mul):

@@ -145,14 +145,8 @@ def update_line(rule: Callable[..., Any], index: str, values: Mapping[str, str])
     if any(name.startswith("_") for name in names):
         raise ValueError("its state or a hyperparameter has a name that begins with an underscore")
     cells = [f"{name}[{index}]" for name in ("x", *state_names(rule))]
-    arguments = [
-        "_xp",
-        cells[0],
-        f"g[{index}]",
-        "t",
-        *cells[1:],
-        *(values.get(name, name) for name in parameters(rule)),
-    ]
+    numbers = [values.get(name, name) for name in parameters(rule)]
+    arguments = ["_xp", cells[0], f"g[{index}]", "t", *cells[1:], *numbers]
     return f"{', '.join(cells)}{',' if len(cells) == 1 else ''} = _rule({', '.join(arguments)})"
 
 

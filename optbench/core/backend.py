@@ -7,6 +7,7 @@ here.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import time
@@ -196,24 +197,19 @@ def get_backend(
         if problem:
             raise BackendError(problem)
         if device is not None:
-            _use(device)
+            import cupy
+
+            try:
+                cupy.cuda.Device(device).use()
+            except Exception as error:  # CuPy has an exception of its own for what the driver says
+                raise BackendError(f"there is no GPU number {device!r} ({_first_line(error)})") from None
         return Backend("cupy", _compatible("cupy"), device, precision, fused)
     raise InputError(f"no device or array module {name!r}; choose cpu (numpy) or gpu (cupy)")
 
 
-def _compatible(name: str) -> Namespace:
+def _compatible(name: str) -> Any:
     """The namespace of an array library in the form that follows the standard."""
-    namespace: Namespace = importlib.import_module(f"array_api_compat.{name}")
-    return namespace
-
-
-def _use(device: Any) -> None:
-    import cupy
-
-    try:
-        cupy.cuda.Device(device).use()
-    except Exception as error:  # CuPy has an exception of its own for what the driver says
-        raise BackendError(f"there is no GPU number {device!r} ({_first_line(error)})") from None
+    return importlib.import_module(f"array_api_compat.{name}")
 
 
 def _first_line(error: Exception) -> str:
@@ -232,10 +228,10 @@ def gpu_problem() -> str | None:
         import cupy
     except ImportError:
         return "the GPU needs CuPy, which is not installed: pip install 'optbench[cuda13]' (or [cuda12], never both)"
-    try:
+    usable = False
+    with contextlib.suppress(Exception):  # whatever the driver says, it is not usable
         usable = cupy.cuda.is_available()
-    except Exception:  # whatever the driver says, it is not usable
-        usable = False
+    wheels = "install the CUDA component wheels with pip install 'optbench[cuda13]' (or [cuda12]), or a CUDA toolkit"
     if not usable:
         return (
             "CuPy is installed but finds no usable GPU: check that nvidia-smi lists one and that the driver is as "
@@ -244,10 +240,7 @@ def gpu_problem() -> str | None:
     try:
         total = int((cupy.arange(3) + 1).sum())
     except Exception as error:  # NVRTC or its headers missing, an unsupported architecture, ...
-        return (
-            f"a GPU is there but CuPy cannot compile kernels for it ({_first_line(error)}): install the CUDA component "
-            "wheels with pip install 'optbench[cuda13]' (or [cuda12]), or a CUDA toolkit"
-        )
+        return f"a GPU is there but CuPy cannot compile kernels for it ({_first_line(error)}): {wheels}"
     if total != 6:
         return "a GPU is there but computes 1 + 2 + 3 wrongly; use --device cpu"
     try:
@@ -255,10 +248,7 @@ def gpu_problem() -> str | None:
         values, _ = cupy.linalg.eigh(square @ square)  # a stack of one: eigenvalues 0 and 4
         largest = float(values.max())
     except Exception as error:  # cuBLAS, cuSOLVER or what they load is missing
-        return (
-            f"a GPU is there but CuPy cannot load the linear algebra for it ({_first_line(error)}): install the CUDA "
-            "component wheels with pip install 'optbench[cuda13]' (or [cuda12]), or a CUDA toolkit"
-        )
+        return f"a GPU is there but CuPy cannot load the linear algebra for it ({_first_line(error)}): {wheels}"
     # a batched eigensolver of an older cuSOLVER left some matrices as they were (cupy issue 4847)
     return None if abs(largest - 4) < 1e-12 else "a GPU is there but computes eigenvalues wrongly; use --device cpu"
 

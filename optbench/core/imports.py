@@ -93,7 +93,7 @@ def _import(source: str) -> str:
     try:
         name = _run_file(path) if is_file else importlib.import_module(source).__name__
     except Exception as error:
-        raise InputError(f"cannot import {source!r}: {_where(error, source)}{_describe(error)}") from error
+        raise InputError(f"cannot import {source!r}: {_describe(error, source)}") from error
     finally:
         sys.path.remove(folder)
     _imported[source] = name
@@ -121,15 +121,11 @@ def _run_file(path: Path) -> str:
     return name
 
 
-def _where(error: Exception, source: str) -> str:
-    """The line of the file at which an error was raised."""
+def _describe(error: Exception, source: str) -> str:
+    """An error, and the line of the file at which it was raised."""
     if isinstance(error, SyntaxError):
-        return f"line {error.lineno}: " if error.filename == source else f"{error.filename}, line {error.lineno}: "
+        file = "" if error.filename == source else f"{error.filename}, "
+        return f"{file}line {error.lineno}: {type(error).__name__}: {error.msg}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == source]
-    return f"line {lines[-1]}: " if lines else ""
-
-
-def _describe(error: Exception) -> str:
-    if isinstance(error, InputError):
-        return str(error)
-    return f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
+    name = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+    return (f"line {lines[-1]}: " if lines else "") + f"{name}{error}"

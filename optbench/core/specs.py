@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from optbench.core.errors import InputError, suggestion
 
@@ -148,69 +148,52 @@ def coerce(owner: str, parameter: Parameter, value: Any) -> Any:
     InputError
         If the value cannot be of that type, or is out of range.
     """
-    kinds = typing.get_args(parameter.type) if _is_union(parameter.type) else (parameter.type,)
+    is_union = typing.get_origin(parameter.type) in (typing.Union, types.UnionType)
+    kinds = typing.get_args(parameter.type) if is_union else (parameter.type,)
     for kind in kinds:
         try:
             result = _as_type(kind, value)
             break
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, LookupError, ValueError, OverflowError):
             continue
     else:
-        types = " or ".join(_type_name(kind) for kind in kinds)
-        raise InputError(f"{owner}: {parameter.name} must be {types}, not {value!r}")
+        expected = " or ".join(_TYPE_NAMES.get(kind, "numbers such as 32-16") for kind in kinds)
+        raise InputError(f"{owner}: {parameter.name} must be {expected}, not {value!r}")
     if parameter.choices is not None and result not in parameter.choices:
         raise InputError(f"{owner}: {parameter.name} must be one of {', '.join(parameter.choices)}, not {result!r}")
     for number in result if isinstance(result, tuple) else (result,):
         if parameter.range is not None and number is not None and number not in parameter.range:
             every = "every number of " if isinstance(result, tuple) else ""
-            message = f"{owner}: {every}{parameter.name} must be {parameter.range}, not {format_value(number)}"
-            raise InputError(message)
+            raise InputError(f"{owner}: {every}{parameter.name} must be {parameter.range}, not {format_value(number)}")
     return result
 
 
-def _is_union(annotation: Any) -> bool:
-    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
+_TYPE_NAMES = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", type(None): "none"}
+_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def _as_type(kind: Any, value: Any) -> Any:
-    if kind is type(None):
-        if value is None or value == "none":
-            return None
-        raise ValueError
+    """The value as a type; an error of one of four types if it cannot be."""
     if typing.get_origin(kind) is tuple:
         (item, *_) = typing.get_args(kind)
         if isinstance(value, str):
             value = re.split(r"(?<![eE])-", value) if value else []  # not at the dash of 1e-3
         return tuple(_as_type(item, v) for v in (value if isinstance(value, Iterable) else [value]))
-    if kind is bool:
-        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-        if isinstance(value, str) and value.lower() in words:
-            return words[value.lower()]
-        if isinstance(value, bool):
-            return value
-        raise ValueError
-    if isinstance(value, bool):
-        raise TypeError
-    if kind is int:
+    if kind is bool and isinstance(value, str):
+        return _WORDS[value.lower()]
+    if kind is type(None) and value == "none":
+        return None
+    if kind in (bool, type(None)) and isinstance(value, kind):
+        return value
+    if kind is int and not isinstance(value, bool):
         number = float(value)
-        if number != int(number):
-            raise ValueError
-        return int(value) if isinstance(value, numbers.Integral) else int(number)
-    if kind is float:
-        number = float(value)
-        if not math.isfinite(number):
-            raise ValueError
+        if number == int(number):
+            return int(value) if isinstance(value, numbers.Integral) else int(number)
+    if kind is float and not isinstance(value, bool) and math.isfinite(number := float(value)):
         return number + 0.0  # turns -0.0 into 0.0, so that both have one key
-    if kind is str:
-        if not isinstance(value, str | Path):
-            raise TypeError
+    if kind is str and isinstance(value, str | Path):
         return str(value)
     raise TypeError
-
-
-def _type_name(kind: Any) -> str:
-    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", type(None): "none"}
-    return names.get(kind, "numbers such as 32-16")
 
 
 def format_value(value: Any) -> str:
@@ -228,6 +211,63 @@ def format_spec(name: str, settings: Mapping[str, Any]) -> str:
     """The inverse of `parse_spec`."""
     inner = ",".join(f"{key}={format_value(value)}" for key, value in settings.items())
     return f"{name}:{inner}" if inner else name
+
+
+class Parametrized:
+    """Base of dataclasses that are registered under a name and made by a spec.
+
+    Attributes
+    ----------
+    kind : str
+        What the objects are, for messages: ``"problem"``.
+    name : str
+        The registered name.
+    always_shown : tuple of str
+        Parameters that `spec` names even at their defaults, because a reader wants to see them.
+    """
+
+    kind: ClassVar[str] = "object"
+    name: ClassVar[str] = ""
+    always_shown: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """Parameters without effect, given the values of the others: the size of synthetic data when a file is read."""
+        return frozenset()
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters that have an effect, by name."""
+        return {name: getattr(self, name) for name in parameters(type(self)) if name not in self.idle}
+
+    @property
+    def spec(self) -> str:
+        """Text that makes this object again: its name and the parameters that differ from their defaults."""
+        declared = parameters(type(self))
+        shown = {
+            name: value
+            for name, value in self.params.items()
+            if value != declared[name].default or name in self.always_shown
+        }
+        return format_spec(self.name or type(self).__name__, shown)
+
+    def __str__(self) -> str:
+        return self.spec
+
+    def check_parameters(self) -> None:
+        """Convert every parameter to its declared type, and check its range; the first call in ``__post_init__``.
+
+        Raises
+        ------
+        InputError
+            If a value is not of the type or out of range, or a parameter that has no effect is set.
+        """
+        declared = parameters(type(self))
+        for name, parameter in declared.items():
+            setattr(self, name, coerce(f"{self.kind} {self.name!r}", parameter, getattr(self, name)))
+        for name in sorted(self.idle):
+            if getattr(self, name) != declared[name].default:
+                raise InputError(f"{self.kind} {self.spec!r}: {name} has no effect here; leave it out")
 
 
 def as_list(value: Any) -> list[Any]:

@@ -160,7 +160,7 @@ class Recorder:
         self.best_end = np.full(runs, np.nan)
         self.steps_to_target = np.full((runs, len(TARGETS)), np.nan)
         self.reached = np.zeros(runs, dtype=np.int64)
-        self.targets: np.ndarray | None = None  # (R, 50), known with the first values
+        self.targets = np.full((runs, len(TARGETS)), -np.inf)  # known with the first values
         self.max_block = max(1, min(MAX_BLOCK, MAX_BLOCK_BYTES // (8 * runs)))
         # where runs may stop early, values are fetched often, so that stacks which are done stop soon
         often = stop or tolerance is not None
@@ -169,13 +169,11 @@ class Recorder:
 
     @property
     def state(self) -> RunState:
-        """The arrays that `record_step` changes, once the targets are known."""
-        assert self.targets is not None
+        """The arrays that `record_step` changes."""
         return RunState(**{name: getattr(self, name) for name in RunState._fields})
 
     def begin(self, f: np.ndarray) -> None:
         """Fix the targets of every run by its first value; f of shape (R,)."""
-        self.targets = np.full((self.runs, len(TARGETS)), -np.inf)
         if self.f_star is not None:
             finite = np.isfinite(f)
             self.targets[finite] = self.f_star + TARGETS * (f[finite, None] - self.f_star)
@@ -217,9 +215,8 @@ class Recorder:
             diverged = np.where(finite.all(axis=0), diverged, np.argmin(finite, axis=0))
         best = np.minimum.accumulate(np.where(finite, values, np.inf), axis=0)
         np.minimum(best, self.best, out=best)
-        if self.targets is None:
+        if self.folded == 0:
             self.begin(values[0])
-        assert self.targets is not None
         self.best = best[-1]
         next_target = np.minimum(self.reached, len(TARGETS) - 1)  # (R,)
         closer = np.flatnonzero(self.active & (self.best <= self.targets[np.arange(len(next_target)), next_target]))
@@ -243,7 +240,6 @@ class Recorder:
         """Steps to targets of the runs `closer` before the positions `limit`, (R,), and the ends at the last target."""
         if not len(closer):
             return
-        assert self.targets is not None
         # best never rises, so the first position at which it is at most a target is found by bisection
         rows = zip(np.ascontiguousarray(-best.T[closer]), -self.targets[closer], strict=True)
         first = np.stack([rising.searchsorted(levels) for rising, levels in rows])  # (closer, 50)

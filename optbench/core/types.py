@@ -79,16 +79,11 @@ class Namespace(Protocol):
 class Status(StrEnum):
     """How a run ended."""
 
-    BUDGET = "budget"
-    """All steps were taken."""
-    TARGET = "target"
-    """It reached the last target."""
-    GRADIENT = "gradient"
-    """Its gradient became small enough."""
-    DIVERGED = "diverged"
-    """An iterate, or its value, was not finite."""
-    FAILED = "failed"
-    """The computation raised an error."""
+    BUDGET = "budget"  # all steps were taken
+    TARGET = "target"  # it reached the last target
+    GRADIENT = "gradient"  # its gradient became small enough
+    DIVERGED = "diverged"  # an iterate, or its value, was not finite
+    FAILED = "failed"  # the computation raised an error
 
     @property
     def is_lost(self) -> bool:

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 IDLE_SECONDS = 60.0  # a released pool stays alive; a start costs about a second, a worker some 150 MB
@@ -44,6 +44,7 @@ class WorkerPool:
             size, mp_context=context, initializer=_begin, initargs=(self._progress,)
         )
         self._setting = _current_setting()
+        self.timer: threading.Timer  # of its end, while it is idle
 
     @property
     def progress(self) -> float:
@@ -64,14 +65,13 @@ class WorkerPool:
         """Start all workers, without waiting for them."""
         with contextlib.suppress(cf.BrokenExecutor):
             for _ in range(self.size):
-                self.submit(_nothing)
+                self.submit(os.getpid)
 
     def is_current(self) -> bool:
         """Whether new workers would start with the same folder, path and modules as these."""
-        folder, path, modules = self._setting
-        now_folder, now_path, now_modules = _current_setting()
-        same = all(now_modules.get(name) is spec for name, spec in modules.items())
-        return same and (folder, path) == (now_folder, now_path)
+        *places, modules = self._setting
+        *now_places, now_modules = _current_setting()
+        return places == now_places and all(now_modules.get(name) is spec for name, spec in modules.items())
 
     def refresh(self) -> None:
         """Take the present folder, path and modules as those of these workers."""
@@ -90,18 +90,12 @@ class WorkerPool:
 
 
 _idle: WorkerPool | None = None
-_timer: threading.Timer | None = None
 _lock = threading.Lock()
 
 
 def acquire(size: int) -> WorkerPool:
     """The idle pool, if it is large enough and current; else a new one."""
-    global _idle, _timer
-    with _lock:
-        pool, _idle = _idle, None
-        if _timer is not None:
-            _timer.cancel()
-            _timer = None
+    pool = _take_idle()
     if pool is not None:
         if pool.size >= size and pool.is_current():
             return pool
@@ -111,14 +105,13 @@ def acquire(size: int) -> WorkerPool:
 
 def release(pool: WorkerPool) -> None:
     """Keep a pool alive for the next call."""
-    global _idle, _timer
+    global _idle
     pool.refresh()
     with _lock:
         if _idle is None:
-            _idle = pool
-            _timer = threading.Timer(IDLE_SECONDS, _dismiss_if_idle, [pool])
-            _timer.daemon = True
-            _timer.start()
+            _idle, pool.timer = pool, threading.Timer(IDLE_SECONDS, dismiss_idle, [pool])
+            pool.timer.daemon = True
+            pool.timer.start()
             return
     pool.dismiss()  # another thread was faster
 
@@ -129,21 +122,22 @@ def idle_size() -> int:
     return 0 if pool is None else pool.size
 
 
-def dismiss_idle() -> None:
-    """Let the idle pool end now."""
-    with _lock:
-        pool = _idle
+def dismiss_idle(only: WorkerPool | None = None) -> None:
+    """Let the idle pool end now; with a pool, if it is that one."""
+    pool = _take_idle(only)
     if pool is not None:
-        _dismiss_if_idle(pool)
+        pool.dismiss()
 
 
-def _dismiss_if_idle(pool: WorkerPool) -> None:
+def _take_idle(only: WorkerPool | None = None) -> WorkerPool | None:
     global _idle
     with _lock:
-        if _idle is not pool:
-            return
+        pool = _idle
+        if pool is None or only not in (None, pool):
+            return None
         _idle = None
-    pool.dismiss()
+        pool.timer.cancel()
+    return pool
 
 
 def _current_setting() -> tuple[str, list[str], dict[str, Any]]:
@@ -163,9 +157,9 @@ _parents: list[Any] = []  # pools of a parent process, which the garbage collect
 
 
 def _forget_parent() -> None:
-    global _idle, _timer, _lock, _environment_lock
+    global _idle, _lock, _environment_lock
     _parents.append(_idle)
-    _idle, _timer, _lock, _environment_lock = None, None, threading.Lock(), threading.Lock()
+    _idle, _lock, _environment_lock = None, threading.Lock(), threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -197,34 +191,30 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _nothing() -> None:
-    pass
-
-
 # ---- while workers start ---------------------------------------------------------------------------------------------
 
 
-_environment_lock = threading.Lock()
+_environment_lock = threading.Lock()  # or a thread would restore what another thread has set
 
 
 @contextlib.contextmanager
 def _pinned() -> Iterator[None]:
     """Processes started in this context use one BLAS thread; the variables must be set before they import NumPy."""
-    with _environment_lock:  # or a thread would restore what another thread has set
-        yield from _one_thread_each()
+    with _environment_lock, environment_variables(dict.fromkeys(_THREAD_VARIABLES, "1")):
+        yield  # with the lock, or a thread would restore what another thread has set
 
 
-def _one_thread_each() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+@contextlib.contextmanager
+def environment_variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Variables of the environment, which processes started in this context inherit; restored afterwards."""
+    before = {name: os.environ[name] for name in values if name in os.environ}
+    os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in values:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 @contextlib.contextmanager

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from optbench.core.backend import Backend
-from optbench.core.registry import OPTIMIZERS
+from optbench.core.registry import OPTIMIZERS, Traits
 from optbench.core.specs import Interval
-from optbench.core.traits import Traits
 from optbench.core.types import Array, Namespace, Oracle
 from optbench.optimizer import At, Optimizer
 
@@ -56,20 +55,10 @@ class LineSearchMethod(Optimizer):
     def init(self, x: Array, backend: Backend) -> Search:
         self.xp = xp = backend.xp
         self.eps = backend.eps
-        column = backend.zeros((x.shape[0], 1))
+        zeros, zero, inf = xp.zeros_like(x), backend.zeros((x.shape[0], 1)), backend.zeros((x.shape[0], 1)) + xp.inf
+        model = self.model_init(x, backend)
         # an accepted value of infinity and a zero direction make the start point pass both conditions
-        return Search(
-            x=x,
-            f=column + xp.inf,
-            g=xp.zeros_like(x),
-            p=xp.zeros_like(x),
-            slope=column,
-            alpha=column,
-            low=column,
-            high=column + xp.inf,
-            trials=column,
-            model=self.model_init(x, backend),
-        )
+        return Search(x, inf, g=zeros, p=zeros, slope=zero, alpha=zero, low=zero, high=inf, trials=zero, model=model)
 
     def step(self, t: int, at: At, state: Search) -> tuple[Array, Search]:
         xp = self.xp
@@ -111,22 +100,11 @@ class LineSearchMethod(Optimizer):
         new_p = xp.where(downhill, new_p, -g)
         new_slope = xp.where(downhill, new_slope, -dot(xp, g, g))
 
-        turn = accept | stuck
-        p = xp.where(turn, new_p, p)
-        one, zero = xp.ones_like(alpha), xp.zeros_like(alpha)
-        state = Search(
-            x,
-            f,
-            g,
-            p,
-            slope=xp.where(turn, new_slope, slope),
-            alpha=xp.where(turn, one, alpha),
-            low=xp.where(turn, zero, low),
-            high=xp.where(turn, zero + xp.inf, high),
-            trials=xp.where(turn, zero, trials),
-            model=model,
-        )
-        return x + state.alpha * p, state
+        turn, one, zero = accept | stuck, xp.ones_like(alpha), xp.zeros_like(alpha)
+        old = {"p": p, "slope": slope, "alpha": alpha, "low": low, "high": high, "trials": trials}
+        new = {"p": new_p, "slope": new_slope, "alpha": one, "low": zero, "high": zero + xp.inf, "trials": zero}
+        state = Search(x, f, g, model=model, **{name: xp.where(turn, new[name], old[name]) for name in old})
+        return x + state.alpha * state.p, state
 
     def model_init(self, x: Array, backend: Backend) -> Any:
         """What the model of curvature remembers at the start."""
@@ -140,10 +118,16 @@ class LineSearchMethod(Optimizer):
         """Search direction -B^-1 g of the model; shape (R, d)."""
         raise NotImplementedError(f"{type(self).__name__} does not implement direction()")
 
-    def usable(self, s: Array, y: Array) -> tuple[Array, Array]:
-        """s^T y of shape (R, 1), and whether a pair satisfies the curvature condition s^T y > 0 beyond rounding."""
-        sy = dot(self.xp, s, y)
-        return sy, sy > self.eps * self.xp.sqrt(dot(self.xp, s, s) * dot(self.xp, y, y))
+    def usable(self, accept: Array, s: Array, y: Array) -> tuple[Array, Array, Array]:
+        """Whether a pair of an accepted run satisfies the curvature condition s^T y > 0 beyond rounding; s^T y and y^T y.
+
+        Each has the shape (R, 1); where the pair is not usable, the products are 1.
+        """
+        xp = self.xp
+        sy, yy = dot(xp, s, y), dot(xp, y, y)
+        keep = accept & (sy > self.eps * xp.sqrt(dot(xp, s, s) * yy))
+        one = xp.ones_like(sy)
+        return keep, xp.where(keep, sy, one), xp.where(keep, yy, one)
 
     def first_scale(self, g: Array) -> Array:
         """Scale of the identity before any pair is known: a first step of length at most 1. Shape (R, 1)."""
@@ -214,15 +198,12 @@ class LBFGS(LineSearchMethod):
 
     def model_update(self, model: Secants, accept: Array, stuck: Array, s: Array, y: Array, at: At) -> Secants:
         xp = self.xp
-        sy, good = self.usable(s, y)
-        keep = accept & good
-        safe = xp.where(keep, sy, xp.ones_like(sy))
-        yy = xp.where(keep, dot(xp, y, y), xp.ones_like(sy))
+        keep, sy, yy = self.usable(accept, s, y)
 
         def push(old: Array, new: Array) -> Array:
             return xp.where(keep, xp.concat([old[1:, ...], new[None, ...]], axis=0), old)
 
-        rho = push(model.rho, 1 / safe)
+        rho = push(model.rho, 1 / sy)
         gamma = xp.where(keep, sy / yy, model.gamma)
         forget = xp.zeros_like(gamma)
         return Secants(push(model.s, s), push(model.y, y), xp.where(stuck, forget, rho), xp.where(stuck, forget, gamma))
@@ -261,19 +242,15 @@ class BFGS(LineSearchMethod):
 
     def model_update(self, model: Inverse, accept: Array, stuck: Array, s: Array, y: Array, at: At) -> Inverse:
         xp = self.xp
-        sy, good = self.usable(s, y)
-        keep = accept & good
-        safe = xp.where(keep, sy, xp.ones_like(sy))
-        yy = xp.where(keep, dot(xp, y, y), xp.ones_like(sy))
+        keep, sy, yy = self.usable(accept, s, y)
         first = keep & (model.fresh > 0)
-        h = xp.where(first[..., None], (safe / yy)[..., None] * self.identity, model.h)
+        h = xp.where(first[..., None], (sy / yy)[..., None] * self.identity, model.h)
         # (I - rho s y^T) H (I - rho y s^T) + rho s s^T, multiplied out so that it costs three outer products
         u = (h @ y[..., None])[..., 0]  # H y, (R, d)
-        c = (1 + dot(xp, y, u) / safe) / safe  # (R, 1)
-        us = u[..., :, None] * (s / safe)[..., None, :]  # (R, d, d)
+        c = (1 + dot(xp, y, u) / sy) / sy  # (R, 1)
+        us = u[..., :, None] * (s / sy)[..., None, :]  # (R, d, d)
         new = h - us - xp.matrix_transpose(us) + (c * s)[..., :, None] * s[..., None, :]
-        h = xp.where(keep[..., None], new, h)
-        h = xp.where(stuck[..., None], self.identity, h)
+        h = xp.where(stuck[..., None], self.identity, xp.where(keep[..., None], new, h))
         fresh = xp.where(keep, xp.zeros_like(sy), model.fresh)
         return Inverse(h, xp.where(stuck, xp.ones_like(sy), fresh))
 

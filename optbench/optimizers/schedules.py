@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
-from optbench.core.registry import SCHEDULES
+from optbench.core.registry import SCHEDULES, Traits
 from optbench.core.specs import (
     NONNEGATIVE,
     POSITIVE,
@@ -21,27 +21,22 @@ from optbench.core.specs import (
     parameters,
     parse_spec,
 )
-from optbench.core.traits import Traits
 
 Schedule = Callable[[int, int], float]
 F = TypeVar("F", bound=Callable[..., float])
 
 
-@overload
-def schedule(function: F) -> F: ...
-@overload
-def schedule(**ranges: Interval) -> Callable[[F], F]: ...
-def schedule(function: Any = None, **ranges: Interval) -> Any:
+def schedule(**ranges: Interval) -> Callable[[F], F]:
     """Register a schedule under its own name, with the ranges of its parameters, and return it unchanged."""
 
     def register(function: F) -> F:
         SCHEDULES.register(function.__name__, function, Traits(ranges=ranges))
         return function
 
-    return register if function is None else register(function)
+    return register
 
 
-@schedule
+@schedule()
 def constant(t: int, T: int) -> float:
     """The factor 1."""
     return 1.0
@@ -93,16 +88,12 @@ def warm_up(after: Schedule, length: float) -> Schedule:
     return schedule_with_warm_up if length > 0 else after
 
 
-_WARM_UP = Parameter("warmup", float, 0.0, NONNEGATIVE)
-
-
 def schedule_parameters(name: str) -> dict[str, Parameter]:
     """The declared parameters of a registered schedule, and `warmup`, which each of them takes."""
     declared, ranges = parameters(SCHEDULES[name]), SCHEDULES.traits(name).ranges
     kinds = {key: tuple[float, ...] if isinstance(p.default, tuple) else p.type for key, p in declared.items()}
-    return {key: Parameter(key, kinds[key], p.default, ranges.get(key)) for key, p in declared.items()} | {
-        "warmup": _WARM_UP
-    }
+    own = {key: Parameter(key, kinds[key], p.default, ranges.get(key)) for key, p in declared.items()}
+    return {**own, "warmup": Parameter("warmup", float, 0.0, NONNEGATIVE)}
 
 
 def make_schedule(spec: str) -> tuple[str, Schedule]:

@@ -30,9 +30,7 @@ CORES = 4
 CHUNK_COST = 10  # of each chunk
 BATCH_COST = 4  # of each seed of a chunk, with mini-batches
 MIN_CORE_RUNS = 20  # fewest runs of a chunk that is cut for cores
-MIN_CORE_SECONDS = (
-    0.5  # work of a plan from which on it is cut for cores; below, processes would not be worth their start
-)
+MIN_CORE_SECONDS = 0.5  # work of a plan from which on it is cut; below, processes would not be worth their start
 MIN_CORE_NANOSECONDS = 2000.0  # of one run and step; below, a step costs about the same whatever its number of runs
 SINGLE_RUN_NANOSECONDS = 1e6  # from which on runs with d x d matrices of their own are as well computed one by one
 
@@ -63,11 +61,6 @@ class Chunk:
     def size(self) -> int:
         """Number of runs."""
         return len(self.grid) * len(self.seeds)
-
-    @property
-    def runs(self) -> Iterator[tuple[int, dict[str, float]]]:
-        """Seed and settings of each run, in the order of the rows."""
-        return itertools.product(self.seeds, self.grid)
 
     @property
     def seconds(self) -> float:

@@ -73,9 +73,7 @@ def _describe(problem: Problem, evaluate: bool) -> str:
         "strong_convexity": _number(problem.strong_convexity),
         "gradient_norm": _number(optimum.gradient_norm if optimum is not None else None),
     }
-    parts: dict[str, Callable[[Problem], Any]] = {}
-    if evaluate:
-        parts = {"minimizers": _minimizers, "surface": surface, "differences": differences}
+    parts = {"minimizers": _minimizers, "surface": surface, "differences": differences} if evaluate else {}
     # one thread, so that the last digits are the same in every process
     with blas_threads(1), np.errstate(all="ignore"):
         for name, compute in parts.items():

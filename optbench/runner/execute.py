@@ -34,6 +34,7 @@ RESTART_SECONDS = 0.05  # that they take if they are still alive
 
 # called with the seconds of work done since its last call, as `Chunk.seconds` has them
 Progress = Callable[[float], None]
+Results = Iterator[tuple[Chunk, ChunkResult | None]]  # each chunk with its result, or None once that is in the store
 
 
 def execute(
@@ -81,7 +82,7 @@ def execute(
         stored = store.keys(failed=not retry_failed)
     requested: set[str] = set()
     if store is not None or len(plans) > 1:
-        requested = {plan.key(point, seed) for plan in plans for seed in plan.seeds for point in plan.grid}
+        requested = {key for plan in plans for key in plan.keys}
     missing = requested - stored
 
     def take_missing(key: str) -> bool:
@@ -93,9 +94,8 @@ def execute(
     chunks = [chunk for plan in plans for chunk in chunks_of(plan, take_missing if requested else None)]
     if on_start is not None:
         on_start(sum(c.seconds for c in chunks), sum(c.size for c in chunks), len(requested & stored))
-    report = progress or (lambda seconds: None)
-    if jobs is None:
-        jobs = default_jobs(chunks)
+    report = progress or _ignore
+    jobs = jobs or default_jobs(chunks)
     threads = 1
     if executor is not None:
         results = _on_executor(executor, chunks, store, report)
@@ -117,6 +117,10 @@ def _cores() -> int:
 
 def _uses_threads(chunks: Sequence[Chunk]) -> bool:
     return len(chunks) == 1 and chunks[0].plan.parallelism is Parallelism.THREADS
+
+
+def _ignore(seconds: float) -> None:
+    pass
 
 
 def default_jobs(chunks: Sequence[Chunk]) -> int:
@@ -149,7 +153,7 @@ def _largest_first(chunks: Sequence[Chunk]) -> list[Chunk]:
     return sorted(chunks, key=lambda chunk: chunk.seconds, reverse=True)
 
 
-def _compute(chunk: Chunk, store: Store | None, report: Progress | None = None, threads: int = 1) -> ChunkResult | None:
+def _compute(chunk: Chunk, store: Store | None, report: Progress = _ignore, threads: int = 1) -> ChunkResult | None:
     """Compute one chunk and store it. Its result, or None if that is in the store."""
     step_seconds = chunk.seconds / (chunk.plan.steps + 1)
     reported = 0.0
@@ -157,8 +161,7 @@ def _compute(chunk: Chunk, store: Store | None, report: Progress | None = None, 
     def report_steps(steps: int) -> None:
         nonlocal reported
         reported += steps * step_seconds
-        if report is not None:
-            report(steps * step_seconds)
+        report(steps * step_seconds)
 
     backend = chunk.plan.problem.backend
     backend.free_memory()
@@ -169,8 +172,7 @@ def _compute(chunk: Chunk, store: Store | None, report: Progress | None = None, 
         raise
     except Exception as error:  # a defect in a problem or an optimizer, or too little memory: it becomes a record
         result = ChunkResult.failed(error)
-    if report is not None:
-        report(chunk.seconds - reported)
+    report(chunk.seconds - reported)
     return _store_result(chunk, result, store)
 
 
@@ -182,9 +184,7 @@ def _store_result(chunk: Chunk, result: ChunkResult, store: Store | None) -> Chu
     return None
 
 
-def _on_executor(
-    executor: cf.Executor, chunks: Sequence[Chunk], store: Store | None, report: Progress
-) -> Iterator[tuple[Chunk, ChunkResult | None]]:
+def _on_executor(executor: cf.Executor, chunks: Sequence[Chunk], store: Store | None, report: Progress) -> Results:
     futures = {executor.submit(_compute, chunk, store): chunk for chunk in _largest_first(_with_optima(chunks))}
     for future in cf.as_completed(futures):
         chunk = futures[future]
@@ -220,7 +220,7 @@ class _Processes:
         self.pool = workers.acquire(jobs)
         self.losses: dict[Chunk, int] = {}  # of each chunk that is not done: how many processes died with it
 
-    def results(self) -> Iterator[tuple[Chunk, ChunkResult | None]]:
+    def results(self) -> Results:
         """Each chunk with its result, in the order in which they are done."""
         try:
             if self.pool.size == self.jobs <= len(self.chunks):  # all will be needed
@@ -236,7 +236,7 @@ class _Processes:
         else:
             self.pool.dismiss()  # it holds memory of the device
 
-    def _round(self) -> Iterator[tuple[Chunk, ChunkResult | None]]:
+    def _round(self) -> Results:
         """Compute what is not done, until a process dies."""
         # after a death, the chunks that were running go one at a time, so that the guilty one is known
         suspects = [chunk for chunk, losses in self.losses.items() if losses]

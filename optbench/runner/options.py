@@ -1,7 +1,6 @@
-"""Options of sweeps and studies, each declared once: its name, type, default, check and help.
+"""Options of sweeps, studies and races, each declared once: its name, type, default, check and help.
 
-The command line makes its arguments from these declarations; TOML files and the keywords of Python calls are checked
-against them. So all three have the same names and the same defaults.
+Arguments of commands are made from these declarations; TOML files and keywords of Python calls are checked against them.
 """
 
 from __future__ import annotations
@@ -16,11 +15,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from optbench.core.backend import PRECISIONS
 from optbench.core.errors import InputError
 from optbench.core.specs import check_names
 
 MAX_INTEGER = 2**63 - 1  # the largest that a column of a table holds
 MAX_RATES = 10_000  # of a range; more than that is a slip
+LEAST_ROUNDS = 3  # fewer say nothing about the scatter of the timings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,19 +30,12 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and abs(int(value)) <= MAX_INTEGER
 
 
-def _is_boolean(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _one_or_more(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    def check(value: Any) -> bool:
-        return is_valid(value) or (isinstance(value, tuple) and len(value) > 0 and all(map(is_valid, value)))
-
-    return check
+    return lambda value: is_valid(value) or (isinstance(value, tuple) and bool(value) and all(map(is_valid, value)))
 
 
 def learning_rates(value: Any) -> tuple[float, ...]:
@@ -59,13 +53,10 @@ def learning_rates(value: Any) -> tuple[float, ...]:
             value = dict(zip(("low", "high", "count"), map(float, value.split(":", 2)), strict=True))
         elif isinstance(value, str):
             value = value.split(",")
-        if isinstance(value, Mapping):
-            rates = _rates_of_range(value)
-        else:
-            items = list(value) if isinstance(value, Iterable) else [value]
-            if any(isinstance(item, bool) for item in items):
-                raise TypeError
-            rates = [float(item) for item in items]
+        items = _rates_of_range(value) if isinstance(value, Mapping) else as_tuple(value)
+        if any(isinstance(item, bool) for item in items):
+            raise TypeError
+        rates = tuple(map(float, items))
     except InputError:
         raise
     except (TypeError, ValueError, KeyError, OverflowError):
@@ -74,7 +65,12 @@ def learning_rates(value: Any) -> tuple[float, ...]:
         ) from None
     if not rates or not all(0 < rate < np.inf for rate in rates):
         raise InputError(f"learning rates must be positive numbers, not {value!r}")
-    return tuple(rates)
+    return rates
+
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """Several things, or the one that it is."""
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
 
 
 def _rates_of_range(value: Mapping[str, Any]) -> list[float]:
@@ -92,14 +88,25 @@ def _rates_of_range(value: Mapping[str, Any]) -> list[float]:
     return [float(f"{rate:.12g}") for rate in np.geomspace(low, high, count)]
 
 
-def _option(default: Any, is_valid: Callable[[Any], bool], expected: str, help_text: str, metavar: str = "N") -> Any:
-    metadata = {"is_valid": is_valid, "expected": expected, "help": help_text, "metavar": metavar}
-    return dataclasses.field(default=default, metadata=metadata)
+# what a value must be, and whether it is
+_WHOLE = "a whole number", _is_integer
+_SEEDS = "a number of seeds or a list of them", _one_or_more(_is_integer)
+_SIZES = "a whole number or a list of them", _one_or_more(lambda value: value is None or _is_integer(value))
+_POSITIVE = "above 0", lambda value: _is_number(value) and value > 0
+_NONNEGATIVE = "a number of at least 0", lambda value: _is_number(value) and value >= 0
+_SCHEDULE = "a schedule such as 'cosine:warmup=0.05'", lambda value: isinstance(value, str)
+_SCHEDULES = f"{_SCHEDULE[0]} or a list of them", _one_or_more(_SCHEDULE[1])
+_BOOLEAN = "true or false", lambda value: isinstance(value, bool)
+_PRECISION = "float64 or float32", PRECISIONS.__contains__
+
+
+def _option(default: Any, kind: tuple[str, Callable[[Any], bool]], help_text: str, metavar: str = "N") -> Any:
+    return dataclasses.field(default=default, metadata={"kind": kind, "help": help_text, "metavar": metavar})
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepOptions:
-    """Options of a sweep. An option that is None has not been given.
+class Options:
+    """Options of a call, each a field that declares its kind and its help. None has not been given.
 
     Raises
     ------
@@ -107,66 +114,52 @@ class SweepOptions:
         If a value is not of its kind, or two options contradict each other.
     """
 
-    seeds: int | Iterable[int] = _option(
-        5, _one_or_more(_is_integer), "a number of seeds or a list of them", "how many seeds (0, 1, ...), or which"
-    )
-    steps: int | None = _option(
-        None, _is_integer, "a whole number", "steps of every run; 1000 if neither steps nor calls are given"
-    )
-    calls: float | None = _option(
-        None,
-        lambda value: _is_number(value) and value > 0,
-        "above 0",
-        "oracle calls of every run instead of steps; a mini-batch of b out of n samples counts b/n",
-    )
-    batch_size: int | Iterable[int] | None = _option(
-        None,
-        _one_or_more(lambda value: value is None or _is_integer(value)),
-        "a whole number or a list of them",
-        "samples in a mini-batch, or several sizes; all samples by default",
-        "B",
-    )
-    linear_scaling: bool = _option(
-        False,
-        _is_boolean,
-        "true or false",
-        "multiply the learning rate by N for a batch N times as large as the first (Goyal et al. 2017)",
-    )
-    schedule: str | Iterable[str] = _option(
-        "constant",
-        _one_or_more(lambda value: isinstance(value, str)),
-        "a schedule such as 'cosine:warmup=0.05' or a list of them",
-        "learning-rate schedule such as cosine:warmup=0.05, or several; optimizers without a learning rate ignore it",
-        "SPEC",
-    )
-    stop_at_target: bool = _option(
-        False,
-        _is_boolean,
-        "true or false",
-        "end a run once it reaches the last target, 1e-10 of its initial gap",
-    )
-    stop_at_gradient: float | None = _option(
-        None,
-        lambda value: _is_number(value) and value >= 0,
-        "a number of at least 0",
-        "end a run once the norm of its gradient is at most this",
-        "NORM",
-    )
-    checkpoint_count: int = _option(
-        100,
-        lambda value: _is_integer(value) and value >= 2,
-        "a whole number of at least 2",
-        "about how many iterates of a run are recorded, log-spaced; every iterate if this exceeds the steps",
-    )
-
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
                 value = tuple(value)
                 object.__setattr__(self, field.name, value)
-            if not (value is None and field.default is None) and not field.metadata["is_valid"](value):
-                raise InputError(f"{field.name} must be {field.metadata['expected']}, not {value!r}")
+            expected, is_valid = field.metadata["kind"]
+            if not (value is None and field.default is None) and not is_valid(value):
+                raise InputError(f"{field.name} must be {expected}, not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions(Options):
+    """Options of a sweep."""
+
+    seeds: int | Iterable[int] = _option(5, _SEEDS, "how many seeds (0, 1, ...), or which")
+    steps: int | None = _option(None, _WHOLE, "steps of every run; 1000 if neither steps nor calls are given")
+    calls: float | None = _option(
+        None, _POSITIVE, "oracle calls of every run instead of steps; a mini-batch of b out of n samples counts b/n"
+    )
+    batch_size: int | Iterable[int] | None = _option(
+        None, _SIZES, "samples in a mini-batch, or several sizes; all samples by default", "B"
+    )
+    linear_scaling: bool = _option(
+        False, _BOOLEAN, "multiply the learning rate by N for a batch N times as large as the first (Goyal et al. 2017)"
+    )
+    schedule: str | Iterable[str] = _option(
+        "constant",
+        _SCHEDULES,
+        "learning-rate schedule such as cosine:warmup=0.05, or several; optimizers without a learning rate ignore it",
+        "SPEC",
+    )
+    stop_at_target: bool = _option(
+        False, _BOOLEAN, "end a run once it reaches the last target, 1e-10 of its initial gap"
+    )
+    stop_at_gradient: float | None = _option(
+        None, _NONNEGATIVE, "end a run once the norm of its gradient is at most this", "NORM"
+    )
+    checkpoint_count: int = _option(
+        100,
+        ("a whole number of at least 2", lambda value: _is_integer(value) and value >= 2),
+        "about how many iterates of a run are recorded, log-spaced; every iterate if this exceeds the steps",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.steps is not None and self.calls is not None:
             raise InputError("a budget is either steps or calls; give one of them")
         if _is_integer(self.seeds) and not self.seed_numbers:
@@ -182,13 +175,7 @@ class SweepOptions:
     @property
     def batch_sizes(self) -> tuple[int | None, ...]:
         """Batch sizes; None is the full objective."""
-        sizes = self.batch_size if isinstance(self.batch_size, tuple) else (self.batch_size,)
-        return tuple(None if size is None else int(size) for size in sizes)
-
-    @property
-    def schedules(self) -> tuple[str, ...]:
-        """Specs of the schedules."""
-        return (self.schedule,) if isinstance(self.schedule, str) else tuple(self.schedule)
+        return tuple(None if size is None else int(size) for size in as_tuple(self.batch_size))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,32 +184,49 @@ class StudyOptions(SweepOptions):
 
     lr: Any = _option(  # noqa: RUF009
         "1e-4:10:16",
-        lambda value: len(learning_rates(value)) > 0,
-        "",
+        ("", lambda value: len(learning_rates(value)) > 0),
         "step sizes for optimizers that do not fix theirs: 0.1, or 1e-3,1e-2, or low:high:count, log-spaced; "
         "for random search its scale",
         "RATES",
     )
     precision: str | None = _option(
-        None,
-        lambda value: value in ("float64", "float32"),
-        "float64 or float32",
-        "float64 or float32; by default that of the problem, float64 for a spec",
-        "TYPE",
+        None, _PRECISION, "float64 or float32; by default that of the problem, float64 for a spec", "TYPE"
     )
 
     @property
     def sweep_options(self) -> dict[str, Any]:
         """The options of its sweeps, by name."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(SweepOptions)}
+        return {name: getattr(self, name) for name in names_of(SweepOptions)}
 
 
-def names_of(options: type[SweepOptions]) -> list[str]:
+@dataclass(frozen=True, kw_only=True)
+class RaceOptions(Options):
+    """Options of a race."""
+
+    rounds: int = _option(10, _WHOLE, "runs of every configuration, at least 3")
+    steps: int = _option(500, _WHOLE, "steps of every run")
+    batch_size: int | None = _option(None, _WHOLE, "samples in a mini-batch (default: all samples)", "B")
+    schedule: str = _option(
+        "constant", _SCHEDULE, "learning-rate schedule of the optimizers that have a learning rate", "SPEC"
+    )
+    precision: str | None = _option(None, _PRECISION, "float64 or float32 (default float64)", "TYPE")
+    fused: bool = _option(True, _BOOLEAN, "run update rules compiled")
+    seed: int = _option(0, _WHOLE, "seed of the first round; the next has the next")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rounds < LEAST_ROUNDS:
+            raise InputError(f"a race has at least {LEAST_ROUNDS} rounds, not {self.rounds}: fewer give no interval")
+        if not 0 <= self.seed <= 2**62:
+            raise InputError(f"seed must be at least 0 and at most 2^62, not {self.seed}")
+
+
+def names_of(options: type[Options]) -> list[str]:
     """Names of the options of a class."""
     return [field.name for field in dataclasses.fields(options)]
 
 
-def with_options(options: type[SweepOptions]) -> Callable[[F], F]:
+def with_options(options: type[Options]) -> Callable[[F], F]:
     """Give a function that takes ``**options`` the signature and the parameter descriptions of these options.
 
     Its docstring says ``{options}`` where they are to be described.
@@ -235,10 +239,9 @@ def with_options(options: type[SweepOptions]) -> Callable[[F], F]:
             inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
             for f in fields
         ]
-        own = signature.parameters.values()
-        rest = [p for p in own if p.kind is inspect.Parameter.VAR_KEYWORD and p.name != "options"]
-        named = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        function.__signature__ = signature.replace(parameters=[*named, *keywords, *rest])  # type: ignore[attr-defined]
+        own = [p for p in signature.parameters.values() if p.name != "options"]
+        ordered = sorted([*own, *keywords], key=lambda p: p.kind)
+        function.__signature__ = signature.replace(parameters=ordered)  # type: ignore[attr-defined]
         described = [f"{f.name} : {f.type}, default {f.default!r}\n        {f.metadata['help']}" for f in fields]
         function.__doc__ = (function.__doc__ or "").replace("{options}", "\n    ".join(described))
         return function

@@ -10,7 +10,7 @@ import dataclasses
 import enum
 import hashlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,28 +25,16 @@ from optbench.optimizers.schedules import make_schedule
 from optbench.problem import Problem
 from optbench.results.schema import VERSION
 from optbench.runner.loop import check_pair
-from optbench.runner.options import SweepOptions
+from optbench.runner.options import SweepOptions, as_tuple
 
 DEFAULT_STEPS = 1000
 
 # modules that decide the result of a run besides those of its problem and optimizer: part of its key
-ENGINE = tuple(
-    f"optbench.{name}"
-    for name in (
-        "optimizer",
-        "runner.loop",
-        "core.trace",
-        "compile.rules",
-        "compile.fused_loop",
-        "compile.numba",
-        "compile.points",
-        "compile.elementwise",
-        "compile.fastmath",
-        "compile.dots",
-        "core.random",
-        "optimizers.schedules",
-        "problem",
-    )
+_COMPILE = ("rules", "fused_loop", "numba", "points", "elementwise", "fastmath", "dots")
+ENGINE = (
+    *("optbench.optimizer", "optbench.runner.loop", "optbench.core.trace"),
+    *(f"optbench.compile.{name}" for name in _COMPILE),
+    *("optbench.core.random", "optbench.optimizers.schedules", "optbench.problem"),
 )
 
 # A plan is compiled if it moves at least so many numbers: runs x steps x numbers in one run. Below, loading and compiling
@@ -122,7 +110,7 @@ class Plan:
     def settings(self, point: Mapping[str, float]) -> dict[str, Any]:
         """All hyperparameters of one point of the grid, defaults included."""
         defaults = {key: p.default for key, p in self.recipe.declared.items()}
-        return {key: _json_value(v) for key, v in (defaults | self.recipe.settings | dict(point)).items()}
+        return defaults | self.recipe.settings | dict(point)
 
     @cached_property
     def _common(self) -> str:
@@ -132,7 +120,7 @@ class Plan:
         return canonical(
             {
                 "schema": VERSION,
-                "problem": [problem.name, {k: _json_value(v) for k, v in problem.params.items()}, problem.fingerprint],
+                "problem": [problem.name, problem.params, problem.fingerprint],
                 "optimizer": self.recipe.name,
                 "schedule": self.schedule,
                 "steps": self.steps,
@@ -165,17 +153,18 @@ class Plan:
             self._keys[run] = _hash(self.identity(point, seed) + self.code)
         return self._keys[run]
 
+    @property
+    def keys(self) -> list[str]:
+        """Keys of all runs, seed by seed."""
+        return [self.key(point, seed) for seed in self.seeds for point in self.grid]
+
     def build(self, grid: Sequence[Mapping[str, float]], seeds: Sequence[int]) -> Optimizer:
         """The optimizer for the stack of `grid` x `seeds`: swept settings as sequences of length R, seed by seed."""
         swept = {key: np.tile([point[key] for point in grid], len(seeds)) for key in grid[0]}  # each (R,)
         fixed = {key: value for key, value in self.recipe.settings.items() if key not in swept}
-        return self.recipe.build(fixed | swept, self._factor(), fused=self.fused)
-
-    def _factor(self) -> Callable[[int], float] | None:
-        if self.schedule == "constant":
-            return None
         _, schedule = make_schedule(self.schedule)
-        return lambda t: schedule(t, self.steps)
+        factor = None if self.schedule == "constant" else lambda t: schedule(t, self.steps)
+        return self.recipe.build(fixed | swept, factor, fused=self.fused)
 
 
 def make_plans(
@@ -219,7 +208,7 @@ def make_plans(
     separate = [key for key in swept if key not in recipe.sweepable]
     stacked = [key for key in swept if key in recipe.sweepable]
     plans = []
-    for batch_size, spec in itertools.product(sweep.batch_sizes, sweep.schedules):
+    for batch_size, spec in itertools.product(sweep.batch_sizes, as_tuple(sweep.schedule)):
         check_pair(problem, recipe.kind, recipe.name, batch_size, sweep.stop_at_gradient)
         schedule, _ = make_schedule(spec)
         if schedule != "constant" and not recipe.takes_schedule:
@@ -231,9 +220,7 @@ def make_plans(
             steps = max(1, round(sweep.calls / problem.calls_per_step(batch_size)) - 1)
         if steps < 1:
             raise InputError(f"the budget must be at least one step, not {steps}")
-        scale = 1.0
-        if sweep.linear_scaling and batch_size is not None and sweep.batch_sizes[0]:
-            scale = batch_size / sweep.batch_sizes[0]
+        scale = (batch_size or 1) / (sweep.batch_sizes[0] or 1) if sweep.linear_scaling else 1.0
         for values in itertools.product(*(swept[key] for key in separate)):
             grid = tuple(
                 {key: v * scale if key == "lr" else v for key, v in zip(stacked, point, strict=True)}
@@ -256,10 +243,6 @@ def make_plans(
                 )
             )
     return plans
-
-
-def _json_value(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _hash(text: str) -> str:

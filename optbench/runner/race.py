@@ -22,11 +22,14 @@ that is small against the oracle's time it may even be negative, which means tha
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import gc
+import itertools
 import json
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,8 +38,9 @@ import numpy as np
 
 from optbench.core.backend import Backend, get_backend
 from optbench.core.errors import InputError
-from optbench.core.specs import as_list, parse_spec
+from optbench.core.specs import as_list
 from optbench.core.types import Array
+from optbench.core.workers import blas_threads
 from optbench.optimizer import make_recipe
 from optbench.problem import Problem, ProblemLike, as_problem
 from optbench.results.environment import environment
@@ -44,30 +48,20 @@ from optbench.results.methods import method_name
 from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
 from optbench.results.store import Store
 from optbench.runner.loop import Loop
+from optbench.runner.options import RaceOptions, with_options
 from optbench.runner.plan import Plan, make_plans
-from optbench.runner.quiet import load_average, quiet
 from optbench.runner.rows import method_columns, time_now
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LEAST_ROUNDS = 3  # fewer say nothing about the scatter of the timings
 POINT_BYTES = 1 << 18  # of noted points: few enough to stay in the cache, as the point of a real step does
+WATCH_SECONDS = 0.2  # during which the idlest core is determined
 PART = 50  # steps between two readings of the clock: so many that a GPU's queue stays full, and few against what drifts
 
 
 def make_race_plans(
-    problems: Sequence[str | Problem],
-    optimizers: Sequence[Any],
-    *,
-    rounds: int = 10,
-    steps: int = 500,
-    batch_size: int | None = None,
-    schedule: str = "constant",
-    device: str | Backend | None = None,
-    precision: str | None = None,
-    fused: bool = True,
-    seed: int = 0,
+    problems: Sequence[str | Problem], optimizers: Sequence[Any], *, device: str | Backend | None = None, **options: Any
 ) -> list[Plan]:
     """The configurations of a race: each optimizer on each problem, as a plan with one setting and a seed for each round.
 
@@ -75,67 +69,45 @@ def make_race_plans(
     ----------
     problems, optimizers : sequence
         Specs such as ``"quadratic:dim=1000"`` and ``"adam:lr=0.01"``, or problems, rules and Optimizer classes.
-    rounds : int
-        How many times each configuration runs, at least 3.
-    steps : int
-        Steps of every run.
-    batch_size : int, optional
-        Samples a mini-batch; None for the full objective.
-    schedule : str
-        Learning-rate schedule of the optimizers that have a learning rate.
-    device, precision : str
-        ``"cpu"`` or ``"gpu"``, ``"float64"`` or ``"float32"``; or a `Backend`, which says all of this and the next itself.
-    fused : bool
-        Whether update rules run as one compiled pass over memory, or as they are written.
-    seed : int
-        Seed of the first round; the next round has the next one.
+    device, **options
+        See `race`.
 
     Raises
     ------
     InputError, BackendError
         If anything cannot be run as asked; nothing has run then.
     """
-    if rounds < LEAST_ROUNDS:
-        raise InputError(f"a race has at least {LEAST_ROUNDS} rounds, not {rounds}: fewer give no interval")
-    if not 0 <= seed <= 2**62:
-        raise InputError(f"seed must be at least 0 and at most 2^62, not {seed}")
-    backend = get_backend(device or "cpu", precision=precision or "float64", fused=fused)
+    race = RaceOptions(**options)
+    backend = get_backend(device or "cpu", precision=race.precision or "float64", fused=race.fused)
     placed = [as_problem(problem).on(backend) for problem in problems]
-    recipes = [make_recipe(*parse_spec(o)) if isinstance(o, str) else make_recipe(o) for o in optimizers]
     plans = []
-    for problem in placed:
-        for recipe in recipes:
-            several = [key for key, value in recipe.settings.items() if isinstance(value, tuple)]
-            if several:
-                raise InputError(
-                    f"a race is between single runs, and {recipe.spec!r} has several values of {several[0]}; "
-                    "give one, or name the optimizer once for each"
-                )
-            plans += make_plans(
-                problem,
-                recipe,
-                seeds=range(seed, seed + rounds),
-                steps=steps,
-                batch_size=batch_size,
-                schedule=schedule if recipe.takes_schedule else "constant",
+    for problem, recipe in itertools.product(placed, map(make_recipe, optimizers)):
+        several = [key for key, value in recipe.settings.items() if isinstance(value, tuple)]
+        if several:
+            raise InputError(
+                f"a race is between single runs, and {recipe.spec!r} has several values of {several[0]}; "
+                "give one, or name the optimizer once for each"
             )
+        plans += make_plans(
+            problem,
+            recipe,
+            seeds=range(race.seed, race.seed + race.rounds),
+            steps=race.steps,
+            batch_size=race.batch_size,
+            schedule=race.schedule if recipe.takes_schedule else "constant",
+        )
     return plans
 
 
+@with_options(RaceOptions)
 def race(
     problems: ProblemLike | Sequence[ProblemLike],
     optimizers: Any,
     *,
-    rounds: int = 10,
-    steps: int = 500,
-    batch_size: int | None = None,
-    schedule: str = "constant",
     device: str | Backend | None = None,
-    precision: str | None = None,
-    fused: bool = True,
-    seed: int = 0,
     store: Store | str | Path | None = None,
     on_start: Callable[[int], None] | None = None,
+    **options: Any,
 ) -> pd.DataFrame:
     """Time single runs of every optimizer on every problem, paired, with nothing but the steps on the clock.
 
@@ -146,12 +118,13 @@ def race(
     ----------
     problems, optimizers
         As `compare` takes them; optimizers with a single value of each hyperparameter.
-    rounds, steps, batch_size, schedule, device, precision, fused, seed
-        See `make_race_plans`.
+    device : str or Backend, optional
+        ``"cpu"`` or ``"gpu"``; or a `Backend`, which says what `precision` and `fused` say, too.
     store : Store, str or Path, optional
         Folder to keep the timings in.
     on_start : callable, optional
         Called with the number of configurations before the first run. There is no progress bar, which would disturb.
+    {options}
 
     Returns
     -------
@@ -163,18 +136,7 @@ def race(
     InputError, BackendError, StoreError
         Before anything is timed, if something cannot be done as requested.
     """
-    plans = make_race_plans(
-        as_list(problems),
-        as_list(optimizers),
-        rounds=rounds,
-        steps=steps,
-        batch_size=batch_size,
-        schedule=schedule,
-        device=device,
-        precision=precision,
-        fused=fused,
-        seed=seed,
-    )
+    plans = make_race_plans(as_list(problems), as_list(optimizers), device=device, **options)
     if isinstance(store, str | Path):
         store = Store(store)
     if store is not None:
@@ -187,15 +149,13 @@ def race(
     return to_frame(to_arrow(rows, RACE_COLUMNS))
 
 
-def compete(plans: Sequence[Plan], *, warmup: int = 1) -> list[dict[str, Any]]:
+def compete(plans: Sequence[Plan]) -> list[dict[str, Any]]:
     """Hold a race.
 
     Parameters
     ----------
     plans : sequence of Plan
         The configurations, of one setting each and with the same seeds: one round a seed, see `make_race_plans`.
-    warmup : int
-        Rounds before the first that counts, at least 1.
 
     Returns
     -------
@@ -209,30 +169,80 @@ def compete(plans: Sequence[Plan], *, warmup: int = 1) -> list[dict[str, Any]]:
     """
     if not plans or any(len(plan.grid) != 1 or plan.seeds != plans[0].seeds for plan in plans):
         raise InputError("a race needs configurations, each with a single setting and all with the same seeds")
-    if warmup < 1:
-        raise InputError(f"warmup must be at least 1, not {warmup}: the first run compiles")
     where = environment()  # looked up now, because it counts the cores that this process may use
     on_gpu = any(plan.problem.backend.name == "cupy" for plan in plans)
     race = {
         "race": f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}",
         "machine": where.get("gpu", where["processor"]) if on_gpu else where["processor"],
         "cores": os.cpu_count(),
-        "load_before": load_average(),
+        "load_before": _load_average(),
     }
     common = [race | _identity(place, plan) for place, plan in enumerate(plans)]
     rows = []
     with quiet() as core, np.errstate(all="ignore"):
         for place, plan in enumerate(plans):
             begin = plan.problem.backend.clock()
-            for _ in range(warmup):
-                common[place]["fused"] = _measure(plan, plan.seeds[0])["fused"]
+            common[place]["fused"] = _measure(plan, plan.seeds[0])["fused"]
             common[place]["warmup_seconds"] = plan.problem.backend.clock() - begin
         for number, seed in enumerate(plans[0].seeds):
             gc.collect()
             for columns, plan in zip(common, plans, strict=True):
                 rows.append(columns | {"round": number, "seed": seed, "core": core} | _measure(plan, seed))
-    end = {"load_after": load_average(), "created": time_now()}
+    end = {"load_after": _load_average(), "created": time_now()}
     return [row | end for row in rows]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[int | None]:
+    """Restrict this thread to one core and one BLAS thread, without garbage collection; restore all of it afterwards.
+
+    Yields the number of the core that this thread is pinned to, the idlest one at the moment; None where the system cannot
+    pin or does not permit it.
+    """
+    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    core = _idlest(before) if before else None
+    if core is not None:
+        try:
+            os.sched_setaffinity(0, {core})
+        except OSError:  # some containers forbid it
+            core = None
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with blas_threads(1):
+            yield core
+    finally:
+        if collecting:
+            gc.enable()
+        if core is not None:
+            os.sched_setaffinity(0, before)
+
+
+def _idlest(cores: set[int]) -> int:
+    """The least busy core during `WATCH_SECONDS`; the last one where the system does not tell."""
+    before = _busy_ticks()
+    if before:
+        time.sleep(WATCH_SECONDS)
+    after = _busy_ticks()
+    return min(cores, key=lambda core: (after.get(core, 0) - before.get(core, 0), -core))
+
+
+def _busy_ticks() -> dict[int, int]:
+    """Ticks that each core has spent on work since the start of the system (Linux, proc_stat(5))."""
+    try:
+        lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return {}
+    busy = {}
+    for name, *ticks in (line.split() for line in lines if line[:3] == "cpu" and line[3:4].isdigit()):
+        user, nice, system, _idle, _waiting, *rest = map(int, ticks)
+        busy[int(name[3:])] = user + nice + system + sum(rest[:3])  # interrupts, and what other guests took
+    return busy
+
+
+def _load_average() -> float | None:
+    """Processes that ran or wanted to, averaged over the last minute; None where the system does not tell."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def _identity(place: int, plan: Plan) -> dict[str, Any]:

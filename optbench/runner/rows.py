@@ -148,8 +148,7 @@ def runs_from_chunks(
     @functools.cache
     def runs() -> Runs:
         rows = [row for chunk, result in results for row in chunk_rows(chunk, result)]
-        keys = (plan.key(point, seed) for plan in plans for seed in plan.seeds for point in plan.grid)
-        order = {key: position for position, key in enumerate(keys)}
+        order = {key: position for position, key in enumerate(itertools.chain.from_iterable(p.keys for p in plans))}
         return Runs.from_rows(sorted(rows, key=lambda row: order[row["key"]]))
 
     def x() -> np.ndarray | None:

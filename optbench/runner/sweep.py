@@ -10,7 +10,7 @@ from typing import Any
 
 from optbench.core.backend import Backend
 from optbench.core.progress import ProgressBar
-from optbench.core.specs import check_names, parse_spec
+from optbench.core.specs import check_names
 from optbench.optimizer import make_recipe
 from optbench.problem import ProblemLike, as_problem, on_device
 from optbench.results.runs import Runs
@@ -74,9 +74,6 @@ def sweep(
     InputError, BackendError, StoreError
         Before work starts, if something cannot be done as requested.
     """
-    if isinstance(optimizer, str):
-        optimizer, of_spec = parse_spec(optimizer)
-        settings = of_spec | settings
     options = {name: settings.pop(name) for name in names_of(SweepOptions) if name in settings}
     plans = make_plans(
         on_device(as_problem(problem), device, precision),
@@ -182,11 +179,7 @@ def _min_compiled(fused: bool | None, default: float) -> float:
 
 
 def _execute(
-    plans: Sequence[Plan],
-    *,
-    store: Store | str | Path | None,
-    progress: bool | ProgressBar | None,
-    **options: Any,
+    plans: Sequence[Plan], *, store: Store | str | Path | None, progress: bool | ProgressBar | None, **options: Any
 ) -> Runs:
     with ProgressBar.of("running", progress) as bar:
         return execute(

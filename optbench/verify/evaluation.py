@@ -8,7 +8,7 @@ import numpy as np
 
 from optbench.core.errors import InputError
 from optbench.problem import Problem
-from optbench.verify.tolerances import norm
+from optbench.verify.findings import norm
 
 CHUNK_BYTES = 64 * 2**20  # of intermediate results of one batched call
 
@@ -32,11 +32,6 @@ def directions(problem: Problem, count: int, rng: np.random.Generator) -> np.nda
     return v.astype(problem.backend.precision)
 
 
-def sample_coordinates(dim: int, most: int, rng: np.random.Generator) -> np.ndarray:
-    """All coordinates 0 ... dim-1, or `most` of them at random, in ascending order."""
-    return np.sort(rng.choice(dim, most, replace=False)) if dim > most else np.arange(dim)
-
-
 # ---- values and gradients --------------------------------------------------------------------------------------------
 
 
@@ -54,14 +49,9 @@ def gradients(problem: Problem, points: np.ndarray) -> np.ndarray:
     return g
 
 
-def chunk_length(problem: Problem) -> int:
-    """How many points are evaluated in one call."""
-    return max(1, CHUNK_BYTES // max(problem.bytes_per_run(None), 32 * problem.dim))
-
-
 def in_chunks(problem: Problem, points: np.ndarray, evaluate: Evaluate) -> np.ndarray:
-    """`evaluate` at points (k, d), chunk by chunk; (k, ...)."""
-    length = chunk_length(problem)
+    """`evaluate` at points (k, d), so many in one call that their memory is bounded; (k, ...)."""
+    length = max(1, CHUNK_BYTES // max(problem.bytes_per_run(None), 32 * problem.dim))
     return np.concatenate([evaluate(problem, points[k : k + length]) for k in range(0, len(points), length)])
 
 

@@ -1,9 +1,13 @@
-"""The outcome of a check, one row of a table."""
+"""The outcome of a check, one row of a table, and the tolerances: the largest errors that pass."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+
+import numpy as np
+
+from optbench.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -38,3 +42,44 @@ def measured(check: str, error: float, limit: float, note: str) -> Finding:
 def not_offered(check: str, why: str) -> Finding:
     """The finding of a check that the problem gives no cause for."""
     return Finding(check, None, None, None, f"not offered: {why}")
+
+
+TINY = 1e-300  # avoids divisions by zero
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The largest error that passes, by check; all relative, as the checks describe them."""
+
+    gradient: float = 1e-7
+    hessian: float = 1e-5
+    symmetry: float = 1e-12
+    stack: float = 1e-11
+    samples: float = 1e-10
+    noise: float = 4.5  # standard errors: one correct problem in 150 000 fails
+    x_star: float = 1e-7
+    f_star: float = 1e-10
+    constants: float = 1e-9
+
+
+LIMITS = {
+    "float64": Limits(),
+    "float32": Limits(
+        gradient=2e-3, hessian=2e-2, symmetry=1e-5, stack=1e-4, samples=1e-4, x_star=1e-3, f_star=1e-5, constants=1e-4
+    ),
+}
+
+
+def norm(a: np.ndarray) -> float:
+    """Euclidean norm of a vector, Frobenius norm of a matrix."""
+    return float(np.linalg.norm(a))
+
+
+def relative_error(a: np.ndarray, b: np.ndarray) -> float:
+    """|a - b| / (|a| + |b|), Euclidean; 0 where both vanish."""
+    return norm(a - b) / (norm(a) + norm(b) + TINY)
+
+
+def limits(problem: Problem) -> Limits:
+    """The limits of the problem's precision."""
+    return LIMITS[problem.backend.precision]

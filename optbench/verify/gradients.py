@@ -5,20 +5,130 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from optbench.core.errors import InputError
 from optbench.core.random import stream
 from optbench.problem import Problem
-from optbench.verify.differences import Differences, hessian_difference, steps
-from optbench.verify.evaluation import expect_shape, gradients, points_around_start, sample_coordinates
-from optbench.verify.findings import Finding, measured, not_offered
-from optbench.verify.tolerances import TINY, limit_with_rounding, limits, norm, relative_error
+from optbench.verify.evaluation import Evaluate, expect_shape, gradients, in_chunks, points_around_start, values
+from optbench.verify.findings import TINY, Finding, limits, measured, norm, not_offered, relative_error
 
 MAX_COORDINATES = 2000  # of the gradient; more are sampled
 MAX_FORWARD = 200  # coordinates of the forward differences, which nothing rests on
 MAX_COLUMNS = 200  # of the Hessian; more are sampled
 MAX_RETRIED = 200  # coordinates near a kink; more than these is a wrong gradient, not a kink
+FORWARD, CENTERED = (0, 1), (-1, 1)  # stencils of differences
+ROUNDING = 4  # times the estimated rounding of a difference that pass, ...
+LARGEST_LIMIT = 0.1  # ... up to this error: relative errors end at 1, so a larger limit would let anything pass
+
+
+# ---- differences -----------------------------------------------------------------------------------------------------
+
+
+def gradient_difference(
+    problem: Problem, x: Any, h: float | np.ndarray | None = None, stencil: tuple[int, int] = CENTERED
+) -> np.ndarray:
+    """Gradient by differences of the value.
+
+    Parameters
+    ----------
+    x : array of shape (d,)
+        On the host or on the problem's backend.
+    h : float or array of shape (d,), optional
+        Steps; by default cbrt(eps) max(1, |x_i|), and for `FORWARD` with the square root, where truncation and rounding
+        errors balance. Each is changed to what the points really differ by in the problem's precision.
+    stencil : (int, int)
+        `CENTERED`, `FORWARD` or another, see `Differences.slopes`.
+
+    Returns
+    -------
+    g : array of shape (d,), NumPy float64
+
+    References
+    ----------
+    Nocedal & Wright, Numerical Optimization, 2nd ed. (2006), equations (8.1) and (8.7).
+    """
+    x = host_point(problem, x)
+    h = steps(problem, x, 1 / 2 if stencil == FORWARD else 1 / 3) if h is None else np.full_like(x, h)
+    return Differences(problem, x).slopes(np.arange(problem.dim), h, stencil)
+
+
+def hessian_difference(problem: Problem, x: Any, coordinates: np.ndarray | None = None) -> np.ndarray:
+    """Columns of the Hessian at x (d,) by centered differences of the gradient; (d, k) on the host, all by default."""
+    x = host_point(problem, x)
+    coordinates = np.arange(problem.dim) if coordinates is None else coordinates
+    h = steps(problem, x, 1 / 3)[coordinates]
+    low, high = x[coordinates] - h, x[coordinates] + h
+    g = displaced(problem, x, np.repeat(coordinates, 2), np.stack([low, high], axis=1).ravel(), gradients)  # (2k, d)
+    width = high.astype(float) - low
+    return np.asarray(((g[1::2] - g[::2]) / width[:, None]).T)
+
+
+def host_point(problem: Problem, x: Any) -> np.ndarray:
+    """The point x on the host, (d,), in the problem's precision."""
+    point: np.ndarray = problem.backend.to_host(problem.points(x)).astype(problem.backend.precision)
+    if point.shape != (problem.dim,):
+        raise InputError(f"differences are taken at one point of shape ({problem.dim},), not {point.shape}")
+    return point
+
+
+def steps(problem: Problem, x: np.ndarray, power: float) -> np.ndarray:
+    """Steps of differences at x, (d,): eps^power max(1, |x_i|)."""
+    return np.asarray(problem.backend.eps**power * np.maximum(1, np.abs(x)), dtype=x.dtype)
+
+
+def displaced(
+    problem: Problem, x: np.ndarray, coordinates: np.ndarray, places: np.ndarray, evaluate: Evaluate
+) -> np.ndarray:
+    """`evaluate` at `x` with coordinate `coordinates[k]` moved to `places[k]`, for all k, chunk by chunk; (k, ...)."""
+
+    def moved(problem: Problem, k: np.ndarray) -> np.ndarray:
+        points = np.tile(x, (len(k), 1))  # (k, d)
+        points[np.arange(len(k)), coordinates[k]] = places[k]
+        return evaluate(problem, points)
+
+    return in_chunks(problem, np.arange(len(coordinates)), moved)
+
+
+class Differences:
+    """Difference quotients of a problem's values around one point `x` (host, shape (d,), in the problem's precision)."""
+
+    def __init__(self, problem: Problem, x: np.ndarray) -> None:
+        self.problem, self.x = problem, x
+        self.f = float(values(problem, x[None])[0])
+
+    def slopes(self, coordinates: np.ndarray, h: np.ndarray, stencil: tuple[int, int]) -> np.ndarray:
+        """Slope at x of the parabola through f at x, x + stencil[0] h and x + stencil[1] h along each coordinate, (k,).
+
+        (-1, 1) is the centered difference, (1, 2) and (-2, -1) are the one-sided ones of second order; (0, 1) has two
+        points only and is the forward difference. The places are what the precision makes of them, so their distances
+        a and b are exact.
+        """
+        first, second = stencil
+        b, slope_b = self._secant(coordinates, second * h)
+        if first == 0:
+            return slope_b
+        a, slope_a = self._secant(coordinates, first * h)
+        return np.asarray((b * slope_a - a * slope_b) / (b - a))
+
+    def _secant(self, coordinates: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What x + h differs from x by along each coordinate, and the slope of the line through both values; (k,)."""
+        x = self.x[coordinates]
+        places = (x + h).astype(x.dtype)
+        a = places.astype(float) - x
+        return a, (displaced(self.problem, self.x, coordinates, places, values) - self.f) / a
+
+
+def limit_with_rounding(limit: float, rounding: float) -> float:
+    """The limit of an error, raised to a multiple of the estimated rounding where that is larger."""
+    return min(max(limit, ROUNDING * rounding), LARGEST_LIMIT)
+
+
+def sample_coordinates(dim: int, most: int, rng: np.random.Generator) -> np.ndarray:
+    """All coordinates 0 ... dim-1, or `most` of them at random, in ascending order."""
+    return np.sort(rng.choice(dim, most, replace=False)) if dim > most else np.arange(dim)
 
 
 # ---- the gradient ----------------------------------------------------------------------------------------------------
@@ -78,7 +188,6 @@ def check_gradient(problem: Problem, points: int = 3, seed: int = 0) -> list[Gra
     Parameters
     ----------
     points : int
-        Number of points.
     seed : int
         Seed of the points and of the sample of coordinates where d is above 2000.
     """
@@ -90,10 +199,10 @@ def _check_gradient_at(problem: Problem, x: np.ndarray, point: int, rng: np.rand
     coordinates = sample_coordinates(problem.dim, MAX_COORDINATES, rng)
     g = gradients(problem, x[None])[0, coordinates]
     differences = Differences(problem, x)
-    h = steps(problem, x, None, 1 / 3)[coordinates]
+    h = steps(problem, x, 1 / 3)[coordinates]
     few = slice(None, None, math.ceil(len(coordinates) / MAX_FORWARD))
-    forward = differences.slopes(coordinates[few], steps(problem, x, None, 1 / 2)[coordinates[few]], (0, 1))
-    centered = differences.slopes(coordinates, h, (-1, 1))
+    forward = differences.slopes(coordinates[few], steps(problem, x, 1 / 2)[coordinates[few]], FORWARD)
+    centered = differences.slopes(coordinates, h, CENTERED)
 
     scale = norm(centered) + norm(g) + TINY
     rounding = problem.backend.eps * abs(differences.f) * norm(1 / h) / scale
@@ -146,15 +255,7 @@ def _part(count: int, dim: int) -> str:
 
 
 def hessian_findings(problem: Problem, seed: int = 0, points: int = 2) -> Iterator[Finding]:
-    """Compare the Hessian, and products with it, with centered differences of the gradient.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the points, of the vectors and of the sample of columns where d is above 200.
-    points : int
-        Number of random points around the start.
-    """
+    """Compare the Hessian, and products with it, with centered differences of the gradient at points around the start."""
     if not problem.has_hvp:
         defined = type(problem).hessian is not Problem.hessian
         why = f"d is above {problem.max_hessian_dim}" if defined else "no second derivatives"

@@ -1,21 +1,22 @@
-"""The value of a run against oracle calls, and the rates that theory guarantees."""
+"""The value of a run against oracle calls and against seconds, and the rates that theory guarantees."""
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from optbench.analysis import metrics, statistics
+from optbench.analysis import metrics, statistics, timing, tuning
 from optbench.results.runs import Runs
 
 from ..wording import shorten
 from . import style
-from .lines import CALLS_LABEL, draw_lines, gap_floor
-from .selection import as_runs, description_of, one_problem
+from .selection import as_runs, description_of, gap_floor, one_of, one_problem, value_name
 from .style import INK
+
+CALLS_LABEL = "oracle calls (1 = full value and gradient)"
 
 
 def convergence(
@@ -59,7 +60,6 @@ def convergence(
     """
     runs = as_runs(runs)
     problem, part = one_problem(runs, problem)
-    styles = styles or style.method_styles(runs)
     ax = style.axes(ax)
     curves = metrics.bands(part, value)
     gap, floor = gap_floor(part)
@@ -67,12 +67,85 @@ def convergence(
     starts = curves.loc[curves["t"] == 0, "median"].to_numpy(dtype=float)
     start = np.abs(starts).max(initial=0.0, where=np.isfinite(starts))
     ceiling = 100 * start if start > max(floor, 0.0) else np.inf
-    style.title(ax, f"{'Smallest so far' if value == 'best' else 'Last iterate'}: {shorten(problem, 44)}")
-    ax.set_xlabel(CALLS_LABEL)
-    what = "gap f − f*" if gap else "objective f"
-    ax.set_ylabel(f"{what}, {'smallest so far' if value == 'best' else 'at the iterate'}")
-    below = functools.partial(_guides, ax, part, floor) if guides and gap else lambda: None
-    return draw_lines(ax, part, curves, "calls", ceiling=ceiling, emphasis=emphasis, styles=styles, guides=below)
+    title, what = ("Smallest so far", "smallest so far") if value == "best" else ("Last iterate", "at the iterate")
+    style.label(ax, f"{title}: {shorten(problem, 44)}", CALLS_LABEL, f"{value_name(part)}, {what}")
+    styles = styles or style.method_styles(runs)
+    return _draw(ax, part, curves, "calls", styles, emphasis, ceiling, _guides if guides and gap else None)
+
+
+def seconds_of(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
+    """Convergence in seconds: the curves of methods that raced too, oracle calls times seconds a call.
+
+    A method and its race are matched as `optbench.analysis.timing.seconds_to_target` does. Where an update rule raced both
+    fused and as written, the fused one is taken.
+
+    Parameters
+    ----------
+    runs : Runs
+    races : DataFrame
+        As `optbench.results.store.Store.load_races` returns them.
+
+    Returns
+    -------
+    DataFrame
+        One row a problem, method, machine and checkpoint: problem, method, machine, backend, precision, fused, race,
+        disturbed (whether the race may have been), seconds_per_call (median over rounds), calls, seconds, and median, low,
+        high and gap of the smallest value so far, see `optbench.metrics.bands`.
+    """
+    who = ["problem", "method", "machine", "backend", "precision"]
+    rates = timing.seconds_to_target(runs, races).sort_values("fused", ascending=False, kind="stable")
+    rates = rates.drop_duplicates(who)[[*who, "fused", "race", "disturbed", "seconds_per_call"]]
+    curves = metrics.bands(runs)[["problem", "method", "calls", "median", "low", "high", "gap"]]
+    table = rates.merge(curves, on=["problem", "method"])
+    table.insert(table.columns.get_loc("calls") + 1, "seconds", table["calls"] * table["seconds_per_call"])
+    return table.sort_values([*who, "calls"], ignore_index=True)
+
+
+def convergence_seconds(
+    runs: Runs,
+    races: pd.DataFrame,
+    problem: str | None = None,
+    ax: Axes | None = None,
+    *,
+    machine: str | None = None,
+    emphasis: int = style.EMPHASIS,
+    styles: style.Styles | None = None,
+) -> Axes:
+    """Smallest gap (or objective) so far against seconds: `reports.convergence` for the methods that raced too.
+
+    Parameters
+    ----------
+    races : DataFrame
+        As for `seconds_of`.
+    machine : str, optional
+        Which machine, or GPU; may be left out where the methods raced on only one.
+
+    The other parameters are those of `convergence`; drawn in colour are the best of the methods of the problem.
+
+    Raises
+    ------
+    InputError
+        If the results do not have the problem, or no method of it raced (there), or a choice is needed and none is made.
+    """
+    problem, part = one_problem(runs, problem)
+    table = seconds_of(part, races)
+    words = f"no seconds on {problem!r}", "no race on machine", "there are races on", "no method with runs on it raced"
+    machine = one_of(table["machine"], machine, *words)
+    styles = styles or style.method_styles(runs)
+    return draw_seconds(part, table[table["machine"] == machine], problem, ax, styles, emphasis)
+
+
+def draw_seconds(
+    part: Runs, table: pd.DataFrame, problem: str, ax: Axes | None, styles: style.Styles, emphasis: int = style.EMPHASIS
+) -> Axes:
+    """`convergence_seconds` of the rows of `seconds_of` of one machine."""
+    ax = style.axes(ax)
+    title, x = f"In seconds: {shorten(problem, 48)}", "time of a single run (units at the ticks)"
+    style.label(ax, title, x, f"{value_name(part)}, smallest so far")
+    _draw(ax, part, table, "seconds", styles, emphasis)
+    if len(ax.lines):
+        ax.xaxis.set_major_formatter(style.duration_tick)
+    return ax
 
 
 def rates(part: Runs) -> pd.DataFrame:
@@ -105,6 +178,43 @@ def rates(part: Runs) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)[columns]
 
 
+def _draw(
+    ax: Axes,
+    part: Runs,
+    curves: pd.DataFrame,
+    x: str,
+    styles: style.Styles,
+    emphasis: int,
+    ceiling: float = np.inf,
+    guides: Callable[[Axes, Runs, float], None] | None = None,
+) -> Axes:
+    """Draw the rows of `metrics.bands` on one problem over the column `x`, on logarithmic axes where that can be.
+
+    Each curve is drawn as long as it is finite. A dotted line shows where rounding ends a gap.
+    """
+    has_gap, floor = gap_floor(part)
+    lines: dict[str, tuple[np.ndarray, ...]] = {}  # method -> x, median, low, high; each of shape (points,)
+    numbers = curves[[x, "median", "low", "high"]].to_numpy(dtype=float)  # (rows, 4)
+    for method, rows in curves.groupby("method", sort=True).indices.items():
+        columns = numbers[rows[style.thin(len(rows))]]  # (points, 4)
+        finite = np.isfinite(columns[:, 1])
+        columns = columns[: len(finite) if finite.all() else int(np.argmin(finite))]  # past infinity there is no line
+        if len(columns):
+            lines[str(method)] = (columns[:, 0], *np.clip(columns[:, 1:].T, floor, ceiling))
+    if not lines:
+        return style.note(ax, "No run has a finite value to draw")
+    leading = [method for method in next(iter(tuning.ranked(part).values())) if method in lines][:emphasis]
+    style.draw_lines(ax, lines, styles, leading)
+    if guides:
+        guides(ax, part, floor)
+    medians = np.concatenate([median for _, median, *_ in lines.values()])
+    style.log_axes(ax, "xy" if (medians > 0).all() else "x")
+    if has_gap and (medians <= floor).any():
+        ax.axhline(floor, **style.MARK)
+    style.end_names(ax, lines, styles, leading)
+    return ax
+
+
 def _guides(ax: Axes, part: Runs, floor: float) -> None:
     """Draw `rates` as far as the curves reach."""
     low = ax.dataLim.y0
@@ -113,15 +223,9 @@ def _guides(ax: Axes, part: Runs, floor: float) -> None:
         if len(curve) < 2:
             continue
         ax.plot(
-            curve["calls"],
-            curve["bound"],
-            color=INK,
-            linewidth=1.0,
-            dashes=((6, 3), (1.5, 2))[number],
-            zorder=1,
-            alpha=0.75,
-            gid=f"guide-{number}",
-        )
+            curve["calls"], curve["bound"], color=INK, linewidth=1.0, dashes=((6, 3), (1.5, 2))[number], zorder=1,
+            alpha=0.75, gid=f"guide-{number}",
+        )  # fmt: skip
         ax.annotate(
             str(name), (curve["calls"].iloc[-1], curve["bound"].iloc[-1]), (-4, 4), textcoords="offset points", ha="right",
             fontsize=8.5, color=INK, zorder=5, annotation_clip=True,

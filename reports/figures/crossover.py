@@ -61,38 +61,32 @@ def crossover(
         How the cases look, by default as `style.numbered_styles` has it.
     """
     ax = style.axes(ax)
-    rows = times[(times["grows"] == grows) & (times["precision"] == precision)]
+    style.label(ax, f"CPU time / GPU time, {precision}", GROWTH.get(grows, grows), "times faster on the GPU")
+    rows = times[(times["grows"] == grows) & (times["precision"] == precision)].sort_values(["case", "size"])
+    if rows.empty:
+        return style.note(ax, "Nothing was measured on both sides")
     styles = styles or style.numbered_styles(times["case"])
     best = rows.groupby("case", sort=True)["ratio"].max().sort_values(ascending=False, kind="stable")
     leading = list(best.index[: style.EMPHASIS])
-    ends = []
-    for case, part in rows.groupby("case", sort=True):
-        part = part.sort_values("size")
-        sizes, ratios = part["size"].to_numpy(dtype=float), part["ratio"].to_numpy(dtype=float)
-        case_style = styles[str(case)]
-        rest = case not in leading
-        style.line(ax, case_style, sizes, ratios, marks=np.ones(len(sizes), dtype=bool), rest=rest)
-        if not rest:
-            ends.append((float(ratios[-1]), str(case), case_style))
-            start = crossing(sizes, ratios)
-            if sizes[0] < start < np.inf:
-                ax.plot(
-                    start, 1.0, marker="o", markersize=11, markerfacecolor="none", markeredgecolor=case_style.color,
-                    markeredgewidth=1.4, linestyle="none", zorder=4, gid=f"curve-{case_style.index}-crossing",
-                )  # fmt: skip
-    style.title(ax, f"CPU time / GPU time, {precision}")
-    ax.set_xlabel(GROWTH.get(grows, grows))
-    ax.set_ylabel("times faster on the GPU")
-    if rows.empty:
-        style.note(ax, "Nothing was measured on both sides")
-        return ax
-    style.log_axis(ax.xaxis, "x")
+    lines = {
+        str(case): part[["size", "ratio"]].to_numpy(dtype=float).T for case, part in rows.groupby("case", sort=True)
+    }
+    for case, (sizes, ratios) in lines.items():
+        drawn, rest = styles[case], case not in leading
+        style.line(ax, drawn, sizes, ratios, marks=np.ones(len(sizes), dtype=bool), rest=rest)
+        start = crossing(sizes, ratios)
+        if not rest and sizes[0] < start < np.inf:
+            ax.plot(
+                start, 1.0, marker="o", markersize=11, markerfacecolor="none", markeredgecolor=drawn.color,
+                markeredgewidth=1.4, linestyle="none", zorder=4, gid=f"curve-{drawn.index}-crossing",
+            )  # fmt: skip
+    style.log_axes(ax, "x")
     ax.axhline(1.0, color=INK, linewidth=0.9, zorder=1)
     ax.set_yscale("log")
     low, high = ax.get_ylim()  # with both sides of 1, so that it is plain who is ahead
     ax.set_ylim(min(low, 0.7), max(high, 1.4))
-    style.log_axis(ax.yaxis, "y")
-    style.end_names(ax, ends, width=15, others=len(best) - len(ends))
+    style.log_axes(ax, "y")
+    style.end_names(ax, lines, styles, leading, width=15)
     return ax
 
 

@@ -35,57 +35,41 @@ def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = Non
     problem, part = one_problem(runs, problem)
     ax = style.axes(ax)
     table = learned_table(part, kind)
+    splits = [*SPLITS, *dict.fromkeys(table["split"])]
+    marks = {name: SPLITS.get(name, ("^", 2)) for name in sorted(set(table["split"]), key=splits.index)}
+    what = "share of samples classified correctly" if kind == "accuracy" else "mean loss, without penalty"
+    x = what if marks.keys() <= SPLITS.keys() else ", ".join(dict.fromkeys(table["metric"]))
+    style.label(ax, f"{kind.capitalize()} at the end: {shorten(problem, 36)}", x, "method")
+    if table.empty:
+        return style.note(ax, f"No {kind} was recorded")
     methods = list(dict.fromkeys(table["method"]))
-    rows = {method: row for row, method in enumerate(methods)}
-    marks = {
-        name: SPLITS.get(name, ("^", 2)) for name in sorted(set(table["split"]), key=[*SPLITS, *table["split"]].index)
-    }
-    finite = table[np.isfinite(table["median"])]
     # the axis holds the better half of the methods and half as much again; what lies beyond stands at its edge, in words
-    better = finite[finite["method"].isin(methods[: (len(methods) + 1) // 2])]
-    near, far = (better["median"].max(), better["median"].min()) if kind == "accuracy" else (
-        better["median"].min(), better["median"].max())  # fmt: skip
+    sign, side = (1, "left") if kind == "accuracy" else (-1, "right")  # where the worse are
+    finite = table[np.isfinite(table["median"])]
+    better = sign * finite.loc[finite["method"].isin(methods[: (len(methods) + 1) // 2]), "median"]
+    near, far = sign * better.max(), sign * better.min()
     edge = far + 0.7 * (far - near)
-    for at, name in enumerate(marks):
-        points = finite[finite["split"] == name]
-        y = points["method"].map(rows).to_numpy(dtype=float) + 0.22 * (at - (len(marks) - 1) / 2)
-        low, middle, high = (points[q].to_numpy(dtype=float) for q in ("low", "median", "high"))
-        inside = (middle >= edge) if kind == "accuracy" else (middle <= edge)
+    finite = finite.assign(row=finite["method"].map(methods.index), inside=sign * finite["median"] >= sign * edge)
+    for at, (name, (marker, number)) in enumerate(marks.items()):
+        points = finite[(finite["split"] == name) & finite["inside"]]
+        y = points["row"].to_numpy(dtype=float) + 0.22 * (at - (len(marks) - 1) / 2)
+        low, middle, high = points[["low", "median", "high"]].to_numpy(dtype=float).T
         ends = np.clip(np.where(np.isfinite([low, high]), [low, high], middle), *sorted((edge, 2 * near - edge)))
-        color = PALETTE[marks[name][1]]
-        ax.hlines(y[inside], *ends[:, inside], color=color, linewidth=1.2, zorder=2)
+        ax.hlines(y, *ends, color=PALETTE[number], linewidth=1.2, zorder=2)
         ax.plot(
-            middle[inside], y[inside], linestyle="none", marker=marks[name][0], markersize=5.5, color=color, zorder=3,
+            middle, y, linestyle="none", marker=marker, markersize=5.5, color=PALETTE[number], zorder=3,
             markeredgecolor=PAPER, markeredgewidth=0.6, label=name,
         )  # fmt: skip
-    for method in methods:
-        points = finite[finite["method"] == method]
-        beyond = points[(points["median"] < edge) if kind == "accuracy" else (points["median"] > edge)]
+    for row, beyond in finite[~finite["inside"]].groupby("row"):
         values = ", ".join(f"{line['split']} {line['median']:.3g}" for line in beyond.to_dict("records"))
-        if values:
-            left = kind == "accuracy"
-            ax.annotate(
-                f"◂ {values}" if left else f"{values} ▸", (edge, rows[method]), (2 if left else -2, 0),
-                textcoords="offset points", ha="left" if left else "right", va="center", fontsize=8.5, color=MUTED,
-            )  # fmt: skip
-    ax.set_yticks(range(len(methods)), [shorten(method, 24) for method in methods])
-    for label in ax.get_yticklabels():
-        label.set_parse_math(False)
-    ax.set_ylim(len(methods) - 0.4, -0.6)
-    if len(finite):
-        low, high = ax.get_xlim()
-        ax.set_xlim(*((edge, high) if kind == "accuracy" else (low, edge)) if far != near else (low, high))
-    ax.tick_params("y", length=0)
-    style.title(ax, f"{kind.capitalize()} at the end: {shorten(problem, 36)}")
+        ax.annotate(
+            f"◂ {values}" if side == "left" else f"{values} ▸", (edge, row), (2 * sign, 0), textcoords="offset points",
+            ha=side, va="center", fontsize=8.5, color=MUTED,
+        )  # fmt: skip
+    style.name_rows(ax, methods, 24)
+    if len(finite) and far != near:
+        ax.set_xlim(**{side: edge})
     ax.xaxis.set_major_locator(MaxNLocator(5))
-    if marks.keys() <= SPLITS.keys():
-        ax.set_xlabel("share of samples classified correctly" if kind == "accuracy" else "mean loss, without penalty")
-    else:
-        ax.set_xlabel(", ".join(dict.fromkeys(table["metric"])))
-    ax.set_ylabel("method")
-    if table.empty:
-        style.note(ax, f"No {kind} was recorded")
-        return ax
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9.5, borderaxespad=0.0)
     return ax
 

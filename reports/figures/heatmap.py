@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
@@ -15,6 +16,7 @@ from matplotlib.patches import Rectangle
 from optbench.analysis import grid, profiles, ranking
 from optbench.results.runs import Runs
 
+from ..page.table import Cell
 from ..wording import NEVER, calls, factor, plural, shorten, target_name
 from . import style
 from .profiles import DEFAULT
@@ -42,15 +44,11 @@ def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes
     """
     table = shown_rows(runs, profiles.relative_calls(runs, target))
     methods, problems = row_order(runs, table), sorted(set(table["problem"]))
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        size = 3 + 0.55 * len(problems), 2.6 + 0.26 * len(methods)
-        ax = plt.subplots(figsize=size, layout="constrained")[1]
-    style.title(ax, f"Oracle calls to {target_name(target)} of the initial gap, relative to the best")
+    ax = ax or style.new_axes((3 + 0.55 * len(problems), 2.6 + 0.26 * len(methods)))
+    title = f"Oracle calls to {target_name(target)} of the initial gap, relative to the best"
     if table.empty:
-        style.note(ax, "No optimal value is known, and so there are no targets")
-        return ax
+        style.label(ax, title, "", "")
+        return style.note(ax, "No optimal value is known, and so there are no targets")
     lines = table.set_index(["method", "problem"])
     ratio = lines["ratio"].unstack().loc[methods, problems].to_numpy(dtype=float)  # (E, P)  # noqa: PD010
     colors = LinearSegmentedColormap.from_list("ratio", RAMP)
@@ -64,25 +62,14 @@ def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes
                 corner = p - 0.5, e - 0.5
                 ax.add_patch(Rectangle(corner, 1, 1, facecolor="none", edgecolor=MUTED, hatch="////", linewidth=0))
             color = PAPER if np.isfinite(depth[e, p]) and depth[e, p] < 0.3 else style.INK
-            ax.text(p, e, cell.text, ha="center", va="center", fontsize=8, color=color)
-    ax.set_xticks(range(len(problems)), headings(problems), rotation=60, ha="right")
-    ax.set_yticks(range(len(methods)), [shorten(name, 30) for name in methods])
-    for label in [*ax.get_xticklabels(), *ax.get_yticklabels()]:
-        label.set(parse_math=False, rotation_mode="anchor")
+            ax.text(p, e, str(cell.text), ha="center", va="center", fontsize=8, color=color)
+    names: dict[str, Any] = {"parse_math": False, "rotation_mode": "anchor"}
+    ax.set_xticks(range(len(problems)), headings(problems), rotation=60, ha="right", **names)
+    ax.set_yticks(range(len(methods)), [shorten(name, 30) for name in methods], **names)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.set_xlabel("problem")
-    ax.set_ylabel("optimizer")
+    style.label(ax, title, "problem", "optimizer")
     return ax
-
-
-class Cell(NamedTuple):
-    """A cell of the heat map."""
-
-    appearance: str  # class of the style sheet
-    text: str
-    note: str  # below the text: how many of the seeds, if not all
-    title: str  # calls and seeds in full
 
 
 def cell_of(line: dict[Any, Any]) -> Cell:
@@ -90,12 +77,12 @@ def cell_of(line: dict[Any, Any]) -> Cell:
     reached, seeds = int(line["reached"]), int(line["seeds"])
     got = f"{reached} of {plural(seeds, 'seed')}"
     if line["status"] == "not run":
-        return Cell("absent", NEVER, "", "did not run")
+        return Cell(NEVER, title="did not run", kind="absent")
     if line["status"] == "missed":
-        return Cell("missed", f"{reached}/{seeds}" if reached else "×", "", f"missed: {got} reached it")
+        return Cell(f"{reached}/{seeds}" if reached else "×", title=f"missed: {got} reached it", kind="missed")
     step = next(i for i, limit in enumerate(STEPS) if line["ratio"] <= limit)
-    some = f"{reached}/{seeds}" if reached < seeds else ""
-    return Cell(f"r{step}", factor(line["ratio"]), some, f"{calls(line['calls'])} calls, {got}")
+    some = Markup("<small>{}/{}</small>").format(reached, seeds) if reached < seeds else Markup()
+    return Cell(factor(line["ratio"]), note=some, title=f"{calls(line['calls'])} calls, {got}", kind=f"r{step}")
 
 
 def with_targets(table: pd.DataFrame) -> pd.DataFrame:

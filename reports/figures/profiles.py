@@ -1,7 +1,7 @@
-"""Performance profile, data profile and ECDF over all problems.
+"""Performance profile, data profile, ECDF and mean ranks over all problems.
 
-Every number drawn here was computed by `optbench.analysis.profiles`. The best methods of the ranking are drawn in colour
-and named at the end of their lines, the others in grey. The functions share these parameters:
+Every number drawn here was computed by `optbench.analysis`. The best methods of the ranking are drawn in colour and named
+at the end of their lines, the others in grey. The functions share these parameters:
 
 ax : matplotlib Axes, optional
     Where to draw; by default a new figure of pyplot.
@@ -18,13 +18,15 @@ from typing import Unpack
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from optbench.analysis import profiles, ranking
 from optbench.results.runs import Runs
 
 from ..wording import target_name
 from . import style
-from .lines import CALLS_LABEL
+from .convergence import CALLS_LABEL
+from .style import MUTED, PAPER
 
 DEFAULT = 1e-4  # fraction of the initial gap that a reader sees first
 POINTS = 160  # of an ECDF as it is drawn
@@ -74,8 +76,8 @@ def _draw(
     runs: Runs,
     table: pd.DataFrame,
     title: str,
-    x_label: str,
-    y_label: str,
+    x: str,
+    y: str,
     empty: str = NO_RANKING,
     *,
     emphasis: int = style.EMPHASIS,
@@ -83,27 +85,47 @@ def _draw(
 ) -> Axes:
     """Step functions of methods, all as long as the longest; the table has the columns method, (abscissa) and share."""
     ax = style.axes(ax)
-    style.title(ax, title)
-    ax.set_xlabel(x_label)
-    ax.set_ylabel(y_label)
+    style.label(ax, title, x, y)
     if table.empty:
-        style.note(ax, empty)
-        return ax
+        return style.note(ax, empty)
     styles = styles or style.method_styles(runs)
     leading = ranking.ranked_methods(runs)[:emphasis]
     column = table.columns[1]
     left, right = float(table[column].min()), float(table[column].max())
     right = right * (right / left) ** 0.03 if right > left else 10 * left
-    ends = {}
+    lines = {}
     for method, curve in table.groupby("method", sort=True):
-        x, y = (curve[name].to_numpy(dtype=float) for name in (column, "share"))
-        if x[0] > left:
-            x, y = np.append(left, x), np.append(0.0, y)
-        x, y = np.append(x, right), np.append(y, y[-1])
-        style.line(ax, styles[str(method)], x, y, rest=method not in leading, drawstyle="steps-post")
-        ends[str(method)] = float(y[-1])
-    ax.set_xlim(left, right)
-    ax.set_ylim(-0.02, 1.02)
-    style.log_axis(ax.xaxis, "x")
-    style.end_names(ax, [(ends[name], name, styles[name]) for name in leading])
+        at, share = (curve[name].to_numpy(dtype=float) for name in (column, "share"))
+        if at[0] > left:
+            at, share = np.append(left, at), np.append(0.0, share)
+        lines[str(method)] = np.append(at, right), np.append(share, share[-1])
+    style.draw_lines(ax, lines, styles, leading, drawstyle="steps-post")
+    ax.set(xlim=(left, right), ylim=(-0.02, 1.02))
+    style.log_axes(ax, "x")
+    style.end_names(ax, {name: lines[name] for name in leading}, styles, leading)
+    return ax
+
+
+def ranks(runs: Runs, ax: Axes | None = None, **options: Unpack[style.DrawOptions]) -> Axes:
+    """Mean rank over problems of every method, with its 95 % interval, see `optbench.analysis.ranking.ranking`."""
+    ax = style.axes(ax)
+    styles = options.get("styles") or style.method_styles(runs)
+    table = ranking.ranking(runs)
+    style.label(ax, "Mean rank over problems", "mean rank (1 is best), with 95 % interval", "optimizer, best first")
+    if table.empty:
+        return style.note(ax, NO_RANKING)
+    for place, line in enumerate(table.itertuples()):
+        drawn = styles[str(line.method)]
+        color, kind = (drawn.color, "curve") if place < options.get("emphasis", style.EMPHASIS) else (MUTED, "rest")
+        gid = f"{kind}-{drawn.index}"
+        ax.plot([line.low, line.high], [place] * 2, color=color, linewidth=1.6, zorder=2, gid=f"{gid}-interval")
+        ax.plot(
+            [line.rank], [place], linestyle="none", marker=drawn.marker, color=color, markersize=6.5, markeredgecolor=PAPER,
+            markeredgewidth=0.8, zorder=3, gid=f"{gid}-rank",
+        )  # fmt: skip
+    ax.yaxis.tick_right()
+    style.name_rows(ax, list(table["method"]), 22)
+    ax.yaxis.set_label_position("left")
+    ax.set_xlim(*((0.8, len(table) + 0.2) if len(table) > 1 else (0.5, 1.5)))
+    ax.xaxis.set_major_locator(MaxNLocator(9, integer=True, min_n_ticks=1))
     return ax

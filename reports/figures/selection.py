@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from optbench.core.errors import InputError
@@ -16,7 +18,22 @@ def as_runs(runs: Runs | pd.DataFrame) -> Runs:
     return Runs.from_curves(runs) if isinstance(runs, pd.DataFrame) else runs
 
 
-def one_problem(runs: Runs | pd.DataFrame, problem: str | None) -> tuple[str, Runs]:
+def one_of(known: Iterable[str], name: str | None, missing: str, wrong: str, there: str, none: str) -> str:
+    """The requested name among those that are known, or the only one where none is requested; else an `InputError`.
+
+    Its message begins with `missing` where a choice is needed, or with `wrong` and the name; it ends with `there` and the
+    known names, or with `none`.
+    """
+    known = sorted(set(known))
+    if name is None and len(known) == 1:
+        return known[0]
+    if name is None or name not in known:
+        choice = f"{there} {', '.join(known)}" if known else none
+        raise InputError(f"{missing if name is None else f'{wrong} {name!r}'}; {choice}")
+    return name
+
+
+def one_problem(runs: Runs, problem: str | None) -> tuple[str, Runs]:
     """The name of the requested problem, and its runs alone.
 
     Raises
@@ -24,14 +41,10 @@ def one_problem(runs: Runs | pd.DataFrame, problem: str | None) -> tuple[str, Ru
     InputError
         If the results do not have the problem, or have several and none is named.
     """
-    runs = as_runs(runs)
-    known = sorted(set(runs.rows["problem"]))
-    if problem is None and len(known) == 1:
-        problem = known[0]
-    if problem is None or problem not in known:
-        there = f"the results have {', '.join(known)}" if known else "there are no results"
-        raise InputError(f"{'choose a problem' if problem is None else f'no results for problem {problem!r}'}; {there}")
-    if known == [problem]:
+    known = set(runs.rows["problem"])
+    words = "choose a problem", "no results for problem", "the results have", "there are no results"
+    problem = one_of(known, problem, *words)
+    if known == {problem}:
         return problem, runs  # the same object, so that what was computed of it is found again
     return problem, Runs(runs.rows[runs.rows["problem"] == problem], runs.environments)
 
@@ -40,3 +53,17 @@ def description_of(part: Runs) -> dict[str, Any]:
     """What is stored about the problem of these rows (the column ``description``); empty where nothing is."""
     texts = list(part.rows["description"].dropna()) if "description" in part.rows else []
     return dict(json.loads(texts[0])) if texts else {}
+
+
+def gap_floor(runs: Runs) -> tuple[bool, float]:
+    """Whether gaps are drawn, and the smallest that rounding can resolve; minus infinity for objectives."""
+    rows = runs.rows
+    if not rows["f_star"].notna().all():
+        return False, -np.inf
+    eps = max(float(np.finfo(name).eps) for name in set(rows["precision"]))
+    return True, 8 * eps * max(1.0, float(rows["f_star"].abs().max()))
+
+
+def value_name(runs: Runs) -> str:
+    """What is drawn of runs: the gap where their optimum is known."""
+    return "gap f − f*" if gap_floor(runs)[0] else "objective f"

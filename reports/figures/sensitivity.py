@@ -13,8 +13,7 @@ from optbench.results.runs import Runs
 
 from ..wording import shorten
 from . import style
-from .lines import gap_floor
-from .selection import as_runs, one_problem
+from .selection import as_runs, gap_floor, one_problem, value_name
 from .style import MUTED, PAPER
 
 
@@ -38,46 +37,39 @@ def sensitivity(
     problem, part = one_problem(runs, problem)
     styles = styles or style.method_styles(runs)
     ax = style.axes(ax)
-    gap, floor = gap_floor(part)
+    title, x = f"Step sizes: {shorten(problem, 46)}", "step size (learning rate; scale of a search)"
+    style.label(ax, title, x, f"{value_name(part)}, smallest of a run")
+    floor = gap_floor(part)[1]
     chosen = tuning.tuned(part).set_index("method")["step_size"]
     curves = metrics.sensitivity(part)
     curves = curves[np.isfinite(curves["median"].to_numpy(dtype=float))]
+    if curves.empty:
+        return style.note(ax, "No method has a step size with finite values")
     with_size = set(curves["method"])
     leading = [method for method in tuning.ranked(part)[problem] if method in with_size][:emphasis]
-    positive, ends = True, {}
+    lines = {}
     for method, curve in curves.groupby("method", sort=True):
-        drawn = styles[str(method)]
+        drawn, leads = styles[str(method)], method in leading
         size = curve["step_size"].to_numpy(dtype=float)
         low, median, high = (np.maximum(curve[q].to_numpy(dtype=float), floor) for q in ("low", "median", "high"))
-        positive = positive and bool((low > 0).all())
+        lines[str(method)] = size, median, low
         lost, seeds = curve["n_diverged"].to_numpy(), curve["n_seeds"].to_numpy()
-        style.line(ax, drawn, size, median, low, high, marks=lost == 0, rest=method not in leading)
-        ends[str(method)] = float(median[-1])
-        kind, color = ("curve", drawn.color) if method in leading else ("rest", MUTED)
+        style.line(ax, drawn, size, median, low, high, marks=lost == 0, rest=not leads)
+        kind, color = ("curve", drawn.color) if leads else ("rest", MUTED)
+        some = {"marker": drawn.marker, "markersize": 5.5, "markerfacecolor": PAPER}
         signs: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
-            "some": (
-                (lost > 0) & (lost < seeds),
-                {"marker": drawn.marker, "markersize": 5.5, "markerfacecolor": PAPER},
-            ),
+            "some": ((lost > 0) & (lost < seeds), some),
             "all": (lost == seeds, {"marker": "x", "markersize": 5.5}),
             "best": (size == chosen[method], {"marker": "o", "markersize": 11, "markerfacecolor": "none"}),
         }
         for name, (where, mark) in signs.items():
-            if where.any() and (kind == "curve" or name == "all"):
+            if where.any() and (leads or name == "all"):
                 mark |= {"linestyle": "none", "markeredgecolor": color, "markeredgewidth": 1.2}
-                mark |= {"alpha": 0.45, "markersize": 4} if kind == "rest" else {}
+                mark |= {} if leads else {"alpha": 0.45, "markersize": 4}
                 ax.plot(size[where], median[where], **mark, zorder=4, gid=f"{kind}-{drawn.index}-{name}")
-    what = "gap f − f*" if gap else "objective f"
-    style.title(ax, f"Step sizes: {shorten(problem, 46)}")
-    ax.set_xlabel("step size (learning rate; scale of a search)")
-    ax.set_ylabel(f"{what}, smallest of a run")
-    if curves.empty:
-        style.note(ax, "No method has a step size with finite values")
-        return ax
     if (curves["step_size"] > 0).all():
-        style.log_axis(ax.xaxis, "x")
-    if positive:
-        style.log_axis(ax.yaxis, "y")
-    named = [(ends[m], m, styles[m]) for m in leading]
-    style.end_names(ax, named, others=len(ends) - len(named))
+        style.log_axes(ax, "x")
+    if all((low > 0).all() for *_, low in lines.values()):
+        style.log_axes(ax, "y")
+    style.end_names(ax, lines, styles, leading)
     return ax

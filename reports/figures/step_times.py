@@ -1,8 +1,8 @@
-"""Seconds a step over all races: one figure and one table of every configuration, problem and machine."""
+"""How long a step takes: in one race, and over all races."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
 
 from optbench.analysis import timing
 from optbench.core.errors import InputError
@@ -19,10 +18,95 @@ from optbench.results.runs import Runs
 
 from ..wording import shorten
 from . import style
-from .style import GRID, MUTED, PAPER
+from .selection import one_of
+from .style import GRID, MUTED, PALETTE, PAPER
 
 ROW, HEAD = 0.2, 0.4  # inches
 NAMES = 142  # points beside the axes for the names of configurations
+TIME_LABEL = "time per step (units at the ticks; logarithmic)"
+MARK: dict[str, Any] = {"markersize": 6, "markeredgewidth": 1.4}
+HOLLOW = {"markerfacecolor": PAPER}
+# what is drawn of the time of a step: the columns of its interval, and options of `Axes.plot`
+MARKS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "oracle_seconds": ("", "", HOLLOW | {"marker": "D", "markersize": 6.5, "markeredgecolor": PALETTE[1]}),
+    "optimizer_seconds": (
+        "optimizer_low", "optimizer_high", HOLLOW | {"marker": "s", "markersize": 8, "markeredgecolor": PALETTE[2]},
+    ),
+    "seconds": (
+        "seconds_low", "seconds_high", {"marker": "o", "markerfacecolor": PALETTE[0], "markeredgecolor": PALETTE[0]},
+    ),
+}  # fmt: skip
+
+
+def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = None, *, legend: bool = True) -> Axes:
+    """How long a step takes, configuration by configuration in the order of a race, and how much of it is the oracle's.
+
+    A disc is the median time of a whole step, a diamond that of its oracle call, a square that of the rest, which is the
+    optimizer's; lines are 95 % intervals. A rest that is not above zero is too short to measure and not drawn.
+
+    Parameters
+    ----------
+    races : DataFrame
+        One row a round and configuration, as `optbench.results.store.Store.load_races` returns them.
+    problem : str, optional
+        Which problem; may be left out where the race had only one.
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure of pyplot.
+    legend : bool
+        Whether to put a legend below the axes.
+
+    Raises
+    ------
+    InputError
+        If there is no race on the problem, or several races or problems and none is chosen.
+    """
+    problem = _raced(races, problem)
+    part = races[races["problem"] == problem]
+    names = sorted(set(part["race"]))
+    if len(names) > 1:
+        raise InputError(
+            f"there are {len(names)} races on {problem!r}; choose one: races[races['race'] == {names[-1]!r}]"
+        )
+    ax = style.axes(ax)
+    table = timing.race_summary(part)
+    rows = np.arange(len(table))
+    times = table[list(MARKS)].to_numpy(dtype=float)
+    least = 0.7 * times.min(initial=np.inf, where=times > 0)  # where an interval that reaches zero is cut off
+    for name, (low, high, options) in MARKS.items():
+        shown = table[name].to_numpy(dtype=float) > 0
+        if low:
+            ends = np.maximum(table.loc[shown, [low, high]].to_numpy(dtype=float), least)
+            ax.hlines(rows[shown], *ends.T, color=options["markeredgecolor"], linewidth=1.4, zorder=2)
+        ax.plot(table.loc[shown, name], rows[shown], linestyle="none", zorder=3, **MARK | options)
+    names = [
+        shorten(line["configuration"], 44)
+        + (" – disturbed" if line["disturbed"] else "")
+        + ("" if line["finite"] else " – diverged")
+        for line in table.to_dict("records")
+    ]
+    ax.tick_params("y", length=0, pad=-4)
+    # names stand above the marks, so that long ones have room
+    ax.set_yticks(rows - 0.2, names, ha="left", va="bottom", parse_math=False)
+    ax.grid(False, axis="y")
+    ax.spines["left"].set_visible(False)
+    ax.set_ylim(len(table) - 0.5, -0.8)
+    _label(ax, f"Time per step: {shorten(problem, 32)}")
+    if legend:
+        symbols = {"whole step": "seconds", "oracle call": "oracle_seconds", "optimizer": "optimizer_seconds"}
+        shown_marks = {name: MARK | MARKS[column][2] for name, column in symbols.items()}
+        _legend(ax, shown_marks, ncols=3, fontsize=9.5, columnspacing=1.6)
+    return ax
+
+
+def speed_figure(races: pd.DataFrame, problem: str) -> Figure:
+    """A figure of its own of `speed`, as high as its rows need; pyplot knows nothing of it."""
+    rows = races.loc[races["problem"] == problem, "place"].nunique()
+    above, row, below = 0.4, 0.44, 0.85  # inches
+    height = above + row * (rows + 0.3) + below
+    with style.theme():
+        figure = Figure(figsize=(5.4, height))
+        speed(races, problem, figure.add_axes((0.06, below / height, 0.91, 1 - (above + below) / height)))
+    return figure
 
 
 def step_seconds(races: pd.DataFrame, runs: Runs | None = None) -> pd.DataFrame:
@@ -100,13 +184,27 @@ def step_times(
         If there is no race, or none on one of the problems.
     """
     table = step_seconds(races)
-    known = list(dict.fromkeys(table["problem"]))
-    for name in problems or known[:1] or [""]:
-        if name not in known:
-            raise InputError(
-                f"no race on problem {name!r}; there are races on {', '.join(known)}" if known else "there are no races"
-            )
-    return _draw(table, style.axes(ax), list(problems or known), most, styles)
+    if table.empty:
+        raise InputError("there are no races")
+    problems = [_raced(table, name) for name in problems or dict.fromkeys(table["problem"])]
+    return _draw(table, style.axes(ax), problems, most, styles)
+
+
+def step_times_figure(
+    table: pd.DataFrame, problems: Sequence[str], most: int, styles: style.Styles | None = None
+) -> Figure:
+    """A figure of its own of some problems of a table of `step_seconds`; pyplot knows nothing of it."""
+    rows = sum(min(most, table.loc[table["problem"] == name, "configuration"].nunique()) for name in problems)
+    entries = table["way"].nunique() + bool(table["disturbed"].any())
+    above, below = 0.42, 0.62 + 0.19 * entries  # inches
+    height = above + ROW * rows + HEAD * len(problems) + below
+    with style.theme():
+        figure = Figure(figsize=(5.8, height))
+        ax = figure.add_axes((2.05 / 5.8, below / height, 3.6 / 5.8, 1 - (above + below) / height))
+        times = table[["seconds", "seconds_low", "seconds_high"]]  # all figures have the same horizontal axis
+        ax.set(xscale="log", xlim=(0.8 * float(times.min().min()), 1.25 * float(times.max().max())))
+        _draw(table, style.axes(ax), problems, most, styles)
+    return figure
 
 
 def _draw(
@@ -116,11 +214,10 @@ def _draw(
     ways = style.numbered_styles(table["way"])
     at, ticks, names = 0.0, [], []
     for number, problem in enumerate(problems):
-        part = table[table["problem"] == problem]
-        everyone = list(dict.fromkeys(part["configuration"]))
-        rows = everyone[:most]
+        groups = list(table[table["problem"] == problem].groupby("configuration", sort=False))
+        rows = groups[:most]
         at += HEAD / ROW
-        head = shorten(problem, 52) + (f" – {len(rows)} fastest of {len(everyone)}" if rows != everyone else "")
+        head = shorten(problem, 52) + (f" – {len(rows)} fastest of {len(groups)}" if len(rows) < len(groups) else "")
         ax.annotate(
             head, (0.0, at - 0.9), (-NAMES + 14, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
             fontsize=9.5, fontweight="bold", va="center", parse_math=False, annotation_clip=False,
@@ -128,8 +225,7 @@ def _draw(
         )  # fmt: skip
         if number:
             ax.axhline(at - 1.6, color=MUTED, linewidth=0.6)
-        for configuration in rows:
-            lines = part[part["configuration"] == configuration]
+        for configuration, lines in rows:
             for k, line in enumerate(lines.to_dict("records")):
                 y = at + 0.24 * (k - (len(lines) - 1) / 2)  # one above the other
                 way = ways[line["way"]]
@@ -140,59 +236,45 @@ def _draw(
                     interval.set_gid(f"curve-{index}-interval{number}x{k}")
                     median.set_gid(f"curve-{index}-median{number}x{k}")
             ticks.append(at)
-            names.append(shorten(configuration, 26) + ("" if lines["finite"].all() else " (diverged)"))
+            names.append(shorten(str(configuration), 26) + ("" if lines["finite"].all() else " (diverged)"))
             at += 1.0
-    ax.set_yticks(ticks, names)
-    for label in ax.get_yticklabels():
-        label.set_parse_math(False)
+    ax.set_yticks(ticks, names, parse_math=False)
     ax.tick_params("y", length=0)
     ax.grid(True, axis="y", color=GRID, linewidth=0.4)
     ax.set_ylim(at - 0.3, 0.3)
-    style.log_axis(ax.xaxis, "x")
-    ax.xaxis.set_major_formatter(FuncFormatter(style.duration_tick))
-    style.title(ax, "Time per step, all races")
-    ax.set_xlabel("time per step (units at the ticks; logarithmic)")
-    ax.set_ylabel("configuration", va="top")
+    _label(ax, "Time per step, all races")
+    ax.yaxis.label.set(va="top")
     ax.yaxis.set_label_coords(-NAMES / (ax.bbox.width * 72 / ax.figure.dpi), 0.5)
     ax.spines["left"].set_visible(False)
-    _legend(ax, ways, bool(table["disturbed"].any()))
+    entries = {name: _mark(way, hollow=False) for name, way in ways.items()}
+    if table["disturbed"].any():
+        entries["hollow: disturbed"] = _mark(next(iter(ways.values())), hollow=True)
+    _legend(ax, entries, fontsize=9, labelspacing=0.35)  # one entry per line: names of machines are long
     return ax
+
+
+def _raced(table: pd.DataFrame, problem: str | None) -> str:
+    """The name of the problem that is meant, among those of a table."""
+    words = "choose a problem", "no race on problem", "there are races on", "there are no races"
+    return one_of(table["problem"], problem, *words)
+
+
+def _label(ax: Axes, title: str) -> None:
+    style.label(ax, title, TIME_LABEL, "configuration", "x")
+    ax.xaxis.set_major_formatter(style.duration_tick)
 
 
 def _mark(way: style.Style, *, hollow: bool) -> dict[str, Any]:
     """Options of `Axes.plot` for the mark of a way of computing."""
-    face = PAPER if hollow else way.color
-    return {"linestyle": "none", "marker": way.marker, "markersize": 6, "markeredgewidth": 1.3, "zorder": 3} | {
-        "markeredgecolor": way.color, "markerfacecolor": face
-    }  # fmt: skip
+    face = {"markeredgecolor": way.color, "markerfacecolor": PAPER if hollow else way.color}
+    return MARK | {"linestyle": "none", "marker": way.marker, "markeredgewidth": 1.3, "zorder": 3} | face
 
 
-def _legend(ax: Axes, ways: style.Styles, disturbed: bool) -> None:
-    """Below the axes, one entry per line: names of machines are long."""
-    handles = [Line2D([], [], **_mark(way, hollow=False)) for way in ways.values()]
-    names = [shorten(name, 62) for name in ways]
-    if disturbed:
-        handles.append(Line2D([], [], **_mark(next(iter(ways.values())), hollow=True)))
-        names.append("hollow: disturbed")
-    legend = ax.legend(
-        handles, names, loc="upper left", bbox_to_anchor=(0.0, -0.52 / (ax.bbox.height / ax.figure.dpi)),
-        frameon=False, fontsize=9, borderaxespad=0.0, handletextpad=0.2, labelspacing=0.35,
-    )  # fmt: skip
-    for text in legend.get_texts():
+def _legend(ax: Axes, marks: Mapping[str, dict[str, Any]], **options: Any) -> None:
+    """Names of marks below the axes."""
+    handles = [Line2D([], [], **mark | {"linestyle": "none"}) for mark in marks.values()]
+    place = 0.0, -0.52 / (ax.bbox.height / ax.figure.dpi)
+    common: dict[str, Any] = {"loc": "upper left", "frameon": False, "borderaxespad": 0.0, "handletextpad": 0.2}
+    names = [shorten(name, 62) for name in marks]
+    for text in ax.legend(handles, names, bbox_to_anchor=place, **common, **options).get_texts():
         text.set_parse_math(False)
-
-
-def figure_of(table: pd.DataFrame, problems: Sequence[str], most: int, styles: style.Styles | None = None) -> Figure:
-    """A figure of its own of some problems of a table of `step_seconds`; pyplot knows nothing of it."""
-    rows = sum(min(most, table.loc[table["problem"] == name, "configuration"].nunique()) for name in problems)
-    entries = table["way"].nunique() + bool(table["disturbed"].any())
-    above, below = 0.42, 0.62 + 0.19 * entries  # inches
-    height = above + ROW * rows + HEAD * len(problems) + below
-    with style.theme():
-        figure = Figure(figsize=(5.8, height))
-        ax = figure.add_axes((2.05 / 5.8, below / height, 3.6 / 5.8, 1 - (above + below) / height))
-        times = table[["seconds", "seconds_low", "seconds_high"]]  # all figures have the same horizontal axis
-        ax.set_xscale("log")
-        ax.set_xlim(0.8 * float(times.min().min()), 1.25 * float(times.max().max()))
-        _draw(table, style.axes(ax), problems, most, styles)
-    return figure

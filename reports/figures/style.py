@@ -7,11 +7,10 @@ are named at the end of their lines; the others are thin and grey, until a reade
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
 import matplotlib
 import numpy as np
@@ -19,12 +18,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from scipy.optimize import isotonic_regression
 
 from optbench.results.runs import Runs
-
-if TYPE_CHECKING:
-    from matplotlib.axis import Axis
 
 from ..wording import shorten
 
@@ -41,6 +38,7 @@ SIZE = (6.8, 4.1)  # inches
 HASH_SALT = "optbench figures"  # of ids in a figure; shows that `theme` is in force
 EMPHASIS = 6  # methods of a figure that have their colour and their name
 ROOM = 1.9  # inches beside the axes for names
+MARK: dict[str, Any] = {"linewidth": 0.8, "color": MUTED, "dashes": (1, 2), "zorder": 1}  # a value to compare with
 
 
 @dataclass(frozen=True)
@@ -52,18 +50,17 @@ class Style:
     dashes: tuple[float, ...]  # lengths of dash and gap in line widths; empty for a solid line
     marker: str  # of matplotlib
 
+    @classmethod
+    def numbered(cls, k: int, index: int) -> Style:
+        """The k-th combination of colour, dashes and marker."""
+        return cls(index, PALETTE[k % len(PALETTE)], DASHES[k % len(DASHES)], MARKERS[k % len(MARKERS)])
+
     @property
     def line(self) -> dict[str, Any]:
         """Keywords of `Axes.plot`."""
-        return {
-            "color": self.color,
-            "dashes": self.dashes or (None, None),
-            "marker": self.marker,
-            "linewidth": 1.5,
-            "markersize": 5.5,
-            "markeredgewidth": 0.8,
-            "markeredgecolor": PAPER,
-        }
+        edge = {"markersize": 5.5, "markeredgewidth": 0.8, "markeredgecolor": PAPER}
+        dashes = self.dashes or (None, None)
+        return {"color": self.color, "dashes": dashes, "marker": self.marker, "linewidth": 1.5, **edge}
 
     @property
     def marker_path(self) -> str:
@@ -87,11 +84,7 @@ class DrawOptions(TypedDict, total=False):
 
 def numbered_styles(names: Iterable[str], first: int = 0) -> dict[str, Style]:
     """A style for each name, in the order of the names; their numbers begin at `first`."""
-    appearances = zip(itertools.cycle(PALETTE), itertools.cycle(DASHES), itertools.cycle(MARKERS), strict=False)
-    return {
-        name: Style(index, *appearance)
-        for index, (name, appearance) in enumerate(zip(sorted(set(names)), appearances, strict=False), start=first)
-    }
+    return {name: Style.numbered(k, first + k) for k, name in enumerate(sorted(set(names)))}
 
 
 def method_styles(runs: Runs) -> dict[str, Style]:
@@ -108,25 +101,12 @@ def theme() -> Iterator[None]:
     own = {
         **sns.axes_style("ticks"),
         **sns.plotting_context("paper"),
-        "axes.edgecolor": MUTED,
-        "axes.labelcolor": INK,
-        "axes.labelsize": 10,
-        "axes.linewidth": 0.8,
-        "axes.titlesize": 11,
-        "axes.titleweight": "bold",
-        "axes.titlepad": 10,
-        "axes.unicode_minus": True,
-        "path.simplify_threshold": 0.3,
-        "svg.fonttype": "none",
-        "svg.hashsalt": HASH_SALT,
-        "text.color": INK,
-        "text.parse_math": False,
-        "xtick.color": MUTED,
-        "xtick.labelcolor": INK,
-        "xtick.labelsize": 9.5,
-        "ytick.color": MUTED,
-        "ytick.labelcolor": INK,
-        "ytick.labelsize": 9.5,
+        **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK),
+        **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), MUTED),
+        **dict.fromkeys(("xtick.labelsize", "ytick.labelsize"), 9.5),
+        **{"axes.labelsize": 10, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlepad": 10},
+        **{"axes.linewidth": 0.8, "axes.unicode_minus": True, "path.simplify_threshold": 0.3},
+        **{"svg.fonttype": "none", "svg.hashsalt": HASH_SALT, "text.parse_math": False},
     }
     with matplotlib.style.context("default"), matplotlib.rc_context(own):
         yield
@@ -157,21 +137,28 @@ def figure(
     return figure
 
 
+def new_axes(size: tuple[float, float] = SIZE) -> Axes:
+    """Axes of a new figure of pyplot."""
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=size, layout="constrained")[1]
+
+
 def axes(ax: Axes | None) -> Axes:
     """Axes to draw on, by default of a new figure of pyplot, with a grid and without the frame."""
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=SIZE, layout="constrained")[1]
+    ax = new_axes() if ax is None else ax
     ax.grid(True, which="major", color=GRID, linewidth=0.7)
     ax.set_axisbelow(True)
     sns.despine(ax=ax)
     return ax
 
 
-def title(ax: Axes, text: str) -> None:
+def label(ax: Axes, title: str, x: str, y: str, log: str = "") -> None:
+    """Title and names of the axes; those in `log` are logarithmic."""
     # a $ in a name is a dollar; a height that is given need not be looked for
-    ax.set_title(text, loc="left", y=1.0, parse_math=False)
+    ax.set_title(title, loc="left", y=1.0, parse_math=False)
+    ax.set(xlabel=x, ylabel=y)
+    log_axes(ax, log)
 
 
 def line(
@@ -207,110 +194,99 @@ def line(
     ax.plot(x, y, **style.line | options, markevery=which or [], zorder=3, gid=f"curve-{style.index}-line")
 
 
-def end_names(ax: Axes, ends: list[tuple[float, str, Style]], width: int = 18, others: int = 0) -> None:
+Lines: TypeAlias = Mapping[str, Sequence[np.ndarray]]  # by name: x, y, and low and high of a band; all (points,)
+
+
+def draw_lines(ax: Axes, lines: Lines, styles: Styles, leading: Sequence[str], **options: Any) -> None:
+    """Every line as `line` draws it; those that do not lead are grey."""
+    for name, values in lines.items():
+        line(ax, styles[name], *values, rest=name not in leading, **options)
+
+
+def end_names(ax: Axes, lines: Lines, styles: Styles, leading: Sequence[str], width: int = 18) -> None:
     """Names beside the right edge of the axes, at the height of the ends of their lines as far as they do not overlap.
 
-    Call it once scales and limits of the axes are final.
-
-    Parameters
-    ----------
-    ends : list of (float, str, Style)
-        Of every line its last value in data coordinates, its name and its style.
-    width : int
-        Characters that a name may have; longer ones lose their middle.
-    others : int
-        Number of lines in grey, which have no names.
+    Call it once scales and limits of the axes are final. Names longer than `width` characters lose their middle. Of the
+    lines that do not lead, which have no names, it says how many there are.
     """
-    if others:
+    names = [name for name in leading if name in lines]
+    if len(names) < len(lines):
         ax.annotate(
-            f"and {others} more, in grey", (1.0, 0.0), (8, -14), xycoords="axes fraction", textcoords="offset points",
-            color=MUTED, fontsize=9, va="top", annotation_clip=False,
+            f"and {len(lines) - len(names)} more, in grey", (1.0, 0.0), (8, -14), xycoords="axes fraction",
+            textcoords="offset points", color=MUTED, fontsize=9, va="top", annotation_clip=False,
         )  # fmt: skip
-    if not ends:
+    if not names:
         return
     to_axes = ax.transData + ax.transAxes.inverted()
     x = ax.get_xlim()[1]
-    heights = [float(np.clip(to_axes.transform((x, y))[1], 0.0, 1.0)) for y, _, _ in ends]
+    ends = [max((a, b) for a, b in zip(*lines[name][:2], strict=True) if np.isfinite(b)) for name in names]
+    heights = np.clip([to_axes.transform((x, y))[1] for _, y in ends], 0.0, 1.0)
     gap = 12.5 / (ax.bbox.height * 72 / ax.figure.dpi)  # a line of text, as a part of the axes' height
-    order = sorted(range(len(ends)), key=lambda i: (-heights[i], i))
-    placed = dict(zip(order, _apart([heights[i] for i in order], gap), strict=True))
-    for i, (_, name, style) in enumerate(ends):
-        at = placed[i]
+    order = np.argsort(-heights, kind="stable")
+    for i, at in zip(order, _apart(heights[order], gap), strict=True):
+        style = styles[names[i]]
+        beside: dict[str, Any] = {"transform": ax.transAxes, "clip_on": False}
+        gid = f"curve-{style.index}"
         ax.plot(
-            [1.005, 1.035], [heights[i], at], transform=ax.transAxes, clip_on=False, color=style.color,
-            linewidth=0.8, zorder=1, gid=f"curve-{style.index}-lead",
-        )  # fmt: skip
-        ax.plot(
-            [1.04, 1.075, 1.11], [at] * 3, transform=ax.transAxes, clip_on=False, **style.line, markevery=[1],
-            gid=f"curve-{style.index}-key",
-        )  # fmt: skip
-        ax.text(
-            1.13, at, shorten(name, width), transform=ax.transAxes, va="center", fontsize=9.5, parse_math=False,
-            gid=f"curve-{style.index}-name",
-        )  # fmt: skip
+            [1.005, 1.035], [heights[i], at], **beside, color=style.color, linewidth=0.8, zorder=1, gid=f"{gid}-lead"
+        )
+        ax.plot([1.04, 1.075, 1.11], [at] * 3, **beside, **style.line, markevery=[1], gid=f"{gid}-key")
+        name = shorten(names[i], width)
+        ax.text(1.13, at, name, **beside, va="center", fontsize=9.5, parse_math=False, gid=f"{gid}-name")
 
 
-def _apart(heights: list[float], gap: float) -> list[float]:
+def _apart(heights: np.ndarray, gap: float) -> np.ndarray:
     """Heights in falling order, moved as little as needed to lie a gap apart, and between 0 and 1 if they fit."""
-    blocks: list[list[float]] = []  # sum of (height + place * gap), how many
-    for height in heights:
-        blocks.append([height, 1.0])
-        while len(blocks) > 1:
-            (above, n), (below, m) = blocks[-2:]
-            if above / n - (n - 1) / 2 * gap - gap >= below / m + (m - 1) / 2 * gap:
-                break
-            # two blocks that touch become one, about the mean of where its members want to be
-            blocks[-2:] = [[above + below, n + m]]
-    placed = []
-    for total, n in blocks:
-        top = total / n + (n - 1) / 2 * gap
-        placed += [top - k * gap for k in range(int(n))]
-    for i in range(len(placed)):  # nothing above the axes
-        placed[i] = min(placed[i], 1 - i * gap)
-    for i in reversed(range(len(placed))):  # nor below
-        placed[i] = max(placed[i], (len(placed) - 1 - i) * gap)
-    return placed
+    steps = gap * np.arange(len(heights))
+    placed: np.ndarray = isotonic_regression(heights + steps, increasing=False).x - steps
+    within: np.ndarray = np.clip(np.minimum(placed, 1 - steps), steps[::-1], None)  # nothing above the axes, nor below
+    return within
 
 
-def log_axis(axis: Axis, which: str) -> None:
-    """Make an axis logarithmic, with ticks that people read: powers of ten, or plain numbers over a short range."""
-    ax = axis.axes
-    (ax.set_xscale if which == "x" else ax.set_yscale)("log")
-    low, high = sorted(float(v) for v in axis.get_view_interval())
-    least, most = (float(v) for v in axis.get_data_interval())
-    if 0 < least <= most < 1.001 * least:  # one value: matplotlib may choose a range in which all ticks read alike
-        low, high = least / 10, 10 * most
-        (ax.set_xlim if which == "x" else ax.set_ylim)(low, high)
-    decades = np.log10(high / low)
-    axis.set_minor_locator(NullLocator())
-    if decades < 1:
-        axis.set_major_locator(MaxNLocator(5))
-        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.4g}"))
-    elif decades < 2.5:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.4g}"))
-    else:
-        axis.set_major_locator(LogLocator(numticks=8))
-        plain = low > 5e-4 and high < 2e4
-        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}" if plain else _power_of_ten(v)))
+def log_axes(ax: Axes, which: str) -> None:
+    """Make "x", "y" or both axes logarithmic, with ticks that people read: powers of ten, or plain numbers."""
+    for name in which:
+        axis = ax.xaxis if name == "x" else ax.yaxis
+        ax.set(**{f"{name}scale": "log"})
+        low, high = sorted(float(v) for v in axis.get_view_interval())
+        least, most = (float(v) for v in axis.get_data_interval())
+        if 0 < least <= most < 1.001 * least:  # one value: matplotlib may choose a range in which all ticks read alike
+            low, high = least / 10, 10 * most
+            ax.set(**{f"{name}lim": (low, high)})
+        decades = np.log10(high / low)
+        axis.set_minor_locator(NullLocator())
+        if decades < 2.5:
+            axis.set_major_locator(MaxNLocator(5) if decades < 1 else LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(lambda v, _: f"{v:.4g}")
+        else:
+            axis.set_major_locator(LogLocator(numticks=8))
+            plain = low > 5e-4 and high < 2e4
+            axis.set_major_formatter((lambda v, _: f"{v:g}") if plain else (lambda v, _: _power_of_ten(v)))
 
 
 def _power_of_ten(value: float) -> str:
     return "10" + str(round(np.log10(value))).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def duration_tick(value: float, _: int) -> str:
+def duration_tick(value: float, _: float) -> str:
     """A duration at a tick: 20 µs, 0.5 ms, 3 s."""
     unit, name = next(((u, n) for u, n in ((1.0, "s"), (1e-3, "ms")) if value >= 0.9999 * u), (1e-6, "µs"))
     return f"{value / unit:.4g} {name}"
 
 
-def note(ax: Axes, text: str) -> None:
+def name_rows(ax: Axes, names: Sequence[str], width: int) -> None:
+    """Names of rows at the ticks of the vertical axis, the first row at the top."""
+    ax.set_yticks(range(len(names)), [shorten(name, width) for name in names], parse_math=False)
+    ax.tick_params("y", length=0)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+
+
+def note(ax: Axes, text: str) -> Axes:
     """Say why there is nothing to see."""
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set(xticks=[], yticks=[])
     ax.grid(False)
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=MUTED)
+    return ax
 
 
 def thin(count: int) -> np.ndarray:

@@ -1,45 +1,33 @@
 """What the default suite's own runs teach: figures with a paragraph whose numbers all come from the results.
 
-Each lesson is a function from results to its content, or to None where the results lack its runs. Runs
-are found by the names of problem and optimizer and by their parameters, so that any results that have such runs have the
-lesson.
-
-`LESSONS` names the module of each. They share `selection` (the runs of a lesson), `base` (what a lesson consists of) and
-`command` (the command that reproduces the runs).
+`LESSONS` names the function of each, from results to a lesson, or to None where the results lack its runs. Runs are found
+by the names of problem and optimizer and by their parameters, so that any results that have such runs have the lesson.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from optbench.core.types import Status
 from optbench.results.runs import Runs
 
 from ..figures import style
-from . import adam, batches, differences, saddle, schedules, valley
-from .base import Content
-from .selection import Selection
+from . import adam, batches, differences, landscapes
+from .base import Lesson as Lesson
+from .base import Selection
 
 # name -> title, and the function that finds it in results; in order of difficulty
-LESSONS: dict[str, tuple[str, Callable[[Selection], Content | None]]] = {
-    "valley": ("Momentum in an ill-conditioned valley", valley.valley),
-    "saddle": ("Leaving a saddle", saddle.saddle),
+LESSONS: dict[str, tuple[str, Callable[[Selection], Lesson | None]]] = {
+    "valley": ("Momentum in an ill-conditioned valley", landscapes.valley),
+    "saddle": ("Leaving a saddle", landscapes.saddle),
     "bias": ("Adam’s first steps, with and without bias correction", adam.first_steps),
     "decay": ("Adam with l2 against AdamW", adam.decay),
     "noise": ("Mini-batch noise against batch size", batches.noise),
     "scaling": ("The linear scaling rule", batches.scaling),
-    "schedules": ("Schedules compared", schedules.schedules),
+    "schedules": ("Schedules compared", batches.schedules),
     "differences": ("Numerical against analytic gradients", differences.differences),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lesson(Content):
-    """A lesson with its name, as it stands in links and names of files, and its title."""
-
-    name: str
-    title: str
 
 
 def find_lessons(runs: Runs, *, styles: style.Styles | None = None) -> list[Lesson]:
@@ -54,5 +42,10 @@ def find_lessons(runs: Runs, *, styles: style.Styles | None = None) -> list[Less
     # the same object where nothing is left out, so that what was computed of it is known
     selected = runs if len(rows) == len(runs.rows) else Runs(rows, runs.environments)
     selection = Selection(selected, styles or style.method_styles(runs))
-    contents = ((name, title, lesson(selection)) for name, (title, lesson) in LESSONS.items())
-    return [Lesson(name=name, title=title, **vars(content)) for name, title, content in contents if content is not None]
+    lessons = []
+    for name, (title, find) in LESSONS.items():
+        lesson = find(selection)
+        if lesson is not None:
+            command = f"{lesson.command}\noptbench report lesson"
+            lessons.append(dataclasses.replace(lesson, name=name, title=title, command=command))
+    return lessons

@@ -1,20 +1,31 @@
-"""What a lesson is made of, and how its figures look."""
+"""What a lesson is made of: the runs it rests on, its parts, and how its figures look."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from optbench.analysis import metrics, tuning
+from optbench.core.types import Status
+from optbench.results.runs import Runs
+
 from ..figures import style
-from ..figures.style import INK, MUTED, PALETTE
+from ..figures.selection import description_of
 
 GAP_LABEL = "gap f − f* of the iterate"
-THEORY: dict[str, Any] = {"color": INK, "linewidth": 1.0, "dashes": (5, 3)}  # lines of what theory gives
-MARK: dict[str, Any] = {"color": MUTED, "linewidth": 0.8, "dashes": (1, 2), "zorder": 1}  # of a value to compare with
+THEORY: dict[str, Any] = {"color": style.INK, "linewidth": 1.0, "dashes": (5, 3)}  # lines of what theory gives
+LOST = 1e100  # gap from which on a run is as good as infinite: axes of three hundred decades would overflow
+NEEDED = [
+    "problem", "problem_spec", "problem_name", "problem_params", "method", "optimizer", "fixed", "settings", "step_size",
+    "schedule", "batch_size", "seed", "steps", "status", "end", "calls", "calls_per_step", "budget_calls",
+    "checkpoint_calls", "f_end", "f_star", "calls_to_target", "t", "f", "metrics", "description",
+]  # fmt: skip  # a frame with all columns of a row would take longer to filter than to read
 
 
 class Drawing(NamedTuple):
@@ -26,10 +37,12 @@ class Drawing(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Content:
+class Lesson:
     """What a lesson consists of."""
 
-    drawings: tuple[Drawing, ...]
+    name: str = ""  # as it stands in links and names of files
+    title: str = ""
+    drawings: Sequence[Drawing]
     paragraph: str  # what is seen, why, and how sure that is; its numbers come from the results
     command: str  # what reproduces the runs and shows the lesson; lines of a shell
     problems: tuple[str, ...]  # specs of the problems it rests on
@@ -37,22 +50,129 @@ class Content:
     maps: tuple[str, ...] = ()  # problems whose landscape a drawing shows with paths
 
 
-def figure(draw: Any, *args: Any) -> Figure:
-    """A figure of what `draw(*args, ax)` draws, with room for long names."""
-    return style.figure(draw, *args, room=2.0)
+class Selection:
+    """Results by problem, and how methods look.
+
+    Attributes
+    ----------
+    all : Runs
+    parts : dict of str to DataFrame
+        Rows by problem.
+    names : dict of str to str
+        Problem -> its registered name.
+    """
+
+    def __init__(self, runs: Runs, styles: style.Styles) -> None:
+        self.all, self.styles = runs, styles
+        rows = runs.rows[[name for name in NEEDED if name in runs.rows]]
+        self.parts = {str(name): part for name, part in rows.groupby("problem", sort=True)}
+        self.names = {name: str(part["problem_name"].iloc[0]) for name, part in self.parts.items()}
+
+    def runs(self, rows: pd.DataFrame) -> Runs:
+        return Runs(rows, self.all.environments)
+
+    def description(self, rows: pd.DataFrame) -> dict[str, Any]:
+        """The description that is stored with rows of a problem."""
+        return description_of(self.runs(rows))
+
+    def in_plane(self, name: str) -> dict[str, pd.DataFrame]:
+        """Runs with all samples and all iterates, by problem registered under a name."""
+        of_name = {problem: rows for problem, rows in self.parts.items() if self.names[problem] == name}
+        return {problem: rows[full(rows) & whole(rows)] for problem, rows in of_name.items()}
+
+    def best(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The rows at the best settings of the best of their methods, by seed."""
+        of_problem = self.runs(rows)
+        method = next(iter(tuning.ranked(of_problem).values()))[0]
+        tuned = tuning.tuned_rows(of_problem)
+        return tuned[tuned["method"] == method].sort_values("seed", ignore_index=True)
 
 
-def line_style(k: int) -> style.Style:
-    """How the k-th line of a lesson is drawn that is no method of the page, so that no reader can pick it out."""
-    return style.Style(
-        -1 - k, PALETTE[k % len(PALETTE)], style.DASHES[k % len(style.DASHES)], style.MARKERS[k % len(style.MARKERS)]
-    )
+def full(rows: pd.DataFrame) -> pd.Series:
+    """Which runs looked at all samples at every step."""
+    return rows["batch_size"].isna() & (rows["schedule"] == "constant")
 
 
-def label(ax: Axes, title: str, x: str, y: str, log: str = "xy") -> None:
-    """Title and names of the axes; those in `log` are logarithmic."""
-    ax.set_xlabel(x)
-    ax.set_ylabel(y)
-    style.title(ax, title)
-    for which in log:
-        style.log_axis(ax.xaxis if which == "x" else ax.yaxis, which)
+def whole(rows: pd.DataFrame) -> np.ndarray:
+    """Which runs have their iterates in the plane, at every step."""
+    candidates = [
+        len(t) > 1 and int(t[-1]) == len(t) - 1 and {name for name, _ in values} >= metrics.COORDINATES
+        for values, t in zip(rows["metrics"], rows["t"], strict=True)
+    ]
+    return np.array(candidates, dtype=bool)
+
+
+def gaps(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Steps taken (C,) and the median over seeds of the gap of the iterate; infinite for runs that were lost by then.
+
+    A run that ended well keeps its last value; the steps are those up to where the median is finite.
+    """
+    t = np.unique(np.concatenate(list(rows["t"])))
+    wide = np.empty((len(rows), len(t)))
+    for k, row in enumerate(rows.to_dict("records")):
+        wide[k] = np.asarray(row["f"], dtype=float)[np.searchsorted(np.asarray(row["t"]), t, side="right") - 1]
+        if row["status"] == Status.DIVERGED:
+            wide[k, t >= row["end"]] = np.inf
+        wide[k] -= row["f_star"]
+    middle = np.sort(np.where(wide < LOST, wide, np.inf), axis=0)[len(rows) // 2]
+    usable = int(np.argmin(np.isfinite(middle))) if not np.isfinite(middle).all() else len(t)
+    return t[:usable], middle[:usable]
+
+
+def line_styles(names: Iterable[str]) -> dict[str, style.Style]:
+    """How lines of a lesson are drawn that are no methods of the page, so that no reader can pick them out."""
+    return {name: style.Style.numbered(k, -1 - k) for k, name in enumerate(names)}
+
+
+def line_figure(
+    title: str,
+    x: str,
+    y: str,
+    lines: style.Lines,
+    styles: style.Styles | None = None,
+    *,
+    log: str = "xy",
+    theory: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+    behind: bool = False,
+    level: float | None = None,
+    at: float | None = None,
+    limits: tuple[float, float | None] | None = None,
+    width: int = 18,
+    marks: Mapping[str, np.ndarray] | None = None,
+) -> Figure:
+    """A figure of lines with their names.
+
+    Parameters
+    ----------
+    log : str
+        The logarithmic axes.
+    theory : sequence of pairs of arrays (points,)
+        Dashed lines, in front of the others or `behind` them.
+    level, at : float
+        Where a dotted line lies: a value, and a place on the horizontal axis.
+    limits : (float, float or None)
+        Of the vertical axis.
+    width : int
+        As in `style.end_names`.
+    marks : mapping of str to array
+        By name, as in `style.line`.
+    """
+    styles = styles or line_styles(lines)
+    dashes = THEORY | ({"alpha": 0.6, "zorder": 1} if behind else {"alpha": 0.75, "zorder": 4})
+
+    def draw(ax: Axes) -> None:
+        style.axes(ax)
+        for name, curve in lines.items():
+            style.line(ax, styles[name], *curve, marks=None if marks is None else marks[name])
+        for expected in theory:
+            ax.plot(*expected, **dashes)
+        if level is not None:
+            ax.axhline(level, **style.MARK)
+        if at is not None:
+            ax.axvline(at, **style.MARK)
+        if limits is not None:
+            ax.set_ylim(*limits)
+        style.label(ax, title, x, y, log)
+        style.end_names(ax, lines, styles, list(lines), width)
+
+    return style.figure(draw, room=2.0)

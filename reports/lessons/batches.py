@@ -1,4 +1,4 @@
-"""Mini-batches: where their noise stops SGD, and how the step size goes with their size."""
+"""Mini-batches: where their noise stops SGD, how the step size goes with their size, and schedules of the step size."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from optbench.analysis import statistics
 from optbench.core.types import Status
 
 from ..figures import style
+from ..figures.convergence import CALLS_LABEL
 from ..figures.style import INK, PALETTE
 from ..wording import number, signed, wholes
-from .base import GAP_LABEL, THEORY, Content, Drawing, figure, label, line_style
+from .base import GAP_LABEL, LOST, THEORY, Drawing, Lesson, Selection, gaps, line_figure, line_styles
 from .command import command_of
-from .selection import LOST, Selection, stochastic
 
 
-def noise(selection: Selection) -> Content | None:
+def _stochastic(rows: pd.DataFrame) -> pd.DataFrame:
+    """Runs of SGD with mini-batches and a constant step size, on a problem whose optimum is known."""
+    sgd = (rows["optimizer"] == "sgd") & rows["batch_size"].notna()
+    return rows[sgd & (rows["schedule"] == "constant") & rows["f_star"].notna()]
+
+
+def noise(selection: Selection) -> Lesson | None:
     """The gap at which stochastic gradient descent with a fixed step size stalls, against the batch size."""
     candidates = []
     for problem, rows in selection.parts.items():
-        rows = rows[stochastic(rows)]
-        for (size, steps), group in rows.groupby(["step_size", "steps"], sort=True):
+        for (size, steps), group in _stochastic(rows).groupby(["step_size", "steps"], sort=True):
             if group["batch_size"].nunique() >= 4:
                 candidates.append((group["batch_size"].nunique(), int(steps), problem, float(size), group))
     if not candidates:
@@ -71,41 +76,38 @@ def noise(selection: Selection) -> Content | None:
     else:
         text += "That is the law."
     drawing = Drawing(
-        figure(_floors, table[table["batch_size"].isin(seen.index)], b, floor),
+        style.figure(_floors, table[table["batch_size"].isin(seen.index)], b, floor, room=2.0),
         f"Gap at which SGD stalls on {problem} against the batch size: from {number(floor[0])} at {int(b[0])} to "
         f"{number(floor[-1])} at {int(b[-1])}.",
         "Mean gap over the second half of the steps: a small dot a seed, a large one their median. Dashes are the "
         "slope −1 through the first.",
     )
-    return Content(
+    return Lesson(
         drawings=(drawing,), paragraph=text.strip(), command=command_of(rows), problems=(problem,), table=table
     )
 
 
 def _floors(table: pd.DataFrame, b: np.ndarray, floor: np.ndarray, ax: Axes) -> None:
     style.axes(ax)
-    finite = table[np.isfinite(table["floor"])]
-    ax.plot(
-        finite["batch_size"], finite["floor"], linestyle="none", marker="o", markersize=2.5, color=PALETTE[0], alpha=0.6
-    )
-    ax.plot(b, floor, **line_style(0).line)
+    seeds, styles = table[np.isfinite(table["floor"])], line_styles(["measured"])
+    dots: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 2.5, "color": PALETTE[0], "alpha": 0.6}
+    ax.plot(seeds["batch_size"], seeds["floor"], **dots)
+    ax.plot(b, floor, **styles["measured"].line)
     ax.plot(b, floor[0] * b[0] / b, **THEORY, alpha=0.75)
-    label(ax, "Where a fixed step size stalls", "batch size b", "gap f − f*, mean of the second half")
+    style.label(ax, "Where a fixed step size stalls", "batch size b", "gap f − f*, mean of the second half", "xy")
     ax.set_xticks(b, [f"{int(size)}" for size in b])
-    style.end_names(ax, [(float(floor[-1]), "measured", line_style(0))])
+    style.end_names(ax, {"measured": (b, floor)}, styles, ["measured"])
     ax.annotate(
         "slope −1", (b[-1], floor[0] * b[0] / b[-1]), (5, 5), textcoords="offset points", fontsize=9.5, color=INK,
         annotation_clip=False,
     )  # fmt: skip
 
 
-def scaling(selection: Selection) -> Content | None:
+def scaling(selection: Selection) -> Lesson | None:
     """Batches of several sizes over as many epochs, with one step size for all and with one proportional to the batch."""
     candidates = []
     for problem, rows in selection.parts.items():
-        rows = rows[stochastic(rows)]
-        if rows.empty:
-            continue
+        rows = _stochastic(rows)
         # of one budget in epochs, to a step of the largest batch
         epochs = (rows["steps"].astype(float) + 1) * rows["calls_per_step"].astype(float)
         for (whole, least), _ in rows.groupby([epochs.round(0), "step_size"], sort=True):
@@ -163,9 +165,10 @@ def scaling(selection: Selection) -> Content | None:
     if L:
         beyond = [size for size in sizes if lr * size / sizes[0] * L > 2]
         if beyond:
+            ends = [f"ends at {number(gap)}" if np.isfinite(gap) else "diverges" for gap in end["scaled"][beyond]]
             values = ", ".join(
-                f"b = {int(size)} (lr = {number(lr * size / sizes[0])}) {_ending_at(end['scaled'][size])}"
-                for size in beyond
+                f"b = {int(size)} (lr = {number(lr * size / sizes[0])}) {ending}"
+                for size, ending in zip(beyond, ends, strict=True)
             )
             text += (
                 f"; it has no ground beyond lr = 2/L = {number(2 / L)}, where gradient descent itself need not be "
@@ -178,56 +181,126 @@ def scaling(selection: Selection) -> Content | None:
     if len(near) < len(sizes):
         text += f" Within a factor of two of the smallest batch after one epoch: b = {wholes(near)}."
     titles = {"one": f"One step size, {number(lr)}, for all", "scaled": "Step size proportional to the batch"}
-    limits = table["gap"].replace([np.inf], np.nan).agg(["min", "max"]).tolist()
+    least, most = table["gap"].replace([np.inf], np.nan).agg(["min", "max"]).tolist()
+    x, limits = "epochs (passes over the data)", (least / 1.5, most * 1.5)
+    finite = {name: group.where(np.isfinite(group)) for name, group in apart.items()}
+    curves = {
+        name: {f"b = {int(size)}": (grid, group[size].to_numpy()) for size in sizes} for name, group in finite.items()
+    }
     drawings = tuple(
         Drawing(
-            figure(_epochs, apart[name][sizes], titles[name], limits),
-            f"{titles[name]}: gap against epochs on {problem} for batches of {wholes(sizes)}; after one epoch they "
+            line_figure(title, x, GAP_LABEL, curves[name], limits=limits),
+            f"{title}: gap against epochs on {problem} for batches of {wholes(sizes)}; after one epoch they "
             f"differ by {_factor(spread[name])}.",
             "Medians over seeds of the gap of the iterate; both figures have the same axes.",
         )
-        for name in ("one", "scaled")
+        for name, title in titles.items()
     )
-    command = command_of(fixed, note=False) + "\n" + command_of(scaled, scaled=True)
-    return Content(drawings=drawings, paragraph=text.strip(), command=command, problems=(problem,), table=table)
-
-
-def _ending_at(gap: float) -> str:
-    return f"ends at {number(gap)}" if np.isfinite(gap) else "diverges"
+    command = command_of(fixed) + "\n" + command_of(scaled, scaled=True)
+    return Lesson(drawings=drawings, paragraph=text.strip(), command=command, problems=(problem,), table=table)
 
 
 def _at_epochs(row: dict[str, Any], grid: np.ndarray) -> np.ndarray:
     """Gap of a run at numbers of epochs, between its checkpoints straight lines in log(gap); infinite once it is lost."""
-    t, gap = (
+    epochs, gap = (
         np.asarray(row["t"], dtype=float) * row["calls_per_step"],
         np.asarray(row["f"], dtype=float) - row["f_star"],
     )
     usable = (gap < LOST) & (gap > 0)
     if usable.sum() < 2:
         return np.full(len(grid), np.inf)
-    candidates: np.ndarray = np.exp(np.interp(grid, t[usable], np.log(gap[usable])))
-    return (
-        np.where(grid > row["end"] * row["calls_per_step"], np.inf, candidates)
-        if row["status"] == Status.DIVERGED
-        else candidates
-    )
-
-
-def _epochs(table: pd.DataFrame, title: str, limits: list[float], ax: Axes) -> None:
-    style.axes(ax)
-    ends = []
-    for k, size in enumerate(table.columns):
-        values = table[size].to_numpy(dtype=float)
-        style.line(ax, line_style(k), table.index.to_numpy(dtype=float), np.where(np.isfinite(values), values, np.nan))
-        finite = values[np.isfinite(values)]
-        if len(finite):
-            ends.append((float(finite[-1]), f"b = {int(size)}", line_style(k)))
-    ax.set_ylim(limits[0] / 1.5, limits[1] * 1.5)
-    label(ax, title, "epochs (passes over the data)", GAP_LABEL)
-    style.end_names(ax, ends)
+    lost = (row["status"] == Status.DIVERGED) & (grid > row["end"] * row["calls_per_step"])
+    return np.where(lost, np.inf, np.exp(np.interp(grid, epochs[usable], np.log(gap[usable]))))
 
 
 def _factor(ratio: float) -> str:
     return (
         f"a factor of {number(ratio)}" if np.isfinite(ratio) else "an unknown factor, because most runs of one diverge"
     )
+
+
+def schedules(selection: Selection) -> Lesson | None:
+    """Learning-rate schedules of one optimizer with one batch size, each at the step size with the best last iterate."""
+    candidates = []
+    for problem, rows in selection.parts.items():
+        rows = rows[rows["batch_size"].notna() & rows["f_star"].notna() & rows["schedule"].notna()]
+        for (optimizer, size, steps), group in rows.groupby(["optimizer", "batch_size", "steps"], sort=True):
+            # a constant rate that was tried at other step sizes than the others is no part of this
+            if group["schedule"].nunique() >= 3 and "constant" in set(group["schedule"]):
+                candidates.append((group["schedule"].nunique(), problem, str(optimizer), int(size), int(steps), group))
+    if not candidates:
+        return None
+    _, problem, optimizer, size, steps, rows = max(candidates, key=lambda entry: entry[:5])
+    value = rows["f_end"].astype(float) - rows["f_star"].astype(float)
+    rows = rows.assign(last=value.where(np.isfinite(value) & (rows["status"] != Status.DIVERGED), np.inf))
+    table = rows.groupby(["schedule", "step_size"])["last"].agg(statistics.median).rename("gap").reset_index()
+    table = table.assign(problem=problem, optimizer=optimizer, batch_size=size, steps=steps)
+    best = table.sort_values(["gap", "step_size"]).drop_duplicates("schedule").set_index("schedule")
+    best = best[np.isfinite(best["gap"])]
+    if "constant" not in best.index or len(best) < 3:
+        return None
+    constant, others = best.loc["constant"], best.drop(index="constant")
+    lead, last = others.index[0], others.index[-1]
+    ends = rows["step_size"].agg(["min", "max"]).tolist()
+    edges = [name for name, line in best.iterrows() if line["step_size"] in ends]
+    who = "Stochastic gradient descent" if optimizer == "sgd" else optimizer
+    text = (
+        f"{who} with batches of {size} and {steps} steps. Each schedule has the step size (of "
+        f"{rows['step_size'].nunique()}) whose last iterate has the smallest median gap. A constant step size ends at "
+        f"{number(constant['gap'])} (lr = {number(constant['step_size'])}); "
+        + "; ".join(
+            f"{name} at {number(line['gap'])} ({number(line['step_size'])})" for name, line in others.iterrows()
+        )
+        + ". "
+    )
+    if others["gap"].iloc[0] < constant["gap"]:
+        text += (
+            f"The best, {lead}, is {number(constant['gap'] / others['gap'].iloc[0])} times lower than the constant "
+            f"one, and its best step size is {number(others['step_size'].iloc[0] / constant['step_size'])} times as "
+            "large. "
+        )
+    else:
+        text += "None is better than the constant one here. "
+    if others["gap"].iloc[-1] > constant["gap"]:
+        text += f"The last, {last}, is no better than a constant step size. "
+    text += (
+        "A large step size forgets the start fast but stalls at a gap proportional to lr (see mini-batch noise); "
+        "one that falls has both (Bottou, Curtis & Nocedal 2018, section 4.2)."
+    )
+    if others["gap"].iloc[0] < constant["gap"] and all(
+        name.startswith(("cosine", "linear")) for name in others.index[:2]
+    ):
+        text += (
+            " The schedules that end near zero have the lowest final gap here (cosine: Loshchilov & Hutter 2017, with "
+            "restarts)."
+        )
+    if edges:
+        text += (
+            f" The best step size lies at the edge of those tried for {', '.join(edges)}: a better one may lie outside."
+        )
+    styles = line_styles(sorted(best.index))
+    curves, final = {}, {}
+    for name, line in best.iterrows():
+        group = rows[(rows["schedule"] == name) & (rows["step_size"] == line["step_size"])]
+        t, gap = gaps(group)
+        keep = style.thin(len(t))
+        curves[str(name)] = (t[keep] + 1) * float(group["calls_per_step"].iloc[0]), gap[keep]
+        by_size = table[(table["schedule"] == name) & np.isfinite(table["gap"])].sort_values("step_size")
+        final[str(name)] = by_size["step_size"].to_numpy(), by_size["gap"].to_numpy()
+    marks = {name: np.ones(len(sizes), dtype=bool) for name, (sizes, _) in final.items()}
+    title, x, y = "What each step size ends with", "step size at the first step", "gap f − f* of the last iterate"
+    drawings = (
+        Drawing(
+            line_figure("Schedules at their best step sizes", CALLS_LABEL, GAP_LABEL, curves, styles, width=16),
+            f"Gap of the iterate against oracle calls on {problem} for {len(best)} schedules at their best step "
+            f"sizes; {best.index[0]} ends lowest, at {number(best['gap'].iloc[0])}.",
+            "The gap of the iterate itself (medians over seeds), each schedule at the step size of its best last "
+            "iterate.",
+        ),
+        Drawing(
+            line_figure(title, x, y, final, styles, width=16, marks=marks),
+            f"Gap of the last iterate on {problem} against the step size, a line for each of {len(best)} schedules.",
+            "Gap of the last iterate (medians over seeds) by step size: how much a schedule forgives.",
+        ),
+    )
+    return Lesson(drawings=drawings, paragraph=text, command=command_of(rows), problems=(problem,), table=table)

@@ -11,33 +11,23 @@ import pandas as pd
 
 from optbench.results.methods import method_name
 
-from .selection import whole
+from .base import whole
 
 
-def command_of(rows: pd.DataFrame, *, scaled: bool = False, note: bool = True) -> str:
-    """The command that reproduces rows of one problem.
-
-    Parameters
-    ----------
-    scaled : bool
-        Whether step sizes were given for the smallest batch and multiplied.
-    note : bool
-        Whether what shows the results follows.
-    """
+def command_of(rows: pd.DataFrame, *, scaled: bool = False) -> str:
+    """The command that reproduces rows of one problem; `scaled` if step sizes were multiplied like the batch."""
     words = ["optbench", "run", "--problem", str(rows["problem_spec"].iloc[0])]
-    kinds = rows.groupby(["optimizer", "fixed"], sort=True)
-    grids = {method_name(optimizer, json.loads(fixed)): _swept(part) for (optimizer, fixed), part in kinds}
-    sizes = {tuple(grid.pop("", ())) for grid in grids.values()}
-    shared = len(sizes - {()}) == 1
-    for name, grid in grids.items():
+    sizes = set()
+    for (optimizer, fixed), part in rows.groupby(["optimizer", "fixed"], sort=True):
+        name, grid = method_name(optimizer, json.loads(fixed)), _swept(part)
+        sizes.add(tuple(grid.pop("", ())))
         inner = ",".join(f"{key}={'/'.join(map(_digits, values))}" for key, values in grid.items())
         words += ["--optimizer", f"{name}{',' if ':' in name else ':'}{inner}" if inner else name]
-    if shared:
-        given = sorted(next(iter(sizes - {()})))
+    if len(sizes - {()}) == 1:
+        given = list(max(sizes))
         words += ["--lr", rates(given[:1] if scaled else given)]
-    words += ["--seeds", str(rows["seed"].nunique())]
+    words += ["--seeds", str(rows["seed"].nunique()), *_budget(rows)]
     batches = sorted(int(size) for size in rows["batch_size"].dropna().unique())
-    words += _budget(rows)
     if batches:
         words += ["--batch-size", ",".join(map(str, batches))]
     if scaled:
@@ -48,10 +38,10 @@ def command_of(rows: pd.DataFrame, *, scaled: bool = False, note: bool = True) -
     steps = int(rows["steps"].max())
     if steps >= 100 and not batches and whole(rows).all():
         words += ["--checkpoint-count", str(steps + 1)]
-    return with_report(words) if note else line(words)
+    return command_line(words)
 
 
-def line(words: Iterable[str]) -> str:
+def command_line(words: Iterable[str]) -> str:
     """A command, broken before options where it would be too wide to read."""
     lines = [""]
     for word in shlex.join([*words, "-o", "lesson"]).split(" "):
@@ -59,10 +49,6 @@ def line(words: Iterable[str]) -> str:
             lines.append("   ")
         lines[-1] += f" {word}" if lines[-1] else word
     return " \\\n".join(lines)
-
-
-def with_report(words: Iterable[str]) -> str:
-    return f"{line(words)}\noptbench report lesson"
 
 
 def _swept(rows: pd.DataFrame) -> dict[str, list[float]]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import secrets
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from optbench.core.errors import InputError, StoreError
 from optbench.core.progress import ProgressBar
@@ -23,6 +22,7 @@ from ..sections.problems import drawing
 from ..wording import clean, plural
 from .context import PageContext, collecting_rarely
 from .embed import packed
+from .table import whole
 
 
 def build_page(
@@ -77,7 +77,7 @@ def build_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters["whole"] = _whole
+    templates.filters["whole"] = whole
     bar = ProgressBar.of("drawing", progress)
     with style.theme(), collecting_rarely(), bar:  # the theme is set once for all figures
         page = _page(PageContext(runs, races, gpu, history), title, command, _jobs(jobs, runs), bar)
@@ -128,11 +128,6 @@ def _lead(context: PageContext) -> str:
         return f"{plural(count, 'race')}, and no runs yet." if count else "There are no results to show yet."
     methods, problems, seeds = (plural(rows[name].nunique(), name) for name in ("method", "problem", "seed"))
     return f"{plural(len(rows), 'run')} of {methods} on {problems}, with {seeds}."
-
-
-def _whole(text: str) -> Markup:
-    """Text as HTML in which no line ends within a number such as 1e-10."""
-    return Markup(re.sub(r"\d(?:\.\d+)?e-\d+", r'<span class="whole">\g<0></span>', str(escape(text))))
 
 
 def _check_writable(path: Path) -> None:

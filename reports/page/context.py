@@ -7,7 +7,6 @@ import functools
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +23,7 @@ from ..lessons import Lesson, find_lessons
 from ..wording import clean
 from .anchors import unique_anchors
 from .svg import to_svg
+from .table import Link, MethodKey
 
 # parts of a problem's section that have an anchor or a table of their own
 PARTS = ("best", "sizes", "last", "seconds", "accuracy", "loss", "paths", "curves", "summary", "targets")
@@ -41,21 +41,6 @@ class Picture(NamedTuple):
     svg: Markup
     caption: str  # how to read it; what is not `Markup` is escaped
     table: str | None  # name of the table behind it, in `PageContext.tables`
-
-
-@dataclass(frozen=True)
-class MethodKey:
-    """The name of a method, and the number by which the page knows its colour and marker; None for one without runs."""
-
-    name: str
-    index: int | None
-
-
-class Link(NamedTuple):
-    """The name of a problem, and the anchor of its section; None where the page has none."""
-
-    name: str
-    anchor: str | None
 
 
 class PageContext:

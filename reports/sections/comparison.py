@@ -8,30 +8,9 @@ import pandas as pd
 
 from optbench.analysis import comparison
 
-from ..page.context import Link, MethodKey, PageContext
+from ..page.context import PageContext
+from ..page.table import Cell, Column, Link, MethodKey, Table
 from ..wording import NEVER, calls, number, target_name
-
-
-@dataclass(frozen=True)
-class StoreLine:
-    """A method on a problem, as one store has it."""
-
-    store: MethodKey  # named after the store
-    step_size: str
-    calls: str
-    ratio: str  # to the first store
-    final: str
-    runs: int
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A method on a problem whose results differ between stores."""
-
-    problem: Link
-    method: str
-    target: str
-    stores: list[StoreLine]
 
 
 @dataclass(frozen=True)
@@ -41,7 +20,7 @@ class ComparisonSection:
     names: list[str]  # of the stores
     same: int  # methods on their problem with equal calls to every target
     alone: int  # methods on their problem that ran in one store only
-    differences: list[Difference]
+    differences: Table
     table: str | None
 
 
@@ -52,30 +31,37 @@ def section(context: PageContext) -> ComparisonSection | None:
         return None
     pairs = rows.drop_duplicates(["problem", "method"])
     table = comparison.store_differences(context.runs)
-    groups = table.groupby(["problem", "method"], sort=False)
+    lines = [
+        line | {"first": part["calls"].iloc[0], "span": 0 if place else len(part)}
+        for _, part in table.groupby(["problem", "method"], sort=False)
+        for place, line in enumerate(part.to_dict("records"))
+    ]
+    columns = [
+        Column("problem", lambda line: Cell(context.link(line["problem"]), rows=line["span"]), "row"),
+        Column("method", lambda line: Cell(Link(line["method"]), rows=line["span"]), "row"),
+        Column("store", lambda line: Cell(_of_store(context, line["method"], line["store"])), ""),
+        Column("step size", lambda line: Cell(number(line["step_size"]))),
+        Column("target", lambda line: Cell(NEVER if pd.isna(line["target"]) else target_name(line["target"]))),
+        Column("calls", lambda line: Cell(calls(line["calls"]))),
+        Column(
+            "relative to the first", lambda line: Cell("" if line["span"] else _times(line["calls"] / line["first"]))
+        ),
+        Column("at the end", lambda line: Cell(number(line["final"]))),
+        Column("runs", lambda line: Cell(str(line["runs"]))),
+    ]
     return ComparisonSection(
         names=list(dict.fromkeys(environment["store"] for environment in context.runs.environments)),
         same=int(pairs["store"].isna().sum()),
         alone=int((pairs["store"].notna() & (pairs["method"] == pairs["base_method"])).sum()),
-        differences=[_difference(context, problem, method, lines) for (problem, method), lines in groups],
-        table=context.table("comparison", table) if len(table) else None,
+        differences=Table.of(columns, lines),
+        table=context.table("comparison", table) if lines else None,
     )
 
 
-def _difference(context: PageContext, problem: str, method: str, lines: pd.DataFrame) -> Difference:
-    first = lines.iloc[0]
-    stores = []
-    for place, line in enumerate(lines.to_dict("records")):
-        ratio = line["calls"] / first["calls"]
-        stores.append(
-            StoreLine(
-                store=replace(context.method(f"{method} [{line['store']}]"), name=line["store"]),
-                step_size=number(line["step_size"]),
-                calls=calls(line["calls"]),
-                ratio="" if not place else NEVER if pd.isna(ratio) else f"{ratio:.2f} times",
-                final=number(line["final"]),
-                runs=line["runs"],
-            )
-        )
-    goal = NEVER if pd.isna(first["target"]) else target_name(first["target"])
-    return Difference(context.link(problem), method, goal, stores)
+def _of_store(context: PageContext, method: str, store: str) -> MethodKey:
+    """A method under the name of its store."""
+    return replace(context.method(f"{method} [{store}]"), name=store)
+
+
+def _times(ratio: float) -> str:
+    return NEVER if pd.isna(ratio) else f"{ratio:.2f} times"

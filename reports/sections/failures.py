@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from optbench.core.types import Status
 
-from ..page.context import Link, MethodKey, PageContext
+from ..page.context import PageContext
+from ..page.table import BREAK, NAME, Cell, Column, Table, whole
 from ..wording import shorten, span
 
 COLUMNS = ["problem", "method", "settings", "seed", "status", "end", "error"]
 
 
 @dataclass(frozen=True)
-class LostRuns:
-    """A method on a problem with runs that have no valid end."""
-
-    problem: Link
-    method: MethodKey
-    runs: int
-    reasons: list[str]
-
-
-@dataclass(frozen=True)
 class LostSection:
     """What the template shows."""
 
-    entries: list[LostRuns]
+    entries: Table
     table: str | None  # the runs one by one, for download
 
 
@@ -42,17 +34,27 @@ def section(context: PageContext) -> LostSection | None:
     missing = methods["settings"].nunique() * methods["seed"].nunique() - methods.size()
     lost = rows[rows["status"].isin([Status.DIVERGED, Status.FAILED])]
     parts = dict(iter(lost.groupby(["problem", "method"])))
-    entries = [
-        _entry(context, key, parts.get(key, lost.iloc[:0]), count)
-        for key, count in missing.items()
-        if key in parts or count
+    entries = []
+    for (problem, method), count in missing.items():
+        if (rows := parts.get((problem, method), lost.iloc[:0])).size or count:
+            entries.append(
+                {"problem": problem, "method": method, "runs": len(rows) + count, "why": _reasons(rows, count)}
+            )
+    columns = [
+        Column("problem", lambda line: Cell(context.link(line["problem"]), line["problem"]), "row"),
+        Column("method", lambda line: Cell(context.method(line["method"]), line["method"]), ""),
+        Column("runs", lambda line: Cell(str(line["runs"]), line["runs"])),
+        Column("what happened", lambda line: Cell(_in_lines(line["why"]), " ".join(line["why"])), "remark"),
     ]
-    return LostSection(entries, context.table("lost", lost[COLUMNS]) if len(lost) else None)
+    return LostSection(Table.of(columns, entries), context.table("lost", lost[COLUMNS]) if len(lost) else None)
 
 
-def _entry(context: PageContext, key: tuple[Any, ...], rows: pd.DataFrame, missing: int) -> LostRuns:
+def _in_lines(reasons: Iterable[str]) -> Markup:
+    return BREAK.join(NAME.format(whole(reason)) for reason in reasons)
+
+
+def _reasons(rows: pd.DataFrame, missing: int) -> list[str]:
     """Why runs of a method have no result."""
-    problem, method = key
     reasons = []
     diverged = rows[rows["status"] == Status.DIVERGED]
     if len(diverged):
@@ -73,4 +75,4 @@ def _entry(context: PageContext, key: tuple[Any, ...], rows: pd.DataFrame, missi
             f"{missing} {verb} missing, though {owner} settings ran with other seeds: the study was interrupted or has "
             "grown; its command computes them"
         )
-    return LostRuns(context.link(problem), context.method(method), len(rows) + missing, reasons)
+    return reasons

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 from ..asv import SERIES, changes
 from ..page.context import PageContext
+from ..page.table import Cell, Column, Link, Table
 from ..wording import NEVER, clean, duration, mebibytes, number
 
 MOST = 40  # lines on the page
@@ -19,33 +20,15 @@ FLAT = 0.1  # part of its value that a sparkline spans at least, so that scatter
 
 
 @dataclass(frozen=True)
-class HistoryLine:
-    """A benchmark with its parameters on a machine, over the commits."""
-
-    parameters: str
-    machine: str
-    environment: str
-    sparkline: Markup
-    first: str
-    last: str
-    change: str
-    clear: bool  # whether the intervals of first and last do not overlap
-    commits: int
-
-
-@dataclass(frozen=True)
 class History:
     """What the template shows."""
 
-    groups: dict[str, list[HistoryLine]]  # by benchmark
-    shown: int  # lines that are shown, of `lines` with several commits
-    lines: int
+    lines: Table  # those that are shown, of so many with several commits
+    changed: int
     single: int  # lines with one commit only
     unclear: bool  # whether some line that is shown is not clear
     commits: int
     dates: str
-    machines: int
-    environments: int
     skipped: int  # files that could not be read
     table: str | None
 
@@ -66,51 +49,52 @@ def history_of(context: PageContext) -> History | None:
     }
     environments = history["environment"].nunique()
     series = dict(iter(history.groupby(SERIES, sort=True, dropna=False)))
-    groups: dict[str, list[HistoryLine]] = {}
-    for line in shown.to_dict("records"):
-        part = series[tuple(line[name] for name in SERIES)]
-        groups.setdefault(line["benchmark"], []).append(_line(line, part, commits[line["machine"]]))
+
+    def by_commit(line: dict[Any, Any]) -> Cell:
+        return Cell(_sparkline(line, series[tuple(line[name] for name in SERIES)], commits[line["machine"]]))
+
+    columns = [
+        Column("benchmark", lambda line: Cell(Link(line["parameters"] or "no parameters")), "row"),
+        *([Column("machine", lambda line: Cell(Link(line["machine"])), "")] if len(commits) > 1 else []),
+        *([Column("environment", lambda line: Cell(Link(line["environment"])), "")] if environments > 1 else []),
+        Column("by commit", by_commit, ""),
+        Column("first", lambda line: Cell(amount(line["first"], line["unit"]))),
+        Column("last", lambda line: Cell(amount(line["last"], line["unit"]))),
+        Column("change", lambda line: Cell(_change(line["change"]), kind="" if line["clear"] else "number unclear")),
+        Column("commits", lambda line: Cell(str(line["commits"]))),
+    ]
     dates = [f"{history['date'].agg(end):%Y-%m-%d}" for end in ("min", "max")] if len(history) else []
     # all lines, but not all values, which may be many thousands; environments may be named after folders of a user
     offered = table if environments > 1 else table.drop(columns="environment")
     return History(
-        groups=groups,
-        shown=len(shown),
-        lines=len(with_past),
+        lines=Table.of(columns, shown.to_dict("records"), lambda line: Link(line["benchmark"])),
+        changed=len(with_past),
         single=len(table) - len(with_past),
         unclear=not shown["clear"].all(),
         commits=history["commit"].nunique(),
         dates=" to ".join(dict.fromkeys(dates)),
-        machines=len(commits),
-        environments=environments,
         skipped=len(skipped),
         table=context.table("history", offered) if len(table) else None,
     )
 
 
-def _line(line: dict[Any, Any], part: pd.DataFrame, commits: Sequence[str]) -> HistoryLine:
-    first, last = (amount(line[end], line["unit"]) for end in ("first", "last"))
-    change = NEVER
-    if not math.isnan(line["change"]):
-        change = f"{100 * line['change']:+.{0 if abs(line['change']) >= 0.1 else 1}f} %".replace("-", "−")
+def _sparkline(line: dict[Any, Any], part: pd.DataFrame, commits: Sequence[str]) -> Markup:
     part = part.drop_duplicates("commit", keep="last")
-    places = [commits.index(commit) for commit in part["commit"]]
     values = part["value"].tolist()
+    first, last, least, most = (
+        amount(v, line["unit"]) for v in (line["first"], line["last"], min(values), max(values))
+    )
     label = (
         f"{line['commits']} commits: {first} at {line['first_commit'][:8]}, {last} at {line['last_commit'][:8]}; "
-        f"least {amount(min(values), line['unit'])}, most {amount(max(values), line['unit'])}"
+        f"least {least}, most {most}"
     )
-    return HistoryLine(
-        parameters=line["parameters"],
-        machine=line["machine"],
-        environment=line["environment"],
-        sparkline=sparkline(places, values, len(commits), label),
-        first=first,
-        last=last,
-        change=change,
-        clear=line["clear"],
-        commits=line["commits"],
-    )
+    return sparkline([commits.index(commit) for commit in part["commit"]], values, len(commits), label)
+
+
+def _change(change: float) -> str:
+    if math.isnan(change):
+        return NEVER
+    return f"{100 * change:+.{0 if abs(change) >= 0.1 else 1}f} %".replace("-", "−")
 
 
 def amount(value: float, unit: str) -> str:

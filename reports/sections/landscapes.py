@@ -12,7 +12,8 @@ from optbench.core.types import Status
 from optbench.results.runs import Runs
 
 from ..figures import paths
-from ..page.context import Link, PageContext, Picture
+from ..page.context import PageContext, Picture
+from ..page.table import Link
 from ..wording import number, plural
 
 FEW = 2  # maps that a lesson shows all of
@@ -26,14 +27,7 @@ class Landscape:
     figure: Picture
 
 
-@dataclass(frozen=True)
-class LandscapesSection:
-    """What the template shows."""
-
-    landscapes: list[Landscape]
-
-
-def section(context: PageContext) -> LandscapesSection | None:
+def section(context: PageContext) -> list[Landscape] | None:
     """Every two-dimensional problem with paths, in the order of the page; None without any.
 
     A problem whose maps a lesson shows is left out if it has at most `FEW` methods and other problems have more: it is
@@ -45,8 +39,7 @@ def section(context: PageContext) -> LandscapesSection | None:
         name for name in context.parts if name not in in_lessons or not methods[name] <= FEW < max(methods.values())
     ]
     figures = [(name, _figure(context, name)) for name in shown]
-    landscapes = [Landscape(context.link(name), figure) for name, figure in figures if figure is not None]
-    return LandscapesSection(landscapes) if landscapes else None
+    return [Landscape(context.link(name), figure) for name, figure in figures if figure is not None] or None
 
 
 def _figure(context: PageContext, name: str) -> Picture | None:
@@ -55,7 +48,7 @@ def _figure(context: PageContext, name: str) -> Picture | None:
     selection = paths.select(part, 0, paths.MOST)
     if selection is None:
         return None
-    table = paths.table_of(selection)
+    table = selection.table
     best = table.iloc[0]
     label = (
         f"{len(table)} maps of {name}, one for each method, with the path of seed {best['seed']} over level lines. Best: "

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..lessons import LESSONS, Lesson
-from ..page.context import Link, PageContext, Picture
+from ..page.context import PageContext, Picture
+from ..page.table import Link
 
 
 @dataclass(frozen=True)

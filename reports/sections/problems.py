@@ -9,9 +9,11 @@ import concurrent.futures as cf
 import contextlib
 import json
 import multiprocessing
+import operator
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,22 +27,26 @@ from optbench.results.runs import Runs
 
 from .. import tables
 from ..figures import style
-from ..figures.convergence import convergence, rates
+from ..figures.convergence import convergence, draw_seconds, rates, seconds_of
 from ..figures.generalization import generalization, learned_table
 from ..figures.selection import description_of
 from ..figures.sensitivity import sensitivity
-from ..page.context import MethodKey, PageContext, Picture, collecting_rarely
-from ..wording import calls, number, shorten, span, target_name
-from .seconds import seconds_figure
+from ..page.context import PageContext, Picture, collecting_rarely
+from ..page.table import Cell, Column, MethodKey, Table
+from ..wording import calls, names, number, shorten, span, target_name
 
-
-@dataclass(frozen=True)
-class Targets:
-    """Oracle calls to every power of ten of the initial gap."""
-
-    heads: list[str]
-    lines: list[tuple[MethodKey, list[tuple[tables.Cell, str]]]]  # method, cells and what they say of misses
-    table: str
+# with the curves in oracle calls, which have a table of their own, this is all of the figure
+RATE_COLUMNS = [
+    "problem",
+    "method",
+    "machine",
+    "backend",
+    "precision",
+    "fused",
+    "race",
+    "disturbed",
+    "seconds_per_call",
+]
 
 
 @dataclass(frozen=True)
@@ -53,10 +59,9 @@ class ProblemSection:
     facts: list[tuple[str, str]]
     methods: list[MethodKey]
     figures: list[Picture]
-    heads: list[tuple[str, str]]  # title of a column, and what it means
-    lines: list[tuple[MethodKey, list[tables.Cell]]]
+    lines: Table
     table: str
-    targets: Targets | None  # where the optimum is known
+    targets: Table | None  # oracle calls to every power of ten of the initial gap, where the optimum is known
 
 
 Tables = dict[str, pd.DataFrame]
@@ -121,7 +126,7 @@ def _section_and_tables(context: PageContext, name: str, lines: pd.DataFrame) ->
 def section(context: PageContext, name: str, lines: pd.DataFrame) -> ProblemSection:
     """What the page shows of a problem; `lines` are those of `tables.lines` about it."""
     part, anchor = context.parts[name], context.anchors[name]
-    columns = tables.columns(lines)
+    method, *others = tables.columns(lines)
     figures = (build(context, name) for build in FIGURES)
     return ProblemSection(
         name=name,
@@ -130,39 +135,27 @@ def section(context: PageContext, name: str, lines: pd.DataFrame) -> ProblemSect
         facts=facts(part),
         methods=[context.method(method) for method in sorted(lines["method"])],
         figures=[figure for figure in figures if figure is not None],
-        heads=[(column.title, column.meaning) for column in columns],
-        lines=[
-            (context.method(line["method"]), [column.cell(line) for column in columns])
-            for line in lines.to_dict("records")
-        ],
+        lines=Table.of([_methods(context, method.meaning), *others], lines.to_dict("records")),
         table=context.table(f"{anchor}-summary", lines.drop(columns="others")),
         targets=_targets(context, name),
     )
 
 
-def _curves(value: str) -> Callable[[PageContext, str], Picture]:
-    """Figures of convergence: of the smallest value so far, or of the last iterate."""
-
-    def build(context: PageContext, name: str) -> Picture:
-        part, anchor = context.parts[name], context.anchors[name]
-        what, best, methods = _what(part), value == "best", tuning.ranked(part)[name]
-        figure = style.figure(convergence, part, name, value=value, guides=best, styles=context.styles)
-        title = (
-            f"Convergence on {name}: smallest {what} so far"
-            if best
-            else f"Last iterate on {name}: {what} of the iterate"
-        )
-        label = (
-            f"{title} against oracle calls, one line for each of {len(methods)} methods. Best in the table below: "
-            f"{methods[0]}."
-        )
-        caption = _best_caption(part) if best else (
-            f"The {what} of the iterate itself, which may rise again: it is what a user gets who stops there. Values above "
-            "100 times the start are drawn at the top. A line that ends early diverged on half of the seeds."
-        )  # fmt: skip
-        return context.picture(f"{anchor}-{'best' if best else 'last'}", figure, label, caption, f"{anchor}-curves")
-
-    return build
+def _curves(context: PageContext, name: str, value: str = "best") -> Picture:
+    """Convergence: of the smallest value so far, or of the last iterate."""
+    part, anchor = context.parts[name], context.anchors[name]
+    what, best, methods = _what(part), value == "best", tuning.ranked(part)[name]
+    figure = style.figure(convergence, part, name, value=value, guides=best, styles=context.styles)
+    title = (
+        f"Convergence on {name}: smallest {what} so far" if best else f"Last iterate on {name}: {what} of the iterate"
+    )
+    shown = f"one line for each of {len(methods)} methods. Best in the table below: {methods[0]}."
+    caption = _best_caption(part) if best else (
+        f"The {what} of the iterate itself, which may rise again: it is what a user gets who stops there. Values above "
+        "100 times the start are drawn at the top. A line that ends early diverged on half of the seeds."
+    )  # fmt: skip
+    anchors = f"{anchor}-{'best' if best else 'last'}", f"{anchor}-curves"
+    return context.picture(anchors[0], figure, f"{title} against oracle calls, {shown}", caption, anchors[1])
 
 
 def _best_caption(part: Runs) -> str:
@@ -199,30 +192,72 @@ def _sizes(context: PageContext, name: str) -> Picture:
     return context.picture(f"{context.anchors[name]}-sizes", figure, label, caption, metrics.sensitivity(part))
 
 
-def _learned(kind: str) -> Callable[[PageContext, str], Picture | None]:
+def _learned(context: PageContext, name: str, kind: str) -> Picture | None:
     """Accuracy or loss by part of the data; no figure where the problem has none."""
+    part = context.parts[name]
+    table = learned_table(part, kind)
+    if table.empty:
+        return None
+    size = 6.8, 1.2 + 0.24 * table["method"].nunique()
+    figure = style.figure(generalization, part, name, kind=kind, size=size, left=1.9, room=1.1)
+    judged = f"{table['split'].iloc[-1]} {kind}; first by it: {table['method'].iloc[0]}"
+    side = "right" if kind == "accuracy" else "left"
+    caption = (
+        f"Further {side} is better: median and quartiles over seeds of the {kind} at the end of a run. The training "
+        "objective alone chose the step size; test data chose nothing."
+    )
+    label = f"{kind.capitalize()} by part of the data on {name}: {judged}."
+    return context.picture(f"{context.anchors[name]}-{kind}", figure, label, caption, table)
 
-    def build(context: PageContext, name: str) -> Picture | None:
-        part = context.parts[name]
-        table = learned_table(part, kind)
-        if table.empty:
-            return None
-        size = 6.8, 1.2 + 0.24 * table["method"].nunique()
-        figure = style.figure(generalization, part, name, kind=kind, size=size, left=1.9, room=1.1)
-        judged = f"{table['split'].iloc[-1]} {kind}; first by it: {table['method'].iloc[0]}"
-        side = "right" if kind == "accuracy" else "left"
-        caption = (
-            f"Further {side} is better: median and quartiles over seeds of the {kind} at the end of a run. The training "
-            "objective alone chose the step size; test data chose nothing."
-        )
-        label = f"{kind.capitalize()} by part of the data on {name}: {judged}."
-        return context.picture(f"{context.anchors[name]}-{kind}", figure, label, caption, table)
 
-    return build
+def seconds_figure(context: PageContext, problem: str) -> Picture | None:
+    """The figure of `convergence_seconds` of a problem; None where no method with runs on it raced.
+
+    Where methods raced on several machines, the one with the most methods is shown.
+    """
+    part, races = context.parts[problem], context.races
+    if races.empty or not set(part.rows["problem_name"]) & set(races["problem_name"]):
+        return None
+    table = seconds_of(part, races)
+    if table.empty:
+        return None
+    count = table.groupby("machine", sort=True)["method"].nunique()
+    machine = str(count.idxmax())
+    shown = table[table["machine"] == machine]
+    methods = sorted(set(shown["method"]))
+    best = next(method for method in tuning.ranked(part)[problem] if method in methods)
+    label = (
+        f"Convergence on {problem} in seconds on {machine}: one line for each of {len(methods)} methods that raced. Best "
+        f"of them in oracle calls: {best}."
+    )
+    figure = style.figure(draw_seconds, part, shown, problem, styles=context.styles)
+    caption = _seconds_caption(part, shown, [name for name in count.index if name != machine])
+    rates = table[RATE_COLUMNS].drop_duplicates(ignore_index=True)
+    return context.picture(f"{context.anchors[problem]}-seconds", figure, label, caption, rates)
+
+
+def _seconds_caption(part: Runs, shown: pd.DataFrame, others: list[str]) -> Markup:
+    """What the figure shows and leaves out."""
+    rates = shown.drop_duplicates("method")
+    caption = Markup(
+        "The same curves against time: oracle calls times the seconds a call took in a race. Seconds a call are those of "
+        "races on <bdi>{}</bdi>"
+    ).format(shown["machine"].iloc[0])
+    if others:
+        caption += Markup("; methods also raced on <bdi>{}</bdi>, not drawn here").format(", ".join(others))
+    caption += "."
+    for text, methods in (
+        ("Disturbed", rates.loc[rates["disturbed"], "method"]),
+        ("Without a race", sorted(set(part.rows["method"]) - set(rates["method"]))),
+    ):
+        if len(methods):
+            caption += Markup(" {}: <bdi>{}</bdi>.").format(text, names(methods))
+    return caption
 
 
 FIGURES: tuple[Callable[[PageContext, str], Picture | None], ...] = (
-    _curves("best"), _sizes, _curves("f"), seconds_figure, _learned("accuracy"), _learned("loss"),
+    _curves, _sizes, partial(_curves, value="f"), seconds_figure,
+    partial(_learned, kind="accuracy"), partial(_learned, kind="loss"),
 )  # fmt: skip
 
 
@@ -236,23 +271,29 @@ def _listed(text: str, names: set[str]) -> str:
     return Markup("{} <bdi>{}</bdi>.").format(text, "; ".join(sorted(names))) if names else ""
 
 
-def _targets(context: PageContext, name: str) -> Targets | None:
+def _methods(context: PageContext, meaning: str = "") -> Column:
+    return Column("method", lambda line: Cell(context.method(line["method"]), line["method"]), "row", meaning)
+
+
+def _targets(context: PageContext, name: str) -> Table | None:
     """The table of calls to every power of ten; None where no optimum is known."""
     table = metrics.decades(context.parts[name])
     if table.empty:
         return None
-    cells: dict[str, list[tuple[tables.Cell, str]]] = {}
-    for line in table.to_dict("records"):
-        missed, seeds = line["seeds"] - line["reached"], line["seeds"]
-        end = f", median end {calls(line['censored'])} calls" if np.isfinite(line["censored"]) else ""
-        title = f"missed by {missed} of {seeds}{end}" if missed else ""
-        cell = tables.calls_cell(line["calls"], line["reached"], seeds)
-        cells.setdefault(line["method"], []).append((cell, title))
-    return Targets(
-        heads=[target_name(target) for target in metrics.DECADES],
-        lines=[(context.method(method), of_method) for method, of_method in cells.items()],
-        table=context.table(f"{context.anchors[name]}-targets", table),
-    )
+    context.table(f"{context.anchors[name]}-targets", table)
+    lines = [
+        {"method": method, **{line["target"]: _to_target(line) for line in part.to_dict("records")}}
+        for method, part in table.groupby("method", sort=False)
+    ]
+    to_target = [Column(target_name(target), operator.itemgetter(target)) for target in metrics.DECADES]
+    return Table.of([_methods(context), *to_target], lines)
+
+
+def _to_target(line: dict[Any, Any]) -> Cell:
+    missed, seeds = line["seeds"] - line["reached"], line["seeds"]
+    end = f", median end {calls(line['censored'])} calls" if np.isfinite(line["censored"]) else ""
+    title = f"missed by {missed} of {seeds}{end}" if missed else ""
+    return tables.calls_cell(line["calls"], line["reached"], seeds)._replace(title=title)
 
 
 def facts(part: Runs) -> list[tuple[str, str]]:

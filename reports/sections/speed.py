@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import pandas as pd
+from markupsafe import Markup
 
 from optbench.analysis.timing import standing_races
 from optbench.results.runs import Runs
 
 from .. import tables
-from ..figures import speed
+from ..figures import step_times
 from ..page.anchors import slug, unique_anchors
-from ..page.context import Link, MethodKey, PageContext, Picture
-from ..wording import NEVER, several
+from ..page.context import PageContext, Picture
+from ..page.table import FLAG, INTERVAL, Cell, Column, Link, MethodKey, Table, text_of
+from ..wording import NEVER, duration, several
 from .history import History, history_of
-from .steps import StepTimes, step_times_of
+
+ROWS = 72  # of all figures of times per step together; a problem has its share
+FIGURE_ROWS = 24  # of a figure with several problems, so that it fits on a sheet of paper
+LINES = 60  # of their table
+_DISTURBED = Markup(' <span class="flag" title="{}">disturbed</span>')
 
 
 @dataclass(frozen=True)
@@ -28,28 +35,25 @@ class Race:
     facts: list[tuple[str, str]]
     disturbed: bool
     figures: list[Picture]
-    groups: list[tuple[Link, list[dict[Any, Any]]]]  # problem, and its rows of `tables.speed_table`
+    lines: Table
 
 
 @dataclass(frozen=True)
-class SecondsLine:
-    """A row of the table of seconds to targets."""
+class StepTimes:
+    """Time per step over all races."""
 
-    problem: Link
-    method: MethodKey
-    disturbed: bool
-    facts: list[str]  # one for each of `SecondsTable.facts`
-    times: list[tuple[str, str]]  # duration and interval for each of `SecondsTable.targets`
+    figures: list[Picture]
+    lines: Table
+    ways: list[str]  # machines and ways of computing
+    more: int  # lines that are only in the table for download
 
 
 @dataclass(frozen=True)
 class SecondsTable:
     """Seconds to targets."""
 
-    targets: list[str]
-    facts: list[str]  # headings of what differs between rows
+    lines: Table
     shared: list[str]  # what all rows have in common
-    lines: list[SecondsLine]
     missing: list[str]  # what the table leaves out, and why
 
 
@@ -89,6 +93,7 @@ def _race(context: PageContext, rows: pd.DataFrame) -> Race:
     title = f"{first['created'][:19].replace('T', ' ')} UTC"
     anchor = f"race-{slug(first['race'])}"
     table = tables.speed_table(rows)
+    disturbed = bool((table["reason"] != "").any())
     groups = list(table.groupby("problem", sort=False))
     anchors = unique_anchors((f"{anchor}-{problem}" for problem, _ in groups), (), ())
     figures = []
@@ -99,12 +104,8 @@ def _race(context: PageContext, rows: pd.DataFrame) -> Race:
                 f"{line['configuration']} {line['a step']}, {line['oracle']}" for line in lines.to_dict("records")
             )
         )
-        caption = (
-            "Further left is faster. A step (disc) consists of its oracle call (diamond) and of the optimizer’s own work "
-            "(square; none where it is too short to measure). Medians over rounds; lines are 95 % intervals."
-        )
-        figure = speed.figure_of(rows, problem)
-        figures.append(context.picture(anchors[f"{anchor}-{problem}"], figure, label, caption, lines))
+        figure = step_times.speed_figure(rows, problem)
+        figures.append(context.picture(anchors[f"{anchor}-{problem}"], figure, label, table=lines))
     before, after = (NEVER if pd.isna(first[name]) else f"{first[name]:.2f}" for name in ("load_before", "load_after"))
     core = "not pinned to a core" if pd.isna(first["core"]) else f"pinned to core {first['core']}"
     steps = " and ".join(map(str, sorted(set(rows["steps"]))))
@@ -117,10 +118,36 @@ def _race(context: PageContext, rows: pd.DataFrame) -> Race:
             ("arrays", f"{several(rows['backend'])}, {several(rows['precision'])}"),
             ("measured", f"{rows['round'].nunique()} rounds of {steps} steps, after a warm-up"),
         ],
-        disturbed=bool((table["reason"] != "").any()),
+        disturbed=disturbed,
         figures=figures,
-        groups=[(context.link(problem), lines.to_dict("records")) for problem, lines in groups],
+        lines=_race_table(context, table, disturbed),
     )
+
+
+def _race_table(context: PageContext, table: pd.DataFrame, disturbed: bool) -> Table:
+    """A row for each of `tables.speed_table`."""
+    columns = [
+        Column("configuration", lambda line: Cell(Link(line["configuration"]), note=_flags(line)), "row"),
+        Column("time per step", _with_interval("a step")),
+        Column("times the first", _with_interval("times the first")),
+        Column("oracle", text_of("oracle")),
+        Column("optimizer", _with_interval("optimizer")),
+        *([Column("disturbed by", text_of("reason"), "remark")] if disturbed else []),
+    ]
+    return Table.of(columns, table.to_dict("records"), lambda line: context.link(line["problem"]))
+
+
+def _with_interval(name: str) -> Callable[[dict[Any, Any]], Cell]:
+    return lambda line: Cell(line[name], note=_interval(line[f"{name}, 95 %"]))
+
+
+def _interval(text: str) -> Markup:
+    return INTERVAL.format(text) if text else Markup()
+
+
+def _flags(line: dict[Any, Any]) -> Markup:
+    disturbed = _DISTURBED.format(line["reason"]) if line["reason"] else Markup()
+    return disturbed + ("" if line["finite"] else FLAG.format("diverged"))
 
 
 def _seconds(context: PageContext, runs: Runs, races: pd.DataFrame) -> SecondsTable:
@@ -128,20 +155,19 @@ def _seconds(context: PageContext, runs: Runs, races: pd.DataFrame) -> SecondsTa
     targets = [name for name in table.columns if name.startswith("to ") and f"{name}, 95 %" in table.columns]
     facts = ["machine", "update", "backend", "precision"]
     differing = [name for name in facts if len(set(table[name])) > 1]
+
+    def method(line: dict[Any, Any]) -> Cell:
+        return Cell(context.method(line["method"]), note=FLAG.format("disturbed") if line["disturbed"] else Markup())
+
+    columns = [
+        Column("problem", lambda line: Cell(context.link(line["problem"])), "row"),
+        Column("method", method, ""),
+        *(Column(name, text_of(name), "") for name in differing),
+        *(Column(name, _with_interval(name)) for name in targets),
+    ]
     return SecondsTable(
-        targets=targets,
-        facts=differing,
+        lines=Table.of(columns, table.to_dict("records")),
         shared=[several(table[name]) for name in facts if name not in differing and len(table)],
-        lines=[
-            SecondsLine(
-                problem=context.link(line["problem"]),
-                method=context.method(line["method"]),
-                disturbed=line["disturbed"],
-                facts=[line[name] for name in differing],
-                times=[(line[name], line[f"{name}, 95 %"]) for name in targets],
-            )
-            for line in table.to_dict("records")
-        ],
         missing=_missing(runs, races, table),
     )
 
@@ -165,3 +191,91 @@ def _missing(runs: Runs, races: pd.DataFrame, table: pd.DataFrame) -> list[str]:
     if only:
         reasons.append(f"On {'; '.join(only)} there are races, but no runs that show how many steps a target takes.")
     return reasons
+
+
+def step_times_of(context: PageContext) -> StepTimes | None:
+    """The overview; None where one figure of one race says as much."""
+    table = step_times.step_seconds(context.races, context.runs)
+    if len(table[["race", "problem"]].drop_duplicates()) < 2:
+        return None
+    sizes = table.groupby("problem")["configuration"].nunique().to_dict()
+    share = max(3, ROWS // len(sizes))
+    problems = [name for name in context.parts if name in sizes]  # in the order of the page
+    problems += sorted(set(sizes) - set(problems))
+    drawn = problems[: ROWS // 3]
+    groups: list[list[str]] = []
+    room = 0
+    for name in drawn:
+        rows = min(sizes[name], share)
+        if rows > room or not groups:
+            groups.append([])
+            room = FIGURE_ROWS
+        groups[-1].append(name)
+        room -= rows
+    ways = sorted(set(table["way"]))
+    caption = "Further left is faster. Medians over rounds; lines are 95 % intervals."
+    if len(ways) > 1:
+        caption += " Each machine or way of computing has its own marker."
+    if any(size > share for size in sizes.values()):
+        caption += " Of a problem with many configurations only the fastest are drawn."
+    anchors = unique_anchors((f"time-per-step-{group[0]}" for group in groups), (), ())
+    figures = []
+    for group, anchor in zip(groups, anchors.values(), strict=True):
+        if group is groups[-1] and len(drawn) < len(problems):
+            caption += Markup(" Not drawn: <bdi>{}</bdi>.").format("; ".join(problems[len(drawn) :]))
+        figure = step_times.step_times_figure(table, group, share, context.styles)
+        figures.append(context.picture(anchor, figure, _label(table, group), caption))
+    context.table("time-per-step", table)
+    lines = _step_lines(table)
+    columns = [
+        Column("configuration", lambda line: Cell(_configuration(context, line)), "row"),
+        *([Column("on", lambda line: Cell(Link(line.way)), "")] if len(ways) > 1 else []),
+        *(Column(context.link(name), _step_cell_of(name)) for name in problems),
+    ]
+    return StepTimes(figures, Table.of(columns, lines[:LINES]), ways, more=len(lines[LINES:]))
+
+
+def _label(table: pd.DataFrame, problems: Sequence[str]) -> str:
+    """The figure in words."""
+    parts = []
+    for problem in problems:
+        lines = table[table["problem"] == problem].sort_values("seconds", kind="stable").to_dict("records")
+        first, last = (f"{line['configuration']} {_step_cell(line).text}" for line in (lines[0], lines[-1]))
+        parts.append(f"on {problem} from {first} to {last}" if len(lines) > 1 else f"on {problem} {first}")
+    return f"Median time per step: {'; '.join(parts)}."
+
+
+class StepLine(NamedTuple):
+    """A row of the table of times per step, with the records of its cells by problem."""
+
+    configuration: str
+    way: str
+    records: dict[str, dict[Any, Any]]
+
+
+def _step_lines(table: pd.DataFrame) -> list[StepLine]:
+    """A line for each configuration and way, first those that are the least slower than the fastest."""
+    ratio = table["seconds"] / table.groupby("problem")["seconds"].transform("min")
+    behind = ratio.groupby([table["configuration"], table["way"]]).median()
+    order = sorted(behind.index, key=lambda key: (behind[key], key))
+    lines = {(configuration, way): StepLine(configuration, way, {}) for configuration, way in order}
+    for record in table.to_dict("records"):
+        lines[record["configuration"], record["way"]].records[record["problem"]] = record
+    return list(lines.values())
+
+
+def _configuration(context: PageContext, line: StepLine) -> MethodKey:
+    """The name of a configuration, which is picked out with its method if it has one."""
+    methods = {record["method"] for record in line.records.values()} & context.styles.keys()
+    return replace(context.method(min(methods, default="")), name=line.configuration)
+
+
+def _step_cell_of(problem: str) -> Callable[[StepLine], Cell]:
+    return lambda line: _step_cell(line.records.get(problem))
+
+
+def _step_cell(record: dict[Any, Any] | None) -> Cell:
+    if record is None:
+        return Cell(NEVER)
+    text, interval = duration(record["seconds"], record["seconds_low"], record["seconds_high"])
+    return Cell(text, note=_interval(interval) + _flags(record))

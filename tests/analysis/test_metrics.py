@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optbench.analysis import cache, metrics, tuning
+from optbench.analysis import metrics, tuning
 from optbench.core.errors import InputError
 from optbench.core.trace import TARGETS
 from optbench.results.runs import Runs
@@ -111,20 +111,18 @@ def test_bands(value: str) -> None:
     assert table["gap"].all()
 
 
-def test_a_result_is_cached_whether_its_defaults_are_given_or_not() -> None:
-    asked = []
+def test_a_result_is_cached_for_its_runs_and_arguments() -> None:
+    calls = []
 
-    @cache.cached
-    def count(runs: Runs, value: str = "best", target: float = 1e-4) -> int:
-        asked.append((value, target))
+    @tuning.cached
+    def count(runs: Runs, value: str) -> int:
+        calls.append(value)
         return len(runs)
 
-    held = runs(row(0.1, 0, [1, 2]))
-    assert {count(held), count(held, "best"), count(held, target=1e-4, value="best")} == {1}
-    assert asked == [("best", 1e-4)]
-    count(held, "f")
-    count(runs(row(0.1, 0, [1, 2])))
-    assert asked[1:] == [("f", 1e-4), ("best", 1e-4)]
+    some = runs(row(0.1, 0, [1, 2]))
+    assert {count(some, "best"), count(some, "best")} == {1}
+    assert {count(some, "f"), count(runs(row(0.1, 0, [1, 2])), "f")} == {1}
+    assert calls == ["best", "f", "f"]
 
 
 def test_bands_of_what_problems_tell() -> None:

@@ -270,7 +270,7 @@ def test_ranking_is_the_mean_of_the_ranks(ragged: Runs) -> None:
     assert table["first"].sum() == pytest.approx(1)
     assert table["rank"].sum() == pytest.approx(len(table) * (len(table) + 1) / 2)
     assert table.equals(ranking.ranking(ragged).set_index("method"))
-    two = ranking.ranking(ragged, among=table.index[:2].tolist())
+    two = ranking.ranking(ragged, among=tuple(table.index[:2]))
     assert two["rank"].sum() == 3
 
 
@@ -341,7 +341,7 @@ def test_who_is_not_in_the_complete_set_cannot_be_ranked() -> None:
     runs = from_matrix(GOULD_SCOTT)
     for function in (ranking.ranking, profiles.performance_profile):
         with pytest.raises(InputError, match="'Z' is not among the methods that are compared: A, B, C"):
-            function(runs, among=["A", "Z"])
+            function(runs, among=("A", "Z"))
 
 
 @pytest.mark.parametrize("runs", [Runs.from_rows([]), runs_with({("A", "p"): [None], ("B", "p"): [None]})])

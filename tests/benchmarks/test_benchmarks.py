@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import run_python
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -20,14 +22,9 @@ from benchmarks import convergence, oracles, report, start, steps, sweeps  # noq
 def test_asv_check(tmp_path: Path) -> None:
     pytest.importorskip("asv", reason="the extra 'test' is not installed")
     # a copy, so that asv leaves nothing in the checkout
-    for name in ("asv.conf.json", "benchmarks"):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, tmp_path / name)
-        else:
-            shutil.copy(source, tmp_path)
-    command = [sys.executable, "-m", "asv", "check", "-E", "existing"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
+    shutil.copy(ROOT / "asv.conf.json", tmp_path)
+    done = run_python("-m", "asv", "check", "-E", "existing", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "No problems found" in done.stdout
 
@@ -116,7 +113,7 @@ def test_a_benchmark_that_fails_fails_the_proof(tmp_path: Path, figure: str, sai
     author = ["-c", "user.name=a", "-c", "user.email=a@localhost", "-c", "commit.gpgsign=false"]
     for command in (["init", "-q"], [*author, "commit", "-q", "--allow-empty", "-m", "a"]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
-    done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, check=False)
+    done = run_python(str(script), str(tmp_path))
     assert done.returncode == (1 if said else 0), done.stdout + done.stderr
     assert said in done.stdout + done.stderr
     assert {path.name for path in tmp_path.iterdir()} <= {"asv.conf.json", "benchmarks", ".git"}

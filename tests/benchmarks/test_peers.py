@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import run_python
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -19,19 +19,8 @@ def test_peers_agree() -> None:
             library, reason=f"{library} is not installed; benchmarks/peers/run.sh makes its environment"
         )
     # a process of its own, because the libraries set switches that are global
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.peers.measure",
-        "--cores",
-        "1",
-        "--quick",
-        "--repeats",
-        "1",
-        "--only",
-        "rules,sweeps,lbfgs",
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    options = ["--cores=1", "--quick", "--repeats=1", "--only=rules,sweeps,lbfgs"]
+    done = run_python("-m", "benchmarks.peers.measure", *options, cwd=ROOT)
     assert done.returncode == 0, done.stderr  # it ends with an error if any two differ
     rows = json.loads(done.stdout)["rows"]
     assert {row["section"] for row in rows} == {"rules", "sweeps", "lbfgs"}

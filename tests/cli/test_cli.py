@@ -17,21 +17,18 @@ SMALL = ["run", "--problem", "quadratic:dim=4", "--problem", "logistic:data=iris
 SMALL += ["--optimizer", "lbfgs", "--seeds", "2", "--steps", "40", "--lr", "0.01,0.1", "--jobs", "1"]
 
 
-def test_run_prints_a_summary_and_writes_a_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_prints_writes_a_page_and_computes_nothing_the_second_time(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(SMALL) == 0
-    out, err = capsys.readouterr()
+    first, err = capsys.readouterr()
     assert "12 runs to compute" in err
     for word in ("quadratic:dim=4", "logistic:data=iris", "adam", "lbfgs", "results/report.html"):
-        assert word in out
-    assert (here / "results/report.html").stat().st_size > 10_000
-    assert len(Store("results").load()) == 12
-
-
-def test_the_second_run_computes_nothing_and_says_the_same(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(SMALL) == 0
-    first = capsys.readouterr().out
+        assert word in first
     table = Store("results").load().table
+    assert len(table) == 12
     page = (here / "results/report.html").read_bytes()
+    assert len(page) > 10_000
     assert main(SMALL) == 0
     out, err = capsys.readouterr()
     assert "0 runs to compute, 12 found" in err
@@ -101,7 +98,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--no-fused" in out
 
 
-ONE = ["run", "--problem", "quadratic", "--optimizer", "adam"]
+ONE, RACE = ([command, "--problem", "quadratic", "--optimizer", "adam"] for command in ("run", "race"))
 
 
 @pytest.mark.parametrize(
@@ -121,17 +118,13 @@ ONE = ["run", "--problem", "quadratic", "--optimizer", "adam"]
         ([*ONE, "--batch-size", "8,x"], "batch_size must be a whole number"),
         ([*ONE, "--batch-size", "8"], "no mini-batches"),
         ([*ONE, "--lr", "0"], "positive numbers"),
-        ([*ONE, "--lr", "1:2:0"], "a whole number of learning rates"),
         ([*ONE, "--lr", "1:2:1e12"], "a whole number of learning rates"),
         ([*ONE, "--lr=-1:2:3"], "from a low positive number to a higher one"),
-        ([*ONE, "--seeds", "0"], "seeds must be at least 1"),
         ([*ONE, "--seeds", "9" * 30], "a number of seeds"),
-        ([*ONE, "--calls", "nan"], "calls must be above 0"),
         ([*ONE, "--calls", "-4"], "calls must be above 0"),
         ([*ONE, "--steps", "1" + "0" * 30], "steps must be a whole number"),
         ([*ONE, "--schedule", "drops:at=2"], "at must be in (0, 1), not 2"),
         (["run", ""], "cannot read the study"),
-        (["run", "--problem", "quadratic:dim=inf", "--optimizer", "adam"], "dim must be a whole number"),
         (["run", "--problem", "quadratic:dim=1000000", "--optimizer", "adam"], "d at most 20000"),
         (["check", "quadratic:dim=1e30,rotate=false"], "cannot be made"),
         (["check", "mlp:hidden=-3"], "hidden must be numbers"),
@@ -145,6 +138,20 @@ ONE = ["run", "--problem", "quadratic", "--optimizer", "adam"]
         (["list", "adamm"], "did you mean 'adam'"),
         (["check", "logstic"], "did you mean 'logistic'"),
         (["check", "--seed", "-1"], "seed must be at least 0"),
+        (["race"], "--problem is missing"),
+        (["race", "--problem", "quadratic"], "--optimizer is missing"),
+        (["race", "--problem", "quadratc", "--optimizer", "adam"], "did you mean 'quadratic'"),
+        (["race", "--problem", "quadratic", "--optimizer", "adm"], "did you mean 'adam'"),
+        (["race", "--problem", "quadratic", "--optimizer", "adam:lr=0.1/0.2"], "several values of lr"),
+        (["race", "--problem", "quadratic", "--optimizer", "lbfgs:memory=3/5"], "several values of memory"),
+        (["race", "--problem", "logistic", "--optimizer", "lbfgs", "--batch-size", "8"], "lbfgs compares values"),
+        ([*RACE, "--batch-size", "8"], "no mini-batches"),
+        ([*RACE, "--rounds", "2"], "at least 3 rounds, not 2"),
+        ([*RACE, "--steps", "0"], "at least one step"),
+        ([*RACE, "--seed", "-1"], "seed must be at least 0"),
+        ([*RACE, "--schedule", "cosin"], "did you mean 'cosine'"),
+        ([*RACE, "--device", "tpu"], "choose cpu"),
+        ([*RACE, "-o", "file"], "'file' cannot be written"),
     ],
 )
 def test_bad_requests_get_one_sentence(
@@ -168,15 +175,28 @@ def test_a_failed_run_is_told_and_the_status_is_1(
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "function", "message"),
+    [
+        (SMALL, "sweep.execute", "the same command goes on"),
+        (RACE, "race._measure", "nothing of this race is stored"),
+    ],
+)
 def test_an_interruption_is_no_traceback(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    function: str,
+    message: str,
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("optbench.runner.sweep.execute", interrupt)
-    assert main(SMALL) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    monkeypatch.setattr(f"optbench.runner.{function}", interrupt)
+    assert main(arguments) == 130
+    assert message in capsys.readouterr().err
+    assert Store("results").table_files("races") == []
 
 
 def test_as_a_module_in_its_own_process() -> None:

@@ -1,8 +1,10 @@
-"""``--import``: rules and problems in a plain file, through the console as a user meets it."""
+"""Rules and problems of users: in a plain file (``--import``), and in an installed package (entry points)."""
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,8 +77,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def optbench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run_python("-m", "optbench", *arguments, cwd=folder)
+def optbench(
+    folder: Path, *arguments: str, site: Path | None = None, status: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """A command in a folder, where modules of a further one can be imported, once it has ended with a status."""
+    path = os.pathsep.join([str(site or folder), os.environ.get("PYTHONPATH", "")])
+    done = run_python("-m", "optbench", *arguments, cwd=folder, env=os.environ | {"PYTHONPATH": path})
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
 
 
 METHODS = ["--problem", "bowl", "--problem", "quadratic:dim=5", "--optimizer", "sign_momentum", "--optimizer", "adam"]
@@ -85,7 +93,6 @@ SMALL = ["--seeds", "2", "--steps", "20", "--lr", "0.01,0.1", "--jobs", "2"]
 
 def test_run_in_worker_processes_and_report(folder: Path) -> None:
     done = optbench(folder, "run", "--import", "code/mine.py", *METHODS, *SMALL)
-    assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr
     rows = Store(folder / "results").load().rows
     assert len(rows) == 2 * 2 * 2 * 2
@@ -100,21 +107,17 @@ def test_run_in_worker_processes_and_report(folder: Path) -> None:
 
 def test_other_commands_take_it_too(folder: Path) -> None:
     done = optbench(folder, "list", "--import", "code/mine.py")
-    assert done.returncode == 0, done.stderr
     assert f"(from {folder / 'code' / 'mine.py'})" in done.stdout
-    done = optbench(folder, "check", "--import", "code/mine.py", "bowl:dim=4")
-    assert done.returncode == 0, done.stdout + done.stderr
+    optbench(folder, "check", "--import", "code/mine.py", "bowl:dim=4")
     race = ["race", "--problem", "bowl", "--optimizer", "sign_momentum", "--rounds", "3", "--steps", "5"]
-    done = optbench(folder, *race, "--import", "code/mine.py")
-    assert done.returncode == 0, done.stderr
+    optbench(folder, *race, "--import", "code/mine.py")
 
 
 def test_a_module_can_be_named(folder: Path) -> None:
     (folder / "package").mkdir()
     (folder / "package" / "__init__.py").write_text("")
     (folder / "package" / "rules.py").write_text(MINE.replace("from helper import SCALE", "SCALE = 1.0"))
-    done = optbench(folder, "run", "--import", "package.rules", *METHODS, *SMALL, "--no-report")
-    assert done.returncode == 0, done.stderr
+    optbench(folder, "run", "--import", "package.rules", *METHODS, *SMALL, "--no-report")
     assert not (Store(folder / "results").load().rows["status"] == "failed").any()
 
 
@@ -154,3 +157,68 @@ def test_the_key_of_a_study_is_checked(here: Path, capsys: pytest.CaptureFixture
     (here / "study.toml").write_text("import = [3]\n[[compare]]\nproblems = ['beale']\noptimizers = ['sgd']\n")
     assert main(["run", "study.toml"]) == 2
     assert "import takes paths of Python files" in capsys.readouterr().err
+
+
+# ---- packages that are really built and installed, with entry points --------------------------------------------------
+
+PYPROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "optbench-example"
+version = "1.0"
+[project.entry-points."optbench.problems"]
+bowl = "optbench_example:Bowl"
+quadratic = "optbench_example:Bowl"
+broken = "optbench_example:Absent"
+whole = "optbench_example"
+[project.entry-points."optbench.optimizers"]
+sign_descent = "optbench_example:sign_descent"
+signs = "optbench_example:sign_descent"
+"""
+
+MODULE = MINE.replace("from helper import SCALE", "SCALE = 1.0").replace("sign_momentum", "sign_descent")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which the example package has been installed."""
+    pytest.importorskip("hatchling", reason="the package is built with hatchling, of the extra 'test'")
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
+    (source / "pyproject.toml").write_text(PYPROJECT)
+    (source / "optbench_example.py").write_text(MODULE)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--target", str(target), str(source)], check=True, capture_output=True)
+    return target
+
+
+def test_list_shows_plug_ins_and_warns_of_broken_ones(site: Path) -> None:
+    done = optbench(site, "list")
+    assert "bowl" in done.stdout
+    assert "(from optbench-example)" in done.stdout
+    assert "'broken' of the package 'optbench-example' cannot be used" in done.stderr
+    assert "optbench_example is a module; name the object: optbench_example:NAME" in done.stderr
+    assert "a second problem 'quadratic'" in done.stderr
+    assert "a second optimizer" not in done.stderr  # the module of the problem has registered its rule too
+    assert "sign_descent" in done.stdout
+    assert "signs" not in done.stdout  # another name of the same rule
+
+
+def test_check_and_run_take_plug_ins(site: Path, tmp_path: Path) -> None:
+    optbench(tmp_path, "check", "bowl:dim=4", site=site)
+    arguments = ["--problem", "bowl", "--optimizer", "sign_descent", "--optimizer", "lbfgs", "--lr", "0.01,0.1"]
+    done = optbench(tmp_path, "run", *arguments, "--steps", "30", "--seeds", "2", "--jobs", "2", site=site)
+    assert "sign_descent" in done.stdout
+    assert (tmp_path / "results/report.html").exists()
+
+
+def test_without_the_package_the_names_are_unknown(tmp_path: Path) -> None:
+    optbench(tmp_path, "list", "bowl", status=2)
+
+
+@pytest.mark.parametrize("name", ["problems", "reports"])
+def test_a_module_of_the_users_may_have_the_short_name_of_ours(tmp_path: Path, name: str) -> None:
+    (tmp_path / f"{name}.py").write_text("x = 1\n")
+    optbench(tmp_path, "run", "--problem", "beale", "--optimizer", "adam", "--steps", "5")
+    assert (tmp_path / "results" / "report.html").exists()

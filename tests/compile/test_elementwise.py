@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +16,8 @@ from optbench.compile.numba import numba_is_there
 from optbench.core.backend import Backend, get_backend
 from optbench.core.specs import parse_spec
 from optbench.problem import Problem, make_problem
-from problems import logistic, network, terms
+from problems import learning, logistic, network
+from tests.conftest import run_python
 
 numba = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")
 
@@ -33,12 +31,12 @@ FORMULAS: list[tuple[Callable[..., Any], str]] = [
     (network._tanh_slope, "slhb, slhb -> slhb, sum slh"),
     (network._relu_slope, "slhb, slhb -> slhb, sum slh"),
     (network._residuals, "slqb, slq, sqb, -> slqb, sum sl, sum slq"),
-    (terms.ridge, "rd, rd, , -> rd"),
-    (terms._scores, "slqb, slq, sqb -> slqb, max slb, sum slb"),
-    (terms._exponentials, "slqb, slb, slb -> slqb, sum slb"),
-    (terms._losses, "slb, slb, slb, -> slb, slb"),
-    (terms._slopes, "slqb, slb, sqb, -> slqb, sum slq"),
-    (terms._correct, "slb, slb -> sum sl"),
+    (learning.ridge, "rd, rd, , -> rd"),
+    (learning._scores, "slqb, slq, sqb -> slqb, max slb, sum slb"),
+    (learning._exponentials, "slqb, slb, slb -> slqb, sum slb"),
+    (learning._losses, "slb, slb, slb, -> slb, slb"),
+    (learning._slopes, "slqb, slb, sqb, -> slqb, sum slq"),
+    (learning._correct, "slb, slb -> sum sl"),
 ]
 EVERY_FORMULA = pytest.mark.parametrize(
     ("formula", "indices"), FORMULAS, ids=[formula.__name__ for formula, _ in FORMULAS]
@@ -116,7 +114,7 @@ def test_arrays_of_any_layout(formula: Callable[..., Any], indices: str) -> None
 
 @numba
 def test_arrays_that_do_not_fit_are_refused() -> None:
-    run = kernel(terms.ridge, "rd, rd, , -> rd", fused())
+    run = kernel(learning.ridge, "rd, rd, , -> rd", fused())
     with pytest.raises(ValueError, match="ridge takes arrays rd, rd"):
         run(np.ones((2, 3)), np.ones((3, 2)), 1.0, 1.0)
 
@@ -253,28 +251,12 @@ def test_the_flag_is_kept_and_costs_nothing(spec: str, monkeypatch: pytest.Monke
 # ---- the cache, and what cannot be compiled --------------------------------------------------------------------------
 
 
-@numba
-def test_loops_are_kept_between_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPTBENCH_CACHE", str(tmp_path))
-    code = (
-        "import numpy as np; from optbench.compile import elementwise as kernels; from problems.network import _tanh; "
-        "indices = 'slhb, slh -> slhb'; loop = kernels._loop(_tanh, indices); a = np.ones((2, 3, 4, 5)); "
-        "loop(a, np.ones((2, 3, 4))); print(sum(loop.stats.cache_hits.values()), float(a.sum()))"
-    )
-    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(2)]
-    (hits, value), (hits_again, value_again) = (run.stdout.split() for run in runs)
-    assert (hits, hits_again) == ("0", "1")
-    assert float(value) == float(value_again) == pytest.approx(120 * np.tanh(2.0))
-    assert len(list(tmp_path.glob("optbench/loops/_tanh_*.py"))) == 1
-
-
 def test_nothing_is_compiled_before_it_is_asked_for() -> None:
     code = (
         "import sys, problems; from optbench.core.backend import get_backend; "
         "problems.MLP(data='iris').on(get_backend(fused=True)); print('numba' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert run_python("-c", code).stdout.strip() == "False"
 
 
 def centered(xp: Any, x: Any) -> Any:
@@ -316,7 +298,7 @@ def test_without_numba_formulas_run_uncompiled(monkeypatch: pytest.MonkeyPatch) 
 def test_other_array_modules_run_plain() -> None:
     import array_api_strict as strict
 
-    run = kernel(terms.ridge, "rd, rd, , -> rd", get_backend(strict, fused=True))
+    run = kernel(learning.ridge, "rd, rd, , -> rd", get_backend(strict, fused=True))
     (result,) = run(strict.ones((2, 3)), strict.ones((2, 3)), 0.5, 0.25)
     assert bool(strict.all(result == 0.75))
 

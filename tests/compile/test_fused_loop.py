@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,28 +60,50 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[FusedLoop]:
     return loops
 
 
-# every rule is compiled in test_fuse; here those that differ in state and hyperparameters, because a pair takes seconds
-@pytest.mark.parametrize(("rule", "rotate"), [("sgd", True), ("momentum", False), ("adagrad", True), ("adamw", True)])
-def test_rules_run_with_a_quadratic(rule: str, rotate: bool, used: list[FusedLoop]) -> None:
-    problem = Quadratic(dim=7, rotate=rotate)
-    plain = run(problem, rule, False)
+def both(used: list[FusedLoop], problem: Problem, rule: Any, **options: Any) -> tuple[Trace, Trace]:
+    """The traces of the plain and of the fused loop, which really was used."""
+    used.clear()
+    plain = run(problem, rule, False, **options)
     assert not used
-    fused = run(problem, rule, True)
+    fused = run(problem, rule, True, **options)
     assert used
-    assert_same(fused, plain)
+    return plain, fused
 
 
-def test_schedules_reach_the_learning_rate(used: list[FusedLoop]) -> None:
-    problem = Quadratic(dim=5)
-    plain, fused = (run(problem, "adam", way, factor=lambda t: 1 / (1 + t)) for way in (False, True))
-    assert used
+def of_the_step(xp: Any, x: Any, g: Any, t: int, r: Any, steps: Any, lr: float = 0.1, i: float = 0.9) -> Any:
+    """State and hyperparameters that are called as variables of the generated loops are."""
+    r = i * r + g
+    return x - lr * r, r, steps + r
+
+
+def of_the_record(
+    xp: Any, x: Any, g: Any, t: int, best: Any, k: Any, lr: float = 0.1, first: float = 0.9, factor: float = 1.0
+) -> Any:
+    """Further ones."""
+    best = first * best + g
+    return x - lr * factor * best, best, k + best
+
+
+# every rule is compiled in test_rules; here those that differ in state and hyperparameters, because a pair takes seconds
+@pytest.mark.parametrize(
+    ("rule", "rotate", "options"),
+    [
+        ("sgd", True, {}),
+        ("momentum", False, {}),
+        ("adagrad", True, {}),
+        ("adamw", True, {}),
+        ("adam", True, {"factor": lambda t: 1 / (1 + t)}),
+        (of_the_step, True, {}),
+        (of_the_record, True, {}),
+    ],
+)
+def test_rules_run_with_a_quadratic(rule: Any, rotate: bool, options: dict[str, Any], used: list[FusedLoop]) -> None:
+    plain, fused = both(used, Quadratic(dim=7, rotate=rotate), rule, **options)
     assert_same(fused, plain)
 
 
 def test_single_precision_stays_within_its_rounding(used: list[FusedLoop]) -> None:
-    problem = Quadratic(dim=5)
-    plain, fused = (run(problem, "momentum", way, precision="float32", steps=20) for way in (False, True))
-    assert used
+    plain, fused = both(used, Quadratic(dim=5), "momentum", precision="float32", steps=20)
     assert fused.x.dtype == np.float32
     for name in ("f", "gradient_norm", "x"):
         np.testing.assert_allclose(getattr(fused, name), getattr(plain, name), rtol=1e-4, atol=1e-5)
@@ -90,12 +111,8 @@ def test_single_precision_stays_within_its_rounding(used: list[FusedLoop]) -> No
 
 @pytest.mark.parametrize("stop", [False, True])
 def test_diverged_and_finished_runs_are_labelled_alike(stop: bool, used: list[FusedLoop]) -> None:
-    problem = Quadratic(dim=4, condition=3)
-    settings = {"lr": [1e-3, 0.7, 1e3, 1e200] * len(SEEDS)}
-    plain, fused = (
-        run(problem, "sgd", way, settings=settings, steps=400, stop_at_target=stop) for way in (False, True)
-    )
-    assert used
+    options: Any = {"settings": {"lr": [1e-3, 0.7, 1e3, 1e200] * len(SEEDS)}, "steps": 400, "stop_at_target": stop}
+    plain, fused = both(used, Quadratic(dim=4, condition=3), "sgd", **options)
     assert set(plain.status) == ({"budget", "target", "diverged"} if stop else {"budget", "diverged"})
     assert_same(fused, plain, atol=1e-12)
 
@@ -103,8 +120,7 @@ def test_diverged_and_finished_runs_are_labelled_alike(stop: bool, used: list[Fu
 def test_the_loop_ends_when_all_runs_have(used: list[FusedLoop]) -> None:
     settings = {"lr": [0.5, 0.6, 0.7, 0.8] * len(SEEDS)}
     options: Any = {"settings": settings, "steps": 100_000, "stop_at_target": True, "checkpoint_count": 200}
-    plain, fused = (run(Quadratic(dim=4, condition=3), "sgd", way, **options) for way in (False, True))
-    assert used
+    plain, fused = both(used, Quadratic(dim=4, condition=3), "sgd", **options)
     assert set(fused.status) == {"target"}
     assert fused.end.max() < 1000
     assert fused.t[-1] < 2 * fused.end.max() + 20
@@ -142,13 +158,10 @@ def test_the_length_of_run_fused_changes_nothing(longest: int, monkeypatch: pyte
 
 def test_what_cannot_be_compiled_together_runs_step_by_step(used: list[FusedLoop]) -> None:
     swept = {"beta1": [0.8, 0.9, 0.8, 0.9] * len(SEEDS)}
-    assert_same(
-        run(Quadratic(dim=4), "adam", True, settings=swept), run(Quadratic(dim=4), "adam", False, settings=swept)
-    )
-    noisy = Quadratic(dim=4, noise=0.1)
-    options: Any = {"steps": 10, "seeds": SEEDS}
-    fused, plain = (run(noisy, "sgd", way, **options).x for way in (True, False))
-    np.testing.assert_allclose(fused, plain, rtol=1e-12)
+    fused, plain = (run(Quadratic(dim=4), "adam", way, settings=swept) for way in (True, False))
+    assert_same(fused, plain)
+    fused, plain = (run(Quadratic(dim=4, noise=0.1), "sgd", way, steps=10, seeds=SEEDS) for way in (True, False))
+    np.testing.assert_allclose(fused.x, plain.x, rtol=1e-12)
     assert not used
 
 
@@ -183,19 +196,9 @@ def bowl(xp: Any, x: Any, factor: float) -> tuple[Any, Any]:
 
 def test_the_oracle_formula_of_a_user_is_compiled(used: list[FusedLoop]) -> None:
     looping._is_correct.clear()
-    plain, fused = (run(Bowl(), "momentum", way) for way in (False, True))
-    assert used
+    plain, fused = both(used, Bowl(), "momentum")
     assert np.isnan(plain.steps_to_target).all()
     assert np.isnan(fused.steps_to_target).all()
-    assert_same(fused, plain)
-
-
-def test_an_oracle_formula_that_computes_something_else_is_not_used(used: list[FusedLoop]) -> None:
-    looping._is_correct.clear()
-    plain = run(Bowl(2.0), "sgd", False)
-    with pytest.warns(UserWarning, match="computes something else"):
-        fused = run(Bowl(2.0), "sgd", True)
-    assert not used
     assert_same(fused, plain)
 
 
@@ -232,11 +235,21 @@ def exponential(xp: Any, x: Any) -> tuple[Any, Any]:
     return xp.vecdot(e, e), 2 * e * e
 
 
-def test_an_oracle_formula_that_cannot_be_compiled_is_not_used(used: list[FusedLoop]) -> None:
-    plain = run(Exponential(), "sgd", False)
-    with pytest.warns(UserWarning, match=r"the oracle formula of Exponential runs uncompiled.*has no attribute 'exp'"):
-        fused = run(Exponential(), "sgd", True)
-    run(Exponential(), "sgd", True)  # it is said once; a second warning would be an error
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [
+        (Bowl(2.0), "computes something else"),
+        (Exponential(), r"the oracle formula of Exponential runs uncompiled.*has no attribute 'exp'"),
+    ],
+)
+def test_an_oracle_formula_that_does_not_compile_to_the_oracle_is_not_used(
+    problem: Problem, message: str, used: list[FusedLoop]
+) -> None:
+    looping._is_correct.clear()
+    plain = run(problem, "sgd", False)
+    with pytest.warns(UserWarning, match=message):
+        fused = run(problem, "sgd", True)
+    run(problem, "sgd", True)  # it is said once; a second warning would be an error
     assert not used
     assert_same(fused, plain)
 
@@ -247,27 +260,6 @@ def test_in_the_plane_the_way_is_looked_at_between_steps(used: list[FusedLoop]) 
     assert set(trace.metrics) == {"x_1", "x_2"}
     run(Quadratic(dim=3), "sgd", True)
     assert used
-
-
-def of_the_step(xp: Any, x: Any, g: Any, t: int, r: Any, steps: Any, lr: float = 0.1, i: float = 0.9) -> Any:
-    """State and hyperparameters that are called as variables of the generated loops are."""
-    r = i * r + g
-    return x - lr * r, r, steps + r
-
-
-def of_the_record(
-    xp: Any, x: Any, g: Any, t: int, best: Any, k: Any, lr: float = 0.1, first: float = 0.9, factor: float = 1.0
-) -> Any:
-    """Further ones."""
-    best = first * best + g
-    return x - lr * factor * best, best, k + best
-
-
-@pytest.mark.parametrize("rule", [of_the_step, of_the_record])
-def test_names_of_a_rule_do_not_meet_those_of_the_loop(rule: Callable[..., Any], used: list[FusedLoop]) -> None:
-    plain, fused = (run(Quadratic(dim=4), rule, way) for way in (False, True))
-    assert used
-    assert_same(fused, plain)
 
 
 def test_one_learning_rate_and_several_are_one_version(used: list[FusedLoop]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from optbench.compile.numba import _file, loop, numba_is_there, reason
+from tests.conftest import run_python
 
 pytestmark = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")
 
@@ -102,6 +103,31 @@ def test_where_nothing_can_be_kept_it_is_compiled(trouble: str, cache: Path, mon
     x = np.ones(2)
     loop("minimum", LINES, {"formula": minimum})(x)
     np.testing.assert_array_equal(x, 0.5)
+
+
+LOOPS = {
+    "_tanh": (
+        "from optbench.compile.elementwise import _loop; from problems.network import _tanh; "
+        "run = _loop(_tanh, 'slhb, slh -> slhb'); a = np.ones((2, 3, 4, 5)); run(a, np.ones((2, 3, 4)))"
+    ),
+    "adamw": (
+        "from optbench.compile.numba import loop; from optbench.compile.rules import step_lines; "
+        "from optbench.optimizers.adaptive import adamw; "
+        "run = loop('adamw', step_lines(adamw, ['lr']), {'_rule': adamw}, _xp=np); "
+        "a, *rest = (np.ones((2, 3)) for _ in range(4)); "
+        "run(a, rest[0], 1.0, *rest[1:], np.full((2, 1), 0.1), 0.9, 0.99, 1e-8, 0.0)"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_compiled_loops_are_kept_between_processes(name: str, cache: Path) -> None:
+    code = f"import numpy as np; {LOOPS[name]}; print(sum(run.stats.cache_hits.values()), float(a.sum()))"
+    (hits, value), (hits_again, value_again) = (run_python("-c", code).stdout.split() for _ in range(2))
+    assert (hits, hits_again) == ("0", "1")
+    assert value == value_again
+    assert name != "_tanh" or float(value) == pytest.approx(120 * np.tanh(2.0))
+    assert len(list(cache.glob(f"optbench/loops/{name}_*.py"))) == 1
 
 
 def unknown(xp: Any, x: Any) -> Any:

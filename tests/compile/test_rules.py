@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -187,23 +184,6 @@ def test_a_rule_without_a_file_is_fused_too() -> None:
     fused = minimize(Quadratic(dim=4).on(backend), FirstOrder(typed), steps=5)
     plain = minimize(Quadratic(dim=4), FirstOrder(typed), steps=5)
     np.testing.assert_allclose(fused.x, plain.x, rtol=1e-13)
-
-
-def test_compiled_loops_are_kept_between_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPTBENCH_CACHE", str(tmp_path))
-    code = (
-        "from optbench.compile.numba import loop; from optbench.compile.rules import step_lines; "
-        "from optbench.optimizers.adaptive import adamw; "
-        "import numpy as np; run = loop('adamw', step_lines(adamw, ['lr']), {'_rule': adamw}, _xp=np); "
-        "a = [np.ones((2, 3)) for _ in range(4)]; "
-        "run(a[0], a[1], 1.0, a[2], a[3], np.full((2, 1), 0.1), 0.9, 0.99, 1e-8, 0.0); "
-        "print(sum(run.stats.cache_hits.values()), float(a[0].sum()))"
-    )
-    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(2)]
-    (hits, value), (hits_again, value_again) = (run.stdout.split() for run in runs)
-    assert (hits, hits_again) == ("0", "1")
-    assert value == value_again
-    assert len(list(tmp_path.glob("optbench/loops/adamw_*.py"))) == 1
 
 
 def test_other_array_modules_and_a_missing_numba_run_plain(monkeypatch: pytest.MonkeyPatch) -> None:

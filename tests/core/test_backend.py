@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -23,18 +24,10 @@ def test_round_trip_keeps_values_and_precision(backend: Backend, precision: str)
     assert array.dtype == backend.dtype
     np.testing.assert_array_equal(backend.to_host(array), values)
     assert backend.to_host(backend.zeros((2, 0))).shape == (2, 0)
-    assert backend.to_host(backend.xp.take(array, backend.indices(np.array([2, 0])), axis=1)).tolist() == [
-        [2, 0],
-        [5, 3],
-    ]
-    assert backend.eps == np.finfo(precision).eps
-
-
-def test_single_numbers_keep_their_shape(backend: Backend) -> None:
+    taken = backend.xp.take(array, backend.indices(np.array([2, 0])), axis=1)
+    np.testing.assert_array_equal(backend.to_host(taken), values[:, [2, 0]])
     assert backend.to_host(backend.asarray(0.5)).shape == ()
-
-
-def test_clock_moves_forward(backend: Backend) -> None:
+    assert backend.eps == np.finfo(precision).eps
     assert backend.clock() <= backend.clock()
 
 
@@ -54,9 +47,8 @@ def test_unknown_names() -> None:
 
 
 def test_numpy_backend_can_be_sent_to_another_process() -> None:
-    assert pickle.loads(pickle.dumps(get_backend("cpu", precision="float32"))) == get_backend(
-        "cpu", precision="float32"
-    )
+    backend = get_backend("cpu", precision="float32")
+    assert pickle.loads(pickle.dumps(backend)) == backend
     with pytest.raises(BackendError, match="another process"):
         pickle.dumps(strict_backend())
 
@@ -85,53 +77,37 @@ def _cupy(available: Any, total: Any, largest: Any = lambda: 4.0) -> ModuleType:
     return module
 
 
-def _no_compiler() -> int:
-    raise RuntimeError("libnvrtc.so not found\nsecond line")
+def _raising(error: Exception) -> Any:
+    def call() -> Any:
+        raise error
+
+    return call
 
 
-def _no_cusolver() -> float:
-    raise ImportError("libcusolver.so not found")
+NO_DRIVER = _raising(RuntimeError("cudaErrorInsufficientDriver"))
+NO_COMPILER = _raising(RuntimeError("libnvrtc.so not found\nsecond line"))
+NO_CUSOLVER = _raising(ImportError("libcusolver.so not found"))
+GPUS: dict[str, tuple[ModuleType | None, str]] = {
+    "it works": (_cupy(lambda: True, lambda: 6), ""),
+    "not installed": (None, "not installed"),
+    "no device": (_cupy(lambda: False, lambda: 6), "no usable GPU"),
+    "driver too old": (_cupy(NO_DRIVER, lambda: 6), "no usable GPU"),
+    "no compiler": (_cupy(lambda: True, NO_COMPILER), "cannot compile kernels for it (libnvrtc.so not found)"),
+    "wrong results": (_cupy(lambda: True, lambda: 5), "computes 1 + 2 + 3 wrongly"),
+    "no linear algebra": (_cupy(lambda: True, lambda: 6, NO_CUSOLVER), "for it (libcusolver.so not found)"),
+    "wrong eigenvalues": (_cupy(lambda: True, lambda: 6, lambda: 3.0), "computes eigenvalues wrongly"),
+}
 
 
-def _driver_too_old() -> bool:
-    raise RuntimeError("cudaErrorInsufficientDriver")
-
-
-def test_a_working_gpu_has_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cupy", _cupy(lambda: True, lambda: 6))
-    gpu_problem.cache_clear()
-    try:
-        assert gpu_problem() is None
-    finally:
-        gpu_problem.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("cupy", "message"),
-    [
-        (None, "not installed"),
-        (_cupy(lambda: False, lambda: 6), "no usable GPU"),
-        (_cupy(_driver_too_old, lambda: 6), "no usable GPU"),
-        (_cupy(lambda: True, _no_compiler), r"cannot compile kernels for it \(libnvrtc.so not found\)"),
-        (_cupy(lambda: True, lambda: 5), "computes 1 \\+ 2 \\+ 3 wrongly"),
-        (_cupy(lambda: True, lambda: 6, _no_cusolver), r"cannot load the linear algebra .*libcusolver.so not found"),
-        (_cupy(lambda: True, lambda: 6, lambda: 3.0), "computes eigenvalues wrongly"),
-    ],
-    ids=[
-        "not installed",
-        "no device",
-        "driver too old",
-        "no compiler",
-        "wrong results",
-        "no linear algebra",
-        "wrong eigenvalues",
-    ],
-)
+@pytest.mark.parametrize(("cupy", "message"), GPUS.values(), ids=GPUS)
 def test_why_a_gpu_cannot_be_used(monkeypatch: pytest.MonkeyPatch, cupy: ModuleType | None, message: str) -> None:
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     gpu_problem.cache_clear()
     try:
-        with pytest.raises(BackendError, match=message):
-            get_backend("gpu")
+        assert message in (gpu_problem() or "")
+        assert bool(gpu_problem()) == bool(message)
+        if message:
+            with pytest.raises(BackendError, match=re.escape(message)):
+                get_backend("gpu")
     finally:
         gpu_problem.cache_clear()

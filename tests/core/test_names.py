@@ -33,7 +33,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
 IMPORTS = {
     "long first": "import optbench.problems, optbench.reports, problems, reports",
     "short first": "import problems, reports, optbench.problems, optbench.reports",
-    "submodules first": "import problems.mlp, reports.tables, optbench.problems.terms, optbench.reports.tables",
+    "submodules first": "import problems.mlp, reports.tables, optbench.problems.learning, optbench.reports.tables",
     "star": "from problems import *; import problems, reports, optbench.problems, optbench.reports",
 }
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import types
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
 from optbench.core.code_hash import source_hash
 from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES, Registry
-from optbench.core.specs import Parameter, canonical, coerce, format_spec, parse_spec
+from optbench.core.specs import Choices, Interval, Parameter, Parametrized, canonical, coerce, format_spec, parse_spec
 from optbench.optimizer import make_recipe, rule
 from optbench.optimizers.adaptive import adam
 from optbench.optimizers.gradient import momentum, sgd
@@ -34,15 +36,13 @@ def test_every_problem_names_its_source(name: str) -> None:
     assert len(PROBLEMS[name].formula) > 5
 
 
-def test_a_decorator_registers_and_returns_the_function_unchanged() -> None:
+def test_a_decorator_registers_and_returns_the_function_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     def mine(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
         return (x - lr * g,)
 
-    try:
-        assert rule(mine) is mine
-        assert OPTIMIZERS["mine"] is mine
-    finally:
-        OPTIMIZERS._objects.pop("mine")
+    monkeypatch.setattr(OPTIMIZERS, "_objects", dict(OPTIMIZERS._objects))
+    assert rule(mine) is mine
+    assert OPTIMIZERS["mine"] is mine
     assert OPTIMIZERS["gradient_descent"] is sgd
 
 
@@ -159,6 +159,45 @@ def test_coerce_refuses(kind: Any, given: Any) -> None:
         coerce("x", Parameter("p", kind, None), given)
 
 
+@dataclass
+class Grid(Parametrized):
+    name = "grid"
+    kind = "thing"
+    always_shown = ("size",)
+
+    size: Annotated[int, Interval(1)] = 3
+    shape: Annotated[str, Choices(("square", "round"))] = "square"
+    turn: Annotated[float, Interval(-1, closed="neither")] = 0.0
+
+    def __post_init__(self) -> None:
+        self.check_parameters()
+
+    @property
+    def idle(self) -> frozenset[str]:
+        return frozenset({"turn"} if self.shape == "round" else ())
+
+
+def test_spec_names_what_differs_and_what_is_always_shown() -> None:
+    assert str(Grid()) == Grid().spec == "grid:size=3"
+    assert Grid(turn=0.5).spec == "grid:size=3,turn=0.5"
+    assert Grid(shape="round").params == {"size": 3, "shape": "round"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": 0}, "thing 'grid': size must be at least 1, not 0"),
+        ({"turn": -1.0}, "turn must be above -1, not -1"),
+        ({"shape": "oval"}, "shape must be one of square, round, not 'oval'"),
+        ({"shape": "round", "turn": 1.0}, "thing 'grid:size=3,shape=round': turn has no effect here; leave it out"),
+        ({"size": "many"}, "thing 'grid': size must be a whole number, not 'many'"),
+    ],
+)
+def test_wrong_parameters_are_named(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Grid(**settings)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", PROBLEMS.names())
 def test_a_problems_spec_makes_it_again(name: str) -> None:
     problem = make_problem(name)
@@ -191,18 +230,25 @@ def test_recipe_spec() -> None:
     assert make_recipe(adam).name == "adam"
 
 
-def test_source_hash_tells_code_apart() -> None:
+def twin(x: float) -> float:
+    return x
+
+
+FIRST = twin
+
+
+def twin(x: float) -> float:  # type: ignore[no-redef]
+    return -x
+
+
+def test_source_hash_tells_code_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     assert source_hash([momentum]) == source_hash([sgd])  # one module, one version
     assert source_hash([adam]) != source_hash([make_problem])
     typed: dict[str, Any] = {"__name__": "__console__"}
     exec("def f(x): return x.sin()\ndef g(x): return x.cos()", typed)
-    import types
-
-    sys.modules["__console__"] = types.ModuleType("__console__")
-    try:
-        assert source_hash([typed["f"]]) != source_hash([typed["g"]])
-    finally:
-        del sys.modules["__console__"]
+    monkeypatch.setitem(sys.modules, "__console__", types.ModuleType("__console__"))
+    assert source_hash([typed["f"]]) != source_hash([typed["g"]])
+    assert source_hash([FIRST]) != source_hash([twin])
 
 
 def test_source_hash_knows_a_module_that_was_reloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,21 +262,6 @@ def test_source_hash_knows_a_module_that_was_reloaded(tmp_path: Path, monkeypatc
     assert source_hash([module.f]) == before  # what is loaded is still the old text
     importlib.reload(module)
     assert source_hash([module.f]) != before
-
-
-def twin(x: float) -> float:
-    return x
-
-
-FIRST = twin
-
-
-def twin(x: float) -> float:  # type: ignore[no-redef]
-    return -x
-
-
-def test_source_hash_tells_functions_of_one_name_apart() -> None:
-    assert source_hash([FIRST]) != source_hash([twin])
 
 
 def test_source_hash_tells_functions_made_by_one_function_apart() -> None:

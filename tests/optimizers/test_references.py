@@ -11,7 +11,6 @@ import json
 import math
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,14 +28,14 @@ from optbench.problem import Problem, make_problem
 from optbench.runner.loop import minimize
 from tests.references import make_rules
 
-RECORDED = json.loads((Path(__file__).parent.parent / "references" / "rules.json").read_text())
+RECORDED = json.loads(make_rules.FILE.read_text())
 DATA = RECORDED["data"]
 TOLERANCE = 1e-12  # of the largest coordinate
 
 
 def our_path(spec: str, problem: str) -> np.ndarray:
     """Our iterates at `make_rules.STEPS`, from the gradients that the libraries were given."""
-    recipe = make_recipe(*parse_spec(spec))
+    recipe = make_recipe(spec)
     optimizer = recipe.build(recipe.settings, None)
     gradient = make_rules.gradient(problem, DATA[problem])
     x: Array = np.array([DATA[problem]["x0"]])
@@ -56,34 +55,27 @@ def deviation(path: Any, reference: Any) -> float:
 # ---- first-order rules -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", RECORDED["paths"], ids=lambda case: f"{case['call']}-{case['problem']}")
+PATHS = pytest.mark.parametrize("case", RECORDED["paths"], ids=lambda case: f"{case['call']}-{case['problem']}")
+FACTORS = pytest.mark.parametrize("case", RECORDED["schedules"], ids=lambda case: case["call"])
+
+
+def compared_library(call: str) -> str:
+    """The library of a call, if it is installed; otherwise the test is skipped."""
+    name = make_rules.library(call)
+    pytest.importorskip(name, reason=f"compares with {name} itself; its recorded values are always compared")
+    return name
+
+
+@PATHS
 def test_rules_are_those_of_the_libraries(case: dict[str, Any]) -> None:
     assert deviation(our_path(case["spec"], case["problem"]), case["x"]) < TOLERANCE
 
 
-def live(cases: dict[str, Any]) -> list[Any]:
-    return [pytest.param(library, spec, call, id=call) for library, (pairs, _) in cases.items() for spec, call in pairs]
-
-
-def skip_without(library: str) -> None:
-    pytest.importorskip(library, reason=f"compares with {library} itself; its recorded values are always compared")
-
-
-@pytest.mark.parametrize("problem", DATA)
-@pytest.mark.parametrize(("library", "spec", "call"), live(make_rules.PATHS))
-def test_rules_are_those_of_the_installed_libraries(library: str, spec: str, call: str, problem: str) -> None:
-    skip_without(library)
-    path = make_rules.PATHS[library][1]
-    reference = path(call, make_rules.gradient(problem, DATA[problem]), DATA[problem]["x0"])
-    assert deviation(our_path(spec, problem), reference) < TOLERANCE
-
-
-def test_the_recorded_values_are_those_of_the_script() -> None:
-    listed = {(spec, call) for cases, _ in make_rules.PATHS.values() for spec, call in cases}
-    assert {(case["spec"], case["call"]) for case in RECORDED["paths"]} == listed
-    data = make_rules.make_data()
-    np.testing.assert_allclose(DATA["quadratic"]["H"], data["quadratic"]["H"], rtol=0, atol=1e-13)
-    np.testing.assert_array_equal(DATA["logistic"]["Z"], data["logistic"]["Z"])
+@PATHS
+def test_rules_are_those_of_the_installed_libraries(case: dict[str, Any]) -> None:
+    path, data = make_rules.PATHS[compared_library(case["call"])], DATA[case["problem"]]
+    reference = path(case["call"], make_rules.gradient(case["problem"], data), data["x0"])
+    assert deviation(our_path(case["spec"], case["problem"]), reference) < TOLERANCE
 
 
 def scalar_adam_uncorrected(x: float, slope: float, lr: float, beta1: float, beta2: float, eps: float) -> float:
@@ -141,17 +133,11 @@ def test_every_rule_has_a_reference() -> None:
 
 def test_coupled_l2_is_not_decoupled_decay() -> None:
     """The same number as l2 and as weight decay: Adam's iterates part by far more than rounding, sgd's by lr."""
-    same = "lr=0.05,beta1=0.7,beta2=0.99"
-    coupled, decoupled = (
-        our_path(f"adam_l2:{same},l2=0.3", "logistic"),
-        our_path(f"adamw:{same},weight_decay=0.3", "logistic"),
-    )
+    adam, momentum = "lr=0.05,beta1=0.7,beta2=0.99", "lr=0.05,beta=0.8"
+    coupled, averaged = (our_path(s, "logistic") for s in (f"adam_l2:{adam},l2=0.3", f"momentum_l2:{momentum},l2=0.1"))
+    decoupled = our_path(f"adamw:{adam},weight_decay=0.3", "logistic")
+    apart = our_path(f"sgdw:{momentum},weight_decay=0.1", "logistic")
     assert deviation(coupled, decoupled) > 0.1
-    same = "lr=0.05,beta=0.8"
-    averaged, apart = (
-        our_path(f"momentum_l2:{same},l2=0.1", "logistic"),
-        our_path(f"sgdw:{same},weight_decay=0.1", "logistic"),
-    )
     assert deviation(averaged[:1], apart[:1]) < 1e-15  # in the first step there is nothing to average
     assert deviation(averaged, apart) > 0.1
 
@@ -164,15 +150,15 @@ def our_factors(spec: str) -> list[float]:
     return [schedule(t, make_rules.HORIZON) for t in range(make_rules.HORIZON)]
 
 
-@pytest.mark.parametrize("case", RECORDED["schedules"], ids=lambda case: case["call"])
+@FACTORS
 def test_schedules_are_those_of_the_libraries(case: dict[str, Any]) -> None:
     assert our_factors(case["spec"]) == pytest.approx(case["factors"], rel=1e-12, abs=1e-14)
 
 
-@pytest.mark.parametrize(("library", "spec", "call"), live(make_rules.FACTORS))
-def test_schedules_are_those_of_the_installed_libraries(library: str, spec: str, call: str) -> None:
-    skip_without(library)
-    assert our_factors(spec) == pytest.approx(make_rules.FACTORS[library][1](call), rel=1e-12, abs=1e-14)
+@FACTORS
+def test_schedules_are_those_of_the_installed_libraries(case: dict[str, Any]) -> None:
+    factors = make_rules.FACTORS[compared_library(case["call"])](case["call"])
+    assert our_factors(case["spec"]) == pytest.approx(factors, rel=1e-12, abs=1e-14)
 
 
 # ---- methods with curvature against SciPy ----------------------------------------------------------------------------
@@ -202,8 +188,7 @@ COMPARED = ["quadratic:dim=30,condition=100", "logistic:data=breast_cancer", "ro
 
 @pytest.mark.parametrize("spec", COMPARED)
 @pytest.mark.parametrize(
-    ("name", "method", "options"),
-    [("bfgs", "BFGS", {}), ("lbfgs", "L-BFGS-B", {"ftol": 0, "maxcor": 10})],
+    ("name", "method", "options"), [("bfgs", "BFGS", {}), ("lbfgs", "L-BFGS-B", {"ftol": 0, "maxcor": 10})]
 )
 def test_quasi_newton_needs_no_more_calls_than_scipy(
     name: str, method: str, options: dict[str, Any], spec: str, monkeypatch: pytest.MonkeyPatch
@@ -215,9 +200,8 @@ def test_quasi_newton_needs_no_more_calls_than_scipy(
         x0 = problem.start(seed)
         target = 1e-6 * float(np.linalg.norm(problem.value_and_grad(x0)[1]))
         theirs, ours = Counted(problem), Counted(problem)
-        reference_result = scipy.optimize.minimize(
-            theirs, x0, jac=True, method=method, options={"gtol": 1e-2 * target} | options
-        )
+        options = options | {"gtol": 1e-2 * target}
+        reference_result = scipy.optimize.minimize(theirs, x0, jac=True, method=method, options=options)
         with monkeypatch.context() as patch:
             patch.setattr(problem, "value_and_grad", ours)
             trace = minimize(problem, make_recipe(name).build({}, None), x0, steps=150)

@@ -52,47 +52,43 @@ def starts(rng: np.random.Generator) -> np.ndarray:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_backend_gives_the_same_numbers(
-    name: str, rule_backend: Backend, starts: np.ndarray, no_host_sync: None
+    name: str, backend: Backend, starts: np.ndarray, no_host_sync: None
 ) -> None:
     """And no step reads the device: that would stall it at every step."""
-    expected, result = run(name, NUMPY, starts), run(name, rule_backend, starts)
+    expected, result = run(name, NUMPY, starts), run(name, backend, starts)
     assert result.x == pytest.approx(expected.x, **ROUNDING)
     assert result.f == pytest.approx(expected.f, **ROUNDING)
 
 
 @pytest.mark.parametrize("name", PROPOSING)
 def test_every_backend_gives_the_same_numbers_on_a_nonconvex_problem(
-    name: str, rule_backend: Backend, no_host_sync: None
+    name: str, backend: Backend, no_host_sync: None
 ) -> None:
     """The line searches of the runs branch apart, and Newton meets negative curvature."""
     problem = Rosenbrock(dim=4)
     x0 = np.concatenate([problem.starts([0, 1]), -problem.starts([2, 3])])
-    expected, result = (
-        minimize(problem.on(b), make(name), x0, seeds=range(4), steps=12) for b in (NUMPY, rule_backend)
-    )
+    expected, result = (minimize(problem.on(b), make(name), x0, seeds=range(4), steps=12) for b in (NUMPY, backend))
     assert result.x == pytest.approx(expected.x, rel=1e-6, abs=1e-8)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_runs_of_a_stack_are_single_runs(
-    name: str, rule_backend: Backend, starts: np.ndarray, no_host_sync: None
-) -> None:
-    stack = run(name, rule_backend, starts, seeds=range(3))
+def test_runs_of_a_stack_are_single_runs(name: str, backend: Backend, starts: np.ndarray, no_host_sync: None) -> None:
+    stack = run(name, backend, starts, seeds=range(3))
     for r in range(3):
-        assert stack.x[r] == pytest.approx(run(name, rule_backend, starts[r], seeds=(r,)).x[0], **ROUNDING)
+        assert stack.x[r] == pytest.approx(run(name, backend, starts[r], seeds=(r,)).x[0], **ROUNDING)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if make_recipe(name).sweepable])
 def test_a_column_of_settings_is_a_run_for_each(
-    name: str, rule_backend: Backend, starts: np.ndarray, no_host_sync: None
+    name: str, backend: Backend, starts: np.ndarray, no_host_sync: None
 ) -> None:
     """Every hyperparameter that may be swept, each with its own value in each of three runs."""
     recipe = make_recipe(name)
     defaults = {key: recipe.declared[key].default or 0.1 for key in sorted(recipe.sweepable)}
     swept: dict[str, Any] = {key: tuple(default * c for c in (0.5, 0.8, 1.0)) for key, default in defaults.items()}
-    stack = run(name, rule_backend, np.tile(starts[0], (3, 1)), **swept)
+    stack = run(name, backend, np.tile(starts[0], (3, 1)), **swept)
     for r in range(3):
-        one = run(name, rule_backend, starts[0], **{key: values[r] for key, values in swept.items()})
+        one = run(name, backend, starts[0], **{key: values[r] for key, values in swept.items()})
         assert stack.x[r] == pytest.approx(one.x[0], **ROUNDING)
 
 
@@ -109,9 +105,7 @@ def test_single_precision_stays_single(name: str, module: str, starts: np.ndarra
     for t in range(1, 6):
         f, g = problem.value_and_grad(x)
         x, state = optimizer.step(t, At(x, f[:, None], g, problem.hessian(x), x), state)
-        assert x.dtype == backend.dtype
-        for part in leaves(state):
-            assert part.dtype == backend.dtype
+        assert all(part.dtype == backend.dtype for part in leaves((x, state)))
 
 
 def leaves(state: Any) -> list[Any]:
@@ -145,13 +139,13 @@ def test_state_is_declared_by_the_signature(name: str, starts: np.ndarray) -> No
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_without_a_gradient_only_decay_moves_x(name: str, rule_backend: Backend, starts: np.ndarray) -> None:
+def test_without_a_gradient_only_decay_moves_x(name: str, backend: Backend, starts: np.ndarray) -> None:
     decay = make_recipe(name).traits.decay
-    optimizer, x = make(name, **({decay: 0.05} if decay else {})), rule_backend.asarray(starts.copy())
-    state = init_state(optimizer, x, rule_backend)
+    optimizer, x = make(name, **({decay: 0.05} if decay else {})), backend.asarray(starts.copy())
+    state = init_state(optimizer, x, backend)
     for t in range(1, 4):
-        x, state = optimizer.step(t, At(x, x[:, :1], rule_backend.zeros(x.shape)), state)
-    assert np.array_equal(rule_backend.to_host(x), starts) == (decay is None)
+        x, state = optimizer.step(t, At(x, x[:, :1], backend.zeros(x.shape)), state)
+    assert np.array_equal(backend.to_host(x), starts) == (decay is None)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -187,11 +181,8 @@ def test_a_rule_is_registered_unchanged() -> None:
 
 def numbers_outside(interval: Interval) -> list[float]:
     """Numbers beyond each end, and the ends that do not belong to the interval."""
-    ends = [(interval.low, -1, "left"), (interval.high, 1, "right")]
-    finite = [(end, step, side) for end, step, side in ends if np.isfinite(end)]
-    return [end + step for end, step, _ in finite] + [
-        end for end, _, side in finite if interval.closed not in ("both", side)
-    ]
+    numbers = [interval.low - 1, interval.low, interval.high, interval.high + 1]
+    return [number for number in numbers if np.isfinite(number) and number not in interval]
 
 
 @pytest.mark.parametrize("name", NAMES)

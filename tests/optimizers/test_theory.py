@@ -15,7 +15,6 @@ import scipy.stats
 
 from optbench.core.backend import NUMPY
 from optbench.core.registry import OPTIMIZERS
-from optbench.core.specs import parse_spec
 from optbench.core.trace import TARGETS
 from optbench.core.types import Array, Oracle
 from optbench.optimizer import At, Optimizer, make_recipe
@@ -30,7 +29,7 @@ OracleFunction = Callable[[Any], tuple[Any, ...]]
 
 
 def make(spec: str) -> Optimizer:
-    recipe = make_recipe(*parse_spec(spec))
+    recipe = make_recipe(spec)
     return recipe.build(recipe.settings, None)
 
 
@@ -68,44 +67,32 @@ def modes(points: np.ndarray) -> np.ndarray:
     return components
 
 
+def path(name: str, steps: int, **settings: float) -> np.ndarray:
+    """The points that a rule with these settings requests on the quadratic."""
+    return requested(make_recipe(name).build(settings), QUADRATIC.value_and_grad, QUADRATIC.start(0), steps)
+
+
 @pytest.mark.parametrize("lr", [1 / L, 2 / (MU + L), 1.9 / L])
 def test_gradient_descent_scales_each_mode(lr: float) -> None:
-    c = modes(requested(make(f"gradient_descent:lr={lr!r}"), QUADRATIC.value_and_grad, QUADRATIC.start(0), 200))
+    c = modes(path("gradient_descent", 200, lr=lr))
     k = np.arange(201)[:, None]
     np.testing.assert_allclose(c, (1 - lr * EIGENVALUES) ** k * c[0], rtol=1e-10, atol=1e-13)
 
 
 def test_optimal_step_of_gradient_descent() -> None:
-    c = modes(
-        requested(make(f"gradient_descent:lr={2 / (MU + L)!r}"), QUADRATIC.value_and_grad, QUADRATIC.start(0), 1000)
-    )
-    error = np.linalg.norm(c, axis=1)
+    error = np.linalg.norm(modes(path("gradient_descent", 1000, lr=2 / (MU + L))), axis=1)
     # late enough for the other modes to be gone, early enough to stay above rounding
     assert (error[1000] / error[700]) ** (1 / 300) == pytest.approx((KAPPA - 1) / (KAPPA + 1), abs=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("spec", "limit"),
-    [
-        ("sgd", 2 / L),
-        ("momentum:beta=0.5", 2 * (1 + 0.5) / L),
-        ("nesterov:beta=0.5", 2 * (1 + 0.5) / (1 + 2 * 0.5) / L),
-    ],
+    ("name", "settings", "limit"),
+    [("sgd", {}, 2), ("momentum", {"beta": 0.5}, 2 * 1.5), ("nesterov", {"beta": 0.5}, 2 * 1.5 / (1 + 2 * 0.5))],
 )
-def test_stability_limit(spec: str, limit: float) -> None:
+def test_stability_limit(name: str, settings: dict[str, float], limit: float) -> None:
     """Polyak 1964 for the heavy ball; for Nesterov the root -1 of z^2 - (1 + beta)(1 - lr L) z + beta (1 - lr L)."""
-    joint = "," if ":" in spec else ":"
-    below, above = (
-        np.linalg.norm(
-            modes(
-                requested(
-                    make(f"{spec}{joint}lr={share * limit!r}"), QUADRATIC.value_and_grad, QUADRATIC.start(0), 2000
-                )
-            ),
-            axis=1,
-        )
-        for share in (0.99, 1.01)
-    )
+    paths = (path(name, 2000, lr=share * limit / L, **settings) for share in (0.99, 1.01))
+    below, above = (np.linalg.norm(modes(points), axis=1) for points in paths)
     assert below[2000] < 1e-3 * below[0]
     assert above[2000] > 1e6 * above[0]
 
@@ -113,8 +100,7 @@ def test_stability_limit(spec: str, limit: float) -> None:
 def test_heavy_ball_follows_its_matrix_and_rate() -> None:
     root = math.sqrt(KAPPA)
     lr, beta = 4 / (math.sqrt(L) + math.sqrt(MU)) ** 2, ((root - 1) / (root + 1)) ** 2
-    points = requested(make(f"momentum:lr={lr!r},beta={beta!r}"), QUADRATIC.value_and_grad, QUADRATIC.start(0), 200)
-    c = modes(points)
+    c = modes(path("momentum", 200, lr=lr, beta=beta))
     for i, eigenvalue in enumerate(EIGENVALUES):
         step = np.array([[1 + beta - lr * eigenvalue, -beta], [1, 0]])
         # at the tuned values mu and L have a double root, so the computed radius is good to the root of rounding
@@ -127,24 +113,17 @@ def test_heavy_ball_follows_its_matrix_and_rate() -> None:
 
 def nesterov_points(lr: float, beta: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Look-ahead points y_k as the rule gives them, and x_{k+1} = y_k - lr g(y_k); both as modes."""
-    spec = f"nesterov:lr={lr!r},beta={beta!r}"
-    y = requested(make(spec), QUADRATIC.value_and_grad, QUADRATIC.start(0), steps)
+    y = path("nesterov", steps, lr=lr, beta=beta)
     return modes(y), modes(y - lr * QUADRATIC.value_and_grad(y)[1])
 
 
 @pytest.mark.parametrize(
-    ("lr", "beta", "rate"),
-    [
-        (1 / L, (math.sqrt(KAPPA) - 1) / (math.sqrt(KAPPA) + 1), 1 - 1 / math.sqrt(KAPPA)),
-        (
-            4 / (3 * L + MU),
-            (math.sqrt(3 * KAPPA + 1) - 2) / (math.sqrt(3 * KAPPA + 1) + 2),
-            1 - 2 / math.sqrt(3 * KAPPA + 1),
-        ),
-    ],
+    ("lr", "root", "share"),
+    [(1 / L, math.sqrt(KAPPA), 1), (4 / (3 * L + MU), math.sqrt(3 * KAPPA + 1), 2)],
     ids=["standard", "tuned to quadratics"],
 )
-def test_nesterov_follows_its_textbook_form_and_rate(lr: float, beta: float, rate: float) -> None:
+def test_nesterov_follows_its_textbook_form_and_rate(lr: float, root: float, share: int) -> None:
+    beta, rate = (root - share) / (root + share), 1 - share / root
     c_y, c_x = nesterov_points(lr, beta, 150)
     x = y = c_y[0]
     for k in range(150):
@@ -484,16 +463,13 @@ def test_sgd_with_noise_in_the_mean(schedule: str, batch: int | None) -> None:
     _, factor = make_schedule(schedule)
     sgd = make_recipe("sgd").build({"lr": lr}, lambda t: factor(t, steps))
     x0 = np.ones(6)
-    trace = minimize(
-        problem, sgd, np.tile(x0, (400, 1)), seeds=range(400), steps=steps, batch_size=batch, checkpoint_count=5
-    )
+    starts = np.tile(x0, (400, 1))
+    trace = minimize(problem, sgd, starts, seeds=range(400), steps=steps, batch_size=batch, checkpoint_count=5)
     m, v = x0 - present(problem.x_star), np.zeros(6)
     for t in range(steps):
         rate = lr * factor(t, steps)
-        m, v = (
-            (1 - rate * problem.eigenvalues) * m,
-            (1 - rate * problem.eigenvalues) ** 2 * v + rate**2 * 0.25 / (batch or 1),
-        )
+        shrink = 1 - rate * problem.eigenvalues
+        m, v = shrink * m, shrink**2 * v + rate**2 * 0.25 / (batch or 1)
     assert abs(z_score(trace.f_end, 0.5 * np.sum(problem.eigenvalues * (m**2 + v)))) < 4
 
 
@@ -507,10 +483,8 @@ def test_noise_floor_of_sgd() -> None:
 
 
 def test_gradient_descent_leaves_a_strict_saddle_in_logarithmic_time() -> None:
-    away, on = (
-        np.abs(requested(make("gradient_descent:lr=0.1"), problem.value_and_grad, problem.start(0), 400)[:, -1])
-        for problem in (StrictSaddle(offset=1e-6), StrictSaddle(offset=0.0))
-    )
+    descent, problems = make("gradient_descent:lr=0.1"), [StrictSaddle(offset=offset) for offset in (1e-6, 0.0)]
+    away, on = (np.abs(requested(descent, p.value_and_grad, p.start(0), 400)[:, -1]) for p in problems)
     assert np.argmax(away > 0.1) == math.ceil(math.log(0.1 / 1e-6) / math.log(1.1)) == 121
     assert away[-1] == pytest.approx(1)
     assert not on.any()
@@ -522,9 +496,8 @@ def test_random_search_hits_with_its_chi_square_probability(scale: float) -> Non
     problem = Quadratic(dim=3, condition=1, rotate=False)  # f = 1/2 |x - x*|^2
     offset, runs, target = np.array([0.8, -0.3, 0.4]), 600, 1
     search = make_recipe("random_search").build({"scale": scale}, None)
-    trace = minimize(
-        problem, search, np.tile(problem.x_star + offset, (runs, 1)), seeds=range(runs), steps=1500, checkpoint_count=2
-    )
+    starts = np.tile(problem.x_star + offset, (runs, 1))
+    trace = minimize(problem, search, starts, seeds=range(runs), steps=1500, checkpoint_count=2)
     square = offset @ offset
     p = scipy.stats.ncx2.cdf(TARGETS[target] * square / scale**2, 3, square / scale**2)
     hits = trace.steps_to_target[:, target]

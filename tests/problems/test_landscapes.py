@@ -8,25 +8,13 @@ from scipy.optimize import rosen, rosen_der, rosen_hess
 
 from optbench.core.errors import InputError
 from optbench.problem import make_problem
-from problems.landscapes import (
-    Beale,
-    Landscape,
-    MonkeySaddle,
-    Rosenbrock,
-    StrictSaddle,
-    StyblinskiTang,
-    Valley,
-)
+from problems.landscapes import Beale, Landscape, MonkeySaddle, Rosenbrock, StrictSaddle, StyblinskiTang, Valley
 from tests.conftest import present
 from tests.test_problem import SPECS, make
 
-LANDSCAPES = [problem for problem in map(make, SPECS) if isinstance(problem, Landscape)]
-
-
-@pytest.fixture(params=LANDSCAPES, ids=str)
-def landscape(request: pytest.FixtureRequest) -> Landscape:
-    problem: Landscape = request.param
-    return problem
+LANDSCAPES = pytest.mark.parametrize(
+    "landscape", [problem for problem in map(make, SPECS) if isinstance(problem, Landscape)], ids=str
+)
 
 
 # ---- values from the literature --------------------------------------------------------------------------------------
@@ -90,6 +78,7 @@ def test_valley_has_the_stated_spectrum() -> None:
 # ---- what every landscape has ----------------------------------------------------------------------------------------
 
 
+@LANDSCAPES
 def test_every_minimizer_attains_the_minimum(landscape: Landscape) -> None:
     f, g = landscape.value_and_grad(landscape.minimizers)
     np.testing.assert_allclose(f, present(landscape.f_star), rtol=1e-14, atol=1e-27)
@@ -99,11 +88,11 @@ def test_every_minimizer_attains_the_minimum(landscape: Landscape) -> None:
 
 
 def test_minimizers_are_distinct() -> None:
-    counts = {"himmelblau": 4, "monkey_saddle": 3, "strict_saddle": 2}
-    for name, count in counts.items():
+    for name, count in {"himmelblau": 4, "monkey_saddle": 3, "strict_saddle": 2}.items():
         assert len(np.unique(np.round(present(make_problem(name).minimizers), 3), axis=0)) == count
 
 
+@LANDSCAPES
 def test_start(landscape: Landscape) -> None:
     starts = landscape.starts(range(5))
     np.testing.assert_array_equal(landscape.start(3), starts[3])

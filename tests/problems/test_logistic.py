@@ -36,8 +36,7 @@ def textbook(problem: Logistic, x: np.ndarray, rows: np.ndarray | slice = slice(
 def test_constants_bound_the_curvature(settings: dict[str, Any], rng: np.random.Generator) -> None:
     problem = Logistic(**settings)
     eigenvalues = np.linalg.eigvalsh(problem.hessian(rng.standard_normal((20, problem.dim))))
-    assert problem.smoothness is not None
-    assert eigenvalues.max() <= problem.smoothness * (1 + 1e-12)
+    assert eigenvalues.max() <= present(problem.smoothness) * (1 + 1e-12)
     assert eigenvalues.min() >= present(problem.strong_convexity) * (1 - 1e-9)
     if problem.heads == 1:  # at the origin every curvature is 1/4: the bound is attained
         assert np.linalg.eigvalsh(problem.hessian(np.zeros(problem.dim)))[-1] == pytest.approx(problem.smoothness)
@@ -91,24 +90,19 @@ def test_any_scale(
 )
 def test_certified_optimum(settings: dict[str, Any], value: str, rng: np.random.Generator) -> None:
     problem = Logistic(**settings)
-    optimum = problem.optimum
-    assert optimum is not None
-    assert optimum.x is not None
+    optimum = present(problem.optimum)
     assert f"{optimum.f:.12f}" == value
     assert 0 <= optimum.f - optimum.lower < 1e-12
-    assert optimum.gradient_norm is not None
-    assert optimum.gradient_norm < 1e-15
-    near = optimum.x + 1e-6 * rng.standard_normal((10, problem.dim))
+    assert present(optimum.gradient_norm) < 1e-15
+    near = present(optimum.x) + 1e-6 * rng.standard_normal((10, problem.dim))
     assert np.all(problem.value(near) > optimum.f)
 
 
 @KINDS
 def test_optimum_of_a_large_problem_agrees(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    dense = Logistic(**settings).optimum
+    dense = present(Logistic(**settings).optimum)
     monkeypatch.setattr("optbench.problems.logistic.DENSE_FLOPS", 0)
-    products = Logistic(**settings).optimum
-    assert dense is not None
-    assert products is not None
+    products = present(Logistic(**settings).optimum)
     assert products.method.startswith("Newton-CG")
     assert products.f == pytest.approx(dense.f, abs=1e-14)
     assert products.f - products.lower < 1e-12
@@ -120,8 +114,7 @@ def test_no_optimum_without_a_ridge() -> None:
 
 
 def test_optimum_with_a_tiny_ridge() -> None:
-    optimum = Logistic(l2=1e-10).optimum  # separable: the weights reach thousands
-    assert optimum is not None
+    optimum = present(Logistic(l2=1e-10).optimum)  # separable: the weights reach thousands
     assert optimum.f - optimum.lower < 1e-10 * optimum.f
 
 
@@ -132,8 +125,7 @@ def test_accuracies(rng: np.random.Generator) -> None:
     for name in ("digits_binary", "digits"):
         problem = Logistic(data=name, test_fraction=0.2, seed=1)
         assert problem.n_samples == 1438
-        assert problem.x_star is not None
-        figures = problem.metrics(np.stack([problem.x_star, -problem.x_star]))
+        figures = problem.metrics(np.outer([1, -1], present(problem.x_star)))
         assert list(figures) == ["train_accuracy", "test_accuracy"]
         for share in figures.values():
             assert share.shape == (2,)
@@ -164,12 +156,9 @@ def test_synthetic_data_have_the_condition_asked_for() -> None:
 
 
 def test_smoothness_of_a_wide_problem_is_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    exact = Logistic().smoothness
+    exact = present(Logistic().smoothness)
     monkeypatch.setattr("optbench.problems.logistic.EXACT_SPECTRUM", 5)
-    bound = Logistic().smoothness
-    assert exact is not None
-    assert bound is not None
-    assert exact < bound < 50 * exact
+    assert exact < present(Logistic().smoothness) < 50 * exact
 
 
 def test_parameters_without_effect_are_not_named() -> None:

@@ -16,6 +16,7 @@ from tests.conftest import present, strict_backend
 from tests.test_problem import make
 
 REFERENCES = json.loads((Path(__file__).parent.parent / "references" / "mlp.json").read_text())
+FUSED = pytest.mark.parametrize("fused", [False, True])
 
 
 def normals(*shape: int) -> np.ndarray:
@@ -40,21 +41,18 @@ def test_value_gradient_and_hessian_products_are_those_of_pytorch(case: dict[str
     assert np.linalg.norm(problem.hvp(x, v) - case["hv"]) < 1e-12 * np.linalg.norm(case["hv"])
 
 
-@pytest.mark.parametrize("fused", [False, True])
+@FUSED
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e3, 1e6])
 @pytest.mark.parametrize("spec", ["mlp:data=iris,hidden=6-5", "mlp:data=iris,hidden=6,activation=relu", "teacher"])
 def test_any_scale_of_the_weights_is_safe(spec: str, scale: float, precision: str, fused: bool) -> None:
     problem = make(spec).on(get_backend("numpy", precision=precision, fused=fused))
     x = scale * problem.backend.asarray(normals(3, problem.dim))
-    f, g = problem.value_and_grad(x)
     hv = problem.hvp(x, problem.backend.asarray(normals(3, problem.dim)))
-    assert np.isfinite(f).all()
-    assert np.isfinite(g).all()
-    assert np.isfinite(hv).all()
+    assert all(np.isfinite(values).all() for values in (*problem.value_and_grad(x), hv))
 
 
-@pytest.mark.parametrize("fused", [False, True])
+@FUSED
 def test_confident_and_wrong_is_the_size_of_the_margin(fused: bool) -> None:
     problem = make("mlp:data=iris,hidden=,l2=0").on(get_backend(fused=fused))
     x = np.zeros(problem.dim)
@@ -65,7 +63,7 @@ def test_confident_and_wrong_is_the_size_of_the_margin(fused: bool) -> None:
     assert g[-3] == pytest.approx(others)
 
 
-@pytest.mark.parametrize("fused", [False, True])
+@FUSED
 def test_a_run_that_left_the_finite_numbers_disturbs_no_other(fused: bool) -> None:
     problem = make("mlp:data=iris,hidden=6-5").on(get_backend(fused=fused))
     x = normals(3, problem.dim)

@@ -10,18 +10,15 @@ from problems.quadratic import SPECTRA, Quadratic
 from tests.conftest import present
 from tests.test_problem import SPECS, make
 
-VARIANTS = [problem for problem in map(make, SPECS) if isinstance(problem, Quadratic)]
-
-
-@pytest.fixture(params=VARIANTS, ids=str)
-def quadratic(request: pytest.FixtureRequest) -> Quadratic:
-    problem: Quadratic = request.param
-    return problem
+VARIANTS = pytest.mark.parametrize(
+    "quadratic", [problem for problem in map(make, SPECS) if isinstance(problem, Quadratic)], ids=str
+)
 
 
 # ---- the stated properties -------------------------------------------------------------------------------------------
 
 
+@VARIANTS
 def test_hessian_has_the_stated_spectrum(quadratic: Quadratic) -> None:
     H = quadratic.hessian(np.zeros(quadratic.dim))
     np.testing.assert_allclose(np.linalg.eigvalsh(H), quadratic.eigenvalues, atol=1e-13)
@@ -47,6 +44,7 @@ def test_shape_of_the_spectra() -> None:
     np.testing.assert_allclose(spectrum("distinct"), np.repeat([0.01, 0.1, 1], 3))
 
 
+@VARIANTS
 def test_optimum_by_construction(quadratic: Quadratic) -> None:
     f, g = quadratic.value_and_grad(present(quadratic.x_star))
     assert f == pytest.approx(quadratic.f_star, abs=1e-16)
@@ -79,21 +77,16 @@ def test_the_gap_keeps_its_digits_near_the_optimum() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 4, 25])
-def test_chain_optimum(n: int) -> None:
+def test_chain(n: int, rng: np.random.Generator) -> None:
     """f* = (L/8) (-1 + 1/(n+1)) and x*_i = 1 - i/(n+1), with L = 1 (Nesterov 2018, section 2.1.2)."""
-    problem = Quadratic(dim=n, spectrum="chain")
+    problem, x = Quadratic(dim=n, spectrum="chain"), rng.standard_normal(n)
     A = 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)
     x_star = np.linalg.solve(A, np.eye(n)[0])
     np.testing.assert_allclose(present(problem.x_star), x_star, rtol=1e-12)
     np.testing.assert_allclose(present(problem.x_star), 1 - np.arange(1, n + 1) / (n + 1))
     assert problem.f_star == pytest.approx((0.5 * x_star @ A @ x_star - x_star[0]) / 4)
     assert problem.f_star == pytest.approx((-1 + 1 / (n + 1)) / 8)
-
-
-def test_chain_value(rng: np.random.Generator) -> None:
-    n, x = 6, rng.standard_normal(6)
-    A = 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)
-    f, g = Quadratic(dim=n, spectrum="chain").value_and_grad(x)
+    f, g = problem.value_and_grad(x)
     assert f == pytest.approx((0.5 * x @ A @ x - x[0]) / 4)
     np.testing.assert_allclose(g, (A @ x - np.eye(n)[0]) / 4, atol=1e-15)
 

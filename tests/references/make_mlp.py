@@ -1,7 +1,7 @@
-"""Write mlp.json: values, gradients and Hessian products of the networks by PyTorch's automatic differentiation.
+"""Fill in mlp.json: values, gradients and Hessian products of the networks by PyTorch's automatic differentiation.
 
-Run with an interpreter that has PyTorch and this checkout: ``python tests/references/make_mlp.py``. Only the data come from
-the problems; layers, losses and derivatives are PyTorch's.
+Run with an interpreter that has PyTorch and this checkout: ``python tests/references/make_mlp.py``. A case is the spec of a
+problem, from which only the data come; layers, losses and derivatives are PyTorch's.
 """
 
 from __future__ import annotations
@@ -18,14 +18,7 @@ from optbench.problem import make_problem
 from problems import LinearAutoencoder
 from problems.network import Perceptron
 
-SPECS = [
-    "mlp:data=iris,hidden=6-5",
-    "mlp:data=wine,hidden=5,activation=relu,l2=0",
-    "mlp:data=moons,hidden=4-3,loss=squared,rows=100",
-    "mlp:data=digits,hidden=3,l2=0.01",
-    "teacher:inputs=3,outputs=2,hidden=5,teacher_hidden=3,activation=relu,rows=40,l2=0.001",
-    "autoencoder:data=iris,hidden=2,scaling=feature",
-]
+FILE = Path(__file__).with_name("mlp.json")
 
 
 def perceptron(problem: Perceptron) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -60,7 +53,7 @@ def autoencoder(problem: LinearAutoencoder) -> Callable[[torch.Tensor], torch.Te
 
 def main() -> None:
     cases = []
-    for spec in SPECS:
+    for spec in [case["spec"] for case in json.loads(FILE.read_text())]:
         problem = make_problem(*parse_spec(spec))
         if isinstance(problem, LinearAutoencoder):
             objective = autoencoder(problem)
@@ -74,7 +67,7 @@ def main() -> None:
         (hv,) = torch.autograd.grad(g @ torch.from_numpy(v), w)
         cases.append({"spec": spec, "f": f.item(), "g": g.tolist(), "hv": hv.tolist()})
     lines = ",\n".join(json.dumps(case) for case in cases)
-    Path(__file__).with_name("mlp.json").write_text(f"[\n{lines}\n]\n")
+    FILE.write_text(f"[\n{lines}\n]\n")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@
 
 RESULTS is one folder of results and PAGE a page of `optbench report RESULTS`. The definitions are written anew from the
 documentation. `tables` lists what is recomputed: the tables that a reader sees (head line, leaders, heat maps, ranking,
-the summary and the calls to powers of ten of every problem, divergences and failures) and those embedded for download. A
+the summary and the calls to powers of ten of every problem, divergences and failures) and those for download behind them
+and behind the profiles. Curves, step sizes and accuracies are compared with their definitions by tests of `analysis`. A
 number must be the recomputed one, rounded to the digits that are shown; in a cell for readers the names of methods and the
 numbers count, not the words between them.
 
 The script prints how many cells of every table it compared, what it did not recompute (other tables, and further columns
-of these), and every disagreement; it exits with 1 if there is one. The shares of resamples in the ranking are random, and
-are compared with resamples drawn here, within `SHARE`.
+of these), and every disagreement; it exits with 1 if there is one. The resamples of the ranking are random, and are
+compared with resamples drawn here.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import collections
 import csv
 import functools
 import gzip
-import html.parser
+import html
 import io
 import json
 import math
@@ -38,10 +39,9 @@ Row = dict[str, Any]  # a stored run, or a line of a table
 SHOWN = {"1e-2": 9, "1e-4": 19, "1e-8": 39}  # places of targets that tables show
 WELL = ("budget", "target", "gradient")
 ORACLES = {"value": "f", "gradient": "f, gradient", "hessian": "f, gradient, Hessian", "": "–"}
-COLOURS = (1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 100.0, math.inf)  # ratios up to which a cell has each colour
 PAIR = ("problem", "method")
 SHARE = 0.08  # by which shares of resamples may differ: more than five standard errors of 1000 draws against 4000
-DIGITS, CURVE_DIGITS = 6, 4  # significant digits of embedded numbers
+DIGITS = 6  # significant digits of embedded numbers
 
 
 # ---- what is stored --------------------------------------------------------------------------------------------------
@@ -138,118 +138,54 @@ def seen(text: str) -> str:
 # ---- the page --------------------------------------------------------------------------------------------------------
 
 
-class Cell:
-    """A cell of a table: its text without that of small print, its small print, and its attributes."""
+class Page(NamedTuple):
+    """What is recomputed of a page."""
 
-    def __init__(self, attributes: dict[str, str]) -> None:
-        self.attributes, self.text, self.small = attributes, "", ""
-
-    @property
-    def words(self) -> str:
-        return " ".join(self.text.split())
+    tables: dict[tuple[str, str], list[Row]]  # that are seen: id of the section, name of the region -> rows by headings
+    anchors: dict[str, str]  # heading of a section -> its id
+    lead: str
+    embedded: dict[str, list[Row]]  # the tables for download, their cells as text
 
 
-class Page(html.parser.HTMLParser):
-    """What is recomputed of a page.
+def words(markup: str) -> str:
+    """The text of some HTML, without small print."""
+    return seen(html.unescape(re.sub(r"<small>.*?</small>|<(?!br)[^>]*>", "", markup).replace("<br>", " ")))
 
-    Attributes
-    ----------
-    tables : list of (str, str, list of list of Cell)
-        The tables that are seen: id of the section, name of the region around it, rows.
-    anchors : dict of str to str
-        Heading of a section -> its id.
-    lead : str
-    embedded : dict of str to list of dict
-        The tables for download, their cells as text.
-    """
 
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tables: list[tuple[str, str, list[list[Cell]]]] = []
-        self.headings: dict[str, str] = {}
-        self.lead = self.script = ""
-        self.section = self.region = self.writing = ""
-        self.small = self.in_table = False
-        self.cell: Cell | None = None
-        self.feed(text)
-        self.close()
-        self.anchors = {seen(heading): anchor for anchor, heading in self.headings.items()}
-        self.embedded = {}
-        for name, packed in json.loads(self.script).items():
-            text = gzip.decompress(base64.b64decode(packed)).decode("utf-8")
-            lines = list(csv.reader(io.StringIO(text, newline="")))
-            self.embedded[name] = [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        attributes = {key: value or "" for key, value in attrs}
-        if tag == "section":
-            self.section = attributes.get("id", "")
-        elif tag == "div" and attributes.get("role") == "region":
-            self.region = attributes.get("aria-label", "")
-        elif tag == "h2" and self.section not in self.headings:
-            self.writing = "heading"
-            self.headings[self.section] = ""
-        elif tag == "p" and attributes.get("class") == "lead":
-            self.writing = "lead"
-        elif tag == "script" and attributes.get("id") == "tables":
-            self.writing = "script"
-        elif tag == "table":
-            self.in_table = True
-            self.tables.append((self.section, self.region, []))
-        elif tag == "tr" and self.in_table:
-            self.tables[-1][2].append([])
-        elif tag in ("td", "th") and self.in_table:
-            self.cell = Cell(attributes)
-            self.tables[-1][2][-1].append(self.cell)
-        elif tag == "small":
-            self.small = True
-        elif tag == "br" and self.cell:
-            self.cell.text += "\n"
-        elif tag == "a" and self.cell:
-            self.cell.attributes.setdefault("link", attributes.get("title", ""))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th"):
-            self.cell = None
-        elif tag == "table":
-            self.in_table = False
-        elif tag == "small":
-            self.small = False
-        elif tag in ("h2", "p", "script"):
-            self.writing = ""
-
-    def handle_data(self, data: str) -> None:
-        if self.cell and self.small:
-            self.cell.small += data
-        elif self.cell:
-            self.cell.text += data
-        elif self.writing == "heading":
-            self.headings[self.section] += data
-        elif self.writing == "lead":
-            self.lead += data
-        elif self.writing == "script":
-            self.script += data
-
-    def rows(self, section: str, region: str) -> list[dict[str, Cell]] | None:
-        """The table in a region of a section: its rows by the headings of their columns."""
-        table = next((rows for s, r, rows in self.tables if (s, r) == (section, region)), None)
-        if table is None:
-            return None
-        heads = [cell.attributes.get("link") or cell.words for cell in table[0]]
-        return [dict(zip(heads, cells, strict=True)) for cells in table[1:]]
+def read(text: str) -> Page:
+    """A page: every table is in a region with a name, and that in a section."""
+    tables, anchors = {}, {}
+    for section, content in re.findall(r'<section id="([^"]*)"[^>]*>(.*?)</section>', text, re.DOTALL):
+        anchors[words(content[content.index("<h2>") : content.index("</h2>")])] = section
+        for region, table in re.findall(r'aria-label="([^"]*)">\s*<table[^>]*>(.*?)</table>', content, re.DOTALL):
+            rows = [
+                re.findall(r"<t[hd]\b[^>]*>(.*?)</t[hd]>", row, re.DOTALL)
+                for row in re.split(r"<tr\b[^>]*>", table)[1:]
+            ]
+            heads = [re.sub(r'<a [^>]*title="([^"]*)".*', r"\1", head) for head in rows[0]]  # else a name may be short
+            lines = [dict(zip(map(words, heads), map(words, row), strict=False)) for row in rows[1:]]
+            tables[section, html.unescape(region)] = lines
+    embedded = {}
+    for name, packed in json.loads(text.partition('id="tables">')[2].partition("</script>")[0]).items():
+        content = gzip.decompress(base64.b64decode(packed)).decode("utf-8")
+        embedded[name] = [*csv.DictReader(io.StringIO(content, newline=""))]
+    return Page(tables, anchors, words(text.partition('<p class="lead">')[2].partition("</p>")[0]), embedded)
 
 
 class Table(NamedTuple):
-    """A table of the page with what was recomputed of it.
+    """A table of the page with what was recomputed of it, by the names of columns.
 
-    Cells are compared by the names of columns. Of the page they are text (embedded tables) or `Cell` (tables that are
-    seen); recomputed are values, or lists of the names of methods and numbers that a text for readers has.
+    Of the page cells are text. Recomputed are values, or lists of the names of methods and numbers that a text for readers
+    has.
     """
 
     name: str
-    shown: Sequence[dict[str, Any]] | None
+    shown: Sequence[Row] | None
     own: list[Row]
-    digits: int = DIGITS
+
+
+class Share(float):
+    """A share of resamples, which are random."""
 
 
 class Audit:
@@ -262,59 +198,39 @@ class Audit:
         names = sorted({seen(name) for name in methods}, key=len, reverse=True)
         self.token = re.compile("|".join([*map(re.escape, names), r"\d+(?:\.\d+)?(?:e-?\d+)?"]))
 
-    def same(self, table: str, where: Any, shown: Any, own: Any) -> None:
-        """Two texts, or whatever is equal or not."""
-        self.compared[table] += 1
-        if shown != own:
-            self.wrong.append(f"{table}: {where}: the page has {shown!r}, the files give {own!r}")
-
     def table(self, table: Table) -> None:
         """All rows and columns of a table; a column that is not recomputed is noted, one that the page lacks is wrong."""
         shown, own = table.shown or [], table.own
-        self.same(table.name, "whether there is one, and its number of rows", len(shown), len(own))
-        self.unknown |= {
-            f"column {name!r} of {table.name}" for name in (shown[0] if shown and own else ()) if name not in own[0]
-        }
+        if len(shown) != len(own):
+            self.wrong.append(f"{table.name}: the page has {len(shown)} rows, the files give {len(own)}")
+        further = [name for name in (shown[0] if shown and own else ()) if name not in own[0]]
+        self.unknown |= {f"column {name!r} of {table.name}" for name in further}
         for line, values in zip(shown, own, strict=False):
-            where = " / ".join(str(value) for value in list(values.values())[:3])
             for column, value in values.items():
+                self.compared[table.name] += 1
                 cell = line.get(column)
-                if cell is None:
-                    self.same(table.name, f"{where} / {column}", "no such column", value)
-                elif isinstance(cell, Cell):
-                    self.cell(table.name, f"{where} / {column}", cell.words, value)
-                else:
-                    self.value(table.name, f"{where} / {column}", cell, value, table.digits)
+                if cell is None or not self.agree(cell, value):
+                    where = " / ".join([*map(str, list(values.values())[:3]), column])
+                    self.wrong.append(f"{table.name}: {where}: the page has {cell!r}, the files give {value!r}")
 
-    def cell(self, table: str, where: str, shown: str, own: Any) -> None:
-        """A text for readers: the same words, or the same names and numbers."""
-        if isinstance(own, str):
-            self.same(table, where, shown, seen(own))
-            return
-        own = [value for value in own if isinstance(value, str) or math.isfinite(value)]
-        tokens = self.token.findall(shown)
-        agree = len(tokens) == len(own) and all(map(agrees, tokens, own))
-        self.same(table, where, own if agree else shown, own)
+    def agree(self, shown: str, own: Any) -> bool:
+        """Whether a cell shows a value, or the names and numbers of a list."""
+        if isinstance(own, list):
+            own = [value for value in own if isinstance(value, str) or math.isfinite(value)]
+            tokens = self.token.findall(shown)
+            return len(tokens) == len(own) and all(map(agrees, tokens, own))
+        if own is None or (isinstance(own, float) and math.isnan(own)):
+            return shown == ""
+        if isinstance(own, float) and math.isfinite(own):
+            room = SHARE if isinstance(own, Share) else 0.5001 * unit(own, DIGITS) + 1e-12 * abs(own)
+            return re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?", shown) is not None and bool(abs(float(shown) - own) <= room)
+        own = str(own).lower() if isinstance(own, bool | np.bool_) else str(own)
+        return seen(shown).removeprefix("'") == seen(own).removeprefix("'")  # no formula of a spreadsheet
 
-    def value(self, table: str, where: str, shown: str, own: Any, digits: int) -> None:
-        """A cell of an embedded table."""
-        if isinstance(own, float) and math.isfinite(own):  # NumPy's float64 too
-            unit = 10.0 ** (math.floor(math.log10(abs(own))) - digits + 1) if own else 1e-300
-            try:
-                right = abs(float(shown) - own) <= 0.5001 * unit + 1e-12 * abs(own)
-            except ValueError:
-                right = False
-            self.same(table, where, own if right else shown, own)
-            return
-        if own is None or (isinstance(own, float | np.floating) and math.isnan(own)):
-            text = ""
-        elif isinstance(own, bool | np.bool_):
-            text = "true" if own else "false"
-        else:
-            text = clean(str(own))
-            if text[:1] in tuple("'=+-@\t\r") and not re.fullmatch(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?|-inf", text, re.I):
-                text = f"'{text}"  # no formula of a spreadsheet
-        self.same(table, where, shown, text)
+
+def unit(value: float, digits: int) -> float:
+    """The last of so many significant digits."""
+    return float(10.0 ** (math.floor(math.log10(abs(value))) - digits + 1)) if value else 1e-300
 
 
 def agrees(token: str, own: Any) -> bool:
@@ -323,10 +239,8 @@ def agrees(token: str, own: Any) -> bool:
         return token == seen(own)
     if not re.fullmatch(r"[\d.]+(e-?\d+)?", token):
         return False
-    mantissa = token.partition("e")[0]
-    digits = max(2, len(mantissa.replace(".", "").lstrip("0").rstrip("0")))
-    unit = 10.0 ** (math.floor(math.log10(abs(own))) - digits + 1) if own else 1e-300
-    return bool(abs(float(token) - abs(own)) <= 0.5001 * unit)
+    digits = max(2, len(token.partition("e")[0].replace(".", "").lstrip("0").rstrip("0")))
+    return bool(abs(float(token) - abs(own)) <= 0.5001 * unit(own, digits))
 
 
 # ---- tuning ----------------------------------------------------------------------------------------------------------
@@ -369,11 +283,6 @@ class Results:
     def known(self, problem: str) -> bool:
         """Whether the optimal value is known to every run of a problem."""
         return all(row["known"] for row in self.parts[problem])
-
-    def quantities(self, rows: list[Row]) -> list[str]:
-        """What problems tell of their iterates, by the first run that did not fail of each."""
-        first = {row["problem"]: row["metrics"] for row in reversed(rows) if row["status"] != "failed"}
-        return sorted({name for recorded in first.values() for name in recorded} - {"x_1", "x_2"})
 
     def summary(self, problem: str) -> list[Row]:
         """The table of a problem, as numbers."""
@@ -427,109 +336,17 @@ class Results:
                 )
         return lines
 
-    def sizes(self, problem: str) -> list[Row]:
-        """How sensitive every method is to its step size: quartiles over seeds of the smallest value."""
-        lines = []
-        for method in sorted(self.methods[problem]):
-            whole = [row for row in self.pairs[problem, method] if not math.isnan(row["step_size"])]
-            for size, at in grouped(whole, "step_size").items():
-                rows = grouped(at, "settings")[self._ranked(at)[0]]
-                gap = all(row["known"] for row in rows)
-                value = [
-                    (row["f_best"] if row["well"] else row["f_start"]) - (row["f_star"] if gap else 0.0) for row in rows
-                ]
-                finite = [v for v in value if math.isfinite(v)]
-                low, half, high = np.quantile(finite, [0.25, 0.5, 0.75]).tolist() if finite else [math.nan] * 3
-                lines.append(
-                    {"problem": problem, "method": method, "step_size": size, "median": half, "low": low, "high": high}
-                    | {"gap": gap, "n_diverged": sum(not row["well"] for row in rows), "n_seeds": len(rows)}
-                )
-        return lines
-
-    def learned(self, problem: str, kind: str) -> list[Row]:
-        """Accuracies or losses where the runs ended."""
-        first: Row = next((row for row in self.parts[problem] if row["status"] != "failed"), {})
-        better = {m["name"]: m["better"] for m in json.loads(first.get("description") or "{}").get("metrics", ())}
-        names = [
-            name
-            for name in sorted(first.get("metrics", ()))
-            if better.get(name) == ("lower" if kind == "loss" else "higher")
-        ]
-        worst = math.inf if kind == "loss" else -math.inf
-        lines = []
-        for method in sorted(self.methods[problem]):
-            rows = self.tuned[problem, method]
-            for metric in names:
-                values = []
-                for row in rows:
-                    finite = [v for v in row["metrics"].get(metric, ()) if math.isfinite(v)] if row["well"] else []
-                    values.append(finite[-1] if finite else worst)
-                values.sort()
-                last = len(values) - 1
-                half = values[len(values) // 2 if kind == "loss" else last // 2]  # the worse of the middle two
-                lines.append(
-                    {"problem": problem, "method": method, "metric": metric, "median": half}
-                    | {"low": values[round(last / 4)], "high": values[round(3 * last / 4)], "n_seeds": len(values)}
-                    | {"split": metric.removesuffix(f"_{kind}")}
-                )
-        judge = next((s for s in ("test", "validation", "train") if any(line["split"] == s for line in lines)), "")
-        order = {line["method"]: line["median"] for line in lines if line["split"] == judge}
-        lines = [line | {"judge": order[line["method"]]} for line in lines]
-        sign = 1 if kind == "loss" else -1
-        return sorted(lines, key=lambda line: (sign * line["judge"], line["method"], line["split"]))
-
-    def curves(self, problem: str) -> dict[tuple[str, int], Row]:
-        """Medians and quartiles over seeds at every checkpoint, by method and step."""
-        part = self.parts[problem]
-        gap = self.known(problem)
-        eps = max(float(np.finfo(row["precision"]).eps) for row in part)
-        floor = 8 * eps * max(1.0, *(abs(row["f_star"]) for row in part)) if gap else -math.inf
-        what = "gap" if gap else "objective"
-        names = {"best": f"smallest {what} so far", "f": f"{what} at the iterate", "gradient_norm": "gradient norm"}
-        names |= {name: name.replace("_", " ") for name in self.quantities(part)}
-        lines: dict[tuple[str, int], Row] = {}
-        for value, name in names.items():
-            band: dict[tuple[str, int], Row] = {}
-            for method in self.methods[problem]:
-                rows = [row for row in self.tuned[problem, method] if row["status"] != "failed"]
-                if value not in ("best", "f", "gradient_norm"):
-                    rows = [row for row in rows if value in row["metrics"]]
-                band |= self._band(method, rows, value, name, floor)
-            if not any(math.isfinite(line[f"{name} median"]) for line in band.values()):
-                continue
-            empty = {f"{name} {q}": math.nan for q in ("median", "low", "high")}
-            for key in [*lines, *(() if lines else band)]:
-                lines.setdefault(key, {}).update(band.get(key, empty))
-        return lines
-
-    @staticmethod
-    def _band(method: str, rows: list[Row], value: str, name: str, floor: float) -> dict[tuple[str, int], Row]:
-        """One curve of one method."""
-        steps = sorted({t for row in rows for t in row["t"]})
-        objective = value in ("best", "f")
-        gap = objective and all(row["known"] for row in rows)
-        sign = -1.0 if value.endswith("accuracy") else 1.0
-        wide = np.empty((len(steps), len(rows)))
-        for k, row in enumerate(rows):
-            curve = row["metrics"][value] if value in row["metrics"] else row[value]
-            known = dict(zip(row["t"], (math.nan if v is None else v for v in curve), strict=True))
-            now = math.nan
-            for i, t in enumerate(steps):
-                now = known.get(t, now) if value != "gradient_norm" or not math.isnan(known.get(t, now)) else now
-                lost = row["status"] == "diverged" and value != "best" and t >= row["end"]
-                wide[i, k] = (math.inf if lost else sign * now) - (row["f_star"] if gap else 0.0)
-        last = len(rows) - 1
-        ends = [round(last / 4), round(3 * last / 4)][:: int(sign)]
+    def smallest(self, problem: str, method: str) -> list[tuple[float, float]]:
+        """Calls and the median of the smallest objective so far at every checkpoint where it is finite."""
+        rows = [row for row in self.tuned[problem, method] if row["status"] != "failed"]
         calls = {t: c for row in rows for t, c in zip(row["t"], row["checkpoint_calls"], strict=True)}
-        band = {}
-        for t, values in zip(steps, np.sort(wide, axis=1), strict=True):
-            picked = [sign * float(values[i]) for i in (len(rows) // 2, *ends)]
-            if objective:
-                picked = [v if math.isnan(v) else max(v, floor) for v in picked]
-            band[method, t] = {"method": method, "calls": calls[t]} | {
-                f"{name} {q}": v for q, v in zip(("median", "low", "high"), picked, strict=True)
-            }
-        return band
+        now, curve = [math.nan] * len(rows), []
+        at = [dict(zip(row["t"], row["best"], strict=True)) for row in rows]
+        for t in sorted(calls):
+            now = [best.get(t, before) for best, before in zip(at, now, strict=True)]
+            now = [math.nan if value is None else value for value in now]
+            curve.append((calls[t], middle(now)))
+        return [(count, value) for count, value in curve if math.isfinite(value)]
 
 
 # ---- all problems together -------------------------------------------------------------------------------------------
@@ -643,14 +460,14 @@ class Overview:
         for e, after in zip(order, [*order[1:], None], strict=True):
             oracles = {self.oracle.get((self.block[e], p), "") for p in range(len(self.problems))}
             line: Row = {"method": names[e], "oracle": " or ".join(sorted(oracles - {""})), "rank": float(rank[e])}
-            line |= {"low": math.nan, "high": math.nan, "first": float(first[e]), "area": float(area[e])}
+            line |= {"first": Share(first[e]), "area": float(area[e])}
             line |= {"problems": len(self.on)} | dict.fromkeys(("ahead", "behind", "beats_next", "p_next"), math.nan)
             if after is not None:
                 ahead, behind = int((mean[e] > mean[after]).sum()), int((mean[e] < mean[after]).sum())
                 n, k = ahead + behind, min(ahead, behind)
                 p = min(1.0, 2 * sum(math.comb(n, j) for j in range(k + 1)) / 2**n)
                 less = drawn[after] - drawn[e]
-                beats = float(np.mean(np.where(abs(less) < 1e-9, 0.5, less > 0)))
+                beats = Share(np.mean(np.where(abs(less) < 1e-9, 0.5, less > 0)))
                 line |= {"ahead": float(ahead), "behind": float(behind), "beats_next": beats, "p_next": p}
             lines.append(line)
         return lines
@@ -710,25 +527,21 @@ class Overview:
 
 def tables(page: Page, results: Results) -> Iterator[Table]:
     """All tables that are recomputed, with what was recomputed."""
-    yield Table("head line", [{"numbers": text_cell(page.lead)}], [{"numbers": lead(results)}])
-    yield Table("leaders", page.rows("overview", "Who leads on each problem"), leaders(results))
+    yield Table("head line", [{"numbers": page.lead}], [{"numbers": lead(results)}])
+    yield Table("leaders", page.tables.get(("overview", "Who leads on each problem")), leaders(results))
     for problem in results.problems:
         anchor = page.anchors.get(seen(problem), "")
         lines = results.summary(problem)
         yield Table(
-            "summary of a problem", page.rows(anchor, "Summary table"), [summary_text(line, lines) for line in lines]
+            "summary of a problem",
+            page.tables.get((anchor, "Summary table")),
+            [summary_text(line, lines) for line in lines],
         )
         embedded = [{name: value for name, value in line.items() if name != "others"} for line in lines]
         yield Table("summary of a problem, embedded", page.embedded.get(f"{anchor}-summary"), embedded)
         decades = results.decades(problem)
-        yield Table("calls to powers of ten", page.rows(anchor, "Calls to targets"), decades_text(decades))
+        yield Table("calls to powers of ten", page.tables.get((anchor, "Calls to targets")), decades_text(decades))
         yield Table("calls to powers of ten, embedded", page.embedded.get(f"{anchor}-targets"), decades)
-        yield Table("step sizes, embedded", page.embedded.get(f"{anchor}-sizes"), results.sizes(problem))
-        for kind in ("accuracy", "loss"):
-            learned = results.learned(problem, kind)
-            yield Table("accuracy and loss, embedded", page.embedded.get(f"{anchor}-{kind}"), learned)
-        shown = page.embedded.get(f"{anchor}-curves")
-        yield Table("curves, embedded", shown, curve_lines(results, problem, shown or []), CURVE_DIGITS)
     overview = Overview(results)
     for text, place in SHOWN.items() if overview.on else ():
         relative = overview.relative(place)
@@ -736,9 +549,8 @@ def tables(page: Page, results: Results) -> Iterator[Table]:
         performance, data = (overview.profile(place, relative=kind) for kind in (True, False))
         yield Table("profiles, embedded", page.embedded.get(f"performance-profile-{text}"), performance)
         yield Table("profiles, embedded", page.embedded.get(f"data-profile-{text}"), data)
-        yield from heat_tables(
-            page.rows("overview", f"Heat map to {text} of the initial gap") or [], overview, relative
-        )
+        shown = page.tables.get(("overview", f"Heat map to {text} of the initial gap"))
+        yield Table("heat map", shown, heat_text(overview, relative))
     if overview.on:
         yield Table("targets at any time, embedded", page.embedded.get("ecdf"), overview.ecdf())
     yield from ranking_tables(page, overview)
@@ -747,13 +559,7 @@ def tables(page: Page, results: Results) -> Iterator[Table]:
     yield Table(
         "divergences and failures, embedded", page.embedded.get("lost"), [{n: r[n] for n in names} for r in lost]
     )
-    yield Table("divergences and failures", page.rows("lost", "Divergences and failures"), lost_text(results))
-
-
-def text_cell(text: str) -> Cell:
-    cell = Cell({})
-    cell.text = text
-    return cell
+    yield Table("divergences and failures", page.tables.get(("lost", "Divergences and failures")), lost_text(results))
 
 
 def lead(results: Results) -> list[Any]:
@@ -789,44 +595,16 @@ def summary_text(line: Row, lines: list[Row]) -> Row:
 
 def decades_text(decades: list[Row]) -> list[Row]:
     """The calls to powers of ten as they are seen."""
-    lines = []
-    for method, of_method in grouped_in_order(decades, "method").items():
-        cells = {f"{line['target']:.0e}": line for line in of_method}
-        text: Row = {"method": [method]}
-        for name, line in cells.items():
-            head = "0.1" if name == "1e-01" else f"1e-{int(name[-2:])}"
-            text["1e-1" if head == "0.1" else head] = calls_text(line["calls"], line["reached"], line["seeds"])
-        lines.append(text)
-    return lines
+    lines: dict[str, Row] = {}
+    for line in decades:
+        text = lines.setdefault(line["method"], {"method": [line["method"]]})
+        head = f"1e-{round(-math.log10(line['target']))}"
+        text[head] = calls_text(line["calls"], line["reached"], line["seeds"])
+    return list(lines.values())
 
 
-def grouped_in_order(rows: Iterable[Row], name: str) -> dict[Any, list[Row]]:
-    groups: dict[Any, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row[name], []).append(row)
-    return groups
-
-
-def curve_lines(results: Results, problem: str, shown: list[Row]) -> list[Row]:
-    """The curves at the points that the page has, the first and the last of each curve at least."""
-    lines = results.curves(problem)
-    wanted = [(unquoted(row["method"]), int(row["t"])) for row in shown]
-    whole = {method: [t for m, t in lines if m == method] for method in dict.fromkeys(method for method, _ in lines)}
-    for method, steps in whole.items():
-        points = [t for m, t in wanted if m == clean(method)]
-        if not points or (points[0], points[-1]) != (min(steps), max(steps)):
-            return []  # every row of the page then counts as one too many
-    plain_names = {clean(method): method for method in whole}
-    return [{"t": t} | lines.get((plain_names.get(name, name), t), {}) for name, t in wanted]
-
-
-def unquoted(text: str) -> str:
-    """Text of an embedded table without the apostrophe that keeps a spreadsheet from running it."""
-    return text[1:] if text.startswith("'") else text
-
-
-def heat_tables(shown: list[dict[str, Cell]], overview: Overview, relative: list[Row]) -> Iterator[Table]:
-    """The heat map: texts, colours, and how many seeds reached the target."""
+def heat_text(overview: Overview, relative: list[Row]) -> list[Row]:
+    """The heat map as it is seen."""
     ranks = {line["method"]: line["rank"] for line in overview.ranking}
     with_targets = {line["problem"] for line in relative if line["status"] in ("reached", "missed")}
     ran = [line for line in relative if line["problem"] in with_targets and line["status"] != "not run"]
@@ -839,52 +617,21 @@ def heat_tables(shown: list[dict[str, Cell]], overview: Overview, relative: list
         problems = [problem for problem in problems if problem in on or 4 * count[problem] >= len(methods)]
     cells = {(line["method"], line["problem"]): line for line in relative}
     order = [*ranks, *sorted(methods - set(ranks))]
-    texts, colours, notes = [], [], []
+    texts = []
     for method in order:
-        lines = {seen(problem): cells[method, problem] for problem in problems}
-        ratios = {name: [] if line["status"] == "not run" else heat_text(line) for name, line in lines.items()}
-        texts.append({"optimizer": [method], "mean rank": [ranks.get(method, math.nan)], **ratios})
-        colours.append({name: heat_class(line) for name, line in lines.items()})
-        notes.append({name: heat_note(line) for name, line in lines.items()})
-    yield Table("heat map", shown, texts)
-    classes = [{name: row[name].attributes.get("class", "") for name in colours[0] if name in row} for row in shown]
-    titles = [
-        {name: text_cell(row[name].attributes.get("title", "")) for name in notes[0] if name in row} for row in shown
-    ]
-    yield Table("heat map", classes, colours)
-    yield Table("heat map", titles, notes)
-
-
-def heat_text(line: Row) -> list[Any]:
-    if line["status"] == "reached":
-        return [line["ratio"]]
-    return [line["reached"], line["seeds"]] if line["reached"] else []
-
-
-def heat_class(line: Row) -> str:
-    if line["status"] == "reached":
-        return f"r{sum(line['ratio'] > limit for limit in COLOURS)}"
-    return "absent" if line["status"] == "not run" else "missed"
-
-
-def heat_note(line: Row) -> list[Any]:
-    counts = [] if line["status"] == "not run" else [line["reached"], line["seeds"]]
-    return [*([line["calls"]] if line["status"] == "reached" else []), *counts]
+        text: Row = {"optimizer": [method], "mean rank": [ranks.get(method, math.nan)]}
+        for problem in problems:
+            line = cells[method, problem]
+            missed = [line["reached"], line["seeds"]] if line["reached"] and line["status"] != "not run" else []
+            text[seen(problem)] = [line["ratio"]] if line["status"] == "reached" else missed
+        texts.append(text)
+    return texts
 
 
 def ranking_tables(page: Page, overview: Overview) -> Iterator[Table]:
-    """The ranking; its shares of resamples are compared within `SHARE`, its intervals only with each other."""
+    """The ranking; its intervals are compared only with each other."""
     ranking, embedded = overview.ranking, page.embedded.get("ranking", [])
-    shares = ("first", "beats_next")
-    fixed = [{k: v for k, v in line.items() if k not in (*shares, "low", "high")} for line in ranking]
-    known = [{k: v for k, v in line.items() if k not in (*shares, "low", "high")} for line in embedded]
-    yield Table("ranking, embedded", known, fixed)
-    near = [
-        {k: str(math.isnan(own[k]) or abs(float(line[k] or "nan") - own[k]) <= SHARE) for k in shares}
-        | {"interval": str(float(line["low"]) <= float(line["high"]))}
-        for line, own in zip(embedded, ranking, strict=False)
-    ]
-    yield Table("ranking, shares of resamples", near, [dict.fromkeys((*shares, "interval"), "True") for _ in ranking])
+    yield Table("ranking, embedded", embedded, ranking)
     texts = []
     for own, line in zip(ranking, embedded, strict=False):
         last = math.isnan(own["ahead"])
@@ -894,7 +641,7 @@ def ranking_tables(page: Page, overview: Overview) -> Iterator[Table]:
         text |= {"before the next": [] if last else [round(100 * float(line["beats_next"]))]}
         text |= {"problems": [] if last else [own["ahead"], own["behind"]]}
         texts.append(text | {"oracle": " or ".join(ORACLES[oracle] for oracle in own["oracle"].split(" or "))})
-    yield Table("ranking", page.rows("overview", "Ranking"), texts)
+    yield Table("ranking", page.tables.get(("overview", "Ranking")), texts)
 
 
 def leaders(results: Results) -> list[Row]:
@@ -946,12 +693,9 @@ def fastest(results: Results, problem: str) -> Lead:
 
 def lowest(results: Results, problem: str) -> Lead:
     """Of a problem without a known optimum: smallest objective within the calls that every method made."""
-    name = f"smallest {'gap' if results.known(problem) else 'objective'} so far median"
-    curves = results.curves(problem)
-    finite = {key: line[name] for key, line in curves.items() if math.isfinite(line.get(name, math.nan))}
-    methods = sorted({method for method, _ in finite})
-    budget = min((max(curves[key]["calls"] for key in finite if key[0] == m) for m in methods), default=math.nan)
-    within = {m: [v for key, v in finite.items() if key[0] == m and curves[key]["calls"] <= budget] for m in methods}
+    curves = {method: results.smallest(problem, method) for method in sorted(results.methods[problem])}
+    budget = min((curve[-1][0] for curve in curves.values() if curve), default=math.nan)
+    within = {m: [value for count, value in curve if count <= budget] for m, curve in curves.items()}
     reached = sorted((min(values), m) for m, values in within.items() if values)
     if not reached:
         return [], [], False, [], []
@@ -1009,13 +753,12 @@ def lost_text(results: Results) -> list[Row]:
 
 def audited(folder: Path, text: str) -> Audit:
     """Compare a page with a folder of results."""
-    page, results = Page(text), Results(stored(folder))
+    page, results = read(text), Results(stored(folder))
     audit = Audit(method for _, method in results.pairs)
     compared: set[int] = set()
     for table in tables(page, results):
         audit.table(table)
         compared.add(id(table.shown))
-    compared |= {id(page.embedded.get("ranking"))}  # of which parts are compared
     audit.unknown |= {f"table {name}" for name, lines in page.embedded.items() if id(lines) not in compared}
     return audit
 

@@ -18,7 +18,7 @@ from optbench.runner import describe as module
 from optbench.runner.describe import describe
 from problems import MLP, Logistic, Quadratic
 from problems.landscapes import Himmelblau, Rosenbrock
-from tests.conftest import noting, strict_backend
+from tests.conftest import noting
 
 
 def told(problem: Problem, **options: Any) -> dict[str, Any]:
@@ -205,14 +205,6 @@ def test_it_is_the_same_on_every_backend(backend: Backend, spec: str) -> None:
     expected = describe(make_problem(name, settings))
     assert describe(make_problem(name, settings).on(backend)) == expected
     assert describe(make_problem(name, settings).on(get_backend("numpy", precision="float32"))) == expected
-
-
-def test_rows_of_all_backends_tell_it() -> None:
-    problem = Rosenbrock()
-    expected = describe(problem)
-    for backend in (get_backend("numpy"), strict_backend(), strict_backend("float32")):
-        runs = optbench.sweep(problem.on(backend), "sgd", lr=1e-4, seeds=1, steps=5)
-        assert runs.rows["description"].tolist() == [expected]
 
 
 def test_in_a_store_the_text_is_there_once(tmp_path: Path) -> None:

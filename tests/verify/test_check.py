@@ -14,16 +14,15 @@ from optbench.core.backend import Backend, get_backend
 from optbench.core.errors import InputError
 from optbench.core.random import stream
 from optbench.problem import Optimum, Problem
+from optbench.verify import gradients
 from optbench.verify.check import ProblemCheck, check_problem
-from optbench.verify.differences import centered_difference, forward_difference, hessian_difference
 from optbench.verify.evaluation import points_around_start
-from optbench.verify.gradients import check_gradient
+from optbench.verify.gradients import CENTERED, FORWARD, check_gradient, gradient_difference, hessian_difference
 from optbench.verify.optima import curvatures
 from optbench.verify.samples import noise_error
-from optbench.verify.tolerances import LARGEST_LIMIT
 from problems.landscapes import Beale, Rosenbrock, StyblinskiTang
 from problems.quadratic import Quadratic
-from tests.conftest import present, strict_backend
+from tests.conftest import strict_backend
 
 Pair = tuple[Any, Any]
 
@@ -103,19 +102,19 @@ def failures(result: ProblemCheck) -> set[str]:
 # ---- differences -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("difference", "error"), [(forward_difference, 1e-7), (centered_difference, 1e-9)])
-def test_differences_approximate_the_gradient(difference: Any, error: float) -> None:
+@pytest.mark.parametrize(("stencil", "error"), [(FORWARD, 1e-7), (CENTERED, 1e-9)])
+def test_differences_approximate_the_gradient(stencil: tuple[int, int], error: float) -> None:
     problem, x = Rosenbrock(dim=4), np.array([-1.2, 1.0, 0.3, 2.0])
     g = problem.value_and_grad(x)[1]
-    assert np.linalg.norm(difference(problem, x) - g) < error * np.linalg.norm(g)
+    assert np.linalg.norm(gradient_difference(problem, x, stencil=stencil) - g) < error * np.linalg.norm(g)
 
 
-@pytest.mark.parametrize(("difference", "order"), [(forward_difference, 1), (centered_difference, 2)])
-def test_differences_have_their_order(difference: Any, order: int) -> None:
+@pytest.mark.parametrize(("stencil", "order"), [(FORWARD, 1), (CENTERED, 2)])
+def test_differences_have_their_order(stencil: tuple[int, int], order: int) -> None:
     """Halving h divides the truncation error by 2^order."""
     problem, x = Beale(), np.array([0.7, -0.4])
     g = problem.value_and_grad(x)[1]
-    coarse, fine = (np.linalg.norm(difference(problem, x, h=h) - g) for h in (2e-2, 1e-2))
+    coarse, fine = (np.linalg.norm(gradient_difference(problem, x, h, stencil) - g) for h in (2e-2, 1e-2))
     assert coarse / fine == pytest.approx(2**order, rel=0.1)
 
 
@@ -129,8 +128,8 @@ def test_steps_are_exact_in_the_precision() -> None:
             return x[..., 0] + 0 * x[..., 1], np.ones_like(x)
 
     x = np.array([1.1, 0.3, 1e5])
-    assert forward_difference(Sum(), x, h=1e-7)[0] == 1
-    assert centered_difference(Sum(), x, h=1e-5)[0] == 1
+    assert gradient_difference(Sum(), x, 1e-7, FORWARD)[0] == 1
+    assert gradient_difference(Sum(), x, 1e-5, CENTERED)[0] == 1
 
 
 def test_hessian_difference() -> None:
@@ -142,14 +141,14 @@ def test_hessian_difference() -> None:
 
 def test_differences_are_taken_at_one_point() -> None:
     with pytest.raises(InputError, match="at one point of shape"):
-        centered_difference(Beale(), np.ones((3, 2)))
+        gradient_difference(Beale(), np.ones((3, 2)))
 
 
 def test_chunks_do_not_change_the_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Rosenbrock(dim=9)
-    whole = centered_difference(problem, problem.start(0))
+    whole = gradient_difference(problem, problem.start(0))
     monkeypatch.setattr("optbench.verify.evaluation.CHUNK_BYTES", 32 * 9 * 2)  # two points a call
-    np.testing.assert_array_equal(centered_difference(problem, problem.start(0)), whole)
+    np.testing.assert_array_equal(gradient_difference(problem, problem.start(0)), whole)
 
 
 # ---- true problems pass ----------------------------------------------------------------------------------------------
@@ -179,22 +178,8 @@ def test_checks_know_the_precision(module: str) -> None:
 
 def test_rows_tell_what_was_checked() -> None:
     rows = {row.check: row for row in check_problem(Ridge()).findings}
-    assert list(rows) == [
-        "shapes",
-        "gradient",
-        "hessian",
-        "hessian symmetry",
-        "hvp",
-        "gradient at x*",
-        "f(x*) - f*",
-        "lower <= f*",
-        "f >= f*",
-        "smoothness L",
-        "convexity mu",
-        "mini-batches",
-        "batches by seed",
-        "metrics",
-    ]
+    names = "shapes, gradient, hessian, hessian symmetry, hvp, gradient at x*, f(x*) - f*, lower <= f*, f >= f*"
+    assert ", ".join(rows) == f"{names}, smoothness L, convexity mu, mini-batches, batches by seed, metrics"
     assert all(row.passed for row in rows.values())
     assert "all 4 coordinates at 3 points" in rows["gradient"].note
 
@@ -233,23 +218,14 @@ def test_kinks_are_retried(distance: float) -> None:
 
 
 def test_a_wrong_gradient_at_a_kink_stays_wrong() -> None:
-    class Wrong(Relu):
-        def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
-            f, g = super().value_and_grad(x)
-            return f, g + 1e-4
-
-    (check,) = check_gradient(Wrong(), points=1)
+    (check,) = check_gradient(with_oracle(lambda p, x, samples, f, g: (f, g + 1e-4), Relu), points=1)
     assert not check.passed
     assert check.relative_error > 1e-5
 
 
 def test_only_so_many_coordinates_are_retried() -> None:
-    class Wrong(Quadratic):
-        def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
-            f, g = super().value_and_grad(x)
-            return f, 2 * g
-
-    (check,) = check_gradient(Wrong(dim=300, rotate=False), points=1)
+    doubled = with_oracle(lambda p, x, samples, f, g: (f, 2 * g), Quadratic, dim=300, rotate=False)
+    (check,) = check_gradient(doubled, points=1)
     assert check.retried == 200
     assert check.relative_error == pytest.approx(1 / 3, rel=1e-3)
 
@@ -257,14 +233,14 @@ def test_only_so_many_coordinates_are_retried() -> None:
 # ---- untruths are caught ---------------------------------------------------------------------------------------------
 
 
-def with_oracle(change: Callable[..., Pair]) -> Ridge:
-    """A `Ridge` that returns what `change` makes of (problem, x, samples, f, g)."""
+def with_oracle(change: Callable[..., Pair], true: type[Any] = Ridge, **parameters: Any) -> Any:
+    """A problem that returns what `change` makes of (problem, x, samples, f, g)."""
 
-    class Wrong(Ridge):
+    class Wrong(true):  # type: ignore[misc]
         def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
             return change(self, x, samples, *super().value_and_grad(x, samples))
 
-    return Wrong()
+    return Wrong(**parameters)
 
 
 def with_optimum(change: Callable[[float, float, Any], tuple[float, float, Any]]) -> Ridge:
@@ -278,18 +254,10 @@ def with_optimum(change: Callable[[float, float, Any], tuple[float, float, Any]]
     return Wrong()
 
 
-def with_constants(smoothness: float = 1.0, strong_convexity: float = 1.0) -> Ridge:
-    """A `Ridge` with its constants multiplied by these."""
+def with_changed(name: str, change: Callable[[Any], Any]) -> Ridge:
+    """A `Ridge` with one attribute changed: a constant, or its Hessian `H`."""
     problem = Ridge()
-    problem.smoothness = present(problem.smoothness) * smoothness
-    problem.strong_convexity = present(problem.strong_convexity) * strong_convexity
-    return problem
-
-
-def with_hessian(change: Any) -> Ridge:
-    """A `Ridge` with this added to its Hessian."""
-    problem = Ridge()
-    problem.H = problem.H + change
+    setattr(problem, name, change(getattr(problem, name)))
     return problem
 
 
@@ -327,8 +295,8 @@ WRONG = {
         with_oracle(lambda p, x, samples, f, g: (f, g - p.l2 * x)),
         {"gradient", "hessian", "gradient at x*", "convexity mu"},
     ),
-    "asymmetric Hessian": (with_hessian(1e-3 * np.eye(4, k=1)), {"hessian", "hessian symmetry"}),
-    "slightly asymmetric Hessian": (with_hessian(1e-9 * np.eye(4, k=1)), {"hessian symmetry"}),
+    "asymmetric Hessian": (with_changed("H", lambda H: H + 1e-3 * np.eye(4, k=1)), {"hessian", "hessian symmetry"}),
+    "slightly asymmetric Hessian": (with_changed("H", lambda H: H + 1e-9 * np.eye(4, k=1)), {"hessian symmetry"}),
     "transposed Hessian product": (TransposedHessianProduct(), {"hvp"}),
     "wrong lowest value": (
         with_optimum(lambda f, lower, x: (f + 1e-6, lower + 1e-6, x)),
@@ -344,8 +312,8 @@ WRONG = {
         {"mini-batches"},
     ),
     "same batch for all seeds": (SameBatchForAllSeeds(), {"batches by seed"}),
-    "too small L": (with_constants(smoothness=0.99), {"smoothness L"}),
-    "too large mu": (with_constants(strong_convexity=1.01), {"convexity mu"}),
+    "too small L": (with_changed("smoothness", lambda L: 0.99 * L), {"smoothness L"}),
+    "too large mu": (with_changed("strong_convexity", lambda mu: 1.01 * mu), {"convexity mu"}),
     "column of values": (
         with_oracle(lambda p, x, samples, f, g: (f[..., None], g)),
         {"shapes", "gradient", "optimum", "mini-batches", "metrics"},
@@ -382,13 +350,10 @@ def test_a_point_below_the_stated_minimum_is_found() -> None:
 
 
 def test_biased_noise_is_found() -> None:
-    class Biased(Quadratic):
-        def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
-            f, g = super().value_and_grad(x, samples)
-            return (f, g) if samples is None else (f, g * 1.5)
-
-    assert noise_error(Quadratic(dim=3, noise=0.1)) < 4
-    assert failures(check_problem(Biased(dim=3, noise=0.1))) == {"noise"}
+    noisy: dict[str, Any] = {"dim": 3, "noise": 0.1}
+    biased = with_oracle(lambda p, x, samples, f, g: (f, g if samples is None else g * 1.5), Quadratic, **noisy)
+    assert noise_error(Quadratic(**noisy)) < 4
+    assert failures(check_problem(biased)) == {"noise"}
 
 
 def test_what_raises_becomes_a_row() -> None:
@@ -398,7 +363,7 @@ def test_what_raises_becomes_a_row() -> None:
 
 
 def test_wrong_metrics_are_found() -> None:
-    class Undeclared(Quadratic):
+    class Undeclared(Rosenbrock):
         def metrics(self, x: Any) -> Any:
             return {"distance": x[..., 0]}
 
@@ -411,7 +376,7 @@ def test_wrong_metrics_are_found() -> None:
             f, metrics = super().evaluate(x)
             return 1.001 * f, metrics
 
-    for problem in (Undeclared(dim=3), OtherReturn(), OtherValue()):
+    for problem in (Undeclared(), OtherReturn(), OtherValue()):
         assert failures(check_problem(problem)) == {"metrics"}
 
 
@@ -434,13 +399,9 @@ def test_shapes_and_precision_are_named(change: Any, message: str) -> None:
 def test_the_limit_never_lets_everything_pass() -> None:
     """A constant of 1e12 hides the gradient in the rounding of f, and the check must not call that a pass."""
 
-    class Offset(Quadratic):
-        def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
-            f, g = super().value_and_grad(x)
-            return f + 1e12, -g
-
-    (check,) = check_gradient(Offset(dim=3), points=1)
-    assert check.limit == LARGEST_LIMIT
+    offset = with_oracle(lambda p, x, samples, f, g: (f + 1e12, -g), Quadratic, dim=3)
+    (check,) = check_gradient(offset, points=1)
+    assert check.limit == gradients.LARGEST_LIMIT
     assert not check.passed
 
 

@@ -19,7 +19,7 @@ from optbench.core.errors import InputError
 from optbench.results.runs import Runs
 from reports import wording
 from reports.figures import convergence, sensitivity, style
-from reports.figures.lines import gap_floor
+from reports.figures.selection import gap_floor
 from reports.page.svg import to_svg
 from tests.reports.conftest import HOSTILE, NETWORK, NOISE, STEEP, VALLEY
 from tests.rows import run_row
@@ -172,6 +172,11 @@ def test_no_rate_is_claimed_where_none_is_known(runs: Runs, problem: str) -> Non
     if problem == STEEP:
         return  # strongly convex, with exact gradients
     assert convergence.rates(Runs(rows)).empty
+
+
+def test_without_metrics_the_figure_says_so(runs: Runs, ax: Axes) -> None:
+    reports.generalization(runs, VALLEY, ax)
+    assert [text.get_text() for text in ax.texts] == ["No accuracy was recorded"]
 
 
 @pytest.mark.parametrize("kind", ["accuracy", "loss"])

@@ -55,7 +55,7 @@ def path_of(row: dict[str, Any]) -> np.ndarray:
 def table_of(runs: Runs, seed: int = 0, most: int = paths.MOST) -> pd.DataFrame:
     selection = paths.select(runs, seed, most)
     assert selection is not None
-    return paths.table_of(selection)
+    return selection.table
 
 
 def test_a_line_is_cut_at_the_box() -> None:
@@ -212,7 +212,7 @@ def figure_of(runs: Runs) -> Picture:
     """The figure in the section of the only landscape of some results."""
     section = landscapes.section(PageContext(runs))
     assert section is not None
-    (landscape,) = section.landscapes
+    (landscape,) = section
     return landscape.figure
 
 

@@ -1,4 +1,4 @@
-"""Time per step over all races: the table, the figure, and their part of the page."""
+"""Time per step in one race and over all: the table, the figures, and their part of the page."""
 
 from __future__ import annotations
 
@@ -9,17 +9,45 @@ import matplotlib.colors as colors
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 import reports
+from optbench.analysis import timing
 from optbench.core.errors import InputError
 from optbench.results.runs import Runs
 from reports.figures import step_times, style
 from reports.page.context import PageContext
-from reports.sections import steps
-from tests.reports.conftest import HOSTILE, page_of
+from reports.sections import speed as steps
+from tests.conftest import present
+from tests.reports.conftest import HOSTILE, VALLEY, page_of
 from tests.rows import race_rows, race_table
+
+
+def test_the_figure_of_speed_draws_the_medians(races: pd.DataFrame, ax: Axes) -> None:
+    part = races[races["race"] == "race 1"]
+    assert reports.speed(part, VALLEY, ax) is ax
+    table = timing.race_summary(part[part["problem"] == VALLEY])
+    drawn = {line.get_marker(): np.asarray(line.get_xdata()).tolist() for line in ax.get_lines()}
+    assert drawn["o"] == table["seconds"].tolist()
+    assert drawn["D"] == table["oracle_seconds"].tolist()
+    assert drawn["s"] == table["optimizer_seconds"].tolist()[1:]  # of the first nothing is left to draw
+    assert VALLEY in ax.get_title(loc="left")
+    assert "time per step" in ax.get_xlabel()
+    names = [text.get_text() for text in present(ax.get_legend()).get_texts()]
+    assert names == ["whole step", "oracle call", "optimizer"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["adam", "lbfgs:memory=5", "newton"]
+    assert all(label.get_text().endswith(" µs") for label in ax.get_xticklabels())
+
+
+def test_the_figure_of_speed_asks_for_one_race(races: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match="choose a problem"):
+        reports.speed(races)
+    with pytest.raises(InputError, match=r"there are 2 races .* choose one"):
+        reports.speed(races, VALLEY)
+    with pytest.raises(InputError, match="no race on problem 'sphere'"):
+        reports.speed(races, "sphere")
 
 
 def test_a_line_for_every_configuration_problem_and_machine(step_races: pd.DataFrame) -> None:
@@ -140,7 +168,7 @@ def test_very_many_problems_are_said_to_be_left_out() -> None:
     assert found is not None
     left_out = "; ".join(f"problem {j:02}" for j in range(steps.ROWS // 3, 30))
     assert found.figures[-1].caption.endswith(f" Not drawn: <bdi>{left_out}</bdi>.")
-    assert len(found.problems) == 30
+    assert len(found.lines.heads) == 31
 
 
 def test_the_overview_on_the_page(step_races: pd.DataFrame, tmp_path: Path) -> None:

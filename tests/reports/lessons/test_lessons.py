@@ -112,7 +112,7 @@ def test_saddle_says_when_it_was_left(runs: Runs, lessons: dict[str, Lesson]) ->
 
 
 def test_momentum_leaves_the_saddle_as_fast_as_the_formula_says() -> None:
-    from reports.lessons.saddle import growth
+    from reports.lessons.landscapes import growth
 
     y, v, lr, beta = 1e-9, 0.0, 0.03, 0.9
     for _ in range(400):
@@ -331,7 +331,7 @@ def test_the_page_says_what_is_missing(runs: Runs, tmp_path: Path) -> None:
 def test_maps_that_a_lesson_shows_are_not_shown_again(runs: Runs, lessons: dict[str, Lesson]) -> None:
     def mapped(rows: pd.DataFrame) -> list[str]:
         section = landscapes.section(PageContext(Runs(rows)))
-        return [] if section is None else [landscape.problem.name for landscape in section.landscapes]
+        return [] if section is None else [landscape.problem.name for landscape in section]
 
     rows = runs.rows
     assert mapped(rows) == ["beale", "strict_saddle", "valley"]

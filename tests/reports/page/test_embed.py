@@ -17,7 +17,7 @@ from optbench.results.runs import Runs
 from optbench.results.store import Store
 from optbench.runner.execute import execute
 from optbench.runner.study import load_study
-from reports.figures.lines import gap_floor
+from reports.figures.selection import gap_floor
 from reports.page import embed
 from reports.page.context import PageContext
 from reports.sections import explorer
@@ -91,7 +91,7 @@ def test_curves_of_the_explorer_are_the_bands(runs: Runs) -> None:
     context = PageContext(runs, pd.DataFrame())
     section = explorer.section(context)
     assert section is not None
-    tables = {name: context.tables[table] for name, table in section.problems}
+    tables = {name: context.tables[table] for name, table in section}
     assert list(tables) == list(context.parts)
     ranked = tuning.ranked(runs)
     for problem, table in tables.items():

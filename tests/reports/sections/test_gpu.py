@@ -120,7 +120,7 @@ def test_cases_are_picked_out_apart_from_methods(runs: Runs) -> None:
     methods = dict(context.names)
     section = gpu.section(context)
     assert section is not None
-    ((figure,),) = [machine.figures for machine in section.machines]
+    ((figure,),) = [machine.figures for machine in section]
     (index,) = set(re.findall(r'data-method="(\d+)"', figure.svg))
     assert int(index) not in methods
     assert context.names[int(index)] == "crosses"

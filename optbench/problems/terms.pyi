@@ -1,1 +1,0 @@
-from problems.terms import *
