@@ -6,9 +6,9 @@ from optbench.core.errors import BackendError as BackendError
 from optbench.core.errors import InputError as InputError
 from optbench.core.errors import OptbenchError as OptbenchError
 from optbench.core.errors import StoreError as StoreError
+from optbench.core.registry import Traits as Traits
 from optbench.core.specs import Interval as Interval
 from optbench.core.trace import Trace as Trace
-from optbench.core.traits import Traits as Traits
 from optbench.core.types import Metric as Metric
 from optbench.optimizer import FirstOrder as FirstOrder
 from optbench.optimizer import Optimizer as Optimizer

@@ -14,7 +14,7 @@ import numpy as np
 
 from optbench.core.backend import Backend
 from optbench.core.errors import InputError
-from optbench.core.registry import OPTIMIZERS
+from optbench.core.registry import OPTIMIZERS, Traits
 from optbench.core.specs import (
     NONNEGATIVE,
     POSITIVE,
@@ -27,7 +27,6 @@ from optbench.core.specs import (
     parse_spec,
     state_names,
 )
-from optbench.core.traits import Traits
 from optbench.core.types import Array, Oracle
 
 

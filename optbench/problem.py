@@ -20,10 +20,9 @@ import numpy as np
 from optbench.core.backend import NUMPY, Backend, get_backend
 from optbench.core.code_hash import source_hash
 from optbench.core.errors import InputError
-from optbench.core.parametrized import Parametrized
 from optbench.core.random import Batches, Sampler, stream
 from optbench.core.registry import PROBLEMS
-from optbench.core.specs import coerce_all, format_spec, parameters, parse_spec
+from optbench.core.specs import Parametrized, coerce_all, format_spec, parameters, parse_spec
 from optbench.core.types import Array, Metric
 
 __all__ = ["Optimum", "Problem", "make_problem", "problem", "stream"]

@@ -15,7 +15,7 @@ from .figures.step_times import speed as speed
 from .figures.step_times import step_times as step_times
 from .lessons import find_lessons as find_lessons
 from .page.build import build_page as build_page
-from .sections.headline import headline as headline
+from .sections.overview import headline as headline
 from .stored import load_results as load_results
 from .stored import report as report
 from .tables import latex as latex

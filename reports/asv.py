@@ -151,21 +151,20 @@ def changes(history: pd.DataFrame) -> pd.DataFrame:
         change (last / first - 1; NaN from or to zero, or across it), clear (whether the intervals of both do not overlap;
         true without intervals).
     """
-    lines = []
-    for key, part in history.sort_values(["date", "commit"]).groupby(SERIES, sort=True, dropna=False):
-        first, last = part.iloc[0], part.iloc[-1]
-        ratio = last["value"] / first["value"] if first["value"] else math.nan
-        ends = np.array([[row[name] for name in ("low", "high")] for row in (first, last)], dtype=float)
-        overlap = ends[0, 1] >= ends[1, 0] and ends[1, 1] >= ends[0, 0]  # not where there are none
-        lines.append(
-            dict(zip(SERIES, key, strict=True))
-            | {"unit": last["unit"], "commits": part["commit"].nunique()}
-            | {"first_commit": first["commit"], "last_commit": last["commit"]}
-            | {"first": first["value"], "last": last["value"]}
-            | {"change": ratio - 1 if ratio > 0 else math.nan, "clear": not overlap}
-        )
-    names = ["unit", "commits", "first_commit", "last_commit", "first", "last", "change", "clear"]
-    table = pd.DataFrame(lines, columns=[*SERIES, *names])
+    groups = history.sort_values(["date", "commit"]).groupby(SERIES, sort=True)
+    first, last = (part.set_index(SERIES).sort_index() for part in (groups.head(1), groups.tail(1)))
+    ratio = last["value"] / first["value"].where(first["value"] != 0)
+    overlap = (first["high"] >= last["low"]) & (last["high"] >= first["low"])  # not where there are none
+    table = pd.DataFrame(
+        {"unit": last["unit"], "commits": groups["commit"].nunique()}
+        | {
+            "first_commit": first["commit"],
+            "last_commit": last["commit"],
+            "first": first["value"],
+            "last": last["value"],
+        }
+        | {"change": (ratio - 1).where(ratio > 0), "clear": ~overlap}
+    ).reset_index()
     # a halving is as large a change as a doubling
     size = np.abs(np.log1p(table["change"].to_numpy(dtype=float)))
     order = np.lexsort((np.where(np.isnan(size), 0, -size), table["commits"].to_numpy() < 2))

@@ -101,11 +101,7 @@ def report(
     page = Path("report.html")
     if isinstance(results, Runs):
         store = Store(timings) if isinstance(timings, str | Path) else timings
-        contents = (
-            StoredResults(results)
-            if store is None
-            else StoredResults(results, store.load_races(), store.load_table("gpu"))
-        )
+        contents = StoredResults(results, *((store.load_races(), store.load_table("gpu")) if store else ()))
     else:
         contents = load_results(results)
         if isinstance(results, str | Path) or len(results) == 1:

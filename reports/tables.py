@@ -179,24 +179,17 @@ def speed_table(races: pd.DataFrame) -> pd.DataFrame:
         beyond its oracle call), reason (why the race may have been disturbed, or empty), finite (whether all rounds ended
         with finite numbers). The interval of a figure is in a column of its own, whose name ends in "95 %".
     """
+    columns = ["race", "problem", "configuration", "method", "a step", "a step, 95 %", "times the first"]
+    columns += ["times the first, 95 %", "oracle", "optimizer", "optimizer, 95 %", "reason", "finite"]
     shown = []
     for line in timing.race_summary(races).to_dict("records"):
         step = duration(line["seconds"], line["seconds_low"], line["seconds_high"])
         rest = duration(line["optimizer_seconds"], line["optimizer_low"], line["optimizer_high"])
         ratio = f"{line['ratio']:.2f}", f"{line['ratio_low']:.2f} to {line['ratio_high']:.2f}"
         oracle = f"{100 * line['oracle_share']:.0f} %"
-        names = [line[name] for name in ("race", "problem", "configuration", "method")]
+        names = (line[name] for name in columns[:4])
         shown.append([*names, *step, *ratio, oracle, *rest, line["reason"], line["finite"]])
-    figures = [
-        "a step",
-        "a step, 95 %",
-        "times the first",
-        "times the first, 95 %",
-        "oracle",
-        "optimizer",
-        "optimizer, 95 %",
-    ]
-    return pd.DataFrame(shown, columns=["race", "problem", "configuration", "method", *figures, "reason", "finite"])
+    return pd.DataFrame(shown, columns=columns)
 
 
 def seconds_table(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from optbench.core.backend import Backend
-from optbench.core.registry import OPTIMIZERS
+from optbench.core.registry import OPTIMIZERS, Traits
 from optbench.core.specs import Interval
-from optbench.core.traits import Traits
 from optbench.core.types import Array, Namespace, Oracle
 from optbench.optimizer import At, Optimizer
 

@@ -8,8 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from optbench.core.backend import Backend
-from optbench.core.registry import OPTIMIZERS
-from optbench.core.traits import Traits
+from optbench.core.registry import OPTIMIZERS, Traits
 from optbench.core.types import Array, Oracle
 from optbench.optimizer import At, Optimizer
 

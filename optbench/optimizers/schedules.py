@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from optbench.core.registry import SCHEDULES
+from optbench.core.registry import SCHEDULES, Traits
 from optbench.core.specs import (
     NONNEGATIVE,
     POSITIVE,
@@ -21,7 +21,6 @@ from optbench.core.specs import (
     parameters,
     parse_spec,
 )
-from optbench.core.traits import Traits
 
 Schedule = Callable[[int, int], float]
 F = TypeVar("F", bound=Callable[..., float])

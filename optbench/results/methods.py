@@ -19,21 +19,17 @@ if TYPE_CHECKING:
 
 def add_labels(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with the columns ``problem`` and ``method``, first; labels that were there before are made anew."""
-    rows = rows.drop(columns=["problem", "method"], errors="ignore")
-    rows.insert(0, "problem", label_problems(rows))
-    rows.insert(1, "method", label_methods(rows))
-    return rows
+    import pandas as pd
+
+    problem, data = rows["problem_spec"], rows["data_hash"]
+    # several versions of a problem's data are told apart
+    if (several := _several(data, [problem])).any():
+        problem = problem.mask(several, problem + " [data " + data.str[:8] + "]")
+    labels = pd.DataFrame({"problem": problem, "method": _label_methods(rows)})
+    return pd.concat([labels, rows.drop(columns=["problem", "method"], errors="ignore")], axis=1)
 
 
-def label_problems(rows: pd.DataFrame) -> pd.Series:
-    """The spec of each row's problem, with the hash of its data where the rows hold several versions of them."""
-    several = _several(rows["data_hash"], [rows["problem_spec"]])
-    if not several.any():
-        return rows["problem_spec"]
-    return rows["problem_spec"].mask(several, rows["problem_spec"] + " [data " + rows["data_hash"].str[:8] + "]")
-
-
-def label_methods(rows: pd.DataFrame) -> pd.Series:
+def _label_methods(rows: pd.DataFrame) -> pd.Series:
     """The label of each row's method.
 
     It consists of the optimizer with its fixed settings and of a schedule that is not constant. Where a problem has runs

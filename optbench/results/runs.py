@@ -19,8 +19,17 @@ from optbench.core.errors import InputError, StoreError
 from optbench.core.trace import TARGETS
 from optbench.core.types import Status
 from optbench.results.methods import add_labels
-from optbench.results.parquet import RUN_ENCODING, metadata_of, read_parquet, write_parquet
-from optbench.results.schema import COLUMNS, SCALARS, VERSION, to_arrow, to_frame
+from optbench.results.schema import (
+    COLUMNS,
+    RUN_ENCODING,
+    SCALARS,
+    VERSION,
+    metadata_of,
+    read_parquet,
+    to_arrow,
+    to_frame,
+    write_parquet,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,51 +92,33 @@ class Runs:
 
         needed = ["key", "problem", "method", "settings", "step_size", "seed", "t", "calls", "f", "best"]
         needed += ["gap", "best_gap"]
-        missing = [name for name in needed if name not in curves.columns]
-        if missing:
+        if missing := [name for name in needed if name not in curves.columns]:
             raise InputError(
                 f"the table of curves lacks {', '.join(missing)}; give Runs, or Runs.curves with all its columns"
             )
         identity = ["key", "settings", "step_size", "seed", "optimizer", "fixed", "schedule", "batch_size"]
         further = [name for name in curves.columns if name not in {*needed, *identity, "gradient_norm"}]
+        constants: dict[str, Any] = {"fixed": "{}", "schedule": "constant", "data_hash": "", "created": ""}
+        constants |= {"backend": "numpy", "precision": "float64", "exact_targets": False}
         rows = []
         for _, run in curves.sort_values("t", kind="stable").groupby("key", sort=False):
-            first, f, best = run.iloc[0], run["f"].to_numpy(dtype=float), run["best"].to_numpy(dtype=float)
-            gap, calls = (run[name].to_numpy(dtype=float) for name in ("best_gap", "calls"))
-            t, finite = run["t"].to_numpy(), np.isfinite(f)
-            row = {
-                "problem_spec": first["problem"],
-                "optimizer": first["method"],
-                "fixed": "{}",
-                "schedule": "constant",
-            }
+            first, arrays = run.iloc[0], {name: run[name].to_numpy(dtype=float) for name in ("f", "best", *further)}
+            t, calls, gap = run["t"].to_numpy(), *(run[name].to_numpy(dtype=float) for name in ("calls", "best_gap"))
+            f, finite = arrays["f"], np.isfinite(arrays["f"])
+            row = {**constants, "problem_spec": first["problem"], "optimizer": first["method"]}
             row |= {name: first[name] for name in identity if name in run and pd.notna(first[name])}
             if np.isfinite(gap[0]):
-                below = gap[None, :] <= TARGETS[:, None] * gap[0]  # (50, C)
-                row["calls_to_target"] = np.where(below.any(axis=1), calls[np.argmax(below, axis=1)], np.inf).tolist()
-                row["f_star"] = float(f[0] - run["gap"].iloc[0])
-            row |= {
-                "status": Status.BUDGET if finite[-1] else Status.DIVERGED,
-                "end": int(t[-1] if finite[-1] else t[np.argmin(finite)]),
-                "calls": float(calls[-1]),
-                "calls_per_step": float(calls[0] / (t[0] + 1)),
-                "budget_calls": float(calls[-1]),
-                "f_start": finite_or_none(f[0]),
-                "f_end": finite_or_none(f[finite][-1]) if finite.any() else None,
-                "f_best": finite_or_none(np.nanmin(best)) if np.isfinite(best).any() else None,
-                "exact_targets": False,
-                "data_hash": "",
-                "created": "",
-                "backend": "numpy",
-                "precision": "float64",
-                "steps": int(t[-1]),
-                "t": t,
-                "checkpoint_calls": calls,
-                "f": f,
-                "best": best,
-                "gradient_norm": run.get("gradient_norm", pd.Series(np.nan, run.index)).to_numpy(dtype=float),
-                "metrics": [(name, run[name].to_numpy(dtype=float)) for name in further],
-            }
+                below = gap <= TARGETS[:, None] * gap[0]  # (50, C)
+                row["calls_to_target"] = np.where(below.any(axis=1), calls[np.argmax(below, axis=1)], np.inf)
+                row["f_star"] = f[0] - first["gap"]
+            row |= {"status": Status.BUDGET if finite[-1] else Status.DIVERGED, "steps": t[-1]}
+            row |= {"end": t[-1] if finite[-1] else t[np.argmin(finite)], "calls": calls[-1], "budget_calls": calls[-1]}
+            row |= {"calls_per_step": calls[0] / (t[0] + 1), "f_start": finite_or_none(f[0])}
+            row["f_end"] = f[finite][-1] if finite.any() else None
+            row["f_best"] = finite_or_none(np.fmin.reduce(arrays["best"]))
+            row |= {"t": t, "checkpoint_calls": calls, "f": f, "best": arrays["best"]}
+            row["gradient_norm"] = run.get("gradient_norm", pd.Series(np.nan, run.index)).to_numpy(dtype=float)
+            row["metrics"] = [(name, arrays[name]) for name in further]
             rows.append(row)
         frame = to_frame(to_arrow(rows))
         labels = curves.drop_duplicates("key").set_index("key").loc[frame["key"], ["problem", "method"]].astype(str)
@@ -155,8 +146,7 @@ class Runs:
             return NotImplemented
         import pyarrow as pa
 
-        tables = [to_arrow(runs.rows) for runs in (self, other)]
-        rows = to_frame(pa.concat_tables(tables))
+        rows = to_frame(pa.concat_tables([to_arrow(self.rows), to_arrow(other.rows)]))
         index = newest(rows).index.sort_values()
         environments = {json.dumps(each, sort_keys=True): each for each in [*self.environments, *other.environments]}
         x = None
@@ -213,11 +203,11 @@ class Runs:
         """One row a run: the scalar columns of `COLUMNS`, the gaps, and each hyperparameter as a column of its own."""
         import pandas as pd
 
-        table = self.rows[["problem", "method", *SCALARS]].copy()
-        for name in ("f_start", "f_end", "f_best"):
-            table[name.replace("f_", "gap_")] = table[name] - table["f_star"]
+        table = self.rows[["problem", "method", *SCALARS]]
+        gaps = {f"gap_{name}": table[f"f_{name}"] - table["f_star"] for name in ("start", "end", "best")}
         settings = pd.DataFrame([json.loads(text) for text in table["settings"]], index=table.index)
-        return table.join(settings[[name for name in settings.columns if name not in table.columns]])
+        further = settings[[name for name in settings.columns if name not in {*table.columns, *gaps}]]
+        return pd.concat([table, pd.DataFrame(gaps, index=table.index), further], axis=1)
 
     @functools.cached_property
     def curves(self) -> pd.DataFrame:
@@ -234,17 +224,15 @@ class Runs:
         rows = self.rows.reset_index(drop=True)
         lengths = rows["t"].map(len).to_numpy(dtype=int)
         which = np.repeat(np.arange(len(rows)), lengths)
-        curves = rows[names].take(which).reset_index(drop=True)
-        for column in ("t", "checkpoint_calls", "f", "best", "gradient_norm"):
-            parts = [np.asarray(values, dtype=float) for values in rows[column]]
-            curves[column.removeprefix("checkpoint_")] = np.concatenate(parts) if parts else np.empty(0)
-        curves["t"] = curves["t"].astype(int)
-        f_star = rows["f_star"].astype(float).to_numpy()[which]
-        curves["gap"] = curves["f"] - f_star
-        curves["best_gap"] = curves["best"] - f_star
         metrics = [dict(pairs) for pairs in rows["metrics"]]
+        missing = [np.full(n, np.nan) for n in lengths]
+        columns = {name: rows[name] for name in ("t", "checkpoint_calls", "f", "best", "gradient_norm")}
         for name in sorted({name for values in metrics for name in values}):
-            missing = [np.full(n, np.nan) for n in lengths]
-            curves[name] = np.concatenate([own.get(name, gap) for own, gap in zip(metrics, missing, strict=True)])
-        order = [*names, "t", "calls", "f", "best", "gap", "best_gap"]
-        return pd.DataFrame(curves[order + [name for name in curves.columns if name not in order]])
+            columns[name] = [own.get(name, gap) for own, gap in zip(metrics, missing, strict=True)]
+        arrays = {name: np.concatenate([np.empty(0), *parts]) for name, parts in columns.items()}
+        f_star = rows["f_star"].to_numpy(dtype=float)[which]
+        head = {"t": arrays.pop("t").astype(int), "calls": arrays.pop("checkpoint_calls"), "f": arrays.pop("f")}
+        head |= {"best": arrays.pop("best"), "gap": head["f"] - f_star}
+        head["best_gap"] = head["best"] - f_star
+        curves = rows[names].take(which).reset_index(drop=True)
+        return pd.concat([curves, pd.DataFrame(head | arrays, index=curves.index)], axis=1)

@@ -23,9 +23,18 @@ from optbench.core.errors import StoreError
 from optbench.core.types import Status
 from optbench.results.environment import environment
 from optbench.results.methods import add_labels
-from optbench.results.parquet import RUN_ENCODING, metadata_of, read_parquet, write_parquet
 from optbench.results.runs import Runs, newest
-from optbench.results.schema import COLUMNS, RACE_COLUMNS, VERSION, to_arrow, to_frame
+from optbench.results.schema import (
+    COLUMNS,
+    RACE_COLUMNS,
+    RUN_ENCODING,
+    VERSION,
+    metadata_of,
+    read_parquet,
+    to_arrow,
+    to_frame,
+    write_parquet,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,12 +86,8 @@ class Store:
 
     def keys(self, *, failed: bool = True) -> set[str]:
         """Keys of the runs that are there; without those that failed if `failed` is false."""
-        keys: set[str] = set()
-        for path in self.files:
-            table = read_parquet(path, ["key", "status"], advice=_ADVICE)
-            pairs = zip(*(table.column(name).to_pylist() for name in ("key", "status")), strict=True)
-            keys.update(key for key, status in pairs if failed or status != Status.FAILED)
-        return keys
+        rows = (row for path in self.files for row in read_parquet(path, ["key", "status"], advice=_ADVICE).to_pylist())
+        return {row["key"] for row in rows if failed or row["status"] != Status.FAILED}
 
     def write(self, rows: list[dict[str, Any]]) -> Path:
         """Store the rows of runs that were computed together.
@@ -98,13 +103,7 @@ class Store:
         return path
 
     def write_race(self, rows: list[dict[str, Any]]) -> Path:
-        """Store the rows of one race, with the columns `RACE_COLUMNS`, beside those of all races before it.
-
-        Raises
-        ------
-        StoreError
-            If the disk is full or the folder cannot be written; nothing is left behind then.
-        """
+        """Store the rows of one race, with the columns `RACE_COLUMNS`, by `write_table`."""
         return self.write_table("races", rows[0]["race"], rows, RACE_COLUMNS)
 
     def write_table(
@@ -152,25 +151,17 @@ class Store:
         with cf.ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
             tables = list(pool.map(lambda path: read_parquet(path, list(COLUMNS), advice=_ADVICE), self.files))
         if keys is not None:
-            wanted = pa.array(sorted(set(keys)), pa.string())
+            wanted = pa.array(set(keys), pa.string())
             tables = [table.filter(pc.is_in(table.column("key"), wanted)) for table in tables]
         tables = [table for table in tables if table.num_rows]
-        if not tables:
-            return Runs.from_rows([])
         environments = {json.dumps(metadata_of(table).get("environment", {}), sort_keys=True) for table in tables}
-        rows = newest(to_frame(pa.concat_tables(tables)))
+        rows = add_labels(newest(to_frame(pa.concat_tables([to_arrow([]), *tables]))))
         order = ["problem", "method", "step_size", "settings", "seed", "steps", "key"]
-        rows = add_labels(rows).sort_values(order, kind="stable").reset_index(drop=True)
+        rows = rows.sort_values(order, kind="stable", ignore_index=True)
         return Runs(rows, [json.loads(text) for text in sorted(environments)])
 
     def load_races(self) -> pd.DataFrame:
-        """All stored races: one row a round and configuration, with the columns `RACE_COLUMNS`, oldest race first.
-
-        Raises
-        ------
-        StoreError
-            If a file cannot be read.
-        """
+        """All stored races by `load_table`: one row a round and configuration, oldest race first."""
         return self.load_table("races", RACE_COLUMNS)
 
     def load_table(self, kind: str, columns: Mapping[str, tuple[str, str]] | None = None) -> pd.DataFrame:
@@ -184,9 +175,8 @@ class Store:
         import pyarrow as pa
 
         self._check_version(self.path / kind / f"v{VERSION}")
-        tables = [
-            read_parquet(path, list(columns) if columns else None, advice=_ADVICE) for path in self.table_files(kind)
-        ]
+        names = list(columns) if columns else None
+        tables = [read_parquet(path, names, advice=_ADVICE) for path in self.table_files(kind)]
         return to_frame(pa.concat_tables([to_arrow([], columns or {}), *tables], promote_options="default"))
 
     def _check_version(self, folder: Path) -> None:

@@ -1,8 +1,7 @@
 """All checks of a problem: is what it states true?
 
-`check_problem` compares what a problem states (gradient, Hessian, optimum, constants, mini-batches, shapes, metrics) with
-what its values say, and returns one `Finding` for each check, a row of a table. The checks themselves are in the other
-modules of this package; they take any `Problem`, a plug-in's too. Nothing is printed here.
+The checks themselves are in the other modules of this package; they take any `Problem`, a plug-in's too, and yield one
+`Finding` for each comparison, a row of a table. Nothing is printed here.
 """
 
 from __future__ import annotations
@@ -26,13 +25,7 @@ from optbench.verify.samples import metrics_findings, samples_findings, shapes_f
 
 @dataclass(frozen=True)
 class ProblemCheck:
-    """The findings of all checks of one problem.
-
-    Attributes
-    ----------
-    problem : Problem
-    findings : tuple of Finding
-    """
+    """The findings of all checks of one problem."""
 
     problem: Problem
     findings: tuple[Finding, ...]
@@ -82,12 +75,8 @@ def check(
 def check_problem(problem: Problem, seed: int = 0) -> ProblemCheck:
     """Check everything that a problem offers.
 
-    A check that raises an error becomes a failed finding with the message of the error.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of all random points, directions and partitions.
+    A check that raises an error becomes a failed finding with the message of the error. `seed` is that of all random
+    points, directions and partitions.
     """
     findings: list[Finding] = []
     for name, check in CHECKS.items():

@@ -56,19 +56,7 @@ def gradient_difference(
 
 
 def hessian_difference(problem: Problem, x: Any, coordinates: np.ndarray | None = None) -> np.ndarray:
-    """Columns of the Hessian by centered differences of the gradient.
-
-    Parameters
-    ----------
-    x : array of shape (d,)
-        On the host or on the problem's backend.
-    coordinates : array of k ints, optional
-        Which columns; all by default.
-
-    Returns
-    -------
-    columns : array of shape (d, k), NumPy float64
-    """
+    """Columns of the Hessian at x (d,) by centered differences of the gradient; (d, k) on the host, all by default."""
     x = host_point(problem, x)
     coordinates = np.arange(problem.dim) if coordinates is None else coordinates
     h = steps(problem, x, 1 / 3)[coordinates]
@@ -200,7 +188,6 @@ def check_gradient(problem: Problem, points: int = 3, seed: int = 0) -> list[Gra
     Parameters
     ----------
     points : int
-        Number of points.
     seed : int
         Seed of the points and of the sample of coordinates where d is above 2000.
     """
@@ -268,15 +255,7 @@ def _part(count: int, dim: int) -> str:
 
 
 def hessian_findings(problem: Problem, seed: int = 0, points: int = 2) -> Iterator[Finding]:
-    """Compare the Hessian, and products with it, with centered differences of the gradient.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the points, of the vectors and of the sample of columns where d is above 200.
-    points : int
-        Number of random points around the start.
-    """
+    """Compare the Hessian, and products with it, with centered differences of the gradient at points around the start."""
     if not problem.has_hvp:
         defined = type(problem).hessian is not Problem.hessian
         why = f"d is above {problem.max_hessian_dim}" if defined else "no second derivatives"

@@ -18,14 +18,7 @@ def optimum_findings(problem: Problem, seed: int = 0, points: int = 8) -> Iterat
 
     The lowest value is sought at distances 0.001 to 1 around x* and at the end of a descent from points around the start.
     Errors of values are relative to the larger of |f*| and the gap at the points around the start, and the gradient at x*
-    to the largest at these points.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the points.
-    points : int
-        Number of random points around the start, and at each distance around x*.
+    to the largest at these points. There are `points` random points around the start, and at each distance around x*.
     """
     optimum = problem.optimum
     if optimum is None:
@@ -92,16 +85,7 @@ def curvatures(problem: Problem, seed: int = 0, points: int = 4, iterations: int
     The largest is that of |g(x + v) - g(x)|, and L is at least this; the smallest is that of v^T (g(x + v) - g(x)), and mu
     is at most this. The direction of each step is turned towards the largest curvature by power iteration on differences
     of the gradient, and towards the smallest by the same with the differences subtracted from L v. So this can refute
-    constants and cannot prove them.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the points and first directions.
-    points : int
-        Number of random points around the start.
-    iterations : int
-        Number of steps of the power iterations.
+    constants and cannot prove them. `seed` is that of the points and first directions, `iterations` counts steps.
     """
     rng = stream("check", seed)
     x = np.stack(list(points_around_start(problem, points, rng)))  # (points, d)

@@ -51,22 +51,14 @@ def _batch_findings(problem: Problem, n: int, seed: int) -> Iterator[Finding]:
     note = f"mean over {len(partition)} batches of {n} samples against the full sum"
     yield measured("mini-batches", error, limits(problem).samples, note)
     errors = [relative_error(stacked[k], np.stack([one[k] for one in singles])) for k in (0, 1)]
-    yield measured(
-        "batches by seed", np.max(errors), limits(problem).stack, "(S, b) with (S, L, d) against single batches"
-    )
+    note = "(S, b) with (S, L, d) against single batches"
+    yield measured("batches by seed", np.max(errors), limits(problem).stack, note)
 
 
 def noise_error(problem: Problem, seed: int = 0, draws: int = 256) -> float:
     """How many standard errors the mean of a noisy gradient is away from the noiseless one, along a random direction.
 
-    Parameters
-    ----------
-    problem : Problem
-        Its full oracle draws noise.
-    seed : int
-        Seed of the point and of the direction; the noise takes its seeds from here on.
-    draws : int
-        Number of seeds S whose first draw is taken.
+    `seed` is that of the point and of the direction; the first draws of `draws` seeds S from there on are the noise.
     """
     sampler = problem.sampler(tuple(range(seed, seed + draws)), None)
     assert sampler is not None

@@ -132,11 +132,14 @@ def convergence_seconds(
     words = f"no seconds on {problem!r}", "no race on machine", "there are races on", "no method with runs on it raced"
     machine = one_of(table["machine"], machine, *words)
     styles = styles or style.method_styles(runs)
-    return draw_seconds(part, table[table["machine"] == machine], problem, style.axes(ax), emphasis, styles)
+    return draw_seconds(part, table[table["machine"] == machine], problem, ax, styles, emphasis)
 
 
-def draw_seconds(part: Runs, table: pd.DataFrame, problem: str, ax: Axes, emphasis: int, styles: style.Styles) -> Axes:
+def draw_seconds(
+    part: Runs, table: pd.DataFrame, problem: str, ax: Axes | None, styles: style.Styles, emphasis: int = style.EMPHASIS
+) -> Axes:
     """`convergence_seconds` of the rows of `seconds_of` of one machine."""
+    ax = style.axes(ax)
     title, x = f"In seconds: {shorten(problem, 48)}", "time of a single run (units at the ticks)"
     style.label(ax, title, x, f"{value_name(part)}, smallest so far")
     _draw(ax, part, table, "seconds", styles, emphasis)

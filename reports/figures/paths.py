@@ -272,15 +272,8 @@ def clipped(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[np.nd
     enter = np.where(still, np.where(inside, -np.inf, np.inf), ends.min(axis=0)).max(axis=1).clip(0, None)
     leave = np.where(still, np.where(inside, np.inf, -np.inf), ends.max(axis=0)).min(axis=1).clip(None, 1)
     seen = np.flatnonzero(enter < leave)
-    parts: list[np.ndarray] = []
-    line: list[np.ndarray] = []
-    for k in seen:
-        if not line or enter[k] > 0:
-            if line:
-                parts.append(np.array(line))
-            line = [start[k] + enter[k] * move[k]]
-        line.append(start[k] + leave[k] * move[k])
-        if leave[k] < 1:
-            parts.append(np.array(line))
-            line = []
-    return parts + ([np.array(line)] if line else [])
+    # a part begins where a segment enters the box, or after one that left it
+    begins = np.flatnonzero((enter[seen] > 0) | np.append(True, leave[seen[:-1]] < 1))
+    parts = np.split(seen, begins[1:]) if len(seen) else []
+    heads, tails = (start[seen] + share[seen, None] * move[seen] for share in (enter, leave))
+    return [np.vstack([heads[k], tails[k : k + len(part)]]) for k, part in zip(begins, parts, strict=True)]

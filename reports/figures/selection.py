@@ -33,7 +33,7 @@ def one_of(known: Iterable[str], name: str | None, missing: str, wrong: str, the
     return name
 
 
-def one_problem(runs: Runs | pd.DataFrame, problem: str | None) -> tuple[str, Runs]:
+def one_problem(runs: Runs, problem: str | None) -> tuple[str, Runs]:
     """The name of the requested problem, and its runs alone.
 
     Raises
@@ -41,7 +41,6 @@ def one_problem(runs: Runs | pd.DataFrame, problem: str | None) -> tuple[str, Ru
     InputError
         If the results do not have the problem, or have several and none is named.
     """
-    runs = as_runs(runs)
     known = set(runs.rows["problem"])
     words = "choose a problem", "no results for problem", "the results have", "there are no results"
     problem = one_of(known, problem, *words)

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from optbench.analysis import metrics, statistics, tuning
+from optbench.analysis import metrics, tuning
 from optbench.core.types import Status
 from optbench.results.runs import Runs
 
@@ -42,7 +42,7 @@ class Lesson:
 
     name: str = ""  # as it stands in links and names of files
     title: str = ""
-    drawings: tuple[Drawing, ...]
+    drawings: Sequence[Drawing]
     paragraph: str  # what is seen, why, and how sure that is; its numbers come from the results
     command: str  # what reproduces the runs and shows the lesson; lines of a shell
     problems: tuple[str, ...]  # specs of the problems it rests on
@@ -117,14 +117,6 @@ def gaps(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     middle = np.sort(np.where(wide < LOST, wide, np.inf), axis=0)[len(rows) // 2]
     usable = int(np.argmin(np.isfinite(middle))) if not np.isfinite(middle).all() else len(t)
     return t[:usable], middle[:usable]
-
-
-def medians(table: pd.DataFrame, by: str, columns: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """Medians of some columns in every group of a table."""
-    return {
-        str(name): {key: statistics.median(group[key].to_numpy(dtype=float)) for key in columns}
-        for name, group in table.groupby(by, sort=False)
-    }
 
 
 def line_styles(names: Iterable[str]) -> dict[str, style.Style]:

@@ -108,8 +108,6 @@ def scaling(selection: Selection) -> Lesson | None:
     candidates = []
     for problem, rows in selection.parts.items():
         rows = _stochastic(rows)
-        if rows.empty:
-            continue
         # of one budget in epochs, to a step of the largest batch
         epochs = (rows["steps"].astype(float) + 1) * rows["calls_per_step"].astype(float)
         for (whole, least), _ in rows.groupby([epochs.round(0), "step_size"], sort=True):

@@ -64,34 +64,22 @@ def differences(selection: Selection) -> Lesson | None:
     kinds = {selection.names[name]: name for name in reversed(problems)}
     drawn = (sorted(kinds.values()) if len(kinds) > 1 else problems)[:6]
     h = np.geomspace(1e-13, 1e-1, 25)
-    figures = {}
-    for order, kind in enumerate(curves, start=1):
-        shown_curves = {name: curves[kind][name] for name in drawn}
-        low = min(float(error.min()) for _, error in shown_curves.values()) / 3
+    drawings = []
+    for order, kind, meaning, root in (
+        (1, "forward", "Relative error of the derivative along one direction", "√ε"),
+        (2, "central", "The same for central differences", "ε^(1/3)"),
+    ):
+        lines_of = {name: curves[kind][name] for name in drawn}
+        low = min(float(error.min()) for _, error in lines_of.values()) / 3
         guides = [(h, np.where(guide >= low, guide, np.nan)) for guide in (h**order, eps / h)]
-        figures[kind] = line_figure(
-            f"{kind.capitalize()} differences",
-            "step h of the quotient",
-            "relative error of the derivative",
-            shown_curves,
-            theory=guides,
-            behind=True,
-            at=eps ** (1 / (order + 1)),
-            limits=(low, 10),
+        title, x, y = f"{kind.capitalize()} differences", "step h of the quotient", "relative error of the derivative"
+        dotted, limits = eps ** (1 / (order + 1)), (low, 10)
+        drawing = Drawing(
+            line_figure(title, x, y, lines_of, theory=guides, behind=True, at=dotted, limits=limits),
+            f"Relative error of {kind} differences against h on {', '.join(drawn)}: least near {least[f'{kind}_h']}.",
+            f"{meaning}. Dashes are the slopes {order} and −1, the dotted line is {root}.",
         )
-    drawings = (
-        Drawing(
-            figures["forward"],
-            f"Relative error of forward differences against h on {', '.join(drawn)}: least near {least['forward_h']}.",
-            "Relative error of the derivative along one direction. Dashes are the slopes 1 and −1, the dotted line "
-            "is √ε.",
-        ),
-        Drawing(
-            figures["central"],
-            f"Relative error of central differences against h on {', '.join(drawn)}: least near {least['central_h']}.",
-            "The same for central differences. Dashes are the slopes 2 and −1, the dotted line is ε^(1/3).",
-        ),
-    )
+        drawings.append(drawing)
     words = ["optbench", "run"]
     for name in problems:
         words += ["--problem", selection.parts[name]["problem_spec"].iloc[0]]

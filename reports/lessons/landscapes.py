@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from optbench.analysis import statistics
 from optbench.results.runs import Runs
 
 from ..figures import paths, style
 from ..figures.convergence import CALLS_LABEL
 from ..wording import count, number, target_name
-from .base import GAP_LABEL, Drawing, Lesson, Selection, gaps, line_figure, medians
+from .base import GAP_LABEL, Drawing, Lesson, Selection, gaps, line_figure
 from .command import command_of
 
 GOAL = 1e-4  # of the initial gap, where gradient descent and momentum are compared in the valley
@@ -59,8 +60,8 @@ def valley(selection: Selection) -> Lesson | None:
                 | {"steps": steps, "crossings": int((moved[1:] * moved[:-1] < 0).sum()), "of": len(moved) - 1}
             )
     table = pd.DataFrame(lines)
-    seen = medians(table, "who", ("steps", "crossings", "of"))
-    slow, fast = seen["plain"], seen["heavy"]
+    seen = table.groupby("who")[["steps", "crossings", "of"]].agg(statistics.median)
+    slow, fast = seen.loc["plain"], seen.loc["heavy"]
     settings = json.loads(chosen["heavy"]["settings"].iloc[0])
     lr, heavy_lr = (float(chosen[name]["step_size"].iloc[0]) for name in ("plain", "heavy"))
     text = (
@@ -72,10 +73,10 @@ def valley(selection: Selection) -> Lesson | None:
         "multiplies the distance across by 1 − lr L and along by 1 − lr μ, and a step size that is large enough to "
         "move along makes the first factor nearly −1: that is the jitter. "
     )
-    if "safe" in seen:
-        crossings = seen["safe"]["crossings"]
+    if "safe" in chosen:
+        crossings = seen.loc["safe", "crossings"]
         crosses = f"crosses {'once' if crossings == 1 else f'{crossings:.0f} times'}" if crossings else "never crosses"
-        text += f"At lr = 1/L = {number(1 / L)} it {crosses}, but {_reaching(seen['safe']['steps'])}. "
+        text += f"At lr = 1/L = {number(1 / L)} it {crosses}, but {_reaching(seen.loc['safe', 'steps'])}. "
     if fast["steps"] < slow["steps"]:
         rates = ((kappa - 1) / (kappa + 1)) ** 2, ((np.sqrt(kappa) - 1) / (np.sqrt(kappa) + 1)) ** 2
         jitters = fast["of"] > 0 and fast["crossings"] / fast["of"] > 0.1
@@ -170,8 +171,9 @@ def saddle(selection: Selection) -> Lesson | None:
                 | {"steps_in_theory": np.log(LEFT / offset) / np.log(factor) if factor > 1 else np.nan}
             )
     table = pd.DataFrame(lines)
-    seen = medians(table, "optimizer", ("steps", "growth", "growth_in_theory", "steps_in_theory"))
-    plain = seen["gradient_descent"]
+    numbers = ["steps", "growth", "growth_in_theory", "steps_in_theory"]
+    seen = table.groupby("optimizer")[numbers].agg(statistics.median)
+    plain = seen.loc["gradient_descent"]
     lr = float(kinds["gradient_descent"]["step_size"].iloc[0])
     text = (
         f"All start almost on the line that leads into the saddle, {number(offset)} beside it. Gradient descent at "
@@ -191,8 +193,8 @@ def saddle(selection: Selection) -> Lesson | None:
         "newton": "Newton’s method with |H| for H (so that it is not drawn to the saddle), whose full step doubles "
         "the distance and whose line search may lengthen it",
     }
-    for name in [name for name in words if name in seen]:
-        group, size = seen[name], kinds[name]["step_size"].iloc[0]
+    for name in [name for name in words if name in kinds]:
+        group, size = seen.loc[name], kinds[name]["step_size"].iloc[0]
         at = f" at step size {number(size)}" if pd.notna(size) else ""
         measured = f", {number(group['growth'])} measured" if np.isfinite(group["growth"]) else ""
         factors = f"{number(group['growth_in_theory'])} in theory{measured}"

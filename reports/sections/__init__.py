@@ -1,8 +1,8 @@
 """The sections of the page, in its order.
 
-A section is a module with a function from the context of the page to a dataclass, and a template that shows it under the
-name ``section``. Adding one takes these two files and an entry of `SECTIONS`; a new figure of a problem takes its module in
-`figures` and an entry of `problems.FIGURES`.
+A section is a module with a function from the context of the page to a dataclass (or a list of what is shown alike), and a
+template that shows it under the name ``section``. Adding one takes these two files and an entry of `SECTIONS`; a new figure
+of a problem takes its module in `figures` and an entry of `problems.FIGURES`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
@@ -18,15 +16,8 @@ DIGITS = 4  # more than a screen can show
 KEYS = ["method", "index", "t", "calls"]  # columns before those of the quantities
 
 
-@dataclass(frozen=True)
-class ExplorerSection:
-    """What the template shows."""
-
-    problems: list[tuple[str, str]]  # name, and name of the table of its curves
-
-
-def section(context: PageContext) -> ExplorerSection | None:
-    """The problems of the explorer, whose tables the page then has; None where there is nothing to draw.
+def section(context: PageContext) -> list[tuple[str, str]] | None:
+    """The problems of the explorer, each with the name of the table that the page then has; None if nothing can be drawn.
 
     The table of a problem has one row for each method and checkpoint, the best method first: method, index (its number on
     the page), t (steps), calls, and for every recorded quantity "QUANTITY median", "QUANTITY low" and "QUANTITY high", as
@@ -38,10 +29,8 @@ def section(context: PageContext) -> ExplorerSection | None:
     lines = sum(table["method"].nunique() for table in tables.values())
     mean = sum(map(len, tables.values())) / max(1, lines)  # points of a curve
     points = POINTS if size <= NUMBERS else max(FEWEST_POINTS, int(mean * NUMBERS / size))
-    problems = [
-        (name, context.table(f"{context.anchors[name]}-curves", _thin(table, points))) for name, table in tables.items()
-    ]
-    return ExplorerSection(problems) if problems else None
+    anchors = {name: f"{context.anchors[name]}-curves" for name in tables}
+    return [(name, context.table(anchors[name], _thin(table, points))) for name, table in tables.items()] or None
 
 
 def curves(context: PageContext, problem: str, methods: list[str]) -> pd.DataFrame:

@@ -23,32 +23,13 @@ FEW = 6  # problems that a sentence names
 
 
 @dataclass(frozen=True)
-class GpuTable:
-    """A table of text, with a title and a sentence on how to read it."""
-
-    title: str
-    reading: str
-    heading: list[str]
-    lines: list[list[str]]
-
-    @property
-    def table(self) -> Table:
-        """As the page shows it."""
-        return Table.of([_column(i, title) for i, title in enumerate(self.heading)], self.lines)
-
-
-def _column(i: int, title: str) -> Column:
-    return Column(title, lambda line: Cell(line[i] if i else Link(line[0])), "number" if i else "row")
-
-
-@dataclass(frozen=True)
 class Machine:
     """A GPU, the processor beside it, and what was measured on them."""
 
     name: str
     processor: str
     day: str
-    tables: list[GpuTable]
+    tables: dict[str, Table]  # by the section of the measurement, which the template names and explains
     figures: list[Picture]
 
 
@@ -75,11 +56,20 @@ def _newest(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["measurement"] == rows.groupby("section")["measurement"].transform("max")]
 
 
-def tables_of(rows: pd.DataFrame) -> list[GpuTable]:
-    """The tables of the newest figures of one GPU."""
+def tables_of(rows: pd.DataFrame) -> dict[str, Table]:
+    """The tables of the newest figures of one GPU, by section."""
     rows = _newest(rows)
-    tables = (build(rows[rows["section"] == section]) for section, build in _TABLES.items())
-    return [table for table in tables if table.lines]
+    tables = {section: build(rows[rows["section"] == section]) for section, build in _TABLES.items()}
+    return {section: table for section, table in tables.items() if len(table)}
+
+
+def _table(heading: list[str], lines: list[list[str]]) -> Table:
+    """A table of text, the first column of which names the row."""
+    return Table.of([_column(i, title) for i, title in enumerate(heading)], lines)
+
+
+def _column(i: int, title: str) -> Column:
+    return Column(title, lambda line: Cell(line[i] if i else Link(line[0])), "number" if i else "row")
 
 
 def _figures(context: PageContext, machine: str, times: pd.DataFrame) -> list[Picture]:
@@ -132,35 +122,25 @@ def in_words(rows: pd.DataFrame) -> str:
     return " ".join(sentences)
 
 
-def _curves(rows: pd.DataFrame) -> GpuTable:
+def _curves(rows: pd.DataFrame) -> Table:
     ways = [(precision, who) for precision in PRECISIONS for who in ("gpu", "gpu fused")] + [("float32", "cpu")]
+    names = ["case", "precision", "contender", "quantity"]
+    first = rows.drop_duplicates(names).set_index(names)[["value", "note"]].to_dict("index")
     lines = []
-    for case, part in rows.groupby("case", sort=False):
+    for case in dict.fromkeys(rows["case"]):
         cells = []
-        for precision, contender in ways:
-            rows_of = part[(part["precision"] == precision) & (part["contender"] == contender)]
-            out, share = (
-                rows_of[rows_of["quantity"] == quantity] for quantity in ("first step out", "share of envelope")
-            )
-            if out.empty or share.empty:
+        for way in ways:
+            out, share = (first.get((case, *way, quantity)) for quantity in ("first step out", "share of envelope"))
+            if out is None or share is None:
                 cells.append("")
                 continue
-            step, used = out["value"].iloc[0], float(share["value"].iloc[0])
-            text = f"step {step:.0f}" if pd.notna(step) else f"never {out['note'].iloc[0]!s}"
-            cells.append(f"{text} ({'not finite' if np.isinf(used) else number(used)})")
+            text = f"step {out['value']:.0f}" if pd.notna(out["value"]) else f"never {out['note']}"
+            cells.append(f"{text} ({'not finite' if np.isinf(share['value']) else number(share['value'])})")
         lines.append([str(case), *cells])
-    return GpuTable(
-        "The same curves?",
-        "The first step at which a run leaves the envelope that rounding explains, and in brackets the largest share of "
-        "the envelope that was used, above 1 outside it. The envelope is measured: sixteen times the largest deviation of "
-        "eight runs on the CPU that are off by one rounding at every step. The CPU in float32 stands beside it as a "
-        "yardstick; a line search may take another turn on either.",
-        ["problem and method", *(f"{contender}, {precision}" for precision, contender in ways)],
-        lines,
-    )
+    return _table(["problem and method", *(f"{contender}, {precision}" for precision, contender in ways)], lines)
 
 
-def _steps(rows: pd.DataFrame) -> GpuTable:
+def _steps(rows: pd.DataFrame) -> Table:
     values = rows.groupby(["case", "size", "precision", "contender"])["value"].median()
     lines = []
     for case in [c for c in dict.fromkeys(rows["case"]) if c != "copy"]:
@@ -173,17 +153,15 @@ def _steps(rows: pd.DataFrame) -> GpuTable:
                     value = values.get((case, size, precision, text), np.nan)
                     cells.append(number(value / 1e9) + (f" ({value / copy:.2f})" if value / copy > 0 else ""))
             lines.append([str(case), number(float(size)), *cells])
-    return GpuTable(
-        "The update of a rule against a copy",
-        "10^9 bytes a second that the arrays of the rule take to be read and written once, in brackets as a share of what "
-        "a copy on the device reaches; 1 is as fast as memory allows. Plain is the rule as it is written, which reads and "
-        "writes more than once.",
-        ["rule", "numbers", *(f"{who}, {precision}" for precision in PRECISIONS for who in ("copy", "fused", "plain"))],
-        lines,
-    )
+    heading = [
+        "rule",
+        "numbers",
+        *(f"{who}, {p}" for p in PRECISIONS for who in ("copy", "fused", "plain")),
+    ]
+    return _table(heading, lines)
 
 
-def _sweeps(rows: pd.DataFrame) -> GpuTable:
+def _sweeps(rows: pd.DataFrame) -> Table:
     values = rows.groupby(["case", "precision", "contender", "quantity"])["value"].median()
     lines = []
     for (case, precision), part in rows.groupby(["case", "precision"], sort=False):
@@ -206,48 +184,28 @@ def _sweeps(rows: pd.DataFrame) -> GpuTable:
                 number(of("gpu", "peak bytes of the pool") / 2**20),
             ]
         )
-    return GpuTable(
-        "Whole sweeps",
-        "Seconds of a whole sweep, tables included, on one core of the CPU, on the GPU and by JAX on the same GPU "
-        "(gradients by hand, compile time aside; a dash where it is not there). Ratios above 1 mean that optbench on the "
-        "GPU is ahead. Beside them the largest relative difference from the CPU's iterates after 20 steps, and the most "
-        "that the memory pool of the GPU held, in MiB.",
-        ["sweep", "precision", "cpu", "gpu", "jax on gpu", "cpu / gpu", "jax / gpu", "difference", "pool, MiB"],
-        lines,
-    )
+    heading = ["sweep", "precision", "cpu", "gpu", "jax on gpu", "cpu / gpu", "jax / gpu", "difference", "pool, MiB"]
+    return _table(heading, lines)
 
 
-def _sizes(rows: pd.DataFrame) -> GpuTable:
-    medians = rows.groupby(["case", "precision", "contender", "size"])["value"].median()
+def _sizes(rows: pd.DataFrame) -> Table:
+    times = step_seconds(rows).sort_values("size")
     lines = []
     for case, part in rows.groupby("case", sort=False):
         cells = []
         for precision in PRECISIONS:
-            key = (case, precision)
-            try:
-                pair = pd.concat([medians[(*key, "cpu")], medians[(*key, "gpu")]], axis=1, keys=["cpu", "gpu"]).dropna()
-            except KeyError:  # it could not be measured at any size
+            pair = times[(times["case"] == case) & (times["precision"] == precision)]
+            if pair.empty:  # it could not be measured at any size
                 cells += [NEVER, NEVER]
                 continue
-            sizes, ratios = pair.index.to_numpy(dtype=float), (pair["cpu"] / pair["gpu"]).to_numpy()
+            sizes, ratios = (pair[name].to_numpy(dtype=float) for name in ("size", "ratio"))
             start = crossing(sizes, ratios)
-            if not len(sizes):
-                cells += [NEVER, NEVER]
-                continue
-            if np.isinf(start):
-                cells.append(f"not up to {number(sizes[-1])}")
-            else:
-                cells.append(f"{'at most ' if start == sizes[0] else ''}{number(float(f'{start:.2g}'))}")
-            cells.append(f"{number(ratios[-1])} at {number(sizes[-1])}")
+            wins = f"{'at most ' if start == sizes[0] else ''}{number(float(f'{start:.2g}'))}"
+            wins = f"not up to {number(sizes[-1])}" if np.isinf(start) else wins
+            cells += [wins, f"{number(ratios[-1])} at {number(sizes[-1])}"]
         lines.append([str(case), str(part["note"].iloc[0]).partition(";")[0], *cells])
-    return GpuTable(
-        "From which size on",
-        "The size from which on a step of momentum, oracle included, takes the GPU less time than one core of the CPU, and "
-        "how many times faster the GPU is at the largest size that was tried. The size is the number of parameters d, of "
-        "samples n (100 runs at once in both), or the number of runs. Between measured sizes it is interpolated.",
-        ["problem", "size", *(f"{what}, {p}" for p in PRECISIONS for what in ("GPU wins from", "times faster"))],
-        lines,
-    )
+    heading = ["problem", "size", *(f"{what}, {p}" for p in PRECISIONS for what in ("GPU wins from", "times faster"))]
+    return _table(heading, lines)
 
 
 _TABLES = {"curves": _curves, "steps": _steps, "sweeps": _sweeps, "sizes": _sizes}

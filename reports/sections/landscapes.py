@@ -27,14 +27,7 @@ class Landscape:
     figure: Picture
 
 
-@dataclass(frozen=True)
-class LandscapesSection:
-    """What the template shows."""
-
-    landscapes: list[Landscape]
-
-
-def section(context: PageContext) -> LandscapesSection | None:
+def section(context: PageContext) -> list[Landscape] | None:
     """Every two-dimensional problem with paths, in the order of the page; None without any.
 
     A problem whose maps a lesson shows is left out if it has at most `FEW` methods and other problems have more: it is
@@ -46,8 +39,7 @@ def section(context: PageContext) -> LandscapesSection | None:
         name for name in context.parts if name not in in_lessons or not methods[name] <= FEW < max(methods.values())
     ]
     figures = [(name, _figure(context, name)) for name in shown]
-    landscapes = [Landscape(context.link(name), figure) for name, figure in figures if figure is not None]
-    return LandscapesSection(landscapes) if landscapes else None
+    return [Landscape(context.link(name), figure) for name, figure in figures if figure is not None] or None
 
 
 def _figure(context: PageContext, name: str) -> Picture | None:

@@ -13,6 +13,7 @@ import operator
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,26 @@ from optbench.results.runs import Runs
 
 from .. import tables
 from ..figures import style
-from ..figures.convergence import convergence, rates
+from ..figures.convergence import convergence, draw_seconds, rates, seconds_of
 from ..figures.generalization import generalization, learned_table
 from ..figures.selection import description_of
 from ..figures.sensitivity import sensitivity
 from ..page.context import PageContext, Picture, collecting_rarely
 from ..page.table import Cell, Column, MethodKey, Table
-from ..wording import calls, number, shorten, span, target_name
-from .seconds import seconds_figure
+from ..wording import calls, names, number, shorten, span, target_name
+
+# with the curves in oracle calls, which have a table of their own, this is all of the figure
+RATE_COLUMNS = [
+    "problem",
+    "method",
+    "machine",
+    "backend",
+    "precision",
+    "fused",
+    "race",
+    "disturbed",
+    "seconds_per_call",
+]
 
 
 @dataclass(frozen=True)
@@ -128,29 +141,21 @@ def section(context: PageContext, name: str, lines: pd.DataFrame) -> ProblemSect
     )
 
 
-def _curves(value: str) -> Callable[[PageContext, str], Picture]:
-    """Figures of convergence: of the smallest value so far, or of the last iterate."""
-
-    def build(context: PageContext, name: str) -> Picture:
-        part, anchor = context.parts[name], context.anchors[name]
-        what, best, methods = _what(part), value == "best", tuning.ranked(part)[name]
-        figure = style.figure(convergence, part, name, value=value, guides=best, styles=context.styles)
-        title = (
-            f"Convergence on {name}: smallest {what} so far"
-            if best
-            else f"Last iterate on {name}: {what} of the iterate"
-        )
-        label = (
-            f"{title} against oracle calls, one line for each of {len(methods)} methods. Best in the table below: "
-            f"{methods[0]}."
-        )
-        caption = _best_caption(part) if best else (
-            f"The {what} of the iterate itself, which may rise again: it is what a user gets who stops there. Values above "
-            "100 times the start are drawn at the top. A line that ends early diverged on half of the seeds."
-        )  # fmt: skip
-        return context.picture(f"{anchor}-{'best' if best else 'last'}", figure, label, caption, f"{anchor}-curves")
-
-    return build
+def _curves(context: PageContext, name: str, value: str = "best") -> Picture:
+    """Convergence: of the smallest value so far, or of the last iterate."""
+    part, anchor = context.parts[name], context.anchors[name]
+    what, best, methods = _what(part), value == "best", tuning.ranked(part)[name]
+    figure = style.figure(convergence, part, name, value=value, guides=best, styles=context.styles)
+    title = (
+        f"Convergence on {name}: smallest {what} so far" if best else f"Last iterate on {name}: {what} of the iterate"
+    )
+    shown = f"one line for each of {len(methods)} methods. Best in the table below: {methods[0]}."
+    caption = _best_caption(part) if best else (
+        f"The {what} of the iterate itself, which may rise again: it is what a user gets who stops there. Values above "
+        "100 times the start are drawn at the top. A line that ends early diverged on half of the seeds."
+    )  # fmt: skip
+    anchors = f"{anchor}-{'best' if best else 'last'}", f"{anchor}-curves"
+    return context.picture(anchors[0], figure, f"{title} against oracle calls, {shown}", caption, anchors[1])
 
 
 def _best_caption(part: Runs) -> str:
@@ -187,30 +192,72 @@ def _sizes(context: PageContext, name: str) -> Picture:
     return context.picture(f"{context.anchors[name]}-sizes", figure, label, caption, metrics.sensitivity(part))
 
 
-def _learned(kind: str) -> Callable[[PageContext, str], Picture | None]:
+def _learned(context: PageContext, name: str, kind: str) -> Picture | None:
     """Accuracy or loss by part of the data; no figure where the problem has none."""
+    part = context.parts[name]
+    table = learned_table(part, kind)
+    if table.empty:
+        return None
+    size = 6.8, 1.2 + 0.24 * table["method"].nunique()
+    figure = style.figure(generalization, part, name, kind=kind, size=size, left=1.9, room=1.1)
+    judged = f"{table['split'].iloc[-1]} {kind}; first by it: {table['method'].iloc[0]}"
+    side = "right" if kind == "accuracy" else "left"
+    caption = (
+        f"Further {side} is better: median and quartiles over seeds of the {kind} at the end of a run. The training "
+        "objective alone chose the step size; test data chose nothing."
+    )
+    label = f"{kind.capitalize()} by part of the data on {name}: {judged}."
+    return context.picture(f"{context.anchors[name]}-{kind}", figure, label, caption, table)
 
-    def build(context: PageContext, name: str) -> Picture | None:
-        part = context.parts[name]
-        table = learned_table(part, kind)
-        if table.empty:
-            return None
-        size = 6.8, 1.2 + 0.24 * table["method"].nunique()
-        figure = style.figure(generalization, part, name, kind=kind, size=size, left=1.9, room=1.1)
-        judged = f"{table['split'].iloc[-1]} {kind}; first by it: {table['method'].iloc[0]}"
-        side = "right" if kind == "accuracy" else "left"
-        caption = (
-            f"Further {side} is better: median and quartiles over seeds of the {kind} at the end of a run. The training "
-            "objective alone chose the step size; test data chose nothing."
-        )
-        label = f"{kind.capitalize()} by part of the data on {name}: {judged}."
-        return context.picture(f"{context.anchors[name]}-{kind}", figure, label, caption, table)
 
-    return build
+def seconds_figure(context: PageContext, problem: str) -> Picture | None:
+    """The figure of `convergence_seconds` of a problem; None where no method with runs on it raced.
+
+    Where methods raced on several machines, the one with the most methods is shown.
+    """
+    part, races = context.parts[problem], context.races
+    if races.empty or not set(part.rows["problem_name"]) & set(races["problem_name"]):
+        return None
+    table = seconds_of(part, races)
+    if table.empty:
+        return None
+    count = table.groupby("machine", sort=True)["method"].nunique()
+    machine = str(count.idxmax())
+    shown = table[table["machine"] == machine]
+    methods = sorted(set(shown["method"]))
+    best = next(method for method in tuning.ranked(part)[problem] if method in methods)
+    label = (
+        f"Convergence on {problem} in seconds on {machine}: one line for each of {len(methods)} methods that raced. Best "
+        f"of them in oracle calls: {best}."
+    )
+    figure = style.figure(draw_seconds, part, shown, problem, styles=context.styles)
+    caption = _seconds_caption(part, shown, [name for name in count.index if name != machine])
+    rates = table[RATE_COLUMNS].drop_duplicates(ignore_index=True)
+    return context.picture(f"{context.anchors[problem]}-seconds", figure, label, caption, rates)
+
+
+def _seconds_caption(part: Runs, shown: pd.DataFrame, others: list[str]) -> Markup:
+    """What the figure shows and leaves out."""
+    rates = shown.drop_duplicates("method")
+    caption = Markup(
+        "The same curves against time: oracle calls times the seconds a call took in a race. Seconds a call are those of "
+        "races on <bdi>{}</bdi>"
+    ).format(shown["machine"].iloc[0])
+    if others:
+        caption += Markup("; methods also raced on <bdi>{}</bdi>, not drawn here").format(", ".join(others))
+    caption += "."
+    for text, methods in (
+        ("Disturbed", rates.loc[rates["disturbed"], "method"]),
+        ("Without a race", sorted(set(part.rows["method"]) - set(rates["method"]))),
+    ):
+        if len(methods):
+            caption += Markup(" {}: <bdi>{}</bdi>.").format(text, names(methods))
+    return caption
 
 
 FIGURES: tuple[Callable[[PageContext, str], Picture | None], ...] = (
-    _curves("best"), _sizes, _curves("f"), seconds_figure, _learned("accuracy"), _learned("loss"),
+    _curves, _sizes, partial(_curves, value="f"), seconds_figure,
+    partial(_learned, kind="accuracy"), partial(_learned, kind="loss"),
 )  # fmt: skip
 
 

@@ -104,12 +104,8 @@ def _race(context: PageContext, rows: pd.DataFrame) -> Race:
                 f"{line['configuration']} {line['a step']}, {line['oracle']}" for line in lines.to_dict("records")
             )
         )
-        caption = (
-            "Further left is faster. A step (disc) consists of its oracle call (diamond) and of the optimizer’s own work "
-            "(square; none where it is too short to measure). Medians over rounds; lines are 95 % intervals."
-        )
         figure = step_times.speed_figure(rows, problem)
-        figures.append(context.picture(anchors[f"{anchor}-{problem}"], figure, label, caption, lines))
+        figures.append(context.picture(anchors[f"{anchor}-{problem}"], figure, label, table=lines))
     before, after = (NEVER if pd.isna(first[name]) else f"{first[name]:.2f}" for name in ("load_before", "load_after"))
     core = "not pinned to a core" if pd.isna(first["core"]) else f"pinned to core {first['core']}"
     steps = " and ".join(map(str, sorted(set(rows["steps"]))))

@@ -595,22 +595,12 @@ def summary_text(line: Row, lines: list[Row]) -> Row:
 
 def decades_text(decades: list[Row]) -> list[Row]:
     """The calls to powers of ten as they are seen."""
-    lines = []
-    for method, of_method in grouped_in_order(decades, "method").items():
-        cells = {f"{line['target']:.0e}": line for line in of_method}
-        text: Row = {"method": [method]}
-        for name, line in cells.items():
-            head = "0.1" if name == "1e-01" else f"1e-{int(name[-2:])}"
-            text["1e-1" if head == "0.1" else head] = calls_text(line["calls"], line["reached"], line["seeds"])
-        lines.append(text)
-    return lines
-
-
-def grouped_in_order(rows: Iterable[Row], name: str) -> dict[Any, list[Row]]:
-    groups: dict[Any, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row[name], []).append(row)
-    return groups
+    lines: dict[str, Row] = {}
+    for line in decades:
+        text = lines.setdefault(line["method"], {"method": [line["method"]]})
+        head = f"1e-{round(-math.log10(line['target']))}"
+        text[head] = calls_text(line["calls"], line["reached"], line["seeds"])
+    return list(lines.values())
 
 
 def heat_text(overview: Overview, relative: list[Row]) -> list[Row]:

@@ -212,7 +212,7 @@ def figure_of(runs: Runs) -> Picture:
     """The figure in the section of the only landscape of some results."""
     section = landscapes.section(PageContext(runs))
     assert section is not None
-    (landscape,) = section.landscapes
+    (landscape,) = section
     return landscape.figure
 
 

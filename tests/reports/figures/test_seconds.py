@@ -17,7 +17,7 @@ from optbench.core.trace import TARGETS
 from optbench.results.runs import Runs
 from reports.figures import style
 from reports.page.context import PageContext
-from reports.sections.seconds import seconds_figure
+from reports.sections.problems import seconds_figure
 from tests.rows import race_rows, race_table, run_row
 
 

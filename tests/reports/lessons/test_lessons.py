@@ -331,7 +331,7 @@ def test_the_page_says_what_is_missing(runs: Runs, tmp_path: Path) -> None:
 def test_maps_that_a_lesson_shows_are_not_shown_again(runs: Runs, lessons: dict[str, Lesson]) -> None:
     def mapped(rows: pd.DataFrame) -> list[str]:
         section = landscapes.section(PageContext(Runs(rows)))
-        return [] if section is None else [landscape.problem.name for landscape in section.landscapes]
+        return [] if section is None else [landscape.problem.name for landscape in section]
 
     rows = runs.rows
     assert mapped(rows) == ["beale", "strict_saddle", "valley"]

@@ -91,7 +91,7 @@ def test_curves_of_the_explorer_are_the_bands(runs: Runs) -> None:
     context = PageContext(runs, pd.DataFrame())
     section = explorer.section(context)
     assert section is not None
-    tables = {name: context.tables[table] for name, table in section.problems}
+    tables = {name: context.tables[table] for name, table in section}
     assert list(tables) == list(context.parts)
     ranked = tuning.ranked(runs)
     for problem, table in tables.items():

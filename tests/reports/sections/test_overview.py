@@ -23,7 +23,7 @@ from reports import tables
 from reports.figures import heatmap, style
 from reports.figures import profiles as profile_figures
 from reports.page.context import PageContext
-from reports.sections import headline, overview
+from reports.sections import overview
 from tests.conftest import present
 from tests.rows import run_row
 
@@ -54,7 +54,7 @@ def runs_with(times: Mapping[str, Sequence[Any]], seeds: int = 3, **of: Mapping[
 
 
 def said(runs: Runs) -> str:
-    return " ".join("".join(sentence) for sentence in headline.headline(runs))
+    return " ".join("".join(sentence) for sentence in overview.headline(runs))
 
 
 def test_one_problem_and_two_optimizers_are_put_into_words() -> None:
@@ -106,14 +106,14 @@ def test_a_tie_is_not_called() -> None:
 def test_a_small_lead_is_not_called_either() -> None:
     text = said(runs_with({"one": [2, 2, 2, 20, 20], "two": [20, 20, 20, 2, 2]}))
     table = ranking.ranking(runs_with({"one": [2, 2, 2, 20, 20], "two": [20, 20, 20, 2, 2]}))
-    assert 0.5 < table.loc[0, "beats_next"] < headline.LIKELY
+    assert 0.5 < table.loc[0, "beats_next"] < overview.LIKELY
     assert "too close to call" in text
     assert f"in only {100 * table.loc[0, 'beats_next']:.0f} % of resamples" in text
 
 
 def test_between_the_two_one_probably_leads() -> None:
     runs = runs_with({"one": [2, 2, 2, 2, 2, 20, 20], "two": [20, 20, 20, 20, 20, 2, 2]})
-    assert headline.LIKELY <= ranking.ranking(runs).loc[0, "beats_next"] < headline.CLEAR
+    assert overview.LIKELY <= ranking.ranking(runs).loc[0, "beats_next"] < overview.CLEAR
     assert said(runs).startswith("one probably leads over the 7 problems")
 
 
