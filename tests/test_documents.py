@@ -36,15 +36,10 @@ def exists(name: str) -> bool:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_paths_exist(document: str) -> None:
-    paths = {span for span in code_spans(document) if PATH.fullmatch(span)}
-    assert {path for path in paths if not (ROOT / path).exists()} == set()
-
-
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_names_exist(document: str) -> None:
-    names = {span for span in code_spans(document) if NAME.fullmatch(span)}
-    assert {name for name in names if not exists(name)} == set()
+def test_paths_and_names_exist(document: str) -> None:
+    spans = set(code_spans(document))
+    assert {path for path in spans if PATH.fullmatch(path) and not (ROOT / path).exists()} == set()
+    assert {name for name in spans if NAME.fullmatch(name) and not exists(name)} == set()
 
 
 def test_the_path_of_a_learning_rate_names_functions_that_exist() -> None:

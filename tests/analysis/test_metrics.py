@@ -32,34 +32,27 @@ def runs(*rows: dict[str, Any]) -> Runs:
     return Runs.from_rows(list(rows))
 
 
-def test_the_deepest_target_wins_before_the_soonest() -> None:
-    deep = [row(0.1, s, [10, 20, 30]) for s in range(3)]
-    soon = [row(0.2, s, [1, 2]) for s in range(3)]
-    (best,) = tuning.tuned(runs(*deep, *soon)).itertuples()
-    assert best.step_size == 0.1
-    assert best.n_settings == 2
+STEADY = [row(0.2, s, [9, 9]) for s in range(3)]
 
 
-def test_of_equally_deep_settings_the_soonest_wins() -> None:
-    slow = [row(0.1, s, [10, 20]) for s in range(3)]
-    fast = [row(0.2, s, [50, 15 + s]) for s in range(3)]
-    assert tuning.tuned(runs(*slow, *fast))["step_size"].tolist() == [0.2]
-
-
-def test_a_target_counts_if_more_than_half_of_the_seeds_reach_it() -> None:
-    lucky = [row(0.1, 0, [1, 1, 1, 1]), row(0.1, 1, [1]), row(0.1, 2, [1])]
-    steady = [row(0.2, s, [9, 9]) for s in range(3)]
-    assert tuning.tuned(runs(*lucky, *steady))["step_size"].tolist() == [0.2]
-    half = [row(0.1, 0, [1, 1, 1]), row(0.1, 1, [1])]
-    assert tuning.tuned(runs(*half, *steady))["step_size"].tolist() == [0.2]
-    most = [row(0.1, s, [1, 1, 1] if s else [1]) for s in range(3)]
-    assert tuning.tuned(runs(*most, *steady))["step_size"].tolist() == [0.1]
-
-
-def test_without_an_optimum_the_final_objective_decides_and_divergence_is_last() -> None:
-    low = [row(0.1, s, None, 2.0) for s in range(3)]
-    wild = [row(0.2, s, None, 0.1, status="diverged") for s in range(3)]
-    assert tuning.tuned(runs(*low, *wild))["step_size"].tolist() == [0.1]
+@pytest.mark.parametrize(
+    ("some", "step_size"),
+    [
+        # the deepest target wins before the soonest
+        ([row(0.1, s, [10, 20, 30]) for s in range(3)] + [row(0.2, s, [1, 2]) for s in range(3)], 0.1),
+        # of equally deep settings the soonest wins
+        ([row(0.1, s, [10, 20]) for s in range(3)] + [row(0.2, s, [50, 15 + s]) for s in range(3)], 0.2),
+        # a target counts if more than half of the seeds reach it: one of three, half and two of three
+        ([row(0.1, 0, [1, 1, 1, 1]), row(0.1, 1, [1]), row(0.1, 2, [1]), *STEADY], 0.2),
+        ([row(0.1, 0, [1, 1, 1]), row(0.1, 1, [1]), *STEADY], 0.2),
+        ([row(0.1, s, [1, 1, 1] if s else [1]) for s in range(3)] + STEADY, 0.1),
+        # without an optimum the final objective decides, and divergence is last
+        ([row(0.1, 0, None, 2.0), row(0.2, 0, None, 0.1, status="diverged")], 0.1),
+    ],
+)
+def test_the_best_settings(some: list[dict[str, Any]], step_size: float) -> None:
+    (best,) = tuning.tuned(runs(*some)).itertuples()
+    assert (best.step_size, best.n_settings) == (step_size, 2)
 
 
 def test_summary() -> None:

@@ -348,13 +348,8 @@ def test_who_is_not_in_the_complete_set_cannot_be_ranked() -> None:
 def test_without_targets_tables_are_empty_and_have_their_columns(runs: Runs) -> None:
     chosen = grid.complete_set(runs)
     assert chosen.problems == ()
-    for function in (
-        profiles.performance_profile,
-        profiles.data_profile,
-        profiles.ecdf,
-        ranking.areas,
-        ranking.ranking,
-    ):
+    tables = (profiles.performance_profile, profiles.data_profile, profiles.ecdf, ranking.areas, ranking.ranking)
+    for function in tables:
         table = function(runs)
         assert table.empty
         assert "method" in table.columns

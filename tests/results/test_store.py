@@ -111,16 +111,11 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, request: pytes
     assert len(store.load()) == 4
 
 
-def test_stray_temporary_files_are_ignored(tmp_path: Path) -> None:
+def test_stray_temporary_files_are_ignored_and_a_broken_file_is_named(tmp_path: Path) -> None:
     store = Store(tmp_path)
     execute(plans(1), store=store)
     (store.files[0].parent / "abc.tmp").write_bytes(b"half")
     assert len(store.load()) == 4
-
-
-def test_a_broken_file_is_named(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    execute(plans(1), store=store)
     store.files[0].write_bytes(b"not parquet")
     with pytest.raises(StoreError, match=f"{store.files[0].name} cannot be read"):
         store.load()
@@ -196,12 +191,6 @@ def test_of_two_versions_of_the_code_the_newest_is_shown(tmp_path: Path, monkeyp
     everything = Store(tmp_path).load()
     assert len(Store(tmp_path).keys()) == 8
     assert set(everything.rows["key"]) == set(runs.rows["key"])
-
-
-def test_methods_that_differ_in_budget_are_told_apart(tmp_path: Path) -> None:
-    for steps in (20, 30):
-        execute(make_plans(Quadratic(dim=4), "sgd", seeds=1, steps=steps), store=Store(tmp_path))
-    assert set(Store(tmp_path).load().rows["method"]) == {"sgd, 20 steps", "sgd, 30 steps"}
 
 
 def test_a_data_file_that_changed_is_told_apart(tmp_path: Path) -> None:
