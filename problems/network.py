@@ -237,7 +237,13 @@ class Perceptron(Network):
         """Losses (S, L) and their gradients (S, L, d), summed over the samples of a batch and multiplied by `share`."""
         xp, rows = self.xp, batch.rows
         *activations, z = self._forward(layers, rows)
-        f, delta, bias = self._loss(z, layers[-1].c, batch.targets, share)  # (S, L), (S, L, q, b), (S, L, q)
+        outputs = z, layers[-1].c, batch.targets[:, 0, ...], share
+        # the losses (S, L), and their derivatives by the outputs (S, L, q, b) and by their biases (S, L, q)
+        if self.loss == "squared":
+            delta, f, bias = self._residuals(*outputs)
+        else:
+            f, delta, bias = self._cross_entropy.gradient(*outputs)
+            f = f * share
         parts: list[Array] = []
         for (W, _), a in zip(layers[:0:-1], activations[::-1], strict=True):
             parts = [delta @ xp.matrix_transpose(a), bias[..., None], *parts]
@@ -335,14 +341,6 @@ class Perceptron(Network):
             activations += self._activate(z, c)
             z = W @ activations[-1]
         return [*activations, z]
-
-    def _loss(self, z: Array, c: Array, targets: Array, share: float) -> tuple[Array, Array, Array]:
-        """Losses (S, L), their derivatives by outputs z (S, L, q, b), and by biases c (S, L, q); all times `share`."""
-        if self.loss == "squared":
-            delta, f, bias = self._residuals(z, c, targets[:, 0, ...], share)
-            return f, delta, bias
-        f, delta, bias = self._cross_entropy.gradient(z, c, targets[:, 0, ...], share)
-        return f * share, delta, bias
 
     # ---- second derivatives ------------------------------------------------------------------------------------------
 

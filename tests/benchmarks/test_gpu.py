@@ -287,6 +287,14 @@ def test_a_chunk_fills_the_device() -> None:
     assert len(list(chunks_of(plan))) == 1
 
 
+def assert_precision_is_kept(kernel: Any, rule: str, backend: Backend) -> None:
+    """A step of a fused rule at its defaults returns arrays of the backend's precision."""
+    x = backend.asarray(np.ones((2, 3)))
+    columns = [backend.wide(np.full((2, 1), float(p.default))) for p in parameters(OPTIMIZERS[rule]).values()]
+    new, state = kernel(x, x, 1, [x for _ in state_names(OPTIMIZERS[rule])], columns)
+    assert {array.dtype for array in (new, *state)} == {np.dtype(backend.precision)}
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_fused_rules_keep_single_precision_and_their_hyperparameters(
     rule: str, monkeypatch: pytest.MonkeyPatch
@@ -300,10 +308,7 @@ def test_fused_rules_keep_single_precision_and_their_hyperparameters(
     target = OPTIMIZERS[rule]
     kernel = fusing._cupy_kernel(target)
     assert fusing._difference(target, kernel, backend, list(parameters(target))) <= 64 * backend.eps
-    x = np.ones((2, 3), np.float32)
-    columns = [backend.wide(np.full((2, 1), float(p.default))) for p in parameters(target).values()]
-    new, state = kernel(x, x, 1, [x for _ in state_names(target)], columns)
-    assert {array.dtype for array in (new, *state)} == {np.dtype("float32")}
+    assert_precision_is_kept(kernel, rule, backend)
 
 
 # ---- on a GPU --------------------------------------------------------------------------------------------------------
@@ -321,10 +326,7 @@ def test_fused_rules_on_a_gpu(device: Backend, rule: str) -> None:
     kernel = fusing.fuse(OPTIMIZERS[rule], device)  # a warning, that it runs plain, is an error
     assert kernel is not None
     assert fusing._difference(OPTIMIZERS[rule], kernel, device, ()) <= 64 * device.eps
-    x = device.asarray(np.ones((2, 3)))
-    columns = [device.wide(np.full((2, 1), float(p.default))) for p in parameters(OPTIMIZERS[rule]).values()]
-    new, state = kernel(x, x, 1, [x for _ in state_names(OPTIMIZERS[rule])], columns)
-    assert {array.dtype for array in (new, *state)} == {np.dtype(device.precision)}
+    assert_precision_is_kept(kernel, rule, device)
 
 
 @pytest.mark.gpu
