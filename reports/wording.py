@@ -34,7 +34,7 @@ def number(value: float) -> str:
 def notation(values: Iterable[float], digits: int = 3) -> Callable[[float], str]:
     """The function that writes every number of a column in the same notation.
 
-    Whole numbers have no decimals. Others have as many decimals as the smallest needs for `digits` significant digits. Where
+    Whole numbers have no decimals. Others have the decimals that the smallest needs for `digits` significant digits. Where
     that takes more than seven digits, all are in scientific notation: 2.50e-5, 1.82e-3. What is not finite is a dash.
     """
     sizes = np.abs(np.array([value for value in values if value is not None], dtype=float))
