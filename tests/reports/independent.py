@@ -580,7 +580,7 @@ def rounding(rows: list[Row]) -> float:
         floor = row["f_star"] if row["f_star_lower"] is None else row["f_star_lower"]
         size = np.fmax(abs(floor), np.fmax(abs(row["f_start"]), 1.0))
         room.append(row["f_star"] - floor + 64 * np.finfo(row["precision"]).eps * size)
-    return max(room)
+    return float(max(room))
 
 
 def summary_text(line: Row, lines: list[Row], room: float) -> Row:
