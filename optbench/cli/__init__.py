@@ -22,7 +22,7 @@ from optbench.core.workers import environment_variables
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns the exit status: 0 well, 1 a result is wrong or a run failed, 2 the request is impossible."""
     arguments = [*(sys.argv[1:] if argv is None else argv)]
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     options.command_line = shlex.join(["optbench", *arguments])
     # stored with results, whichever process stores them
     variables = environment_variables({"OPTBENCH_COMMAND": options.command_line})
@@ -54,7 +54,8 @@ def _show_warning(message: Any, category: Any, filename: str, lineno: int, file:
     print(f"optbench: warning: {message}", file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command ``optbench`` and its subcommands."""
     parser = argparse.ArgumentParser(
         prog="optbench",
         description="Compare gradient-based optimizers: which one reaches a given accuracy first on a given problem, and "

@@ -20,7 +20,7 @@ from optbench.runner.loop import minimize
 from optbench.runner.plan import Parallelism, Plan
 
 # How many runs share an array: as many as keep this much in flight, but at least a few, unless even they take too much.
-# Measured: see CONTRIBUTING, "Chunks".
+# Measured: see docs/explanation/design-notes/2026-11-23-chunks.md.
 CHUNK_BYTES = 4 << 20
 CHUNK_RUNS = 16
 MEMORY_BYTES = 1 << 30  # on a device, which no cache tells how much is best, this much is filled
