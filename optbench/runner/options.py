@@ -130,7 +130,7 @@ class SweepOptions(Options):
     """Options of a sweep."""
 
     seeds: int | Iterable[int] = _option(
-        5, _SEEDS, "number of seeds (0, 1, ...), or a list: 0,4, or 3, for seed 3 only"
+        5, _SEEDS, "number of seeds (0, 1, ...), or a list: '0,4' or '3,' (only seed 3)"
     )
     steps: int | None = _option(None, _WHOLE, "steps of every run (default 1000, if calls are not given)")
     calls: float | None = _option(

@@ -115,7 +115,10 @@ def test_a_file_that_cannot_be_written_is_left_as_it_was(tmp_path: Path, request
 
 
 def test_printed_runs_are_a_sentence() -> None:
-    rows = [run_row(problem_spec="p", optimizer=name, key=name, status=status) for name, status in zip("abc", Status)]
+    rows = [
+        run_row(problem_spec="p", optimizer=name, key=name, status=status)
+        for name, status in zip("abc", Status, strict=False)
+    ]
     assert repr(Runs.from_rows(rows[:1])) == "<Runs: 1 run of 1 method on 1 problem: 1 used its budget>"
     assert repr(Runs.from_rows(rows)) == (
         "<Runs: 3 runs of 3 methods on 1 problem: 1 used its budget, 1 reached the last target, "
