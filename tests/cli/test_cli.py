@@ -150,7 +150,7 @@ ONE, RACE = ([command, "--problem", "quadratic", "--optimizer", "adam"] for comm
         ([*RACE, "--batch-size", "8"], "no mini-batches"),
         ([*RACE, "--rounds", "2"], "at least 3 rounds for its intervals, not 2"),
         ([*RACE, "--steps", "0"], "at least one step"),
-        ([*RACE, "--seed", "-1"], "seed must be at least 0"),
+        ([*RACE, "--seed", "-1"], "seed must be from 0"),
         ([*RACE, "--schedule", "cosin"], "did you mean 'cosine'"),
         ([*RACE, "--device", "tpu"], "choose cpu"),
         ([*RACE, "-o", "file"], "'file' cannot be written"),
