@@ -169,7 +169,7 @@ def _curves(context: PageContext, name: str, value: str = "best") -> Picture:
 
 def _best_caption(part: Runs) -> str:
     what, rows = _what(part), part.rows
-    caption = f"Smallest {what} so far against oracle calls: median and quartiles over seeds. Lower and further left is better."
+    caption = f"Smallest {what} so far: median and quartiles over seeds. Lower and further left is better."
     if what == "gap":
         caption += " A dotted line marks the smallest gap that rounding can resolve."
     if not rates(part).empty:
