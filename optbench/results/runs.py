@@ -1,7 +1,7 @@
 """Results as rows and tidy tables.
 
-A row has the scalars of one run, and its curves as lists; `COLUMNS` declares its columns. `Runs` offers two tables: `table`,
-with one row for each run, and `curves`, with one row for each run and checkpoint.
+A row has the scalars of one run, and its curves as lists; `COLUMNS` declares its columns. `Runs` offers two tables:
+`table`, with one row for each run, and `curves`, with one row for each run and checkpoint.
 """
 
 from __future__ import annotations
