@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from optbench.compile.fused_loop import FusedLoop
-from optbench.compile.numba import numba_is_there
+from optbench.compile.numba import has_numba
 from optbench.core.backend import get_backend
 from optbench.core.trace import Trace
 from optbench.optimizer import FirstOrder, make_recipe
@@ -18,7 +18,7 @@ from optbench.runner import loop as looping
 from optbench.runner.loop import minimize
 from problems import Quadratic
 
-pytestmark = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")
+pytestmark = pytest.mark.skipif(not has_numba(), reason="Numba is not installed")
 
 RATES = [1e-3, 1e-2, 0.1, 0.5]
 SEEDS = (0, 1, 2)
@@ -238,8 +238,8 @@ def exponential(xp: Any, x: Any) -> tuple[Any, Any]:
 @pytest.mark.parametrize(
     ("problem", "message"),
     [
-        (Bowl(2.0), "computes something else"),
-        (Exponential(), r"the oracle formula of Exponential runs uncompiled.*has no attribute 'exp'"),
+        (Bowl(2.0), "its compiled form differs"),
+        (Exponential(), r"the oracle formula of Exponential runs uncompiled .*has no attribute 'exp'"),
     ],
 )
 def test_an_oracle_formula_that_does_not_compile_to_the_oracle_is_not_used(
