@@ -24,5 +24,5 @@ class StoreError(OptbenchError, OSError):
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """The question ``did you mean 'sgd'?`` with the known name nearest to `name`; empty if none is near."""
-    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"did you mean {nearest[0]!r}?" if nearest else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 import time
 from typing import Any, Self
@@ -10,11 +11,13 @@ from typing import Any, Self
 MIN_SECONDS = 1.0  # that a call takes before its bar appears
 REDRAW_SECONDS = 0.1
 MIN_ESTIMATE = 0.01  # of the work that is done before the time left is estimated
-WIDTH = 40  # of the bar, in characters
+WIDTH = 20  # of the bar, in characters
 
 
 class ProgressBar:
-    """Progress of a call, drawn on standard error as ``running ━━━━━━━        45 %   0:12, 0:15 left``.
+    """Progress of a call, drawn on standard error as ``running ━━━━━━━        45 %   0:12, 0:15 left  adam on mlp``.
+
+    The end of the line is what was done last.
 
     Parameters
     ----------
@@ -29,6 +32,7 @@ class ProgressBar:
         self.enabled = (_in_notebook() or sys.stderr.isatty()) if progress is None else progress
         self.total, self.done = 0.0, 0.0
         self.begin = self.drawn = time.monotonic()
+        self.last = ""  # part of the work that is done
         self.length = 0  # of the line that is drawn
         self.output: Any = None  # of a notebook cell, which is drawn over
 
@@ -49,11 +53,16 @@ class ProgressBar:
             self.drawn = now
             self._draw(self._line(now - self.begin))
 
+    def note(self, part: str) -> None:
+        """Name the part of the work that has just been done."""
+        self.last = part
+
     def _line(self, seconds: float) -> str:
         part = min(1.0, self.done / self.total)
         left = f", {_clock(seconds / part - seconds)} left" if part > MIN_ESTIMATE else ""
         bar = ("━" * round(WIDTH * part)).ljust(WIDTH)
-        return f"{self.label} {bar} {100 * part:3.0f} %   {_clock(seconds)}{left}"
+        line = f"{self.label} {bar} {100 * part:3.0f} %   {_clock(seconds)}{left}"
+        return f"{line}  {self.last}".rstrip()[: shutil.get_terminal_size().columns - 1]
 
     def _draw(self, line: str) -> None:
         if _in_notebook():

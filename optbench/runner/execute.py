@@ -46,6 +46,7 @@ def execute(
     retry_failed: bool = False,
     on_start: Callable[[float, int, int], None] | None = None,
     progress: Progress | None = None,
+    on_chunk: Callable[[Chunk], None] | None = None,
 ) -> Runs:
     """Compute the runs of some plans that the store lacks, and return all runs of the plans.
 
@@ -66,6 +67,8 @@ def execute(
         and the number of runs that the store has.
     progress : callable, optional
         Called now and then with the seconds of work done since its last call, as estimated beforehand.
+    on_chunk : callable, optional
+        Called with each chunk once it has been computed.
 
     Raises
     ------
@@ -104,7 +107,12 @@ def execute(
     else:
         threads = min(jobs, _cores()) if _uses_threads(chunks) else 1
         results = ((chunk, _compute(chunk, store, report, threads)) for chunk in _with_optima(chunks))
-    parts = [(chunk, result) for chunk, result in results if result is not None]
+    parts = []
+    for chunk, result in results:
+        if on_chunk is not None:
+            on_chunk(chunk)
+        if result is not None:
+            parts.append((chunk, result))
     if store is not None:
         return store.load(requested)
     return runs_from_chunks(parts, plans, [environment() | {"blas threads": str(threads)}])
