@@ -1,4 +1,4 @@
-"""The public names of optbench. `optbench/__init__.py` reads them from here, so each stands here only."""
+"""The public names of optbench; `optbench/__init__.py` reads them from this file."""
 
 from optbench.core.backend import Backend as Backend
 from optbench.core.backend import get_backend as get_backend
@@ -10,6 +10,7 @@ from optbench.core.registry import Traits as Traits
 from optbench.core.specs import Interval as Interval
 from optbench.core.trace import Trace as Trace
 from optbench.core.types import Metric as Metric
+from optbench.core.types import Oracle as Oracle
 from optbench.optimizer import FirstOrder as FirstOrder
 from optbench.optimizer import Optimizer as Optimizer
 from optbench.optimizer import make_recipe as make_recipe

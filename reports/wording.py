@@ -1,10 +1,14 @@
-"""Numbers and names as text: the one place that formats them for tables, sentences and figures."""
+"""Numbers and names as text, for tables, sentences and figures.
+
+A number in a sentence has the form that is shortest for it (`number`, `calls`, `factor`). The numbers of a column share
+one form (`notation`), so that they can be compared at a glance.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -25,6 +29,28 @@ def number(value: float) -> str:
         mantissa = mantissa.rstrip("0").rstrip(".")
         return f"{mantissa}e{int(exponent)}"
     return f"{rounded:.15g}"
+
+
+def notation(values: Iterable[float], digits: int = 3) -> Callable[[float], str]:
+    """The function that writes every number of a column in the same notation.
+
+    Whole numbers have no decimals. Others have the decimals that the smallest needs for `digits` significant digits. Where
+    that takes more than seven digits, all are in scientific notation: 2.50e-5, 1.82e-3. What is not finite is a dash.
+    """
+    sizes = np.abs(np.array([value for value in values if value is not None], dtype=float))
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    low, high = (int(f"{size:e}".partition("e")[2]) for size in (sizes.min(initial=1.0), sizes.max(initial=1.0)))
+    decimals = 0 if (sizes == np.rint(sizes)).all() else max(0, digits - 1 - low)
+
+    def write(value: float) -> str:
+        if value is None or not np.isfinite(value):
+            return NEVER
+        if max(high, 0) + 1 + decimals <= 7:
+            return f"{value:.{decimals}f}"
+        mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+        return f"{mantissa}e{int(exponent)}" if value else "0"
+
+    return write
 
 
 def calls(value: float) -> str:
@@ -83,7 +109,7 @@ _UNCLEAN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\
 
 
 def rank(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".")
+    return f"{value:.2f}"
 
 
 def percent(share: float) -> str:

@@ -99,7 +99,7 @@ def loop(
 T = TypeVar("T")
 
 
-def checked(name: str, build: Callable[[], T], is_correct: Callable[[T], bool]) -> T | None:
+def checked(name: str, build: Callable[[], T], is_correct: Callable[[T], bool], cure: str = "") -> T | None:
     """What `build` compiles, if it computes the same as its formula; otherwise None, and one warning that says why.
 
     Parameters
@@ -110,15 +110,17 @@ def checked(name: str, build: Callable[[], T], is_correct: Callable[[T], bool]) 
         Compiles the formula; any error means that it cannot be compiled.
     is_correct : callable
         Compares what `build` returned with the formula.
+    cure : str
+        What the user can do, for the end of the warning.
     """
     try:
         result = build()
         if is_correct(result):
             return result
-        why = "compiled, it computes something else"
-    except Exception as error:  # compilers raise what they like
-        why = reason(error)
-    _warn_once(f"{name} runs uncompiled: {why}")
+        cause = "its compiled form differs"
+    except Exception as error:  # compilers raise errors of any type
+        cause = f"{type(error).__name__}: {_first_cause(error)}"
+    _warn_once(f"{name} runs uncompiled ({cause}){cure and '; '}{cure}")
     return None
 
 
@@ -127,11 +129,12 @@ def _warn_once(message: str) -> None:
     warnings.warn(message, stacklevel=4)
 
 
-def reason(error: Exception) -> str:
-    """Why something cannot be compiled, in one line."""
+def _first_cause(error: Exception) -> str:
+    """The first line of a compiler's error that names a cause, without memory addresses and paths."""
     lines = [line.strip() for line in str(error).splitlines()]
-    causes = [line for line in lines if line and not line.startswith("Failed in nopython mode")]
-    return f"it cannot be compiled ({type(error).__name__}: {(causes or [''])[0]})"
+    cause = next((line for line in lines if line and not line.startswith("Failed in nopython mode")), "no message")
+    # Function(<function sum at 0x7f...>) found for signature: -> 'sum'
+    return re.sub(r"\w+\(<(?:built-in )?\w+ '?([\w.]+)'?( [^>]*)?>\)( found for signature:)?", r"'\1'", cause)
 
 
 def _globals(formula: Callable[..., Any]) -> dict[str, Any]:

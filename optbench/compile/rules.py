@@ -51,6 +51,7 @@ def _checked_kernel(rule: Callable[..., Any], backend: Backend, swept: frozenset
         f"the rule {rule.__name__!r}",
         lambda: _numba_kernel(rule, swept) if backend.name == "numpy" else _cupy_kernel(rule),
         lambda kernel: _difference(rule, kernel, backend, swept) <= 64 * backend.eps,
+        "if it mixes parameters, declare it with @optbench.rule(elementwise=False)",
     )
 
 

@@ -18,18 +18,8 @@ from optbench import results
 from optbench.core.errors import InputError, StoreError
 from optbench.core.trace import TARGETS
 from optbench.core.types import Status
+from optbench.results import schema
 from optbench.results.methods import add_labels
-from optbench.results.schema import (
-    COLUMNS,
-    RUN_ENCODING,
-    SCALARS,
-    VERSION,
-    metadata_of,
-    read_parquet,
-    to_arrow,
-    to_frame,
-    write_parquet,
-)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +64,9 @@ class Runs:
         """`Runs` of rows with the columns `COLUMNS`; those that hold a last iterate ``x`` besides keep it."""
         iterates = [row["x"] for row in rows if "x" in row]
         complete = iterates and len(iterates) == len(rows) and len({len(x) for x in iterates}) == 1
-        return cls(add_labels(to_frame(to_arrow(rows))), environments, np.stack(iterates) if complete else None)
+        return cls(
+            add_labels(schema.to_frame(schema.to_arrow(rows))), environments, np.stack(iterates) if complete else None
+        )
 
     @classmethod
     def from_curves(cls, curves: pd.DataFrame) -> Runs:
@@ -120,7 +112,7 @@ class Runs:
             row["gradient_norm"] = run.get("gradient_norm", pd.Series(np.nan, run.index)).to_numpy(dtype=float)
             row["metrics"] = [(name, arrays[name]) for name in further]
             rows.append(row)
-        frame = to_frame(to_arrow(rows))
+        frame = schema.to_frame(schema.to_arrow(rows))
         labels = curves.drop_duplicates("key").set_index("key").loc[frame["key"], ["problem", "method"]].astype(str)
         return cls(labels.reset_index(drop=True).join(frame))
 
@@ -146,7 +138,7 @@ class Runs:
             return NotImplemented
         import pyarrow as pa
 
-        rows = to_frame(pa.concat_tables([to_arrow(self.rows), to_arrow(other.rows)]))
+        rows = schema.to_frame(pa.concat_tables([schema.to_arrow(self.rows), schema.to_arrow(other.rows)]))
         index = newest(rows).index.sort_values()
         environments = {json.dumps(each, sort_keys=True): each for each in [*self.environments, *other.environments]}
         x = None
@@ -162,7 +154,9 @@ class Runs:
         StoreError
             If the file cannot be written; a file that was there is left as it is then.
         """
-        write_parquet(to_arrow(self.rows), Path(path), {"environments": self.environments}, **RUN_ENCODING)
+        schema.write_parquet(
+            schema.to_arrow(self.rows), Path(path), {"environments": self.environments}, **schema.RUN_ENCODING
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> Runs:
@@ -176,11 +170,11 @@ class Runs:
         path = Path(path)
         if not path.is_file():
             raise StoreError(f"there is no file {str(path)!r}; results folders are read by Store({str(path)!r}).load()")
-        table = read_parquet(path)
-        metadata = metadata_of(table)
-        if metadata.get("schema") != VERSION or not set(COLUMNS) <= set(table.column_names):
+        table = schema.read_parquet(path)
+        metadata = schema.metadata_of(table)
+        if metadata.get("schema") != schema.VERSION or not set(schema.COLUMNS) <= set(table.column_names):
             raise StoreError(f"{path} holds no runs, or runs of another version of optbench")
-        return cls(add_labels(to_frame(table.select(list(COLUMNS)))), metadata.get("environments", ()))
+        return cls(add_labels(schema.to_frame(table.select(list(schema.COLUMNS)))), metadata.get("environments", ()))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -203,7 +197,7 @@ class Runs:
         """One row a run: the scalar columns of `COLUMNS`, the gaps, and each hyperparameter as a column of its own."""
         import pandas as pd
 
-        table = self.rows[["problem", "method", *SCALARS]]
+        table = self.rows[["problem", "method", *schema.SCALARS]]
         gaps = {f"gap_{name}": table[f"f_{name}"] - table["f_star"] for name in ("start", "end", "best")}
         settings = pd.DataFrame([json.loads(text) for text in table["settings"]], index=table.index)
         further = settings[[name for name in settings.columns if name not in {*table.columns, *gaps}]]

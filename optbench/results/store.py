@@ -21,20 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from optbench.core.errors import StoreError
 from optbench.core.types import Status
+from optbench.results import schema
 from optbench.results.environment import environment
 from optbench.results.methods import add_labels
 from optbench.results.runs import Runs, newest
-from optbench.results.schema import (
-    COLUMNS,
-    RACE_COLUMNS,
-    RUN_ENCODING,
-    VERSION,
-    metadata_of,
-    read_parquet,
-    to_arrow,
-    to_frame,
-    write_parquet,
-)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +44,7 @@ class Store:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._folder = self.path / f"v{VERSION}"
+        self._folder = self.path / f"v{schema.VERSION}"
 
     @property
     def files(self) -> list[Path]:
@@ -63,7 +53,7 @@ class Store:
 
     def table_files(self, kind: str) -> list[Path]:
         """All files of further tables of a kind, such as ``"races"`` or ``"gpu"``; oldest first."""
-        return sorted((self.path / kind / f"v{VERSION}").glob("*.parquet"))
+        return sorted((self.path / kind / f"v{schema.VERSION}").glob("*.parquet"))
 
     def check_writable(self) -> None:
         """Make the folder and try it out, before any work is done.
@@ -86,7 +76,8 @@ class Store:
 
     def keys(self, *, failed: bool = True) -> set[str]:
         """Keys of the runs that are there; without those that failed if `failed` is false."""
-        rows = (row for path in self.files for row in read_parquet(path, ["key", "status"], advice=_ADVICE).to_pylist())
+        tables = (schema.read_parquet(path, ["key", "status"], advice=_ADVICE) for path in self.files)
+        rows = (row for table in tables for row in table.to_pylist())
         return {row["key"] for row in rows if failed or row["status"] != Status.FAILED}
 
     def write(self, rows: list[dict[str, Any]]) -> Path:
@@ -99,12 +90,12 @@ class Store:
         """
         name = hashlib.sha256("\n".join(sorted(row["key"] + row["status"] for row in rows)).encode()).hexdigest()
         path = self._folder / name[:2] / f"{name}.parquet"
-        write_parquet(to_arrow(rows), path, {"environment": environment()}, **RUN_ENCODING)
+        schema.write_parquet(schema.to_arrow(rows), path, {"environment": environment()}, **schema.RUN_ENCODING)
         return path
 
     def write_race(self, rows: list[dict[str, Any]]) -> Path:
         """Store the rows of one race, with the columns `RACE_COLUMNS`, by `write_table`."""
-        return self.write_table("races", rows[0]["race"], rows, RACE_COLUMNS)
+        return self.write_table("races", rows[0]["race"], rows, schema.RACE_COLUMNS)
 
     def write_table(
         self, kind: str, name: str, rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, str]]
@@ -126,8 +117,8 @@ class Store:
         StoreError
             If the disk is full or the folder cannot be written; nothing is left behind then.
         """
-        path = self.path / kind / f"v{VERSION}" / f"{name}.parquet"
-        write_parquet(to_arrow(rows, columns), path, {"environment": environment()})
+        path = self.path / kind / f"v{schema.VERSION}" / f"{name}.parquet"
+        schema.write_parquet(schema.to_arrow(rows, columns), path, {"environment": environment()})
         return path
 
     def load(self, keys: Iterable[str] | None = None) -> Runs:
@@ -149,20 +140,24 @@ class Store:
         self._check_version(self._folder)
         # files are read in parallel, because each is small and the reader releases the interpreter lock
         with cf.ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            tables = list(pool.map(lambda path: read_parquet(path, list(COLUMNS), advice=_ADVICE), self.files))
+            tables = list(
+                pool.map(lambda path: schema.read_parquet(path, list(schema.COLUMNS), advice=_ADVICE), self.files)
+            )
         if keys is not None:
             wanted = pa.array(set(keys), pa.string())
             tables = [table.filter(pc.is_in(table.column("key"), wanted)) for table in tables]
         tables = [table for table in tables if table.num_rows]
-        environments = {json.dumps(metadata_of(table).get("environment", {}), sort_keys=True) for table in tables}
-        rows = add_labels(newest(to_frame(pa.concat_tables([to_arrow([]), *tables]))))
+        environments = {
+            json.dumps(schema.metadata_of(table).get("environment", {}), sort_keys=True) for table in tables
+        }
+        rows = add_labels(newest(schema.to_frame(pa.concat_tables([schema.to_arrow([]), *tables]))))
         order = ["problem", "method", "step_size", "settings", "seed", "steps", "key"]
         rows = rows.sort_values(order, kind="stable", ignore_index=True)
         return Runs(rows, [json.loads(text) for text in sorted(environments)])
 
     def load_races(self) -> pd.DataFrame:
         """All stored races by `load_table`: one row a round and configuration, oldest race first."""
-        return self.load_table("races", RACE_COLUMNS)
+        return self.load_table("races", schema.RACE_COLUMNS)
 
     def load_table(self, kind: str, columns: Mapping[str, tuple[str, str]] | None = None) -> pd.DataFrame:
         """All tables of a kind as one, see `write_table`: the given columns, which each needs, or all columns.
@@ -174,10 +169,12 @@ class Store:
         """
         import pyarrow as pa
 
-        self._check_version(self.path / kind / f"v{VERSION}")
+        self._check_version(self.path / kind / f"v{schema.VERSION}")
         names = list(columns) if columns else None
-        tables = [read_parquet(path, names, advice=_ADVICE) for path in self.table_files(kind)]
-        return to_frame(pa.concat_tables([to_arrow([], columns or {}), *tables], promote_options="default"))
+        tables = [schema.read_parquet(path, names, advice=_ADVICE) for path in self.table_files(kind)]
+        return schema.to_frame(
+            pa.concat_tables([schema.to_arrow([], columns or {}), *tables], promote_options="default")
+        )
 
     def _check_version(self, folder: Path) -> None:
         """Raise `StoreError` if there are results of other versions instead of those in `folder`."""

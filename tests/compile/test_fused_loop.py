@@ -238,8 +238,8 @@ def exponential(xp: Any, x: Any) -> tuple[Any, Any]:
 @pytest.mark.parametrize(
     ("problem", "message"),
     [
-        (Bowl(2.0), "computes something else"),
-        (Exponential(), r"the oracle formula of Exponential runs uncompiled.*has no attribute 'exp'"),
+        (Bowl(2.0), "its compiled form differs"),
+        (Exponential(), r"the oracle formula of Exponential runs uncompiled .*has no attribute 'exp'"),
     ],
 )
 def test_an_oracle_formula_that_does_not_compile_to_the_oracle_is_not_used(

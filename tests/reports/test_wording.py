@@ -51,6 +51,25 @@ def test_numbers_have_three_digits(value: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([2.5e-5, 7.15e-4, 0.00182, 0.0388, 0.0], ["2.50e-5", "7.15e-4", "1.82e-3", "3.88e-2", "0"]),
+        ([0.0148, 0.0171, 1.2, 0.0, np.nan], ["0.0148", "0.0171", "1.2000", "0.0000", "–"]),
+        ([41.0, 1230.0, 99_999.0, np.inf], ["41", "1230", "99999", "–"]),
+        ([-0.5, 12.25], ["-0.500", "12.250"]),
+        ([1.0, 123_456_789.0], ["1.00e0", "1.23e8"]),
+        ([np.nan, None], ["–", "–"]),
+    ],
+)
+def test_the_numbers_of_a_column_share_a_notation(values: list[float], texts: list[str]) -> None:
+    assert [*map(wording.notation(values), values)] == texts
+
+
+def test_a_column_of_calls_has_two_digits() -> None:
+    assert [*map(wording.notation([8.3, 179.0], 2), [8.3, 179.0])] == ["8.3", "179.0"]
+
+
+@pytest.mark.parametrize(
     ("value", "text"),
     [(3.2, "3.2"), (0.064, "0.064"), (5.0, "5"), (41.4, "41"), (99_999, "99999"), (1e6, "1e6"), (np.inf, "–")],
 )

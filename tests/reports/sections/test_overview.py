@@ -86,7 +86,7 @@ def test_a_ranking_of_one_or_two_can_be_read() -> None:
 def test_a_clear_winner_is_said_to_lead_with_its_margin_and_its_base() -> None:
     text = said(runs_with(CLEAR))
     assert text.startswith(
-        "fast leads over the 8 problems that all 3 ran on: mean rank 1 (95 % interval 1 to 1), before slow (2)"
+        "fast leads over the 8 problems that all 3 ran on: mean rank 1.00 (95 % interval 1.00 to 1.00), before slow (2.00)"
     )
     assert "in every resample of problems and seeds" in text
     assert (
@@ -99,7 +99,7 @@ def test_a_clear_winner_is_said_to_lead_with_its_margin_and_its_base() -> None:
 def test_a_tie_is_not_called() -> None:
     text = said(runs_with({"one": [2, 20, 2, 20], "two": [20, 2, 20, 2]}))
     assert "too close to call" in text
-    assert "one and two have the same mean rank, 1.5" in text
+    assert "one and two have the same mean rank, 1.50" in text
     assert " leads " not in text
 
 
@@ -125,7 +125,7 @@ def test_five_problems_are_said_to_be_too_few() -> None:
 def test_hessians_are_named_as_the_caveat_and_the_best_without_them_is_told() -> None:
     text = said(runs_with(CLEAR, fast={"oracle": "hessian"}))
     assert "fast uses Hessians" in text
-    assert "Without Hessians, slow leads among 2: mean rank 1 " in text
+    assert "Without Hessians, slow leads among 2: mean rank 1.00 " in text
     assert "fast uses Hessians" not in said(runs_with(CLEAR, slow={"oracle": "hessian"}))
     alone = said(runs_with({"a": [2] * 3, "b": [9] * 3}, a={"oracle": "hessian"}))
     assert "Without Hessians" not in alone
