@@ -16,7 +16,7 @@ from optbench.results.runs import Runs
 
 from . import tables
 from .figures.profiles import DEFAULT, NO_RANKING
-from .wording import NEVER, factor, percent, plural, rank, target_name
+from .wording import factor, percent, plural, rank, target_name
 
 CLEAR, LIKELY = 0.95, 0.8  # shares of resamples from which on a method leads, or probably leads
 
@@ -59,36 +59,46 @@ def rankings(runs: Runs) -> list[Ranking]:
 def answer(runs: Runs) -> list[str]:
     """The verdict in at most three lines of text, for the terminal."""
     problems = complete_set(runs).problems
-    if len(problems) < 2:
+    found = rankings(runs)
+    if len(problems) < 2 or not found:
         return _answers_by_problem(runs)
+    few = statistics.sign_test(len(problems), 0) > 0.05
     lines = []
-    for among, table in rankings(runs):
+    for among, table in found:
         first, second = table.iloc[0], table.iloc[1]
-        place = f"mean rank {rank(first['rank'])} of {len(table)} (95 %: {rank(first['low'])} to {rank(first['high'])})"
-        claim = f"{first['method']} {verb(first['beats_next'])}"
         if first["beats_next"] < LIKELY:
-            claim = f"too close to call, {first['method']} before {second['method']}"
-        lines.append(f"{among or f'over {len(problems)} problems'}: {claim}, {place}")
-    return [line[0].upper() + line[1:] for line in lines]
+            places = (f"{line['method']} {rank(line['rank'])}" for line in (first, second))
+            claim = f"too close to call (mean rank of {', '.join(places)})"
+        else:
+            words = "is first" if few else verb(first["beats_next"])
+            interval = f"{rank(first['low'])} to {rank(first['high'])}"
+            claim = f"{first['method']} {words}, mean rank {rank(first['rank'])} of {len(table)} (95 %: {interval})"
+        lines.append(f"{among[0].upper()}{among[1:]}: {claim}" if among else f"Over {len(problems)} problems: {claim}")
+    if few:
+        lines = [*lines[:2], f"{len(problems)} problems are too few for any order to be significant."]
+    return lines
 
 
 def _answers_by_problem(runs: Runs) -> list[str]:
-    """Who leads on each of few problems."""
+    """Who leads on each of the first problems."""
     leaders = tables.leaders(runs)
     lines = []
     for leader in leaders[:3]:
-        names = " and ".join(leader.methods) or "no method"
-        close = " (too close to call)" if leader.methods and not leader.certain else ""
-        result = f"{leader.goal}: {names}{close}" + (f", {leader.result}" if leader.result != NEVER else "")
-        lines.append(result if len(leaders) == 1 else f"{leader.problem}, {result}")
-        if len(leaders) == 1 and leader.remark:
-            lines.append(leader.remark)
-    return [line[0].upper() + line[1:] for line in lines]
+        words = "leads" if len(leader.methods) == 1 else "lead"
+        words = words if leader.certain else "is first, but it is too close to call"
+        measured = f"{leader.result} to {leader.goal}"
+        if "objective" in leader.goal:
+            measured = f"{leader.goal.partition(',')[0]}: {leader.result}"
+        claim = f"{' and '.join(leader.methods)} {words}, {measured}" if leader.methods else leader.remark
+        lines.append(f"{leader.problem}: {claim}")
+    if len(leaders) == 1 and leaders[0].methods:
+        lines.append(leaders[0].remark)
+    return lines
 
 
 def verb(beats_next: float) -> str:
     """How surely the first of a ranking leads, by the share of resamples in which it is before the second."""
-    return "leads" if beats_next >= CLEAR else "probably leads" if beats_next >= LIKELY else "is first"
+    return "leads" if beats_next >= CLEAR else "probably leads"
 
 
 def overview_table(runs: Runs) -> pd.DataFrame:
@@ -113,11 +123,16 @@ def overview_table(runs: Runs) -> pd.DataFrame:
         solved, ratio = ratios.loc[name] if name in ratios.index else (0, np.inf)
         place = rank(line["rank"]), f"{rank(line['low'])} to {rank(line['high'])}"
         oracle = " or ".join(tables.ORACLES[kind] for kind in line["oracle"].split(" or "))
-        share = f"{percent(diverged[name])}"
-        lines.append([name, *place, f"{solved:.0f}/{len(complete.problems)}", factor(ratio), share, oracle])
+        lines.append(
+            [name, *place, f"{solved:.0f}/{len(complete.problems)}", factor(ratio), _share(diverged[name]), oracle]
+        )
     goal = target_name(DEFAULT)
     names = ["method", "mean rank", "95 % interval", f"solved to {goal}", "calls, × best", "diverged", "oracle"]
     return pd.DataFrame(lines, columns=names, dtype=object)
+
+
+def _share(part: float) -> str:
+    return "<1 %" if 0 < part < 0.01 else f"{100 * part:.0f} %"
 
 
 def headline(runs: Runs) -> list[Sentence]:

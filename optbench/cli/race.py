@@ -26,9 +26,10 @@ def add_parser(commands: Any) -> None:
         commands,
         "race",
         execute,
-        "Time single steps: runs take turns (A B C A B C ...), one round for each seed, on one core and one thread. Only the "
-        "steps are timed; the oracle's part is shown in a column of its own. Timings are kept in the results folder. Where "
-        "it holds the same method on the same problem, seconds to a target are shown too. Close other programs first.",
+        "Time single runs: seconds per step. Runs take turns (A B C A B C ...), one round for each seed, on one core and "
+        "one thread. Only the steps are timed; the oracle's part has a column of its own. Timings are kept in the results "
+        "folder. Where it holds the same method on the same problem, seconds to a target are shown too. Close other "
+        "programs first.",
         "optbench race --problem quadratic:dim=1000 --optimizer sgd --optimizer adam\n"
         "optbench race --problem mlp --optimizer adam --batch-size 64 --rounds 20\n"
         "optbench race --problem logistic --optimizer adam --precision float32",
@@ -89,8 +90,8 @@ def _print_race(summary: pd.DataFrame, to_target: pd.DataFrame, first: pd.Series
         disturbed = rows[rows["disturbed"]].assign(reason=rows["reason"].str.split("; ")).explode("reason")
         for reason, group in disturbed.groupby("reason", sort=False):
             console.print(f"* disturbed: {', '.join(group['configuration'])}: {reason}", style="yellow")
-        for line in verdict(rows):
-            console.print(line)
+        for sentence in verdict(rows):
+            console.print(sentence)
         console.print()
 
 
@@ -101,12 +102,14 @@ def verdict(rows: pd.DataFrame) -> list[str]:
     for _, row in others:
         low, high = row["ratio_low"], row["ratio_high"]
         if low <= 1 <= high:
-            lines.append(f"{row['configuration']} and {first['configuration']}: no difference within the error")
+            lines.append(f"{row['configuration']} against {first['configuration']}: no difference within the error")
             continue
-        ratio, low, high = (1 / row["ratio"], 1 / high, 1 / low) if high < 1 else (row["ratio"], low, high)
-        slower, faster = (first, row) if row["ratio_high"] < 1 else (row, first)
-        times = f"{ratio:.3g} times as long (95 %: {low:.3g} to {high:.3g})"
-        lines.append(f"a step of {slower['configuration']} takes {times} as one of {faster['configuration']}")
+        pair, ratios = (row, first), (row["ratio"], low, high)
+        if high < 1:
+            pair, ratios = (first, row), (1 / row["ratio"], 1 / high, 1 / low)
+        slower, faster = pair
+        times = "{:.3g} times as long (95 %: {:.3g} to {:.3g})".format(*ratios)
+        lines.append(f"A step of {slower['configuration']} takes {times} as one of {faster['configuration']}")
     if lines and rows["disturbed"].any():
         lines.append("The machine was busy: repeat the race before you rely on it.")
-    return [line[0].upper() + line[1:] for line in lines]
+    return lines

@@ -75,7 +75,7 @@ def execute(arguments: argparse.Namespace) -> int:
     study = load_study(request, device=arguments.device, **given_options(arguments, StudyOptions))
     store = Store(arguments.store)
     counts = [len({getattr(plan, name).spec for plan in study.plans}) for name in ("recipe", "problem")]
-    print(f"{study.title}: {plural(counts[0], 'optimizer')} on {plural(counts[1], 'problem')}", file=sys.stderr)
+    announcement = f"{study.title}, {plural(counts[0], 'optimizer')} on {plural(counts[1], 'problem')}"
     with _executor(arguments.dask) as executor:
         runs = run(
             study,
@@ -83,7 +83,7 @@ def execute(arguments: argparse.Namespace) -> int:
             jobs=arguments.jobs,
             executor=executor,
             retry_failed=arguments.retry_failed,
-            progress=CommandProgress("running"),
+            progress=CommandProgress(announcement),
         )
     console = make_console()
     _print_summary(console, runs, details=arguments.details)

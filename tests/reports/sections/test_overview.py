@@ -152,7 +152,7 @@ def test_divergence_over_the_grid_is_told() -> None:
                     more = {"settings": json.dumps({"lr": lr}), "step_size": lr}
                     rows.append(row(method, f"p{p}", seed, calls, **more, **lost))
     text = said(Runs.from_rows(rows))
-    assert "Of those with a learning rate to choose, sgd leads among 2" in text
+    assert "With a learning rate, sgd leads among 2" in text
     assert "33 % of the runs of sgd over 3 step sizes diverged." in text
     calm = [r for r in rows if r["optimizer"] != "sgd"]
     assert "None of the 12 runs of adam diverged, over 3 step sizes." in said(Runs.from_rows(calm))
