@@ -72,7 +72,7 @@ def answer(runs: Runs) -> list[str]:
         else:
             words = "is first" if few else verb(first["beats_next"])
             interval = f"{rank(first['low'])} to {rank(first['high'])}"
-            claim = f"{first['method']} {words}, mean rank {rank(first['rank'])} of {len(table)} (95 %: {interval})"
+            claim = f"{first['method']} {words}, mean rank {rank(first['rank'])} of {len(table)} ({interval})"
         lines.append(f"{among[0].upper()}{among[1:]}: {claim}" if among else f"Over {len(problems)} problems: {claim}")
     if few:
         lines = [*lines[:2], f"{len(problems)} problems are too few for any order to be significant."]

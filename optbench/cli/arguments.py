@@ -96,11 +96,11 @@ def given_options(arguments: argparse.Namespace, options: type[Options]) -> dict
 
 
 def _numbers(text: str) -> Any:
-    """A number, a list of several after commas, or the text itself where it is none."""
-    parts = [_number(part) for part in text.split(",")]
+    """A number; a list if there is a comma, as in ``1,2`` or ``3,``; or the text itself if it has no numbers."""
+    parts = [_number(part) for part in text.removesuffix(",").split(",")]
     if any(isinstance(part, str) for part in parts):
         return text
-    return parts if len(parts) > 1 else parts[0]
+    return parts if "," in text else parts[0]
 
 
 def _number(text: str) -> int | float | str:

@@ -122,6 +122,7 @@ def _print_summary(console: Console, runs: Runs, *, details: bool) -> None:
     """The answer in three lines, one table, and with `details` a table for each problem."""
     from optbench.analysis.grid import complete_set
     from optbench.reports import answer, overview_table, summary_table
+    from optbench.reports.wording import plural
     from optbench.results.runs import Runs
 
     for line in answer(runs):
@@ -133,19 +134,13 @@ def _print_summary(console: Console, runs: Runs, *, details: bool) -> None:
         _print_frame(console, f"{len(complete.problems)} problems together", overview_table(runs))
     elif len(parts) > 1:
         details = True  # there is nothing that could stand for all of them
-    left_out = len(parts) - len(complete.problems), len(complete.left_out)
     for problem, part in parts if details or len(parts) == 1 else []:
         _print_frame(console, problem, summary_table(part).drop(columns="problem"))
     if len(parts) > 1 and not details:
-        console.print(f"--details prints a table for each of {len(parts)} problems" + _left_out(*left_out))
-
-
-def _left_out(problems: int, methods: int) -> str:
-    """What the table of all problems lacks."""
-    from optbench.reports.wording import plural
-
-    lacks = [plural(count, noun) for count, noun in ((problems, "problem"), (methods, "method")) if count]
-    return f", {' and '.join(lacks)} more than above among them" if lacks else ""
+        counts = (len(parts) - len(complete.problems), "problem"), (len(complete.left_out), "method")
+        lacks = " and ".join(plural(count, noun) for count, noun in counts if count)
+        more = f"{lacks} more did not run everywhere or have no known optimum. " if lacks else ""
+        console.print(f"{more}--details prints a table for each problem.")
 
 
 def _print_frame(console: Console, title: str, table: pd.DataFrame) -> None:

@@ -24,6 +24,8 @@ from optbench.results.methods import add_labels
 if TYPE_CHECKING:
     import pandas as pd
 
+_ENDINGS = {Status.TARGET: "reached the last target", Status.GRADIENT: "reached the gradient tolerance"}
+
 
 def newest(rows: pd.DataFrame) -> pd.DataFrame:
     """The newest of the rows that answer the same question, whichever version of the code computed them."""
@@ -182,11 +184,11 @@ class Runs:
     def __repr__(self) -> str:
         if self.rows.empty:
             return "<Runs: none>"
-        counts = self.rows["status"].value_counts()
-        return (
-            f"<Runs: {len(self.rows)} runs of {self.rows['method'].nunique()} methods on "
-            f"{self.rows['problem'].nunique()} problems; {', '.join(f'{n} {s}' for s, n in counts.items())}>"
-        )
+        counts = {"run": len(self.rows)} | {name: self.rows[name].nunique() for name in ("method", "problem")}
+        runs, methods, problems = (f"{count} {name}{'s' * (count > 1)}" for name, count in counts.items())
+        budget = "used its budget" if (self.rows["status"] == Status.BUDGET).sum() == 1 else "used their budget"
+        endings = self.rows["status"].replace(_ENDINGS | {Status.BUDGET: budget}).value_counts()
+        return f"<Runs: {runs} of {methods} on {problems}: {', '.join(f'{n} {text}' for text, n in endings.items())}>"
 
     def _repr_html_(self) -> str:
         """A summary for notebooks: one line for each problem and method, at its best settings."""

@@ -1,1 +1,1 @@
-"""From problems and optimizers to results: plans, the loop over steps, worker processes, races and studies."""
+"""Plans, the loop over steps, worker processes, studies and races."""

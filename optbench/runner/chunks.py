@@ -1,7 +1,7 @@
-"""Chunks: the parts of a plan that are one array of runs each, how a plan is cut into them, and what they cost.
+"""Chunks: how a plan is cut into arrays of runs, and how long they take.
 
-How an array is cut decides how sums are rounded. So the cut depends on the plan alone, never on the number of cores or
-processes that compute it.
+The size of an array decides how sums are rounded. So the cut depends on the plan alone, never on the number of cores or
+processes.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ CHUNK_BYTES = 4 << 20
 CHUNK_RUNS = 16
 MEMORY_BYTES = 1 << 30  # on a device, which no cache tells how much is best, this much is filled
 
-# A plan of much work is cut for this many cores, on every machine. Costs are in units of one run, see `count_parts`.
+# Large plans are cut for this many cores, on every machine. Costs are in units of one run, see `count_parts`.
 CORES = 4
-CHUNK_COST = 10  # of each chunk
-BATCH_COST = 4  # of each seed of a chunk, with mini-batches
-MIN_CORE_RUNS = 20  # fewest runs of a chunk that is cut for cores
-MIN_CORE_SECONDS = 0.5  # work of a plan from which on it is cut; below, processes would not be worth their start
-MIN_CORE_NANOSECONDS = 2000.0  # of one run and step; below, a step costs about the same whatever its number of runs
-SINGLE_RUN_NANOSECONDS = 1e6  # from which on runs with d x d matrices of their own are as well computed one by one
+CHUNK_COST = 10  # overhead of a chunk
+BATCH_COST = 4  # overhead of each seed in a chunk, with mini-batches
+MIN_CORE_RUNS = 20  # runs per chunk when a plan is cut for cores
+MIN_CORE_SECONDS = 0.5  # work of a plan that is cut for cores; starting processes does not pay for less
+MIN_CORE_NANOSECONDS = 2000.0  # per run and step; below, overhead dominates and smaller chunks save no time
+SINGLE_RUN_NANOSECONDS = 1e6  # per run and step; above, runs with their own d x d matrices gain nothing from sharing
 
-STEP_SECONDS = 4e-5  # of a step, whatever its number of runs
+STEP_SECONDS = 4e-5  # overhead of a step
 
 
 def run_nanoseconds(plan: Plan) -> float:
-    """Roughly how long a step of one run takes as part of a large array, on one core."""
+    """Estimated time of one step of one run in a large array, on one core."""
     kind, d = plan.recipe.kind, plan.problem.dim
     optimizer: float = 3.0 * d + 3.0 * kind.matrices * d**2 + (0.4 * d**3 if kind.oracle == "hessian" else 0.0)
     return plan.problem.nanoseconds_per_run(plan.batch_size) + optimizer
 
 
 def plan_seconds(plan: Plan) -> float:
-    """Roughly how long a plan takes, on one core."""
+    """Estimated seconds of a plan, on one core."""
     return run_nanoseconds(plan) * plan.size * plan.steps * 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Part of a plan that is one array of runs."""
+    """Part of a plan that is computed as one array of runs."""
 
     plan: Plan
     grid: tuple[dict[str, float], ...]
@@ -64,15 +64,15 @@ class Chunk:
 
     @property
     def seconds(self) -> float:
-        """Roughly how long the chunk takes, on one core."""
+        """Estimated seconds of the chunk, on one core."""
         return self.plan.steps * (self.size * run_nanoseconds(self.plan) * 1e-9 + STEP_SECONDS)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # unpickled in this order: the imports come before the plan that refers to them
+        # the imports are unpickled before the plan, which refers to them
         return _chunk_of, (Imports(), self.plan, self.grid, self.seeds)
 
     def compute(self, progress: Callable[[int], None] | None = None) -> Trace:
-        """Run the chunk; `progress` is called with the number of steps done since its last call."""
+        """Run the chunk; `progress` is called with the number of steps since its last call."""
         plan = self.plan
         problem, xp = plan.problem_as_run, plan.problem_as_run.backend.xp
         starts = problem.starts(self.seeds)  # (S, d)
@@ -102,14 +102,14 @@ def ceil_div(a: int, b: int) -> int:
 
 
 def count_parts(plan: Plan) -> tuple[int, int]:
-    """Into how many parts the seeds and the settings of a plan are cut.
+    """The number of parts into which the seeds and the settings of a plan are cut.
 
-    Of all cuts of S seeds into p parts and L settings into q parts whose chunks fit the cache, the one with the least ::
+    Among the cuts of S seeds into p parts and L settings into q parts whose chunks fit the cache, this minimizes ::
 
         time = ceil(p q / cores) * (s (l + b) + CHUNK_COST)        s = ceil(S / p),  l = ceil(L / q)
 
-    where b is `BATCH_COST` with mini-batches and 0 without. Of equal cuts: the one with the fewest parts of the settings.
-    `cores` is 1 unless the plan is to be cut for several cores and is large enough for that to pay.
+    where b is `BATCH_COST` with mini-batches and 0 without. Ties go to the smallest q. `cores` is 1 unless the plan is cut
+    for several cores and large enough for that to pay.
     """
     S, L = len(plan.seeds), len(plan.grid)
     on_cpu = plan.problem.backend.name == "numpy"
@@ -120,9 +120,9 @@ def count_parts(plan: Plan) -> tuple[int, int]:
     nanoseconds = run_nanoseconds(plan)
     is_large = nanoseconds >= MIN_CORE_NANOSECONDS and plan_seconds(plan) >= MIN_CORE_SECONDS
     if plan.parallelism is Parallelism.CHUNKS and on_cpu and is_large:
-        # runs share no work where each has large matrices of its own; elsewhere small chunks are slow
-        alone = plan.recipe.kind.matrices and nanoseconds >= SINGLE_RUN_NANOSECONDS
-        cores, min_runs = CORES, 1 if alone else min(MIN_CORE_RUNS, max_runs // 2)
+        # small chunks are slow, unless each run has large matrices of its own
+        single_runs_pay = plan.recipe.kind.matrices and nanoseconds >= SINGLE_RUN_NANOSECONDS
+        cores, min_runs = CORES, 1 if single_runs_pay else min(MIN_CORE_RUNS, max_runs // 2)
     batch_cost = 0 if plan.batch_size is None else BATCH_COST
 
     def cost(parts: tuple[int, int]) -> tuple[int, int, int]:
@@ -143,35 +143,32 @@ def count_parts(plan: Plan) -> tuple[int, int]:
 
 
 def chunks_of(plan: Plan, is_missing: Callable[[str], bool] | None = None) -> Iterator[Chunk]:
-    """Chunks of the runs whose key is missing, or of all. Each is a full product of some settings and some seeds.
+    """Chunks of all runs, or of those whose key is missing. Each is a product of some settings and some seeds.
 
-    How a plan is cut does not depend on what is missing. So a plan that was interrupted between two chunks goes on with the
-    same arrays.
+    The cut does not depend on what is missing, so an interrupted plan continues with the same arrays.
     """
     seed_parts, grid_parts = count_parts(plan)
     for seeds in _pieces(plan.seeds, seed_parts):
         for indices in _pieces(range(len(plan.grid)), grid_parts):
-            seeds_by_indices: dict[
-                tuple[int, ...], list[int]
-            ] = {}  # missing settings -> the seeds that miss just these
+            seeds_by_missing: dict[tuple[int, ...], list[int]] = {}  # seeds that lack the same settings
             for seed in seeds:
                 missing = tuple(i for i in indices if is_missing is None or is_missing(plan.key(plan.grid[i], seed)))
-                seeds_by_indices.setdefault(missing, []).append(seed)
-            for missing, missing_seeds in seeds_by_indices.items():
+                seeds_by_missing.setdefault(missing, []).append(seed)
+            for missing, missing_seeds in seeds_by_missing.items():
                 if missing:
                     yield Chunk(plan, tuple(plan.grid[i] for i in missing), tuple(missing_seeds))
 
 
 def _pieces(items: Sequence[Any], count: int) -> list[Sequence[Any]]:
-    """So many consecutive pieces, as even as possible."""
+    """The items in `count` consecutive pieces of almost equal length."""
     edges = [round(i * len(items) / count) for i in range(count + 1)]
     return [items[a:b] for a, b in itertools.pairwise(edges)]
 
 
 def for_cores(plans: Sequence[Plan]) -> list[Plan]:
-    """The plans; each that is a large part of the whole work is cut for several cores.
+    """The plans, with each plan that is a large part of the whole work cut for several cores.
 
-    Smaller chunks take a fifth to a third longer in total. So a plan is not cut where there are enough plans to share.
+    Smaller chunks take 20 % to 33 % longer in total, so a plan is not cut if there are enough plans for all cores.
     """
     share = sum(map(plan_seconds, plans)) / (2 * CORES)
     return [
@@ -181,10 +178,10 @@ def for_cores(plans: Sequence[Plan]) -> list[Plan]:
 
 
 def for_threads(plans: Sequence[Plan]) -> list[Plan]:
-    """`for_cores`, but a single plan that is one compiled loop around a large matrix uses threads for its products.
+    """Like `for_cores`, except that a single plan with products of one large shared matrix uses threads.
 
-    That is faster: of several processes each would read and pack the matrix on its own. How BLAS rounds depends on its
-    number of threads, so this is only for calls that state the number of threads.
+    Threads are faster there, because each process would read the whole matrix. BLAS rounds differently with another number
+    of threads, so use this only if the results record that number.
     """
     if len(plans) == 1 and _is_matrix_loop(plans[0]) and plan_seconds(plans[0]) >= MIN_CORE_SECONDS:
         return [dataclasses.replace(plans[0], parallelism=Parallelism.THREADS)]
@@ -192,7 +189,7 @@ def for_threads(plans: Sequence[Plan]) -> list[Plan]:
 
 
 def _is_matrix_loop(plan: Plan) -> bool:
-    """Whether the steps of a plan are compiled into one loop around products with a matrix that all runs share."""
+    """Whether a plan is one compiled loop with products of a matrix that all runs share."""
     problem, backend = plan.problem, plan.problem_as_run.backend
     if backend.name != "numpy" or not backend.fused or plan.stop_at_gradient is not None:
         return False

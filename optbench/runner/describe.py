@@ -1,7 +1,7 @@
 """Descriptions of problems, stored with every row of their results.
 
-Reports read stored rows only. What they say and draw about a problem (formula, constants, level lines, errors of difference
-quotients) is therefore computed when the rows are.
+Reports read stored rows alone, so all they show of a problem (formula, constants, surface, errors of difference quotients)
+is computed together with the rows.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from optbench.problem import Problem
 
 GRID = 81  # points along each axis of a surface
 STEPS = np.array([float(f"{h:.5e}") for h in np.geomspace(1e-1, 1e-13, 25)])  # h of differences, two per decade; (25,)
-MAX_SECONDS = 0.2  # of `differences`, estimated by `Problem.nanoseconds_per_run`
+MAX_SECONDS = 0.2  # for `differences`, as estimated by `Problem.nanoseconds_per_run`
 TIMEOUT = 2.0  # seconds, for problems that take much longer than estimated
 STACK_BYTES = 4 << 20  # intermediate results of one call
-STACK_POINTS = 512  # points of one call, few enough that a slow problem is noticed early
+STACK_POINTS = 512  # points of one call; few, so that the timeout stops a slow problem early
 
 
 def describe(problem: Problem, *, evaluate: bool = True) -> str:
@@ -34,23 +34,22 @@ def describe(problem: Problem, *, evaluate: bool = True) -> str:
     Parameters
     ----------
     problem : Problem
-        On any backend.
+        A problem on any backend.
     evaluate : bool
-        Whether the problem may be evaluated; False if its runs failed. Then the last three keys are missing, unless they
-        were computed before.
+        Whether the problem may be evaluated. If not, the last three keys are missing, unless they were computed before.
 
     Returns
     -------
     text : str
-        An object with the keys
+        A JSON object with the keys
 
-        - ``formula``, ``citation``, ``summary`` (the first paragraph of the docstring): text, empty if there is none;
+        - ``formula``, ``citation``, ``summary`` (first paragraph of the docstring): text, possibly empty;
         - ``metrics``: [{name, better, unit}, ...], the `Metric` declarations of the problem;
         - ``n_samples``, ``smoothness``, ``strong_convexity``, ``gradient_norm`` (at the optimum): numbers, or null;
         - ``minimizers``: [[x, y], ...], for two-dimensional problems with a known minimizer;
-        - ``surface``: {x: [low, high], y: [low, high], f: rows of values on a regular grid, y upwards and x along a row},
-          for two-dimensional problems with a `view`; null for a value that is not finite;
-        - ``differences``: {h, forward, central}, see `differences`; missing if it would take too long.
+        - ``surface``: {x: [low, high], y: [low, high], f: values on a regular grid, one row for each y}, for
+          two-dimensional problems with a `view`; values that are not finite are null;
+        - ``differences``: {h, forward, central}, see `differences`; missing if the problem is too slow.
     """
     host = problem.host
     text = vars(host).get("_description")
@@ -74,12 +73,12 @@ def _describe(problem: Problem, evaluate: bool) -> str:
         "gradient_norm": _number(optimum.gradient_norm if optimum is not None else None),
     }
     parts = {"minimizers": _minimizers, "surface": surface, "differences": differences} if evaluate else {}
-    # one thread, so that the last digits are the same in every process
+    # one thread, so that every process computes the same last digits
     with blas_threads(1), np.errstate(all="ignore"):
         for name, compute in parts.items():
             try:
                 part = compute(problem)
-            except Exception:  # whatever a problem raises here, the rows of its runs are stored
+            except Exception:  # an error here must not lose the rows
                 continue
             if part is not None:
                 content[name] = part
@@ -87,7 +86,7 @@ def _describe(problem: Problem, evaluate: bool) -> str:
 
 
 def _summary(kind: type) -> str:
-    """First paragraph of the docstring, on one line; empty for the signature that `dataclass` puts in its place."""
+    """First paragraph of the docstring on one line; empty for the signature that `dataclass` generates."""
     text = " ".join((kind.__doc__ or "").strip().split("\n\n")[0].split())
     return "" if text.startswith(f"{kind.__name__}(") else text
 
@@ -101,7 +100,7 @@ def _number(value: Any, kind: Callable[[Any], Any] = float) -> Any:
 
 
 def _rounded(values: np.ndarray) -> list[float | None]:
-    """Values (k,) to six significant digits; None for those that are not finite."""
+    """Values (k,) rounded to six significant digits; None if not finite."""
     digits = ("%.5e " * len(values) % tuple(values.tolist())).split()
     return [float(text) if finite else None for text, finite in zip(digits, np.isfinite(values).tolist(), strict=True)]
 
@@ -116,7 +115,7 @@ def _minimizers(problem: Problem) -> list[list[float]] | None:
 
 
 def surface(problem: Problem) -> dict[str, Any] | None:
-    """Values of a two-dimensional problem on a regular grid over its `view`; None for others."""
+    """Values of a two-dimensional problem on a regular grid over its `view`; None without a view."""
     if problem.dim != 2 or problem.view is None:
         return None
     (left, right), (low, high) = problem.view
@@ -128,16 +127,16 @@ def surface(problem: Problem) -> dict[str, Any] | None:
 
 
 def differences(problem: Problem) -> dict[str, Any] | None:
-    """Errors of difference quotients of the value, by their step h.
+    """Relative errors of difference quotients as a function of their step h.
 
-    At the start point x of seed 0, along one unit vector v: |q - g^T v| / |g^T v| for q = (f(x + h v) - f(x)) / h and for
-    q = (f(x + h v) - f(x - h v)) / 2h. Truncation makes it O(h) and O(h^2), rounding O(eps / h) (Nocedal & Wright,
-    Numerical Optimization, 2nd ed. (2006), section 8.1).
+    The errors are |q - g^T v| / |g^T v| at the start point x of seed 0, along one unit vector v, for the forward quotient
+    q = (f(x + h v) - f(x)) / h and the central one q = (f(x + h v) - f(x - h v)) / 2h. Their truncation errors are O(h)
+    and O(h^2), their rounding errors O(eps / h) (Nocedal & Wright, Numerical Optimization, 2nd ed. (2006), section 8.1).
 
     Returns
     -------
     errors : dict or None
-        Lists ``h``, ``forward`` and ``central``; None if it would take longer than `MAX_SECONDS` or an error is not finite.
+        Lists ``h``, ``forward`` and ``central``; None if they would take longer than `MAX_SECONDS` or are not all finite.
     """
     moves = np.concatenate([STEPS, -STEPS])  # (50,)
     if (len(moves) + 1) * problem.nanoseconds_per_run(None) > 1e9 * MAX_SECONDS:
@@ -156,13 +155,13 @@ def differences(problem: Problem) -> dict[str, Any] | None:
 
 
 def _stacks(problem: Problem, count: int) -> list[slice]:
-    """Slices of `count` points into stacks with small intermediate results."""
+    """Slices that cut `count` points into stacks with small intermediate results."""
     size = min(STACK_POINTS, max(1, STACK_BYTES // max(problem.bytes_per_run(None), 32 * problem.dim)))
     return [slice(first, first + size) for first in range(0, count, size)]
 
 
 def _values(problem: Problem, stacks: Iterable[np.ndarray]) -> np.ndarray:
-    """Values of stacks of points (k, d), one stack after the other, in one array."""
+    """Values of the points of all stacks (k, d), in one array."""
     deadline = time.monotonic() + TIMEOUT
     parts = []
     for points in stacks:

@@ -1,10 +1,7 @@
-"""Execution of plans: their chunks run in this process, in worker processes or on any executor.
+"""Execute plans: compute their chunks in this process, in worker processes or on any executor.
 
-Chunks are independent, and the result of a chunk does not depend on where it runs, so neither do the tables. Every chunk is
-stored as soon as it is done. So a run that is interrupted goes on where it stopped.
-
-Processes are spawned, so a script that uses them must have its calls under ``if __name__ == "__main__":``. They stay
-alive for a minute after a call and are reused, see `workers`.
+Chunks are independent, and their results do not depend on where they run. Every chunk is stored as soon as it is done, so
+an interrupted call continues where it stopped. Worker processes stay alive for a minute and are reused, see `workers`.
 """
 
 from __future__ import annotations
@@ -29,12 +26,11 @@ from optbench.runner.rows import ChunkResult, chunk_rows, runs_from_chunks
 
 MAX_LOSSES = 2  # times a worker process may die with a chunk before the chunk counts as failed
 
-START_SECONDS = 1.0  # that worker processes take to start; measured: 0.8 for two, 1.3 for four on four cores
-RESTART_SECONDS = 0.05  # that they take if they are still alive
+START_SECONDS = 1.0  # start of worker processes; measured: 0.8 for two, 1.3 for four on four cores
+RESTART_SECONDS = 0.05  # the same, if they are still alive
 
-# called with the seconds of work done since its last call, as `Chunk.seconds` has them
-Progress = Callable[[float], None]
-Results = Iterator[tuple[Chunk, ChunkResult | None]]  # each chunk with its result, or None once that is in the store
+Progress = Callable[[float], None]  # called with the work done since its last call, in seconds of `Chunk.seconds`
+Results = Iterator[tuple[Chunk, ChunkResult | None]]  # each chunk with its result, or None if it is in the store
 
 
 def execute(
@@ -48,25 +44,24 @@ def execute(
     progress: Progress | None = None,
     on_chunk: Callable[[Chunk], None] | None = None,
 ) -> Runs:
-    """Compute the runs of some plans that the store lacks, and return all runs of the plans.
+    """Compute the runs that the store lacks, and return all runs of the plans.
 
     Parameters
     ----------
     store : Store, optional
-        Where results are kept and looked up; without one everything is computed and kept in memory only.
+        Where runs are looked up and stored. Without a store everything is computed and stays in memory.
     jobs : int or None
-        Number of processes, or of BLAS threads where a plan is one loop around a large matrix (see `chunks.for_threads`); 1
-        computes in this process. None chooses what should be fastest: all cores where the work is worth their start. More
-        than one needs a script with ``if __name__ == "__main__":``.
+        Number of processes, or of BLAS threads (see `chunks.for_threads`). 1 computes in this process; None chooses the
+        fastest. Processes are spawned, so a script needs ``if __name__ == "__main__":``.
     executor : concurrent.futures.Executor, optional
-        Where to run the chunks instead, such as a Dask cluster's. Its workers must see the store's folder.
+        Runs the chunks instead of processes, such as a Dask cluster's. Its workers must see the store's folder.
     retry_failed : bool
-        Whether runs that are stored as failed are tried again.
+        Whether to compute runs again that are stored as failed.
     on_start : callable, optional
-        Called once, before work starts, with the seconds of the whole work (see `progress`), the number of runs to compute
-        and the number of runs that the store has.
+        Called once, before work starts, with the estimated seconds of work, the number of runs to compute and the number
+        of stored runs.
     progress : callable, optional
-        Called now and then with the seconds of work done since its last call, as estimated beforehand.
+        Called repeatedly with the estimated seconds of work done since its last call.
     on_chunk : callable, optional
         Called with each chunk once it has been computed.
 
@@ -75,7 +70,7 @@ def execute(
     StoreError
         If the store cannot be written.
     InputError
-        If the number of jobs is impossible.
+        If the number of jobs is not at least 1.
     """
     if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
         raise InputError(f"jobs must be at least 1, not {jobs!r}")
@@ -132,10 +127,7 @@ def _ignore(seconds: float) -> None:
 
 
 def default_jobs(chunks: Sequence[Chunk]) -> int:
-    """Number of processes that should be fastest: all cores, or 1 where the work is done before they would have started.
-
-    A GPU is not shared.
-    """
+    """The fastest number of processes: all cores, or 1 if the work is short or on a GPU."""
     cores = _cores()
     if _uses_threads(chunks):
         return cores
@@ -146,23 +138,23 @@ def default_jobs(chunks: Sequence[Chunk]) -> int:
     for chunk in _largest_first(chunks):
         heapq.heapreplace(busy, busy[0] + chunk.seconds)
     start = START_SECONDS if workers.idle_size() < cores else RESTART_SECONDS
-    return cores if start + 1.25 * max(busy) < sum(busy) else 1  # cores share memory: all are slower than one
+    return cores if start + 1.25 * max(busy) < sum(busy) else 1  # cores that share memory are slower than one
 
 
 def _with_optima(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
-    """The chunks; the optima of their problems are solved here, once, and sent along."""
+    """The chunks, after solving the optima of their problems once, in this process."""
     for chunk in chunks:
         _ = chunk.plan.problem.optimum
     return chunks
 
 
 def _largest_first(chunks: Sequence[Chunk]) -> list[Chunk]:
-    """So that no long chunk is left for one process at the end."""
+    """The chunks in an order that keeps all processes busy until the end."""
     return sorted(chunks, key=lambda chunk: chunk.seconds, reverse=True)
 
 
 def _compute(chunk: Chunk, store: Store | None, report: Progress = _ignore, threads: int = 1) -> ChunkResult | None:
-    """Compute one chunk and store it. Its result, or None if that is in the store."""
+    """Compute a chunk. Returns its result, or None after storing it."""
     step_seconds = chunk.seconds / (chunk.plan.steps + 1)
     reported = 0.0
 
@@ -178,14 +170,14 @@ def _compute(chunk: Chunk, store: Store | None, report: Progress = _ignore, thre
             result = ChunkResult(chunk.compute(report_steps), device_bytes=backend.peak_memory())
     except OptbenchError:
         raise
-    except Exception as error:  # a defect in a problem or an optimizer, or too little memory: it becomes a record
+    except Exception as error:  # an error in a problem or an optimizer, or too little memory: stored as a failed run
         result = ChunkResult.failed(error)
     report(chunk.seconds - reported)
     return _store_result(chunk, result, store)
 
 
 def _store_result(chunk: Chunk, result: ChunkResult, store: Store | None) -> ChunkResult | None:
-    """The result of a chunk, or None once it is in the store."""
+    """The result of a chunk without a store; None after storing it."""
     if store is None:
         return result
     store.write(chunk_rows(chunk, result))
@@ -200,21 +192,21 @@ def _on_executor(executor: cf.Executor, chunks: Sequence[Chunk], store: Store | 
             result = future.result()
         except OptbenchError:
             raise
-        except Exception as error:  # the worker died or the chunk cannot be sent: a record like any other failure
+        except Exception as error:  # the worker died, or the chunk cannot be pickled
             result = _store_result(chunk, ChunkResult.failed(error), store)
         report(chunk.seconds)
         yield chunk, result
 
 
 def _compute_pickled(pickled: bytes, store: Store | None) -> ChunkResult | None:
-    # unpickled here: an error in the pool's own unpickling would take the worker down
+    # unpickled here, because an error in the pool's own unpickling would end the worker
     try:
         chunk = pickle.loads(pickled)
     except AttributeError as error:
         if "__main__" in str(error):
             raise InputError(
-                "worker processes cannot import what is defined in a notebook or typed into an interpreter "
-                f"({error}); put it in a file and import it, or compute with jobs=1"
+                f"worker processes cannot import what a notebook or an interpreter defines ({error}); "
+                "move it to a file and import it, or compute with jobs=1"
             ) from None
         raise
     return _compute(chunk, store, workers.report_progress)
@@ -226,13 +218,13 @@ class _Processes:
     def __init__(self, jobs: int, chunks: Sequence[Chunk], store: Store | None, report: Progress) -> None:
         self.jobs, self.chunks, self.store, self.report = jobs, chunks, store, report
         self.pool = workers.acquire(jobs)
-        self.losses: dict[Chunk, int] = {}  # of each chunk that is not done: how many processes died with it
+        self.losses: dict[Chunk, int] = {}  # number of processes that died with each unfinished chunk
 
     def results(self) -> Results:
-        """Each chunk with its result, in the order in which they are done."""
+        """Each chunk with its result, in order of completion."""
         try:
-            if self.pool.size == self.jobs <= len(self.chunks):  # all will be needed
-                self.pool.warm()  # they start while the optima are solved
+            if self.pool.size == self.jobs <= len(self.chunks):
+                self.pool.warm()  # the processes start while the optima are solved
             self.losses = dict.fromkeys(_largest_first(_with_optima(self.chunks)), 0)
             while self.losses:
                 yield from self._round()
@@ -242,15 +234,15 @@ class _Processes:
         if all(chunk.plan.problem.backend.name == "numpy" for chunk in self.chunks):
             workers.release(self.pool)
         else:
-            self.pool.dismiss()  # it holds memory of the device
+            self.pool.dismiss()  # frees memory of the device
 
     def _round(self) -> Results:
-        """Compute what is not done, until a process dies."""
-        # after a death, the chunks that were running go one at a time, so that the guilty one is known
+        """Compute unfinished chunks until a process dies."""
+        # after a death, the chunks that were running go one at a time, to find the one that kills its process
         suspects = [chunk for chunk, losses in self.losses.items() if losses]
         queue = suspects[:1] if suspects else list(self.losses)
         queue.reverse()
-        # one more chunk than jobs waits with the workers, so that none is idle, unless there are more workers than jobs
+        # one more chunk than jobs waits at the workers, so that none is idle, unless there are more workers than jobs
         limit = self.jobs + (self.pool.size == self.jobs)
         futures: dict[cf.Future[Any], Chunk] = {}
         lost: list[Chunk] = []
@@ -276,7 +268,7 @@ class _Processes:
                 except BrokenProcessPool:
                     lost.append(chunk)
                     broken = True
-                except Exception as error:  # the chunk cannot be unpickled in a process
+                except Exception as error:  # the chunk cannot be unpickled
                     yield self._fail(chunk, error)
                 else:
                     del self.losses[chunk]
@@ -287,7 +279,7 @@ class _Processes:
         for chunk in lost:
             self.losses[chunk] += 1
             if self.losses[chunk] > MAX_LOSSES or (suspects and self.losses[chunk] == MAX_LOSSES):
-                yield self._fail(chunk, RuntimeError("the process that computed it died; too little memory, perhaps"))
+                yield self._fail(chunk, RuntimeError("its worker process died, perhaps for lack of memory"))
 
     def _fail(self, chunk: Chunk, error: Exception) -> tuple[Chunk, ChunkResult | None]:
         del self.losses[chunk]

@@ -1,8 +1,8 @@
-"""The loop: evaluate, record, step.
+"""The loop over steps: evaluate, record, step.
 
-All R runs of a stack advance together. Values stay on the device and are fetched in blocks of many steps, so that the
-loop itself never waits for the device. The trace of a stack counts oracle calls, never seconds: its runs share a clock.
-The loop also asks the compiler: for the kernel of an update rule, and for rule and oracle as one fused loop.
+All R runs of a stack advance together. Values stay on the device and are fetched once in many steps, so the loop does not
+wait for the device. Work is counted in oracle calls, because the runs of a stack share one clock. The loop also requests
+compiled code: the kernel of an update rule, or rule and oracle as one fused loop.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from optbench.core.types import Array, Oracle
 from optbench.optimizer import At, FirstOrder, Optimizer
 from optbench.problem import Problem
 
-MAX_FEED_BYTES = 1 << 24  # random numbers that wait on either side
+MAX_FEED_BYTES = 1 << 24  # random numbers drawn in advance
 
 
 def check_pair(
     problem: Problem, kind: Any, name: str, batch_size: int | None, stop_at_gradient: float | None = None
 ) -> None:
-    """Raise `InputError` if an optimizer (or its class) cannot be run on a problem with this batch size and stop.
+    """Check that an optimizer (or its class) can run on a problem with this batch size and stopping rule.
 
     Raises
     ------
     InputError
-        For a mini-batch or a noisy oracle with a method that compares values, a missing Hessian, or too large a d.
+        If the optimizer needs exact values or gradients and they are noisy, the problem has no Hessian, or d is too large.
     """
     if problem.sampler((0,), batch_size) is not None and kind.traits.full_batch:
         what = f"batch_size={batch_size}" if batch_size else "gradient noise"
         raise InputError(
-            f"{name} compares values or promises the full gradient, and {what} on {problem.spec} would mislead it; "
+            f"{name} compares values or needs the full gradient, and {what} on {problem.spec} would mislead it; "
             f"leave {'batch_size' if batch_size else 'the noise'} out, or use a first-order rule such as sgd"
         )
     if stop_at_gradient is not None:
         if not stop_at_gradient >= 0:
             raise InputError(f"stop_at_gradient must be at least 0, not {stop_at_gradient!r}")
         if kind.oracle == Oracle.VALUE or problem.sampler((0,), batch_size) is not None:
-            why = f"{name} uses values only" if kind.oracle == Oracle.VALUE else "only a part of the gradient is seen"
+            why = f"{name} uses values only" if kind.oracle == Oracle.VALUE else "its gradients are noisy"
             raise InputError(f"stop_at_gradient needs the full gradient at every step, but {why}; leave it out")
     if kind.oracle == Oracle.HESSIAN and not problem.has_hessian:
-        raise InputError(f"{name} needs Hessians, which {problem.spec} does not offer at d = {problem.dim}")
+        raise InputError(f"{name} needs Hessians, which {problem.spec} does not provide at d = {problem.dim}")
     if kind.max_dim is not None and problem.dim > kind.max_dim:
         raise InputError(
-            f"{name} keeps d x d numbers a run; d = {problem.dim} of {problem.spec} is above {kind.max_dim}"
+            f"{name} stores d x d numbers for each run; d = {problem.dim} of {problem.spec} is above {kind.max_dim}"
         )
 
 
@@ -69,33 +69,35 @@ def minimize(
     checkpoint_count: int = 100,
     progress: Callable[[int], None] | None = None,
 ) -> Trace:
-    """Run one stack of runs: `optimizer` on `problem`, R = S L runs, seed by seed.
+    """Run one optimizer on one problem: R = S L runs, for S seeds and L settings, seed by seed.
 
     Parameters
     ----------
     problem : Problem
-        On the backend to compute with.
+        The problem, on the backend that computes.
+    optimizer : Optimizer
+        Its swept hyperparameters are arrays of shape (R,).
     x0 : array of shape (R, d) or (d,), optional
-        Start points. By default the start points of the seeds, each L times.
+        Start points; by default those of the seeds, each repeated L times.
     seeds : sequence of int, length S
-        Seeds of the mini-batches, the noise and the search directions (and of the start points).
+        Seeds of mini-batches, noise, search directions and start points.
     steps : int
         Steps of every run, at least 1.
     batch_size : int, optional
-        Samples a mini-batch; None for the full objective.
+        Samples in a mini-batch; None for all samples.
     stop_at_target : bool
-        Whether a run ends once it reaches the last of `TARGETS`; the loop ends when every run has ended.
+        End a run once it reaches the last of `TARGETS`; the loop ends when every run has ended.
     stop_at_gradient : float, optional
-        Norm of the gradient at the requested point at which a run ends; None for no such end.
+        End a run when its gradient norm is at most this; None never does.
     checkpoint_count : int
-        About how many checkpoints are recorded.
+        Approximate number of checkpoints.
     progress : callable, optional
-        Called now and then with the number of steps taken since the last call.
+        Called repeatedly with the number of steps since the last call.
 
     Raises
     ------
     InputError
-        If the pair does not fit (see `check_pair`), or start points or steps are impossible.
+        If optimizer and problem do not fit (see `check_pair`), or for invalid start points or steps.
     """
     if not isinstance(optimizer, Optimizer):
         raise InputError(f"minimize takes an Optimizer, such as make_recipe('adam').build({{}}), not {optimizer!r}")
@@ -116,7 +118,7 @@ def minimize(
 
 
 def init_state(optimizer: Optimizer, x: Array, backend: Backend) -> Any:
-    """State of an optimizer at its start points (R, d). A rule runs compiled where the backend, or it, says so."""
+    """State of an optimizer at its start points (R, d); a rule is compiled if the backend or the optimizer says so."""
     if not isinstance(optimizer, FirstOrder):
         return optimizer.init(x, backend)
     compiled = optimizer.traits.elementwise and (optimizer.fused if backend.fused is None else backend.fused)
@@ -124,7 +126,7 @@ def init_state(optimizer: Optimizer, x: Array, backend: Backend) -> Any:
 
 
 class Loop:
-    """The parts of one call of `minimize` that do not change from step to step."""
+    """The parts of a call of `minimize` that stay the same in all steps."""
 
     def __init__(
         self, problem: Problem, optimizer: Optimizer, seeds: tuple[int, ...], steps: int, batch: int | None, runs: int
@@ -141,11 +143,11 @@ class Loop:
         self.normals = _Feed(normals, self.backend, steps + 1) if normals is not None else None
 
     def evaluate(self, t: int, x: Array) -> At:
-        """The answer of the oracle at the points x of shape (R, d)."""
+        """What the oracle returns at the points x of shape (R, d) in step t."""
         problem = self.problem
         z = None
         if self.normals is not None:
-            # runs of one seed share their directions, whatever their settings
+            # all settings of a seed share its directions
             z = self.xp.broadcast_to(self.normals[t][:, None, :], self.stack)
             z = self.xp.reshape(z, (self.runs, problem.dim))
         if self.optimizer.oracle == Oracle.VALUE:
@@ -158,8 +160,8 @@ class Loop:
         return At(x, f[:, None], g, hessian, z)
 
     def begin(self, x0: Array) -> tuple[Array, Any]:
-        """A copy of the start points (R, d), which a fused rule overwrites, and the state of the optimizer there."""
-        # no less precise than the problem
+        """A copy of the start points (R, d), because a fused rule overwrites them, and the state of the optimizer."""
+        # at least as precise as the problem
         x = self.xp.asarray(x0, dtype=self.xp.result_type(x0.dtype, self.backend.dtype), copy=True)
         return x, init_state(self.optimizer, x, self.backend)
 
@@ -175,7 +177,7 @@ class Loop:
         return recorder.trace(self.backend.to_host(x), self.calls_per_step, Oracle(self.optimizer.oracle))
 
     def _fused_loop(self, x: Array) -> FusedLoop | None:
-        """Optimizer and oracle as one compiled loop from x on, where nothing else happens between two steps."""
+        """Optimizer and oracle as one compiled loop that starts at x; None if other work is needed between steps."""
         problem, optimizer = self.problem, self.optimizer
         if self.stochastic or not isinstance(optimizer, FirstOrder):
             return None
@@ -184,7 +186,7 @@ class Loop:
             return None
         formula = problem.oracle_formula
         if formula is None or problem.metrics(x):
-            return None  # metrics are computed between steps
+            return None
         fused_loop = FusedLoop(optimizer.rule, *formula, x, optimizer.hyperparameters, optimizer.factor, self.steps)
         kind = (type(problem), formula.function, optimizer.rule, self.backend.precision, *map(np.ndim, formula.data))
         if kind not in _is_correct:
@@ -198,12 +200,13 @@ class Loop:
         marks = set(recorder.t.tolist())
         best_x = x
         best_f = self.backend.zeros((self.runs, 1)) + xp.inf
-        values: list[Array] = []  # one (R,) a step, since the last fold; full batches only
-        norms: list[Array] = []  # likewise, where there is a tolerance
-        curves: list[dict[str, Array]] = []  # one a checkpoint, since the last fold
+        # since the last fold: arrays (R,) of every step and of every checkpoint
+        values: list[Array] = []  # with full batches
+        norms: list[Array] = []  # with a tolerance
+        curves: list[dict[str, Array]] = []
         since = 0
         for t in range(self.steps + 1):
-            # after the last step only the full objective is needed, for the trace, and no mini-batch
+            # after the last step only the trace needs values: the full objective, not a mini-batch
             at = self.evaluate(t, x) if t < self.steps or not self.stochastic else At(x, x[:, :1])
             if keeps_best:
                 better = at.f < best_f
@@ -229,7 +232,7 @@ class Loop:
         return best_x if keeps_best else x
 
     def _checkpoint(self, x: Array, at: At | None) -> dict[str, Array]:
-        """Metrics and gradient norm (for mini-batches, the full objective) at iterate x, (R, d); each of shape (R,)."""
+        """Metrics, and the gradient norm or (with mini-batches) the full objective, at x, (R, d); each of shape (R,)."""
         if self.stochastic:
             f, metrics = self.problem.evaluate(x)
             return {**self._copies(metrics), "f": f}
@@ -239,33 +242,33 @@ class Loop:
         return values
 
     def _copies(self, metrics: Mapping[str, Array]) -> dict[str, Array]:
-        """Copies of metrics that may be views of the iterates, which a fused rule overwrites."""
+        """Copies of metrics, which may be views of iterates that a fused rule overwrites."""
         self.problem.check_metrics(metrics)
         return {name: self.xp.asarray(values, copy=True) for name, values in metrics.items()}
 
     def _fetch(self, rows: list[Array]) -> np.ndarray:
-        """Arrays (R,) from the device, as one (k, R)."""
+        """k arrays (R,) of the device as one array (k, R) of the host."""
         if not rows:
             return np.empty((0, self.runs))
         return self.backend.to_host(self.xp.stack(rows)).astype(float, copy=False)
 
 
-_is_correct: dict[Any, bool] = {}  # kinds of fused loops: whether they compute the same as `value_and_grad`
+_is_correct: dict[Any, bool] = {}  # whether each kind of fused loop agrees with `value_and_grad`
 
 
 def _agrees(fused_loop: FusedLoop, problem: Problem, x: Array) -> bool:
-    """Whether a fused loop at the points x, (R, d), computes the values and gradient norms of `value_and_grad`."""
+    """Whether values and gradient norms of a fused loop agree with `value_and_grad` at the points x, (R, d)."""
     f, g = problem.value_and_grad(x)
     pairs = zip(fused_loop.evaluate(), (f, np.linalg.vector_norm(g, axis=-1)), strict=True)
     return all(np.allclose(a, b, rtol=problem.backend.eps**0.5, equal_nan=True) for a, b in pairs)
 
 
 def _run_fused(fused_loop: FusedLoop, recorder: Recorder, progress: Callable[[int], None]) -> Array:
-    """All steps, in blocks. Returns the last iterates (R, d)."""
+    """Take all steps, in blocks. Returns the last iterates (R, d)."""
     first, steps = 0, recorder.steps
     recorder.begin(fused_loop.evaluate()[0])
     while first <= steps and not recorder.finished:
-        # a short block first, in case all runs diverge at once; then blocks as long as possible
+        # the first block is short, in case all runs diverge early
         last = min(first + min(fused_loop.max_block, 10**9 if first else recorder.first_block), steps + 1)
         fused_loop.advance(first, last, recorder)
         progress(last - first)
@@ -274,7 +277,7 @@ def _run_fused(fused_loop: FusedLoop, recorder: Recorder, progress: Callable[[in
 
 
 class _Feed:
-    """Random numbers of a sampler on the device, moved there a block of steps at a time."""
+    """Random numbers of a sampler, moved to the device in blocks of many steps."""
 
     def __init__(self, sampler: Sampler, backend: Backend, total: int) -> None:
         self.sampler, self.backend, self.total = sampler, backend, total
@@ -282,7 +285,7 @@ class _Feed:
         self.first, self.last = 0, 0
 
     def __getitem__(self, t: int) -> Array:
-        """What step t draws; shape (S, ...)."""
+        """The random numbers of step t, of shape (S, ...)."""
         if not self.first <= t < self.last:
             self.first, self.last = t, min(t + self.length, self.total)
             host = self.sampler.draw(self.first, self.last)

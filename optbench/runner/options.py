@@ -1,6 +1,6 @@
-"""Options of sweeps, studies and races, each declared once: its name, type, default, check and help.
+"""Options of sweeps, studies and races, each declared once: its name, type, default, check and help text.
 
-Arguments of commands are made from these declarations; TOML files and keywords of Python calls are checked against them.
+The command line is generated from these declarations. TOML files and keywords of Python calls are checked against them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from optbench.core.backend import PRECISIONS
 from optbench.core.errors import InputError
 from optbench.core.specs import check_names
 
-MAX_INTEGER = 2**63 - 1  # the largest that a column of a table holds
-MAX_RATES = 10_000  # of a range; more than that is a slip
-LEAST_ROUNDS = 3  # fewer say nothing about the scatter of the timings
+MAX_INTEGER = 2**63 - 1  # largest integer of an Arrow column
+MAX_RATES = 10_000  # of a range; more are a typing error
+MIN_ROUNDS = 3  # fewer give no interval
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,9 +39,9 @@ def _one_or_more(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def learning_rates(value: Any) -> tuple[float, ...]:
-    """Learning rates from a number, a list, or a range ``{low, high, per_decade}`` or ``{low, high, count}``.
+    """Learning rates from a number, a list, or a log-spaced range ``{low, high, per_decade}`` or ``{low, high, count}``.
 
-    As text: ``"0.01"``, ``"1e-3,1e-2"`` or ``"1e-4:1:13"`` (low, high and how many, log-spaced).
+    Text may be ``"0.01"``, ``"1e-3,1e-2"`` or ``"1e-4:1:13"`` (low:high:count).
 
     Raises
     ------
@@ -69,7 +69,7 @@ def learning_rates(value: Any) -> tuple[float, ...]:
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
-    """Several things, or the one that it is."""
+    """The items of an iterable; any other value, text included, is the only item."""
     return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
 
 
@@ -77,18 +77,18 @@ def _rates_of_range(value: Mapping[str, Any]) -> list[float]:
     check_names("lr", ["low", "high", "per_decade", "count"], value)
     low, high = float(value["low"]), float(value["high"])
     if not 0 < low <= high < math.inf:
-        raise InputError(f"learning rates go from a low positive number to a higher one, not {value!r}")
+        raise InputError(f"a range of learning rates needs 0 < low <= high, not {value!r}")
     if not value.get("per_decade", 1) > 0:
         raise InputError(f"per_decade must be above 0, not {value['per_decade']!r}")
     by_decade = round(math.log10(high / low) * value.get("per_decade", 3)) + 1
     count = int(value.get("count", by_decade))
     if not 1 <= count <= MAX_RATES or count != value.get("count", count):
-        raise InputError(f"a range has a whole number of learning rates, 1 to {MAX_RATES}, not {value!r}")
-    # rounded to 12 digits, so that a grid is the same numbers on every machine
+        raise InputError(f"the count of a range must be a whole number from 1 to {MAX_RATES}, not {value!r}")
+    # rounded to 12 digits, so that a grid is the same on every machine
     return [float(f"{rate:.12g}") for rate in np.geomspace(low, high, count)]
 
 
-# what a value must be, and whether it is
+# kinds of values: a description for messages, and a check
 _WHOLE = "a whole number", _is_integer
 _SEEDS = "a number of seeds or a list of them", _one_or_more(_is_integer)
 _SIZES = "a whole number or a list of them", _one_or_more(lambda value: value is None or _is_integer(value))
@@ -106,7 +106,7 @@ def _option(default: Any, kind: tuple[str, Callable[[Any], bool]], help_text: st
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Options of a call, each a field that declares its kind and its help. None has not been given.
+    """Options of a call. Each field declares a kind and a help text; None means not given.
 
     Raises
     ------
@@ -129,33 +129,33 @@ class Options:
 class SweepOptions(Options):
     """Options of a sweep."""
 
-    seeds: int | Iterable[int] = _option(5, _SEEDS, "how many seeds (0, 1, ...), or which")
-    steps: int | None = _option(None, _WHOLE, "steps of every run; 1000 if neither steps nor calls are given")
+    seeds: int | Iterable[int] = _option(
+        5, _SEEDS, "number of seeds (0, 1, ...), or a list: '0,4' or '3,' (only seed 3)"
+    )
+    steps: int | None = _option(None, _WHOLE, "steps of every run (default 1000, if calls are not given)")
     calls: float | None = _option(
-        None, _POSITIVE, "oracle calls of every run instead of steps; a mini-batch of b out of n samples counts b/n"
+        None, _POSITIVE, "oracle calls of every run, instead of steps; a mini-batch of b out of n samples counts b/n"
     )
     batch_size: int | Iterable[int] | None = _option(
-        None, _SIZES, "samples in a mini-batch, or several sizes; all samples by default", "B"
+        None, _SIZES, "samples in a mini-batch, or a list of sizes (default: all samples)", "B"
     )
     linear_scaling: bool = _option(
-        False, _BOOLEAN, "multiply the learning rate by N for a batch N times as large as the first (Goyal et al. 2017)"
+        False, _BOOLEAN, "multiply the learning rate by k for batches k times the first size (Goyal et al. 2017)"
     )
     schedule: str | Iterable[str] = _option(
         "constant",
         _SCHEDULES,
-        "learning-rate schedule such as cosine:warmup=0.05, or several; optimizers without a learning rate ignore it",
+        "learning-rate schedule such as cosine:warmup=0.05, or a list; ignored by optimizers without a learning rate",
         "SPEC",
     )
-    stop_at_target: bool = _option(
-        False, _BOOLEAN, "end a run once it reaches the last target, 1e-10 of its initial gap"
-    )
+    stop_at_target: bool = _option(False, _BOOLEAN, "end a run at the last target, 1e-10 of its initial gap")
     stop_at_gradient: float | None = _option(
-        None, _NONNEGATIVE, "end a run once the norm of its gradient is at most this", "NORM"
+        None, _NONNEGATIVE, "end a run when its gradient norm is at most this", "NORM"
     )
     checkpoint_count: int = _option(
         100,
         ("a whole number of at least 2", lambda value: _is_integer(value) and value >= 2),
-        "about how many iterates of a run are recorded, log-spaced; every iterate if this exceeds the steps",
+        "approximate number of recorded iterates, log-spaced; all of them if it exceeds the steps",
     )
 
     def __post_init__(self) -> None:
@@ -169,33 +169,33 @@ class SweepOptions(Options):
 
     @property
     def seed_numbers(self) -> tuple[int, ...]:
-        """Which seeds."""
+        """The seeds; a number n stands for 0 to n - 1."""
         return tuple(map(int, self.seeds if isinstance(self.seeds, Iterable) else range(self.seeds)))
 
     @property
     def batch_sizes(self) -> tuple[int | None, ...]:
-        """Batch sizes; None is the full objective."""
+        """Batch sizes; None stands for all samples."""
         return tuple(None if size is None else int(size) for size in as_tuple(self.batch_size))
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyOptions(SweepOptions):
-    """Options of a comparison: those of its sweeps, the learning rates and the precision."""
+    """Options of a comparison: those of a sweep, learning rates and precision."""
 
     lr: Any = _option(  # noqa: RUF009
         "1e-4:10:16",
         ("", lambda value: len(learning_rates(value)) > 0),
-        "step sizes for optimizers that do not fix theirs: 0.1, or 1e-3,1e-2, or low:high:count, log-spaced; "
-        "for random search its scale",
+        "learning rates to try: 0.1, or 1e-3,1e-2, or low:high:count (log-spaced); random search takes them as scales; "
+        "not used if the optimizer sets its own",
         "RATES",
     )
     precision: str | None = _option(
-        None, _PRECISION, "float64 or float32; by default that of the problem, float64 for a spec", "TYPE"
+        None, _PRECISION, "float64 or float32 (default: that of the problem, float64 for a spec)", "TYPE"
     )
 
     @property
     def sweep_options(self) -> dict[str, Any]:
-        """The options of its sweeps, by name."""
+        """The options of each sweep, by name."""
         return {name: getattr(self, name) for name in names_of(SweepOptions)}
 
 
@@ -203,33 +203,33 @@ class StudyOptions(SweepOptions):
 class RaceOptions(Options):
     """Options of a race."""
 
-    rounds: int = _option(10, _WHOLE, "runs of every configuration, at least 3")
+    rounds: int = _option(10, _WHOLE, "timed runs of every configuration, at least 3")
     steps: int = _option(500, _WHOLE, "steps of every run")
     batch_size: int | None = _option(None, _WHOLE, "samples in a mini-batch (default: all samples)", "B")
     schedule: str = _option(
-        "constant", _SCHEDULE, "learning-rate schedule of the optimizers that have a learning rate", "SPEC"
+        "constant", _SCHEDULE, "learning-rate schedule; ignored by optimizers without a learning rate", "SPEC"
     )
     precision: str | None = _option(None, _PRECISION, "float64 or float32 (default float64)", "TYPE")
-    fused: bool = _option(True, _BOOLEAN, "run update rules compiled")
-    seed: int = _option(0, _WHOLE, "seed of the first round; the next has the next")
+    fused: bool = _option(True, _BOOLEAN, "compile update rules")
+    seed: int = _option(0, _WHOLE, "seed of the first round; each later round adds 1")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rounds < LEAST_ROUNDS:
-            raise InputError(f"a race has at least {LEAST_ROUNDS} rounds, not {self.rounds}: fewer give no interval")
+        if self.rounds < MIN_ROUNDS:
+            raise InputError(f"a race needs at least {MIN_ROUNDS} rounds for its intervals, not {self.rounds}")
         if not 0 <= self.seed <= 2**62:
-            raise InputError(f"seed must be at least 0 and at most 2^62, not {self.seed}")
+            raise InputError(f"seed must be from 0 to 2^62, not {self.seed}")
 
 
 def names_of(options: type[Options]) -> list[str]:
-    """Names of the options of a class."""
+    """Names of the options that a class declares."""
     return [field.name for field in dataclasses.fields(options)]
 
 
 def with_options(options: type[Options]) -> Callable[[F], F]:
-    """Give a function that takes ``**options`` the signature and the parameter descriptions of these options.
+    """Decorator: add these options to the signature of a function that takes ``**options``.
 
-    Its docstring says ``{options}`` where they are to be described.
+    Their descriptions replace ``{options}`` in its docstring.
     """
 
     def document(function: F) -> F:

@@ -1,7 +1,6 @@
-"""Plans: what is to be run, and the key of every run.
+"""Plans: what to run, and the key of every run.
 
-A `Plan` is one sweep: one problem, one optimizer, a grid of settings and some seeds. How a plan is cut into arrays is in
-`chunks`; the options of a sweep are in `options`.
+A `Plan` is one sweep: one problem, one optimizer, a grid of settings and some seeds. `chunks` cuts plans into arrays.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from optbench.runner.options import SweepOptions, as_tuple
 
 DEFAULT_STEPS = 1000
 
-# modules that decide the result of a run besides those of its problem and optimizer: part of its key
+# modules whose source is part of every key, besides those of the problem and the optimizer
 _COMPILE = ("rules", "fused_loop", "numba", "points", "elementwise", "fastmath", "dots")
 ENGINE = (
     *("optbench.optimizer", "optbench.runner.loop", "optbench.core.trace"),
@@ -37,40 +36,40 @@ ENGINE = (
     *("optbench.core.random", "optbench.optimizers.schedules", "optbench.problem"),
 )
 
-# A plan is compiled if it moves at least so many numbers: runs x steps x numbers in one run. Below, loading and compiling
-# take longer than they save. A first compilation takes seconds, once a machine.
-MIN_COMPILED = 1e8  # of a command, which ends afterwards
-MIN_COMPILED_IN_SESSION = 5e5  # of a call from Python: a session goes on, and calls again
+# A plan is compiled if it processes at least this many numbers: runs x steps x numbers in one run. For smaller plans,
+# loading and compiling take longer than they save. The first compilation on a machine takes seconds.
+MIN_COMPILED = 1e8  # in a command, which ends afterwards
+MIN_COMPILED_IN_SESSION = 5e5  # in a Python session, which can reuse the compiled code
 
 
 class Parallelism(enum.Enum):
     """How several cores share a plan."""
 
-    NONE = "none"  # chunks are as large as the cache takes
-    CHUNKS = "chunks"  # chunks are cut small enough for several cores, if the plan is large
-    THREADS = "threads"  # there is one chunk, and its matrix products use several threads
+    NONE = "none"  # chunks fill the cache
+    CHUNKS = "chunks"  # a large plan is cut into chunks for several cores
+    THREADS = "threads"  # one chunk, whose matrix products use several threads
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Plan:
-    """One sweep, checked.
+    """A checked sweep.
 
     Attributes
     ----------
     problem : Problem
-        On the backend to compute with.
+        The problem, on the backend that computes.
     recipe : Recipe
         The optimizer and its fixed settings.
     grid : tuple of dict
-        The L settings to be swept, each a number by name of a hyperparameter.
+        The L swept settings; each maps names of hyperparameters to numbers.
     seeds : tuple of int
         The S seeds.
     schedule : str
-        Learning-rate schedule, as a spec.
+        Spec of the learning-rate schedule.
     steps, batch_size, stop_at_target, stop_at_gradient, checkpoint_count
         See `SweepOptions`.
     fused : bool
-        Whether what can be compiled is, unless the backend says otherwise.
+        Whether to compile rules and oracles; `Backend.fused` takes precedence.
     parallelism : Parallelism
     """
 
@@ -94,7 +93,7 @@ class Plan:
 
     @cached_property
     def problem_as_run(self) -> Problem:
-        """The problem on a backend that states whether what can be compiled is."""
+        """The problem, on a backend with `fused` set if the plan is compiled."""
         backend = self.problem.backend
         if backend.fused is not None or not self.fused:
             return self.problem
@@ -102,7 +101,7 @@ class Plan:
 
     @cached_property
     def fixed(self) -> dict[str, Any]:
-        """Fixed settings that differ from their defaults, without the step size."""
+        """Fixed settings that differ from their defaults, except the step size."""
         declared, swept = self.recipe.declared, {*self.grid[0], self.recipe.kind.step_size}
         settings = self.recipe.settings.items()
         return {name: value for name, value in settings if name not in swept and value != declared[name].default}
@@ -114,7 +113,7 @@ class Plan:
 
     @cached_property
     def _common(self) -> str:
-        """What the identities of all runs of this plan share, as canonical JSON."""
+        """The part of the identity that all runs of this plan share, as canonical JSON."""
         problem = self.problem
         stop = {} if self.stop_at_gradient is None else {"stop_at_gradient": self.stop_at_gradient}
         return canonical(
@@ -135,11 +134,11 @@ class Plan:
 
     @cached_property
     def code(self) -> str:
-        """Hash of the source text that decides the result."""
+        """Hash of all source code that affects the result."""
         return _hash(self.problem.code_version + source_hash([self.recipe.target], ENGINE))[:16]
 
     def identity(self, point: Mapping[str, float], seed: int) -> str:
-        """Hash of everything that a request says of a run; the same for every version of the code."""
+        """Hash of all inputs of a run; it does not depend on the version of the code."""
         return _hash(f"{self._common}{canonical(self.settings(point))}{seed}")
 
     @cached_property
@@ -147,19 +146,19 @@ class Plan:
         return {}
 
     def key(self, point: Mapping[str, float], seed: int) -> str:
-        """Hash of everything that determines the result of a run."""
-        run = (*point.values(), seed)  # the names are those of the grid
+        """Hash of all inputs of a run and of the code."""
+        run = (*point.values(), seed)
         if run not in self._keys:
             self._keys[run] = _hash(self.identity(point, seed) + self.code)
         return self._keys[run]
 
     @property
     def keys(self) -> list[str]:
-        """Keys of all runs, seed by seed."""
+        """Keys of all R runs, seed by seed."""
         return [self.key(point, seed) for seed in self.seeds for point in self.grid]
 
     def build(self, grid: Sequence[Mapping[str, float]], seeds: Sequence[int]) -> Optimizer:
-        """The optimizer for the stack of `grid` x `seeds`: swept settings as sequences of length R, seed by seed."""
+        """The optimizer of the runs `seeds` x `grid`; its swept settings are arrays of shape (R,), seed by seed."""
         swept = {key: np.tile([point[key] for point in grid], len(seeds)) for key in grid[0]}  # each (R,)
         fixed = {key: value for key, value in self.recipe.settings.items() if key not in swept}
         _, schedule = make_schedule(self.schedule)
@@ -180,21 +179,20 @@ def make_plans(
     Parameters
     ----------
     problem : Problem
-        On the backend to compute with.
+        The problem, on the backend that computes.
     optimizer : str, rule, Optimizer class or Recipe
     settings : mapping
-        Hyperparameters by name; a sequence of values is swept, several sequences are swept as their product. Not with a
-        Recipe, which has its own.
+        Hyperparameters by name; sequences are swept, several as their product. A Recipe has its own settings.
     min_compiled : float
-        Numbers that a plan must move to be compiled. The whole plan decides, so that a chunk computes the same whatever
-        else is left to do.
+        Compile a plan if it processes at least this many numbers. The size of the whole plan counts, so the result of a
+        run does not depend on how many runs are already stored.
     **options
         See `SweepOptions`.
 
     Raises
     ------
     InputError
-        If anything is impossible; nothing has been computed then.
+        If the options, or the problem and the optimizer, do not fit together.
     """
     recipe = optimizer if isinstance(optimizer, Recipe) else make_recipe(optimizer, settings)
     sweep = SweepOptions(**options)
@@ -226,7 +224,7 @@ def make_plans(
                 {key: v * scale if key == "lr" else v for key, v in zip(stacked, point, strict=True)}
                 for point in itertools.product(*(swept[key] for key in stacked))
             )
-            width = problem.bytes_per_run(batch_size) / 32  # d, or more where samples make more intermediate results
+            width = problem.bytes_per_run(batch_size) / 32  # d, or more with large intermediate results
             plans.append(
                 Plan(
                     problem=problem,

@@ -1,23 +1,19 @@
-"""Wall-clock comparison of single runs: who takes how long for a step, and how much of it is the oracle's.
+"""Wall-clock comparison of single runs: seconds per step, and how many of them the oracle takes.
 
-Runs of one array share a clock, so seconds come from here only. Configurations run one at a time, in turn, A B C A B C ...,
-a round for each seed, on a machine made as quiet as possible (`quiet`). Within a round all of them start at the same point
-and see the same batches. What slows the machine down for a while slows a whole round, so ratios are taken within rounds.
+Configurations run one at a time, in turn: A B C A B C ..., one round for each seed, on a quiet machine (see `quiet`). In a
+round all of them have the same start point and batches. A slow phase of the machine affects a whole round, so ratios are
+computed within rounds.
 
-The clock is read between parts of many steps, once the device is idle. Off the clock are: a whole warm-up round
-(compilation, caches, memory pools), the making of start points and state, the drawing of batches and random directions, and
-all recording; nothing is evaluated but what the steps ask for.
+The clock is read after every `PART` steps, when the device is idle. It excludes a whole warm-up round, start points, state,
+random numbers and recording.
 
-How oracle time and optimizer time are separated: reading the clock twice in every step would make a GPU wait in every
-step. So each configuration, in each round, first takes its steps untimed, noting points that it visits (this also warms
-the caches), and then again on the clock: 50 steps, the oracle calls of the same 50 steps alone, at the noted points and
-with the same batches, the next 50 steps, and so on. The optimizer's time is the difference of the two sums, round by
-round: everything that a step costs beyond its oracle call. This assumes that an oracle call costs the same at a nearby
-point, and with its data as warm in the cache. The interval shows how well the rounds agree on the difference; where
-that is small against the oracle's time it may even be negative, which means that it is too small to be measured.
+Oracle time is measured separately, because reading the clock twice in every step would make a GPU wait. In each round a
+configuration first takes its steps untimed and saves points along the way. Then it is timed in parts: 50 steps, the oracle
+calls of these 50 steps alone at the saved points with the same batches, the next 50 steps, and so on. The difference of the
+two sums is the time of the optimizer. This assumes that an oracle call takes equally long at nearby points. The difference
+can be negative if it is too small to be measured.
 
-`analysis.timing` summarizes the rows. On a GPU the same code runs on
-`Backend.clock`, which waits for the device; it has not yet been run on one.
+`analysis.timing` summarizes the rows. GPUs use the same code with `Backend.clock`; this has not been tested on a GPU yet.
 """
 
 from __future__ import annotations
@@ -47,6 +43,7 @@ from optbench.results.environment import environment
 from optbench.results.methods import method_name
 from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
 from optbench.results.store import Store
+from optbench.runner.chunks import ceil_div
 from optbench.runner.loop import Loop
 from optbench.runner.options import RaceOptions, with_options
 from optbench.runner.plan import Plan, make_plans
@@ -55,15 +52,15 @@ from optbench.runner.rows import method_columns, time_now
 if TYPE_CHECKING:
     import pandas as pd
 
-POINT_BYTES = 1 << 18  # of noted points: few enough to stay in the cache, as the point of a real step does
-WATCH_SECONDS = 0.2  # during which the idlest core is determined
-PART = 50  # steps between two readings of the clock: so many that a GPU's queue stays full, and few against what drifts
+POINT_BYTES = 1 << 18  # size of all saved points; they stay in the cache, like the point of a real step
+WATCH_SECONDS = 0.2  # observation time to find the idlest core
+PART = 50  # steps between two readings of the clock: enough to keep a GPU busy, few enough to cancel drift
 
 
 def make_race_plans(
     problems: Sequence[str | Problem], optimizers: Sequence[Any], *, device: str | Backend | None = None, **options: Any
 ) -> list[Plan]:
-    """The configurations of a race: each optimizer on each problem, as a plan with one setting and a seed for each round.
+    """The configurations of a race: each optimizer on each problem, as a plan with one setting and one seed per round.
 
     Parameters
     ----------
@@ -75,18 +72,18 @@ def make_race_plans(
     Raises
     ------
     InputError, BackendError
-        If anything cannot be run as asked; nothing has run then.
+        If the request is not possible.
     """
     race = RaceOptions(**options)
     backend = get_backend(device or "cpu", precision=race.precision or "float64", fused=race.fused)
-    placed = [as_problem(problem).on(backend) for problem in problems]
     plans = []
-    for problem, recipe in itertools.product(placed, map(make_recipe, optimizers)):
+    on_backend = [as_problem(problem).on(backend) for problem in problems]
+    for problem, recipe in itertools.product(on_backend, map(make_recipe, optimizers)):
         several = [key for key, value in recipe.settings.items() if isinstance(value, tuple)]
         if several:
             raise InputError(
-                f"a race is between single runs, and {recipe.spec!r} has several values of {several[0]}; "
-                "give one, or name the optimizer once for each"
+                f"a race times single runs, but {recipe.spec!r} has several values of {several[0]}; "
+                "give one value, or name the optimizer once for each value"
             )
         plans += make_plans(
             problem,
@@ -109,7 +106,7 @@ def race(
     on_start: Callable[[int], None] | None = None,
     **options: Any,
 ) -> pd.DataFrame:
-    """Time single runs of every optimizer on every problem, paired, with nothing but the steps on the clock.
+    """Time single runs of every optimizer on every problem, in paired rounds; only the steps are timed.
 
     >>> races = optbench.race("quadratic:dim=1000", ["adam", "sgd"], rounds=10)
     >>> optbench.analysis.timing.race_summary(races)
@@ -117,24 +114,24 @@ def race(
     Parameters
     ----------
     problems, optimizers
-        As `compare` takes them; optimizers with a single value of each hyperparameter.
+        As in `compare`, but each hyperparameter has a single value.
     device : str or Backend, optional
-        ``"cpu"`` or ``"gpu"``; or a `Backend`, which says what `precision` and `fused` say, too.
+        ``"cpu"`` or ``"gpu"``; a `Backend` replaces `precision` and `fused`.
     store : Store, str or Path, optional
-        Folder to keep the timings in.
+        Results folder for the timings.
     on_start : callable, optional
-        Called with the number of configurations before the first run. There is no progress bar, which would disturb.
+        Called with the number of configurations before the first run. A progress bar would disturb the timings.
     {options}
 
     Returns
     -------
     DataFrame
-        One row a round and configuration, with the columns `RACE_COLUMNS`.
+        One row for each round and configuration, with the columns `RACE_COLUMNS`.
 
     Raises
     ------
     InputError, BackendError, StoreError
-        Before anything is timed, if something cannot be done as requested.
+        Before work starts, if the request is not possible.
     """
     plans = make_race_plans(as_list(problems), as_list(optimizers), device=device, **options)
     if isinstance(store, str | Path):
@@ -150,26 +147,26 @@ def race(
 
 
 def compete(plans: Sequence[Plan]) -> list[dict[str, Any]]:
-    """Hold a race.
+    """Run a race.
 
     Parameters
     ----------
     plans : sequence of Plan
-        The configurations, of one setting each and with the same seeds: one round a seed, see `make_race_plans`.
+        The configurations, see `make_race_plans`: one setting each, and the same seeds, one for each round.
 
     Returns
     -------
     list of dict
-        One row a round and configuration, in the order they ran, with the columns `RACE_COLUMNS`.
+        One row for each round and configuration, in order of execution, with the columns `RACE_COLUMNS`.
 
     Raises
     ------
     InputError
-        If there is no configuration, one of them has several settings, or the seeds differ.
+        If there is no configuration, one has several settings, or their seeds differ.
     """
     if not plans or any(len(plan.grid) != 1 or plan.seeds != plans[0].seeds for plan in plans):
-        raise InputError("a race needs configurations, each with a single setting and all with the same seeds")
-    where = environment()  # looked up now, because it counts the cores that this process may use
+        raise InputError("a race needs configurations with one setting each and the same seeds")
+    where = environment()  # before `quiet`, because it counts the cores that this process may use
     on_gpu = any(plan.problem.backend.name == "cupy" for plan in plans)
     race = {
         "race": f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}",
@@ -194,10 +191,9 @@ def compete(plans: Sequence[Plan]) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[int | None]:
-    """Restrict this thread to one core and one BLAS thread, without garbage collection; restore all of it afterwards.
+    """Restrict this thread to one core and one BLAS thread, without garbage collection, until the block ends.
 
-    Yields the number of the core that this thread is pinned to, the idlest one at the moment; None where the system cannot
-    pin or does not permit it.
+    Yields the number of the core, the least busy one; None if the system cannot pin threads or forbids it.
     """
     before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     core = _idlest(before) if before else None
@@ -219,7 +215,7 @@ def quiet() -> Iterator[int | None]:
 
 
 def _idlest(cores: set[int]) -> int:
-    """The least busy core during `WATCH_SECONDS`; the last one where the system does not tell."""
+    """The least busy core during `WATCH_SECONDS`; the last one if the system does not report it."""
     before = _busy_ticks()
     if before:
         time.sleep(WATCH_SECONDS)
@@ -228,7 +224,7 @@ def _idlest(cores: set[int]) -> int:
 
 
 def _busy_ticks() -> dict[int, int]:
-    """Ticks that each core has spent on work since the start of the system (Linux, proc_stat(5))."""
+    """Busy ticks of each core since the system started (Linux, proc_stat(5))."""
     try:
         lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -236,17 +232,17 @@ def _busy_ticks() -> dict[int, int]:
     busy = {}
     for name, *ticks in (line.split() for line in lines if line[:3] == "cpu" and line[3:4].isdigit()):
         user, nice, system, _idle, _waiting, *rest = map(int, ticks)
-        busy[int(name[3:])] = user + nice + system + sum(rest[:3])  # interrupts, and what other guests took
+        busy[int(name[3:])] = user + nice + system + sum(rest[:3])  # interrupts and stolen time
     return busy
 
 
 def _load_average() -> float | None:
-    """Processes that ran or wanted to, averaged over the last minute; None where the system does not tell."""
+    """Load average of the last minute; None if the system does not report it."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def _identity(place: int, plan: Plan) -> dict[str, Any]:
-    """What identifies a configuration: the columns that all its rows share."""
+    """The columns that all rows of a configuration share."""
     problem, (point,) = plan.problem, plan.grid
     settings, declared = plan.settings(point), plan.recipe.declared
     given = {key: value for key, value in settings.items() if value != declared[key].default}
@@ -262,11 +258,11 @@ def _identity(place: int, plan: Plan) -> dict[str, Any]:
 
 
 def _measure(plan: Plan, seed: int) -> dict[str, Any]:
-    """One run of a configuration: seconds of its steps, and of their oracle calls alone."""
+    """Time one run of a configuration: all of its steps, and their oracle calls alone."""
     optimizer = plan.build(plan.grid, (seed,))
     loop = Loop(plan.problem, optimizer, (seed,), plan.steps, plan.batch_size, 1)
     x0 = plan.problem.starts((seed,))  # (1, d)
-    seconds, oracle_seconds, x = _time(loop, x0, _visit(loop, x0))
+    seconds, oracle_seconds, x = _time_steps(loop, x0, _save_points(loop, x0))
     return {
         "seconds": seconds,
         "oracle_seconds": oracle_seconds,
@@ -275,20 +271,20 @@ def _measure(plan: Plan, seed: int) -> dict[str, Any]:
     }
 
 
-def _visit(loop: Loop, x0: Array) -> list[Array]:
-    """Evenly spaced points of the run from x0, each (1, d), as many as fit `POINT_BYTES`; this also warms the caches."""
+def _save_points(loop: Loop, x0: Array) -> list[Array]:
+    """Evenly spaced points, each (1, d), of an untimed run from x0, which also warms the caches."""
     points, stride = [], _stride(loop)
     x, state = loop.begin(x0)
     for part in _parts(loop):
         for t in part:
             if t % stride == 0:
-                points.append(loop.xp.asarray(x, copy=True))  # a step may overwrite the point that it is given
+                points.append(loop.xp.asarray(x, copy=True))  # a step may overwrite its point
             x, state = loop.optimizer.step(t + 1, loop.evaluate(t, x), state)
     return points
 
 
-def _time(loop: Loop, x0: Array, points: Sequence[Array]) -> tuple[float, float, Array]:
-    """Seconds of all steps of the run from x0, seconds of their oracle calls at the noted points, and its end, (1, d)."""
+def _time_steps(loop: Loop, x0: Array, points: Sequence[Array]) -> tuple[float, float, Array]:
+    """Seconds of all steps from x0, seconds of their oracle calls at the saved points, and the last iterate (1, d)."""
     evaluate, step, clock, stride = loop.evaluate, loop.optimizer.step, loop.backend.clock, _stride(loop)
     x, state = loop.begin(x0)
     seconds = oracle_seconds = 0.0
@@ -304,13 +300,12 @@ def _time(loop: Loop, x0: Array, points: Sequence[Array]) -> tuple[float, float,
 
 
 def _stride(loop: Loop) -> int:
-    """Steps between two noted points."""
-    most = max(1, POINT_BYTES // (8 * loop.problem.dim))
-    return -(-loop.steps // most)
+    """Steps between two saved points."""
+    return ceil_div(loop.steps, max(1, POINT_BYTES // (8 * loop.problem.dim)))
 
 
 def _parts(loop: Loop) -> Iterator[range]:
-    """The steps in parts of at most `PART`; their random numbers are drawn here, between the timings of two parts."""
+    """The steps in parts of at most `PART`. Random numbers are drawn here, between the timings."""
     feed = loop.samples if loop.samples is not None else loop.normals  # no method draws both
     length = loop.steps if feed is None else feed.length
     for start in range(0, loop.steps, length):

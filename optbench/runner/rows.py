@@ -1,4 +1,4 @@
-"""From the results of chunks to the rows that are stored, and to `Runs`."""
+"""Convert results of chunks to rows of a store, and to `Runs`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from optbench.runner.plan import Plan
 
 
 def time_now() -> str:
-    """The time in UTC, as stored rows have it."""
+    """Current UTC time in the format of stored rows."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
 
 
 @dataclass(frozen=True, eq=False)
 class ChunkResult:
-    """The trace of a chunk, or why there is none, the device memory it took, and when it ended."""
+    """Trace of a chunk or the error that stopped it, peak device memory, and time of completion."""
 
     trace: Trace | None
     error: str | None = None
@@ -43,9 +43,9 @@ class ChunkResult:
 
 
 def chunk_rows(chunk: Chunk, result: ChunkResult) -> list[dict[str, Any]]:
-    """The rows of a chunk, with the columns `COLUMNS`; those that ran also hold their last iterate ``x``, not stored.
+    """The rows of a chunk, with the columns `COLUMNS`; rows of finished runs also have the last iterate ``x``.
 
-    Lists are arrays here: their numbers become Arrow's without a Python object for each.
+    Lists are NumPy arrays, which Arrow converts faster than Python lists.
     """
     trace = result.trace
     rows = list(_identity_columns(chunk, result))
@@ -58,17 +58,17 @@ def chunk_rows(chunk: Chunk, result: ChunkResult) -> list[dict[str, Any]]:
 
 
 def _run_columns(trace: Trace, r: int) -> dict[str, Any]:
-    """The columns that tell what run r did."""
+    """The columns with the results of run r."""
     end = int(trace.end[r])
     count = int((trace.t <= end).sum())  # checkpoints up to the end
-    # the end itself, where it lies between two checkpoints
+    # a run that stopped between two checkpoints also records its end
     adds_end = trace.t[count - 1] < end and trace.status[r] in (Status.TARGET, Status.GRADIENT)
 
     def curve(values: np.ndarray, at_end: float = np.nan) -> np.ndarray:
         return np.append(values[:count], at_end) if adds_end else values[:count]
 
     def calls_at(t: Any) -> Any:
-        """Oracle calls made up to the iterate after t steps: one for the start, and one in each step."""
+        """Oracle calls up to iterate t: one at the start and one in each step."""
         return (t + 1) * trace.calls_per_step
 
     t, calls = curve(trace.t, end).astype(int), calls_at(end)
@@ -97,7 +97,7 @@ def _run_columns(trace: Trace, r: int) -> dict[str, Any]:
 
 
 def _identity_columns(chunk: Chunk, result: ChunkResult) -> Iterator[dict[str, Any]]:
-    """The columns that identify each run of a chunk, in the order of its runs; the other columns are None."""
+    """For each run of a chunk: the columns that identify it; all other columns are None."""
     plan, problem = chunk.plan, chunk.plan.problem
     common = dict.fromkeys(COLUMNS) | {
         "created": result.created,
@@ -105,7 +105,7 @@ def _identity_columns(chunk: Chunk, result: ChunkResult) -> Iterator[dict[str, A
         "chunk_runs": chunk.size,
         "fused": plan.problem_as_run.backend.fused is True,
         "device_bytes": result.device_bytes,
-        # where its runs failed, the problem is not touched again: it may have taken a process down
+        # after a failure the problem is not evaluated again, because it may have ended a process
         "description": describe(problem, evaluate=result.trace is not None),
     }
     if problem.optimum is not None:
@@ -117,7 +117,7 @@ def _identity_columns(chunk: Chunk, result: ChunkResult) -> Iterator[dict[str, A
 
 
 def method_columns(plan: Plan, point: Mapping[str, float]) -> dict[str, Any]:
-    """The columns of a problem, a method and one point of its grid, which runs and races share."""
+    """Columns of rows and races that describe the problem, the method and one point of its grid."""
     problem, settings, step_size = plan.problem, plan.settings(point), plan.recipe.kind.step_size
     return {
         "code": plan.code,
@@ -140,9 +140,9 @@ def method_columns(plan: Plan, point: Mapping[str, float]) -> dict[str, Any]:
 def runs_from_chunks(
     results: Sequence[tuple[Chunk, ChunkResult]], plans: Sequence[Plan], environments: Iterable[Mapping[str, str]] = ()
 ) -> Runs:
-    """`Runs` of chunks just computed, in the order of the plans, their seeds and their settings.
+    """`Runs` from results of chunks, in the order of the plans, their seeds and their settings.
 
-    The tables are made when they are first needed: this may take longer than the runs.
+    The rows are built on first use, because that may take longer than the runs.
     """
 
     @functools.cache
@@ -152,7 +152,7 @@ def runs_from_chunks(
         return Runs.from_rows(sorted(rows, key=lambda row: order[row["key"]]))
 
     def x() -> np.ndarray | None:
-        trace = results[0][1].trace if len(results) == 1 else None  # the runs of a single chunk are in order
+        trace = results[0][1].trace if len(results) == 1 else None  # a single chunk is in order, so `x` needs no rows
         return runs().x if trace is None else trace.x
 
     return Runs(lambda: runs().rows, environments, x)

@@ -1,7 +1,7 @@
-"""Studies: what `optbench run` runs, from a TOML file or a dictionary of the same form, checked before work starts.
+"""Studies: comparisons described by a TOML file, or by a dictionary of the same form.
 
-A study file has a title, options for all of it, and one or more ``[[compare]]`` tables, each of which runs all of its
-optimizers on all of its problems::
+A study has a title, common options, and one or more ``[[compare]]`` tables. Each table runs all of its optimizers on all of
+its problems::
 
     title = "Momentum on a valley"
     seeds = 10
@@ -12,11 +12,12 @@ optimizers on all of its problems::
     lr = {low = 1e-4, high = 10, per_decade = 3}
     steps = 1000
 
-The options are those of `StudyOptions`. All of this may stand at the top, for all tables, or in a table. ``import`` at the
-top lists files or modules that define further problems and optimizers; paths are relative to the study file.
+The options are those of `StudyOptions`. Problems, optimizers and options at the top apply to all tables; those of a table
+take precedence. ``import`` at the top lists files or modules that define more problems and optimizers. Paths are relative
+to the study file.
 
-Schedules and linear scaling act on the learning rate: in a comparison they apply to the optimizers that have one, and the
-others run without. They are refused if no optimizer of the study has a learning rate.
+Schedules and linear scaling apply only to the optimizers of a study that have a learning rate. If none has one, they are an
+error.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Study:
 
 
 def suites() -> dict[str, str]:
-    """The studies that ship with optbench: title by name."""
+    """Titles of the studies that come with optbench, by name."""
     files = sorted(_SUITES.glob("*.toml"))
     return {file.stem: tomllib.loads(file.read_text(encoding="utf-8"))["title"] for file in files}
 
@@ -63,21 +64,23 @@ def load_study(
     min_compiled: float = MIN_COMPILED,
     **options: Any,
 ) -> Study:
-    """A study by the name of a suite, the path of a TOML file, or from a dictionary of the same form.
+    """Load and check a study.
 
     Parameters
     ----------
+    study : str, Path, dict or Study
+        Name of a suite, path of a TOML file, or a dictionary of the same form. A Study is returned as it is.
     device : str, Backend or None
         ``"cpu"`` or ``"gpu"``; by default that of each problem, which is the CPU for a spec.
     min_compiled : float
         See `make_plans`.
     **options
-        See `StudyOptions`; they replace those of the file.
+        See `StudyOptions`; they replace those of the study.
 
     Raises
     ------
     InputError
-        If there is no such study, or something in it is impossible; the message names the file and the table.
+        If the study does not exist or is not valid; the message names the file and the table.
     BackendError
         If the device cannot be used.
     """
@@ -95,7 +98,7 @@ def load_study(
         raise InputError(f"{place or 'the study'} has no [[compare]] table, so there is nothing to run")
     import_all(content.get("import", []), folder)
     common = {name: content[name] for name in table_names if name in content}
-    problems: dict[str, Problem] = {}  # shared by all tables, so that an optimum that several need is solved once
+    problems: dict[str, Problem] = {}  # shared by all tables, so that each optimum is solved once
     comparisons = []
     for number, table in enumerate(tables, start=1):
         table_place = ", ".join([place] * bool(place) + [f"table {number}"] * (len(tables) > 1))
@@ -104,19 +107,22 @@ def load_study(
             merged = _merge(_merge(common, table), options)
             comparisons.append((table_place, *_comparison(merged, device, problems)))
     every = [recipe for _, _, recipes, _ in comparisons for recipe in recipes]
-    # an option that acts on some optimizer of the study is left out for the others
+    # an option that applies to some optimizer of the study is dropped for the others
     usable = {name for name, applies in _RATE_OPTIONS.items() if any(map(applies, every))}
     plans: list[Plan] = []
     for table_place, selected, recipes, sweep_options in comparisons:
         with _located(table_place):
             for problem, recipe in itertools.product(selected, recipes):
-                left_out = {name for name in usable if not _RATE_OPTIONS[name](recipe)}
-                kept = {name: value for name, value in sweep_options.items() if name not in left_out}
-                plans += make_plans(problem, recipe, min_compiled=min_compiled, **kept)
+                applicable = {
+                    name: value
+                    for name, value in sweep_options.items()
+                    if name not in usable or _RATE_OPTIONS[name](recipe)
+                }
+                plans += make_plans(problem, recipe, min_compiled=min_compiled, **applicable)
     return Study(str(content.get("title", place or "A study")), tuple(for_cores(plans)))
 
 
-# options that act on the learning rate, and the optimizers that they act on
+# options that act on the learning rate, and whether they apply to an optimizer
 _RATE_OPTIONS: dict[str, Callable[[Recipe], bool]] = {
     "schedule": lambda recipe: recipe.takes_schedule,
     "linear_scaling": lambda recipe: recipe.kind.step_size == "lr",
@@ -124,12 +130,12 @@ _RATE_OPTIONS: dict[str, Callable[[Recipe], bool]] = {
 
 
 def _read(study: str | Path) -> tuple[dict[str, Any], str, Path]:
-    """The content of a study file or a suite, its place for messages, and its folder."""
+    """The content of a study file or a suite, its name for messages, and its folder."""
     path, place, folder = Path(study), str(study), Path(study).parent
     if path.suffix != ".toml" and not path.exists():
         names = list(suites())
         if study not in names:
-            hint = suggestion(place, names) or f"there are: {', '.join(names)}; or give the path of a .toml file"
+            hint = suggestion(place, names) or f"choose {' or '.join(names)}, or give the path of a .toml file"
             raise InputError(f"no suite {place!r}; {hint}")
         path, place, folder = _SUITES / f"{study}.toml", f"suite {study}", Path()
     try:
@@ -143,7 +149,7 @@ def _read(study: str | Path) -> tuple[dict[str, Any], str, Path]:
 
 @contextlib.contextmanager
 def _located(place: str) -> Iterator[None]:
-    """Put the place, if any, before the message of an `InputError`."""
+    """Prefix the message of an `InputError` with a place, unless that is empty."""
     try:
         yield
     except InputError as error:
@@ -151,7 +157,7 @@ def _located(place: str) -> Iterator[None]:
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """The options `above` replace those `below`; a budget replaces the other kind of budget too."""
+    """The options `below`, replaced by those `above`; steps and calls replace each other."""
     budget = {"steps", "calls"}
     replaced = budget if budget & set(above) else set()
     return {name: value for name, value in below.items() if name not in replaced} | dict(above)
@@ -160,7 +166,7 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 def _comparison(
     table: dict[str, Any], device: str | Backend | None, problems: dict[str, Problem]
 ) -> tuple[list[Problem], list[Recipe], dict[str, Any]]:
-    """Problems, optimizers with their step sizes, and options of the sweeps of a table, checked."""
+    """Checked problems, optimizers with their learning rates, and sweep options of a table."""
     entries = {}
     for key, example in (("problems", "logistic:data=digits"), ("optimizers", "adam")):
         entries[key] = as_list(table.pop(key, []))
@@ -184,7 +190,7 @@ def _comparison(
 
 
 def _name_and_settings(entry: Any) -> tuple[Any, dict[str, Any]]:
-    """A name and settings from a table; or a spec or an object, and none."""
+    """Name and settings of an entry that is a table; any other entry has no settings."""
     if isinstance(entry, Mapping) and "name" in entry:
         return entry["name"], {key: value for key, value in entry.items() if key != "name"}
     if isinstance(entry, str | Problem | type) or callable(entry):

@@ -1,4 +1,4 @@
-"""`sweep`, `compare` and `run`: the calls from Python that compute runs."""
+"""`sweep`, `compare` and `run`: compute runs from Python."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sweep(
     progress: bool | ProgressBar | None = None,
     **settings: Any,
 ) -> Runs:
-    """Run one optimizer on one problem, for all given settings and seeds at once.
+    """Run one optimizer on one problem with several settings and seeds at once.
 
     >>> runs = optbench.sweep("logistic", "adam", lr=[1e-3, 1e-2, 1e-1], seeds=5, steps=500)
     >>> runs.table, runs.curves
@@ -48,31 +48,31 @@ def sweep(
     optimizer : str, rule or Optimizer class
         A registered name, a spec such as ``"adam:beta1=0.8"``, or your own update rule.
     device, precision : str
-        ``"cpu"`` or ``"gpu"``, ``"float64"`` or ``"float32"``; by default those of the problem, which for a spec are
+        ``"cpu"`` or ``"gpu"``, ``"float64"`` or ``"float32"``. The defaults are those of the problem; for a spec they are
         ``"cpu"`` and ``"float64"``.
     fused : bool, optional
-        Whether rules and oracles run compiled, or as they are written. By default they are compiled if the sweep is large
-        enough. The first compilation of a rule takes seconds; it is kept on disk.
+        Whether to compile rules and oracles; by default if the sweep is large enough. The first compilation of a rule
+        takes seconds; the result is cached on disk.
     store : Store, str or Path, optional
-        Folder to keep results in; runs that it has are not computed again.
+        Results folder; runs that it contains are not computed again.
     jobs, executor
-        Processes, or an executor, to spread the work over; see `execute`. The default computes in this process, because
-        more of them need a script with ``if __name__ == "__main__":``; None takes as many as should be fastest.
+        Number of processes, or an executor; see `execute`. The default 1 computes in this process, None chooses the
+        fastest number. Several processes need a script with ``if __name__ == "__main__":``.
     progress : bool, optional
         Whether to show a progress bar; by default in terminals and notebooks, if the call takes longer than a second.
     {options}
     **settings
-        Hyperparameters; a sequence of values is swept, several are swept as their product.
+        Hyperparameters; sequences of values are swept, several as their product.
 
     Returns
     -------
     Runs
-        With tables `table` and `curves`; `x` holds the last iterates, (R, d), row by row of the table.
+        The results; `table` and `curves` are tables, `x` has the last iterates, (R, d), in the order of the table.
 
     Raises
     ------
     InputError, BackendError, StoreError
-        Before work starts, if something cannot be done as requested.
+        Before work starts, if the request is not possible.
     """
     options = {name: settings.pop(name) for name in names_of(SweepOptions) if name in settings}
     plans = make_plans(
@@ -82,7 +82,7 @@ def sweep(
         **options,
     )
     if jobs != 1 or executor is not None:
-        # what is stored is computed on one BLAS thread, as its record of the environment says
+        # stored runs are computed with one BLAS thread, as their environment says
         plans = for_threads(plans) if executor is None and store is None else for_cores(plans)
     return _execute(plans, store=store, jobs=jobs, executor=executor, progress=progress)
 
@@ -112,9 +112,9 @@ def compare(
     optimizers : str, rule, Optimizer class, or a list of them
         Registered names, specs such as ``"adam:beta1=0.8"``, or your own update rules.
     device, fused, store, jobs, executor, progress
-        See `sweep`. By default only large sweeps are compiled.
+        See `sweep`.
     retry_failed : bool
-        Whether runs that are stored as failed are tried again.
+        Whether to compute runs again that are stored as failed.
     {options}
 
     Returns
@@ -124,7 +124,7 @@ def compare(
     Raises
     ------
     InputError, BackendError, StoreError
-        Before work starts, if something cannot be done as requested.
+        Before work starts, if the request is not possible.
     """
     check_names("compare", names_of(StudyOptions), options)
     study = load_study(
@@ -147,19 +147,19 @@ def run(
     progress: bool | ProgressBar | None = None,
     **options: Any,
 ) -> Runs:
-    """Run a study: a suite that ships with optbench, or one of your own.
+    """Run a study: a suite of optbench, or your own.
 
     >>> runs = optbench.run("study.toml", seeds=10, store="results")
 
     Parameters
     ----------
     study : str, Path, dict or Study
-        Name of a suite, path of a TOML file, a dictionary of the same form (see `optbench.runner.study`), or what
-        `load_study` returns.
+        Name of a suite, path of a TOML file, a dictionary of the same form (see `optbench.runner.study`), or a result of
+        `load_study`.
     device, store, jobs, executor, retry_failed, progress
         See `compare`.
     {options}
-        The options that are given replace those of the study.
+        Given options replace those of the study.
 
     Returns
     -------
@@ -168,7 +168,7 @@ def run(
     Raises
     ------
     InputError, BackendError, StoreError
-        Before work starts, if something cannot be done as requested.
+        Before work starts, if the request is not possible.
     """
     plans = load_study(study, device=device, **options).plans
     return _execute(plans, store=store, jobs=jobs, executor=executor, retry_failed=retry_failed, progress=progress)

@@ -62,6 +62,8 @@ def test_a_study_file_and_its_overrides(here: Path) -> None:
     rows = Store("results").load().rows
     assert len(rows) == 2
     assert set(rows["steps"]) == {10}
+    assert main(["run", "s.toml", "--seeds", "3,", "--steps", "5", "--jobs", "1", "--no-report"]) == 0
+    assert set(Store("results").load().rows["seed"]) == {0, 1, 3}
 
 
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,8 +121,8 @@ ONE, RACE = ([command, "--problem", "quadratic", "--optimizer", "adam"] for comm
         ([*ONE, "--batch-size", "8,x"], "batch_size must be a whole number"),
         ([*ONE, "--batch-size", "8"], "no mini-batches"),
         ([*ONE, "--lr", "0"], "positive numbers"),
-        ([*ONE, "--lr", "1:2:1e12"], "a whole number of learning rates"),
-        ([*ONE, "--lr=-1:2:3"], "from a low positive number to a higher one"),
+        ([*ONE, "--lr", "1:2:1e12"], "from 1 to 10000"),
+        ([*ONE, "--lr=-1:2:3"], "0 < low <= high"),
         ([*ONE, "--seeds", "9" * 30], "a number of seeds"),
         ([*ONE, "--calls", "-4"], "calls must be above 0"),
         ([*ONE, "--steps", "1" + "0" * 30], "steps must be a whole number"),
@@ -147,9 +149,9 @@ ONE, RACE = ([command, "--problem", "quadratic", "--optimizer", "adam"] for comm
         (["race", "--problem", "quadratic", "--optimizer", "lbfgs:memory=3/5"], "several values of memory"),
         (["race", "--problem", "logistic", "--optimizer", "lbfgs", "--batch-size", "8"], "lbfgs compares values"),
         ([*RACE, "--batch-size", "8"], "no mini-batches"),
-        ([*RACE, "--rounds", "2"], "at least 3 rounds, not 2"),
+        ([*RACE, "--rounds", "2"], "at least 3 rounds for its intervals, not 2"),
         ([*RACE, "--steps", "0"], "at least one step"),
-        ([*RACE, "--seed", "-1"], "seed must be at least 0"),
+        ([*RACE, "--seed", "-1"], "seed must be from 0"),
         ([*RACE, "--schedule", "cosin"], "did you mean 'cosine'"),
         ([*RACE, "--device", "tpu"], "choose cpu"),
         ([*RACE, "-o", "file"], "'file' cannot be written"),

@@ -13,6 +13,7 @@ import pytest
 
 import optbench
 from optbench.core.errors import StoreError
+from optbench.core.types import Status
 from optbench.results.runs import Runs
 from optbench.results.store import Store
 from tests.rows import run_row
@@ -111,6 +112,20 @@ def test_a_file_that_cannot_be_written_is_left_as_it_was(tmp_path: Path, request
         runs.save(path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["runs.parquet"]
+
+
+def test_printed_runs_are_a_sentence() -> None:
+    rows = [
+        run_row(problem_spec="p", optimizer=name, key=name, status=status)
+        for name, status in zip("abc", Status, strict=False)
+    ]
+    assert repr(Runs.from_rows(rows[:1])) == "<Runs: 1 run of 1 method on 1 problem: 1 used its budget>"
+    assert repr(Runs.from_rows(rows)) == (
+        "<Runs: 3 runs of 3 methods on 1 problem: 1 used its budget, 1 reached the last target, "
+        "1 reached the gradient tolerance>"
+    )
+    both = Runs.from_rows([rows[0], {**rows[0], "key": "d", "seed": 1}])
+    assert repr(both) == "<Runs: 2 runs of 1 method on 1 problem: 2 used their budget>"
 
 
 def test_notebooks_show_a_summary() -> None:

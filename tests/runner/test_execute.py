@@ -18,6 +18,6 @@ if __name__ == "__main__":
 def test_what_is_typed_into_an_interpreter_cannot_be_sent_to_processes() -> None:
     done = run_python("-c", INTERPRETER)
     assert done.returncode == 1
-    assert "InputError: worker processes cannot import what is defined in a notebook" in done.stderr
+    assert "InputError: worker processes cannot import what a notebook or an interpreter defines" in done.stderr
     assert "my_rule" in done.stderr
     assert "compute with jobs=1" in done.stderr
