@@ -1,4 +1,4 @@
-"""Tables for people, shared by the terminal and the page. The numbers are those of `optbench.metrics`."""
+"""Tables for readers, shared by the terminal and the page; their numbers come from `optbench.analysis`."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from optbench.core.types import Oracle
 from optbench.results.runs import Runs
 
 from .page.table import Cell, Column
-from .wording import NEVER, calls, duration, number, target_name
+from .wording import NEVER, calls, duration, factor, notation, number, target_name
 
-# what an oracle call returns; nothing is known where all runs failed
+# what an oracle call returns; unknown where all runs failed
 ORACLES: dict[str, str] = {
     Oracle.VALUE: "f", Oracle.GRADIENT: "f, gradient", Oracle.HESSIAN: "f, gradient, Hessian", "": NEVER
 }  # fmt: skip
-Show = Callable[[dict[Any, Any]], Cell]  # of a row of `lines`
+Show = Callable[[dict[Any, Any]], Cell]  # from a row of `lines`
 
 
 def lines(runs: Runs) -> pd.DataFrame:
-    """`metrics.summary` with two columns more.
+    """`metrics.summary` with three more columns.
 
     n_settings : number of settings that were tried
-    others : values of the other hyperparameters that were swept besides the step size, by name, in the best settings
+    others : best values of the hyperparameters that were swept besides the step size, by name
+    shown : `final`, but 0 where a gap is negative by rounding alone
     """
     tuned = tuning.tuned(runs)
     tried = dict(iter(tuning.setting_scores(runs).groupby(["problem", "method"], sort=True)))
@@ -42,13 +43,33 @@ def lines(runs: Runs) -> pd.DataFrame:
         others_swept = [name for name in swept if any(s.get(name) != sizes[text] for text, s in settings.items())]
         others.append({name: settings[best][name] for name in others_swept})
     extra = tuned[["problem", "method", "n_settings"]].assign(others=pd.Series(others, dtype=object))
-    return metrics.summary(runs).merge(extra, on=["problem", "method"], how="left")
+    table = metrics.summary(runs).merge(extra, on=["problem", "method"], how="left")
+    return table.assign(shown=without_rounding(table, runs.rows))
+
+
+def rounding(rows: pd.DataFrame) -> pd.Series[float]:
+    """How far below the stated optimal value the rounding errors of each run can take its objective."""
+    f_star = rows["f_star"].astype(float)
+    floor = rows["f_star_lower"].astype(float).fillna(f_star)
+    # values are sums of numbers as large as those at the start
+    scale = np.maximum(1.0, np.fmax(floor.abs(), rows["f_start"].astype(float).abs()))
+    eps = rows["precision"].map({name: np.finfo(name).eps for name in ("float64", "float32")}).fillna(0.0).astype(float)
+    return f_star - floor + 64 * eps * scale
+
+
+def without_rounding(table: pd.DataFrame, rows: pd.DataFrame) -> pd.Series[float]:
+    """The column `final` of a table of problems, with 0 where a gap is negative by rounding alone."""
+    room = table["problem"].map(rounding(rows).groupby(rows["problem"]).max()).astype(float)
+    return table["final"].mask(table["final"].between(-room, 0), 0.0)
 
 
 def columns(table: pd.DataFrame) -> list[Column]:
-    """The columns that a table of `lines` needs: calls to targets where optima are known, failures where there are any."""
+    """The columns that a table of `lines` needs: calls to targets where optima are known, failures where there are any.
+
+    The numbers of a column have one notation for each problem.
+    """
     targets = {f"{t:.0e}": target_name(t) for t in metrics.SHOWN_TARGETS}
-    calls_to = "median oracle calls until the gap is {} of what it was at the start"
+    calls_to = "median oracle calls until the gap is {} of the initial gap"
     gaps = set(table["gap"])
     end = "gap" if gaps == {True} else "objective" if gaps == {False} else "gap or objective"
     failed = Column("failed", _share("failed"), meaning="runs that failed, of all settings and seeds")
@@ -57,28 +78,29 @@ def columns(table: pd.DataFrame) -> list[Column]:
         Column("method", _text("method"), "row", "optimizer with its fixed settings and schedule"),
         Column("best settings", _settings, meaning=settings),
         *(
-            Column(f"calls to {name}", _target(key), meaning=calls_to.format(name))
+            Column(f"calls to {name}", _target(table, key), meaning=calls_to.format(name))
             for key, name in targets.items()
             if table.empty or table[f"calls_{key}"].notna().any()
         ),
-        Column(f"{end} at the end", _number("final"), meaning="median over seeds of the last iterate of a run"),
+        Column(f"{end} at the end", _number(table, "shown"), meaning="median over seeds, at the last iterate of a run"),
         Column("diverged", _share("diverged"), meaning="runs that diverged, of all settings and seeds"),
         *([failed] if (table["failed"] > 0).any() else []),
-        Column("tried", _number("n_settings"), meaning="settings that were compared"),
-        Column("oracle", _text("oracle", ORACLES), "", "what the problem computes in one oracle call"),
+        Column("tried", lambda line: Cell(str(line["n_settings"])), meaning="number of settings that were compared"),
+        Column("oracle", _text("oracle", ORACLES), "", "what one oracle call returns"),
     ]
 
 
 def summary_table(runs: Runs) -> pd.DataFrame:
-    """What `metrics.summary` returns, as text: one row a problem and method, best method first.
+    """`metrics.summary` as text: one row a problem and method, best method first.
 
     Returns
     -------
     DataFrame
         All columns are text: problem, method, best settings (with * where the step size is the smallest or largest that was
-        tried), median oracle calls to 1e-2, 1e-4 and 1e-8 of the initial gap ("41 (4/5)" where one of five seeds did not
-        reach it, "– (1/5)" where fewer than half did, "–" where none), gap or objective at the end, runs that diverged,
-        runs that failed (if any did), settings tried, and what an oracle call returns.
+        tried), median oracle calls to 1e-2, 1e-4 and 1e-8 of the initial gap ("41 (4/5)" where one of five seeds missed the
+        target, "– (1/5)" where half or more missed it, "–" where all did), gap or objective at the end (0 where a gap is
+        negative by rounding alone), runs that diverged, runs that failed (if any did), number of settings that were tried,
+        and what an oracle call returns.
     """
     table = lines(runs)
     shown = columns(table)
@@ -87,9 +109,9 @@ def summary_table(runs: Runs) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table of text, such as `summary_table` makes, in Markdown (the tables of GitHub and Pandoc).
+    """A table of text, such as that of `summary_table`, in the Markdown of GitHub and Pandoc.
 
-    Numbers are aligned to the right. Names are as they are, with what Markdown would read as its own escaped.
+    Numbers are aligned to the right; characters that Markdown would interpret are escaped.
     """
     heads = [_MARKDOWN.sub(r"\\\g<0>", head) for head in table.columns]
     rule = ["---:" if _is_numeric(table[head]) else "---" for head in table.columns]
@@ -100,9 +122,10 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def latex(table: pd.DataFrame) -> str:
-    """A table of text, such as `summary_table` makes, in LaTeX, with the rules of the package booktabs.
+    """A table of text, such as that of `summary_table`, in LaTeX, with the rules of the package booktabs.
 
-    Powers of ten are set as such. A group of lines with the same first cell names it once, with a rule before the next.
+    Numbers such as 1e-4 become powers of ten. Rows with the same first cell form a group, which shows the cell once; a rule
+    separates groups.
     """
     kinds = "".join("r" if _is_numeric(table[head]) else "l" for head in table.columns)
     lines = [
@@ -121,7 +144,7 @@ def latex(table: pd.DataFrame) -> str:
 
 
 def html(table: pd.DataFrame) -> str:
-    """A table of text, such as `summary_table` makes, in HTML: a heading for each value of the first column.
+    """A table of text, such as that of `summary_table`, in HTML: a heading for each value of the first column.
 
     Numbers are aligned to the right.
     """
@@ -150,11 +173,16 @@ _LATEX = {
 
 def _latex(text: str) -> str:
     text = "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
-    return re.sub(r"\b(\d+(?:\.\d+)?)e(-?\d+)\b", lambda m: rf"${_factor(m[1])}10^{{{m[2]}}}$", text)
+    return re.sub(r"(?<![\w.])(-?)(\d+(?:\.\d+)?)(?:e(-?\d+))?\b", _math, text)
 
 
-def _factor(mantissa: str) -> str:
-    return "" if mantissa == "1" else rf"{mantissa} \cdot "
+def _math(number: re.Match[str]) -> str:
+    """A number with a sign or an exponent in math mode."""
+    sign, mantissa, exponent = number.groups()
+    if exponent is None:
+        return f"${number[0]}$" if sign else number[0]
+    factor = "" if mantissa in ("1", "1.00") else rf"{mantissa} \cdot "
+    return f"${sign}{factor}10^{{{exponent}}}$"
 
 
 def _is_numeric(column: pd.Series) -> bool:
@@ -164,7 +192,7 @@ def _is_numeric(column: pd.Series) -> bool:
 
 
 def speed_table(races: pd.DataFrame) -> pd.DataFrame:
-    """What `timing.race_summary` found, as text: one row for each race and configuration, in the order of the race.
+    """`timing.race_summary` as text: one row for each race and configuration, in the order of the race.
 
     Parameters
     ----------
@@ -174,10 +202,10 @@ def speed_table(races: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        All columns but `finite` are text: race, problem, configuration, method, a step, times the first (the ratio to the
-        first configuration on the problem, paired by rounds), oracle (its share of a step), optimizer (what a step costs
-        beyond its oracle call), reason (why the race may have been disturbed, or empty), finite (whether all rounds ended
-        with finite numbers). The interval of a figure is in a column of its own, whose name ends in "95 %".
+        All columns but `finite` are text: race, problem, configuration, method, a step (its time), times the first (ratio
+        to the first configuration on the problem, paired by rounds), oracle (its share of a step), optimizer (time of a
+        step without its oracle call), reason (why the race may have been disturbed, or empty), finite (whether no round
+        diverged). The interval of a number is in the column after it, whose name ends in "95 %".
     """
     columns = ["race", "problem", "configuration", "method", "a step", "a step, 95 %", "times the first"]
     columns += ["times the first, 95 %", "oracle", "optimizer", "optimizer, 95 %", "reason", "finite"]
@@ -193,16 +221,16 @@ def speed_table(races: pd.DataFrame) -> pd.DataFrame:
 
 
 def seconds_table(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
-    """What `timing.seconds_to_target` found, as text: one row a method, problem, machine and form of the rule.
+    """`timing.seconds_to_target` as text: one row a method, problem, machine and form of the rule.
 
-    The fastest to the hardest target come first. Problems whose optimal value is not known have no targets, and no rows.
+    The fastest to the hardest target comes first. Problems whose optimal value is not known have no targets, and no rows.
 
     Returns
     -------
     DataFrame
         problem, method, machine, update ("fused" or "as written"), backend, precision, race; "to 1e-2", "to 1e-4" and
-        "to 1e-8" ("12.3 ms (4/5)" where one of five seeds did not reach it, "–" where fewer than half did), each with its
-        interval in a column of its own, whose name ends in "95 %"; disturbed (whether the race may have been).
+        "to 1e-8" ("12.3 ms (4/5)" where one of five seeds missed the target, "–" where half or more did), each followed by
+        its interval in a column whose name ends in "95 %"; disturbed (whether the race may have been).
     """
     names = [f"to {target_name(t)}" for t in metrics.SHOWN_TARGETS]
     facts = ["problem", "method", "machine", "update", "backend", "precision", "race"]
@@ -225,22 +253,23 @@ def seconds_table(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
 
 
 class Leader(NamedTuple):
-    """Which method leads on a problem, as far as the runs show."""
+    """The method that leads on a problem."""
 
     problem: str
-    goal: str  # what the methods are compared in
+    goal: str  # what the methods are compared by
     methods: tuple[str, ...]  # several if they tie, none if no method reached anything
     result: str
     oracle: str
     remark: str
-    certain: bool = True  # whether the first is ahead of the second on three of four seeds at least
+    certain: bool = True  # whether the first is ahead of the second on at least three of four seeds
 
 
 def leaders(runs: Runs) -> list[Leader]:
-    """Who leads on each problem, and by how much.
+    """The leading method on each problem, and its margin.
 
-    Where the optimum is known, the method with the smallest median of oracle calls to the hardest target that any method
-    reaches in the median. Elsewhere, the one with the smallest objective within the oracle calls that every method made.
+    Where the optimum is known, it is the method with the smallest median of oracle calls to the hardest target that any
+    method reaches in the median. Elsewhere, it is the one with the smallest objective within the oracle calls that every
+    method made.
     """
     best = tuning.tuned_rows(runs)[["problem", "method", "seed", "f_star", "calls_to_target", "oracle"]]
     leaders = []
@@ -264,7 +293,7 @@ def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
         count, second = behind[0]
         index = tuning.target_index(goal)
         certain, wins = _wins(*(_by_seed(rows, method, index) for method in (methods[0], second)))
-        remarks.append(f"{second} needs {_times(count / least)} as many, and more on {wins}")
+        remarks.append(f"{second} needs {factor(count / least)} times as many, and more on {wins}")
     elif not behind:
         remarks.append("no other method reaches it on most seeds")
     if all(oracles[method] == Oracle.HESSIAN for method in methods):
@@ -277,13 +306,13 @@ def _fastest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
 
 
 def _oracles(rows: pd.DataFrame, methods: Iterable[str]) -> str:
-    """What an oracle call returns to some methods."""
+    """What an oracle call returns to these methods."""
     oracles = rows.dropna(subset="oracle").groupby("method")["oracle"].first()
     return " or ".join(sorted({ORACLES[oracles[method]] for method in methods}))
 
 
 def _wins(first: dict[int, float], other: dict[int, float]) -> tuple[bool, str]:
-    """Whether the first has the smaller value on three of four seeds at least, and on how many, by seeds of both."""
+    """Whether the first has the smaller value on at least three of four common seeds, and on how many."""
     both = set(first) & set(other)
     ahead = sum(first[seed] < other[seed] for seed in both)
     certain = 4 * ahead >= 3 * len(both)
@@ -313,7 +342,7 @@ def _ranking(rows: pd.DataFrame) -> tuple[float, list[tuple[float, str]]]:
 def _lowest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
     part = Runs(runs.rows[runs.rows["problem"] == problem])
     curves = metrics.bands(part)
-    curves = curves[np.isfinite(curves["median"].astype(float))]  # without a row it holds no numbers
+    curves = curves[np.isfinite(curves["median"].astype(float))]  # of dtype object if empty
     if curves.empty:
         return Leader(problem, "smallest objective", (), NEVER, NEVER, "no run has a finite value")
     budget = curves.groupby("method")["calls"].max().min()
@@ -336,17 +365,13 @@ def _lowest(problem: str, rows: pd.DataFrame, runs: Runs) -> Leader:
 
 
 def _within(rows: pd.DataFrame, budget: float) -> dict[int, float]:
-    """The smallest objective that every seed of a method had within so many oracle calls; infinity for none."""
+    """Smallest objective of a method within a number of oracle calls, by seed; infinity where there is none."""
     smallest = {}
     for row in rows[["seed", "checkpoint_calls", "best"]].itertuples(index=False):
         within = np.asarray(row.checkpoint_calls, dtype=float) <= budget  # (C,)
         values = np.asarray(row.best, dtype=float)[within]
         smallest[int(row.seed)] = float(values[-1]) if len(values) and np.isfinite(values[-1]) else np.inf
     return smallest
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.2f} times" if ratio < 1.995 else f"{ratio:.1f} times" if ratio < 9.95 else f"{ratio:.0f} times"
 
 
 def _text(name: str, words: dict[str, str] | None = None) -> Show:
@@ -357,21 +382,30 @@ def _text(name: str, words: dict[str, str] | None = None) -> Show:
     return show
 
 
-def _number(name: str) -> Show:
-    return lambda line: Cell(number(line[name]), _finite_first(line[name]))
+def _notations(table: pd.DataFrame, name: str, digits: int = 3) -> dict[Any, Callable[[float], str]]:
+    """The notation of a column on each problem."""
+    return {problem: notation(values, digits) for problem, values in table.groupby("problem")[name]}
+
+
+def _number(table: pd.DataFrame, name: str) -> Show:
+    write = _notations(table, name)
+    return lambda line: Cell(write[line["problem"]](line[name]), _finite_first(line[name]))
 
 
 def _share(name: str) -> Show:
     return lambda line: Cell(f"{line[name]} of {line['runs']}" if line[name] else "0", line[name])
 
 
-def _target(name: str) -> Show:
-    return lambda line: calls_cell(line[f"calls_{name}"], line[f"reached_{name}"], line["seeds"])
+def _target(table: pd.DataFrame, name: str) -> Show:
+    write = _notations(table, f"calls_{name}", 2)
+    return lambda line: calls_cell(
+        line[f"calls_{name}"], line[f"reached_{name}"], line["seeds"], write[line["problem"]]
+    )
 
 
-def calls_cell(count: float, reached: int, seeds: int) -> Cell:
-    """Median calls to a target, with how many seeds reached it where not all or none did: 41 (4/5)."""
-    return Cell(calls(count) + (f" ({reached}/{seeds})" if 0 < reached < seeds else ""), _finite_first(count))
+def calls_cell(count: float, reached: int, seeds: int, write: Callable[[float], str]) -> Cell:
+    """Median calls to a target, and how many seeds reached it unless all or none did: 41 (4/5)."""
+    return Cell(write(count) + (f" ({reached}/{seeds})" if 0 < reached < seeds else ""), _finite_first(count))
 
 
 def _settings(line: dict[Any, Any]) -> Cell:
@@ -382,5 +416,5 @@ def _settings(line: dict[Any, Any]) -> Cell:
 
 
 def _finite_first(value: float) -> float:
-    """What to sort by: the number, or infinity for what was never reached or is not there."""
+    """A number to sort by: infinity for what was never reached or is missing."""
     return float(value) if np.isfinite(value) else np.inf

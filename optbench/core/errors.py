@@ -1,4 +1,4 @@
-"""The errors that a user can cause or correct; the command line prints them without a traceback."""
+"""Errors that users can correct; the command line prints them without a traceback."""
 
 from __future__ import annotations
 

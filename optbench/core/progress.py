@@ -8,10 +8,10 @@ import sys
 import time
 from typing import Any, Self
 
-MIN_SECONDS = 1.0  # that a call takes before its bar appears
+MIN_SECONDS = 1.0  # before the bar appears
 REDRAW_SECONDS = 0.1
-MIN_ESTIMATE = 0.01  # of the work that is done before the time left is estimated
-WIDTH = 20  # of the bar, in characters
+MIN_ESTIMATE = 0.01  # fraction of the work before the remaining time is estimated
+WIDTH = 20  # characters of the bar
 
 
 class ProgressBar:
@@ -22,9 +22,9 @@ class ProgressBar:
     Parameters
     ----------
     label : str
-        What is going on, in a word.
+        What the call does, in one word.
     progress : bool or None
-        Whether to draw; None draws where somebody watches: in a terminal or a notebook.
+        Whether to draw; None draws in terminals and notebooks only.
     """
 
     def __init__(self, label: str, progress: bool | None = None) -> None:
@@ -33,20 +33,20 @@ class ProgressBar:
         self.total, self.done = 0.0, 0.0
         self.begin = self.drawn = time.monotonic()
         self.last = ""  # part of the work that is done
-        self.length = 0  # of the line that is drawn
-        self.output: Any = None  # of a notebook cell, which is drawn over
+        self.length = 0  # of the drawn line
+        self.output: Any = None  # display of a notebook cell, updated in place
 
     @classmethod
     def of(cls, label: str, progress: bool | ProgressBar | None) -> ProgressBar:
-        """The bar of a call: the one that it is given, or one of its own."""
+        """The given bar, or a new one."""
         return progress if isinstance(progress, ProgressBar) else cls(label, progress)
 
     def start(self, total: float, runs: int = 0, stored: int = 0) -> None:
-        """Begin work of this size, in any unit; `runs` are to be computed and so many are stored already."""
+        """Begin `total` units of work: `runs` are to be computed, and `stored` ones exist already."""
         self.total, self.done, self.begin = total, 0.0, time.monotonic()
 
     def advance(self, amount: float) -> None:
-        """More of the work is done."""
+        """Add finished work, and draw the bar if it is due."""
         self.done += amount
         now = time.monotonic()
         if self.enabled and self.total > 0 and now - self.begin > MIN_SECONDS and now - self.drawn > REDRAW_SECONDS:
@@ -81,9 +81,9 @@ class ProgressBar:
 
     def __exit__(self, error: object, *_: object) -> None:
         if error is None:
-            self.done = self.total  # also where failed runs have not reported theirs
+            self.done = self.total  # failed runs do not report their work
         if self.output is not None:
-            self._draw(self._line(time.monotonic() - self.begin))  # stays below the cell
+            self._draw(self._line(time.monotonic() - self.begin))  # remains below the cell
         elif self.length:
             self._draw("")
 

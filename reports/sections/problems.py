@@ -33,9 +33,9 @@ from ..figures.selection import description_of
 from ..figures.sensitivity import sensitivity
 from ..page.context import PageContext, Picture, collecting_rarely
 from ..page.table import Cell, Column, MethodKey, Table
-from ..wording import calls, names, number, shorten, span, target_name
+from ..wording import calls, names, notation, number, shorten, span, target_name
 
-# with the curves in oracle calls, which have a table of their own, this is all of the figure
+# behind the figure in seconds, together with the table of the curves in oracle calls
 RATE_COLUMNS = [
     "problem",
     "method",
@@ -55,7 +55,7 @@ class ProblemSection:
 
     name: str
     anchor: str
-    summary: str | None  # a sentence about it
+    summary: str | None  # a sentence
     facts: list[tuple[str, str]]
     methods: list[MethodKey]
     figures: list[Picture]
@@ -69,14 +69,14 @@ Tables = dict[str, pd.DataFrame]
 
 @contextlib.contextmanager
 def drawing(context: PageContext, jobs: int, bar: ProgressBar) -> Iterator[Callable[[], list[ProblemSection]]]:
-    """Start to draw the sections of all problems in other processes; the function that is yielded waits for them.
+    """Start to draw the sections of all problems in other processes; yield the function that waits for them.
 
-    The waiting process draws those that no other has started. A section is the same whichever process draws it.
+    The waiting process draws the sections that no other process has started. The result does not depend on the process.
 
     Parameters
     ----------
     jobs : int
-        Processes that draw, this one among them.
+        Number of processes that draw, including this one.
     bar : ProgressBar
         Advances by 1 for each problem.
     """
@@ -92,7 +92,7 @@ def drawing(context: PageContext, jobs: int, bar: ProgressBar) -> Iterator[Calla
     if workers < 1:
         yield lambda: [draw(name) for name in names]
         return
-    # not forked: libraries have started threads here, and a fork of them may hang
+    # spawned: a fork may hang, because libraries have started threads here
     pool = cf.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
     started: dict[str, cf.Future[tuple[ProblemSection, Tables]]] = {}
 
@@ -104,12 +104,12 @@ def drawing(context: PageContext, jobs: int, bar: ProgressBar) -> Iterator[Calla
                     sections[name], offered = started[name].result()
                     context.tables |= offered
                     bar.advance(1)
-                except BrokenProcessPool:  # no memory, or whatever else ends a process
+                except BrokenProcessPool:  # for example, out of memory
                     sections[name] = draw(name)
         return [sections[name] for name in names]
 
     try:
-        with contextlib.suppress(BrokenProcessPool):  # no process can start, as where the main module is no file
+        with contextlib.suppress(BrokenProcessPool):  # no process can start if the main module is not a file
             for name in names:
                 started[name] = pool.submit(_section_and_tables, context.only(name), name, lines[name])
         yield wait
@@ -118,31 +118,40 @@ def drawing(context: PageContext, jobs: int, bar: ProgressBar) -> Iterator[Calla
 
 
 def _section_and_tables(context: PageContext, name: str, lines: pd.DataFrame) -> tuple[ProblemSection, Tables]:
-    """A section drawn in another process, and the tables that it offers."""
+    """A section drawn in another process, and its tables for download."""
     with style.theme(), collecting_rarely():
         return section(context, name, lines), context.tables
 
 
 def section(context: PageContext, name: str, lines: pd.DataFrame) -> ProblemSection:
-    """What the page shows of a problem; `lines` are those of `tables.lines` about it."""
+    """The section of a problem; `lines` are its rows of `tables.lines`."""
     part, anchor = context.parts[name], context.anchors[name]
     method, *others = tables.columns(lines)
     figures = (build(context, name) for build in FIGURES)
     return ProblemSection(
         name=name,
         anchor=anchor,
-        summary=description_of(part).get("summary"),
+        summary=_summary(description_of(part)),
         facts=facts(part),
         methods=[context.method(method) for method in sorted(lines["method"])],
         figures=[figure for figure in figures if figure is not None],
         lines=Table.of([_methods(context, method.meaning), *others], lines.to_dict("records")),
-        table=context.table(f"{anchor}-summary", lines.drop(columns="others")),
+        table=context.table(f"{anchor}-summary", lines.drop(columns=["others", "shown"])),
         targets=_targets(context, name),
     )
 
 
+def _summary(description: dict[str, Any]) -> str | None:
+    """The summary of a problem, without the formula that the facts repeat."""
+    summary: str | None = description.get("summary")
+    if not summary or not description.get("formula") or not summary.startswith("f("):
+        return summary
+    text = summary.partition(": ")[2] or summary
+    return text[0].upper() + text[1:]
+
+
 def _curves(context: PageContext, name: str, value: str = "best") -> Picture:
-    """Convergence: of the smallest value so far, or of the last iterate."""
+    """The smallest value so far, or the value of the current iterate, against oracle calls."""
     part, anchor = context.parts[name], context.anchors[name]
     what, best, methods = _what(part), value == "best", tuning.ranked(part)[name]
     figure = style.figure(convergence, part, name, value=value, guides=best, styles=context.styles)
@@ -151,8 +160,8 @@ def _curves(context: PageContext, name: str, value: str = "best") -> Picture:
     )
     shown = f"one line for each of {len(methods)} methods. Best in the table below: {methods[0]}."
     caption = _best_caption(part) if best else (
-        f"The {what} of the iterate itself, which may rise again: it is what a user gets who stops there. Values above "
-        "100 times the start are drawn at the top. A line that ends early diverged on half of the seeds."
+        f"The {what} at the current iterate, which may rise again. Values above 100 times the start are drawn at the top. "
+        "A line that ends early diverged on half of the seeds or more."
     )  # fmt: skip
     anchors = f"{anchor}-{'best' if best else 'last'}", f"{anchor}-curves"
     return context.picture(anchors[0], figure, f"{title} against oracle calls, {shown}", caption, anchors[1])
@@ -160,16 +169,13 @@ def _curves(context: PageContext, name: str, value: str = "best") -> Picture:
 
 def _best_caption(part: Runs) -> str:
     what, rows = _what(part), part.rows
-    caption = (
-        f"Lower and further left is better: the smallest {what} so far (median and quartiles over seeds) after so many "
-        "oracle calls."
-    )
+    caption = f"Smallest {what} so far: median and quartiles over seeds. Lower and further left is better."
     if what == "gap":
-        caption += " A dotted line, where there is one, shows what rounding can resolve."
+        caption += " A dotted line marks the smallest gap that rounding can resolve."
     if not rates(part).empty:
         caption += (
-            " Plain dashes are what theory guarantees from the median start: gradient descent with step 1/L, (1 − μ/L)ᵗ, "
-            "and Nesterov’s method, 2(1 − √(μ/L))ᵗ."
+            " Plain dashes are upper bounds from theory, from the median start: gradient descent with step size 1/L, "
+            "(1 − μ/L)ᵗ, and Nesterov’s method, 2(1 − √(μ/L))ᵗ."
         )
     failed = set(rows["method"]) - set(rows.loc[rows["status"] != Status.FAILED, "method"])
     return caption + _listed(" Not drawn, because every run failed:", failed)
@@ -179,41 +185,41 @@ def _sizes(context: PageContext, name: str) -> Picture:
     part = context.parts[name]
     figure = style.figure(sensitivity, part, name, styles=context.styles)
     label = (
-        f"Step sizes on {name}: smallest {_what(part)} of a run against the step size, one line for each method that has "
-        "one."
+        f"Step sizes on {name}: smallest {_what(part)} of a run against the step size, one line for each method with a "
+        "step size."
     )
     caption = (
-        "The wider the valley, the less the step size matters. A ring marks the chosen setting, a hollow marker a step "
-        "size at which some seeds diverged or failed, a cross one at which all did; such a run counts with its start."
+        "The wider the valley, the less the step size matters. A ring marks the best setting. Hollow markers: some seeds "
+        "diverged or failed. Crosses: all did. Such a run counts with its value at the start."
     )
     count = part.rows.groupby("method")["step_size"].count()
     if count.any():
-        caption += _listed(" Not drawn, because they have no step size:", set(count[count == 0].index))
+        caption += _listed(" Without a step size:", set(count[count == 0].index))
     return context.picture(f"{context.anchors[name]}-sizes", figure, label, caption, metrics.sensitivity(part))
 
 
 def _learned(context: PageContext, name: str, kind: str) -> Picture | None:
-    """Accuracy or loss by part of the data; no figure where the problem has none."""
+    """Accuracy or loss by part of the data; None where the problem has none."""
     part = context.parts[name]
     table = learned_table(part, kind)
     if table.empty:
         return None
     size = 6.8, 1.2 + 0.24 * table["method"].nunique()
     figure = style.figure(generalization, part, name, kind=kind, size=size, left=1.9, room=1.1)
-    judged = f"{table['split'].iloc[-1]} {kind}; first by it: {table['method'].iloc[0]}"
+    best = f"best {table['split'].iloc[-1]} {kind}: {table['method'].iloc[0]}"
     side = "right" if kind == "accuracy" else "left"
     caption = (
-        f"Further {side} is better: median and quartiles over seeds of the {kind} at the end of a run. The training "
-        "objective alone chose the step size; test data chose nothing."
+        f"{kind.capitalize()} at the end of a run, median and quartiles over seeds. Further {side} is better. Settings "
+        "were chosen by the training objective alone."
     )
-    label = f"{kind.capitalize()} by part of the data on {name}: {judged}."
+    label = f"{kind.capitalize()} by part of the data on {name}; {best}."
     return context.picture(f"{context.anchors[name]}-{kind}", figure, label, caption, table)
 
 
 def seconds_figure(context: PageContext, problem: str) -> Picture | None:
-    """The figure of `convergence_seconds` of a problem; None where no method with runs on it raced.
+    """Convergence in seconds; None where no method of the problem raced.
 
-    Where methods raced on several machines, the one with the most methods is shown.
+    Of several machines, the one with the most methods is shown.
     """
     part, races = context.parts[problem], context.races
     if races.empty or not set(part.rows["problem_name"]) & set(races["problem_name"]):
@@ -228,7 +234,7 @@ def seconds_figure(context: PageContext, problem: str) -> Picture | None:
     best = next(method for method in tuning.ranked(part)[problem] if method in methods)
     label = (
         f"Convergence on {problem} in seconds on {machine}: one line for each of {len(methods)} methods that raced. Best "
-        f"of them in oracle calls: {best}."
+        f"in oracle calls: {best}."
     )
     figure = style.figure(draw_seconds, part, shown, problem, styles=context.styles)
     caption = _seconds_caption(part, shown, [name for name in count.index if name != machine])
@@ -237,14 +243,13 @@ def seconds_figure(context: PageContext, problem: str) -> Picture | None:
 
 
 def _seconds_caption(part: Runs, shown: pd.DataFrame, others: list[str]) -> Markup:
-    """What the figure shows and leaves out."""
+    """The caption: what is drawn and what is left out."""
     rates = shown.drop_duplicates("method")
     caption = Markup(
-        "The same curves against time: oracle calls times the seconds a call took in a race. Seconds a call are those of "
-        "races on <bdi>{}</bdi>"
+        "The same curves against time: oracle calls times the seconds per call, measured in races on <bdi>{}</bdi>"
     ).format(shown["machine"].iloc[0])
     if others:
-        caption += Markup("; methods also raced on <bdi>{}</bdi>, not drawn here").format(", ".join(others))
+        caption += Markup("; races on <bdi>{}</bdi> are not drawn").format(", ".join(others))
     caption += "."
     for text, methods in (
         ("Disturbed", rates.loc[rates["disturbed"], "method"]),
@@ -262,12 +267,12 @@ FIGURES: tuple[Callable[[PageContext, str], Picture | None], ...] = (
 
 
 def _what(part: Runs) -> str:
-    """What is drawn of a problem: the gap where its optimum is known."""
+    """The quantity that is drawn: the gap where the optimum is known, else the objective."""
     return "gap" if part.rows["f_star"].notna().all() else "objective"
 
 
 def _listed(text: str, names: set[str]) -> str:
-    """A sentence that ends with names, each of which keeps its own direction of writing; empty without names."""
+    """A sentence that ends with names; empty without names."""
     return Markup("{} <bdi>{}</bdi>.").format(text, "; ".join(sorted(names))) if names else ""
 
 
@@ -281,23 +286,25 @@ def _targets(context: PageContext, name: str) -> Table | None:
     if table.empty:
         return None
     context.table(f"{context.anchors[name]}-targets", table)
+    write = {target: notation(column, 2) for target, column in table.groupby("target")["calls"]}
     lines = [
-        {"method": method, **{line["target"]: _to_target(line) for line in part.to_dict("records")}}
+        {"method": method}
+        | {line["target"]: _to_target(line, write[line["target"]]) for line in part.to_dict("records")}
         for method, part in table.groupby("method", sort=False)
     ]
     to_target = [Column(target_name(target), operator.itemgetter(target)) for target in metrics.DECADES]
     return Table.of([_methods(context), *to_target], lines)
 
 
-def _to_target(line: dict[Any, Any]) -> Cell:
+def _to_target(line: dict[Any, Any], write: Callable[[float], str]) -> Cell:
     missed, seeds = line["seeds"] - line["reached"], line["seeds"]
-    end = f", median end {calls(line['censored'])} calls" if np.isfinite(line["censored"]) else ""
-    title = f"missed by {missed} of {seeds}{end}" if missed else ""
-    return tables.calls_cell(line["calls"], line["reached"], seeds)._replace(title=title)
+    end = f"; these ended after {calls(line['censored'])} calls (median)" if np.isfinite(line["censored"]) else ""
+    title = f"missed by {missed} of {seeds} seeds{end}" if missed else ""
+    return tables.calls_cell(line["calls"], line["reached"], seeds, write)._replace(title=title)
 
 
 def facts(part: Runs) -> list[tuple[str, str]]:
-    """What a problem is, as pairs of name and text."""
+    """The facts about a problem: pairs of name and text."""
     rows = part.rows
     first, description = rows.iloc[0], description_of(part)
     params = json.loads(first["problem_params"] or "{}")
@@ -311,26 +318,27 @@ def facts(part: Runs) -> list[tuple[str, str]]:
         constants = f"smoothness L = {number(L)}, strong convexity μ = {number(mu)}"
         found.append(("conditioning", f"L/μ = {number(L / mu)}; {constants}"))
     elif description:
-        kind = "not convex, or not known to be" if mu is None else "convex, but not strongly"
+        kind = "not known to be convex" if mu is None else "convex, but not strongly convex"
         found.append(("conditioning", f"{kind}{f'; smoothness L = {number(L)}' if L else ''}"))
     if rows["f_star"].notna().all():
         f_star, lower = float(first["f_star"]), first["f_star_lower"]
         width = 0.0 if pd.isna(lower) else max(0.0, f_star - float(lower))
         certain = f", certain to {number(width)}" if width > 0 else ""
-        method = first["f_star_method"] or "method not stated"
+        method = first["f_star_method"] or "source not stated"
         found.append(("optimal value", f"f* = {f_star:.12g}{certain} ({method})"))
     else:
-        found.append(("optimal value", "f* is not known; the objective is shown instead of the gap"))
+        found.append(("optimal value", "not known; the objective is shown instead of the gap"))
     starts = rows["f_start"].dropna().astype(float)
     if len(starts):
         text = span(starts.min(), starts.max())
-        found.append(("objective at the start", f"{text}, by seed" if " to " in text else text))
-    budgets = np.unique(rows["budget_calls"].dropna().to_numpy(dtype=float))
-    if len(budgets):
-        found.append(("budget of a run", " or ".join(dict.fromkeys(map(calls, budgets))) + " oracle calls"))
+        found.append(("objective at the start", f"{text}, depending on the seed" if " to " in text else text))
+    budgets = list(dict.fromkeys(map(calls, np.unique(rows["budget_calls"].dropna().to_numpy(dtype=float)))))
+    if budgets:
+        text = " or ".join(budgets) if len(budgets) < 4 else f"{budgets[0]} to {budgets[-1]}"
+        found.append(("budget of a run", f"{text} oracle calls"))
     if description.get("differences"):
         least = min(description["differences"]["central"])
-        found.append(("gradient checked", f"central differences agree to {number(least)}, relative"))
+        found.append(("gradient checked", f"relative error of central differences {number(least)}"))
     if description.get("citation"):
         found.append(("source", description["citation"]))
     return found

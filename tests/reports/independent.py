@@ -535,7 +535,7 @@ def tables(page: Page, results: Results) -> Iterator[Table]:
         yield Table(
             "summary of a problem",
             page.tables.get((anchor, "Summary table")),
-            [summary_text(line, lines) for line in lines],
+            [summary_text(line, lines, rounding(results.parts[problem])) for line in lines],
         )
         embedded = [{name: value for name, value in line.items() if name != "others"} for line in lines]
         yield Table("summary of a problem, embedded", page.embedded.get(f"{anchor}-summary"), embedded)
@@ -573,8 +573,18 @@ def calls_text(count: float, reached: int, seeds: int) -> list[Any]:
     return [count, *((reached, seeds) if 0 < reached < seeds else ())]
 
 
-def summary_text(line: Row, lines: list[Row]) -> Row:
-    """A line of the table of a problem as it is seen."""
+def rounding(rows: list[Row]) -> float:
+    """How far below the optimal value rounding takes the runs of a problem."""
+    room = []
+    for row in rows:
+        floor = row["f_star"] if row["f_star_lower"] is None else row["f_star_lower"]
+        size = np.fmax(abs(floor), np.fmax(abs(row["f_start"]), 1.0))
+        room.append(row["f_star"] - floor + 64 * np.finfo(row["precision"]).eps * size)
+    return float(max(room))
+
+
+def summary_text(line: Row, lines: list[Row], room: float) -> Row:
+    """A line of the table of a problem as it is seen; a gap is 0 where rounding makes it negative."""
     settings = [line["step_size"]]
     for name, value in line["others"].items():
         settings += [float(digit) for digit in re.findall(r"\d+", name)]
@@ -587,7 +597,7 @@ def summary_text(line: Row, lines: list[Row]) -> Row:
             text[f"calls to {name}"] = calls_text(line[f"calls_{column}"], line[f"reached_{column}"], line["seeds"])
     gaps = {other["gap"] for other in lines}
     what = "gap" if gaps == {True} else "objective" if gaps == {False} else "gap or objective"
-    text[f"{what} at the end"] = [line["final"]]
+    text[f"{what} at the end"] = [0.0 if -room <= line["final"] < 0 else line["final"]]
     for name in ("diverged", *(["failed"] if any(other["failed"] for other in lines) else [])):
         text[name] = [line[name], line["runs"]] if line[name] else [0]
     return text | {"tried": [line["n_settings"]], "oracle": ORACLES[line["oracle"]]}

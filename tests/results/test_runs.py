@@ -139,7 +139,7 @@ def test_notebooks_show_a_summary() -> None:
     assert Runs.from_rows([])._repr_html_().startswith("<table>")
 
 
-def test_names_in_a_summary_stay_text() -> None:
+def test_long_names_in_a_summary_stay_text() -> None:
     evil = "<script>alert(1)</script>"
     rows = [
         run_row(problem_spec=evil, optimizer=evil, key=str(seed), seed=seed, oracle="gradient") for seed in range(2)

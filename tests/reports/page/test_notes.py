@@ -30,7 +30,7 @@ def test_budgets_that_differ_by_the_first_call_are_the_same() -> None:
         full = {"problem": "p", "seed": 0, "budget_calls": 101.0, "status": "budget", "exact_targets": True}
         full |= {"f_start": 1.0, "f_best": 0.5, "f_star": np.nan, "f_star_lower": np.nan, "precision": "float64"}
         rows = pd.DataFrame([full, full | {"budget_calls": (steps + 1) * 64 / 1000}])
-        return any("same budget" in note for note in notes.notes(rows, pd.DataFrame(), pd.DataFrame()))
+        return any("different budgets" in note for note in notes.notes(rows, pd.DataFrame(), pd.DataFrame()))
 
     assert not is_noted(1562)  # 1563 mini-batches of 64 out of 1000 samples: 100.03 calls beside 101
     assert is_noted(800)

@@ -305,7 +305,7 @@ def test_figures_of_nothing_say_so(name: str, empty: Runs) -> None:
     assert len(ax.texts) == 1
 
 
-def test_names_at_the_top_stay_within_the_axes() -> None:
+def test_long_names_at_the_top_stay_within_the_axes() -> None:
     heights = style._apart(np.ones(6), 0.05)
     assert heights == pytest.approx([1 - 0.05 * i for i in range(6)])
     assert style._apart(np.zeros(6), 0.05) == pytest.approx([0.25 - 0.05 * i for i in range(6)])
