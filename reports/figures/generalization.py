@@ -27,8 +27,8 @@ def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = Non
     Parameters
     ----------
     kind : {"accuracy", "loss"}
-        Which metrics of `optbench.analysis.metrics.learned` to draw: those of which, as the problem declares, higher values
-        are better (accuracy), or lower ones (loss).
+        Which metrics of `metrics.final_metrics` to draw: those declared with better="higher" (accuracy) or
+        better="lower" (loss).
 
     The other parameters, and the errors, are those of `convergence`.
     """
@@ -75,11 +75,11 @@ def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = Non
 
 
 def learned_table(part: Runs, kind: str) -> pd.DataFrame:
-    """Rows of `metrics.learned` of one kind, best on test data first.
+    """Rows of `metrics.final_metrics` of one kind, best on test data first.
 
     The column `split` tells the part of the data, or is the metric's name where that does not tell it.
     """
-    table = metrics.learned(part)
+    table = metrics.final_metrics(part)
     better, directions = "higher" if kind == "accuracy" else "lower", metrics.metric_directions(part)
     of_kind = [directions[line.problem][line.metric] == better for line in table.itertuples()]
     table = table.loc[of_kind].assign(split=lambda t: t["metric"].str.removesuffix(f"_{kind}"))

@@ -244,7 +244,7 @@ def _apart(heights: np.ndarray, gap: float) -> np.ndarray:
 
 
 def log_axes(ax: Axes, which: str) -> None:
-    """Make "x", "y" or both axes logarithmic, with ticks that people read: powers of ten, or plain numbers."""
+    """Make "x", "y" or both axes logarithmic, with few round ticks: plain numbers, or powers of ten on long axes."""
     for name in which:
         axis = ax.xaxis if name == "x" else ax.yaxis
         ax.set(**{f"{name}scale": "log"})
@@ -255,17 +255,21 @@ def log_axes(ax: Axes, which: str) -> None:
             ax.set(**{f"{name}lim": (low, high)})
         decades = np.log10(high / low)
         axis.set_minor_locator(NullLocator())
-        if decades < 2.5:
-            axis.set_major_locator(MaxNLocator(5) if decades < 1 else LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(lambda v, _: f"{v:.4g}")
+        if decades < 0.5:
+            axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        elif decades < 2.5:
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades > 1 else (1, 1.5, 2, 3, 4, 6, 8)))
         else:
             axis.set_major_locator(LogLocator(numticks=8))
-            plain = low > 5e-4 and high < 2e4
-            axis.set_major_formatter((lambda v, _: f"{v:g}") if plain else (lambda v, _: _power_of_ten(v)))
+        plain = low > 5e-4 and high < 2e4
+        axis.set_major_formatter((lambda v, _: f"{v:.6g}") if plain else (lambda v, _: _scientific(v)))
 
 
-def _power_of_ten(value: float) -> str:
-    return "10" + str(round(np.log10(value))).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+def _scientific(value: float) -> str:
+    """A tick as 10⁻⁴ or 2·10⁻⁴."""
+    mantissa, _, exponent = f"{value:.4e}".partition("e")
+    power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return power if float(mantissa) == 1 else f"{float(mantissa):g}·{power}"
 
 
 def duration_tick(value: float, _: float) -> str:
