@@ -247,7 +247,7 @@ def test_growth_ends_where_it_takes_too_long_or_too_much(monkeypatch: pytest.Mon
     asked: dict[str, Any] = {"names": ("beale",), "most": (10, 100, 1000)}
     assert {row["size"] for row in gpu.sizes(HOST, HOST, **asked)} == {10}
     assert {row["size"] for row in gpu.sizes(HOST, HOST, **asked, patience=2.0)} == {10, 100, 1000}
-    monkeypatch.setattr(gpu, "ROOM", 100 * make_problem("beale").bytes_per_run(None))
+    monkeypatch.setattr(gpu, "MAX_STEP_BYTES", 100 * make_problem("beale").bytes_per_run(None))
     assert {row["size"] for row in gpu.sizes(HOST, HOST, **asked, patience=2.0)} == {10, 100}
 
 

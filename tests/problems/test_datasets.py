@@ -109,7 +109,7 @@ MANY = "".join(f"{i},{i + 0.5}\n" for i in range(60))
         ("a.csv", "y\n1\n2\n", "2 rows of 1 columns"),
         ("a.csv", "a,y\n1,0\n,1\n", "row 2, column 'a' is missing"),
         ("a.csv", "a,b,y\n1,1,0\n1,inf,1\n", "row 2, column 'b' is infinite"),
-        ("a.csv", "a,b,y\n1,2,0\n1,red,1\n", "row 2, column 'b' holds 'red', which is not a number; encode"),
+        ("a.csv", "a,b,y\n1,2,0\n1,red,1\n", "row 2, column 'b' is 'red', not a number; encode"),
         ("a.csv", "a,y\n1,0\n2,\n", "row 2 has no label in column 'y'"),
         ("a.csv", "a,y\n1,0\n2,inf\n", "the label of row 2 is infinite"),
         ("a.csv", "a,y\n1,7\n2,7\n", "all 2 rows have the label 7"),
@@ -129,8 +129,8 @@ MANY = "".join(f"{i},{i + 0.5}\n" for i in range(60))
         ("a.libsvm", "1 1:2\n0 1:nan\n", "row 2, column 1 is missing"),
         ("a.libsvm", "1 1:2\nnan 1:3\n", "the label of row 2 is missing"),
         ("a.libsvm", "1 1:2\n1 1:3\n", "all 2 rows have the label 1"),
-        ("a.json", "{}", "the suffix tells the format"),
-        ("a", "1 1:1", "the suffix tells the format"),
+        ("a.json", "{}", "unknown format; use one of the suffixes"),
+        ("a", "1 1:1", "unknown format; use one of the suffixes"),
     ],
 )
 def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, text: str, says: str) -> None:
@@ -144,8 +144,8 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, text: str, says: 
     [
         ("a.csv", "labl", "no column 'labl'; did you mean 'label'"),
         ("a.csv", "zzz", "no column 'zzz'; it has a, b, label"),
-        ("digits", "label", "digits: a target column is named for CSV files only"),
-        ("a.svm", "label", "CSV files only"),
+        ("digits", "label", "digits: only CSV files have a target column"),
+        ("a.svm", "label", "only CSV files"),
         ("./nothing.csv", "", r"no file .*nothing\.csv; check the path"),
         ("./", "", "is a directory"),
         ("breastcancer", "", "no data set 'breastcancer'; did you mean 'breast_cancer'"),
@@ -171,9 +171,9 @@ def test_a_file_that_is_not_what_its_name_says(tmp_path: Path) -> None:
             load(str(tmp_path / name))
 
 
-def test_a_file_too_large_once_dense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sparse_file_whose_dense_features_are_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "MAX_BYTES", 1000)
-    with pytest.raises(InputError, match="2 x 100 features take"):
+    with pytest.raises(InputError, match="2 x 100 dense features take"):
         load(write(tmp_path, "a.svm", "1 100:1\n0 1:1\n"))
 
 
@@ -249,7 +249,7 @@ def test_split_of_a_number_of_rows() -> None:
         (10, (-0.1,), "at least 0"),
         (10, (0.01,), "a part would be empty"),
         (1, (0.9,), "too few"),
-        (np.arange(10), (0.2,), "10 rows of 10 classes are too few"),
+        (np.arange(10), (0.2,), "10 rows are too few to train on all 10 classes"),
     ],
 )
 def test_split_refuses(y: np.ndarray | int, fractions: tuple[float, ...], says: str) -> None:
