@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 import time
 from typing import Any, Self
@@ -10,11 +11,13 @@ from typing import Any, Self
 MIN_SECONDS = 1.0  # before the bar appears
 REDRAW_SECONDS = 0.1
 MIN_ESTIMATE = 0.01  # fraction of the work before the remaining time is estimated
-WIDTH = 40  # characters of the bar
+WIDTH = 20  # characters of the bar
 
 
 class ProgressBar:
-    """Progress of a call, drawn on standard error as ``running ━━━━━━━        45 %   0:12, 0:15 left``.
+    """Progress of a call, drawn on standard error as ``running ━━━━━━━        45 %   0:12, 0:15 left  adam on mlp``.
+
+    The end of the line is what was done last.
 
     Parameters
     ----------
@@ -29,6 +32,7 @@ class ProgressBar:
         self.enabled = (_in_notebook() or sys.stderr.isatty()) if progress is None else progress
         self.total, self.done = 0.0, 0.0
         self.begin = self.drawn = time.monotonic()
+        self.last = ""  # part of the work that is done
         self.length = 0  # of the drawn line
         self.output: Any = None  # display of a notebook cell, updated in place
 
@@ -49,11 +53,16 @@ class ProgressBar:
             self.drawn = now
             self._draw(self._line(now - self.begin))
 
+    def note(self, part: str) -> None:
+        """Name the part of the work that has just been done."""
+        self.last = part
+
     def _line(self, seconds: float) -> str:
         part = min(1.0, self.done / self.total)
         left = f", {_clock(seconds / part - seconds)} left" if part > MIN_ESTIMATE else ""
         bar = ("━" * round(WIDTH * part)).ljust(WIDTH)
-        return f"{self.label} {bar} {100 * part:3.0f} %   {_clock(seconds)}{left}"
+        line = f"{self.label} {bar} {100 * part:3.0f} %   {_clock(seconds)}{left}"
+        return f"{line}  {self.last}".rstrip()[: shutil.get_terminal_size().columns - 1]
 
     def _draw(self, line: str) -> None:
         if _in_notebook():

@@ -27,8 +27,7 @@ def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = Non
     Parameters
     ----------
     kind : {"accuracy", "loss"}
-        Draw the metrics of `optbench.analysis.metrics.learned` for which the problem declares higher values (accuracy) or
-        lower values (loss) as better.
+        Draw the metrics of `optbench.analysis.metrics.final_metrics` that are better if higher (accuracy) or lower (loss).
 
     The other parameters, and the errors, are those of `convergence`.
     """
@@ -75,11 +74,11 @@ def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = Non
 
 
 def learned_table(part: Runs, kind: str) -> pd.DataFrame:
-    """Rows of `metrics.learned` of one kind, best on test data first.
+    """Rows of `metrics.final_metrics` of one kind, best on test data first.
 
     The column `split` is the part of the data if the metric is named after it, else the metric's name.
     """
-    table = metrics.learned(part)
+    table = metrics.final_metrics(part)
     better, directions = "higher" if kind == "accuracy" else "lower", metrics.metric_directions(part)
     of_kind = [directions[line.problem][line.metric] == better for line in table.itertuples()]
     table = table.loc[of_kind].assign(split=lambda t: t["metric"].str.removesuffix(f"_{kind}"))

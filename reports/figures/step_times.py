@@ -133,9 +133,9 @@ def step_seconds(races: pd.DataFrame, runs: Runs | None = None) -> pd.DataFrame:
     columns += ["seconds", "seconds_low", "seconds_high", "disturbed", "reason", "finite", "race"]
     if races.empty:
         return pd.DataFrame(columns=columns)
-    standing = timing.standing_races(races)
+    current = timing.current_races(races)
     further = ["race", "place", "machine", "created", "data_hash", "optimizer", "fixed", "schedule", "batch_size"]
-    table = timing.race_summary(standing).merge(standing[further].drop_duplicates(), on=["race", "place"])
+    table = timing.race_summary(current).merge(current[further].drop_duplicates(), on=["race", "place"])
     if runs is not None:
         table["method"] = match_methods(table, runs.rows).fillna(table["method"])
     several = table.groupby("problem")["data_hash"].transform("nunique") > 1
