@@ -204,7 +204,7 @@ def test_parts_of_the_data_are_told_apart(runs: Runs, kind: str) -> None:
     parts = [text.get_text() for text in legend.get_texts()]
     assert parts == (["train", "validation", "test"] if kind == "accuracy" else ["validation", "test"])
     assert len({line.get_marker() for line in ax.get_lines()}) == len(parts)
-    table = metrics.learned(runs).query(
+    table = metrics.final_metrics(runs).query(
         "problem == @NETWORK and metric == @kind.__str__() or metric == 'test_' + @kind"
     )
     order = table.sort_values("median", ascending=kind == "loss")["method"].tolist()
