@@ -1,7 +1,7 @@
-"""The protocol between the loop and an optimizer, and `FirstOrder`, which makes an optimizer of an update rule.
+"""The interface between the loop and an optimizer, and `FirstOrder`, the optimizer of an update rule.
 
-No optimizer calls the objective (reverse communication): the loop evaluates the point that the optimizer requests and
-passes the answer to `step`, which returns the next point. All R runs of a stack take the step together.
+Optimizers do not call the objective (reverse communication): the loop evaluates a point and passes the answer to `step`,
+which returns the next point. All R runs of a stack take a step together.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from optbench.core.types import Array, Oracle
 
 
 class At(NamedTuple):
-    """The answer of the oracle at the requested point. Row r belongs to run r.
+    """The answer of the oracle at the evaluated points. Row r belongs to run r.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class At(NamedTuple):
 
     x: Array
     f: Array
-    g: Any = None  # not Array | None: an optimizer gets what its `oracle` asks for, and needs no check
+    g: Any = None  # not Array | None, because an optimizer gets what its `oracle` declares
     hessian: Any = None
     z: Array | None = None
 
@@ -55,21 +55,21 @@ class Optimizer:
     Attributes
     ----------
     oracle : Oracle
-        What it needs to know at a point.
+        What each oracle call returns.
     traits : Traits
-        What is known of it besides its formula.
+        Declared properties.
     keeps_best : bool
-        Whether points are proposals that may be rejected, so that the iterate is the best point so far.
+        Whether points may be rejected, so that the iterate is the best point so far.
     draws : bool
         Whether it needs random numbers.
     step_size : str or None
-        Name of the hyperparameter that a sweep tunes first (``"lr"``, ``"scale"``); None where there is none to tune.
+        Hyperparameter that is tuned first (``"lr"``, ``"scale"``), if any.
     sweepable : tuple of str
-        Names of the hyperparameters that may differ from run to run within one stack, as sequences of length R.
+        Hyperparameters that may differ between the runs of a stack, as sequences of length R.
     matrices : int
-        Number of d x d matrices that a step keeps in flight for each run.
+        Number of d x d matrices per run that a step needs at once.
     max_dim : int or None
-        Largest d at which those are reasonable.
+        Largest d for which these matrices are reasonable.
     """
 
     name: str = ""
@@ -95,7 +95,7 @@ class Optimizer:
 
 
 class FirstOrder(Optimizer):
-    """The optimizer that a rule makes: state starts at zero, hyperparameters are numbers or columns (R, 1).
+    """The optimizer of an update rule. Its state starts at zero.
 
     Parameters
     ----------
@@ -104,9 +104,9 @@ class FirstOrder(Optimizer):
     hyperparameters : mapping
         Values by name; a sequence of length R holds one value per run.
     factor : callable, optional
-        Factor on the learning rate by the number of steps already taken.
+        Function of the number of steps taken that returns the factor of the learning rate.
     fused : bool
-        Whether to run as one compiled pass over memory, on a backend that leaves the choice.
+        Whether to run compiled if `Backend.fused` is None.
     """
 
     def __init__(
@@ -130,10 +130,10 @@ class FirstOrder(Optimizer):
         self.step_size = "lr" if "lr" in declared else None
 
     def init(self, x: Array, backend: Backend, kernel: Callable[..., Any] | None = None) -> tuple[Array, ...]:
-        """State before the first step; `kernel` is the compiled form of the rule, where it is to run compiled."""
+        """State before the first step; `kernel` is the compiled rule, if it is to be used."""
         self.xp, self.kernel = backend.xp, kernel
-        to = backend.asarray if kernel is None else backend.wide
-        # numbers stay Python floats, which never widen a float32 array
+        to = backend.asarray if kernel is None else backend.as_float64
+        # Python floats never widen a float32 array
         self.arguments: dict[str, Any] = {
             key: to(np.asarray(value, dtype=float)[:, None]) if key in self.swept else float(value)
             for key, value in self.hyperparameters.items()
@@ -166,7 +166,7 @@ class Recipe(NamedTuple):
     declared : dict
         Its hyperparameters, with their ranges.
     settings : dict
-        Given values; a tuple of values is to be swept.
+        Given values; a tuple of values is swept.
     """
 
     name: str
@@ -176,28 +176,28 @@ class Recipe(NamedTuple):
 
     @property
     def kind(self) -> Any:
-        """An object that has the class attributes of the optimizer."""
+        """An object with the class attributes of the optimizer."""
         is_class = isinstance(self.target, type)
         return self.target if is_class else FirstOrder(self.target, name=self.name, traits=self.traits)
 
     @property
     def traits(self) -> Traits:
-        """The traits that were declared when it was registered."""
+        """The traits declared at registration."""
         return traits_of(self.name, self.target)
 
     @property
     def takes_schedule(self) -> bool:
-        """Whether a learning-rate schedule can act on it: a rule with a hyperparameter ``lr``."""
+        """Whether it accepts a learning-rate schedule: a rule with a hyperparameter ``lr``."""
         return not isinstance(self.target, type) and "lr" in parameters(self.target)
 
     @property
     def sweepable(self) -> frozenset[str]:
-        """Names of the hyperparameters that may differ from run to run within one stack."""
+        """Hyperparameters that may differ between the runs of a stack."""
         return frozenset(self.kind.sweepable if isinstance(self.target, type) else self.declared)
 
     @property
     def spec(self) -> str:
-        """The text that `parse_spec` and `make_recipe` turn into this recipe."""
+        """The spec of this recipe, see `make_recipe`."""
         settings = {
             key: "/".join(f"{v:.12g}" if isinstance(v, float) else str(v) for v in value)
             if isinstance(value, tuple)
@@ -209,12 +209,12 @@ class Recipe(NamedTuple):
     def build(
         self, settings: Mapping[str, Any], factor: Callable[[int], float] | None = None, *, fused: bool = False
     ) -> Optimizer:
-        """The optimizer for a stack of runs: `settings` holds a sequence, one number per run, for what is swept.
+        """The optimizer for a stack of runs; swept `settings` are sequences with one number per run.
 
         Raises
         ------
         InputError
-            If there is a `factor` on a learning rate, and no learning rate that it could act on.
+            If there is a `factor`, and the optimizer has no learning rate.
         """
         if factor is not None and not self.takes_schedule:
             raise InputError(
@@ -228,16 +228,16 @@ class Recipe(NamedTuple):
 
 
 def traits_of(name: str, target: Any) -> Traits:
-    """The traits of an `Optimizer` class or of a rule, which its registration under `name` may declare."""
+    """The traits of an `Optimizer` class, or of a rule as declared at its registration under `name`."""
     if isinstance(target, type) and issubclass(target, Optimizer):
         return target.traits
     return OPTIMIZERS.traits(name, target)
 
 
 def make_recipe(optimizer: Any, settings: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe for a registered name or a spec, a rule (registered or not) or an `Optimizer` class, with settings.
+    """The recipe of an optimizer, which is a name, a spec, a rule (registered or not) or an `Optimizer` class.
 
-    Text such as ``"0.9/0.99"`` and any sequence of values mean: one run for each.
+    Text such as ``"0.9/0.99"`` or a sequence of values means one run for each value.
 
     Raises
     ------
@@ -253,7 +253,7 @@ def make_recipe(optimizer: Any, settings: Mapping[str, Any] | None = None) -> Re
     elif callable(optimizer) and hasattr(optimizer, "__name__"):
         name, target = optimizer.__name__, optimizer
     else:
-        raise InputError(f"an optimizer is a name, a function that is a rule, or an Optimizer class, not {optimizer!r}")
+        raise InputError(f"an optimizer must be a name, a rule or an Optimizer class, not {optimizer!r}")
     owner, ranges = f"optimizer {name!r}", {**RANGES, **traits_of(name, target).ranges}
     declared = {key: dataclasses.replace(p, range=ranges.get(key)) for key, p in parameters(target).items()}
     check_names(owner, declared, settings)
@@ -263,12 +263,12 @@ def make_recipe(optimizer: Any, settings: Mapping[str, Any] | None = None) -> Re
         values = tuple(coerce(owner, declared[key], v.item() if isinstance(v, np.generic) else v) for v in many)
         if not values:
             raise InputError(f"{owner}: {key} is an empty list; give at least one value")
-        values = tuple(dict.fromkeys(values))  # a value that is given twice is one run all the same
+        values = tuple(dict.fromkeys(values))  # duplicates are one run
         checked[key] = values if len(values) > 1 else values[0]
     return Recipe(name, target, declared, checked)
 
 
-# of hyperparameters by their standard names; a registration may declare others
+# default ranges of hyperparameters with standard names
 RANGES: dict[str, Interval | None] = {
     **dict.fromkeys(("lr", "scale"), POSITIVE),
     **dict.fromkeys(("eps", "l2", "weight_decay"), NONNEGATIVE),
@@ -288,7 +288,7 @@ def rule(function: Any = None, *, name: str | None = None, **traits: Any) -> Any
     Parameters
     ----------
     **traits
-        What holds for the rule, such as ``elementwise=False``; see `Traits`.
+        Properties of the rule, such as ``elementwise=False``; see `Traits`.
 
     Raises
     ------

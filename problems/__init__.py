@@ -5,7 +5,7 @@
 >>> f, g = problem.value_and_grad(problem.start(seed=0))
 """
 
-from optbench.core.names import use_long_name
+from optbench.core.long_names import use_long_name
 
 use_long_name(__name__)
 

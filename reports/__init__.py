@@ -10,7 +10,7 @@ The public names are listed in ``__init__.pyi`` alone, where type checkers find 
 from __future__ import annotations
 
 from optbench.core.lazy import attach_stub
-from optbench.core.names import use_long_name
+from optbench.core.long_names import use_long_name
 
 use_long_name(__name__)
 

@@ -15,7 +15,6 @@ from .figures.step_times import speed as speed
 from .figures.step_times import step_times as step_times
 from .lessons import find_lessons as find_lessons
 from .page.build import build_page as build_page
-from .sections.overview import headline as headline
 from .stored import load_results as load_results
 from .stored import report as report
 from .tables import latex as latex
@@ -23,3 +22,6 @@ from .tables import markdown as markdown
 from .tables import seconds_table as seconds_table
 from .tables import speed_table as speed_table
 from .tables import summary_table as summary_table
+from .verdict import answer as answer
+from .verdict import headline as headline
+from .verdict import overview_table as overview_table

@@ -1,1 +1,1 @@
-"""Figures of merit, tuning, statistics and comparisons, computed from stored runs alone."""
+"""Metrics, tuning, statistics and comparisons, computed from stored runs alone."""

@@ -1,7 +1,7 @@
 """Comparison of several stores: two machines, a CPU and a GPU, two commits.
 
-Convergence is deterministic, so the same method on the same problem should give the same results wherever it ran. Where
-it did, it is shown once; where it did not, the methods of each store stand beside each other, with the name of their store.
+Convergence is deterministic, so a method should have the same results on a problem in every store, and is then shown once.
+If results differ, the method is shown once for each store, with the name of the store.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from optbench.analysis import metrics, tuning
 from optbench.results.methods import add_labels
 from optbench.results.runs import Runs
 
-SAME = 1e-6  # relative difference of final objectives up to which results are the same
+SAME = 1e-6  # largest relative difference of final objectives that count as equal
 
 
 def store_labels(paths: Sequence[str | Path]) -> list[str]:
-    """Short names of folders: their last parts, with as many parts before them as make them unique."""
+    """Short unique names of folders: their last parts, as many as needed."""
     parts = [Path(path).resolve().parts for path in paths]
     count = 1
     while len({part[-count:] for part in parts}) < len(set(parts)) and count < max(map(len, parts)):
@@ -31,20 +31,20 @@ def store_labels(paths: Sequence[str | Path]) -> list[str]:
 def combine_stores(named: Mapping[str, Runs]) -> Runs:
     """The runs of several stores as one.
 
-    A method that ran in one store alone, or in several with the same results (the same settings and seeds, and for each of
-    them the same status, the same oracle calls to every target, and final objectives within a relative 1e-6), keeps its
-    name and appears once. Others become one method for each store, "adam [laptop]" and "adam [server]".
+    A method with equal results in all of its stores keeps its name and appears once. Results are equal if the settings,
+    seeds, statuses and calls to all targets are, and final objectives differ by at most 1e-6 relatively. Otherwise there is
+    one method for each store, such as "adam [laptop]" and "adam [server]".
 
     Parameters
     ----------
     named : mapping of str to Runs
-        The runs by the name of their store.
+        The runs by name of their store.
 
     Returns
     -------
     Runs
-        Its rows have two more columns: `store` (null where the results of several stores are the same) and `base_method`,
-        the label of the method without its store. Its environments name their stores.
+        Its rows have two more columns: `store` (null if several stores have equal results) and `base_method` (the label of
+        the method without its store). Its environments name their stores.
     """
     frames = [runs.rows.assign(store=label) for label, runs in named.items() if len(runs.rows)]
     environments = [{"store": label, **env} for label, runs in named.items() for env in runs.environments]
@@ -74,31 +74,31 @@ def _same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 
 
 def combine_races(named: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The races of several stores as one table, with a column `store`; machines carry the name of their store."""
+    """The races of several stores as one table with a column `store`; names of machines include the store."""
     frames = [races.assign(store=label, machine=races["machine"] + f" [{label}]") for label, races in named.items()]
     return pd.concat(frames, ignore_index=True)
 
 
 def store_differences(runs: Runs) -> pd.DataFrame:
-    """Where the stores differ, method by method.
+    """The methods whose results differ between stores.
 
     Parameters
     ----------
     runs : Runs
-        As `combine_stores` returns them.
+        A result of `combine_stores`.
 
     Returns
     -------
     DataFrame
-        One row a problem, method (without its store) and store, for methods whose results differ: problem, method, store,
-        step_size, target (the hardest power of ten that all stores reach in the median; NaN if there is none), calls (to
-        that target), final (gap or objective at the end), runs.
+        One row for each problem, differing method and store: problem, method (without its store), store, step_size, target
+        (the hardest power of ten that the medians of all stores reach; NaN if there is none), calls (to that target), final
+        (gap or objective at the end), runs.
     """
     rows = runs.rows[runs.rows["method"] != runs.rows["base_method"]]
     selected = Runs(rows)
     names = rows.drop_duplicates(["problem", "method"])[["problem", "method", "base_method", "store"]]
     names = names.assign(stores=names.groupby(["problem", "base_method"])["store"].transform("size"))
-    reached = metrics.decades(selected).merge(names)
+    reached = metrics.calls_by_target(selected).merge(names)
     reached = reached[np.isfinite(reached["calls"].astype(float))]
     count = reached.groupby(["problem", "base_method", "target"])["store"].transform("size")
     shared = reached[count == reached["stores"]].sort_values("target").drop_duplicates(["problem", "method"])

@@ -1,7 +1,7 @@
-"""The runs at tuned settings as one array over methods, problems and seeds, and the methods that can be compared fairly.
+"""Tuned runs as arrays over methods, problems and seeds, and the methods that can be compared.
 
-Profiles and ranks need every method on every problem; `complete_set` selects methods and problems of which that is true,
-and says what it leaves out. A run that missed a target has needed infinitely many calls.
+Profiles and ranks need every method on every problem. `complete_set` selects such methods and problems, and says what it
+leaves out. A run that misses a target needs infinitely many calls.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from optbench.results.runs import Runs
 
 @cached
 def tuned_runs(runs: Runs) -> pd.DataFrame:
-    """The runs of every method at its tuned settings, by method, problem and seed.
+    """The runs of every method at its tuned settings, sorted by method, problem and seed.
 
     Returns
     -------
     DataFrame
-        One row a run: method, problem, settings (JSON), batch_size, step_size, oracle, seed, budget (oracle calls that its
-        steps allow; null where no run of the method tells), first (oracle calls at the start point), exact (whether
-        calls_to_target is exact, or at the resolution of the checkpoints), known (whether the problem's optimum is),
-        calls_to_target (array (50,); inf for targets that were never reached, NaN where no optimum is known).
+        One row for each run: method, problem, settings (JSON), batch_size, step_size, oracle, seed, budget (in oracle
+        calls; null if unknown), first (oracle calls at the start point), exact (whether calls_to_target is exact, or
+        rounded up to checkpoints), known (whether the optimum is known), calls_to_target (array (50,); inf for missed
+        targets, NaN if no optimum is known).
     """
     rows = tuning.tuned_rows(runs).sort_values(["method", "problem", "seed"], kind="stable")
     rows = rows.drop_duplicates(["method", "problem", "seed"], ignore_index=True)
     pair = rows.groupby(PAIR)
-    # a run that failed does not know what its steps cost; the others of its method do
+    # a failed run has no costs of its own, so it takes those of other runs of its method
     for column, source in (("first", "calls_per_step"), ("budget", "budget_calls")):
         rows[column] = rows[source].astype(float).fillna(pair[source].transform("max"))
     rows["oracle"] = pair["oracle"].transform("first").fillna("")
     rows["exact"] = rows["exact_targets"].map(lambda value: value is not False)
     rows["known"] = rows.groupby("problem")["f_star"].transform("count") > 0
     calls = tuning.calls_to_target(rows)  # (R, 50)
-    # a run that failed before its optimum was known has reached nothing
+    # a run that failed before its optimum was known has missed all targets
     calls[rows["known"].to_numpy()[:, None] & np.isnan(calls)] = np.inf
     rows["calls_to_target"] = list(calls)
     columns = ["method", "problem", "settings", "batch_size", "step_size", "oracle", "seed", "budget", "first"]
@@ -55,19 +55,19 @@ class RunGrid:
     Attributes
     ----------
     methods, problems : tuple of str
-        Sorted.
+        Sorted names.
     calls_to_target : array of shape (M, P, S, 50)
-        The seeds that ran come first; NaN where nothing ran.
+        NaN for missing runs, which come last along S.
     seeds : array of int, shape (M, P)
-        How many seeds ran.
+        Number of seeds.
     known : array of bool, shape (P,)
-        Whether the optimum is.
+        Whether the optimum is known.
     counted : array of bool, shape (P, 50)
-        Whether a target counts: not if every run begins below it.
+        Whether a target counts. It does not if every run starts below it.
     budget : array of shape (M, P)
-        The largest budget, in oracle calls; NaN where nothing ran.
+        The largest budget, in oracle calls; NaN without runs.
     oracles : DataFrame
-        One row a method and problem that ran: method, problem, oracle.
+        One row for each method and problem with runs: method, problem, oracle.
     """
 
     methods: tuple[str, ...]
@@ -80,11 +80,11 @@ class RunGrid:
     oracles: pd.DataFrame
 
     def index(self, methods: Sequence[str], problems: Sequence[str]) -> tuple[np.ndarray, ...]:
-        """Positions of methods (M, 1) and problems (1, P), which index arrays that begin with both."""
+        """Indices (M, 1) of methods and (1, P) of problems, for arrays of shape (M, P, ...)."""
         return np.ix_([self.methods.index(name) for name in methods], [self.problems.index(name) for name in problems])
 
     def medians(self, target: float) -> np.ndarray:
-        """Median over seeds of the calls to a target, (M, P), as `statistics.median`; NaN where nothing ran."""
+        """Median over seeds of the calls to a target, (M, P), as `statistics.median`; NaN without runs."""
         if not self.calls_to_target.size:
             return np.full(self.seeds.shape, np.nan)
         # infinity, then NaN last; (M, P, S)
@@ -95,9 +95,9 @@ class RunGrid:
 
 @cached
 def run_grid(runs: Runs) -> RunGrid:
-    """The arrays of some runs."""
+    """The `RunGrid` of the tuned runs."""
     table = tuned_runs(runs)
-    # of every run the positions of its method, problem and seed; each (R,)
+    # indices of the method, problem and seed of each run; each (R,)
     (m, methods), (p, problems) = (pd.factorize(table[name], sort=True) for name in ("method", "problem"))
     s = table.groupby(PAIR).cumcount().to_numpy(int)
     shape = len(methods), len(problems)
@@ -109,8 +109,8 @@ def run_grid(runs: Runs) -> RunGrid:
     known[p] = table["known"].to_numpy(bool)
     budget = np.full(shape, np.nan)
     np.fmax.at(budget, (m, p), table["budget"].to_numpy(float))
-    begun, ran = calls <= first[..., None], ~np.isnan(calls)  # begun: below the target at the start
-    counted = known[:, None] & ~((begun | ~ran).all(axis=(0, 2)) & ran.any(axis=(0, 2)))
+    starts_below, ran = calls <= first[..., None], ~np.isnan(calls)
+    counted = known[:, None] & ~((starts_below | ~ran).all(axis=(0, 2)) & ran.any(axis=(0, 2)))
     seeds = np.zeros(shape, dtype=int)
     np.add.at(seeds, (m, p), 1)
     oracles = table.drop_duplicates(PAIR, ignore_index=True)[["method", "problem", "oracle"]]
@@ -118,7 +118,7 @@ def run_grid(runs: Runs) -> RunGrid:
 
 
 def pair_table(methods: Sequence[str], problems: Sequence[str], **figures: np.ndarray) -> pd.DataFrame:
-    """One row a method and problem, and a column for each array (M, P), or what is broadcast to it."""
+    """One row for each method and problem, with a column for each array that broadcasts to (M, P)."""
     table = pd.MultiIndex.from_product([methods, problems], names=["method", "problem"]).to_frame(index=False)
     shape = len(methods), len(problems)
     return table.assign(**{name: np.broadcast_to(values, shape).ravel() for name, values in figures.items()})
@@ -126,14 +126,14 @@ def pair_table(methods: Sequence[str], problems: Sequence[str], **figures: np.nd
 
 @dataclass(frozen=True)
 class CompleteSet:
-    """Methods of which each ran on each of some problems with a known optimum.
+    """Methods and problems with known optima, such that every method ran on every problem.
 
     Attributes
     ----------
     methods, problems : tuple of str
-        Sorted by name.
+        Sorted names.
     left_out : tuple of (str, str)
-        What else there is in the results, and why it is not here: a name, and the end of a sentence that begins with it.
+        The other methods and problems with the reason, a sentence that continues the name.
     """
 
     methods: tuple[str, ...]
@@ -141,27 +141,27 @@ class CompleteSet:
     left_out: tuple[tuple[str, str], ...]
 
     def select(self, among: Sequence[str] | None) -> tuple[str, ...]:
-        """The given methods, or all; raises InputError for one that is not here."""
+        """The given methods, or all. Raises InputError for a method that is not in the set."""
         for name in among or ():
             if name not in self.methods:
-                raise InputError(f"{name!r} is not among the methods that are compared: {', '.join(self.methods)}")
+                raise InputError(f"{name!r} is not one of the compared methods: {', '.join(self.methods)}")
         return self.methods if among is None else tuple(among)
 
 
 @cached
 def complete_set(runs: Runs) -> CompleteSet:
-    """What profiles and ranks rest on: many methods that all ran on many problems.
+    """The methods and problems that profiles and ranks use.
 
-    Candidates are the sets of problems with a known optimum that any two methods have in common, each with all methods
-    that ran on the whole of it. The one with the most pairs of method and problem is taken, of several that with the most
-    problems, of these the first in the order of names; one with a single method only if there is no other.
+    A candidate is the set of problems with known optima that two methods have in common, with all methods that ran on
+    all of them. The candidate with the most pairs of method and problem is selected; ties go to more problems, then to the
+    first names. A candidate with a single method is used only if there is no other.
     """
     grid = run_grid(runs)
     ran = grid.seeds > 0  # (M, P)
     shared = ran[:, None] & ran & grid.known  # (M, M, P)
-    # (U, P), rising: of equals the last is the first in the order of names
+    # (U, P), in ascending order: the last of several ties has the first names
     sets = np.unique(shared.reshape(-1, len(grid.problems)), axis=0) if ran.size else np.zeros((0, 0), dtype=bool)
-    counts = (sets.astype(int) @ (~ran).T.astype(int) == 0).sum(axis=1)  # methods that miss none of a set, (U,)
+    counts = (sets.astype(int) @ (~ran).T.astype(int) == 0).sum(axis=1)  # methods that ran on a whole set, (U,)
     candidates = [
         (bool(count > 1), int(count * members.sum()), int(members.sum()), u)
         for u, (members, count) in enumerate(zip(sets, counts, strict=True))
@@ -172,8 +172,8 @@ def complete_set(runs: Runs) -> CompleteSet:
     left_out = []
     for p, name in enumerate(grid.problems):
         if p not in problems:
-            few = f"was run by {ran[:, p].sum()} of {len(grid.methods)} optimizers only"
-            left_out.append((name, few if grid.known[p] else "has no known optimal value, and so no targets"))
+            reason = f"was run by only {ran[:, p].sum()} of {len(grid.methods)} methods"
+            left_out.append((name, reason if grid.known[p] else "has no known optimum, so it has no targets"))
     for m in np.flatnonzero(~complete):
         absent = [grid.problems[p] for p in problems if not ran[m, p]]
         more = f" and {len(absent) - 2} more" if len(absent) > 2 else ""

@@ -1,10 +1,8 @@
-"""Summaries of runs: functions from tables to tables.
+"""Summaries of runs as tables.
 
-A *method* is an optimizer with its fixed settings, schedule, budget and precision; its *settings* are what was swept, and
-its batch size. It is shown at its best settings on each problem (`tuned`). Runs that missed a target, diverged or failed
-count as never having reached it: medians put them last, nothing drops or replaces them (but see `sensitivity`).
-
-Seconds are the subject of `timing`.
+A *method* is an optimizer with fixed settings, schedule, budget and precision. Its *settings* are its swept hyperparameters
+and the batch size. Results are those of the best settings on each problem (`tuned`). Runs that miss a target, diverge or
+fail need infinitely many calls, so medians put them last; they are never dropped. `sensitivity` has its own rule.
 """
 
 from __future__ import annotations
@@ -34,28 +32,28 @@ from optbench.results.runs import Runs
 
 SHOWN_TARGETS = (1e-2, 1e-4, 1e-8)  # fractions of the initial gap that tables show
 DECADES = tuple(10.0**-k for k in range(1, 11))
-COORDINATES = frozenset({"x_1", "x_2"})  # metrics of problems in two dimensions: the iterate itself
-_WORST = {"lower": np.inf, "higher": -np.inf, None: np.nan}  # value of a metric, by what is better
+COORDINATES = frozenset({"x_1", "x_2"})  # metrics that are the iterate of a two-dimensional problem
+_WORST = {"lower": np.inf, "higher": -np.inf, None: np.nan}  # worst value of a metric, by its direction
 
 
 def summary(runs: Runs) -> pd.DataFrame:
-    """One row a problem and method, at its best settings, best method first.
+    """One row for each problem and method, at its best settings, best method first.
 
     Columns
     -------
-    problem, method, step_size, batch_size : what was run, and the best step size; null where there is none
-    calls_1e-02, calls_1e-04, calls_1e-08 : median over seeds of the oracle calls until f - f* is that fraction of its
-        start; inf where half of the seeds or more did not get there, NaN where no optimum is known
-    reached_1e-02, ... : how many seeds got there
-    final : median of f - f* at the end where the optimum is known, else of the objective
+    problem, method, step_size, batch_size : the method and its best step size; null if it has none
+    calls_1e-02, calls_1e-04, calls_1e-08 : median over seeds of the oracle calls until f - f* is this fraction of its
+        initial value; inf if at least half of the seeds missed the target, NaN if no optimum is known
+    reached_1e-02, ... : number of seeds that reached the target
+    final : median of f - f* at the end; of f if no optimum is known
     gap : whether `final` is a gap
     seeds : number of seeds
-    diverged, failed : runs of this method, over all settings, that diverged or failed
-    runs : runs of this method over all settings
+    diverged, failed : number of runs that diverged or failed, over all settings
+    runs : number of runs, over all settings
     oracle : what an oracle call returns
-    edge : whether the best step size is the smallest or the largest that was tried, so that a better one may lie outside
+    edge : whether the best step size is the smallest or the largest of the grid, so that a better one may lie outside
     """
-    rows, best = tuned_rows(runs), tuned(runs)  # both lists of pairs of problem and method are sorted
+    rows, best = tuned_rows(runs), tuned(runs)  # both sorted by problem and method
     pairs, group = rows.groupby(PAIR), rows.groupby(PAIR).ngroup().to_numpy(int)
     calls, star = calls_to_target(rows), rows["f_star"].to_numpy(dtype=float)
     gap = np.bincount(group, np.isnan(star)) == 0
@@ -66,12 +64,11 @@ def summary(runs: Runs) -> pd.DataFrame:
         table[f"reached_{target:.0e}"] = np.bincount(group, np.isfinite(at)).astype(int)
     table["final"] = group_medians(final_objective(rows) - np.where(gap[group], star, 0.0), group)
     table["gap"], table["seeds"] = gap, pairs["seed"].nunique().to_numpy()
-    everything = runs.rows.assign(**{s: runs.rows["status"] == s for s in (Status.DIVERGED, Status.FAILED)}).groupby(
-        PAIR
-    )
-    table[["diverged", "failed"]] = everything[["diverged", "failed"]].sum().to_numpy()
-    table["runs"], table["oracle"] = everything.size().to_numpy(), pairs["oracle"].first().fillna("").to_numpy()
-    tried = everything["step_size"].agg(["min", "max", "nunique"]).reset_index()
+    lost = {status: runs.rows["status"] == status for status in (Status.DIVERGED, Status.FAILED)}
+    all_runs = runs.rows.assign(**lost).groupby(PAIR)
+    table[["diverged", "failed"]] = all_runs[["diverged", "failed"]].sum().to_numpy()
+    table["runs"], table["oracle"] = all_runs.size().to_numpy(), pairs["oracle"].first().fillna("").to_numpy()
+    tried = all_runs["step_size"].agg(["min", "max", "nunique"]).reset_index()
     at_end = (table["step_size"] == tried["min"]) | (table["step_size"] == tried["max"])
     table["edge"] = (tried["nunique"] > 1) & at_end
     return table.loc[best.sort_values(BEST_FIRST).index].reset_index(drop=True)
@@ -79,18 +76,19 @@ def summary(runs: Runs) -> pd.DataFrame:
 
 @cached
 def sensitivity(runs: Runs) -> pd.DataFrame:
-    """How sensitive a method is to its step size.
+    """Sensitivity of the methods to their step sizes.
+
+    A run that diverged counts with its initial gap; a run that failed has no value.
 
     Returns
     -------
     DataFrame
-        One row a problem, method and step size (the best of the other settings that were swept with it): problem, method,
-        step_size, `median`, `low`, `high` (median and quartiles over seeds, interpolated, of the smallest gap, or of the
-        smallest objective where no optimum is known; a run that diverged counts with its start, one that failed has no
-        value), gap, n_diverged (runs that diverged or failed), n_seeds.
+        One row for each problem, method and step size, at the best other settings: problem, method, step_size, `median`,
+        `low`, `high` (interpolated median and quartiles over seeds of the smallest gap, or of the smallest objective if no
+        optimum is known), gap (whether they are gaps), n_diverged (runs that diverged or failed), n_seeds.
     """
     pair = [*PAIR, "step_size"]
-    best = setting_scores(runs).dropna(subset="step_size").drop_duplicates(pair)  # of each the best setting is first
+    best = setting_scores(runs).dropna(subset="step_size").drop_duplicates(pair)  # the best setting comes first
     rows = runs.rows.merge(best[[*PAIR, "settings"]])
     lost = is_lost(rows)
     known = rows["f_star"].notna().groupby([rows[name] for name in pair]).transform("all").to_numpy(dtype=bool)
@@ -107,30 +105,30 @@ def sensitivity(runs: Runs) -> pd.DataFrame:
 def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
     """Median and quartiles over seeds of the curves, at the best settings of every method.
 
-    Curves of the objective are gaps f - f* where the optimum is known. A run that reached the last target keeps its last
-    value. One that diverged keeps its best value, but its last iterate counts as the worst possible from then on: infinite,
-    or minus infinity for metrics of which higher values are better; NaN for metrics without a direction.
+    Curves of the objective are gaps f - f* if the optimum is known. After its end a run keeps its last value. A run that
+    diverged keeps its best objective; all other curves have the worst value from then on: inf, -inf for metrics with
+    better="higher", NaN for metrics without a direction.
 
     Parameters
     ----------
     value : str
-        "best", the smallest objective so far; of the last iterate "f", the objective, "gradient_norm" (the last that was
-        computed), or a name that `quantities` returns. Problems without the quantity have no rows.
+        "best" (the smallest objective so far), "f" (the objective), "gradient_norm", or one of `metric_names`. Problems
+        without these values have no rows.
 
     Returns
     -------
     DataFrame
-        problem, method, t, calls, median, low, high, gap (whether the curve is a gap), n_seeds. Of an even number of seeds
-        the median is the worse of the middle two, as in the tables; NaN is what was not computed.
+        problem, method, t, calls, median, low, high, gap (whether the curve is a gap), n_seeds. With an even number of
+        seeds the median is the worse of the middle two, as in the tables. NaN stands for values that were not computed.
 
     Raises
     ------
     InputError
-        If no problem has the quantity.
+        If no problem has these values.
     """
-    further, objectives = quantities(runs), ("best", "f")
+    further, objectives = metric_names(runs), ("best", "f")
     if value not in (known := [*objectives, "gradient_norm", *further]):
-        raise InputError(f"no curve {value!r} in these results; there are {', '.join(known)}")
+        raise InputError(f"these results have no curve {value!r}; choose one of {', '.join(known)}")
     rows = tuned_rows(runs)
     rows = rows[rows["status"] != Status.FAILED]
     rows = rows.assign(curve=rows[value] if value in rows else [dict(pairs).get(value) for pairs in rows["metrics"]])
@@ -142,7 +140,7 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
     for (problem, method), members in rows.groupby(PAIR).indices.items():
         t, calls, wide = _align(*([column[i] for i in members] for column in columns))  # (C,), (C,), (C, S)
         if value == "gradient_norm":
-            # the gradient of the last iterate of a run is not computed
+            # the gradient at the last iterate of a run is not computed
             known_at = np.where(np.isnan(wide), 0, np.arange(len(t))[:, None])
             wide = np.take_along_axis(wide, np.maximum.accumulate(known_at, axis=0), axis=0)
         better = metric_directions(runs).get(problem, {}).get(value) if value in further else "lower"
@@ -160,27 +158,24 @@ def bands(runs: Runs, value: str = "best") -> pd.DataFrame:
 
 
 def _quartiles(values: np.ndarray, better: str | None) -> np.ndarray:
-    """Median and quartiles over the last axis of (..., S) values, (..., 3); NaN last, the median the worse of two."""
+    """Median (the worse of the middle two) and quartiles of values (..., S), as (..., 3); NaN comes last."""
     sign = -1.0 if better == "higher" else 1.0
-    ordered, count = np.sort(sign * values, axis=-1), values.shape[-1]  # the better, the smaller
+    ordered, count = np.sort(sign * values, axis=-1), values.shape[-1]  # better values first
     low, high = (round(q * (count - 1)) for q in ((0.25, 0.75) if sign > 0 else (0.75, 0.25)))
     quartiles: np.ndarray = sign * ordered[..., [count // 2, low, high]]
     return quartiles
 
 
 @cached
-def quantities(runs: Runs) -> list[str]:
-    """The metrics of all problems, such as test accuracies, but not coordinates; sorted."""
+def metric_names(runs: Runs) -> list[str]:
+    """The sorted names of the metrics of all problems, such as test accuracies, without coordinates."""
     rows = runs.rows[runs.rows["status"] != Status.FAILED].drop_duplicates("problem")
     return sorted({name for pairs in rows["metrics"] for name, _ in pairs} - COORDINATES)
 
 
 @cached
 def metric_directions(runs: Runs) -> dict[str, dict[str, str | None]]:
-    """Which values of a metric are better, "lower" or "higher", by problem and metric, as the problems declare it.
-
-    None, or a missing entry, means that a metric is not judged.
-    """
+    """Which values are better, "lower" or "higher", by problem and metric; None or missing if neither is."""
     rows = runs.rows.reindex(columns=["problem", "description"]).dropna().drop_duplicates("problem")
     metrics = {problem: json.loads(text).get("metrics", ()) for problem, text in rows.itertuples(index=False)}
     return {problem: {m["name"]: m["better"] for m in declared} for problem, declared in metrics.items()}
@@ -189,37 +184,34 @@ def metric_directions(runs: Runs) -> dict[str, dict[str, str | None]]:
 def _align(
     checkpoints: list[np.ndarray], calls: list[np.ndarray], curves: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Steps, oracle calls and values of S runs at the C checkpoints of all of them, shapes (C,), (C,) and (C, S).
+    """Steps (C,), oracle calls (C,) and values (C, S) of S runs at all of their checkpoints.
 
-    Between its own checkpoints, where another run ended, a run has the value it had last.
+    At a checkpoint of other runs, a run has its last recorded value.
     """
     first = np.asarray(checkpoints[0])
     if all(np.array_equal(t, first) for t in checkpoints[1:]):
         return first, np.asarray(calls[0]), np.array(curves, dtype=float).T.copy()
     t, position = np.unique(np.concatenate(checkpoints), return_index=True)
-    last = [np.searchsorted(own, t, side="right") - 1 for own in checkpoints]
+    last = [np.searchsorted(recorded, t, side="right") - 1 for recorded in checkpoints]
     wide = np.stack([np.asarray(curve, dtype=float)[at] for curve, at in zip(curves, last, strict=True)], axis=1)
     return t, np.concatenate(calls)[position], wide
 
 
 @cached
-def decades(runs: Runs) -> pd.DataFrame:
-    """Oracle calls to every power of ten of the initial gap, at the best settings of every method.
+def calls_by_target(runs: Runs) -> pd.DataFrame:
+    """Oracle calls to the targets 1e-1, 1e-2, ..., 1e-10, at the best settings of every method.
 
     Returns
     -------
     DataFrame
-        One row a problem with a known optimum, method and target 1e-1 ... 1e-10, best method first: problem, method,
-        target, calls (median over seeds; inf where half of them or more missed), reached, seeds, censored (median of the
-        oracle calls that the runs which missed had made when they ended; NaN where none missed).
+        One row for each problem with a known optimum, method and target, best method first: problem, method, target, calls
+        (median over seeds; inf if at least half of them missed it), reached, seeds, censored (median of all oracle calls of
+        the runs that missed the target; NaN if none did).
     """
     rows = tuned_rows(runs)
     rows = rows[rows["f_star"].notna().groupby([rows[name] for name in PAIR]).transform("all").astype(bool)]
-    group, calls, spent = (
-        rows.groupby(PAIR).ngroup().to_numpy(int),
-        calls_to_target(rows),
-        rows["calls"].to_numpy(float),
-    )
+    group, calls = rows.groupby(PAIR).ngroup().to_numpy(int), calls_to_target(rows)
+    spent = rows["calls"].to_numpy(float)
     pairs = rows.groupby(PAIR).size().reset_index(name="seeds")
     parts = []
     for target in DECADES:
@@ -233,17 +225,17 @@ def decades(runs: Runs) -> pd.DataFrame:
 
 
 @cached
-def learned(runs: Runs) -> pd.DataFrame:
-    """The metrics of problems (`Problem.metrics`: accuracies, validation and test losses) where the runs ended.
+def final_metrics(runs: Runs) -> pd.DataFrame:
+    """The metrics of problems (`Problem.metrics`, such as accuracies and test losses) at the ends of the runs.
 
-    At the best settings of every method, which were chosen by the objective alone. A run that diverged or failed counts as
-    having the worst value: infinity, or minus infinity where higher values are better. Metrics without a direction are
-    left out.
+    They are those of the best settings of every method, which the objective alone selects. A run that diverged or failed
+    counts with the worst value: inf, or -inf if higher values are better. Metrics without a direction are left out.
 
     Returns
     -------
     DataFrame
-        One row a problem, method and metric: problem, method, metric, median, low, high (quartiles over seeds), n_seeds.
+        One row for each problem, method and metric: problem, method, metric, median, low, high (quartiles over seeds),
+        n_seeds.
     """
     ran = runs.rows[runs.rows["status"] != Status.FAILED].drop_duplicates("problem").set_index("problem")["metrics"]
     measured = {problem: dict(pairs) for problem, pairs in ran.items()}

@@ -1,7 +1,7 @@
-"""All problems together: relative calls, performance profiles, data profiles and the ECDF of runtimes.
+"""Results over all problems: relative calls, performance profiles, data profiles and the ECDF of runtimes.
 
-Each method is taken at its tuned settings on every problem. A run that missed a target has needed infinitely many calls;
-medians and profiles keep it as that. No restarts are simulated.
+Each method has its tuned settings on every problem. A run that misses a target needs infinitely many calls, also in medians
+and profiles. Restarts are not simulated.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from optbench.results.runs import Runs
 
 
 def relative_calls(runs: Runs, target: float = 1e-4) -> pd.DataFrame:
-    """How many oracle calls each method needs on each problem, and how many times those of the best.
+    """Oracle calls that each method needs on each problem, and their ratios to those of the best method.
 
     Parameters
     ----------
     target : float
-        Fraction of the initial gap; the nearest of the 50 that are recorded is taken.
+        Fraction of the initial gap; the nearest recorded target is used.
 
     Returns
     -------
     DataFrame
-        One row a method and problem, all pairs, sorted: method, problem, oracle (null where it did not run),
-        calls (median over seeds; inf where half of them or more missed, NaN where there is none), reached and
-        seeds (how many got there, of how many), ratio (calls over the fewest of any method on the problem; inf where
-        it missed), status: "reached" or "missed" (in the median), "not run", or "no target" (no optimum is known).
+        One row for each pair of method and problem, sorted: method, problem, oracle (null without runs), calls (median over
+        seeds; inf if at least half of them missed the target, NaN without runs or optimum), reached (number of seeds that
+        reached it), seeds, ratio (calls / fewest calls of any method; inf if missed), status ("reached" or "missed" in the
+        median, "not run", or "no target" if no optimum is known).
     """
     grid = run_grid(runs)
     calls = np.where(grid.known, grid.medians(target), np.nan)
@@ -50,26 +50,25 @@ def relative_calls(runs: Runs, target: float = 1e-4) -> pd.DataFrame:
 def performance_profile(runs: Runs, target: float = 1e-4, among: Sequence[str] | None = None) -> pd.DataFrame:
     """Performance profiles (Dolan & Moré 2002, https://doi.org/10.1007/s101070100263).
 
-    rho_s(tau) is the share of problems on which method s needs at most tau times the calls of the best, t_ps / min_s
-    t_ps, where t_ps is the median over seeds of the oracle calls to the target, infinite where half of them or more
-    missed. Every method that ties for the best has ratio 1. A problem that all missed stays in the denominator.
+    rho_s(tau) is the share of problems on which the ratio t_ps / min_s t_ps of method s is at most tau. Here t_ps is the
+    median over seeds of the oracle calls to the target, infinite if at least half of the seeds missed it. Methods that tie
+    for the best all have ratio 1. Problems that every method missed stay in the denominator.
 
-    Only rho(1), the share of problems where a method is best, and the height at the right end, the share that it
-    solves, may be read off for more than two methods at once: who leads in between can depend on who else takes part
-    (Gould & Scott 2016, https://doi.org/10.1145/2950048). `among` gives the profile of some of them alone.
+    Among more than two methods, compare only rho(1), the share of problems on which a method is best, and the right end,
+    the share that it solves. Elsewhere the order of two methods can depend on the others (Gould & Scott 2016,
+    https://doi.org/10.1145/2950048). `among` restricts the profile to some methods.
 
     Parameters
     ----------
     target : float
-        Fraction of the initial gap; the nearest of the 50 that are recorded is taken.
+        Fraction of the initial gap; the nearest recorded target is used.
     among : sequence of str, optional
-        Methods of the `complete_set` that take part; all by default. Others raise InputError.
+        Methods of the `complete_set` to compare, by default all. Other names raise InputError.
 
     Returns
     -------
     DataFrame
-        The steps of right-continuous functions, one row a step: method, ratio (tau), share. Every method has a row at
-        ratio 1.
+        One row for each step of the right-continuous functions: method, ratio (tau), share. Each has a row at ratio 1.
     """
     methods, times = _times(runs, target, among)  # (M, P)
     best = times.min(axis=0, initial=np.inf)
@@ -80,21 +79,21 @@ def performance_profile(runs: Runs, target: float = 1e-4, among: Sequence[str] |
 def data_profile(runs: Runs, target: float = 1e-4) -> pd.DataFrame:
     """Data profiles (Moré & Wild 2009, https://doi.org/10.1137/080724083).
 
-    d_s(alpha) is the share of problems that method s solves within alpha oracle calls, where solved means f <= f* +
-    target (f0 - f*), and the calls on a problem are the median over seeds as in `performance_profile`. They are not
-    divided by d + 1 as there: a call here answers with a gradient already. The curve of a method does not depend on
-    who else takes part, except through the choice of problems.
+    d_s(alpha) is the share of problems that method s solves within alpha oracle calls. A problem is solved when
+    f <= f* + target (f0 - f*); its calls are the median over seeds as in `performance_profile`. Calls are not divided by
+    d + 1 as in the source, because one call returns a gradient here. The curve of a method does not depend on other
+    methods, except through the selected problems.
 
     Parameters
     ----------
     target : float
-        Fraction of the initial gap; the nearest of the 50 that are recorded is taken.
+        Fraction of the initial gap; the nearest recorded target is used.
 
     Returns
     -------
     DataFrame
-        The steps of right-continuous functions, one row a step: method, calls (alpha), share. Every method has a row
-        at its first step, or one with share 0 at the fewest calls of any.
+        One row for each step of the right-continuous functions: method, calls (alpha), share. Every method has a row at the
+        fewest calls of any method.
     """
     methods, times = _times(runs, target, None)
     return _steps(methods, times, start=times.min(initial=np.inf), named="calls")
@@ -108,7 +107,7 @@ def _times(runs: Runs, target: float, among: Sequence[str] | None) -> tuple[tupl
 
 
 def _steps(methods: Sequence[str], values: np.ndarray, start: float, named: str) -> pd.DataFrame:
-    """Where the distribution functions of the rows of (M, P) values step, and how high; all have the point `start`."""
+    """Steps of the distribution function of each row of the values (M, P), with a point at `start`."""
     start = start if np.isfinite(start) else 1.0
     parts = []
     for row in values:
@@ -118,7 +117,7 @@ def _steps(methods: Sequence[str], values: np.ndarray, start: float, named: str)
 
 
 def _step_table(methods: Sequence[str], parts: Sequence[tuple[np.ndarray, np.ndarray]], named: str) -> pd.DataFrame:
-    """One row a step: of each method the points, in a column of the given name, and the shares."""
+    """One row for each step: method, point (in a column of the given name) and share."""
     names = np.repeat(np.array(methods, dtype=object), [len(points) for points, _ in parts])
     points, share = (
         np.concatenate([np.empty(0), *values]) for values in ([p for p, _ in parts], [s for _, s in parts])
@@ -127,22 +126,22 @@ def _step_table(methods: Sequence[str], parts: Sequence[tuple[np.ndarray, np.nda
 
 
 def ecdf(runs: Runs, at: np.ndarray | None = None) -> pd.DataFrame:
-    """Share of targets reached within so many oracle calls, over all problems, seeds and the 50 targets.
+    """Share of targets reached within a number of oracle calls, over all problems, seeds and 50 targets.
 
-    The empirical distribution function of the runtimes of all (problem, target, seed) triples of the complete set (Hansen
-    et al. 2016, https://doi.org/10.48550/arXiv.1605.03560), those that were never reached at infinity. All problems weigh
-    alike, also where one has fewer seeds. Runs are as long as they were: no restarts are simulated, so that a curve is
-    flat beyond its budget. A target below which every run on its problem begins says nothing, and is left out.
+    This is the empirical distribution function of the runtimes of all (problem, target, seed) triples of the complete set
+    (Hansen et al. 2016, https://doi.org/10.48550/arXiv.1605.03560). Missed targets have infinite runtime. All problems have
+    equal weight, whatever their number of seeds. Restarts are not simulated, so curves are flat beyond the budget. A target
+    is left out if every run on its problem starts below it.
 
     Parameters
     ----------
     at : array (n,), optional
-        Oracle calls at which to evaluate; by default wherever a curve steps.
+        Oracle calls at which to evaluate the function; by default at all steps.
 
     Returns
     -------
     DataFrame
-        method, calls, share; one row a method and step (or point of `at`).
+        One row for each method and step (or point of `at`): method, calls, share.
     """
     grid, complete = run_grid(runs), complete_set(runs)
     index = grid.index(complete.methods, complete.problems)

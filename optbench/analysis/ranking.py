@@ -1,4 +1,4 @@
-"""All problems together: methods ranked by the areas below their ECDFs, and how sure the ranking is."""
+"""Ranks of methods over all problems, by the areas below their ECDFs, with intervals."""
 
 from __future__ import annotations
 
@@ -10,24 +10,22 @@ from optbench.analysis.statistics import DIGITS, interval, ranks, resampled_mean
 from optbench.analysis.tuning import cached
 from optbench.results.runs import Runs
 
-RESAMPLES = 1000  # of the bootstrap
+RESAMPLES = 1000  # bootstrap samples
 
 
 @cached
 def areas(runs: Runs) -> pd.DataFrame:
-    """How much of its ECDF lies below a method's curve on each problem: what methods are ranked by.
+    """Area below the ECDF of each method on each problem; methods are ranked by it.
 
-    The area of the ECDF over targets and seeds of one problem, on the axis of log10 oracle calls, up to a budget that
-    all methods of the complete set had there: the mean over targets and seeds of log10(budget / calls), and 0 for a target
-    that was not reached within it. So it is in decades; every target counts alike, the hard ones too, and to reach any
-    target earlier, or at all, makes it larger. A miss is worth what reaching the target with the very last call is:
-    nothing.
+    The ECDF over targets and seeds of one problem has log10 oracle calls on its axis and ends at the budget that all
+    methods of the complete set share. The area, in decades, is the mean over targets and seeds of log10(budget / calls),
+    with 0 for missed targets. All targets have equal weight, and reaching any target earlier increases the area.
 
     Returns
     -------
     DataFrame
-        One row a method and problem of the complete set: method, problem, budget, area, rank (1 is the largest area; those
-        that tie share the mean of their places).
+        One row for each method and problem of the complete set: method, problem, budget, area, rank (1 for the largest
+        area; ties share their mean rank).
     """
     complete = complete_set(runs)
     area, budget = _areas(runs)  # (M, P, S), (P,)
@@ -36,19 +34,19 @@ def areas(runs: Runs) -> pd.DataFrame:
 
 
 def ranked_methods(runs: Runs) -> list[str]:
-    """The methods of the complete set in the order of `ranking`, the best first."""
+    """The methods of the complete set in the order of `ranking`, best first."""
     table = areas(runs)
     mean = table.groupby("method")[["rank", "area"]].mean().round(DIGITS).reset_index()
     return list(mean.sort_values(["rank", "area", "method"], ascending=[True, False, True])["method"])
 
 
 def _areas(runs: Runs) -> tuple[np.ndarray, np.ndarray]:
-    """Area of every run (M, P, S), NaN beyond the seeds that ran, and the common budgets (P,); see `areas`."""
+    """Area of every run (M, P, S), NaN for missing runs, and the common budgets (P,); see `areas`."""
     grid, complete = run_grid(runs), complete_set(runs)
     index = grid.index(complete.methods, complete.problems)
     calls, counted = grid.calls_to_target[index], grid.counted[index[1][0]]  # (M, P, S, 50), (P, 50)
     budget = np.fmin.reduce(grid.budget[index], axis=0, initial=np.inf)  # (P,)
-    with np.errstate(invalid="ignore"):  # no budget is known where all failed
+    with np.errstate(invalid="ignore"):  # a budget is unknown if all runs failed
         saved = np.log10(budget[:, None, None] / np.minimum(calls, budget[:, None, None]))
     saved[np.isinf(calls)] = 0.0
     saved *= counted[:, None]
@@ -60,28 +58,29 @@ def _areas(runs: Runs) -> tuple[np.ndarray, np.ndarray]:
 def ranking(
     runs: Runs, resamples: int = RESAMPLES, seed: int = 0, among: tuple[str, ...] | None = None
 ) -> pd.DataFrame:
-    """Methods by their mean rank over the problems of the complete set, with its uncertainty.
+    """Methods by their mean rank over the problems of the complete set, with intervals.
 
-    On each problem methods are ranked by `areas`. The intervals come from a bootstrap over problems and, within each of
-    them, over seeds, see `statistics.resampled_mean_ranks`. It takes the problems for a sample of those one might meet,
-    and holds the tuned settings fixed, which were chosen on the same seeds.
+    On each problem methods are ranked by `areas`. The intervals come from a bootstrap over problems and, within each
+    problem, over seeds (`statistics.resampled_mean_ranks`). It treats the problems as a random sample, and does not include
+    the uncertainty of tuning.
 
     Parameters
     ----------
     resamples : int
+        Number of bootstrap samples.
     seed : int
-        Of the bootstrap's random numbers.
+        Seed of the bootstrap.
     among : tuple of str, optional
-        Methods of the complete set that take part; all by default. Others raise InputError.
+        Methods of the complete set to compare, by default all. Other names raise InputError.
 
     Returns
     -------
     DataFrame
-        One row a method, the best first: method, oracle, rank (mean over problems), low, high (95 % interval of it),
-        first (share of resamples in which it has the smallest mean rank; shared where several have), area (mean over
-        problems), problems, ahead and behind (number of problems on which its area is larger, or smaller, than that of
-        the next row), beats_next (share of resamples in which its mean rank is smaller than that of the next; ties
-        count half), p_next (`sign_test` of ahead and behind). The last four are null in the last row.
+        One row for each method, best first: method, oracle, rank (mean over problems), low, high (its 95 % interval), first
+        (share of resamples with the smallest mean rank; ties share it), area (mean over problems), problems, ahead and
+        behind (number of problems with a larger, or smaller, area than the next row), beats_next (share of resamples with a
+        smaller mean rank than the next row; ties count half), p_next (`sign_test` of ahead and behind). The last four are
+        null in the last row.
     """
     grid, complete = run_grid(runs), complete_set(runs)
     methods = complete.select(among)

@@ -1,4 +1,4 @@
-"""Medians, intervals and tests: what estimates rest on. Functions of arrays."""
+"""Medians, ranks, bootstrap intervals and tests, as functions of arrays."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import math
 import numpy as np
 
 CONFIDENCE = 0.95  # of all intervals
-DIGITS = 12  # of means that are compared: sums of the same numbers in another order are the same
+DIGITS = 12  # means are rounded before they are compared, so that the order of summation does not matter
 
 
 def median(values: np.ndarray) -> float:
-    """Median with infinite values last; of an even number the larger of the middle two, so as not to halve infinity.
+    """Median of values (n,) that may be infinite; the larger of the middle two if n is even, NaN if n is 0.
 
-    NaN counts as larger than infinity; of no values (shape (0,)) the median is NaN.
+    NaN counts as larger than infinity.
     """
     return float(np.sort(values)[len(values) // 2]) if len(values) else np.nan
 
 
 def group_medians(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """`median` of the values (R,) that are not NaN in every group, by the numbers of groups (R,), 0 to G - 1; (G,)."""
+    """`median` of the values (R,) of each group, without NaN; groups (R,) are numbered 0 to G - 1. Shape (G,)."""
     order = np.lexsort((values, group))
     starts = np.searchsorted(group[order], np.arange(group.max(initial=-1) + 1))
     middle: np.ndarray = values[order][starts + np.bincount(group, ~np.isnan(values)).astype(int) // 2]
@@ -33,43 +33,43 @@ def spread(values: np.ndarray) -> float:
 
 
 def resample(values: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Bootstrap resamples (Efron 1979): as many of the n values, drawn with replacement; shape (count, n)."""
+    """Bootstrap resamples (Efron 1979) of n values, drawn with replacement; shape (count, n)."""
     draws: np.ndarray = values[np.random.default_rng(seed).integers(len(values), size=(count, len(values)))]
     return draws
 
 
 def interval(estimates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The middle 95 % of resampled estimates (..., B), each end (...); not interpolated, as estimates may be infinite."""
+    """Ends (...) of the middle 95 % of resampled estimates (..., B), not interpolated because they may be infinite."""
     ordered, count = np.sort(estimates, axis=-1), estimates.shape[-1]
     low, high = (math.ceil(round(q * count, 6)) - 1 for q in ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
     return ordered[..., low], ordered[..., high]
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks along the first axis, 1 for the largest value; those that tie share the mean of their ranks."""
+    """Ranks along the first axis, 1 for the largest value; ties share their mean rank."""
     result = np.empty(values.shape)
     values = values.round(DIGITS)
-    for i, own in enumerate(values):
-        result[i] = 0.5 + (values > own).sum(axis=0) + 0.5 * (values == own).sum(axis=0)
+    for i, value in enumerate(values):
+        result[i] = 0.5 + (values > value).sum(axis=0) + 0.5 * (values == value).sum(axis=0)
     return result
 
 
 def resampled_mean_ranks(scores: np.ndarray, seeds: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Mean ranks of methods over problems in every resample of a bootstrap of two levels.
+    """Mean ranks of methods over problems in every sample of a two-level bootstrap.
 
-    Problems are drawn with replacement, and for each problem drawn, seeds of it. All methods share the draws, so that they
-    stay paired.
+    Problems are drawn with replacement, then seeds of each drawn problem. All methods share the draws, so that comparisons
+    are paired.
 
     Parameters
     ----------
     scores : array of shape (M, P, S)
-        Of every method, problem and seed; larger is better. The seeds that ran come first.
+        Scores of every method, problem and seed; larger is better. Missing seeds come last.
     seeds : array of int, shape (M, P)
-        How many seeds ran.
+        Number of seeds.
     count : int
-        Number of resamples B.
+        Number of samples B.
     seed : int
-        Of the random numbers.
+        Seed of the random numbers.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def resampled_mean_ranks(scores: np.ndarray, seeds: np.ndarray, count: int, seed
     for _ in range(P):
         problem = rng.integers(P, size=count)  # (B,)
         ran = seeds[:, problem]  # (M, B)
-        # one number a draw for all methods: the same seed wherever they have the same seeds
+        # one number for all methods selects the same seed if they have the same number of seeds
         u = rng.random((S, count))
         sums = np.zeros((M, count))
         for s in range(S):
@@ -93,9 +93,9 @@ def resampled_mean_ranks(scores: np.ndarray, seeds: np.ndarray, count: int, seed
 
 
 def sign_test(ahead: int, behind: int) -> float:
-    """Two-sided p-value of the exact sign test: how likely fair coins split that many problems as unevenly, or more.
+    """Two-sided p-value of the exact sign test: the probability that fair coins split at least as unevenly.
 
-    Ties do not take part. With n problems the p-value is at least 2^(1-n): five are never significant at 5 %.
+    Ties are not counted. With n problems the p-value is at least 2^(1-n), so five are never significant at 5 %.
     """
     n, fewer = ahead + behind, min(ahead, behind)
     return min(1.0, sum(math.comb(n, k) for k in range(fewer + 1)) / 2.0 ** (n - 1))

@@ -1,4 +1,4 @@
-"""Timings: summaries of races, and seconds to a target from the seconds of races and the oracle calls of runs."""
+"""Timings: summaries of races, and seconds to a target from races and runs."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from optbench.core.trace import TARGETS
 from optbench.results.methods import method_name
 from optbench.results.runs import Runs
 
-# A race counts as disturbed above one of these limits:
+# a race above one of these limits counts as disturbed
 SPREAD_LIMIT = 0.1  # interquartile range over median of the rounds of a configuration
-LOAD_LIMIT = 0.25  # share of the machine's cores that other programs kept busy
-RESAMPLES = 2000  # of a bootstrap; its own scatter is then a few percent of the interval's width
+LOAD_LIMIT = 0.25  # share of the cores that other programs use
+RESAMPLES = 2000  # bootstrap samples; enough that their random error is a few percent of the interval
 
 
 def race_summary(races: pd.DataFrame) -> pd.DataFrame:
-    """One row a race and configuration, in the order of the race.
+    """One row for each race and configuration, in the order of the race.
 
-    Intervals hold the median with 95 % confidence, as far as the rounds are independent: percentile bootstrap over rounds
-    (Efron 1979), always with the same random numbers.
+    Values are medians over rounds. Their 95 % intervals are percentile bootstraps over rounds (Efron 1979) with fixed
+    random numbers; they assume independent rounds.
 
     Parameters
     ----------
     races : DataFrame
-        One row a round and configuration, see `RACE_COLUMNS`.
+        One row for each round and configuration, see `RACE_COLUMNS`.
 
     Columns
     -------
-    race, place, problem, configuration, method, steps, backend, precision, fused : what ran
+    race, place, problem, configuration, method, steps, backend, precision, fused : the configuration
     rounds : number of rounds
-    seconds, seconds_low, seconds_high : seconds a step, oracle call included: median over rounds, and interval
-    ratio, ratio_low, ratio_high : to the first configuration on the same problem: median of the ratios within rounds
+    seconds, seconds_low, seconds_high : seconds per step, including the oracle call
+    ratio, ratio_low, ratio_high : ratio to the first configuration on the same problem, within rounds
     oracle_seconds : seconds of the oracle call of a step
-    optimizer_seconds, optimizer_low, optimizer_high : seconds of the rest, the difference within rounds
-    oracle_share : part of a step that the oracle takes
-    warmup_seconds : seconds of the warm-up, which none of these contain
-    spread : interquartile range of the seconds over their median
-    disturbed, reason : whether something else may have slowed it down, and what tells so
+    optimizer_seconds, optimizer_low, optimizer_high : seconds of the rest of a step, as a difference within rounds
+    oracle_share : share of the oracle call in a step
+    warmup_seconds : seconds of the warm-up, not included in the others
+    spread : interquartile range of the seconds / median
+    disturbed, reason : whether other programs may have slowed the race down, and the evidence
     finite : whether the last iterates of all rounds were finite
     """
     identity = ["race", "place", "problem", "configuration", "steps", "backend", "precision", "fused"]
@@ -52,7 +52,7 @@ def race_summary(races: pd.DataFrame) -> pd.DataFrame:
     lines = []
     first: dict[tuple[str, str], np.ndarray] = {}
     for _, rows in races.sort_values("round", kind="stable").groupby(["race", "place"]):
-        line = rows.iloc[0].to_dict()  # what ran, and the seconds of its warm-up
+        line = rows.iloc[0].to_dict()  # the configuration and the seconds of its warm-up
         line["method"] = method_name(line["optimizer"], json.loads(line["fixed"]), line["schedule"])
         seconds, oracle = _per_step(rows, "seconds"), _per_step(rows, "oracle_seconds")  # each (rounds,)
         reference = first.setdefault((line["race"], line["problem"]), seconds)
@@ -67,11 +67,11 @@ def race_summary(races: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=[*identity, "method", *figures, "disturbed", "reason", "finite"])
 
 
-def standing_races(races: pd.DataFrame) -> pd.DataFrame:
-    """The rows of all races but those superseded by another, in which all of their configurations ran too.
+def current_races(races: pd.DataFrame) -> pd.DataFrame:
+    """The rows of all races that no other race supersedes.
 
-    Of races on the same machine an undisturbed one supersedes a disturbed one, and then the newer the older. Races are kept
-    whole, because ratios are taken within them.
+    A race is superseded by a better one that includes all of its configurations on the same machine: an undisturbed one, or
+    a newer one that is equally disturbed. Races are kept or dropped as a whole, because ratios are within races.
     """
     identity = ["machine", "backend", "precision", "fused", "problem", "data_hash", "configuration"]
     parts = [part for _, part in races.groupby("race")]
@@ -85,28 +85,28 @@ def standing_races(races: pd.DataFrame) -> pd.DataFrame:
 
 
 def _disturbance(rows: pd.DataFrame) -> str:
-    """Signs that something else ran during the rounds of one configuration; empty if there are none."""
+    """Evidence that other programs ran during the rounds of a configuration; empty if there is none."""
     cores, before, after = (float(rows[name].iloc[0]) for name in ("cores", "load_before", "load_after"))
     signs = []
     if before > LOAD_LIMIT * cores:
-        signs.append(f"load average {before:.1f} before it began, on {cores:.0f} cores")
-    elif after - 1 > LOAD_LIMIT * cores:  # the race itself is one
-        signs.append(f"load average {after:.1f} at its end, on {cores:.0f} cores")
+        signs.append(f"load average {before:.1f} before the race, on {cores:.0f} cores")
+    elif after - 1 > LOAD_LIMIT * cores:  # the race itself adds 1
+        signs.append(f"load average {after:.1f} at the end of the race, on {cores:.0f} cores")
     if (scatter := spread(_per_step(rows, "seconds"))) > SPREAD_LIMIT:
-        signs.append(f"rounds scatter by {100 * scatter:.0f} % (interquartile range)")
+        signs.append(f"rounds vary by {100 * scatter:.0f} % (interquartile range)")
     return "; ".join(signs)
 
 
 def seconds_to_target(runs: Runs, races: pd.DataFrame, target: float = 1e-4) -> pd.DataFrame:
-    """Seconds to a target: oracle calls to it, from runs, times seconds a call, from races.
+    """Seconds to a target: oracle calls to the target, from runs, times seconds per call, from races.
 
-    A method is taken at its best settings (`tuned`), with the newest race on each machine in which the same optimizer ran
-    on the same problem with the same schedule, batch size, precision, array module and structure, fused or not. Structure
-    are the settings that change the cost of a step: a memory of 10 pairs is one, a step size is not. Undisturbed races are
-    preferred. Seconds of different machines are in different rows and are not comparable.
+    A method at its best settings (`tuned`) is paired with the newest race of the same problem, optimizer, schedule, batch
+    size, precision, array module and structure on each machine, compiled or not; undisturbed races are preferred. The
+    structure consists of the settings that change the cost of a step, such as the memory of L-BFGS. Seconds of different
+    machines are in different rows and are not comparable.
 
-    The interval covers both uncertainties: seeds and rounds are resampled independently of each other, and the products of
-    the two medians ranked (percentile bootstrap, 95 %). Its end is infinite where too few seeds reach the target.
+    The 95 % interval includes both uncertainties: seeds and rounds are resampled independently, and the medians multiplied
+    (percentile bootstrap). Its upper end is infinite if too few seeds reach the target.
 
     Parameters
     ----------
@@ -114,15 +114,15 @@ def seconds_to_target(runs: Runs, races: pd.DataFrame, target: float = 1e-4) -> 
     races : DataFrame
         See `RACE_COLUMNS`.
     target : float
-        Fraction of the initial gap; the nearest of the 50 recorded ones is taken.
+        Fraction of the initial gap; the nearest recorded target is used.
 
     Returns
     -------
     DataFrame
-        One row a method, problem, machine and form of the rule: problem, method (as in `runs`), step_size, target, calls
-        (median over seeds), reached, seeds, seconds_per_call, seconds, seconds_low, seconds_high (inf where half of the
-        seeds or more miss the target, NaN where no optimum is known), machine, backend, precision, fused, disturbed, race,
-        places (of the configurations in the race that were timed for it; see `RACE_COLUMNS`).
+        One row for each method, problem, machine and value of fused: problem, method (as in `runs`), step_size, target,
+        calls (median over seeds), reached, seeds, seconds_per_call, seconds, seconds_low, seconds_high (inf if at least
+        half of the seeds miss the target, NaN if no optimum is known), machine, backend, precision, fused, disturbed, race,
+        places (of the timed configurations in the race, see `RACE_COLUMNS`).
     """
     names = ["problem", "method", "step_size", "target", "calls", "reached", "seeds", "seconds_per_call", "seconds"]
     names += ["seconds_low", "seconds_high", "machine", "backend", "precision", "fused", "disturbed", "race", "places"]
@@ -131,7 +131,7 @@ def seconds_to_target(runs: Runs, races: pd.DataFrame, target: float = 1e-4) -> 
     same += ["optimizer", "schedule", "batch_size", "precision", "backend"]
     newest: dict[tuple[str, ...], list[pd.DataFrame]] = {}
     for _, rows in races.groupby([*same, "structure", "machine", "fused"], dropna=False):
-        # of the races of one configuration the newest, of the undisturbed ones if there are any
+        # the newest race of a configuration, if possible an undisturbed one
         rounds = max((part for _, part in rows.groupby("race")), key=_preference)
         newest.setdefault(_identity(rows, same), []).append(rounds)
     index = target_index(target)
@@ -159,12 +159,12 @@ def seconds_to_target(runs: Runs, races: pd.DataFrame, target: float = 1e-4) -> 
 
 
 def _preference(rows: pd.DataFrame) -> tuple[bool, str, str]:
-    """The larger, the more the rows of one race are worth: undisturbed, when it ended, its name."""
+    """Sort key of the rows of a race: undisturbed and new races last."""
     return not _is_disturbed(rows), rows["created"].iloc[0], rows["race"].iloc[0]
 
 
 def _is_disturbed(rows: pd.DataFrame) -> bool:
-    # the same method may have run at two step sizes
+    # the same method may have several configurations
     return any(_disturbance(part) for _, part in rows.groupby("place"))
 
 
@@ -173,13 +173,13 @@ def _identity(rows: pd.DataFrame, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _of_other_store(run: pd.Series, race: pd.Series) -> bool:
-    """Whether a run and a race of several stores (see `comparison`) are of different ones."""
-    store = run.get("store")  # null where the runs of all stores are the same
+    """Whether a run and a race belong to different stores (see `comparison`)."""
+    store = run.get("store")  # null if the results of all stores are equal
     return isinstance(store, str) and race.get("store", store) != store
 
 
 def _per_step(rows: pd.DataFrame, name: str) -> np.ndarray:
-    """Seconds of a column of races, divided by the steps that they hold; shape (rounds,)."""
+    """A column of seconds, divided by the number of steps; shape (rounds,)."""
     seconds: np.ndarray = rows[name].to_numpy(dtype=float) / rows["steps"].to_numpy(dtype=float)
     return seconds
 
@@ -191,6 +191,6 @@ def _resampled_medians(values: np.ndarray) -> np.ndarray:
 
 
 def _bounds(name: str, estimates: np.ndarray) -> dict[str, float]:
-    """The columns of the interval of resampled estimates (B,)."""
+    """The interval of resampled estimates (B,), as two columns."""
     low, high = interval(estimates)
     return {f"{name}_low": float(low), f"{name}_high": float(high)}

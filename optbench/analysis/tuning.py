@@ -1,4 +1,4 @@
-"""Tuning: how good a setting is, and the best settings of every method on every problem."""
+"""Tuning: scores of settings, and the best settings of every method on every problem."""
 
 from __future__ import annotations
 
@@ -19,46 +19,37 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PAIR = ["problem", "method"]
-BEST_FIRST = [
-    "problem",
-    "hardest",
-    "calls",
-    "final",
-    "method",
-]  # the order of `tuned` in which the best method is first
+BEST_FIRST = ["problem", "hardest", "calls", "final", "method"]  # sorts `tuned` with the best method first
 
 
 def cached(function: Callable[Concatenate[Runs, P], T]) -> Callable[Concatenate[Runs, P], T]:
-    """The function with a cache of its results, as long as the `Runs` live: a page needs the same tables many times.
-
-    Other arguments must be hashable.
-    """
+    """Cache the results of a function of `Runs` as long as the `Runs` exist. Other arguments must be hashable."""
     results: weakref.WeakKeyDictionary[Runs, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
     @functools.wraps(function)
     def wrapper(runs: Runs, /, *args: P.args, **options: P.kwargs) -> T:
-        own, key = results.setdefault(runs, {}), (args, *options.items())
-        if key not in own:
-            own[key] = function(runs, *args, **options)
-        result: T = own[key].copy() if hasattr(own[key], "columns") else own[key]  # a caller may change its frame
+        of_runs, key = results.setdefault(runs, {}), (args, *options.items())
+        if key not in of_runs:
+            of_runs[key] = function(runs, *args, **options)
+        result: T = of_runs[key].copy() if hasattr(of_runs[key], "columns") else of_runs[key]  # callers may change it
         return result
 
     return wrapper
 
 
 def is_lost(rows: pd.DataFrame) -> np.ndarray:
-    """Which runs diverged or failed, so that their end is not valid; shape (R,)."""
+    """Whether each run diverged or failed, so that it has no valid end; shape (R,)."""
     lost: np.ndarray = rows["status"].isin([status for status in Status if status.is_lost]).to_numpy()
     return lost
 
 
 def target_index(target: float) -> int:
-    """Position of a target among the 50 that are recorded."""
+    """Index of the recorded target that is nearest to `target`."""
     return int(np.argmin(np.abs(np.log10(TARGETS) - np.log10(target))))
 
 
 def calls_to_target(rows: pd.DataFrame) -> np.ndarray:
-    """Oracle calls to each target, shape (rows, 50); inf where it was never reached, NaN where no optimum is known."""
+    """Oracle calls to each target, shape (R, 50); inf for missed targets, NaN if no optimum is known."""
     calls = np.full((len(rows), len(TARGETS)), np.inf)
     calls[rows["f_star"].isna().to_numpy()] = np.nan
     for row, known in zip(calls, rows["calls_to_target"], strict=True):
@@ -68,32 +59,34 @@ def calls_to_target(rows: pd.DataFrame) -> np.ndarray:
 
 
 def final_objective(rows: pd.DataFrame) -> np.ndarray:
-    """Objective at the end of each run; infinite for those that diverged or failed."""
+    """Objective at the end of each run, shape (R,); inf if it diverged or failed."""
     return np.where(is_lost(rows), np.inf, rows["f_end"].to_numpy(dtype=float))
 
 
 @cached
 def setting_scores(runs: Runs) -> pd.DataFrame:
-    """How good every setting of every method is on every problem, from the runs of its seeds.
+    """Scores of every setting of every method on every problem, over its seeds.
 
-    Settings are ordered by the hardest of the 50 targets that more than half of the seeds reach, then by the median of the
-    oracle calls to that target, then by the median of the final objective, which decides where no optimum is known.
+    Settings are ordered by the hardest of the 50 targets that more than half of the seeds reach, then by the median oracle
+    calls to that target, then by the median final objective, which alone decides if no optimum is known.
 
     Returns
     -------
     DataFrame
-        problem, method, settings (JSON), step_size, batch_size, hardest (minus the position of the hardest target), calls
-        (to it), final; by problem and method, the best setting first.
+        problem, method, settings (JSON), step_size, batch_size, hardest (minus the index of the hardest target), calls
+        (to this target), final; sorted by problem and method, the best setting first.
     """
     rows, names = runs.rows, [*PAIR, "settings"]
-    group = rows.groupby(names).ngroup().to_numpy(int)  # of each run the number of its setting, 0 to G - 1
+    group = rows.groupby(names).ngroup().to_numpy(int)  # setting of each run, 0 to G - 1
     calls = calls_to_target(rows)
     reached = pd.DataFrame(np.isfinite(calls)).groupby(group).sum().to_numpy()  # runs, (G, 50)
-    by_most = reached > np.bincount(group)[:, None] / 2
-    hardest = np.where(by_most, np.arange(len(TARGETS)), -1).max(axis=1)  # (G,)
+    is_reached = reached > np.bincount(group)[:, None] / 2
+    hardest = np.where(is_reached, np.arange(len(TARGETS)), -1).max(axis=1)  # (G,)
     of_run = hardest[group]
     to_hardest = np.where(of_run >= 0, calls[np.arange(len(rows)), of_run], np.inf)
-    table = rows[[*names, "step_size", "batch_size"]].drop_duplicates(names).sort_values(names)  # as the groups
+    table = (
+        rows[[*names, "step_size", "batch_size"]].drop_duplicates(names).sort_values(names)
+    )  # in the order of the groups
     table["hardest"] = -hardest.astype(float)
     table["calls"] = group_medians(to_hardest, group)
     table["final"] = group_medians(final_objective(rows), group)
@@ -104,13 +97,13 @@ def setting_scores(runs: Runs) -> pd.DataFrame:
 def tuned(runs: Runs) -> pd.DataFrame:
     """The best settings of every method on every problem.
 
-    They are chosen by `setting_scores`, on the same seeds that are shown. A method with a finer grid has an advantage; the
-    number of its settings is in the table.
+    `setting_scores` selects them, on the same seeds as the results. A method with more settings has an advantage, so the
+    table has their number.
 
     Returns
     -------
     DataFrame
-        One row a problem and method: the columns of `setting_scores` and n_settings.
+        One row for each problem and method: the columns of `setting_scores`, and n_settings.
     """
     scores = setting_scores(runs)
     scores["n_settings"] = scores.groupby(PAIR)["settings"].transform("size")
@@ -119,13 +112,13 @@ def tuned(runs: Runs) -> pd.DataFrame:
 
 @cached
 def ranked(runs: Runs) -> dict[str, list[str]]:
-    """The methods of every problem, the best first, see `setting_scores`."""
+    """The methods on every problem, best first, see `setting_scores`."""
     methods: dict[str, list[str]] = tuned(runs).sort_values(BEST_FIRST).groupby("problem")["method"].agg(list).to_dict()
     return methods
 
 
 @cached
 def tuned_rows(runs: Runs) -> pd.DataFrame:
-    """The stored rows of the best settings only."""
+    """The rows of the best settings of every method on every problem."""
     names = [*PAIR, "settings"]
     return runs.rows.merge(tuned(runs)[names], on=names)

@@ -7,15 +7,16 @@ to import are imported by the command that needs them.
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from optbench import __version__
 from optbench.cli import check, list, race, report, run
-from optbench.core.errors import OptbenchError
+from optbench.core.errors import OptbenchError, suggestion
 from optbench.core.workers import environment_variables
 
 
@@ -54,9 +55,26 @@ def _show_warning(message: Any, category: Any, filename: str, lineno: int, file:
     print(f"optbench: warning: {message}", file=sys.stderr)
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, with the nearest command or option."""
+
+    def error(self, message: str) -> NoReturn:
+        wrong = re.search(r"invalid choice: '?(\S+?)'? |unrecognized arguments: (\S+)", message)
+        hint = suggestion(wrong[1] or wrong[2].split("=")[0], self.spellings()) if wrong else ""
+        self.exit(2, f"optbench: {message.split(' (choose')[0]}; {hint or f'see {self.prog} --help'}\n")
+
+    def spellings(self) -> set[str]:
+        """Commands and options of this parser and of those below it."""
+        known = {option for action in self._actions for option in action.option_strings}
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                known.update(action.choices, *(parser.spellings() for parser in action.choices.values()))
+        return known
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command ``optbench`` and its subcommands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="optbench",
         description="Compare gradient-based optimizers: which one reaches a given accuracy first on a given problem, and "
         "how much does the answer depend on the learning rate and the seed?",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shutil
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from optbench.core.errors import InputError
 from optbench.runner.options import Options, names_of
 
+WIDEST_HELP = 100  # columns; longer lines are hard to read
 SPEC = "a name, with parameters after a colon: quadratic:dim=100,condition=1e4"
 
 
@@ -28,7 +30,7 @@ def add_command(
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=description.split(":")[0].split(". ")[0].rstrip("."),
-        description=textwrap.fill(description, 79),
+        description=textwrap.fill(description, min(shutil.get_terminal_size().columns, WIDEST_HELP) - 2),
         epilog="examples:\n  " + examples.replace("\n", "\n  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -60,7 +62,11 @@ def add_device_and_store(parser: argparse.ArgumentParser) -> None:
 
 
 def check_methods(arguments: argparse.Namespace, command: str) -> None:
-    """Raise `InputError` unless problems and optimizers are given."""
+    """Raise `InputError` unless problems and optimizers are given, and all of them exist."""
+    from optbench.optimizer import make_recipe
+
+    for spec in arguments.optimizers or ():
+        make_recipe(spec)  # a misspelt name is reported before a missing option
     for name in ("problem", "optimizer"):
         if not getattr(arguments, f"{name}s"):
             example = f"optbench {command} --problem quadratic --optimizer adam"

@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
         "check",
         execute,
         "Check problems: gradient and Hessian against numerical differences, the optimum, mini-batches, shapes, metrics.",
-        "optbench check                   every registered problem, with default parameters\n"
+        "optbench check                   every problem, with its default parameters\n"
         "optbench check logistic:data=digits mlp:activation=relu",
     )
     parser.add_argument("problems", nargs="*", metavar="PROBLEM", help=SPEC)

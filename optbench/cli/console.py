@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -12,14 +13,17 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-UNLIMITED = 10_000  # columns of a pipe or a file: nothing is folded there
+GAP = 2  # columns between two columns of a table
+SHORT = 40  # columns that a text which may be cut off is given at least
+NAME = 18  # columns within which text is not folded
+UNLIMITED = 10_000  # columns of a pipe or a file, where COLUMNS sets no other width
 
 
 def make_console() -> Console:
     """Standard output."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else UNLIMITED
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else UNLIMITED
     return Console(width=width, highlight=False, soft_wrap=False, markup=False, emoji=False)
 
 
@@ -30,39 +34,51 @@ def print_table(
     rows: Iterable[Sequence[str | Text]],
     *,
     text_columns: Sequence[int] = (0,),
+    short_columns: Sequence[int] = (),
     optional: Sequence[int] = (),
 ) -> None:
-    """Print a table whose columns are numbers, but for `text_columns`.
+    """Print a table whose columns are numbers, but for `text_columns` and `short_columns`.
 
-    Where the console is too narrow, `optional` columns are dropped, the first of them first.
+    Where the console is too narrow, `optional` columns are dropped, the first of them first. Then text is folded, or cut
+    off in `short_columns`; numbers are never cut.
     """
-    from rich.measure import Measurement
+    from rich.cells import cell_len
     from rich.table import Table
 
     cells = [*rows]
-    shown, dropped = [*range(len(headings))], [*optional]
-    while True:
-        table = Table(
-            title=title, title_style="bold", title_justify="left", box=None, pad_edge=False, header_style="dim"
+    widths = [max(cell_len(str(row[i])) for row in [headings, *cells]) for i in range(len(headings))]
+    widths = [min(width, SHORT) if i in short_columns else width for i, width in enumerate(widths)]
+    shown = [*range(len(headings))]
+    for column in optional:
+        if sum(widths[i] + GAP for i in shown) - GAP > console.width:
+            shown.remove(column)
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
+    room = console.width - GAP - sum(widths[i] + GAP for i in shown if i not in short_columns)
+    for i in shown:
+        number, short = i not in (*text_columns, *short_columns), i in short_columns
+        table.add_column(
+            headings[i],
+            justify="right" if number else "left",
+            no_wrap=number or short,
+            overflow="ellipsis" if short else "fold",
+            min_width=min(widths[i], NAME),
+            max_width=max(room, SHORT) if short else None,
         )
-        for column in shown:
-            justify = "left" if column in text_columns else "right"
-            table.add_column(headings[column], justify=justify, overflow="fold")  # type: ignore[arg-type]
-        for row in cells:
-            table.add_row(*(row[column] for column in shown))
-        width = Measurement.get(console, console.options.update(max_width=UNLIMITED), table).maximum
-        if width <= console.width or not dropped:
-            console.print(table)
-            console.print()
-            return
-        shown.remove(dropped.pop(0))
+    for row in cells:
+        table.add_row(*(row[i] for i in shown))
+    console.print(title, style="bold")
+    console.print(table)
+    console.print()
 
 
 class CommandProgress(ProgressBar):
-    """The progress bar of a command, which also says how much there is to do."""
+    """The progress bar of a command, which first says what there is to do."""
+
+    def __init__(self, announcement: str) -> None:
+        super().__init__("running")
+        self.announcement = announcement
 
     def start(self, total: float, runs: int = 0, stored: int = 0) -> None:
-        print(
-            f"{runs} runs to compute" + (f", {stored} found in the results folder" if stored else ""), file=sys.stderr
-        )
+        found = f", {stored} found in the results folder" if stored else ""
+        print(f"{self.announcement}: {runs} runs to compute{found}", file=sys.stderr)
         super().start(total, runs, stored)

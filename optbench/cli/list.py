@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
         "list",
         execute,
         "Show the problems, optimizers, schedules and suites there are, with their parameters.",
-        "optbench list                    everything, a line each\n"
+        "optbench list                    everything, one line each\n"
         "optbench list logistic adam      their full descriptions and parameters",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="show the full description of these")
@@ -47,10 +47,12 @@ def execute(arguments: argparse.Namespace) -> int:
             declared = schedule_parameters(name) if registry is SCHEDULES else parameters(target)
             origin = origin_of(registry, name)
             first_line, *_ = (target.__doc__ or "").strip().split("\n")
-            summary = first_line + (f" (from {origin})" if origin else "")
-            rows.append((Text(name, "bold"), " ".join(map(str, declared.values())), summary))
-        headings = ("name", "parameters and defaults", "what it is")
-        print_table(console, title, headings, rows, text_columns=(0, 1, 2))
+            formula, _, words = first_line.partition(": ")
+            first_line = words if " = " in formula and words else first_line
+            settings = " ".join(map(str, declared.values()))
+            rows.append((Text(name, "bold"), settings, first_line, f"from {origin}" if origin else ""))
+        headings = ["name", "parameters and defaults", "what it is", ""]
+        print_table(console, title, headings, rows, text_columns=(0, 1, 3), short_columns=(2,), optional=(1,))
     titles = [(Text(name, "bold"), title) for name, title in suites().items()]
     print_table(console, "Suites", ("name", "title"), titles, text_columns=(0, 1))
     return 0

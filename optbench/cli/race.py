@@ -26,13 +26,13 @@ def add_parser(commands: Any) -> None:
         commands,
         "race",
         execute,
-        "Time single runs: seconds per step, paired between configurations (all optimizers on all problems). They run "
-        "A B C A B C ..., one round for each seed, pinned to one core and thread. Only the steps are timed; the time of "
-        "the oracle is shown apart. Timings are kept beside the results of optbench run; where those have the same method "
-        "on the same problem, seconds to target are shown too. Close other programs first.",
-        "optbench race --problem quadratic:dim=1000 --optimizer adam --optimizer sgd\n"
-        "optbench race --problem mlp --optimizer adam --optimizer momentum:beta=0.99 --batch-size 64 --rounds 20\n"
-        "optbench race --problem logistic:data=digits --optimizer adam --precision float32 --no-fused -o elsewhere",
+        "Time single runs: seconds per step. Runs take turns (A B C A B C ...), one round for each seed, on one core and "
+        "one thread. Only the steps are timed; the oracle's part has a column of its own. Timings are kept in the results "
+        "folder. Where it holds the same method on the same problem, seconds to a target are shown too. Close other "
+        "programs first.",
+        "optbench race --problem quadratic:dim=1000 --optimizer sgd --optimizer adam\n"
+        "optbench race --problem mlp --optimizer adam --batch-size 64 --rounds 20\n"
+        "optbench race --problem logistic --optimizer adam --precision float32",
         after_interrupt="nothing of this race is stored",
     )
     add_methods(parser, "likewise, with one value for each parameter: adam:lr=0.01; ratios are to the first")
@@ -43,6 +43,7 @@ def add_parser(commands: Any) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from optbench import race
     from optbench.analysis.timing import race_summary, seconds_to_target
+    from optbench.reports.wording import plural
     from optbench.results.store import Store
 
     check_methods(arguments, "race")
@@ -50,8 +51,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
     def announce(count: int) -> None:
         asked = RaceOptions(**options)
-        what = f"{count} configuration{'s' * (count > 1)}, {asked.rounds} rounds of {asked.steps} steps"
-        print(f"{what}; the results appear at the end", file=sys.stderr)
+        what = f"{plural(count, 'configuration')}, {asked.rounds} rounds of {asked.steps} steps"
+        print(f"timing {what}; the results appear at the end", file=sys.stderr)
 
     methods = arguments.problems, arguments.optimizers
     races = race(*methods, device=arguments.device, store=store, on_start=announce, **options)
@@ -89,3 +90,26 @@ def _print_race(summary: pd.DataFrame, to_target: pd.DataFrame, first: pd.Series
         disturbed = rows[rows["disturbed"]].assign(reason=rows["reason"].str.split("; ")).explode("reason")
         for reason, group in disturbed.groupby("reason", sort=False):
             console.print(f"* disturbed: {', '.join(group['configuration'])}: {reason}", style="yellow")
+        for sentence in verdict(rows):
+            console.print(sentence)
+        console.print()
+
+
+def verdict(rows: pd.DataFrame) -> list[str]:
+    """How the steps of each configuration compare with those of the first, a line each; rows of `race_summary`."""
+    (_, first), *others = rows.iterrows()
+    lines = []
+    for _, row in others:
+        low, high = row["ratio_low"], row["ratio_high"]
+        if low <= 1 <= high:
+            lines.append(f"{row['configuration']} against {first['configuration']}: no difference within the error")
+            continue
+        pair, ratios = (row, first), (row["ratio"], low, high)
+        if high < 1:
+            pair, ratios = (first, row), (1 / row["ratio"], 1 / high, 1 / low)
+        slower, faster = pair
+        times = "{:.3g} times as long (95 %: {:.3g} to {:.3g})".format(*ratios)
+        lines.append(f"A step of {slower['configuration']} takes {times} as one of {faster['configuration']}")
+    if lines and rows["disturbed"].any():
+        lines.append("The machine was busy: repeat the race before you rely on it.")
+    return lines

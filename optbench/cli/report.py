@@ -15,10 +15,10 @@ def add_parser(commands: Any) -> None:
         "report",
         execute,
         "Write the page again from stored results, of several folders side by side.",
-        "optbench report results                   writes results/report.html\n"
-        "optbench report results -o site           writes site/index.html\n"
-        "optbench report laptop server -o both     two machines (or commits) side by side\n"
-        "optbench report results --table latex     the summary as a table for a paper, on the screen",
+        "optbench report results                 writes results/report.html\n"
+        "optbench report results -o site         writes site/index.html\n"
+        "optbench report laptop server -o both   two machines or commits side by side\n"
+        "optbench report results --table latex   prints the summary for a paper",
         imports=False,
         after_interrupt="a page that was there before stays as it was",
     )

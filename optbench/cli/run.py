@@ -22,12 +22,13 @@ from optbench.core.errors import InputError
 from optbench.runner.options import StudyOptions
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
 
     from optbench.results.runs import Runs
 
 # columns of the summary that a narrow terminal does without, in this order
-OPTIONAL_COLUMNS = ("oracle", "tried", "calls to 1e-2", "diverged", "calls to 1e-8")
+OPTIONAL_COLUMNS = ("oracle", "tried", "calls to 1e-2", "diverged", "95 % interval", "calls to 1e-8")
 
 
 def add_parser(commands: Any) -> None:
@@ -35,14 +36,15 @@ def add_parser(commands: Any) -> None:
         commands,
         "run",
         execute,
-        "Run a study: every optimizer on every problem, over a grid of learning rates and several seeds. Results are kept. "
-        "So a second run computes only what is missing, and an interrupted run goes on.",
+        "Run a study: every optimizer on every problem, over a grid of learning rates and several seeds. Results are kept: "
+        "a second run computes only what is missing, and an interrupted run continues.",
         "optbench run                     the default suite\n"
         "optbench run study.toml          a study of your own\n"
-        "optbench run --problem logistic:data=digits --optimizer adam --optimizer lbfgs --seeds 10 --steps 2000\n"
-        "optbench run --problem rosenbrock:dim=10 --optimizer momentum:beta=0.5/0.9/0.99 --lr 1e-5:1e-2:10\n"
-        "optbench run --import mine.py --problem quadratic --optimizer my_rule --optimizer adam",
-        after_interrupt="results so far are stored, and the same command goes on from there",
+        "optbench run --problem logistic --optimizer adam --optimizer lbfgs --seeds 10\n"
+        "optbench run --problem rosenbrock --optimizer momentum:beta=0.5/0.9/0.99\n"
+        "optbench run --problem quadratic --optimizer adam --lr 1e-3:1:10 --steps 2000\n"
+        "optbench run --import mine.py --problem quadratic --optimizer my_rule",
+        after_interrupt="finished runs are stored, and the same command continues from there",
     )
     parser.add_argument(
         "study", nargs="?", metavar="STUDY", help="name of a suite (optbench list) or path of a TOML file"
@@ -54,10 +56,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--retry-failed", action="store_true", help="try runs again that are stored as failed")
     add_device_and_store(parser)
     parser.add_argument("--no-report", action="store_true", help="do not write the page")
+    parser.add_argument("--details", action="store_true", help="print a table for each problem as well")
 
 
 def execute(arguments: argparse.Namespace) -> int:
     from optbench import report, run
+    from optbench.reports.wording import plural
     from optbench.results.store import Store
     from optbench.runner.study import load_study
 
@@ -70,6 +74,8 @@ def execute(arguments: argparse.Namespace) -> int:
         request = {"title": "optbench: a comparison", "compare": [table]}
     study = load_study(request, device=arguments.device, **given_options(arguments, StudyOptions))
     store = Store(arguments.store)
+    counts = [len({getattr(plan, name).spec for plan in study.plans}) for name in ("recipe", "problem")]
+    announcement = f"{study.title}, {plural(counts[0], 'optimizer')} on {plural(counts[1], 'problem')}"
     with _executor(arguments.dask) as executor:
         runs = run(
             study,
@@ -77,10 +83,10 @@ def execute(arguments: argparse.Namespace) -> int:
             jobs=arguments.jobs,
             executor=executor,
             retry_failed=arguments.retry_failed,
-            progress=CommandProgress("running"),
+            progress=CommandProgress(announcement),
         )
     console = make_console()
-    _print_summary(console, runs)
+    _print_summary(console, runs, details=arguments.details)
     if not arguments.no_report:
         page = report(
             runs,
@@ -112,15 +118,36 @@ def _executor(address: str | None) -> Iterator[Any]:
         yield client.get_executor(pure=False)
 
 
-def _print_summary(console: Console, runs: Runs) -> None:
-    from optbench.reports import summary_table
+def _print_summary(console: Console, runs: Runs, *, details: bool) -> None:
+    """The answer in three lines, one table, and with `details` a table for each problem."""
+    from optbench.analysis.grid import complete_set
+    from optbench.reports import answer, overview_table, summary_table
+    from optbench.reports.wording import plural
     from optbench.results.runs import Runs
 
-    for problem, rows in runs.rows.groupby("problem"):
-        table = summary_table(Runs(rows)).drop(columns="problem")
-        headings = [str(name) for name in table.columns]
-        optional = [headings.index(name) for name in OPTIONAL_COLUMNS if name in headings]
-        print_table(console, str(problem), headings, table[headings].to_numpy().tolist(), optional=optional)
+    for line in answer(runs):
+        console.print(line)
+    console.print()
+    parts = [(str(problem), Runs(rows)) for problem, rows in runs.rows.groupby("problem")]
+    complete = complete_set(runs)
+    if len(complete.problems) > 1 and len(complete.methods) > 1:
+        _print_frame(console, f"{len(complete.problems)} problems together", overview_table(runs))
+    elif len(parts) > 1:
+        details = True  # there is nothing that could stand for all of them
+    for problem, part in parts if details or len(parts) == 1 else []:
+        _print_frame(console, problem, summary_table(part).drop(columns="problem"))
+    if len(parts) > 1 and not details:
+        counts = (len(parts) - len(complete.problems), "problem"), (len(complete.left_out), "method")
+        lacks = " and ".join(plural(count, noun) for count, noun in counts if count)
+        more = f"{lacks} more did not run everywhere or have no known optimum. " if lacks else ""
+        console.print(f"{more}--details prints a table for each problem.")
+
+
+def _print_frame(console: Console, title: str, table: pd.DataFrame) -> None:
+    headings = [str(name) for name in table.columns]
+    optional = [headings.index(name) for name in OPTIONAL_COLUMNS if name in headings]
+    text = [headings.index(name) for name in ("method", "oracle") if name in headings]
+    print_table(console, title, headings, table.to_numpy().tolist(), text_columns=text, optional=optional)
 
 
 def _print_failures(runs: Runs) -> int:

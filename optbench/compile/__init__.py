@@ -1,1 +1,1 @@
-"""From formulas to machine code: compiled update rules, elementwise functions, and loops over steps."""
+"""Compiled formulas: update rules, elementwise functions, and loops over steps."""

@@ -1,6 +1,6 @@
-"""Products of a few runs with a few rows of data, for compiled loops: where BLAS would be called for too little at a time.
+"""Products of few runs with few rows of data in compiled loops, which are too small for calls of BLAS.
 
-Four rows are taken at once, so that what the runs hold is read, and written, once for four. Sums may be rearranged.
+Four rows are processed at once, so that the arrays of the runs are read and written once for four. Sums may be reordered.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ _fast = numba.njit(error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 
 @_fast
 def dots(w, a, b, c, d, out):  # type: ignore[no-untyped-def]
-    """out[r, :] = w[r] times each of the rows a, b, c, d; w of shape (R, n), out of shape (R, 4)."""
+    """out[r, :] = products of w[r] with the rows a, b, c, d; w of shape (R, n), out of shape (R, 4)."""
     runs = w.shape[0]
-    for r in range(0, runs - runs % 2, 2):  # two runs at once, for which a row is read once
+    for r in range(0, runs - runs % 2, 2):  # two runs per read of a row
         p0 = p1 = p2 = p3 = q0 = q1 = q2 = q3 = 0.0
         for k in range(w.shape[1]):
             u, v = w[r, k], w[r + 1, k]
@@ -44,7 +44,7 @@ def dot(a, b):  # type: ignore[no-untyped-def]
 
 @_fast
 def add(g, weights, a, b, c, d):  # type: ignore[no-untyped-def]
-    """g[r] += the rows a, b, c, d, each times its weight; g of shape (R, n), weights of shape (R, 4)."""
+    """g[r] += weighted sum of the rows a, b, c, d; g of shape (R, n), weights of shape (R, 4)."""
     for r in range(g.shape[0]):
         p, q, s, t = weights[r, 0], weights[r, 1], weights[r, 2], weights[r, 3]
         for k in range(g.shape[1]):

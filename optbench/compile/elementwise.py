@@ -1,9 +1,8 @@
-"""Elementwise formulas as array operations: a pure function of numbers, written once, run over whole arrays or compiled.
+"""Elementwise formulas: pure functions of numbers that run on whole arrays or compiled.
 
-`kernel` gives a formula indices in the manner of einsum. Where a backend asks for fused arithmetic on the CPU and Numba is
-there, the formula is compiled with `fastmath` for its array module, inside a loop that reads and writes every array once.
-Everywhere else the formula runs uncompiled, on whole arrays. A formula may combine elements by sums and
-maxima only.
+`kernel` takes the axes of a formula as einsum does. On a fused CPU backend with Numba the formula is compiled, with
+`fastmath` as its array module, inside a loop that reads and writes every array once. Elsewhere it runs on whole arrays.
+Only sums and maxima may combine elements.
 """
 
 from __future__ import annotations
@@ -14,19 +13,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optbench.compile.numba import checked, loop, numba_is_there
+from optbench.compile.numba import checked, has_numba, loop
 from optbench.core.backend import Backend
 from optbench.core.types import Array
 
-WORTH_FOLDING = 8192  # numbers in an array; see `_sum_log1p`
+MIN_FOLDED = 8192  # size of an array from which `_sum_log1p` multiplies factors first
 
-MAKERS: dict[str, Callable[..., Any]] = {  # of the arrays that a loop writes or adds to, by reduction
+INITIAL: dict[str, Callable[..., Any]] = {  # creates the result of a loop, by reduction
     "": np.empty,
     "sum": np.zeros,
     "log1p": np.zeros,
     "max": lambda shape, dtype: np.full(shape, -np.inf, dtype),
 }
-TOTALS = {"sum": "total", "log1p": "total_log1p"}  # functions of `fastmath` that reduce a row
+TOTALS = {"sum": "total", "log1p": "total_log1p"}  # functions of `fastmath`, by reduction
 
 Kernel = Callable[..., tuple[Array, ...]]
 
@@ -37,22 +36,21 @@ def kernel(formula: Callable[..., Any], indices: str, backend: Backend) -> Kerne
     Parameters
     ----------
     formula : callable
-        ``formula(xp, *numbers)`` returns a tuple of numbers. All functions are those of `xp`, decisions are `xp.where`.
+        ``formula(xp, *numbers)`` returns a tuple of numbers. It uses functions of `xp` only, such as `xp.where`.
     indices : str
-        The axes of every argument and of every result, one letter each, as in ``"rhb, rh -> rhb, sum r"``. The first
-        argument has all letters, in their order, and no other argument or result has them in another order; an argument
-        without a letter is the same along that axis, and one without letters is a number. A result that lacks letters is
-        reduced over them: by ``sum``; by ``log1p``, the sum of log1p of numbers in [0, 1], over the last axis; or by
-        ``max``, over others than the last.
+        The axes of every argument and result, one letter each, as in ``"rhb, rh -> rhb, sum r"``. The first argument has
+        all letters, and the order is the same everywhere. Arguments are broadcast along letters that they lack; one without
+        letters is a number. Results are reduced over letters that they lack: by ``sum``; by ``log1p``, the sum of log1p of
+        numbers in [0, 1], over the last axis; or by ``max``, over axes other than the last.
     backend : Backend
 
     Returns
     -------
     callable
-        Of arrays with just these axes; it returns a tuple of arrays. A result that has the indices of an argument may be
-        written over the argument in the same place, which must not be used any more.
+        Function of arrays with these axes that returns a tuple of arrays. A result may overwrite the argument in the same
+        position if both have the same axes.
     """
-    if backend.name == "numpy" and backend.fused and numba_is_there():
+    if backend.name == "numpy" and backend.fused and has_numba():
         return _Compiled(formula, indices, backend)
     return _plain(formula, indices, backend)
 
@@ -60,9 +58,9 @@ def kernel(formula: Callable[..., Any], indices: str, backend: Backend) -> Kerne
 class Result(NamedTuple):
     """One result of a formula."""
 
-    by: str  # its reduction, empty for none
+    reduction: str  # empty for none
     letters: str
-    over: bool  # whether a compiled loop writes it over the argument in the same place
+    overwrites: bool  # whether a compiled loop writes it to the argument in the same position
 
 
 def _parse(indices: str) -> tuple[list[str], list[Result]]:
@@ -71,8 +69,8 @@ def _parse(indices: str) -> tuple[list[str], list[Result]]:
     arguments = [part.strip() for part in left.split(",")]
     results = []
     for k, part in enumerate(right.split(",")):
-        *by, letters = part.split()
-        results.append(Result("".join(by), letters, not by and arguments[k : k + 1] == [letters]))
+        *reduction, letters = part.split()
+        results.append(Result("".join(reduction), letters, not reduction and arguments[k : k + 1] == [letters]))
     return arguments, results
 
 
@@ -97,7 +95,8 @@ def _plain(formula: Callable[..., Any], indices: str, backend: Backend) -> Kerne
             spread.append(value)
         values = formula(space, *spread)
         return tuple(
-            _reduced(value, result.by, axes, backend) for value, result, axes in zip(values, results, over, strict=True)
+            _reduced(value, result.reduction, axes, backend)
+            for value, result, axes in zip(values, results, over, strict=True)
         )
 
     return run
@@ -111,25 +110,22 @@ def _cupy_formula(formula: Callable[..., Any]) -> Callable[..., Any]:
     return lambda _, *args: fused(*args)
 
 
-def _reduced(value: Array, by: str, axes: tuple[int, ...], backend: Backend) -> Array:
-    xp = backend.xp
-    if not by:
-        return value
-    if by == "max":
-        return xp.max(value, axis=axes)
-    return xp.sum(value, axis=axes) if by == "sum" else _sum_log1p(value, axes, backend)
+def _reduced(value: Array, reduction: str, axes: tuple[int, ...], backend: Backend) -> Array:
+    if reduction == "log1p":
+        return _sum_log1p(value, axes, backend)
+    return getattr(backend.xp, reduction)(value, axis=axes) if reduction else value
 
 
 def _sum_log1p(e: Array, axes: tuple[int, ...], backend: Backend) -> Array:
     """Sum of log1p(e), for e in [0, 1].
 
-    With NumPy a logarithm costs up to twenty products, so factors are first multiplied by eights: (1 + a)(1 + b) =
-    1 + (a + b + a b). All terms are positive, so small e keep their digits. It pays for all but small arrays; on a
-    device the launches would cost more than the logarithms.
+    With NumPy a logarithm costs up to twenty products, so eight factors are multiplied first: (1 + a)(1 + b) =
+    1 + (a + b + a b). All terms are positive, so small e keep their digits. For small arrays, and on a device, the
+    additional operations would cost more.
     """
     xp, last = backend.xp, e.ndim - 1
     rest: Array | float = 0.0
-    if backend.name == "numpy" and e.size >= WORTH_FOLDING and axes == (last,):
+    if backend.name == "numpy" and e.size >= MIN_FOLDED and axes == (last,):
         for _ in range(3):
             half, odd = divmod(e.shape[-1], 2)
             if odd:
@@ -143,7 +139,7 @@ def _sum_log1p(e: Array, axes: tuple[int, ...], backend: Backend) -> Array:
 
 
 class _Compiled:
-    """A kernel that is compiled, and compared with its formula, when it is first called."""
+    """A kernel that is compiled and compared with its formula on its first call."""
 
     def __init__(self, formula: Callable[..., Any], indices: str, backend: Backend) -> None:
         self.definition = formula, indices, backend
@@ -172,8 +168,8 @@ def _difference(plain: Kernel, compiled: Kernel, indices: str, backend: Backend)
     """Largest relative difference between a formula and its compiled kernel on small arrays."""
     rng = np.random.default_rng(0)
     arguments, _ = _parse(indices)
-    sizes = dict(zip(arguments[0], [*range(2, len(arguments[0]) + 1), 37], strict=True))  # each axis of its own length
-    # the absolute values, because an argument may stand under a logarithm
+    sizes = dict(zip(arguments[0], [*range(2, len(arguments[0]) + 1), 37], strict=True))  # all axes differ
+    # absolute values, because a formula may take the logarithm of an argument
     arrays: list[Any] = [
         backend.asarray(np.abs(rng.standard_normal([sizes[letter] for letter in letters]))) if letters else 0.5
         for letters in arguments
@@ -200,7 +196,7 @@ def _compiled_kernel(formula: Callable[..., Any], indices: str, backend: Backend
     whole, dtype = arguments[0], np.dtype(backend.precision)
     axes_in = [[whole.index(letter) for letter in letters] for letters in arguments]
     axes_out = [[whole.index(letter) for letter in result.letters] for result in results]
-    makers = [None if result.over else MAKERS[result.by] for result in results]
+    initial = [None if result.overwrites else INITIAL[result.reduction] for result in results]
     run = _loop(formula, indices)
 
     def compiled_kernel(*arrays: Any) -> tuple[Array, ...]:
@@ -217,7 +213,7 @@ def _compiled_kernel(formula: Callable[..., Any], indices: str, backend: Backend
             inputs.append(value)
         outputs = [
             None if make is None else make([shape[axis] for axis in axes], dtype)
-            for make, axes in zip(makers, axes_out, strict=True)
+            for make, axes in zip(initial, axes_out, strict=True)
         ]
         run(*inputs, *(value for value in outputs if value is not None))
         return tuple([inputs[k] if value is None else value for k, value in enumerate(outputs)])
@@ -236,13 +232,13 @@ def _loop(formula: Callable[..., Any], indices: str) -> Callable[..., Any]:
 def _source(arguments: Sequence[str], results: Sequence[Result]) -> list[str]:
     """Source of the loop.
 
-    Rows along the last axis are taken before the innermost loop. There, results reduced over the last axis go to a row of
-    scratch memory that stays in the first-level cache, and are reduced when it is full; results reduced over others only
-    are added to a row of theirs.
+    Rows along the last axis are indexed before the innermost loop. Results that are reduced over the last axis go to a
+    scratch row, which stays in the first-level cache, and are reduced after the loop. Results that are reduced over other
+    axes only are added to their row inside the loop.
     """
     *outer, last = list(arguments[0])
     inputs = [f"a{k}" for k in range(len(arguments))]
-    outputs = [f"a{k}" if result.over else f"o{k}" for k, result in enumerate(results)]
+    outputs = [f"a{k}" if result.overwrites else f"o{k}" for k, result in enumerate(results)]
 
     def row(name: str, letters: str) -> str:
         place = ", ".join(letter for letter in letters if letter != last)
@@ -258,14 +254,14 @@ def _source(arguments: Sequence[str], results: Sequence[Result]) -> list[str]:
             scratch.append(f"t{k} = np.empty(a0.shape[{len(outer)}])")
             targets.append(f"t{k}[{last}]")
             cell = row(name, result.letters) if result.letters else f"{name}[()]"
-            reduced.append(f"{cell} += xp.{TOTALS[result.by]}(t{k})")
+            reduced.append(f"{cell} += xp.{TOTALS[result.reduction]}(t{k})")
             continue
-        if not result.over:
+        if not result.overwrites:
             rows.append(f"{name}_ = {row(name, result.letters)}")
         cell = f"{name}_[{last}]"
-        targets.append(f"t{k}" if result.by else cell)
-        if result.by:
-            added.append(f"{cell} = {f'{cell} + t{k}' if result.by == 'sum' else f'xp.maximum({cell}, t{k})'}")
+        targets.append(f"t{k}" if result.reduction else cell)
+        if result.reduction:
+            added.append(f"{cell} = {f'{cell} + t{k}' if result.reduction == 'sum' else f'xp.maximum({cell}, t{k})'}")
     deep = "    " * (len(outer) + 1)
     return [
         f"def run({', '.join([*inputs, *(name for name in outputs if name not in inputs)])}):",
@@ -281,12 +277,12 @@ def _source(arguments: Sequence[str], results: Sequence[Result]) -> list[str]:
 
 # ---- sums over mini-batches ------------------------------------------------------------------------------------------
 
-FEW_RUNS = 32  # that share a batch, up to which its samples are taken one by one; beyond, products of BLAS are faster
-FLUSH = 2048  # factors of at most 2, multiplied into one of four, that do not overflow
+FEW_RUNS = 32  # runs per batch; with more of them, matrix products are faster than `batch_sums`
+FLUSH = 2048  # samples per logarithm of four products, which do not overflow as each factor is at most 2
 
 
 def batch_sums(formula: Callable[..., Any], backend: Backend) -> Callable[..., tuple[Array, Array]] | None:
-    """Sums over mini-batches of a loss that is a formula of margins, and of its gradient: for few runs, in one pass.
+    """Sums over mini-batches of a loss that is a formula of margins, and of its gradient, in one pass for few runs.
 
     Parameters
     ----------
@@ -296,18 +292,18 @@ def batch_sums(formula: Callable[..., Any], backend: Backend) -> Callable[..., t
     Returns
     -------
     callable or None
-        ``(w, Z, samples) -> (f, g)`` for points w (S, L, d), rows Z (n, d) and sample numbers (S, b), each batch seen by L
-        points: sums of the losses (S, L) at the margins w^T z, and of z times the weights (S, L, d). None where nothing is
-        compiled, or the formula cannot be.
+        ``(w, Z, samples) -> (f, g)`` for points w (S, L, d), rows Z (n, d) and sample numbers (S, b): sums of the losses
+        (S, L) at the margins w^T z, and of z times the weights (S, L, d), where all L points of a seed use its batch. None
+        if the backend does not compile formulas, or the formula cannot be compiled.
     """
-    if not (backend.name == "numpy" and backend.fused and numba_is_there()):
+    if not (backend.name == "numpy" and backend.fused and has_numba()):
         return None
     return _checked_sums(formula, backend.precision)
 
 
 @functools.cache
 def _checked_sums(formula: Callable[..., Any], precision: str) -> Callable[..., tuple[Array, Array]] | None:
-    """What `batch_sums` returns, if it computes what the formula computes."""
+    """`batch_sums` of a formula, or None if it differs from the formula."""
     from optbench.compile import dots as products
     from optbench.compile import fastmath
 

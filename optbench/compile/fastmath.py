@@ -1,10 +1,9 @@
 """An array module of single numbers for compiled formulas: elementary functions in plain arithmetic.
 
-A call of the C library for every number keeps a compiler from using vector instructions, and NumPy's own loops need
-AVX-512 to be fast. The functions here are branch-free polynomials, so a loop around them is vectorized whatever the
-processor. Every one takes float64 or float32, computes in float64 and is within 2.5 units in the last place of float64 over
-the whole range, subnormal numbers, infinities, NaN and signed zeros included. Only loops that Numba compiles can use them;
-this module needs Numba, and nothing imports it before something is compiled.
+Calls of the C library prevent vector instructions, and NumPy's own loops need AVX-512 to be fast. The functions here are
+branch-free polynomials, so a loop around them is vectorized on all processors. They take float64 or float32, compute in
+float64 and are within 2.5 units in the last place over the whole range, with subnormal numbers, infinities, NaN and signed
+zeros. Only compiled loops can use them. This module needs Numba, and is imported when something is compiled.
 
 References
 ----------
@@ -26,7 +25,7 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.polynomial import Chebyshev, Polynomial
 
-# `contract` fuses a product and a sum. Never `reassoc`: the rounding by ROUND and the sums of two parts would be undone
+# `contract` fuses a product and a sum; `reassoc` would undo the rounding by ROUND and the sums of two parts
 number = numba.njit(error_model="numpy", fastmath={"contract"})
 
 
@@ -47,17 +46,20 @@ def _float(context, bits):
 
 
 def _economized(series: Sequence[float], low: float, high: float, degree: int) -> list[float]:
-    """Coefficients of a polynomial of this degree that is on [low, high] as near to a longer one as can be, nearly."""
+    """Coefficients of a nearly best approximation of a polynomial by one of lower degree on [low, high]."""
     near = Polynomial(series).convert(domain=[low, high], kind=Chebyshev).truncate(degree + 1)
     return [float(c) for c in near.convert(kind=Polynomial).coef]
 
 
-ROUND = 1.5 * 2.0**52  # x + ROUND is ROUND and the whole number next to x, which stands in the lowest bits
-LN2_HIGH, LN2_LOW = 0.693145751953125, 1.42860682030941723212e-6  # the first has 17 bits: exact times any exponent
+ROUND = 1.5 * 2.0**52  # x + ROUND has the whole number nearest to x in its lowest bits
+LN2_HIGH, LN2_LOW = (
+    0.693145751953125,
+    1.42860682030941723212e-6,
+)  # the first has 17 bits, so its product with any exponent is exact
 PER_LN2 = 1 / math.log(2)
 SIGN, MANTISSA, EXPONENTS = -(2**63), 2**52 - 1, 2**12 - 1
 ROOT = 0x3FE6A09E667F3BCD  # bits of the square root of 1/2
-WHOLE = 0x4330000000000000  # bits of 2^52: with a whole number in the lowest bits, 2^52 more than it
+WHOLE = 0x4330000000000000  # bits of 2^52; with a whole number n in the lowest bits, those of 2^52 + n
 BIAS = 1023  # of exponents
 
 # (e^r - 1 - r) / r^2 for |r| <= ln(2)/2, and (2 atanh(s) / s - 2) / s^2 as a series in s^2 for |s| <= (sqrt(2) - 1)^2
@@ -88,7 +90,7 @@ def _rest(x, n):
 @number
 def exp(x):
     """2^n e^r with n = round(x / ln 2), in two factors 2^h 2^(n - h), so that the ends of the range are rounded once."""
-    x = 710.0 if x > 710.0 else x  # a NaN stays, as it does below
+    x = 710.0 if x > 710.0 else x  # NaN remains NaN, here and below
     x = -746.0 if x < -746.0 else x
     n = (x * PER_LN2 + ROUND) - ROUND
     half = x * (0.5 * PER_LN2) + ROUND
@@ -173,13 +175,13 @@ def sign(x):
 
 @number
 def maximum(a, b):
-    """The larger number, or NaN if one is, as NumPy has it."""
+    """The larger number, or NaN if either is, as in NumPy."""
     return a if a > b or a != a else b
 
 
 @number
 def minimum(a, b):
-    """The smaller number, or NaN if one is."""
+    """The smaller number, or NaN if either is."""
     return a if a < b or a != a else b
 
 
@@ -188,12 +190,12 @@ def where(condition, a, b):
     return a if condition else b
 
 
-# ---- of whole rows: what the loops of `kernels` end with -------------------------------------------------------------
+# ---- reductions of rows ----------------------------------------------------------------------------------------------
 
 
 @numba.njit(error_model="numpy", fastmath={"reassoc", "contract"})
 def total(a):
-    """Sum of a row, in the order that suits the processor."""
+    """Sum of a row, in any order."""
     s = 0.0
     for i in range(a.shape[0]):
         s += a[i]
@@ -212,22 +214,22 @@ def _product(rows):
 def total_log1p(a):
     """Sum of log1p over a row of numbers in [0, 1], which is overwritten.
 
-    Factors 1 + a are first multiplied into 8, and logarithms taken of the products. All terms are positive, so small
-    numbers keep their digits.
+    Factors 1 + a are multiplied into eight products, whose logarithms are summed. All terms are positive, so small numbers
+    keep their digits.
     """
     s = 0.0
     for first in range(0, a.shape[0], 4096):  # 512 factors of at most 2 do not overflow
         part = a[first : first + 4096]
-        kept = part.shape[0]
-        if kept >= 32:
-            whole = kept - kept % 32
+        count = part.shape[0]
+        if count >= 32:
+            whole = count - count % 32
             _product(part[:whole].reshape(whole // 32, 32))
-            left, right = part[: kept - whole], part[whole:]
+            left, right = part[: count - whole], part[whole:]
             for i in range(left.shape[0]):
                 left[i] = left[i] + (right[i] + left[i] * right[i])
             _product(part[:32].reshape(4, 8))
-            kept = 8
-        for i in range(kept):
+            count = 8
+        for i in range(count):
             part[i] = log1p(part[i])
-        s += total(part[:kept])
+        s += total(part[:count])
     return s

@@ -1,4 +1,4 @@
-"""A rule and an oracle formula compiled into one loop over steps, which leaves nothing to call between two steps."""
+"""A rule and an oracle formula compiled into one loop over steps, without calls of Python between steps."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from optbench.core.specs import parameters, state_names
 from optbench.core.trace import Recorder, record_step
 from optbench.core.types import Array
 
-FEW_RUNS, MANY_PARAMETERS = 4, 1000  # so few runs of so many parameters gain nothing from points as columns
-BLOCK_NUMBERS = 5e9  # products and sums of a block of steps, at most: a fraction of a second
-STEP_NUMBERS = 20_000  # further cost of a step, in the same unit
+FEW_RUNS, MANY_PARAMETERS = 4, 1000  # a fused loop of fewer runs with more parameters is not faster
+BLOCK_NUMBERS = 5e9  # most products and sums in a block of steps, for a fraction of a second
+STEP_NUMBERS = 20_000  # fixed cost of a step, in products and sums
 
 
 class FusedLoop:
-    """A rule and an oracle compiled together: many steps of all runs in one call. Points are columns, (d, R).
+    """A rule and an oracle compiled together: many steps of all runs in one call. Points are stored as columns, (d, R).
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class FusedLoop:
     hyperparameters : mapping
         Numbers by name, in the order of the rule; ``lr`` may be an array of shape (R,).
     factor : callable, optional
-        Factor on the learning rate by the number of steps already taken.
+        Function of the number of steps taken that returns the factor of the learning rate.
     steps : int
         Steps of every run.
     """
@@ -48,7 +48,7 @@ class FusedLoop:
         steps: int,
     ) -> None:
         self.rule = rule
-        # columns are multiplied by a transpose, which is fastest where its rows lie contiguous in memory
+        # columns are multiplied by the transpose, which is fastest if its rows are contiguous
         self._data = tuple(np.asfortranarray(part) if np.ndim(part) == 2 else part for part in data)
         self._run = _loop_of_steps(rule, function)
         self._x = np.ascontiguousarray(x.T)  # (d, R)
@@ -67,13 +67,13 @@ class FusedLoop:
         return np.ascontiguousarray(self._x.T)
 
     def advance(self, first: int, last: int, recorder: Recorder) -> None:
-        """Evaluate the iterates `first <= t < last` and record them, stepping after each but the last of all."""
+        """Evaluate and record the iterates `first <= t < last`; take a step after each except iterate `steps`."""
         is_checkpoint = np.isin(np.arange(first, last), recorder.t)
         f, best, norms = self._call(first, is_checkpoint, recorder)
         recorder.extend(f=f, best=best, gradient_norm=norms)
 
     def evaluate(self) -> tuple[np.ndarray, np.ndarray]:
-        """Values and gradient norms at the iterates, each (R,), without a step."""
+        """Values and gradient norms at the iterates, each (R,); takes no step."""
         scratch = Recorder(self._x.shape[1], self.steps, np.array([self.steps]), None, stop=False)
         (f,), _, (norms,) = self._call(self.steps, np.ones(1, dtype=bool), scratch)
         return f, norms
@@ -81,8 +81,7 @@ class FusedLoop:
     def _call(self, first: int, is_checkpoint: np.ndarray, recorder: Recorder) -> np.ndarray:
         """Evaluate, record and step once for each of `is_checkpoint`.
 
-        Returns value, smallest value and gradient norm at the checkpoints, (3, k, R). Ends early, with fewer of those, once
-        all runs have ended.
+        Returns value, smallest value and gradient norm at the checkpoints, (3, k, R). Stops once all runs have ended.
         """
         length = len(is_checkpoint)
         curves = np.empty((3, int(is_checkpoint.sum()), recorder.runs))
@@ -96,7 +95,7 @@ class FusedLoop:
 
 @functools.cache
 def _loop_of_steps(rule: Callable[..., Any], oracle: Callable[..., Any]) -> Callable[..., Any]:
-    """The compiled loop of a rule and an oracle; data of other types make Numba compile another version of it."""
+    """The compiled loop of a rule and an oracle; Numba compiles a version for each combination of data types."""
     from optbench.compile import points
 
     common = ["x", "_curves", "_is_checkpoint", "_first", "_steps", "_factors", "_stop", "_runs", "_data"]

@@ -1,8 +1,8 @@
-"""Machine code of formulas that also runs as it is written: functions compiled by Numba, and loops generated around them.
+"""Formulas compiled by Numba, and loops generated around them.
 
-A formula is a pure function of an array module `xp` and numbers or arrays. `compiled` compiles it as it stands; `loop`
-writes a small loop that calls it for every element or every step. The loops are files in the user's cache folder,
-so that Numba can cache machine code between processes; their names carry a hash of what the machine code depends on.
+A formula is a pure function of an array module `xp` and numbers or arrays. `compiled` compiles a formula; `loop` generates
+a loop that calls it for every element or step. The loops are files in the user's cache folder, so that Numba can cache
+machine code between processes. Their names contain a hash of everything that the machine code depends on.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ import numpy as np
 from optbench.core.code_hash import byte_code, source_hash
 
 
-def numba_is_there() -> bool:
-    """Whether Numba is installed; it lags behind new versions of Python."""
+def has_numba() -> bool:
+    """Whether Numba is installed; it may not be available yet for new versions of Python."""
     return importlib.util.find_spec("numba") is not None
 
 
 def compiled(formula: Callable[..., Any], fastmath: Collection[str] = ()) -> Any:
-    """A formula compiled by Numba, and with it the functions of its module that it calls.
+    """A formula, and the functions of its module that it calls, compiled by Numba.
 
     Parameters
     ----------
     fastmath : collection of str
-        What the compiler may do beyond IEEE 754, in the words of LLVM: ``arcp`` divides by a number through its
-        reciprocal, ``contract`` fuses a product and a sum.
+        LLVM flags for deviations from IEEE 754: ``arcp`` divides by multiplication with the reciprocal, ``contract``
+        fuses a product and a sum.
     """
     import numba
 
@@ -50,7 +50,7 @@ def compiled(formula: Callable[..., Any], fastmath: Collection[str] = ()) -> Any
     copy = types.FunctionType(
         formula.__code__, {**formula.__globals__, **calls}, formula.__name__, formula.__defaults__, formula.__closure__
     )
-    # NumPy's error model: checks for division by zero keep the compiler from using vector instructions
+    # with NumPy's error model, because checks for division by zero prevent vector instructions
     return numba.njit(error_model="numpy", fastmath=set(fastmath))(copy)
 
 
@@ -61,16 +61,16 @@ def loop(
     fastmath: Collection[str] = (),
     **names: Any,
 ) -> Callable[..., Any]:
-    """A generated function around compiled formulas, compiled itself when first called with arrays of new types.
+    """A generated function that calls compiled formulas; it is compiled when it is first called with new types.
 
     Parameters
     ----------
     name : str
-        First part of the name of its file.
+        Beginning of its file name.
     lines : sequence of str
         Python source of one function named ``run``, whose globals are `np`, the formulas and the further names.
     formulas : mapping
-        The formulas that it calls, by the name that it calls them.
+        The formulas by their names in `lines`.
     fastmath : collection of str
         See `compiled`.
     **names
@@ -84,14 +84,14 @@ def loop(
     )
     modules = [value.__name__ for value in names.values() if isinstance(value, types.ModuleType)]
     path = _file(name, source, f"{flags}{sorted(formulas)}", [*formulas.values()], modules)
-    # a module, because Numba finds cached code by the name of one
+    # a module, because Numba finds cached code by module name
     module = types.ModuleType(f"_optbench_{path.stem if path else name}")
     module.__dict__.update(np=np, **{key: compiled(formula, flags) for key, formula in formulas.items()}, **names)
     sys.modules[module.__name__] = module
     exec(compile(source, str(path or "<optbench>"), "exec"), module.__dict__)
     run: Any = numba.njit(error_model="numpy", fastmath=set(flags), nogil=True)(module.__dict__["run"])
     if path is not None:
-        with contextlib.suppress(RuntimeError):  # nothing can be written beside the file any more, nor elsewhere
+        with contextlib.suppress(RuntimeError):  # no folder for the cache is writable
             run.enable_caching()
     return run  # type: ignore[no-any-return]
 
@@ -100,18 +100,18 @@ T = TypeVar("T")
 
 
 def checked(name: str, build: Callable[[], T], is_correct: Callable[[T], bool], cure: str = "") -> T | None:
-    """What `build` compiles, if it computes the same as its formula; otherwise None, and one warning that says why.
+    """The result of `build` if it computes the same as its formula; otherwise None, with one warning that states why.
 
     Parameters
     ----------
     name : str
-        The formula as the warning calls it, such as ``"the rule 'adam'"``.
+        Name of the formula in the warning, such as ``"the rule 'adam'"``.
     build : callable
         Compiles the formula; any error means that it cannot be compiled.
     is_correct : callable
         Compares what `build` returned with the formula.
     cure : str
-        What the user can do, for the end of the warning.
+        Last part of the warning: what the user can do.
     """
     try:
         result = build()
@@ -138,7 +138,7 @@ def _first_cause(error: Exception) -> str:
 
 
 def _globals(formula: Callable[..., Any]) -> dict[str, Any]:
-    """What a function finds in its module, by name; not the attributes that have the same names."""
+    """The global variables that a function reads, by name."""
     codes, read = [formula.__code__], set()
     while codes:
         code = codes.pop()
@@ -148,17 +148,14 @@ def _globals(formula: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _meaning(formula: Callable[..., Any]) -> str:
-    """What the machine code of a formula depends on: its byte code, and what it and the functions it calls find by name.
-
-    The compiler takes numbers as they are at the time, and they may come from any module.
-    """
+    """Everything that the machine code of a formula depends on: its byte code, and the values of globals, as text."""
     parts: list[str] = []
     pending, visited = [formula], {formula}
     while pending:
         function = pending.pop()
         parts += [function.__qualname__, byte_code(function), repr(function.__defaults__)]
         for name, value in _globals(function).items():
-            value = getattr(value, "py_func", value)  # a function that was given to Numba already
+            value = getattr(value, "py_func", value)  # a function compiled by Numba
             if isinstance(value, types.FunctionType):
                 if value not in visited:
                     visited.add(value)
@@ -175,14 +172,14 @@ def _meaning(formula: Callable[..., Any]) -> str:
 def _file(
     name: str, source: str, flags: str, formulas: Sequence[Callable[..., Any]], modules: Sequence[str]
 ) -> Path | None:
-    """The file of a loop; None for a formula that has no source file, or if nothing can be written there."""
+    """The file of a loop; None if a formula has no source file, or the cache folder is not writable."""
     for formula in formulas:
         module = sys.modules.get(formula.__module__)
         if formula.__closure__ or module is None or not getattr(module, "__file__", None):
             return None
     import numba
 
-    versions = f"{sys.version}{np.__version__}{numba.__version__}"  # Numba itself tells processors apart
+    versions = f"{sys.version}{np.__version__}{numba.__version__}"  # Numba itself distinguishes processors
     root = os.environ.get("OPTBENCH_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
         depends = source + flags + versions + "".join(map(_meaning, formulas)) + source_hash([*formulas, loop], modules)
@@ -194,6 +191,6 @@ def _file(
             temporary = path.with_suffix(f".{os.getpid()}.tmp")
             temporary.write_text(source, encoding="utf-8")
             temporary.replace(path)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home
+    except (OSError, RuntimeError):  # RuntimeError if there is no home folder
         return None
     return path

@@ -1,9 +1,8 @@
 """The array module of oracle formulas in a fused loop: stacks of points, stored with one point per column.
 
-A stack of R runs has the shape (R, d) to whoever reads an oracle formula. Here it is stored as (d, R), so that every loop
-runs along the runs, which are many and contiguous, even where d is 2. Only the operations of the oracle formulas in
-`problems` are defined: sums, differences and products with other points, with vectors (d,) and with numbers, products with
-a matrix, and `vecdot`.
+An oracle formula is written for R points of shape (R, d). They are stored as (d, R), so that inner loops are over runs,
+which are contiguous and many even if d is 2. Only the operations of the oracle formulas in `problems` are defined: sums,
+differences and products with points, vectors (d,) and numbers, products with a matrix, and `vecdot`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-FEW = 12  # rows up to which a product is summed here: 1.0 against 1.4 microseconds at 10 rows of 100 runs
+MAX_ROWS = 12  # of a product without BLAS: 1.0 instead of 1.4 microseconds for 10 rows of 100 runs
 _OPTIONS: Any = {"error_model": "numpy", "fastmath": {"contract"}}
 
 
@@ -31,7 +30,7 @@ def _is_points(kind: Any) -> bool:
 
 
 def _reader(kind: Any) -> Any:
-    """The function ``(y, i, r)`` that reads parameter i of run r of points, of a vector (d,) or of a number; else None."""
+    """A function ``(y, i, r)`` that reads parameter i of run r from points, a vector (d,) or a number; else None."""
     if _is_points(kind):
         return numba.njit(lambda y, i, r: y.array[i, r])
     if isinstance(kind, types.Array) and kind.ndim == 1:
@@ -40,7 +39,7 @@ def _reader(kind: Any) -> Any:
 
 
 def _elementwise(op: Any) -> None:
-    """Give an operator its meaning between points, and between points and vectors (d,) or numbers."""
+    """Define an operator between points, and between points and vectors (d,) or numbers."""
 
     @overload(op, jit_options=_OPTIONS)
     def of_points(x, y):  # type: ignore[no-untyped-def]
@@ -65,7 +64,7 @@ for _operator in (operator.add, operator.sub, operator.mul):
 
 @numba.njit(**_OPTIONS)
 def _small_product(matrix, a):  # type: ignore[no-untyped-def]
-    """matrix.T @ a for matrix (d, k) and a (d, R), four rows of it at a time: for few rows a call of BLAS costs more."""
+    """matrix.T @ a for matrix (d, k) and a (d, R), four rows at a time; faster than BLAS for few rows."""
     d, runs = a.shape
     out = np.zeros((matrix.shape[1], runs), a.dtype)  # (k, R)
     whole = d - d % 4
@@ -86,7 +85,7 @@ def _times_matrix(x, matrix):  # type: ignore[no-untyped-def]
     if _is_points(x) and isinstance(matrix, types.Array) and matrix.ndim == 2:
 
         def product(x, matrix):  # type: ignore[no-untyped-def]
-            if x.array.shape[0] > FEW:
+            if x.array.shape[0] > MAX_ROWS:
                 return Points(np.dot(matrix.T, x.array))
             return Points(_small_product(matrix, x.array))
 

@@ -1,12 +1,11 @@
-"""Update rules as one pass over memory.
+"""Update rules compiled into one pass over memory.
 
-On the CPU, Numba compiles the rule with NumPy for `xp`, and a generated loop calls it for every parameter of every run,
-writing the new iterates and state over the old ones. On the GPU, `cupy.fuse` traces the rule. A rule that does not compile,
-or that computes something else number by number than array by array (because it mixes parameters or runs), runs uncompiled,
-with one warning.
+On the CPU, Numba compiles the rule with NumPy as `xp`, and a generated loop calls it for every parameter of every run and
+overwrites iterates and state. On the GPU, `cupy.fuse` traces the rule. A rule that does not compile, or whose compiled form
+gives other results (because it combines parameters or runs), runs uncompiled with one warning.
 
-The compiler may divide through a reciprocal and fuse a product with a sum, so a fused step equals the plain one up to a
-few roundings, not bit for bit.
+The compiler may multiply by reciprocals and fuse products with sums, so a fused step equals the plain one up to a few
+roundings.
 """
 
 from __future__ import annotations
@@ -20,27 +19,27 @@ from typing import Any
 
 import numpy as np
 
-from optbench.compile.numba import checked, loop, numba_is_there
+from optbench.compile.numba import checked, has_numba, loop
 from optbench.core.backend import Backend
 from optbench.core.specs import parameters, state_names
 from optbench.core.types import Array
 
-# Kernel: (x, g, t, state, hyperparameters) -> (x, state); on the CPU the arrays given are overwritten and returned
+# (x, g, t, state, hyperparameters) -> (x, state); on the CPU, x and state are overwritten
 Kernel = Callable[[Array, Array, int, Sequence[Array], Sequence[Any]], tuple[Array, tuple[Array, ...]]]
 
 FASTMATH = ("arcp", "contract")
-WORTH_THREADS = 1 << 22  # numbers of an array; below, threads cost more than they bring
+MIN_THREADED = 1 << 22  # size of an array; for smaller ones, threads cost more than they save
 
 
 def fuse(rule: Callable[..., Any], backend: Backend, swept: Collection[str] = ()) -> Kernel | None:
-    """The fused form of a rule on a backend, or None where it has to run uncompiled.
+    """The compiled form of a rule on a backend, or None if it has to run uncompiled.
 
     Parameters
     ----------
     swept : collection of str
-        Hyperparameters that the kernel gets as arrays of shape (R, 1), in float64; it gets the others as numbers.
+        Hyperparameters that are float64 arrays of shape (R, 1); the others are numbers.
     """
-    if backend.name == "cupy" or (backend.name == "numpy" and numba_is_there()):
+    if backend.name == "cupy" or (backend.name == "numpy" and has_numba()):
         return _checked_kernel(rule, backend, frozenset(swept))
     return None
 
@@ -51,20 +50,20 @@ def _checked_kernel(rule: Callable[..., Any], backend: Backend, swept: frozenset
         f"the rule {rule.__name__!r}",
         lambda: _numba_kernel(rule, swept) if backend.name == "numpy" else _cupy_kernel(rule),
         lambda kernel: _difference(rule, kernel, backend, swept) <= 64 * backend.eps,
-        "if it mixes parameters, declare it with @optbench.rule(elementwise=False)",
+        "if it combines parameters, declare it with @optbench.rule(elementwise=False)",
     )
 
 
 def _difference(rule: Callable[..., Any], kernel: Kernel, backend: Backend, swept: Collection[str]) -> float:
-    """Largest relative difference between a rule and its kernel on a small stack, over three steps."""
+    """Largest relative difference between a rule and its kernel over three steps of a small stack."""
     rng = np.random.default_rng(0)
     declared = parameters(rule)
     x = backend.asarray(rng.standard_normal((2, 3)))
-    # squares, so that state under a root is not negative; defaults, so that hyperparameters are in their range
+    # state is not negative, because a rule may take its root
     state: Sequence[Array] = [backend.asarray(rng.standard_normal((2, 3)) ** 2) for _ in state_names(rule)]
     fused_x, fused_state = x + 0, tuple(s + 0 for s in state)
     numbers = {name: float(p.default) for name, p in declared.items()}
-    hyperparameters = [backend.wide(np.full((2, 1), v)) if name in swept else v for name, v in numbers.items()]
+    hyperparameters = [backend.as_float64(np.full((2, 1), v)) if name in swept else v for name, v in numbers.items()]
     worst = 0.0
     with np.errstate(all="ignore"):
         for t in (1, 2, 3):
@@ -89,11 +88,11 @@ def _numba_kernel(rule: Callable[..., Any], swept: Collection[str]) -> Kernel:
         g = np.ascontiguousarray(g)
 
         def part(rows: slice, numbers: slice) -> None:
-            given = [p[rows] if np.ndim(p) else p for p in hyperparameters]
-            # t as a float: a power with a float exponent is one call that the compiler moves out of the loop
-            run(x[rows, numbers], g[rows, numbers], float(t), *(s[rows, numbers] for s in state), *given)
+            values = [p[rows] if np.ndim(p) else p for p in hyperparameters]
+            # t as a float, because the compiler moves a power with a float exponent out of the loop
+            run(x[rows, numbers], g[rows, numbers], float(t), *(s[rows, numbers] for s in state), *values)
 
-        threads = _threads() if x.size >= WORTH_THREADS else 1
+        threads = _threads() if x.size >= MIN_THREADED else 1
         if threads == 1:
             run(x, g, float(t), *state, *hyperparameters)
         else:
@@ -104,7 +103,7 @@ def _numba_kernel(rule: Callable[..., Any], swept: Collection[str]) -> Kernel:
 
 
 def _threads() -> int:
-    """Threads that a step may use: one for each core of this process, unless OMP_NUM_THREADS says fewer."""
+    """Threads of a step: one per core of this process, or OMP_NUM_THREADS if that is fewer."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     requested = os.environ.get("OMP_NUM_THREADS", "")
     return min(cores, max(1, int(requested))) if requested.isdigit() else cores
@@ -116,7 +115,7 @@ def _pool(threads: int) -> cf.ThreadPoolExecutor:
 
 
 def _parts(runs: int, numbers: int, count: int) -> list[tuple[slice, slice]]:
-    """An array (runs, numbers) in at least `count` parts that lie contiguous in memory: whole rows, or parts of one row."""
+    """At least `count` contiguous parts of an array (runs, numbers): rows, or parts of one row."""
     if runs >= count:
         edges = [round(k * runs / count) for k in range(count + 1)]
         return [(slice(a, b), slice(None)) for a, b in itertools.pairwise(edges)]
@@ -126,7 +125,7 @@ def _parts(runs: int, numbers: int, count: int) -> list[tuple[slice, slice]]:
 
 
 def step_lines(rule: Callable[..., Any], swept: Collection[str]) -> list[str]:
-    """Source of one step over arrays (R, d). State and hyperparameters have the names that the rule gives them."""
+    """Source of one step over arrays (R, d), with the rule's names of state and hyperparameters."""
     names = list(parameters(rule))
     return [
         f"def run({', '.join(['x', 'g', 't', *state_names(rule), *names])}):",
@@ -138,9 +137,9 @@ def step_lines(rule: Callable[..., Any], swept: Collection[str]) -> list[str]:
 
 
 def update_line(rule: Callable[..., Any], index: str, values: Mapping[str, str]) -> str:
-    """The line that calls the rule for the number at an index, with these values of hyperparameters or their names.
+    """The line that calls the rule at an index; `values` replace names of hyperparameters.
 
-    The names of the loop itself begin with an underscore, so that they differ from those of the rule.
+    Names of the loop begin with an underscore, so that they differ from those of the rule.
     """
     names = [*state_names(rule), *parameters(rule)]
     if any(name.startswith("_") for name in names):

@@ -1,8 +1,7 @@
 """The array module, device and precision that problems and optimizers compute with.
 
-Problems and optimizers are written to the array-API standard. What the standard lacks, and only that, is a method of
-`Backend`: moving arrays from and to the host, waiting for the device, a clock and the peak memory. No mathematics lives
-here.
+Problems and optimizers are written to the array-API standard. `Backend` adds only what the standard lacks: copies from and
+to the host, waiting for the device, a clock, the peak memory, and triangular solves.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ class Backend:
     precision : str
         ``"float64"`` or ``"float32"``.
     fused : bool or None
-        Whether update rules (see `fuse`) and the elementwise parts of problems (see `kernels`) run as compiled passes over
-        memory; None leaves it to what pays.
+        Whether update rules (`compile.rules`) and elementwise formulas of problems (`compile.elementwise`) run compiled;
+        None leaves the choice to the optimizer, and does not compile formulas of problems.
     """
 
     name: str
@@ -48,7 +47,7 @@ class Backend:
     fused: bool | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # modules cannot be pickled; a process looks the namespace up by name
+        # modules cannot be pickled, so a process looks the namespace up by name
         if self.name not in ("numpy", "cupy"):
             raise BackendError(f"the array module {self.name} cannot be sent to another process; use one job")
         return get_backend, (self.name, self.device, self.precision, self.fused)
@@ -60,12 +59,12 @@ class Backend:
 
     @functools.cached_property
     def eps(self) -> float:
-        """Distance from 1 to the next larger number of the precision."""
+        """Machine epsilon: the distance from 1 to the next larger number."""
         return float(np.finfo(self.precision).eps)
 
     @property
     def label(self) -> str:
-        """Text for tables: array module and precision."""
+        """Array module and precision, for tables."""
         return f"{self.name} {self.precision}"
 
     def asarray(self, values: Any) -> Array:
@@ -82,13 +81,13 @@ class Backend:
             return np.asarray(values, dtype=np.intp)
         return self.xp.asarray(np.asarray(values, dtype=np.int64), device=self.device)
 
-    def wide(self, column: np.ndarray) -> Array:
-        """A column of hyperparameters for a fused rule, in float64 whatever the precision of the arrays.
+    def as_float64(self, values: np.ndarray) -> Array:
+        """Host values as a float64 array on the device, for hyperparameters of a fused rule.
 
-        In single precision 1 - 0.999 would keep four digits, and the fused rule would differ from the text, whose numbers
-        are Python's.
+        In float32, 1 - 0.999 keeps four digits, and the fused rule would differ from the uncompiled one, which computes
+        with Python floats.
         """
-        host = np.asarray(column, dtype=np.float64, order="C")
+        host = np.asarray(values, dtype=np.float64, order="C")
         return host if self.name == "numpy" else self.xp.asarray(host, device=self.device)
 
     def zeros(self, shape: tuple[int, ...]) -> Array:
@@ -123,9 +122,9 @@ class Backend:
         return time.perf_counter()
 
     def peak_memory(self) -> int | None:
-        """Largest size of the device's memory pool since `free_memory`, in bytes; None on the CPU, which has no pool.
+        """Largest size of the device's memory pool since `free_memory`, in bytes; None on the CPU.
 
-        The pool keeps freed memory, so its present size is its peak. It does not contain handles and code of the libraries.
+        The pool keeps freed memory, so its present size is its peak. Handles and code of the libraries are not in it.
         """
         if self.name != "cupy":
             return None
@@ -135,7 +134,7 @@ class Backend:
             return int(cupy.get_default_memory_pool().total_bytes())
 
     def free_memory(self) -> None:
-        """Return unused memory of the device's pool, so that `peak_memory` counts from now on."""
+        """Return unused memory of the pool to the device, which resets `peak_memory`."""
         if self.name == "cupy":
             import cupy
 
@@ -172,10 +171,10 @@ def get_backend(
         `Backend` is returned as it is.
     device : object, optional
         Device of the namespace, as its creation functions take it. For CuPy the number of the GPU, which becomes the
-        current device of this thread: `zeros` and its like know no other. One process uses one GPU.
+        current device of this thread, because functions such as `zeros` use that one. One process uses one GPU.
     precision : {"float64", "float32"}
     fused : bool, optional
-        Whether update rules and elementwise parts of problems run compiled, see `Backend`.
+        See `Backend`.
 
     Raises
     ------
@@ -201,14 +200,14 @@ def get_backend(
 
             try:
                 cupy.cuda.Device(device).use()
-            except Exception as error:  # CuPy has an exception of its own for what the driver says
+            except Exception as error:  # CuPy raises its own type for errors of the driver
                 raise BackendError(f"there is no GPU number {device!r} ({_first_line(error)})") from None
         return Backend("cupy", _compatible("cupy"), device, precision, fused)
     raise InputError(f"no device or array module {name!r}; choose cpu (numpy) or gpu (cupy)")
 
 
 def _compatible(name: str) -> Any:
-    """The namespace of an array library in the form that follows the standard."""
+    """The namespace of an array library that follows the standard."""
     return importlib.import_module(f"array_api_compat.{name}")
 
 
@@ -220,16 +219,15 @@ def _first_line(error: Exception) -> str:
 def gpu_problem() -> str | None:
     """Why a GPU cannot be used here, in one sentence, or None if it can.
 
-    Importing CuPy proves nothing (it imports without a driver), a device proves little (without NVRTC the first kernel
-    fails), and so does a kernel (cuBLAS and cuSOLVER are loaded when first called), so each of
-    the four causes is tried in turn. The answer is cached for the process.
+    CuPy can be imported without a driver, and loads NVRTC, cuBLAS and cuSOLVER only when they are first called. So each of
+    them is tried in turn. The answer is cached for the process.
     """
     try:
         import cupy
     except ImportError:
         return "the GPU needs CuPy, which is not installed: pip install 'optbench[cuda13]' (or [cuda12], never both)"
     usable = False
-    with contextlib.suppress(Exception):  # whatever the driver says, it is not usable
+    with contextlib.suppress(Exception):  # any error means that it is not usable
         usable = cupy.cuda.is_available()
     wheels = "install the CUDA component wheels with pip install 'optbench[cuda13]' (or [cuda12]), or a CUDA toolkit"
     if not usable:
@@ -240,17 +238,17 @@ def gpu_problem() -> str | None:
     try:
         total = int((cupy.arange(3) + 1).sum())
     except Exception as error:  # NVRTC or its headers missing, an unsupported architecture, ...
-        return f"a GPU is there but CuPy cannot compile kernels for it ({_first_line(error)}): {wheels}"
+        return f"the GPU cannot be used: CuPy cannot compile kernels for it ({_first_line(error)}): {wheels}"
     if total != 6:
-        return "a GPU is there but computes 1 + 2 + 3 wrongly; use --device cpu"
+        return "the GPU computes 1 + 2 + 3 wrongly; use --device cpu"
     try:
         square = cupy.ones((1, 2, 2))
         values, _ = cupy.linalg.eigh(square @ square)  # a stack of one: eigenvalues 0 and 4
         largest = float(values.max())
-    except Exception as error:  # cuBLAS, cuSOLVER or what they load is missing
-        return f"a GPU is there but CuPy cannot load the linear algebra for it ({_first_line(error)}): {wheels}"
-    # a batched eigensolver of an older cuSOLVER left some matrices as they were (cupy issue 4847)
-    return None if abs(largest - 4) < 1e-12 else "a GPU is there but computes eigenvalues wrongly; use --device cpu"
+    except Exception as error:  # cuBLAS, cuSOLVER or a library that they load is missing
+        return f"the GPU cannot be used: CuPy cannot load linear algebra for it ({_first_line(error)}): {wheels}"
+    # the batched eigensolver of older cuSOLVERs left some matrices unchanged (cupy issue 4847)
+    return None if abs(largest - 4) < 1e-12 else "the GPU computes eigenvalues wrongly; use --device cpu"
 
 
 NUMPY = get_backend("numpy")

@@ -1,4 +1,4 @@
-"""The errors that a user can cause or correct; the command line prints them without a traceback."""
+"""Errors that users can correct; the command line prints them without a traceback."""
 
 from __future__ import annotations
 
@@ -24,5 +24,7 @@ class StoreError(OptbenchError, OSError):
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """The question ``did you mean 'sgd'?`` with the known name nearest to `name`; empty if none is near."""
-    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    names = list(known)
+    alike = [other for other in names if other[:1] == name[:1]]
+    nearest = difflib.get_close_matches(name, names, 1, 0.6) or difflib.get_close_matches(name, alike, 1, 0.5)
     return f"did you mean {nearest[0]!r}?" if nearest else ""

@@ -1,7 +1,7 @@
-"""Files and modules of a user's own that register problems, optimizers and schedules: ``--import mine.py``.
+"""Imports of a user's files and modules that register problems, optimizers and schedules: ``--import mine.py``.
 
-What is defined in a file is pickled by reference to a module name. `Imports` makes worker processes import the same files
-under the same names, before they unpickle anything that refers to them.
+Objects defined in a file are pickled by reference to a module name. `Imports` makes worker processes import the same files
+under the same names, before they unpickle such objects.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any
 from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES, Registry
 
-_PREFIX = "optbench_import_"  # of the names of modules made from files; keeps them apart from all others
+_PREFIX = "optbench_import_"  # of the module names of imported files
 _imported: dict[str, str] = {}  # absolute path or module name -> name of the module
 
 
 class Imports:
-    """All that has been imported by `import_all`. To unpickle it is to import the same."""
+    """Everything that `import_all` has imported; unpickling it imports the same in another process."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _import_in_worker, (tuple(_imported),)
@@ -36,19 +36,19 @@ def _import_in_worker(sources: Iterable[str]) -> Imports:
 
 
 def import_all(sources: str | Path | Iterable[str | Path], folder: Path | None = None) -> None:
-    """Import files (``mine.py``) and modules (``my_package.rules``), so that what they register has a name.
+    """Import files (``mine.py``) and modules (``my_package.rules``), which register problems, optimizers and schedules.
 
     Parameters
     ----------
     sources : str, Path, or several
-        A name that ends in ``.py`` is the path of a file, relative to `folder`. Its neighbours can be imported by it.
+        A name that ends in ``.py`` is the path of a file, relative to `folder`. It may import other files in its folder.
     folder : Path
         By default the working directory.
 
     Raises
     ------
     InputError
-        If one does not exist or cannot be imported; the message has the file and the line.
+        If one does not exist or cannot be imported; the message names the file and the line.
     """
     for source in [sources] if isinstance(sources, str | Path) else sources:
         if not isinstance(source, str | Path):
@@ -61,7 +61,7 @@ def import_all(sources: str | Path | Iterable[str | Path], folder: Path | None =
 
 
 def origin_of(registry: Registry, name: str) -> str | None:
-    """Where a registered name comes from: an imported file or module, or a package; None for optbench itself."""
+    """The imported file or module, or the package, that registered a name; None for optbench itself."""
     module = _module_of(registry[name])
     return next((source for source, known in _imported.items() if known == module), registry.plugin_of(name))
 
@@ -84,8 +84,8 @@ def _import(source: str) -> str:
     is_file = source.endswith(".py")
     if is_file and not path.is_file():
         raise InputError(f"cannot import {source!r}: there is no such file")
-    # first during the import, as for a script, so that it finds its own packages `problems` and `reports`; afterwards last,
-    # so that a user's files hide nothing that is imported later
+    # first during the import, as for a script, so that it finds its own packages `problems` and `reports`; last afterwards,
+    # so that a user's files do not hide later imports
     folder = str(path.parent if is_file else Path.cwd())
     if folder not in sys.path:
         sys.path.append(folder)
@@ -112,7 +112,7 @@ def _run_file(path: Path) -> str:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     vars(module)["_optbench_text"] = path.read_bytes()
-    sys.modules[name] = module  # before it runs: dataclasses look their module up
+    sys.modules[name] = module  # before it runs, because dataclasses look up their module
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -122,7 +122,7 @@ def _run_file(path: Path) -> str:
 
 
 def _describe(error: Exception, source: str) -> str:
-    """An error, and the line of the file at which it was raised."""
+    """An error, and the line of the file that raised it."""
     if isinstance(error, SyntaxError):
         file = "" if error.filename == source else f"{error.filename}, "
         return f"{file}line {error.lineno}: {type(error).__name__}: {error.msg}"

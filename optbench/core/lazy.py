@@ -1,4 +1,4 @@
-"""Public names that are imported when they are first used (SPEC 1 of Scientific Python), so that imports stay short."""
+"""Public names that are imported on first use (SPEC 1 of Scientific Python), so that imports are fast."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 
 def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """``__getattr__``, ``__dir__`` and ``__all__`` of a package whose public names stand in the stub beside its file.
+    """``__getattr__``, ``__dir__`` and ``__all__`` of a package whose public names are listed in the stub next to its file.
 
     The stub has a line ``from module import name as name`` for each name, which type checkers understand.
     """
     modules = {}
-    with open(f"{file}i", encoding="utf-8") as stub:  # noqa: PTH123 - to import pathlib would double the time of this import
+    with open(f"{file}i", encoding="utf-8") as stub:  # noqa: PTH123 - importing pathlib would double the time
         for line in stub:
             if line.startswith("from "):
                 _, module, _, name, *_ = line.split()

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 import time
 from typing import Any, Self
 
-MIN_SECONDS = 1.0  # that a call takes before its bar appears
+MIN_SECONDS = 1.0  # before the bar appears
 REDRAW_SECONDS = 0.1
-MIN_ESTIMATE = 0.01  # of the work that is done before the time left is estimated
-WIDTH = 40  # of the bar, in characters
+MIN_ESTIMATE = 0.01  # fraction of the work before the remaining time is estimated
+WIDTH = 20  # characters of the bar
 
 
 class ProgressBar:
-    """Progress of a call, drawn on standard error as ``running ━━━━━━━        45 %   0:12, 0:15 left``.
+    """Progress of a call, drawn on standard error as ``running ━━━━━━━        45 %   0:12, 0:15 left  adam on mlp``.
+
+    The end of the line is what was done last.
 
     Parameters
     ----------
     label : str
-        What is going on, in a word.
+        What the call does, in one word.
     progress : bool or None
-        Whether to draw; None draws where somebody watches: in a terminal or a notebook.
+        Whether to draw; None draws in terminals and notebooks only.
     """
 
     def __init__(self, label: str, progress: bool | None = None) -> None:
@@ -29,31 +32,37 @@ class ProgressBar:
         self.enabled = (_in_notebook() or sys.stderr.isatty()) if progress is None else progress
         self.total, self.done = 0.0, 0.0
         self.begin = self.drawn = time.monotonic()
-        self.length = 0  # of the line that is drawn
-        self.output: Any = None  # of a notebook cell, which is drawn over
+        self.last = ""  # part of the work that is done
+        self.length = 0  # of the drawn line
+        self.output: Any = None  # display of a notebook cell, updated in place
 
     @classmethod
     def of(cls, label: str, progress: bool | ProgressBar | None) -> ProgressBar:
-        """The bar of a call: the one that it is given, or one of its own."""
+        """The given bar, or a new one."""
         return progress if isinstance(progress, ProgressBar) else cls(label, progress)
 
     def start(self, total: float, runs: int = 0, stored: int = 0) -> None:
-        """Begin work of this size, in any unit; `runs` are to be computed and so many are stored already."""
+        """Begin `total` units of work: `runs` are to be computed, and `stored` ones exist already."""
         self.total, self.done, self.begin = total, 0.0, time.monotonic()
 
     def advance(self, amount: float) -> None:
-        """More of the work is done."""
+        """Add finished work, and draw the bar if it is due."""
         self.done += amount
         now = time.monotonic()
         if self.enabled and self.total > 0 and now - self.begin > MIN_SECONDS and now - self.drawn > REDRAW_SECONDS:
             self.drawn = now
             self._draw(self._line(now - self.begin))
 
+    def note(self, part: str) -> None:
+        """Name the part of the work that has just been done."""
+        self.last = part
+
     def _line(self, seconds: float) -> str:
         part = min(1.0, self.done / self.total)
         left = f", {_clock(seconds / part - seconds)} left" if part > MIN_ESTIMATE else ""
         bar = ("━" * round(WIDTH * part)).ljust(WIDTH)
-        return f"{self.label} {bar} {100 * part:3.0f} %   {_clock(seconds)}{left}"
+        line = f"{self.label} {bar} {100 * part:3.0f} %   {_clock(seconds)}{left}"
+        return f"{line}  {self.last}".rstrip()[: shutil.get_terminal_size().columns - 1]
 
     def _draw(self, line: str) -> None:
         if _in_notebook():
@@ -72,9 +81,9 @@ class ProgressBar:
 
     def __exit__(self, error: object, *_: object) -> None:
         if error is None:
-            self.done = self.total  # also where failed runs have not reported theirs
+            self.done = self.total  # failed runs do not report their work
         if self.output is not None:
-            self._draw(self._line(time.monotonic() - self.begin))  # stays below the cell
+            self._draw(self._line(time.monotonic() - self.begin))  # remains below the cell
         elif self.length:
             self._draw("")
 

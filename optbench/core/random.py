@@ -1,9 +1,9 @@
 """Random numbers: named host streams for start points, mini-batches, gradient noise and search directions.
 
-Every stream is a NumPy Philox generator whose `SeedSequence` carries the seed of the run and a spawn key made of the
-purpose and, where draws come in blocks, the number of the block. So NumPy and CuPy see identical numbers, two optimizers
-with the same seed see identical starts and batches (common random numbers), and any block can be drawn alone.
-No stream depends on how many runs share an array.
+Every stream is a NumPy Philox generator whose `SeedSequence` has the seed of the run and a spawn key of the purpose and,
+where draws come in blocks, the number of the block. So NumPy and CuPy get identical numbers, all optimizers get the same
+starts and batches for a seed (common random numbers), and any block can be drawn alone. No stream depends on how many runs
+share an array.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 PURPOSES = {"data": 0, "batch": 1, "start": 2, "noise": 3, "search": 4, "check": 5, "split": 6}
-BLOCK = 64  # steps whose normals are drawn together: enough to hide the cost of a new generator
+BLOCK = 64  # steps per generator of normals, whose creation then costs little
 
 
 def stream(purpose: str, seed: int, *position: int) -> np.random.Generator:
@@ -24,7 +24,7 @@ def stream(purpose: str, seed: int, *position: int) -> np.random.Generator:
 
 
 class Sampler(Protocol):
-    """What a stochastic oracle draws: for steps `first <= t < last`, an array (last - first, S, ...) on the host."""
+    """Random draws of a stochastic oracle: for steps `first <= t < last`, an array (last - first, S, ...) on the host."""
 
     @property
     def integer(self) -> bool:
@@ -41,7 +41,7 @@ class Sampler(Protocol):
 class Batches:
     """Mini-batches without replacement: each epoch is a new permutation of the samples, cut into batches.
 
-    The samples left over when `batch_size` does not divide `n_samples` sit out that epoch.
+    If `batch_size` does not divide `n_samples`, the remaining samples are not used in that epoch.
 
     Parameters
     ----------

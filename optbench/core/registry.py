@@ -1,9 +1,8 @@
 """Names of problems, optimizers and schedules, and the plug-ins that add more.
 
-A registry maps a name to the object that was registered under it and returned unchanged, and to its traits. What ships with
-optbench registers itself when its module is imported; a plug-in package names its objects in the entry-point groups
-``optbench.problems``, ``optbench.optimizers`` and ``optbench.schedules``. They are scanned the first time that a name is
-unknown, or all names are needed, and imported only when used.
+A registry maps a name to an object and its traits. The modules of optbench register their objects when they are imported.
+Plug-in packages name theirs in the entry-point groups ``optbench.problems``, ``optbench.optimizers`` and
+``optbench.schedules``, which are read once a name is unknown or all names are needed, and imported only when used.
 """
 
 from __future__ import annotations
@@ -25,16 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """What holds for an optimizer or schedule. The property tests read it, and so do the checks of settings.
+    """Declared properties of an optimizer or schedule, for the runner, the checks of settings and the property tests.
 
     Attributes
     ----------
     full_batch : bool
-        Whether a mini-batch would mislead it: it compares values of different points, or its name promises the gradient of
-        the whole objective.
+        Whether it cannot use mini-batches: it compares values at different points, or is defined by the full gradient.
     elementwise : bool
-        Whether a rule treats every number alone, so that it can be compiled number by number. A rule that reduces over the
-        parameters of a run runs uncompiled.
+        Whether a rule updates each number from its own gradient and state, so that it can be compiled. A rule that
+        combines parameters of a run, for example by a norm, runs uncompiled.
     per_run : tuple of str
         State of a rule that is one number per run, of shape (R, 1); other state has the shape (R, d).
     decay : str or None
@@ -43,11 +41,11 @@ class Traits:
         Changes of the problem that commute with the optimizer: ``"rotation"``, ``"flip"`` (permutations and signs of
         coordinates), ``"shift"`` and ``"affine"`` of x, and ``"scale"`` of f (at ``eps=0``).
     special_cases : mapping of str to str
-        Spec of an equal optimizer by the settings that make this one equal to it: ``{"beta=0": "sgd"}``.
+        Settings at which this optimizer equals another one, and the spec of that one: ``{"beta=0": "sgd"}``.
     accuracy : float
-        Fraction of the initial gap that it goes below within 400 steps on an easy quadratic.
+        Fraction of the initial gap that it reaches within 400 steps on an easy quadratic.
     ranges : mapping of str to Interval or None
-        Ranges of hyperparameters; None lifts a range that a standard name has by default.
+        Ranges of hyperparameters; None removes the default range of a standard name.
     """
 
     full_batch: bool = False
@@ -66,9 +64,9 @@ class Registry:
     Parameters
     ----------
     kind : str
-        What the objects are, for messages: ``"problem"``, ``"optimizer"`` or ``"schedule"``.
+        ``"problem"``, ``"optimizer"`` or ``"schedule"``, for messages.
     builtin : tuple of str
-        Modules that register the objects that ship with optbench.
+        Modules of optbench that register objects.
     """
 
     def __init__(self, kind: str, builtin: tuple[str, ...]) -> None:
@@ -77,16 +75,16 @@ class Registry:
         self._builtin = builtin
         self._objects: dict[str, Any] = {}
         self._traits: dict[str, Traits] = {}
-        self._aliases: set[str] = set()  # names that only an entry point gives to an object registered under another
+        self._aliases: set[str] = set()  # entry points to objects that are registered under another name
         self._loaded = False
 
     def register(self, name: str, target: Any, traits: Traits | None = None) -> None:
-        """Enter `target` under `name`, with its traits.
+        """Register `target` under `name`, with its traits.
 
         Raises
         ------
         InputError
-            If another object has the name already.
+            If the name belongs to another object.
         """
         known = self._objects.get(name)
         if known is not None and known is not target and _origin(known) != _origin(target):
@@ -109,11 +107,11 @@ class Registry:
             self._load_plugin(name)
         if name not in self._objects:
             hint = suggestion(name, [*self._objects, *self._plugins])
-            raise InputError(f"no {self.kind} {name!r}; {hint or f'optbench list shows the {self.kind}s there are'}")
+            raise InputError(f"no {self.kind} {name!r}; {hint or f'optbench list shows all {self.kind}s'}")
         return self._objects[name]
 
     def names(self) -> list[str]:
-        """All names that can be used, plug-ins too; a plug-in that cannot be used causes a warning and is left out."""
+        """All names, those of plug-ins too; a broken plug-in is left out with a warning."""
         self._load_builtin()
         for name in list(self._plugins):
             if name not in self._objects:
@@ -121,7 +119,7 @@ class Registry:
         return [name for name in self._objects if name not in self._aliases]
 
     def plugin_of(self, name: str) -> str | None:
-        """The distribution that a plug-in came from; None for what ships with optbench."""
+        """The package of a plug-in; None for objects of optbench."""
         target = self._objects.get(name)
         for entry in self._plugins.values():
             if entry.name == name or (target is not None and self._objects.get(entry.name) is target):
@@ -136,13 +134,13 @@ class Registry:
 
     @functools.cached_property
     def _plugins(self) -> dict[str, EntryPoint]:
-        """Entry points by name; what ships with optbench wins over a plug-in of the same name."""
+        """Entry points by name, without those whose names optbench uses itself."""
         from importlib.metadata import entry_points
 
         plugins: dict[str, EntryPoint] = {}
         for entry in sorted(entry_points(group=self.group), key=lambda e: (e.name, e.value)):
             known = self._objects.get(entry.name)
-            # the module of a plug-in may have been imported already, and have registered its objects by decorators
+            # a plug-in that has been imported already may have registered its objects by decorators
             imported = getattr(sys.modules.get(entry.module), entry.attr or "", None)
             if entry.name in plugins or (known is not None and known is not imported):
                 warnings.warn(
@@ -160,7 +158,7 @@ class Registry:
             target = entry.load()
             if not callable(target):
                 raise TypeError(f"{entry.value} is a {type(target).__name__}; name the object: {entry.module}:NAME")
-        except Exception as error:  # a broken plug-in must not take the others down
+        except Exception as error:  # the other plug-ins remain usable
             del self._plugins[name]
             warnings.warn(
                 f"the {self.kind} {name!r} of the package {package!r} cannot be used ({error}); it is left out",

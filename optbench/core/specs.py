@@ -1,4 +1,4 @@
-"""Parameters of registered objects, and specs: text such as ``"quadratic:dim=100"`` that sets them."""
+"""Parameters of registered objects, and specs that set them, such as ``"quadratic:dim=100"``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A range of numbers, with the ends that are `closed` (as in pandas)."""
+    """A range of numbers; `closed` names the ends that belong to it, as in pandas."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -42,7 +42,7 @@ class Interval:
 
 
 class Choices(tuple[str, ...]):
-    """The texts that a parameter may be."""
+    """The values that a text parameter may have."""
 
 
 POSITIVE = Interval(0, closed="neither")
@@ -51,7 +51,7 @@ NONNEGATIVE = Interval(0)
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """One declared parameter of a registered object. A sequence is in range if all its numbers are."""
+    """A declared parameter of a registered object. A sequence is in range if all its numbers are."""
 
     name: str
     type: Any
@@ -74,7 +74,7 @@ def parameters(target: Any) -> dict[str, Parameter]:
     return _parameters(target)
 
 
-@functools.cache
+@functools.cache  # on its own, because type checkers do not take classes for hashable
 def _parameters(target: Any) -> dict[str, Parameter]:
     if dataclasses.is_dataclass(target):
         kind = target if isinstance(target, type) else type(target)
@@ -130,7 +130,7 @@ def coerce_all(owner: str, declared: Mapping[str, Parameter], given: Mapping[str
 
 
 def check_names(owner: str, declared: Iterable[str], given: Iterable[str]) -> None:
-    """Raise `InputError` for a given name that is not declared, and suggest the nearest that is."""
+    """Raise `InputError` for a given name that is not declared, and suggest the nearest declared one."""
     declared = list(declared)
     for name in given:
         if name not in declared:
@@ -146,7 +146,7 @@ def coerce(owner: str, parameter: Parameter, value: Any) -> Any:
     Raises
     ------
     InputError
-        If the value cannot be of that type, or is out of range.
+        If the value does not have that type, or is out of range.
     """
     is_union = typing.get_origin(parameter.type) in (typing.Union, types.UnionType)
     kinds = typing.get_args(parameter.type) if is_union else (parameter.type,)
@@ -173,7 +173,7 @@ _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 
 def _as_type(kind: Any, value: Any) -> Any:
-    """The value as a type; an error of one of four types if it cannot be."""
+    """The value converted to a type; raises one of the errors that `coerce` catches."""
     if typing.get_origin(kind) is tuple:
         (item, *_) = typing.get_args(kind)
         if isinstance(value, str):
@@ -197,7 +197,7 @@ def _as_type(kind: Any, value: Any) -> Any:
 
 
 def format_value(value: Any) -> str:
-    """A parameter's value as it is written in a spec."""
+    """The text of a parameter's value in a spec."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -214,16 +214,16 @@ def format_spec(name: str, settings: Mapping[str, Any]) -> str:
 
 
 class Parametrized:
-    """Base of dataclasses that are registered under a name and made by a spec.
+    """Base of dataclasses that are registered under a name and created from specs.
 
     Attributes
     ----------
     kind : str
-        What the objects are, for messages: ``"problem"``.
+        ``"problem"``, for messages.
     name : str
         The registered name.
     always_shown : tuple of str
-        Parameters that `spec` names even at their defaults, because a reader wants to see them.
+        Parameters that `spec` names even at their defaults.
     """
 
     kind: ClassVar[str] = "object"
@@ -232,7 +232,7 @@ class Parametrized:
 
     @property
     def idle(self) -> frozenset[str]:
-        """Parameters without effect, given the values of the others: the size of synthetic data when a file is read."""
+        """Parameters without effect at the values of the others, such as the size of synthetic data when a file is read."""
         return frozenset()
 
     @property
@@ -242,7 +242,7 @@ class Parametrized:
 
     @property
     def spec(self) -> str:
-        """Text that makes this object again: its name and the parameters that differ from their defaults."""
+        """Spec of this object: its name and the parameters that differ from their defaults."""
         declared = parameters(type(self))
         shown = {
             name: value
@@ -255,12 +255,12 @@ class Parametrized:
         return self.spec
 
     def check_parameters(self) -> None:
-        """Convert every parameter to its declared type, and check its range; the first call in ``__post_init__``.
+        """Convert every parameter to its declared type and check its range; ``__post_init__`` calls this first.
 
         Raises
         ------
         InputError
-            If a value is not of the type or out of range, or a parameter that has no effect is set.
+            If a value has another type or is out of range, or a parameter without effect is set.
         """
         declared = parameters(type(self))
         for name, parameter in declared.items():
@@ -271,10 +271,10 @@ class Parametrized:
 
 
 def as_list(value: Any) -> list[Any]:
-    """A list of several things, or of the one that it is."""
+    """A list or tuple as a list, and any other value as a list of one."""
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def canonical(value: Any) -> str:
-    """The one JSON text of a value made of plain Python types: what keys are made of."""
+    """Canonical JSON of plain Python values, from which keys are hashed."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,7 +1,4 @@
-"""The results of a stack of runs: a `Recorder` collects them, a `Trace` holds them when the runs have ended.
-
-All arrays are host arrays.
-"""
+"""The results of a stack of runs: a `Recorder` collects them, and a `Trace` contains them at the end; all on the host."""
 
 from __future__ import annotations
 
@@ -22,34 +19,33 @@ MAX_BLOCK_BYTES = 1 << 24  # bytes of them
 
 @dataclasses.dataclass
 class Trace:
-    """The results of a stack of R runs; host arrays.
+    """The results of a stack of R runs.
 
-    The value of iterate t is known once the oracle has answered t + 1 times, so iterate t costs (t + 1) `calls_per_step`
-    oracle calls.
+    The value of iterate t is known after t + 1 answers of the oracle, so it costs (t + 1) `calls_per_step` oracle calls.
 
     Attributes
     ----------
     t : array of int, shape (C,)
-        Checkpoints, as numbers of steps taken: log-spaced, with 0 and the last.
+        Checkpoints as numbers of steps: log-spaced, with 0 and the last.
     f, best : arrays of shape (R, C)
-        Full objective at the iterate, and the smallest so far; NaN where an iterate is not finite. For
-        methods that propose points and may reject them the iterate is the best point so far.
+        Full objective at the iterate, and the smallest so far; NaN where it is not finite. For methods that may reject
+        points, the iterate is the best point so far.
     gradient_norm : array of shape (R, C)
-        Euclidean norm of the full gradient at the iterate; NaN where it is not known there (mini-batches, value-only
-        methods, and methods whose evaluated point may be rejected).
+        Euclidean norm of the full gradient at the iterate; NaN where it is not known (with mini-batches, for methods that
+        use values only, and for methods that may reject points).
     metrics : dict of arrays of shape (R, C)
-        What `Problem.metrics` says at the checkpoints.
+        `Problem.metrics` at the checkpoints.
     steps_to_target : array of shape (R, 50)
-        Steps taken at the first iterate whose best value reaches each of `TARGETS`; inf for those never reached, NaN where
-        no optimum is known. Exact for full batches, at the resolution of the checkpoints for mini-batches.
+        Steps to the first iterate that reaches each of `TARGETS`; inf if there is none, NaN if no optimum is known. Exact
+        for full batches, at the resolution of the checkpoints for mini-batches.
     status : list of Status, length R
     end : array of int, shape (R,)
-        Iterate at which the run ended: the last, the first at the last target or with a small gradient, or the first that
+        Iterate at which the run ended: the last one, or the first that reached the last target, had a small gradient or
         was not finite.
     f_end, best_end : arrays of shape (R,)
-        Value at the last finite iterate up to `end`, and the smallest up to there.
+        Value at the last finite iterate up to `end`, and the smallest value until then.
     x : array of shape (R, d)
-        Iterates of all runs when the loop ended (for methods that may reject points, the best ones).
+        Last iterates of all runs; the best ones for methods that may reject points.
     steps : int
         Requested steps.
     calls_per_step : float
@@ -81,10 +77,7 @@ class Trace:
 
 @functools.lru_cache(maxsize=64)
 def checkpoints(steps: int, count: int) -> np.ndarray:
-    """Up to `count` log-spaced numbers of steps from 0 to `steps`, both included; whole numbers, ascending.
-
-    All of them, if `count` is at least their number `steps` + 1.
-    """
+    """Up to `count` log-spaced whole numbers from 0 to `steps`, ascending; all of them if `count` is above `steps`."""
     spaced = np.geomspace(1, steps + 1, max(count, 2)) - 1
     t = np.unique(np.concatenate([np.rint(spaced), [0, steps]]).astype(int))  # (C,)
     if count > steps:
@@ -94,7 +87,7 @@ def checkpoints(steps: int, count: int) -> np.ndarray:
 
 
 class RunState(NamedTuple):
-    """Where the runs of a stack stand, as arrays that `record_step` changes in place; see `Trace` for the results.
+    """State of the runs of a stack, as arrays that `record_step` changes in place; see `Trace` for the results.
 
     Attributes
     ----------
@@ -128,13 +121,13 @@ class Recorder:
     t : array of int, shape (C,)
         Checkpoints.
     f_star : float or None
-        What gaps are measured from.
+        Optimal value, from which gaps are measured.
     stop : bool
         Whether a run ends at the last target.
     tolerance : float or None
         Gradient norm at which a run ends.
     sparse : bool
-        Whether values are known at checkpoints only.
+        Whether the objective is evaluated at checkpoints only.
     """
 
     def __init__(
@@ -162,7 +155,7 @@ class Recorder:
         self.reached = np.zeros(runs, dtype=np.int64)
         self.targets = np.full((runs, len(TARGETS)), -np.inf)  # known with the first values
         self.max_block = max(1, min(MAX_BLOCK, MAX_BLOCK_BYTES // (8 * runs)))
-        # where runs may stop early, values are fetched often, so that stacks which are done stop soon
+        # runs that may stop early are folded often, so that a finished stack stops soon
         often = stop or tolerance is not None
         self.first_block, self.growth = (8, 1.125) if often else (64, 8.0)
         self.next_fold = min(self.first_block, self.max_block, steps + 1) - 1  # iterate after which to fold
@@ -173,7 +166,7 @@ class Recorder:
         return RunState(**{name: getattr(self, name) for name in RunState._fields})
 
     def begin(self, f: np.ndarray) -> None:
-        """Fix the targets of every run by its first value; f of shape (R,)."""
+        """Compute the targets of every run from its first value; f of shape (R,)."""
         if self.f_star is not None:
             finite = np.isfinite(f)
             self.targets[finite] = self.f_star + TARGETS * (f[finite, None] - self.f_star)
@@ -184,10 +177,16 @@ class Recorder:
         return not self.active.any()
 
     def fold(self, t: int, values: np.ndarray, curves: dict[str, np.ndarray], norms: np.ndarray | None = None) -> None:
-        """Record what the loop has collected up to iterate t.
+        """Record the k iterates up to t that follow the last fold, with c checkpoints among them.
 
-        `values` holds one (R,) an iterate, or nothing where only checkpoints are evaluated; `curves` one (R,) a checkpoint
-        by name: for those the values, as ``f``. `norms` holds one (R,) an iterate, where there is a tolerance.
+        Parameters
+        ----------
+        values : array of shape (k, R)
+            Objective; not used if `sparse`.
+        curves : dict of arrays of shape (c, R)
+            Metrics, gradient norms and, if `sparse`, the objective as ``f``.
+        norms : array of shape (k, R)
+            Gradient norms, if there is a tolerance.
         """
         marks = self.t[(self.t >= self.folded) & (self.t <= t)]
         times = np.arange(self.folded, t + 1)
@@ -237,7 +236,7 @@ class Recorder:
     def _find_targets(
         self, closer: np.ndarray, times: np.ndarray, values: np.ndarray, best: np.ndarray, limit: np.ndarray
     ) -> None:
-        """Steps to targets of the runs `closer` before the positions `limit`, (R,), and the ends at the last target."""
+        """Record targets that the runs `closer` reach before the positions `limit`, (R,), and ends at the last target."""
         if not len(closer):
             return
         # best never rises, so the first position at which it is at most a target is found by bisection
@@ -276,10 +275,7 @@ class Recorder:
 
 
 def record_step(t, f, stop, runs):  # type: ignore[no-untyped-def]
-    """Record the values f (R,) of iterate t in a `RunState`: what `Recorder.fold` does for many iterates at once.
-
-    For compiled loops: nothing but loops and numbers.
-    """
+    """Record the values f (R,) of iterate t in a `RunState`; the form of `Recorder.fold` for compiled loops."""
     for r in range(f.shape[0]):
         finite = np.isfinite(f[r])
         if finite:

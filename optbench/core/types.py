@@ -1,4 +1,4 @@
-"""The small types that every package shares: arrays, how a run ended, what an oracle tells, and what a metric means."""
+"""Small types that all packages share: arrays, status of a run, oracles and metrics."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import numpy as np
 
 
 class Array(Protocol):
-    """An array of any array-API namespace: what NumPy's, CuPy's and other arrays have in common.
+    """An array of any array-API namespace.
 
-    Functions of arrays come from the namespace, `Backend.xp`. On a device, `__array__`, `__float__`, `__int__` and
-    `__bool__` wait for it or raise; `Backend.to_host` is the way to the host.
+    On a device, `__array__`, `__float__`, `__int__` and `__bool__` wait for it or raise; use `Backend.to_host`.
     """
 
     @property
@@ -65,7 +64,7 @@ class Array(Protocol):
 
 
 class Namespace(Protocol):
-    """An array-API namespace: a module whose functions return one array each, but for those named here."""
+    """An array-API namespace: a module whose functions return one array, except those listed here."""
 
     inf: float
     linalg: Any
@@ -101,14 +100,14 @@ class Oracle(StrEnum):
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure besides the objective that a problem reports of an iterate.
+    """A number other than the objective that a problem reports of an iterate.
 
     Attributes
     ----------
     name : str
         ``"test_accuracy"``, for example.
     better : {"lower", "higher"} or None
-        Which values are better; None for figures that are not judged, such as coordinates.
+        Which values are better; None if neither is, as for coordinates.
     unit : str
         Empty for numbers without a unit, such as fractions.
     """

@@ -1,7 +1,6 @@
-"""Worker processes that are reused from call to call: spawned, with one BLAS thread each, and started when there is work.
+"""Worker processes, spawned with one BLAS thread each when there is work, and reused by later calls.
 
-A caller acquires a pool, submits work and releases it. A released pool stays alive for the next call until it has been idle
-for a while. This module knows nothing about the work itself.
+A caller acquires a pool, submits work and releases it. A released pool stays alive for the next call for `IDLE_SECONDS`.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-IDLE_SECONDS = 60.0  # a released pool stays alive; a start costs about a second, a worker some 150 MB
+IDLE_SECONDS = 60.0  # a new pool costs about a second, an idle worker about 150 MB
 
-# One BLAS thread per process: the stacks are small, and two thread pools at once are slow.
+# one BLAS thread per process, because the stacks are small
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -44,14 +43,14 @@ class WorkerPool:
             size, mp_context=context, initializer=_begin, initargs=(self._progress,)
         )
         self._setting = _current_setting()
-        self.timer: threading.Timer  # of its end, while it is idle
+        self.timer: threading.Timer  # ends the idle pool
 
     @property
     def progress(self) -> float:
         return float(self._progress.value)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> cf.Future[Any]:
-        """Have a function called by a worker.
+        """Call a function in a worker.
 
         Raises
         ------
@@ -74,11 +73,11 @@ class WorkerPool:
         return places == now_places and all(now_modules.get(name) is spec for name, spec in modules.items())
 
     def refresh(self) -> None:
-        """Take the present folder, path and modules as those of these workers."""
+        """Record the present folder, path and modules as those of these workers."""
         self._setting = _current_setting()
 
     def dismiss(self) -> None:
-        """Let the workers end once they have done their work."""
+        """Let the workers end after their work."""
         self._executor.shutdown(wait=False)
 
     def stop(self) -> None:
@@ -94,7 +93,7 @@ _lock = threading.Lock()
 
 
 def acquire(size: int) -> WorkerPool:
-    """The idle pool, if it is large enough and current; else a new one."""
+    """The idle pool if it is large enough and current, else a new one."""
     pool = _take_idle()
     if pool is not None:
         if pool.size >= size and pool.is_current():
@@ -113,7 +112,7 @@ def release(pool: WorkerPool) -> None:
             pool.timer.daemon = True
             pool.timer.start()
             return
-    pool.dismiss()  # another thread was faster
+    pool.dismiss()  # another thread has released its pool
 
 
 def idle_size() -> int:
@@ -123,7 +122,7 @@ def idle_size() -> int:
 
 
 def dismiss_idle(only: WorkerPool | None = None) -> None:
-    """Let the idle pool end now; with a pool, if it is that one."""
+    """End the idle pool; if `only` is given, only that one."""
     pool = _take_idle(only)
     if pool is not None:
         pool.dismiss()
@@ -141,7 +140,7 @@ def _take_idle(only: WorkerPool | None = None) -> WorkerPool | None:
 
 
 def _current_setting() -> tuple[str, list[str], dict[str, Any]]:
-    """What new workers take over: the folder, the module path, and the modules that are loaded (or reloaded)."""
+    """The folder, the module path and the loaded modules, which new workers inherit."""
     try:
         folder = os.getcwd()  # noqa: PTH109
     except OSError:
@@ -153,7 +152,7 @@ def _current_setting() -> tuple[str, list[str], dict[str, Any]]:
 
 # ---- forked copies of this process -----------------------------------------------------------------------------------
 
-_parents: list[Any] = []  # pools of a parent process, which the garbage collector must not touch
+_parents: list[Any] = []  # pools of the parent process, kept from the garbage collector
 
 
 def _forget_parent() -> None:
@@ -194,19 +193,19 @@ def _end_with_parent() -> None:
 # ---- while workers start ---------------------------------------------------------------------------------------------
 
 
-_environment_lock = threading.Lock()  # or a thread would restore what another thread has set
+_environment_lock = threading.Lock()
 
 
 @contextlib.contextmanager
 def _pinned() -> Iterator[None]:
     """Processes started in this context use one BLAS thread; the variables must be set before they import NumPy."""
     with _environment_lock, environment_variables(dict.fromkeys(_THREAD_VARIABLES, "1")):
-        yield  # with the lock, or a thread would restore what another thread has set
+        yield  # under the lock, or a thread would restore variables that another thread has set
 
 
 @contextlib.contextmanager
 def environment_variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Variables of the environment, which processes started in this context inherit; restored afterwards."""
+    """Environment variables for processes that are started in this context; restored afterwards."""
     before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)
     try:
@@ -219,7 +218,7 @@ def environment_variables(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interrupts_wait() -> Iterator[None]:
-    """Ctrl-C waits, and processes started here ignore it: one that is still importing would print a traceback."""
+    """Delay Ctrl-C; processes started here ignore it, because one that is still importing would print a traceback."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -235,14 +234,14 @@ def _interrupts_wait() -> Iterator[None]:
 
 @functools.lru_cache(maxsize=1)
 def _libraries(modules: int) -> Any:
-    """The loaded BLAS libraries. The search takes milliseconds and is repeated only after further imports."""
+    """The loaded BLAS libraries; the search takes milliseconds and is repeated after further imports."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
 
 
 def blas_threads(count: int = 1) -> Any:
-    """A context in which BLAS computes on so many threads."""
-    import threadpoolctl  # noqa: F401 - so that the number of modules counts it from the first call on
+    """A context in which BLAS uses `count` threads."""
+    import threadpoolctl  # noqa: F401 - imported first, because the number of modules is the key of the cache
 
     return _libraries(len(sys.modules)).limit(limits=count, user_api="blas")

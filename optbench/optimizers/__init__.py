@@ -1,4 +1,4 @@
-"""The registered optimizers and schedules, a module for each family. Importing this package registers them all."""
+"""Optimizers and schedules, one module per family. Importing this package registers all of them."""
 
 from optbench.optimizers import adaptive, gradient, line_search, random_search, schedules, sign
 

@@ -1,4 +1,4 @@
-"""Update rules whose step sizes adapt to each parameter, each beside its formula; see `gradient` for what a rule is."""
+"""Update rules that adapt the step size of each parameter; see `gradient` for what a rule is."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def adam_uncorrected(xp, x, g, t, m, v, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-
 
 @rule(decay="l2", equivariances=("flip",), special_cases={"l2=0": "adam"})
 def adam_l2(xp, x, g, t, m, v, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, l2=1e-2):
-    """Adam with coupled l2: the gradient of l2/2 |x|^2 joins g, and is divided by the root of v like the rest."""
+    """Adam with coupled l2: the gradient of l2/2 |x|^2 is added to g, and is divided by the root of v with it."""
     return adam(xp, x, g + l2 * x, t, m, v, lr, beta1, beta2, eps)
 
 
@@ -65,8 +65,8 @@ def adamw(xp, x, g, t, m, v, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_d
 def dog(xp, x, g, t, s, r, G, r_eps=1e-6, eps=1e-8):
     """DoG, distance over gradients (Ivgi, Hinder & Carmon 2023, Algorithm 1; eps is added to G as in the authors' code).
 
-    The step size is the largest distance r from the start so far over the root of the sum G of squared gradient norms, so
-    there is no learning rate. The first step has the length `r_eps`. The state s is x minus the start.
+    The step size is r / sqrt(G), where r is the largest distance from the start so far and G the sum of squared gradient
+    norms, so there is no learning rate. The first step has the length `r_eps`. The state s is x minus the start.
     """
     r = xp.maximum(r, xp.linalg.vector_norm(s, axis=-1, keepdims=True))
     r = xp.maximum(r, r_eps + 0 * r)

@@ -1,12 +1,10 @@
-"""First-order update rules, in order of difficulty, each beside its formula.
+"""First-order update rules, in order of difficulty.
 
 A rule is a pure function of the array module `xp`, the iterates `x` and gradients `g` (R runs as rows, shape (R, d)) and
 the number `t` of this step, counted from 1. Arguments without a default are state, arrays like `x` that start at zero;
 arguments with a default are hyperparameters, numbers or columns of shape (R, 1). It returns the new iterates followed by
-the new state. The decorator declares what the tests need to know, see `Traits`. Nothing here evaluates an objective; what
-turns a rule into an optimizer is in `optimizer`.
-
-The rules carry no annotations: they are read as formulas, and take whatever `xp` computes with.
+the new state. The decorator declares properties of the rule, see `Traits`. `optimizer.FirstOrder` turns a rule into an
+optimizer. Rules have no annotations, because they take arrays, numbers and symbols of compilers.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ def momentum(xp, x, g, t, v, lr=0.1, beta=0.9):
 def nesterov(xp, x, g, t, v, lr=0.1, beta=0.9):
     """Nesterov's accelerated gradient (Nesterov 1983) for the look-ahead point (Sutskever et al. 2013).
 
-    The iterate is the point y = x - lr beta v at which the gradient is taken, so one gradient a step is enough.
+    The iterate is the point y = x - lr beta v at which the gradient is taken, so one gradient per step is enough.
     """
     v = beta * v + g
     return x - lr * (g + beta * v), v
@@ -46,7 +44,7 @@ def nesterov(xp, x, g, t, v, lr=0.1, beta=0.9):
     special_cases={"l2=0": "momentum", "beta=0,l2=0.2": "sgdw:beta=0,weight_decay=0.2"},
 )
 def momentum_l2(xp, x, g, t, v, lr=0.1, beta=0.9, l2=1e-4):
-    """Heavy ball with coupled l2: the gradient of l2/2 |x|^2 joins g and is averaged with it."""
+    """Heavy ball with coupled l2: the gradient of l2/2 |x|^2 is added to g and averaged with it."""
     return momentum(xp, x, g + l2 * x, t, v, lr, beta)
 
 

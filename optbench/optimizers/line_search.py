@@ -1,8 +1,7 @@
-"""Newton, BFGS and L-BFGS: one line search times three models of curvature.
+"""Newton, BFGS and L-BFGS: one line search with three models of curvature.
 
-The line search and the outer iteration are one flattened loop: each step answers one evaluation, for some runs a trial
-that is accepted and for others one that is not. Every decision is a `where` on the rows, never a branch on a value, so the
-runs of a stack go their own ways within the same few array operations.
+The line search and the outer iteration are one flattened loop: each step evaluates one trial, which some runs accept and
+others reject. Decisions are `where` operations on rows instead of branches, so all runs share the array operations.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ class Search(NamedTuple):
     g: Array  # its gradient, (R, d)
     p: Array  # search direction, (R, d)
     slope: Array  # g^T p, negative
-    alpha: Array  # step length of the requested trial
+    alpha: Array  # step length of the trial
     low: Array  # longest step known to be too short
     high: Array  # shortest step known to be too long
     trials: Array  # trials along p so far
-    model: Any  # what the model of curvature remembers
+    model: Any  # state of the model of curvature
 
 
 class LineSearchMethod(Optimizer):
@@ -42,22 +41,22 @@ class LineSearchMethod(Optimizer):
         g(x + alpha p)^T p >= c2 g^T p               (curvature)
 
     Where rounding hides the decrease, the first is replaced by its equivalent in slopes, g(x + alpha p)^T p <= (2 c1 - 1)
-    g^T p (Hager & Zhang 2005, equation 4.1). Trial steps are bracketed: too long ones shrink to the minimizer of the
-    interpolating parabola, too short ones grow to where the slope would vanish, both within safeguards.
+    g^T p (Hager & Zhang 2005, equation 4.1). Steps that are too long shrink to the minimizer of the interpolating parabola;
+    steps that are too short grow to where the secant of the slopes vanishes. Both are safeguarded.
     """
 
     traits = Traits(full_batch=True, equivariances=("rotation", "flip", "shift"))
     keeps_best: ClassVar[bool] = True
     c1: ClassVar[float] = 1e-4
     c2: ClassVar[float] = 0.9
-    max_trials: ClassVar[int] = 25  # then the direction is replaced by steepest descent, and the model is reset
+    max_trials: ClassVar[int] = 25  # then the direction becomes steepest descent, and the model is reset
 
     def init(self, x: Array, backend: Backend) -> Search:
         self.xp = xp = backend.xp
         self.eps = backend.eps
         zeros, zero, inf = xp.zeros_like(x), backend.zeros((x.shape[0], 1)), backend.zeros((x.shape[0], 1)) + xp.inf
         model = self.model_init(x, backend)
-        # an accepted value of infinity and a zero direction make the start point pass both conditions
+        # with an infinite value and a zero direction, the start point satisfies both conditions
         return Search(x, inf, g=zeros, p=zeros, slope=zero, alpha=zero, low=zero, high=inf, trials=zero, model=model)
 
     def step(self, t: int, at: At, state: Search) -> tuple[Array, Search]:
@@ -95,7 +94,7 @@ class LineSearchMethod(Optimizer):
         model = self.model_update(model, accept, stuck, s, y, at)
         new_p = self.direction(model, g)
         new_slope = dot(xp, g, new_p)
-        # NaN compares false, so that a broken direction falls back to steepest descent too
+        # a NaN compares false, so it causes steepest descent too
         downhill = new_slope < 0
         new_p = xp.where(downhill, new_p, -g)
         new_slope = xp.where(downhill, new_slope, -dot(xp, g, g))
@@ -107,11 +106,11 @@ class LineSearchMethod(Optimizer):
         return x + state.alpha * state.p, state
 
     def model_init(self, x: Array, backend: Backend) -> Any:
-        """What the model of curvature remembers at the start."""
+        """State of the model of curvature at the start."""
         raise NotImplementedError(f"{type(self).__name__} does not implement model_init()")
 
     def model_update(self, model: Any, accept: Array, stuck: Array, s: Array, y: Array, at: At) -> Any:
-        """Learn from the accepted runs' step s = x_new - x and y = g_new - g; forget in the stuck runs."""
+        """Update the model of accepted runs by s = x_new - x and y = g_new - g; reset that of stuck runs."""
         raise NotImplementedError(f"{type(self).__name__} does not implement model_update()")
 
     def direction(self, model: Any, g: Array) -> Array:
@@ -119,10 +118,7 @@ class LineSearchMethod(Optimizer):
         raise NotImplementedError(f"{type(self).__name__} does not implement direction()")
 
     def usable(self, accept: Array, s: Array, y: Array) -> tuple[Array, Array, Array]:
-        """Whether a pair of an accepted run satisfies the curvature condition s^T y > 0 beyond rounding; s^T y and y^T y.
-
-        Each has the shape (R, 1); where the pair is not usable, the products are 1.
-        """
+        """Whether pairs of accepted runs satisfy s^T y > 0 beyond rounding, and s^T y and y^T y (1 if not); each (R, 1)."""
         xp = self.xp
         sy, yy = dot(xp, s, y), dot(xp, y, y)
         keep = accept & (sy > self.eps * xp.sqrt(dot(xp, s, s) * yy))
@@ -139,8 +135,8 @@ class LineSearchMethod(Optimizer):
 class Newton(LineSearchMethod):
     """Newton's method with the eigenvalues of the Hessian replaced by their magnitudes, p = -|H|^-1 g.
 
-    On a convex problem this is Newton's method; elsewhere the change of sign keeps it from being drawn to saddles (Dauphin
-    et al. 2014; Nocedal & Wright 2006, section 3.4). Every trial requests one Hessian.
+    On a convex problem this is Newton's method; elsewhere the change of sign avoids saddle points (Dauphin et al. 2014;
+    Nocedal & Wright 2006, section 3.4). Every trial evaluates one Hessian.
     """
 
     oracle: ClassVar[Oracle] = Oracle.HESSIAN
@@ -169,7 +165,7 @@ class Newton(LineSearchMethod):
 
 
 class Secants(NamedTuple):
-    """Memory of L-BFGS: pairs from oldest to newest; an empty or useless pair has rho = 0."""
+    """Memory of L-BFGS: pairs from oldest to newest; an empty pair has rho = 0."""
 
     s: Array  # (h, R, d)
     y: Array  # (h, R, d)
@@ -245,7 +241,7 @@ class BFGS(LineSearchMethod):
         keep, sy, yy = self.usable(accept, s, y)
         first = keep & (model.fresh > 0)
         h = xp.where(first[..., None], (sy / yy)[..., None] * self.identity, model.h)
-        # (I - rho s y^T) H (I - rho y s^T) + rho s s^T, multiplied out so that it costs three outer products
+        # (I - rho s y^T) H (I - rho y s^T) + rho s s^T, expanded to three outer products
         u = (h @ y[..., None])[..., 0]  # H y, (R, d)
         c = (1 + dot(xp, y, u) / sy) / sy  # (R, 1)
         us = u[..., :, None] * (s / sy)[..., None, :]  # (R, d, d)

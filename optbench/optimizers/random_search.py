@@ -1,4 +1,4 @@
-"""Random search: methods that use values only. The random numbers come from the loop."""
+"""Random search, which uses values only. The random numbers come from the loop."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class RandomSearch(Optimizer):
         return self.center(state) + self.width * at.z, state
 
     def center(self, state: SearchState) -> Array:
-        """Where the next points are drawn around; shape (R, d)."""
+        """Mean of the next points; shape (R, d)."""
         return state.start
 
 

@@ -1,7 +1,7 @@
-"""Learning-rate schedules: plain functions `(t, T) -> factor` on the learning rate, and how they compose.
+"""Learning-rate schedules: functions `(t, T) -> factor` of the learning rate, and warm-up.
 
-`t` is the number of steps already taken (0 for the first step) and `T` the number of all steps; the factor of the first
-step is 1 unless a warm-up says otherwise. A schedule knows nothing of the rule it is used with.
+`t` is the number of steps taken (0 for the first step) and `T` the number of all steps. The factor of the first step is 1
+without warm-up.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def constant(t: int, T: int) -> float:
 
 @schedule(at=Interval(0, 1, closed="neither"), factor=NONNEGATIVE)
 def drops(t: int, T: int, at: Sequence[float] = (0.5, 0.75), factor: float = 0.1) -> float:
-    """Times `factor` at each of the fractions `at` of all steps."""
+    """Multiplied by `factor` at each of the fractions `at` of all steps."""
     return math.prod(factor for fraction in at if t >= fraction * T)
 
 
@@ -73,12 +73,12 @@ def exponential(t: int, T: int, final: float = 0.01) -> float:
 
 
 def warm_up(after: Schedule, length: float) -> Schedule:
-    """Linear warm-up, then `after` over the steps that are left.
+    """Linear warm-up, then `after` over the remaining steps.
 
     Parameters
     ----------
     length : float
-        Number of steps of the warm-up, or, below 1, its fraction of all steps. Step t of W gets the factor (t + 1) / W.
+        Number W of steps, or, below 1, the fraction of all steps. Step t gets the factor (t + 1) / W.
     """
 
     def schedule_with_warm_up(t: int, T: int) -> float:
@@ -89,7 +89,7 @@ def warm_up(after: Schedule, length: float) -> Schedule:
 
 
 def schedule_parameters(name: str) -> dict[str, Parameter]:
-    """The declared parameters of a registered schedule, and `warmup`, which each of them takes."""
+    """The declared parameters of a registered schedule, and `warmup`, which all schedules have."""
     declared, ranges = parameters(SCHEDULES[name]), SCHEDULES.traits(name).ranges
     kinds = {key: tuple[float, ...] if isinstance(p.default, tuple) else p.type for key, p in declared.items()}
     own = {key: Parameter(key, kinds[key], p.default, ranges.get(key)) for key, p in declared.items()}
@@ -97,7 +97,7 @@ def schedule_parameters(name: str) -> dict[str, Parameter]:
 
 
 def make_schedule(spec: str) -> tuple[str, Schedule]:
-    """The schedule of a spec such as ``"cosine:final=0.1,warmup=0.05"``, and its canonical spec, which comes first.
+    """The canonical spec and the function of a spec such as ``"cosine:final=0.1,warmup=0.05"``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Update rules that step by the sign of an average, each beside its formula; see `gradient` for what a rule is."""
+"""Update rules whose step is the sign of an average; see `gradient` for what a rule is."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The package `problems` under a name that no package of yours can take, see `optbench.core.names`."""
+"""The package `problems` under a name that no package of yours can take, see `optbench.core.long_names`."""
 
-from optbench.core.names import load_sibling
+from optbench.core.long_names import load_sibling
 
 load_sibling(__name__)

@@ -1,8 +1,8 @@
-"""Runs and their tables, where they are kept, and what their columns mean."""
+"""Runs and their tables, the results folder, and the columns of stored rows."""
 
 from collections.abc import Callable
 from typing import Any
 
-# How notebooks show `Runs`: a function to HTML. The package `optbench` sets it, because a summary needs `analysis` and
+# HTML display of `Runs` in notebooks. The package `optbench` sets this function, because it needs `analysis` and
 # `reports`, which this package must not import.
 html_summary: Callable[[Any], str]

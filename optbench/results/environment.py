@@ -1,4 +1,4 @@
-"""Where results come from: versions, processor, threads, commit and GPU."""
+"""The environment of results: versions, processor, threads, commit and GPU."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import numpy as np
 
 
 def environment() -> dict[str, str]:
-    """Where results come from: versions, processor, threads, commit, and the GPU once this process uses one.
+    """Versions, processor, threads, commit, the GPU if this process uses one, and the command line if there is one.
 
-    The command line is there too where there was one; it is in the variable OPTBENCH_COMMAND, which workers inherit.
+    Workers inherit the command line in the variable OPTBENCH_COMMAND.
     """
     command = os.environ.get("OPTBENCH_COMMAND")
     return _host_environment() | _gpu() | ({"command": command} if command else {})
@@ -53,7 +53,7 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """Commit of the checkout that optbench runs from; empty for an installed copy."""
+    """Commit of the repository that optbench runs from; empty for an installed package."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return ""
@@ -71,14 +71,14 @@ def _gpu() -> dict[str, str]:
     if cupy is None or not cupy.cuda.is_available():
         return {}
     properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
-    # CuPy knows better than the switch, because a program may have set the compute type itself
+    # CuPy is asked before the variable, because a program may have set the compute type itself
     switch = os.environ.get("CUPY_TF32", "0")
     try:
         from cupy._core import _routines_linalg as products
 
         kind = products.compute_type_to_str(products.get_compute_type(np.dtype("float32")))
         tf32 = "on" if "TF32" in str(kind) else "off"
-    except (ImportError, AttributeError, TypeError):  # these names are CuPy's own and may move
+    except (ImportError, AttributeError, TypeError):  # private names of CuPy, which may change
         tf32 = "off" if switch in ("", "0") else "on"
     return {
         "gpu": properties["name"].decode(),

@@ -1,8 +1,7 @@
-"""Display labels of problems and methods: the columns ``problem`` and ``method``, made from typed columns.
+"""Display labels of problems and methods: the columns ``problem`` and ``method``.
 
-A method is what is compared: optimizer, fixed settings, schedule, budget, precision and array module. Its batch size is a
-setting of the run. Labels are unique among the rows they are made for. They are for display and grouping only: whatever
-else is needed of a method stands in its own columns.
+A method is an optimizer with fixed settings, schedule, budget, precision and array module; the batch size is a setting of
+a run. Labels are unique within the given rows. They are for display and grouping only; the typed columns have the facts.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def add_labels(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with the columns ``problem`` and ``method``, first; labels that were there before are made anew."""
+    """The rows with new columns ``problem`` and ``method`` in front, which replace old ones."""
     import pandas as pd
 
     problem, data = rows["problem_spec"], rows["data_hash"]
-    # several versions of a problem's data are told apart
+    # distinguishes several versions of a problem's data
     if (several := _several(data, [problem])).any():
         problem = problem.mask(several, problem + " [data " + data.str[:8] + "]")
     labels = pd.DataFrame({"problem": problem, "method": _label_methods(rows)})
@@ -30,15 +29,11 @@ def add_labels(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _label_methods(rows: pd.DataFrame) -> pd.Series:
-    """The label of each row's method.
+    """The label of each row's method: the optimizer with its fixed settings, and a schedule that is not constant.
 
-    It consists of the optimizer with its fixed settings and of a schedule that is not constant. Where a problem has runs
-    that differ in nothing else, these follow: number of steps, precision, array module.
-
-    Where a method ran with several batch sizes on one problem, these are compared like methods: all of its mini-batch
-    runs carry their batch size, and its full-batch runs on problems with mini-batch runs are marked as such.
-
-    Rows of several stores, told apart by a column ``store``, keep one label where only the stores differ in these.
+    Steps, precision and array module follow if runs on a problem differ only in these, within one store if there is a
+    column ``store``. Several batch sizes on one problem are compared like methods: all mini-batch runs of the method show
+    their batch size, and its full-batch runs on that problem are marked as such.
     """
     import pandas as pd
 
@@ -66,19 +61,19 @@ def _label_methods(rows: pd.DataFrame) -> pd.Series:
 
 
 def _several(column: pd.Series, groups: list[pd.Series]) -> pd.Series:
-    """Whether the group of each row has several values in a column."""
+    """Whether a column has several values in the group of each row."""
     import pandas as pd
 
-    if column.nunique() < 2:  # as in most results of one call, where grouping takes longer than all else
+    if column.nunique() < 2:  # saves the slow grouping
         return pd.Series(False, index=column.index)
     return column.groupby(groups).transform("nunique") > 1
 
 
 def match_methods(lines: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
-    """The label that the method of each line has in the rows of runs; null where no run has the same method.
+    """The label of each line's method among the rows of runs; null if no run has the same method.
 
     Lines, such as those of races, have the columns of a method, ``batch_size`` and ``steps``. Optimizer, fixed settings and
-    schedule must agree. Of several methods the one that agrees in most of the others is taken, then the largest budget.
+    schedule must agree. Among several matches, the most agreement in the other columns decides, then the largest budget.
     """
     same, further = ["optimizer", "fixed", "schedule"], ["batch_size", "precision", "backend", "steps"]
     methods = rows[["method", *same, *further]].drop_duplicates()

@@ -1,7 +1,7 @@
-"""Results as rows and tidy tables. Everything after the loop is a function from table to table.
+"""Results as rows and tidy tables.
 
-A row is what is stored of one run: scalars, and its curve as lists. `Runs` holds rows and gives two tables: `table`, one
-row for each run, and `curves`, one row for each run and checkpoint. `COLUMNS` declares the columns of a row.
+A row has the scalars of one run, and its curves as lists; `COLUMNS` declares its columns. `Runs` offers two tables:
+`table`, with one row for each run, and `curves`, with one row for each run and checkpoint.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _ENDINGS = {Status.TARGET: "reached the last target", Status.GRADIENT: "reached 
 
 
 def newest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The newest of the rows that answer the same question, whichever version of the code computed them."""
-    question = ["problem_spec", "data_hash", "optimizer", "fixed", "schedule", "batch_size", "settings", "seed"]
-    question += ["steps", "precision", "backend"]
-    return rows.sort_values(["created", "key"]).drop_duplicates(question, keep="last")
+    """The newest row of each run, whichever version of the code computed it."""
+    identity = ["problem_spec", "data_hash", "optimizer", "fixed", "schedule", "batch_size", "settings", "seed"]
+    identity += ["steps", "precision", "backend"]
+    return rows.sort_values(["created", "key"]).drop_duplicates(identity, keep="last")
 
 
 def finite_or_none(value: Any) -> float | None:
@@ -39,17 +39,16 @@ def finite_or_none(value: Any) -> float | None:
 
 
 class Runs:
-    """Results of some runs, as tables.
+    """Results of runs, as tables.
 
     Parameters
     ----------
     rows : pandas.DataFrame, or callable
-        Rows with the columns `COLUMNS` and the labels ``problem`` and ``method``, or a function that makes them when they
-        are first needed.
+        Rows with the columns `COLUMNS` and the labels ``problem`` and ``method``, or a function that returns them.
     environments : sequence of dict
-        Where the rows were computed, see `environment`.
+        Environments in which the rows were computed, see `environment`.
     x : array of shape (R, d), callable or None
-        Last iterates, row by row, where they were computed just now.
+        Last iterates in the order of the rows; None for stored runs.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class Runs:
 
     @classmethod
     def from_rows(cls, rows: list[dict[str, Any]], environments: Iterable[Mapping[str, str]] = ()) -> Runs:
-        """`Runs` of rows with the columns `COLUMNS`; those that hold a last iterate ``x`` besides keep it."""
+        """`Runs` from rows with the columns `COLUMNS`, and ``x`` if every row has a last iterate of the same size."""
         iterates = [row["x"] for row in rows if "x" in row]
         complete = iterates and len(iterates) == len(rows) and len({len(x) for x in iterates}) == 1
         return cls(
@@ -72,10 +71,10 @@ class Runs:
 
     @classmethod
     def from_curves(cls, curves: pd.DataFrame) -> Runs:
-        """`Runs` of what a table of curves tells, see `Runs.curves`; for figures of a part of them.
+        """`Runs` from a table of curves, see `Runs.curves`; for figures of selected curves.
 
-        What the curves do not hold is inferred: calls to targets are those of the first checkpoint at or below them, and a
-        run whose last value is not finite counts as diverged.
+        Missing information is inferred: a target counts as reached at the first checkpoint at or below it, and a run whose
+        last value is not finite counts as diverged.
 
         Raises
         ------
@@ -123,18 +122,18 @@ class Runs:
 
     @functools.cached_property
     def rows(self) -> pd.DataFrame:
-        """One row a run, with the columns `COLUMNS` and the labels ``problem`` and ``method``."""
+        """One row for each run, with the columns `COLUMNS` and the labels ``problem`` and ``method``."""
         return self._rows() if callable(self._rows) else self._rows
 
     @functools.cached_property
     def x(self) -> np.ndarray | None:
-        """Last iterates, (R, d), where they were computed just now; otherwise None."""
+        """Last iterates, (R, d), in the order of the rows; None for stored runs."""
         return self._x() if callable(self._x) else self._x
 
     def __add__(self, other: Runs) -> Runs:
-        """The runs of both, labelled anew so that methods which differ in budget or precision are told apart.
+        """The runs of both, with new labels that distinguish methods by budget and precision.
 
-        Runs of the same question are there once, the newest of them. `x` is kept where both have it in one dimension.
+        Of equal runs only the newest is included. `x` is available if both have it with the same dimension.
         """
         if not isinstance(other, Runs):
             return NotImplemented
@@ -154,7 +153,7 @@ class Runs:
         Raises
         ------
         StoreError
-            If the file cannot be written; a file that was there is left as it is then.
+            If the file cannot be written; an existing file then stays as it was.
         """
         schema.write_parquet(
             schema.to_arrow(self.rows), Path(path), {"environments": self.environments}, **schema.RUN_ENCODING
@@ -167,15 +166,17 @@ class Runs:
         Raises
         ------
         StoreError
-            If there is no such file, it cannot be read, or it holds something else.
+            If there is no such file, it cannot be read, or it contains no runs.
         """
         path = Path(path)
         if not path.is_file():
-            raise StoreError(f"there is no file {str(path)!r}; results folders are read by Store({str(path)!r}).load()")
+            raise StoreError(
+                f"there is no file {str(path)!r}; to read a results folder use Store({str(path)!r}).load()"
+            )
         table = schema.read_parquet(path)
         metadata = schema.metadata_of(table)
         if metadata.get("schema") != schema.VERSION or not set(schema.COLUMNS) <= set(table.column_names):
-            raise StoreError(f"{path} holds no runs, or runs of another version of optbench")
+            raise StoreError(f"{path} contains no runs, or runs of another version of optbench")
         return cls(add_labels(schema.to_frame(table.select(list(schema.COLUMNS)))), metadata.get("environments", ()))
 
     def __len__(self) -> int:
@@ -191,12 +192,12 @@ class Runs:
         return f"<Runs: {runs} of {methods} on {problems}: {', '.join(f'{n} {text}' for text, n in endings.items())}>"
 
     def _repr_html_(self) -> str:
-        """A summary for notebooks: one line for each problem and method, at its best settings."""
+        """Summary for notebooks: one line for each problem and method, at its best settings."""
         return results.html_summary(self)
 
     @functools.cached_property
     def table(self) -> pd.DataFrame:
-        """One row a run: the scalar columns of `COLUMNS`, the gaps, and each hyperparameter as a column of its own."""
+        """One row for each run: the scalar columns of `COLUMNS`, the gaps, and one column for each hyperparameter."""
         import pandas as pd
 
         table = self.rows[["problem", "method", *schema.SCALARS]]
@@ -209,9 +210,9 @@ class Runs:
     def curves(self) -> pd.DataFrame:
         """One row for each run and checkpoint.
 
-        Columns: what identifies the run (`key`, `problem`, `method`, `optimizer`, `fixed`, `settings`, `schedule`,
-        `batch_size`, `step_size`, `seed`), `t` (steps taken), `calls` (oracle calls), `f`, `best`, `gap` and `best_gap` (f
-        and best less f*; null where no optimum is known), `gradient_norm`, and one column for each metric of the problem.
+        The columns are those that identify the run (`key`, `problem`, `method`, `optimizer`, `fixed`, `settings`,
+        `schedule`, `batch_size`, `step_size`, `seed`), `t` (steps taken), `calls` (oracle calls), `f`, `best`, `gap` and
+        `best_gap` (f - f* and best - f*; null if no optimum is known), `gradient_norm`, and the metrics of the problem.
         """
         import pandas as pd
 
@@ -219,16 +220,16 @@ class Runs:
         names.append("seed")
         rows = self.rows.reset_index(drop=True)
         lengths = rows["t"].map(len).to_numpy(dtype=int)
-        which = np.repeat(np.arange(len(rows)), lengths)
+        row_of_point = np.repeat(np.arange(len(rows)), lengths)
         metrics = [dict(pairs) for pairs in rows["metrics"]]
         missing = [np.full(n, np.nan) for n in lengths]
         columns = {name: rows[name] for name in ("t", "checkpoint_calls", "f", "best", "gradient_norm")}
         for name in sorted({name for values in metrics for name in values}):
-            columns[name] = [own.get(name, gap) for own, gap in zip(metrics, missing, strict=True)]
+            columns[name] = [values.get(name, gap) for values, gap in zip(metrics, missing, strict=True)]
         arrays = {name: np.concatenate([np.empty(0), *parts]) for name, parts in columns.items()}
-        f_star = rows["f_star"].to_numpy(dtype=float)[which]
+        f_star = rows["f_star"].to_numpy(dtype=float)[row_of_point]
         head = {"t": arrays.pop("t").astype(int), "calls": arrays.pop("checkpoint_calls"), "f": arrays.pop("f")}
         head |= {"best": arrays.pop("best"), "gap": head["f"] - f_star}
         head["best_gap"] = head["best"] - f_star
-        curves = rows[names].take(which).reset_index(drop=True)
+        curves = rows[names].take(row_of_point).reset_index(drop=True)
         return pd.concat([curves, pd.DataFrame(head | arrays, index=curves.index)], axis=1)

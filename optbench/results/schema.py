@@ -1,7 +1,7 @@
-"""The columns of stored tables, and their way to Arrow, pandas and Parquet files.
+"""The columns of stored tables, and their conversion to Arrow, pandas and Parquet files.
 
-`COLUMNS` declares what is stored of a run, and `RACE_COLUMNS` what is stored of a round of a race. When runs are read, two
-display labels are added, ``problem`` and ``method``; see `optbench.results.methods`.
+`COLUMNS` declares the columns of runs, `RACE_COLUMNS` those of races. Reading runs adds two display labels, ``problem`` and
+``method``; see `optbench.results.methods`.
 """
 
 from __future__ import annotations
@@ -23,90 +23,90 @@ if TYPE_CHECKING:
 
 VERSION = 2  # of this schema: part of every key and of the folders of a store
 
-# name -> (Arrow type, meaning); the order is the order of the columns
+# name -> (Arrow type, meaning), in the order of the columns
 COLUMNS: dict[str, tuple[str, str]] = {
     "key": ("string", "hash of everything that determines the result"),
-    "identity": ("string", "hash of what determines the result, but for the version of the code"),
-    "code": ("string", "hash of the source text of problem, optimizer and loop"),
+    "identity": ("string", "hash of what determines the result, except the code"),
+    "code": ("string", "hash of the source code of problem, optimizer and engine"),
     "created": ("string", "when the run ended, UTC"),
     "problem_spec": ("string", "spec of the problem"),
     "problem_name": ("string", "registered name of the problem"),
     "problem_params": ("string", "all parameters of the problem, JSON"),
-    "data_hash": ("string", "hash of the problem's data, empty where the parameters tell everything"),
+    "data_hash": ("string", "hash of the problem's data; empty if the parameters determine the problem"),
     "dim": ("int64", "number of parameters d"),
     "optimizer": ("string", "registered name of the optimizer"),
     "fixed": ("string", "settings that are not swept and differ from their defaults, JSON"),
     "settings": ("string", "all hyperparameters, JSON"),
-    "step_size": ("double", "value of the hyperparameter that is tuned: lr, or scale; null where there is none"),
+    "step_size": ("double", "value of the tuned hyperparameter, lr or scale; null if there is none"),
     "schedule": ("string", "learning-rate schedule"),
-    "batch_size": ("int64", "samples a mini-batch; null for the full objective"),
-    "seed": ("int64", "seed of start, batches, noise and search directions"),
-    "steps": ("int64", "budget: steps that a run may take"),
+    "batch_size": ("int64", "samples in a mini-batch; null for the full objective"),
+    "seed": ("int64", "seed of start point, mini-batches, noise and search directions"),
+    "steps": ("int64", "budget: largest number of steps"),
     "backend": ("string", "array module"),
     "precision": ("string", "float64 or float32"),
-    "chunk_runs": ("int64", "runs that shared the array"),
-    "fused": ("bool", "whether rules and oracles ran compiled, where they can be"),
+    "chunk_runs": ("int64", "runs computed in the same array"),
+    "fused": ("bool", "whether rules and oracles were compiled where possible"),
     "status": ("string", "how the run ended, see `Status`"),
     "error": ("string", "why a run failed"),
-    "end": ("int64", "iterate at which the run ended"),
+    "end": ("int64", "number of steps at which the run ended"),
     "oracle": ("string", "what every oracle call returned, see `Oracle`"),
-    "calls": ("double", "oracle calls made up to the end; a mini-batch of b of n samples counts b / n"),
+    "calls": ("double", "oracle calls up to the end; a mini-batch of b out of n samples counts b / n"),
     "values": ("double", "objective values computed"),
     "gradients": ("double", "gradients computed"),
     "hessians": ("double", "Hessians computed"),
-    "calls_per_step": ("double", "oracle calls that one step costs: 1, or b / n with mini-batches"),
-    "budget_calls": ("double", "oracle calls that the budget allows: those of all its steps and of the start"),
+    "calls_per_step": ("double", "oracle calls of one step: 1, or b / n with mini-batches"),
+    "budget_calls": ("double", "oracle calls of all steps and of the start"),
     "f_start": ("double", "objective at the start"),
     "f_end": ("double", "objective at the last finite iterate"),
     "f_best": ("double", "smallest objective of the run"),
-    "f_star": ("double", "optimal value; null where unknown"),
+    "f_star": ("double", "optimal value; null if unknown"),
     "f_star_lower": ("double", "certified lower bound of the optimal value"),
-    "f_star_method": ("string", "how the optimum is known"),
+    "f_star_method": ("string", "how the optimum was determined"),
     "calls_to_target": (
         "list<double>",
-        "oracle calls to each of 50 targets; inf if never reached, null without optimum",
+        "oracle calls to each of 50 targets; inf if missed, null if no optimum is known",
     ),
-    "exact_targets": ("bool", "whether calls_to_target is exact, or at the resolution of the checkpoints"),
-    "t": ("list<int64>", "checkpoints: steps taken"),
-    "checkpoint_calls": ("list<double>", "oracle calls made up to each checkpoint"),
+    "exact_targets": ("bool", "whether calls_to_target is exact; otherwise rounded up to checkpoints"),
+    "t": ("list<int64>", "checkpoints: numbers of steps"),
+    "checkpoint_calls": ("list<double>", "oracle calls up to each checkpoint"),
     "f": ("list<double>", "objective at the checkpoints"),
     "best": ("list<double>", "smallest objective so far"),
     "gradient_norm": ("list<double>", "norm of the full gradient"),
-    "metrics": ("map<string, list<double>>", "further figures at the checkpoints"),
-    "device_bytes": ("int64", "most bytes in the device's memory pool while its array was computed; null on the CPU"),
+    "metrics": ("map<string, list<double>>", "metrics of the problem at the checkpoints"),
+    "device_bytes": ("int64", "peak memory of the device while the array was computed; null on the CPU"),
     "description": ("dictionary<string>", "facts about the problem, JSON, see `optbench.runner.describe`"),
 }
 
-# likewise, one row a round and configuration of a race
+# the same for races, with one row for each round and configuration
 RACE_COLUMNS: dict[str, tuple[str, str]] = {
-    "race": ("string", "name of the race: when it began, UTC, and a random part"),
+    "race": ("string", "name of the race: UTC time of its start and a random part"),
     "created": ("string", "when the race ended, UTC"),
-    "machine": ("string", "processor, or GPU, that it ran on"),
+    "machine": ("string", "processor or GPU"),
     "cores": ("int64", "cores of the machine"),
-    "core": ("int64", "core that the race was pinned to; null where the system does not pin"),
-    "load_before": ("double", "load average of the minute before the race; null where the system does not tell"),
-    "load_after": ("double", "load average at its end"),
+    "core": ("int64", "core that the race was pinned to; null if it was not pinned"),
+    "load_before": ("double", "load average of the minute before the race; null if unknown"),
+    "load_after": ("double", "load average at the end of the race"),
     "round": ("int64", "number of the round, from 0"),
-    "place": ("int64", "place in the order of every round, from 0: tells the configurations of a race apart"),
-    "seed": ("int64", "seed of start, batches, noise and search directions; the same for all of a round"),
+    "place": ("int64", "position of the configuration in every round, from 0"),
+    "seed": ("int64", "seed of start point, mini-batches, noise and search directions; one for each round"),
     "problem": COLUMNS["problem_spec"],
     **{name: COLUMNS[name] for name in ("problem_name", "problem_params", "data_hash", "dim")},
-    "configuration": ("string", "optimizer with all settings that are not its defaults, schedule and batch size"),
+    "configuration": ("string", "optimizer with all settings that differ from their defaults, schedule and batch size"),
     **{name: COLUMNS[name] for name in ("optimizer", "fixed", "settings")},
-    "structure": ("string", "settings that may change what a step costs, JSON: not those that may differ in an array"),
+    "structure": ("string", "settings that can change the cost of a step, JSON"),
     **{name: COLUMNS[name] for name in ("step_size", "schedule", "batch_size", "calls_per_step", "oracle", "steps")},
     **{name: COLUMNS[name] for name in ("backend", "precision", "code")},
-    "fused": ("bool", "whether the update rule ran as one compiled pass over memory"),
-    "seconds": ("double", "seconds of all steps, oracle calls included"),
+    "fused": ("bool", "whether the update rule was compiled"),
+    "seconds": ("double", "seconds of all steps, including oracle calls"),
     "oracle_seconds": ("double", "seconds of the oracle calls alone"),
-    "warmup_seconds": ("double", "seconds of the configuration's warm-up, which is not in the others"),
+    "warmup_seconds": ("double", "seconds of the warm-up of the configuration, not included in the others"),
     "finite": ("bool", "whether the last iterate was finite"),
 }
 
 SCALARS = [name for name, (kind, _) in COLUMNS.items() if "<" not in kind]
 
-# Numbers of a curve hardly repeat: they get no dictionary, and their bytes are compressed by place. That halves the time of
-# writing and takes a quarter off the files.
+# Numbers of a curve rarely repeat. Without a dictionary, and with their bytes split into streams, writing takes half the
+# time and files are a quarter smaller.
 _LEAVES = {"list<double>": ".list.element", "list<int64>": ".list.element"}
 _LEAVES["map<string, list<double>>"] = ".key_value.value.list.element"
 _PATHS = {name: name + _LEAVES.get(kind, "") for name, (kind, _) in COLUMNS.items()}
@@ -118,7 +118,7 @@ RUN_ENCODING: dict[str, Any] = {
 
 
 def to_arrow(rows: list[dict[str, Any]] | pd.DataFrame, columns: Mapping[str, tuple[str, str]] = COLUMNS) -> pa.Table:
-    """Rows as an Arrow table with the given columns and types: `COLUMNS` for runs, `RACE_COLUMNS` for races."""
+    """Rows as an Arrow table with the given columns: `COLUMNS` for runs, `RACE_COLUMNS` for races."""
     import pyarrow as pa
 
     numbers = pa.list_(pa.float64())
@@ -131,29 +131,29 @@ def to_arrow(rows: list[dict[str, Any]] | pd.DataFrame, columns: Mapping[str, tu
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
-    """An Arrow table of rows for pandas; whole numbers stay whole where some are missing, and long texts are shared."""
+    """An Arrow table as a DataFrame; integer columns with missing values stay integer."""
     import pandas as pd
     import pyarrow as pa
 
     frame = table.to_pandas(types_mapper=lambda kind: pd.Int64Dtype() if kind == pa.int64() else None)
-    # objects: all rows refer to one string, where a column of strings would hold it anew for each
+    # in a column of objects all rows share one string
     for name in [field.name for field in table.schema if pa.types.is_dictionary(field.type)]:
         frame[name] = frame[name].astype(object)
     return frame
 
 
 def write_parquet(table: pa.Table, path: Path, metadata: Mapping[str, Any], **encoding: Any) -> None:
-    """Write a table with metadata (and the version of the schema) under a temporary name, sync and rename the file.
+    """Write a table with metadata and the version of the schema, atomically.
 
     Raises
     ------
     StoreError
-        If the disk is full or the folder cannot be written; nothing is left behind then.
+        If the disk is full or the folder cannot be written; no partial file remains.
     """
     import pyarrow.parquet as pq
 
     text = json.dumps({"schema": VERSION, **metadata}, sort_keys=True)
-    # opened plainly, not by tempfile, whose files nobody else on a shared disk could read
+    # not by tempfile, whose files other users of a shared disk cannot read
     temporary = path.with_name(f"{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -167,17 +167,17 @@ def write_parquet(table: pa.Table, path: Path, metadata: Mapping[str, Any], **en
             temporary.unlink()
         raise StoreError(
             f"cannot write results to {str(path.parent)!r} ({error.strerror or error}); free some space or choose another "
-            "folder. What was stored before is safe"
+            "folder. Earlier results are safe"
         ) from None
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None, *, advice: str = "") -> pa.Table:
-    """The table of a file: the given columns, or all.
+    """The given columns of a file, or all.
 
     Raises
     ------
     StoreError
-        If the file cannot be read, or has not these columns; the message ends with the advice.
+        If the file cannot be read or lacks a column; the message ends with the advice.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -186,7 +186,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None, *, advice: st
         with pq.ParquetFile(path) as file:
             if missing := [name for name in columns or () if name not in file.schema_arrow.names]:
                 raise OSError(f"it has no column {missing[0]}")
-            # files are small, and several are read at once: threads of their own would only cost time
+            # without threads, because files are small and several are read at once
             return file.read(columns=None if columns is None else list(columns), use_threads=False)
     except (OSError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
@@ -194,6 +194,6 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None, *, advice: st
 
 
 def metadata_of(table: pa.Table) -> dict[str, Any]:
-    """What `write_parquet` was given besides the table, and the version of the schema."""
+    """The metadata that `write_parquet` stored, and the version of the schema."""
     metadata: dict[str, Any] = json.loads((table.schema.metadata or {}).get(b"optbench", b"{}"))
     return metadata

@@ -1,11 +1,11 @@
-"""Results on disk: content-addressed Parquet files that are written whole or not at all.
+"""Results on disk: Parquet files named by their content and written atomically.
 
-A store is a folder. Below ``v2/``, where 2 is the version of the schema, lies one file for each chunk of runs, named by the
-hash of their keys. A file is written under a temporary name, synced and renamed, so that a killed process leaves no half
-file, and several processes may write at once. Nothing is ever changed or deleted.
+A store is a folder. Its folder ``v2``, where 2 is the version of the schema, has one file for each chunk of runs, named by
+a hash of their keys. Files are written under a temporary name and renamed, so that a killed process leaves no partial file
+and several processes can write at once. Files are never changed or deleted.
 
-Timings are not determined by their inputs, so they are not looked up but collected: every race adds a file below
-``races/v2/``. Other tables, such as those of `benchmarks.gpu`, are kept the same way, with columns of their own.
+Timings do not follow from their inputs, so they have no keys: every race adds a file to ``races/v2``. Other tables, such as
+those of `benchmarks.gpu`, are stored in the same way.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-_ADVICE = "; move it away, and optbench run will compute its runs again"
+_ADVICE = "; move the file elsewhere, and optbench run will compute its runs again"
 
 
 class Store:
-    """A folder of results.
+    """A results folder.
 
     Parameters
     ----------
     path : str or Path
-        The folder; it is made when the first results are written.
+        The folder; the first write creates it.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -52,16 +52,16 @@ class Store:
         return sorted(self._folder.glob("??/*.parquet"))
 
     def table_files(self, kind: str) -> list[Path]:
-        """All files of further tables of a kind, such as ``"races"`` or ``"gpu"``; oldest first."""
+        """All files of other tables of a kind, such as ``"races"`` or ``"gpu"``; oldest first."""
         return sorted((self.path / kind / f"v{schema.VERSION}").glob("*.parquet"))
 
     def check_writable(self) -> None:
-        """Make the folder and try it out, before any work is done.
+        """Create the folder and check that it can be written.
 
         Raises
         ------
         StoreError
-            If nothing can be written there, or it holds results of another version.
+            If it cannot be written, or contains results of another version.
         """
         self._check_version(self._folder)
         try:
@@ -75,18 +75,18 @@ class Store:
             ) from None
 
     def keys(self, *, failed: bool = True) -> set[str]:
-        """Keys of the runs that are there; without those that failed if `failed` is false."""
+        """Keys of the stored runs; without failed runs if `failed` is false."""
         tables = (schema.read_parquet(path, ["key", "status"], advice=_ADVICE) for path in self.files)
         rows = (row for table in tables for row in table.to_pylist())
         return {row["key"] for row in rows if failed or row["status"] != Status.FAILED}
 
     def write(self, rows: list[dict[str, Any]]) -> Path:
-        """Store the rows of runs that were computed together.
+        """Store the rows of a chunk in one file.
 
         Raises
         ------
         StoreError
-            If the disk is full or the folder cannot be written; nothing is left behind then.
+            If the disk is full or the folder cannot be written; no partial file remains.
         """
         name = hashlib.sha256("\n".join(sorted(row["key"] + row["status"] for row in rows)).encode()).hexdigest()
         path = self._folder / name[:2] / f"{name}.parquet"
@@ -94,28 +94,28 @@ class Store:
         return path
 
     def write_race(self, rows: list[dict[str, Any]]) -> Path:
-        """Store the rows of one race, with the columns `RACE_COLUMNS`, by `write_table`."""
+        """Store the rows of one race, with the columns `RACE_COLUMNS`."""
         return self.write_table("races", rows[0]["race"], rows, schema.RACE_COLUMNS)
 
     def write_table(
         self, kind: str, name: str, rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, str]]
     ) -> Path:
-        """Store rows of a kind of their own, beside all tables of this kind.
+        """Store rows as a new table of a kind.
 
         Parameters
         ----------
         kind : str
-            Name of their folder, such as ``"gpu"``.
+            Name of the folder, such as ``"gpu"``.
         name : str
             Name of the file; tables are read in the order of their names.
         rows : list of dict
         columns : mapping
-            Arrow type and meaning by name, as in `COLUMNS`; whoever writes the table declares them.
+            Arrow type and meaning by name, as in `COLUMNS`.
 
         Raises
         ------
         StoreError
-            If the disk is full or the folder cannot be written; nothing is left behind then.
+            If the disk is full or the folder cannot be written; no partial file remains.
         """
         path = self.path / kind / f"v{schema.VERSION}" / f"{name}.parquet"
         schema.write_parquet(schema.to_arrow(rows, columns), path, {"environment": environment()})
@@ -124,21 +124,20 @@ class Store:
     def load(self, keys: Iterable[str] | None = None) -> Runs:
         """The stored runs: all, or those with the given keys.
 
-        Of runs of the same question that were computed by different versions of the code, or that failed and were computed
-        again later, the newest is returned.
+        Runs may be stored several times, by several versions of the code or after a failure. Only the newest is returned.
 
         Raises
         ------
         StoreError
-            If there is no store in the folder, or a file in it cannot be read.
+            If there is no results folder, or a file in it cannot be read.
         """
         import pyarrow as pa
         import pyarrow.compute as pc
 
         if not self.path.is_dir():
-            raise StoreError(f"there is no results folder {str(self.path)!r}; optbench run makes one")
+            raise StoreError(f"there is no results folder {str(self.path)!r}; optbench run creates one")
         self._check_version(self._folder)
-        # files are read in parallel, because each is small and the reader releases the interpreter lock
+        # files are small, and reading them in parallel is faster because Arrow releases the interpreter lock
         with cf.ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
             tables = list(
                 pool.map(lambda path: schema.read_parquet(path, list(schema.COLUMNS), advice=_ADVICE), self.files)
@@ -156,16 +155,16 @@ class Store:
         return Runs(rows, [json.loads(text) for text in sorted(environments)])
 
     def load_races(self) -> pd.DataFrame:
-        """All stored races by `load_table`: one row a round and configuration, oldest race first."""
+        """All stored races: one row for each round and configuration, oldest race first."""
         return self.load_table("races", schema.RACE_COLUMNS)
 
     def load_table(self, kind: str, columns: Mapping[str, tuple[str, str]] | None = None) -> pd.DataFrame:
-        """All tables of a kind as one, see `write_table`: the given columns, which each needs, or all columns.
+        """All tables of a kind (see `write_table`) as one, with the given columns or all.
 
         Raises
         ------
         StoreError
-            If a file cannot be read.
+            If a file cannot be read or lacks a column.
         """
         import pyarrow as pa
 
@@ -177,9 +176,9 @@ class Store:
         )
 
     def _check_version(self, folder: Path) -> None:
-        """Raise `StoreError` if there are results of other versions instead of those in `folder`."""
+        """Raise `StoreError` if `folder` does not exist and there are results of other versions."""
         if not folder.is_dir() and (others := sorted(folder.parent.glob("v[0-9]*"))):
             raise StoreError(
-                f"{str(others[-1])!r} was written by another version of optbench, which this one does not read; choose "
-                "another folder, or move that one away, and optbench run will compute its runs again"
+                f"{str(others[-1])!r} was written by another version of optbench and cannot be read; choose another "
+                "folder, or move it elsewhere, and optbench run will compute its runs again"
             )

@@ -42,6 +42,7 @@ def execute(
     retry_failed: bool = False,
     on_start: Callable[[float, int, int], None] | None = None,
     progress: Progress | None = None,
+    on_chunk: Callable[[Chunk], None] | None = None,
 ) -> Runs:
     """Compute the runs that the store lacks, and return all runs of the plans.
 
@@ -61,6 +62,8 @@ def execute(
         of stored runs.
     progress : callable, optional
         Called repeatedly with the estimated seconds of work done since its last call.
+    on_chunk : callable, optional
+        Called with each chunk once it has been computed.
 
     Raises
     ------
@@ -99,7 +102,12 @@ def execute(
     else:
         threads = min(jobs, _cores()) if _uses_threads(chunks) else 1
         results = ((chunk, _compute(chunk, store, report, threads)) for chunk in _with_optima(chunks))
-    parts = [(chunk, result) for chunk, result in results if result is not None]
+    parts = []
+    for chunk, result in results:
+        if on_chunk is not None:
+            on_chunk(chunk)
+        if result is not None:
+            parts.append((chunk, result))
     if store is not None:
         return store.load(requested)
     return runs_from_chunks(parts, plans, [environment() | {"blas threads": str(threads)}])

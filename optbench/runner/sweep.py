@@ -187,5 +187,6 @@ def _execute(
             store=Store(store) if isinstance(store, str | Path) else store,
             on_start=bar.start,
             progress=bar.advance,
+            on_chunk=lambda chunk: bar.note(f"{chunk.plan.recipe.name} on {chunk.plan.problem.spec}"),
             **options,
         )

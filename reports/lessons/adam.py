@@ -48,23 +48,23 @@ def first_steps(selection: Selection) -> Lesson | None:
     t, places = np.arange(1, 3001), plural(table["problem"].nunique(), "problem")
     ratio = _ratio(t, beta1, beta2)
     first = {name: span(group["min"], group["max"]) for name, group in ends.items()}
-    text = (
-        "Adam’s averages of gradients and of their squares begin at zero, so they are too small at first: after t "
-        "steps of equal gradients by the factors 1 − β₁ᵗ and 1 − β₂ᵗ. Adam divides by these factors (Kingma & Ba "
-        "2015, section 3), so its first step moves every coordinate by lr. Without this correction the first step is "
-        f"lr (1 − β₁)/√(1 − β₂) = {number(ratio[0])} lr. Over {places} and all step sizes and seeds "
-        f"that both ran with, the first step measured {first['adam']} lr with the correction and "
-        f"{first['adam_uncorrected']} lr without. For equal gradients the ratio "
-        f"(1 − β₁ᵗ)/√(1 − β₂ᵗ) grows to {number(ratio.max())} at step "
-        f"{t[np.argmax(ratio)]} and comes within a tenth of 1 only at step {t[np.flatnonzero(ratio > 1.1)[-1]] + 1}: "
-        "without the correction a step size acts like a larger one for many steps."
-    )
+    points = [
+        "Adam averages gradients and their squares with decay rates β₁ and β₂, starting from zero. After t equal gradients "
+        "the averages are too small by the factors 1 − β₁ᵗ and 1 − β₂ᵗ; the correction divides by these (Kingma & Ba 2015, "
+        "section 3).",
+        "So the first step moves every coordinate by the learning rate lr; without correction, by lr (1 − β₁)/√(1 − β₂) = "
+        f"{number(ratio[0])} lr. Measured on {places}: {first['adam']} lr and {first['adam_uncorrected']} lr.",
+    ]
+    if (ratio > 1.1).any():
+        points.append(
+            f"For equal gradients the ratio (1 − β₁ᵗ)/√(1 − β₂ᵗ) rises to {number(ratio.max())} at step "
+            f"{t[np.argmax(ratio)]} and falls below 1.1 only at step {t[np.flatnonzero(ratio > 1.1)[-1]] + 1}."
+        )
     tuned = _tuned_sizes(selection)
     if len(tuned) > 1:
         smaller, larger = sum(b < a for a, b in tuned), sum(b > a for a, b in tuned)
-        text += (
-            f" Tuned, the form without takes a smaller step size than Adam on {smaller} of {len(tuned)} problems, a "
-            f"larger one on {larger}."
+        points.append(
+            f"Tuning then selects a smaller lr on {smaller} of {len(tuned)} problems, a larger one on {larger}."
         )
     steps, marks, longest = {}, {}, 1
     for optimizer in FORMS:
@@ -80,19 +80,16 @@ def first_steps(selection: Selection) -> Lesson | None:
     x, y = "number of the step", "largest move of a coordinate / lr"
     drawing = Drawing(
         line_figure(title, x, y, steps, selection.styles, log="x", theory=theory, limits=(0, None), marks=marks),
-        f"Length of the steps of Adam over lr on {problem}: {number(ends['adam']['median'])} at the first step with "
-        f"bias correction, {number(ends['adam_uncorrected']['median'])} without.",
-        f"Largest move of a coordinate in a step over lr, at lr = {number(float(group['step_size'].iloc[0]))}; "
-        "dashes are (1 − β₁ᵗ)/√(1 − β₂ᵗ) and 1, what equal gradients give.",
+        f"Length of the steps of Adam, divided by lr, on {problem}: {number(ends['adam']['median'])} at the first step "
+        f"with bias correction, {number(ends['adam_uncorrected']['median'])} without.",
+        f"Closer to 1 is better: at 1 a step is as long as lr ({number(float(group['step_size'].iloc[0]))}). Dashes are "
+        "theory for equal gradients: (1 − β₁ᵗ)/√(1 − β₂ᵗ) and 1.",
     )
     of_problem = selection.parts[problem]
-    return Lesson(
-        drawings=(drawing,),
-        paragraph=text,
-        command=command_of(of_problem[of_problem["method"].isin(set(group["method"]))]),
-        problems=(problem,),
-        table=table.groupby(["problem", "optimizer", "step_size"])["first"].agg(["min", "median", "max"]).reset_index(),
-    )
+    command = command_of(of_problem[of_problem["method"].isin(set(group["method"]))])
+    takeaway = f"Without it, the first step is {number(ratio[0])} times as long."
+    table = table.groupby(["problem", "optimizer", "step_size"])["first"].agg(["min", "median", "max"]).reset_index()
+    return Lesson(takeaway, points, [drawing], command, [problem], table)
 
 
 def _ratio(t: Any, beta1: float, beta2: float) -> Any:
@@ -158,51 +155,46 @@ def decay(selection: Selection) -> Lesson | None:
         group.reset_index().melt("step_size", value_name="test_accuracy").assign(optimizer=name)
         for name, group in tables.items()
     ]
-    text = (
-        "Both pull the weights to zero. Adam with l2 adds l2 · x to the gradient, which is then divided by the root "
-        "of its own average square, so that weights with large gradients are pulled less; AdamW takes lr · decay · "
-        f"x off the weights beside the step (Loshchilov & Hutter 2019). Of the {cells} pairs of step size and "
-        f"strength, Adam with l2 comes within one point of the best accuracy on held-out data, {100 * best:.1f} %, "
-        f"in {good['adam_l2']}, AdamW in {good['adamw']}. "
+    more = good["adamw"] > good["adam_l2"]
+    takeaway = (
+        f"{'No' if more else 'They differ, but not in this'}: AdamW comes within one point of the best accuracy at "
+        f"{good['adamw']} of {cells} settings, Adam with l2 at {good['adam_l2']}."
     )
-    text += (
-        "The region of good settings is larger with AdamW"
-        if good["adamw"] > good["adam_l2"]
-        else "On this problem the region of good settings is not larger with AdamW"
-    )
-    text += f"; it reaches strengths up to {largest['adamw']}, and up to {largest['adam_l2']} with l2. "
+    points = [
+        "Adam with l2 adds l2 · x to the gradient, where x are the weights, and divides by the average size: weights with "
+        "large gradients shrink less. AdamW subtracts lr · decay · x separately (Loshchilov & Hutter 2019).",
+        f"The best accuracy on test data is {100 * best:.1f} %. Strengths (l2 or decay) within one point of it go up to "
+        f"{largest['adamw']} with AdamW, {largest['adam_l2']} with l2.",
+    ]
     if all(map(np.isfinite, tilt.values())):
-        text += (
-            "Figure 2 of that paper claims that with AdamW step size and strength can be chosen separately. Over "
-            f"the good pairs their logarithms have the correlation {signed(tilt['adam_l2'])} with l2 and "
-            f"{signed(tilt['adamw'])} with AdamW, where 0 would be separate: "
-        )
-        text += (
-            "that agrees. "
-            if abs(tilt["adamw"]) < abs(tilt["adam_l2"])
-            else "these runs do not show it (there the decay is not multiplied by the step size, as it is here). "
+        agrees = abs(tilt["adamw"]) < abs(tilt["adam_l2"])
+        points.append(
+            "Figure 2 of that paper claims that AdamW’s lr and decay can be chosen separately. Correlation of log lr and "
+            f"log strength over the good settings: {signed(tilt['adamw'])} with AdamW, {signed(tilt['adam_l2'])} with l2, "
+            "0 if separate. "
+            + ("That agrees." if agrees else "These runs do not show it; the paper does not multiply decay by lr.")
         )
     lr, strength = float(same.max()), float(strengths.max())
     if lr * strength > 2:
-        text += (
-            f"Where lr · decay is above 2, as in the corner with {number(lr)} and {number(strength)}, AdamW’s factor "
-            f"1 − lr · decay is below −1 and the weights grow; there {_judged(w.loc[lr, strength])}, with l2 "
-            f"{_judged(l2.loc[lr, strength])}."
+        points.append(
+            "Above lr · decay = 2 AdamW’s weights grow, by the factor 1 − lr · decay < −1. At lr = "
+            f"{number(lr)} and strength {number(strength)} {_judged(w.loc[lr, strength])} with AdamW, "
+            f"{_judged(l2.loc[lr, strength])} with l2."
         )
     drawings = tuple(
         Drawing(
             style.figure(_heat, tables[name], best, title, label, room=0.3),
             f"{title} on {problem}: accuracy on test data by step size and strength, within one point of the best in "
             f"{good[name]} of {cells} pairs.",
-            "Percent of the test data classified correctly at the end (median over seeds; – where most runs "
-            "diverged). Bold with a frame: within one point of the best of both.",
+            "Darker is better: percent of the test data classified correctly (median over seeds; – where most runs "
+            "diverged). Frame: within one point of the best of both.",
         )
         for name, title, label in (("adam_l2", "Adam with l2", "l2"), ("adamw", "AdamW", "weight decay"))
     )
     of_problem = selection.parts[problem]
     command = command_of(of_problem[of_problem["method"].isin([group["method"].iloc[0] for group in grids.values()])])
     table = pd.concat(melted)
-    return Lesson(drawings=drawings, paragraph=text.strip(), command=command, problems=(problem,), table=table)
+    return Lesson(takeaway, points, drawings, command, [problem], table)
 
 
 def _accuracy(figures: Any, status: str) -> float:

@@ -36,18 +36,20 @@ class Drawing(NamedTuple):
     caption: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Lesson:
-    """What a lesson consists of."""
+    """A question, its answer from the results, and the figures that show it."""
 
-    name: str = ""  # as it stands in links and names of files
-    title: str = ""
+    takeaway: str  # the answer in one sentence
+    points: Sequence[str]  # what was measured, and why; all numbers come from the results
     drawings: Sequence[Drawing]
-    paragraph: str  # what is seen, why, and how sure that is; its numbers come from the results
-    command: str  # what reproduces the runs and shows the lesson; lines of a shell
-    problems: tuple[str, ...]  # specs of the problems it rests on
+    command: str  # shell commands that reproduce the runs and the lesson
+    problems: Sequence[str]  # names of the problems it rests on
     table: pd.DataFrame  # the numbers behind it
-    maps: tuple[str, ...] = ()  # problems whose landscape a drawing shows with paths
+    maps: Sequence[str] = ()  # problems whose landscape a drawing shows with paths
+    name: str = ""  # in links and names of files
+    title: str = ""
+    question: str = ""
 
 
 class Selection:

@@ -56,35 +56,32 @@ def noise(selection: Selection) -> Lesson | None:
     slope = float(np.polyfit(np.log(b), np.log(floor), 1)[0])
     few = slice(0, max(3, len(b) // 2))
     early = float(np.polyfit(np.log(b[few]), np.log(floor[few]), 1)[0])
-    text = (
-        f"With the step size fixed at {number(lr)}, SGD stalls: the noise of its gradients keeps it away from the "
-        f"minimum. The gap at which it stalls falls from {number(floor[0])} with batches of {int(b[0])} to "
-        f"{number(floor[-1])} with {int(b[-1])}. Drawn independently, b samples have a gradient of variance σ²/b, "
-        "and the floor is proportional to lr σ²/b (Bottou, Curtis & Nocedal 2018, theorem 4.6): slope −1 on these "
-        f"axes. Measured over all batch sizes the slope is {signed(slope)}, over the smallest {len(b[few])} it is "
-        f"{signed(early)}. "
+    takeaway = (
+        f"Closer with larger batches: the gap stalls at {number(floor[0])} with batch size b = {int(b[0])}, at "
+        f"{number(floor[-1])} with b = {int(b[-1])}."
     )
+    points = [
+        f"At a fixed step size (lr = {number(lr)}) the noise of the gradients keeps SGD away from the minimum.",
+        "Theory: if the gradient of one sample has variance σ², the mean of b has σ²/b. The gap stalls at a value "
+        "proportional to lr σ²/b (Bottou, Curtis & Nocedal 2018, theorem 4.6): slope −1.",
+        f"Measured: slope {signed(slope)} over all batch sizes, {signed(early)} over the smallest {len(b[few])}.",
+    ]
     if slope < -1.15:
         left = f", by (n − b)/(n − 1) = {number((n - b[-1]) / (n - 1))} for b = {int(b[-1])}" if n and n > 1 else ""
-        text += (
-            "That is steeper than the law, which these batches do not obey: they are drawn without replacement, so "
-            f"that a batch has less variance{left}, and errors cancel in part over an epoch (random reshuffling; "
-            "Mishchenko, Khaled & Richtárik 2020)."
+        points.append(
+            f"That is steeper: batches drawn without replacement have less variance{left}, and errors cancel in part over "
+            "an epoch (Mishchenko, Khaled & Richtárik 2020)."
         )
-    elif slope > -0.85:
-        text += "That is flatter than the law; these runs do not confirm it."
     else:
-        text += "That is the law."
+        points.append("That is flatter than theory." if slope > -0.85 else "That agrees with theory.")
     drawing = Drawing(
         style.figure(_floors, table[table["batch_size"].isin(seen.index)], b, floor, room=2.0),
         f"Gap at which SGD stalls on {problem} against the batch size: from {number(floor[0])} at {int(b[0])} to "
         f"{number(floor[-1])} at {int(b[-1])}.",
-        "Mean gap over the second half of the steps: a small dot a seed, a large one their median. Dashes are the "
-        "slope −1 through the first.",
+        "Lower is better: mean gap over the second half of the steps. Small dots are seeds, large ones medians; dashes "
+        "have slope −1.",
     )
-    return Lesson(
-        drawings=(drawing,), paragraph=text.strip(), command=command_of(rows), problems=(problem,), table=table
-    )
+    return Lesson(takeaway, points, [drawing], command_of(rows), [problem], table)
 
 
 def _floors(table: pd.DataFrame, b: np.ndarray, floor: np.ndarray, ax: Axes) -> None:
@@ -152,34 +149,37 @@ def scaling(selection: Selection) -> Lesson | None:
         return None  # even the smallest batch was lost
     spread, spread_end = ({name: float(row.max() / row.min()) for name, row in at.items()} for at in (first, end))
     top = lr * sizes[-1] / sizes[0]
-    text = (
-        f"With batches {int(sizes[-1] / sizes[0])} times as large an epoch has that many times fewer steps. With one "
-        f"step size ({number(lr)}) for all, the gaps after one epoch differ by {_factor(spread['one'])} between the "
-        f"batch sizes, and after {number(grid[-1])} epochs by {_factor(spread_end['one'])}. With the step size "
-        "multiplied like the batch (the linear scaling rule, Goyal et al. 2017; option --linear-scaling) they "
-        f"differ by {_factor(spread['scaled'])} and {_factor(spread_end['scaled'])}. As long as the point hardly "
-        "moves, b/b₀ small steps add up to one large one: "
+    takeaway = (
+        f"In proportion: the gaps after one epoch then differ by {_factor(spread['scaled'])}, instead of "
+        f"{_factor(spread['one'])} with one step size for all."
+        if spread["scaled"] < spread["one"]
+        else "In proportion, says the linear scaling rule; on this problem it does not hold."
     )
-    text += "that is why the rule holds" if spread["scaled"] < spread["one"] else "but here the rule does not hold"
+    points = [
+        f"With batch size b = {int(sizes[0])}, an epoch has {int(sizes[-1] / sizes[0])} times as many steps as with b = "
+        f"{int(sizes[-1])}.",
+        f"lr = {number(lr)} for all: the gaps differ by {_factor(spread['one'])} after one epoch, by "
+        f"{_factor(spread_end['one'])} after {number(grid[-1])} epochs.",
+        "lr proportional to b (linear scaling rule, Goyal et al. 2017; option --linear-scaling): "
+        f"{_factor(spread['scaled'])}, then {_factor(spread_end['scaled'])}. While the iterate hardly moves, many small "
+        "steps add up to one large step.",
+    ]
     near = [size for size in sizes if first["scaled"][size] <= 2 * first["scaled"][sizes[0]]]
-    if L:
-        beyond = [size for size in sizes if lr * size / sizes[0] * L > 2]
-        if beyond:
-            ends = [f"ends at {number(gap)}" if np.isfinite(gap) else "diverges" for gap in end["scaled"][beyond]]
-            values = ", ".join(
-                f"b = {int(size)} (lr = {number(lr * size / sizes[0])}) {ending}"
-                for size, ending in zip(beyond, ends, strict=True)
-            )
-            text += (
-                f"; it has no ground beyond lr = 2/L = {number(2 / L)}, where gradient descent itself need not be "
-                f"stable: {values}, b = {int(sizes[0])} at {number(end['scaled'][sizes[0]])}."
-            )
-        else:
-            text += f", and all step sizes here, up to {number(top)}, are below 2/L = {number(2 / L)}."
-    else:
-        text += "."
+    beyond = [size for size in sizes if L and lr * size / sizes[0] * L > 2]
+    if L and beyond:
+        ends = [f"ends at {number(gap)}" if np.isfinite(gap) else "diverges" for gap in end["scaled"][beyond]]
+        values = ", ".join(
+            f"b = {int(size)} (lr = {number(lr * size / sizes[0])}) {ending}"
+            for size, ending in zip(beyond, ends, strict=True)
+        )
+        points.append(
+            f"Limit: above lr = 2/L = {number(2 / L)}, L the largest curvature, even gradient descent may be "
+            f"unstable. Here {values}, b = {int(sizes[0])} at {number(end['scaled'][sizes[0]])}."
+        )
+    elif L:
+        points.append(f"All step sizes here, up to {number(top)}, are below the limit 2/L = {number(2 / L)}.")
     if len(near) < len(sizes):
-        text += f" Within a factor of two of the smallest batch after one epoch: b = {wholes(near)}."
+        points.append(f"Within a factor of two of the smallest batch after one epoch: b = {wholes(near)}.")
     titles = {"one": f"One step size, {number(lr)}, for all", "scaled": "Step size proportional to the batch"}
     least, most = table["gap"].replace([np.inf], np.nan).agg(["min", "max"]).tolist()
     x, limits = "epochs (passes over the data)", (least / 1.5, most * 1.5)
@@ -192,12 +192,12 @@ def scaling(selection: Selection) -> Lesson | None:
             line_figure(title, x, GAP_LABEL, curves[name], limits=limits),
             f"{title}: gap against epochs on {problem} for batches of {wholes(sizes)}; after one epoch they "
             f"differ by {_factor(spread[name])}.",
-            "Medians over seeds of the gap of the iterate; both figures have the same axes.",
+            "Lower is better, lines close together mean that the batch size does not matter (medians over seeds).",
         )
         for name, title in titles.items()
     )
     command = command_of(fixed) + "\n" + command_of(scaled, scaled=True)
-    return Lesson(drawings=drawings, paragraph=text.strip(), command=command, problems=(problem,), table=table)
+    return Lesson(takeaway, points, drawings, command, [problem], table)
 
 
 def _at_epochs(row: dict[str, Any], grid: np.ndarray) -> np.ndarray:
@@ -214,9 +214,7 @@ def _at_epochs(row: dict[str, Any], grid: np.ndarray) -> np.ndarray:
 
 
 def _factor(ratio: float) -> str:
-    return (
-        f"a factor of {number(ratio)}" if np.isfinite(ratio) else "an unknown factor, because most runs of one diverge"
-    )
+    return f"a factor of {number(ratio)}" if np.isfinite(ratio) else "an unknown factor (most runs of one diverge)"
 
 
 def schedules(selection: Selection) -> Lesson | None:
@@ -243,41 +241,28 @@ def schedules(selection: Selection) -> Lesson | None:
     lead, last = others.index[0], others.index[-1]
     ends = rows["step_size"].agg(["min", "max"]).tolist()
     edges = [name for name, line in best.iterrows() if line["step_size"] in ends]
-    who = "Stochastic gradient descent" if optimizer == "sgd" else optimizer
-    text = (
-        f"{who} with batches of {size} and {steps} steps. Each schedule has the step size (of "
-        f"{rows['step_size'].nunique()}) whose last iterate has the smallest median gap. A constant step size ends at "
-        f"{number(constant['gap'])} (lr = {number(constant['step_size'])}); "
-        + "; ".join(
-            f"{name} at {number(line['gap'])} ({number(line['step_size'])})" for name, line in others.iterrows()
-        )
-        + ". "
-    )
-    if others["gap"].iloc[0] < constant["gap"]:
-        text += (
-            f"The best, {lead}, is {number(constant['gap'] / others['gap'].iloc[0])} times lower than the constant "
-            f"one, and its best step size is {number(others['step_size'].iloc[0] / constant['step_size'])} times as "
-            "large. "
-        )
-    else:
-        text += "None is better than the constant one here. "
+    better = others["gap"].iloc[0] < constant["gap"]
+    gain = number(constant["gap"] / others["gap"].iloc[0])
+    larger = number(others["step_size"].iloc[0] / constant["step_size"])
+    who = "SGD" if optimizer == "sgd" else optimizer
+    points = [
+        f"{who}, batch size {size}, {steps} steps. Each schedule has the step size, of {rows['step_size'].nunique()}, with "
+        "the smallest median gap of the last iterate.",
+        f"Final gaps: constant {number(constant['gap'])} (lr = {number(constant['step_size'])}), "
+        + ", ".join(f"{name} {number(line['gap'])} ({number(line['step_size'])})" for name, line in others.iterrows())
+        + ".",
+        "A large step size forgets the start fast but stalls at a gap proportional to lr (see mini-batch noise). A "
+        "decreasing one has a fast start and a low end (Bottou, Curtis & Nocedal 2018, section 4.2)."
+        + (f" The best lr of {lead} is {larger} times the best constant one." if better else ""),
+    ]
     if others["gap"].iloc[-1] > constant["gap"]:
-        text += f"The last, {last}, is no better than a constant step size. "
-    text += (
-        "A large step size forgets the start fast but stalls at a gap proportional to lr (see mini-batch noise); "
-        "one that falls has both (Bottou, Curtis & Nocedal 2018, section 4.2)."
-    )
-    if others["gap"].iloc[0] < constant["gap"] and all(
-        name.startswith(("cosine", "linear")) for name in others.index[:2]
-    ):
-        text += (
-            " The schedules that end near zero have the lowest final gap here (cosine: Loshchilov & Hutter 2017, with "
-            "restarts)."
+        points.append(f"The last, {last}, is no better than a constant step size.")
+    if better and all(name.startswith(("cosine", "linear")) for name in others.index[:2]):
+        points.append(
+            "Schedules that end near zero end lowest (cosine: Loshchilov & Hutter 2017, there with restarts)."
         )
     if edges:
-        text += (
-            f" The best step size lies at the edge of those tried for {', '.join(edges)}: a better one may lie outside."
-        )
+        points.append(f"Best step size at the edge of the grid, so that a better one may exist: {', '.join(edges)}.")
     styles = line_styles(sorted(best.index))
     curves, final = {}, {}
     for name, line in best.iterrows():
@@ -288,19 +273,19 @@ def schedules(selection: Selection) -> Lesson | None:
         by_size = table[(table["schedule"] == name) & np.isfinite(table["gap"])].sort_values("step_size")
         final[str(name)] = by_size["step_size"].to_numpy(), by_size["gap"].to_numpy()
     marks = {name: np.ones(len(sizes), dtype=bool) for name, (sizes, _) in final.items()}
-    title, x, y = "What each step size ends with", "step size at the first step", "gap f − f* of the last iterate"
+    title, x, y = "Final gap by step size", "step size at the first step", "gap f − f* of the last iterate"
     drawings = (
         Drawing(
             line_figure("Schedules at their best step sizes", CALLS_LABEL, GAP_LABEL, curves, styles, width=16),
             f"Gap of the iterate against oracle calls on {problem} for {len(best)} schedules at their best step "
             f"sizes; {best.index[0]} ends lowest, at {number(best['gap'].iloc[0])}.",
-            "The gap of the iterate itself (medians over seeds), each schedule at the step size of its best last "
-            "iterate.",
+            "A lower end is better: gap of the iterate (medians over seeds), each schedule at its best step size.",
         ),
         Drawing(
             line_figure(title, x, y, final, styles, width=16, marks=marks),
             f"Gap of the last iterate on {problem} against the step size, a line for each of {len(best)} schedules.",
-            "Gap of the last iterate (medians over seeds) by step size: how much a schedule forgives.",
+            "Lower is better, wider is more robust: gap of the last iterate (medians over seeds).",
         ),
     )
-    return Lesson(drawings=drawings, paragraph=text, command=command_of(rows), problems=(problem,), table=table)
+    takeaway = f"Here {lead}: a constant step size ends at {gain} times its gap." if better else "Here a constant one."
+    return Lesson(takeaway, points, drawings, command_of(rows), [problem], table)

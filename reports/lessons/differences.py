@@ -43,31 +43,30 @@ def differences(selection: Selection) -> Lesson | None:
     middle = shown.drop(columns="problem").median()
     least, slope = middle.map(number), middle.map(signed)
     problems = list(shown["problem"])
-    text = (
-        f"On {len(shown)} problems, along a random direction at the start, the error of (f(x + hv) − f(x))/h falls "
-        f"with the slope {slope['forward_truncation']} in h and that of (f(x + hv) − f(x − hv))/2h with "
-        f"{slope['central_truncation']} (medians; Taylor’s theorem says 1 and 2), until rounding of the values takes "
-        f"over: its part is about ε|f|/h, slope −1, and {slope['forward_rounding']} and {slope['central_rounding']} "
-        f"are measured. The sum is least near h = √ε = {number(eps**0.5)} for the forward and ε^(1/3) = "
-        f"{number(eps ** (1 / 3))} for the central quotient, up to the scales of f and of its derivatives (Nocedal & "
-        f"Wright 2006, section 8.1); measured are h = {least['forward_h']} with error {least['forward_least']}, and "
-        f"{least['central_h']} with {least['central_least']}. A quotient that follows both slopes shows that "
-        "the analytic gradient is right: with a wrong one the error would stay level."
-    )
+    points = [
+        f"On {len(shown)} problems, along a random direction v at the start (medians): forward (f(x + hv) − f(x))/h and "
+        "central (f(x + hv) − f(x − hv))/2h.",
+        f"Large h: slope {slope['forward_truncation']} and {slope['central_truncation']}; Taylor’s theorem says 1 and 2.",
+        "Small h: rounding gives an error of about ε|f|/h, ε the machine precision: slope −1; measured "
+        f"{slope['forward_rounding']} and {slope['central_rounding']}.",
+        f"Best h in theory: √ε = {number(eps**0.5)} and ε^(1/3) = {number(eps ** (1 / 3))}, up to the scales of f and its "
+        f"derivatives (Nocedal & Wright 2006, section 8.1). Measured: {least['forward_h']} (error "
+        f"{least['forward_least']}) and {least['central_h']} (error {least['central_least']}).",
+    ]
     others = sorted(set(table["problem"]) - set(problems))
     if others:
-        text += (
-            f" Not counted, because no slope near 2 is seen there: {', '.join(others)}. Of a quadratic the central "
-            "quotient has no truncation error at all."
+        points.append(
+            f"Left out, without a slope near 2: {', '.join(others)}. On a quadratic, central differences have no "
+            "truncation error."
         )
     # one of a kind, so that the names tell them apart
     kinds = {selection.names[name]: name for name in reversed(problems)}
     drawn = (sorted(kinds.values()) if len(kinds) > 1 else problems)[:6]
     h = np.geomspace(1e-13, 1e-1, 25)
     drawings = []
-    for order, kind, meaning, root in (
-        (1, "forward", "Relative error of the derivative along one direction", "√ε"),
-        (2, "central", "The same for central differences", "ε^(1/3)"),
+    for order, kind, root in (
+        (1, "forward", "√ε"),
+        (2, "central", "ε^(1/3)"),
     ):
         lines_of = {name: curves[kind][name] for name in drawn}
         low = min(float(error.min()) for _, error in lines_of.values()) / 3
@@ -77,11 +76,12 @@ def differences(selection: Selection) -> Lesson | None:
         drawing = Drawing(
             line_figure(title, x, y, lines_of, theory=guides, behind=True, at=dotted, limits=limits),
             f"Relative error of {kind} differences against h on {', '.join(drawn)}: least near {least[f'{kind}_h']}.",
-            f"{meaning}. Dashes are the slopes {order} and −1, the dotted line is {root}.",
+            f"Lower is better. Dashes have the slopes {order} and −1; the dotted line is h = {root}.",
         )
         drawings.append(drawing)
     words = ["optbench", "run"]
     for name in problems:
         words += ["--problem", selection.parts[name]["problem_spec"].iloc[0]]
     words += ["--optimizer", "gradient_descent", "--lr", "0.001", "--steps", "1", "--seeds", "1"]
-    return Lesson(drawings=drawings, paragraph=text, command=command_line(words), problems=tuple(problems), table=table)
+    takeaway = "Yes: as h shrinks, the error falls with the slope of theory. With a wrong gradient it would stay level."
+    return Lesson(takeaway, points, drawings, command_line(words), problems, table)

@@ -47,8 +47,8 @@ def valley(selection: Selection) -> Lesson | None:
     lines = []
     for name, rows in chosen.items():
         for row in rows.to_dict("records"):
-            points = dict(row["metrics"])
-            across = np.cos(angle) * np.asarray(points["x_2"]) - np.sin(angle) * np.asarray(points["x_1"])  # (T,)
+            x_1, x_2 = (np.asarray(dict(row["metrics"])[name]) for name in ("x_1", "x_2"))
+            across = np.cos(angle) * x_2 - np.sin(angle) * x_1  # (T,)
             gap = np.asarray(row["f"]) - row["f_star"]
             there = np.flatnonzero(gap <= GOAL * gap[0])
             steps = int(there[0]) if len(there) else np.inf
@@ -64,28 +64,25 @@ def valley(selection: Selection) -> Lesson | None:
     slow, fast = seen.loc["plain"], seen.loc["heavy"]
     settings = json.loads(chosen["heavy"]["settings"].iloc[0])
     lr, heavy_lr = (float(chosen[name]["step_size"].iloc[0]) for name in ("plain", "heavy"))
-    text = (
-        f"The valley is curved {number(kappa)} times as much across as along (κ = L/μ). At its best step size, "
-        f"{number(lr)}, gradient descent crosses the floor in {count(slow['crossings'])} of its "
-        f"{count(slow['of'])} steps, and {_reaching(slow['steps'])}; momentum at its best (step size "
-        f"{number(heavy_lr)}, β = {number(settings['beta'])}) crosses in {count(fast['crossings'])} of "
-        f"{count(fast['of'])} and {_reaching(fast['steps'])}{_compared(slow['steps'], fast['steps'])}. A gradient step "
-        "multiplies the distance across by 1 − lr L and along by 1 − lr μ, and a step size that is large enough to "
-        "move along makes the first factor nearly −1: that is the jitter. "
-    )
+    goal = f"{target_name(GOAL)} of the initial gap"
+    points = [
+        f"Condition number κ = L/μ = {number(kappa)}: curvature L across the valley, μ along it.",
+        f"Gradient descent (best lr = {number(lr)}) {_steps(slow['steps'], goal)} and crosses the floor in "
+        f"{count(slow['crossings'])} of {count(slow['of'])}. A step multiplies the distance across by 1 − lr L, along by "
+        "1 − lr μ: a large lr, needed along, makes the first factor almost −1.",
+        f"Momentum (best lr = {number(heavy_lr)}, β = {number(settings['beta'])}) {_steps(fast['steps'])} and crosses in "
+        f"{count(fast['crossings'])} of {count(fast['of'])}. Its velocity adds up gradients along the floor; across, they "
+        "change sign and partly cancel.",
+    ]
     if "safe" in chosen:
         crossings = seen.loc["safe", "crossings"]
         crosses = f"crosses {'once' if crossings == 1 else f'{crossings:.0f} times'}" if crossings else "never crosses"
-        text += f"At lr = 1/L = {number(1 / L)} it {crosses}, but {_reaching(seen.loc['safe', 'steps'])}. "
+        points.insert(2, f"At lr = 1/L = {number(1 / L)} it {crosses}, but {_steps(seen.loc['safe', 'steps'])}.")
     if fast["steps"] < slow["steps"]:
         rates = ((kappa - 1) / (kappa + 1)) ** 2, ((np.sqrt(kappa) - 1) / (np.sqrt(kappa) + 1)) ** 2
-        jitters = fast["of"] > 0 and fast["crossings"] / fast["of"] > 0.1
-        text += (
-            f"{'Momentum does not stop the jitter, it makes it die out' if jitters else 'Momentum is fast along'}: "
-            "in the velocity, gradients along the floor add up, while those across change sign and cancel in part. "
-            "In the long run no step size takes gradient descent below a factor ((κ − 1)/(κ + 1))² = "
-            f"{number(rates[0])} of the gap per step; the best heavy ball has ((√κ − 1)/(√κ + 1))² = "
-            f"{number(rates[1])} asymptotically (Polyak 1964)."
+        points.append(
+            "Best possible factor of the gap per step: gradient descent ((κ − 1)/(κ + 1))² = "
+            f"{number(rates[0])}, momentum in the long run ((√κ − 1)/(√κ + 1))² = {number(rates[1])} (Polyak 1964)."
         )
     names = {name: str(rows["method"].iloc[0]) for name, rows in chosen.items()}
     names |= {"safe": f"step size 1/L = {number(1 / L)}"}
@@ -95,27 +92,22 @@ def valley(selection: Selection) -> Lesson | None:
         keep = style.thin(len(t))
         curves[names[name]] = t[keep] + 1.0, gap[keep]
     styles = {**selection.styles, names["safe"]: style.Style.numbered(2, -3)}
-    title = "The value along the way"
-    return Lesson(
-        drawings=(
-            Drawing(
-                _two_maps(selection.runs(pd.concat([chosen["plain"], chosen["heavy"]])), problem, selection.styles),
-                f"Paths over {problem}: gradient descent crosses the floor {count(slow['crossings'])} times in "
-                f"{count(slow['of'])} steps, momentum {count(fast['crossings'])} times in {count(fast['of'])}.",
-                "The paths of one seed over level lines, the better method first; a cross is the minimizer.",
-            ),
-            Drawing(
-                line_figure(title, CALLS_LABEL, GAP_LABEL, curves, styles, log="y", level=GOAL * gap[0]),
-                f"Gap against oracle calls on {problem} for gradient descent and momentum at their best step sizes.",
-                f"The gap of the iterate (medians over seeds); the dotted line is {target_name(GOAL)} of its start.",
-            ),
+    drawings = (
+        Drawing(
+            _two_maps(selection.runs(pd.concat([chosen["plain"], chosen["heavy"]])), problem, selection.styles),
+            f"Paths over {problem}: gradient descent crosses the floor {count(slow['crossings'])} times in "
+            f"{count(slow['of'])} steps, momentum {count(fast['crossings'])} times in {count(fast['of'])}.",
+            "A straighter path is better: paths of one seed over level lines, the better method first. The cross is the "
+            "minimizer.",
         ),
-        paragraph=text,
-        command=command_of(pd.concat([plain, heavy])),
-        problems=(problem,),
-        table=table,
-        maps=(problem,),
+        Drawing(
+            line_figure("Gap at each step", CALLS_LABEL, GAP_LABEL, curves, styles, log="y", level=GOAL * gap[0]),
+            f"Gap against oracle calls on {problem} for gradient descent and momentum at their best step sizes.",
+            f"Lower and further left is better (medians over seeds). The dotted line is {goal}.",
+        ),
     )
+    takeaway, command = _compared(slow["steps"], fast["steps"]), command_of(pd.concat([plain, heavy]))
+    return Lesson(takeaway, points, drawings, command, [problem], table, maps=[problem])
 
 
 def _two_maps(runs: Runs, problem: str, styles: style.Styles) -> Figure:
@@ -125,16 +117,18 @@ def _two_maps(runs: Runs, problem: str, styles: style.Styles) -> Figure:
     return drawing
 
 
-def _reaching(steps: float) -> str:
-    goal = f"{target_name(GOAL)} of the initial gap"
-    return f"takes {steps:.0f} steps to {goal}" if np.isfinite(steps) else f"does not reach {goal}"
+def _steps(steps: float, goal: str = "") -> str:
+    taken = f"takes {steps:.0f} steps{' to' if goal else ''} {goal}".rstrip()
+    return taken if np.isfinite(steps) else f"does not reach {goal or 'it'}"
 
 
 def _compared(slow: float, fast: float) -> str:
-    """How many times fewer steps a second method takes; nothing where one does not reach the target."""
-    if not np.isfinite(slow) or not np.isfinite(fast) or fast <= 0:
-        return ""
-    return f", {number(slow / fast)} times fewer" if fast < slow else f", {number(fast / slow)} times as many"
+    """What momentum saves, in one sentence."""
+    if fast >= slow:
+        return "On this problem momentum takes no fewer steps than gradient descent."
+    if not np.isfinite(slow):
+        return "Momentum damps the zigzag and reaches the target; gradient descent does not."
+    return f"Momentum damps the zigzag: gradient descent takes {number(slow / fast)} times as many steps."
 
 
 def saddle(selection: Selection) -> Lesson | None:
@@ -175,51 +169,56 @@ def saddle(selection: Selection) -> Lesson | None:
     seen = table.groupby("optimizer")[numbers].agg(statistics.median)
     plain = seen.loc["gradient_descent"]
     lr = float(kinds["gradient_descent"]["step_size"].iloc[0])
-    text = (
-        f"All start almost on the line that leads into the saddle, {number(offset)} beside it. Gradient descent at "
-        f"its best step size {number(lr)} stays for {count(plain['steps'])} steps before it is half way "
-        "to a minimum. Near the saddle the distance grows by the factor 1 + lr |λ| per step, with λ = −1 the negative "
-        f"curvature: {number(plain['growth_in_theory'])} in theory"
-    )
-    text += f", {number(plain['growth'])} measured" if np.isfinite(plain["growth"]) else ""
-    text += (
-        f", so that it takes about log(distance / offset) / log(1 + lr |λ|) = {number(plain['steps_in_theory'])} steps; "
-        "from almost every start it does leave (Lee et al. 2016). "
-    )
     words = {
-        "momentum": "Momentum, whose factor is the larger root of z² − (1 + β + lr |λ|) z + β = 0",
-        "adam": "Adam, which divides the gradient by its own size, so that the first steps have the length lr however flat "
-        "it is",
-        "newton": "Newton’s method with |H| for H (so that it is not drawn to the saddle), whose full step doubles "
-        "the distance and whose line search may lengthen it",
+        "momentum": "Its factor is the larger root of z² − (1 + β + lr |λ|) z + β = 0",
+        "adam": "It divides the gradient by its size, so its first steps have length lr on any slope",
+        "newton": "It uses |H| for the Hessian H. A full step doubles the distance, the line search may lengthen it",
     }
+    points = [
+        f"All runs start {number(offset)} beside the line that leads into the saddle. Half way to a minimum, at a distance "
+        f"of {LEFT:g}, they have left.",
+        f"Gradient descent (lr = {number(lr)}) {_leaving(plain['steps'])}. The distance grows by the factor 1 + lr |λ| per "
+        f"step, with λ = −1 the negative curvature{_factors(plain)}. That takes log({LEFT:g}/{number(offset)})/log(1 + lr "
+        f"|λ|) = {number(plain['steps_in_theory'])} steps. It leaves from almost every start (Lee et al. 2016).",
+    ]
     for name in [name for name in words if name in kinds]:
-        group, size = seen.loc[name], kinds[name]["step_size"].iloc[0]
-        at = f" at step size {number(size)}" if pd.notna(size) else ""
-        measured = f", {number(group['growth'])} measured" if np.isfinite(group["growth"]) else ""
-        factors = f"{number(group['growth_in_theory'])} in theory{measured}"
-        known = f" ({factors})" if np.isfinite(group["growth_in_theory"]) else ""
-        text += f"{words[name]}{known}{',' if name == 'adam' else ''} takes {count(group['steps'])} steps{at}. "
-    title = "The way out (seed 0)" if 0 in set(rows["seed"]) else "The way out"
-    y, styles = "distance from the saddle along the way out", selection.styles
+        size = kinds[name]["step_size"].iloc[0]
+        at = f" (lr = {number(size)})" if pd.notna(size) else ""
+        group = seen.loc[name]
+        points.append(f"{name.capitalize()}{at} {_leaving(group['steps'])}. {words[name]}{_factors(group)}.")
+    first = str(seen["steps"].idxmin())
+    title = "Distance from the saddle" + (" (seed 0)" if 0 in set(rows["seed"]) else "")
+    y, styles = "distance along the descending direction", selection.styles
     drawings = (
         Drawing(
             line_figure("Leaving a saddle", "steps", GAP_LABEL, levels, styles, log="y"),
-            f"Gap against steps on {problem}: the gap stays level until a method leaves the saddle, gradient descent "
-            f"after {count(plain['steps'])} steps.",
-            "The gap of the iterate (medians over seeds). The level stretch is the saddle.",
+            f"Gap against steps on {problem}: level until a method leaves the saddle. Gradient descent "
+            f"{_leaving(plain['steps'])}.",
+            "An earlier drop is better (medians over seeds). A level stretch is the time near the saddle.",
         ),
         Drawing(
             line_figure(title, "steps", y, ways, styles, log="y", theory=theory, level=LEFT),
-            f"Distance from the saddle along the way out against steps on {problem}, with the growth that theory "
-            "gives.",
-            "Distance from the saddle along the way out; dashes are the growth in theory, the dotted line is "
-            f"{LEFT:g}.",
+            f"Distance from the saddle against steps on {problem}, with the growth that theory gives.",
+            f"A steeper rise is better. Dashes are the growth in theory; at the dotted line, {LEFT:g}, a run has left.",
         ),
     )
     of_problem = selection.parts[problem]
     command = command_of(of_problem[of_problem["method"].isin(list(ways))])
-    return Lesson(drawings=drawings, paragraph=text.strip(), command=command, problems=(problem,), table=table)
+    others = "" if first == "gradient_descent" else f", {first.capitalize()} {_leaving(seen.loc[first, 'steps'])}"
+    takeaway = f"Gradient descent {_leaving(plain['steps'])}{others}."
+    return Lesson(takeaway, points, drawings, command, [problem], table)
+
+
+def _leaving(steps: float) -> str:
+    return f"leaves after {steps:.0f} steps" if np.isfinite(steps) else "does not leave"
+
+
+def _factors(seen: pd.Series) -> str:
+    """The growth of the distance per step, in theory and as it was measured; empty where theory says nothing."""
+    if not np.isfinite(seen["growth_in_theory"]):
+        return ""
+    measured = f", {number(seen['growth'])} measured" if np.isfinite(seen["growth"]) else ""
+    return f": {number(seen['growth_in_theory'])} in theory{measured}"
 
 
 def growth(optimizer: str, settings: dict[str, Any]) -> float:

@@ -39,7 +39,7 @@ def curves(context: PageContext, problem: str, methods: list[str]) -> pd.DataFra
     has_gap, floor = gap_floor(part)
     what = "gap" if has_gap else "objective"
     names = {"best": f"smallest {what} so far", "f": f"{what} at the iterate", "gradient_norm": "gradient norm"}
-    names |= {name: name.replace("_", " ") for name in metrics.quantities(part)}
+    names |= {name: name.replace("_", " ") for name in metrics.metric_names(part)}
     table: pd.DataFrame | None = None
     for value, name in names.items():
         bands = metrics.bands(part, value)

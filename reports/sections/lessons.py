@@ -34,7 +34,7 @@ def section(context: PageContext) -> LessonsSection | None:
     names = {lesson.name for lesson in context.lessons}
     return LessonsSection(
         lessons=[_shown(context, lesson) for lesson in context.lessons],
-        missing=[title for name, (title, _) in LESSONS.items() if name not in names],
+        missing=[title for name, (title, *_) in LESSONS.items() if name not in names],
     )
 
 

@@ -282,7 +282,7 @@ def _methods(context: PageContext, meaning: str = "") -> Column:
 
 def _targets(context: PageContext, name: str) -> Table | None:
     """The table of calls to every power of ten; None where no optimum is known."""
-    table = metrics.decades(context.parts[name])
+    table = metrics.calls_by_target(context.parts[name])
     if table.empty:
         return None
     context.table(f"{context.anchors[name]}-targets", table)

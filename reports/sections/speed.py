@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from markupsafe import Markup
 
-from optbench.analysis.timing import standing_races
+from optbench.analysis.timing import current_races
 from optbench.results.runs import Runs
 
 from .. import tables
@@ -76,8 +76,8 @@ def section(context: PageContext) -> SpeedSection | None:
     history = history_of(context)
     if races.empty:
         return SpeedSection([], 0, None, None, history)
-    standing = standing_races(races)
-    shown = sorted((part for _, part in standing.groupby("race")), key=lambda part: part["race"].iloc[0], reverse=True)
+    current = current_races(races)
+    shown = sorted((part for _, part in current.groupby("race")), key=lambda part: part["race"].iloc[0], reverse=True)
     return SpeedSection(
         races=[_race(context, part) for part in shown],
         left_out=races["race"].nunique() - len(shown),

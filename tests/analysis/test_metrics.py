@@ -133,7 +133,7 @@ def test_bands_of_what_problems_tell() -> None:
         told(3, [0.1, 0.5, 0.6], gradient_norm=[5.0, 5.0, 5.0], status="diverged", end=3),
         row(0.1, 0, None, problem_spec="q"),
     )
-    assert metrics.quantities(some) == ["test_accuracy"]
+    assert metrics.metric_names(some) == ["test_accuracy"]
     table = metrics.bands(some, "test_accuracy")
     assert set(table["problem"]) == {"p"}
     assert not table["gap"].any()
@@ -145,7 +145,7 @@ def test_bands_of_what_problems_tell() -> None:
     assert norms["median"].tolist() == [4.0, 4.0, 4.0]
     assert norms["low"].tolist() == [3.0, 2.0, 2.0]  # what a run had last
     assert norms["high"].tolist() == [4.0, 4.0, 4.0]
-    with pytest.raises(InputError, match="no curve 'x_1' in these results; there are best, f, gradient_norm, test_acc"):
+    with pytest.raises(InputError, match="have no curve 'x_1'; choose one of best, f, gradient_norm, test_acc"):
         metrics.bands(some, "x_1")
 
 
@@ -181,7 +181,7 @@ def declared(**better: str | None) -> str:
 def test_of_a_diverged_run_a_metric_is_the_worst_in_its_declared_direction() -> None:
     found: dict[str, Any] = {"metrics": [("error_rate", [0.9, 0.5, 0.4])], "description": declared(error_rate="lower")}
     some = runs(row(0.1, 0, [1], status="diverged", **found), row(0.1, 1, [1], status="diverged", **found))
-    (line,) = metrics.learned(some).itertuples()
+    (line,) = metrics.final_metrics(some).itertuples()
     assert (line.metric, line.median, line.low, line.high) == ("error_rate", np.inf, np.inf, np.inf)
     assert metrics.bands(some, "error_rate")["median"].tolist() == [0.9, 0.5, np.inf]
 
@@ -190,8 +190,8 @@ def test_a_metric_without_a_direction_is_not_judged() -> None:
     for description in (None, declared(angle=None, test_accuracy="higher")):
         found: dict[str, Any] = {"metrics": [("angle", [0.1, 0.2, 0.3])], "description": description}
         some = runs(row(0.1, 0, [1], **found), row(0.1, 1, [1], status="diverged", **found))
-        assert metrics.learned(some).empty
-        assert metrics.quantities(some) == ["angle"]
+        assert metrics.final_metrics(some).empty
+        assert metrics.metric_names(some) == ["angle"]
         assert metrics.bands(some, "angle")["median"].isna().tolist() == [False, False, True]
 
 
@@ -201,7 +201,7 @@ def test_what_was_learned_counts_lost_runs_as_the_worst() -> None:
     words = declared(train_accuracy="higher", test_loss="lower", x_1=None)
     lost = row(0.1, 2, [1], status="diverged", metrics=better, description=words)
     some = [row(0.1, seed, [1], metrics=values, description=words) for seed, values in enumerate((found, better))]
-    table = metrics.learned(runs(*some, lost))
+    table = metrics.final_metrics(runs(*some, lost))
     table = table.set_index("metric")
     assert list(table.index) == ["test_loss", "train_accuracy"]
     assert table.loc["test_loss", ["low", "median"]].tolist() == [0.5, 1.0]
@@ -211,11 +211,11 @@ def test_what_was_learned_counts_lost_runs_as_the_worst() -> None:
 
 def test_calls_to_decades_count_censored_runs() -> None:
     held = [row(0.1, s, [1.0] * 5 + [7.0 + s] * 5, calls=40.0) for s in range(2)] + [row(0.1, 2, [1.0] * 5, calls=30.0)]
-    table = metrics.decades(runs(*held)).set_index("target")
+    table = metrics.calls_by_target(runs(*held)).set_index("target")
     assert len(table) == 10
     first, second, third = (table.loc[t] for t in sorted(table.index, reverse=True)[:3])
     assert (first["calls"], first["reached"], first["seeds"]) == (1.0, 3, 3)
     assert np.isnan(first["censored"])
     assert (second["calls"], second["reached"], second["censored"]) == (8.0, 2, 30.0)
     assert (third["calls"], third["reached"], third["censored"]) == (np.inf, 0, 40.0)
-    assert metrics.decades(runs(row(0.1, 0, None))).empty
+    assert metrics.calls_by_target(runs(row(0.1, 0, None))).empty

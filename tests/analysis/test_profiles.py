@@ -111,7 +111,7 @@ def test_the_complete_set_is_the_largest_that_is_complete() -> None:
     assert complete.methods == ("A", "B", "C")
     assert complete.problems == ("p", "q", "r")
     assert dict(complete.left_out) == {
-        "s": "was run by 1 of 6 optimizers only", "u": "has no known optimal value, and so no targets",
+        "s": "was run by only 1 of 6 methods", "u": "has no known optimum, so it has no targets",
         "D": "did not run on r", "E": "did not run on p and q", "F": "did not run on p, q and 1 more",
     }  # fmt: skip
 
@@ -340,7 +340,7 @@ def test_all_failed() -> None:
 def test_who_is_not_in_the_complete_set_cannot_be_ranked() -> None:
     runs = from_matrix(GOULD_SCOTT)
     for function in (ranking.ranking, profiles.performance_profile):
-        with pytest.raises(InputError, match="'Z' is not among the methods that are compared: A, B, C"):
+        with pytest.raises(InputError, match="'Z' is not one of the compared methods: A, B, C"):
             function(runs, among=("A", "Z"))
 
 

@@ -58,11 +58,11 @@ def test_the_reference_is_the_first_on_the_same_problem() -> None:
     ("seconds", "more", "reason"),
     [
         ([1, 1.01, 0.99, 1], {}, ""),
-        ([1, 2, 1, 2], {}, "rounds scatter by 67 %"),
-        ([1, 1, 1, 1], {"load_before": 1.5}, "load average 1.5 before it began, on 4 cores"),
+        ([1, 2, 1, 2], {}, "rounds vary by 67 %"),
+        ([1, 1, 1, 1], {"load_before": 1.5}, "load average 1.5 before the race, on 4 cores"),
         ([1, 1, 1, 1], {"load_after": 1.9}, ""),  # itself, and less than another
-        ([1, 1, 1, 1], {"load_after": 3.0}, "load average 3.0 at its end"),
-        ([1, 2, 1, 2], {"load_before": 3.0}, "load average 3.0 before it began, on 4 cores; rounds scatter by"),
+        ([1, 1, 1, 1], {"load_after": 3.0}, "load average 3.0 at the end"),
+        ([1, 2, 1, 2], {"load_before": 3.0}, "load average 3.0 before the race, on 4 cores; rounds vary by"),
         ([1, 1, 1, 1], {"load_before": None, "load_after": None}, ""),
     ],
 )
@@ -85,9 +85,9 @@ def test_races_that_a_better_one_repeats_do_not_stand() -> None:
         *held("5", "a", fused=False),
         *held("6", "a", machine="another"),
     )
-    assert sorted(set(timing.standing_races(races)["race"])) == ["2", "4", "5", "6"]
+    assert sorted(set(timing.current_races(races)["race"])) == ["2", "4", "5", "6"]
     alone = race_table(*held("3", "a", "b", scatter=1.0))
-    assert len(timing.standing_races(alone)) == len(alone)
+    assert len(timing.current_races(alone)) == len(alone)
 
 
 def test_no_races_give_empty_tables() -> None:

@@ -290,7 +290,7 @@ def test_a_chunk_fills_the_device() -> None:
 def assert_precision_is_kept(kernel: Any, rule: str, backend: Backend) -> None:
     """A step of a fused rule at its defaults returns arrays of the backend's precision."""
     x = backend.asarray(np.ones((2, 3)))
-    columns = [backend.wide(np.full((2, 1), float(p.default))) for p in parameters(OPTIMIZERS[rule]).values()]
+    columns = [backend.as_float64(np.full((2, 1), float(p.default))) for p in parameters(OPTIMIZERS[rule]).values()]
     new, state = kernel(x, x, 1, [x for _ in state_names(OPTIMIZERS[rule])], columns)
     assert {array.dtype for array in (new, *state)} == {np.dtype(backend.precision)}
 

@@ -9,6 +9,7 @@ import pytest
 
 from optbench import __version__
 from optbench.cli import main
+from optbench.cli.race import verdict
 from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES
 from optbench.results.store import Store
 from tests.conftest import assert_refused, run_python
@@ -23,7 +24,7 @@ def test_run_prints_writes_a_page_and_computes_nothing_the_second_time(
     assert main(SMALL) == 0
     first, err = capsys.readouterr()
     assert "12 runs to compute" in err
-    for word in ("quadratic:dim=4", "logistic:data=iris", "adam", "lbfgs", "results/report.html"):
+    for word in ("2 problems together", "adam", "lbfgs", "results/report.html"):
         assert word in first
     table = Store("results").load().table
     assert len(table) == 12
@@ -128,7 +129,7 @@ ONE, RACE = ([command, "--problem", "quadratic", "--optimizer", "adam"] for comm
         ([*ONE, "--schedule", "drops:at=2"], "at must be in (0, 1), not 2"),
         (["run", ""], "cannot read the study"),
         (["run", "--problem", "quadratic:dim=1000000", "--optimizer", "adam"], "d at most 20000"),
-        (["check", "quadratic:dim=1e30,rotate=false"], "cannot be made"),
+        (["check", "quadratic:dim=1e30,rotate=false"], "cannot be created"),
         (["check", "mlp:hidden=-3"], "hidden must be numbers"),
         ([*ONE, "--steps", "0"], "at least one step"),
         ([*ONE, "--schedule", "cosin"], "did you mean 'cosine'"),
@@ -180,7 +181,7 @@ def test_a_failed_run_is_told_and_the_status_is_1(
 @pytest.mark.parametrize(
     ("arguments", "function", "message"),
     [
-        (SMALL, "sweep.execute", "the same command goes on"),
+        (SMALL, "sweep.execute", "the same command continues"),
         (RACE, "race._measure", "nothing of this race is stored"),
     ],
 )
@@ -206,3 +207,100 @@ def test_as_a_module_in_its_own_process() -> None:
     done = run_python("-m", "optbench", "list", "nope")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def lines_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize(
+    "command",
+    [
+        SMALL,
+        [*SMALL, "--details"],
+        ["list"],
+        ["list", "adam"],
+        ["check", "quadratic:dim=3"],
+        ["race", "--problem", "quadratic:dim=3", "--optimizer", "sgd", "--optimizer", "adam", "--rounds", "5"],
+    ],
+    ids=lambda command: " ".join([command[0], *command[-1:]]),
+)
+def test_output_fits_the_terminal(
+    columns: int, command: list[str], here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(command) == 0
+    lines = lines_of(capsys)
+    paths = [line for line in lines if ".parquet" in line]
+    assert max(len(line) for line in lines if line not in paths) <= columns
+    assert not [line for line in lines if "\x1b" in line]  # no colour where the output is no terminal
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["race"], ["list"], ["check"], ["report"]], ids=" ".join)
+def test_help_fits_80_columns(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    assert max(map(len, lines_of(capsys))) <= 80
+
+
+def test_run_answers_first_and_prints_a_table_for_each_problem_on_request(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*SMALL, "--no-report"]) == 0
+    short = lines_of(capsys)
+    assert short[0].startswith("Over 2 problems: lbfgs")
+    assert "2 problems are too few for any order to be significant." in short
+    assert "2 problems together" in short
+    assert len(short) <= 24
+    assert "quadratic:dim=4" not in short
+    assert main([*SMALL, "--no-report", "--details"]) == 0
+    details = lines_of(capsys)
+    assert details[: len(short) - 1] == short[:-1]
+    assert {"quadratic:dim=4", "logistic:data=iris"} <= set(details)
+
+
+def test_one_problem_is_answered_by_its_leader(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["run", "--problem", "quadratic:dim=4", "--optimizer", "adam", "--optimizer", "lbfgs", "--seeds", "2"]
+    assert main([*command, "--steps", "40", "--no-report"]) == 0
+    assert lines_of(capsys)[0].startswith("quadratic:dim=4: lbfgs leads, ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rnu"], "did you mean 'run'?"),
+        (["run", "--sedes", "3"], "unrecognized arguments: --sedes; did you mean '--seeds'?"),
+        (["run", "--optimizer", "adm"], "no optimizer 'adm'; did you mean 'adam'?"),
+        (["check", "nothere"], "no problem 'nothere'; optbench list shows all problems"),
+        (["race", "--rounds"], "see optbench race --help"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_misspellings_get_the_right_suggestion(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status: object = main(arguments)
+    except SystemExit as end:
+        status = end.code
+    assert status == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_race_ends_with_its_verdict() -> None:
+    ratios = {"sgd": (1, 1, 1), "adam": (2, 1.9, 2.1), "momentum": (1.01, 0.9, 1.1), "lion": (0.5, 0.4, 0.8)}
+    columns = ["configuration", "ratio", "ratio_low", "ratio_high", "disturbed"]
+    rows = pd.DataFrame([[name, *values, name == "lion"] for name, values in ratios.items()], columns=columns)
+    assert verdict(rows) == [
+        "A step of adam takes 2 times as long (95 %: 1.9 to 2.1) as one of sgd",
+        "momentum against sgd: no difference within the error",
+        "A step of sgd takes 2 times as long (95 %: 1.25 to 2.5) as one of lion",
+        "The machine was busy: repeat the race before you rely on it.",
+    ]

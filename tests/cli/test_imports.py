@@ -82,7 +82,7 @@ def optbench(
 ) -> subprocess.CompletedProcess[str]:
     """A command in a folder, where modules of a further one can be imported, once it has ended with a status."""
     path = os.pathsep.join([str(site or folder), os.environ.get("PYTHONPATH", "")])
-    done = run_python("-m", "optbench", *arguments, cwd=folder, env=os.environ | {"PYTHONPATH": path})
+    done = run_python("-m", "optbench", *arguments, cwd=folder, env=os.environ | {"PYTHONPATH": path, "COLUMNS": "200"})
     assert done.returncode == status, done.stdout + done.stderr
     return done
 
@@ -107,7 +107,7 @@ def test_run_in_worker_processes_and_report(folder: Path) -> None:
 
 def test_other_commands_take_it_too(folder: Path) -> None:
     done = optbench(folder, "list", "--import", "code/mine.py")
-    assert f"(from {folder / 'code' / 'mine.py'})" in done.stdout
+    assert f"from {folder / 'code' / 'mine.py'}" in done.stdout
     optbench(folder, "check", "--import", "code/mine.py", "bowl:dim=4")
     race = ["race", "--problem", "bowl", "--optimizer", "sign_momentum", "--rounds", "3", "--steps", "5"]
     optbench(folder, *race, "--import", "code/mine.py")
@@ -196,7 +196,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_list_shows_plug_ins_and_warns_of_broken_ones(site: Path) -> None:
     done = optbench(site, "list")
     assert "bowl" in done.stdout
-    assert "(from optbench-example)" in done.stdout
+    assert "from optbench-example" in done.stdout
     assert "'broken' of the package 'optbench-example' cannot be used" in done.stderr
     assert "optbench_example is a module; name the object: optbench_example:NAME" in done.stderr
     assert "a second problem 'quadratic'" in done.stderr

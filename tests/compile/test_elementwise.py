@@ -12,14 +12,14 @@ import pytest
 
 from optbench.compile import elementwise as kernels
 from optbench.compile.elementwise import kernel
-from optbench.compile.numba import numba_is_there
+from optbench.compile.numba import has_numba
 from optbench.core.backend import Backend, get_backend
 from optbench.core.specs import parse_spec
 from optbench.problem import Problem, make_problem
 from problems import learning, logistic, network
 from tests.conftest import run_python
 
-numba = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")
+numba = pytest.mark.skipif(not has_numba(), reason="Numba is not installed")
 
 # every formula that a problem uses, with the indices it uses it with
 FORMULAS: list[tuple[Callable[..., Any], str]] = [
@@ -287,7 +287,7 @@ def test_what_is_no_elementwise_formula_runs_uncompiled(
 
 
 def test_without_numba_formulas_run_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "numba_is_there", lambda: False)
+    monkeypatch.setattr(kernels, "has_numba", lambda: False)
     host = make_problem("logistic", {})
     quick = host.on(fused())
     x = points(host, 3)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optbench.compile.numba import numba_is_there
+from optbench.compile.numba import has_numba
 
-pytestmark = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")
+pytestmark = pytest.mark.skipif(not has_numba(), reason="Numba is not installed")
 
 SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 5e-324, -5e-324, 1.0, -1.0, -2.0, 1e308, -1e308])
 

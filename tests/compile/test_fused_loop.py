@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from optbench.compile.fused_loop import FusedLoop
-from optbench.compile.numba import numba_is_there
+from optbench.compile.numba import has_numba
 from optbench.core.backend import get_backend
 from optbench.core.trace import Trace
 from optbench.optimizer import FirstOrder, make_recipe
@@ -18,7 +18,7 @@ from optbench.runner import loop as looping
 from optbench.runner.loop import minimize
 from problems import Quadratic
 
-pytestmark = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")
+pytestmark = pytest.mark.skipif(not has_numba(), reason="Numba is not installed")
 
 RATES = [1e-3, 1e-2, 0.1, 0.5]
 SEEDS = (0, 1, 2)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optbench.compile.numba import _file, checked, loop, numba_is_there
+from optbench.compile.numba import _file, checked, has_numba, loop
 from tests.conftest import run_python
 
-pytestmark = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")
+pytestmark = pytest.mark.skipif(not has_numba(), reason="Numba is not installed")
 
 LINES = ["def run(x):", "    for i in range(x.shape[0]):", "        x[i] = formula(np, x[i])"]
 SOURCES = {
@@ -81,7 +81,7 @@ def test_an_attribute_is_not_a_function_of_the_same_name() -> None:
     np.testing.assert_array_equal(x, 0.5)
 
 
-def test_names_that_make_no_file_names() -> None:
+def test_long_names_that_make_no_file_names() -> None:
     path = _file("<lambda> / " + "long" * 100, "", "", [minimum], [])
     assert path is not None
     assert path.exists()

@@ -12,7 +12,7 @@ import pytest
 
 import optbench
 from optbench.compile import rules as fusing
-from optbench.compile.numba import numba_is_there
+from optbench.compile.numba import has_numba
 from optbench.compile.rules import fuse
 from optbench.core.backend import get_backend
 from optbench.core.registry import OPTIMIZERS
@@ -21,7 +21,7 @@ from optbench.runner.loop import init_state, minimize
 from problems import Logistic, Quadratic
 from tests.conftest import noting
 
-pytestmark = pytest.mark.skipif(not numba_is_there(), reason="Numba is not there for this version of Python")
+pytestmark = pytest.mark.skipif(not has_numba(), reason="Numba is not installed")
 
 RULES = [
     name for name in OPTIMIZERS.names() if inspect.isfunction(OPTIMIZERS[name]) and OPTIMIZERS.traits(name).elementwise
@@ -89,7 +89,7 @@ def test_threads_change_nothing(shape: tuple[int, int], monkeypatch: pytest.Monk
     given = [np.linspace(0.1, 0.2, shape[0])[:, None], 0.9, 0.999, 1e-8]
     results = []
     for threads in (1, 3):
-        monkeypatch.setattr(fusing, "WORTH_THREADS", 0)
+        monkeypatch.setattr(fusing, "MIN_THREADED", 0)
         monkeypatch.setattr(fusing, "_threads", lambda threads=threads: threads)
         kernel = fuse(OPTIMIZERS["adam"], backend, ["lr"])
         assert kernel is not None
@@ -140,7 +140,7 @@ def helper(g: Any) -> Any:
     [(normalized, "TypingError: No implementation of function 'sum'"), (centered, "its compiled form differs")],
 )
 def test_a_rule_that_cannot_be_compiled_runs_uncompiled(rule: Callable[..., Any], cause: str) -> None:
-    cure = "if it mixes parameters, declare it with @optbench.rule(elementwise=False)"
+    cure = "if it combines parameters, declare it with @optbench.rule(elementwise=False)"
     message = f"the rule {rule.__name__!r} runs uncompiled ({cause}); {cure}"
     fusing._checked_kernel.cache_clear()
     problem = Quadratic(dim=4)
@@ -153,7 +153,7 @@ def test_a_rule_that_cannot_be_compiled_runs_uncompiled(rule: Callable[..., Any]
     np.testing.assert_array_equal(again.x, plain.x)
 
 
-def test_names_of_a_rule_are_its_own() -> None:
+def test_long_names_of_a_rule_are_its_own() -> None:
     """State and hyperparameters may be called like anything in a generated loop, which uses underscores."""
 
     def clashing(
@@ -196,5 +196,5 @@ def test_other_array_modules_and_a_missing_numba_run_plain(monkeypatch: pytest.M
     import array_api_strict
 
     assert fuse(OPTIMIZERS["adam"], get_backend(array_api_strict)) is None
-    monkeypatch.setattr(fusing, "numba_is_there", lambda: False)
+    monkeypatch.setattr(fusing, "has_numba", lambda: False)
     assert fuse(OPTIMIZERS["adam"], get_backend("numpy", fused=True)) is None

@@ -41,7 +41,7 @@ def test_a_terminal_sees_the_time_left(clock: list[float], monkeypatch: pytest.M
     work(ProgressBar("running"), clock, 100.0)
     drawn = sys.stderr.getvalue().split("\r")  # type: ignore[union-attr]
     assert any(
-        line.startswith("running ━━━━━━━━━━━━ ") and line.rstrip().endswith("30 %   0:30, 1:10 left") for line in drawn
+        line.startswith("running ━━━━━━ ") and line.rstrip().endswith("30 %   0:30, 1:10 left") for line in drawn
     )
     assert max(map(len, drawn)) <= 79
     assert drawn[-2].strip() == "", "the line is wiped at the end"

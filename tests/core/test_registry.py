@@ -60,7 +60,7 @@ def test_a_clash_of_names_is_an_error() -> None:
         (OPTIMIZERS, "adm", "did you mean 'adam'"),
         (PROBLEMS, "logstic", "did you mean 'logistic'"),
         (SCHEDULES, "cosin", "did you mean 'cosine'"),
-        (PROBLEMS, "xyzzy", "optbench list shows"),
+        (PROBLEMS, "xyzzy", "optbench list shows all"),
     ],
 )
 def test_a_miss_suggests_the_nearest(registry: Registry, name: str, hint: str) -> None:
@@ -217,7 +217,7 @@ def test_a_problems_spec_makes_it_again(name: str) -> None:
         ("adam", {"lr": []}, "empty list"),
         ("lbfgs", {"memory": 0}, "at least 1"),
         ("lbfgs", {"memory": 2.5}, "a whole number"),
-        (3, {}, "an optimizer is a name"),
+        (3, {}, "an optimizer must be a name"),
     ],
 )
 def test_recipes_refuse(optimizer: Any, settings: dict[str, Any], message: str) -> None:

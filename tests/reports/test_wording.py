@@ -35,7 +35,7 @@ def test_durations_have_a_unit(values: tuple[float, float, float], text: tuple[s
         ("two\nlines\t", 20, "two lines"),
     ],
 )
-def test_names_are_shortened_to_columns(name: str, width: int, shown: str) -> None:
+def test_long_names_are_shortened_to_columns(name: str, width: int, shown: str) -> None:
     assert wording.shorten(name, width) == shown
 
 

@@ -93,12 +93,12 @@ def test_files_that_hold_no_runs_are_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="text cannot be read"):
         Runs.load(tmp_path / "text")
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
-    with pytest.raises(StoreError, match=r"other\.parquet holds no runs, or runs of another version"):
+    with pytest.raises(StoreError, match=r"other\.parquet contains no runs, or runs of another version"):
         Runs.load(tmp_path / "other.parquet")
     with pytest.raises(StoreError, match="there is no file"):
         Runs.load(tmp_path)
     Store(tmp_path / "results").write_table("gpu", "a", [{"a": 1.0}], {"a": ("double", "a number")})
-    with pytest.raises(StoreError, match="holds no runs"):
+    with pytest.raises(StoreError, match="contains no runs"):
         Runs.load(tmp_path / "results" / "gpu" / "v2" / "a.parquet")
 
 
@@ -139,7 +139,7 @@ def test_notebooks_show_a_summary() -> None:
     assert Runs.from_rows([])._repr_html_().startswith("<table>")
 
 
-def test_names_in_a_summary_stay_text() -> None:
+def test_long_names_in_a_summary_stay_text() -> None:
     evil = "<script>alert(1)</script>"
     rows = [
         run_row(problem_spec=evil, optimizer=evil, key=str(seed), seed=seed, oracle="gradient") for seed in range(2)

@@ -115,6 +115,23 @@ def test_methods_can_be_told_apart_in_grey() -> None:
     assert len({(look.dashes, look.marker) for look in style.method_styles(many).values()}) == 36
 
 
+@pytest.mark.parametrize(
+    ("limits", "ticks"),
+    [
+        ((1, 1.2), "1 1.05 1.1 1.15 1.2"), ((42, 93), "50 60 70 80 90"), ((1, 8), "1 1.5 2 3 4 6 8"),
+        ((0.05, 0.31), "0.06 0.08 0.1 0.15 0.2 0.3"), ((1, 25), "1 2 5 10 20"), ((6e-4, 0.9), "0.001 0.01 0.1"),
+        ((2e-5, 3e-4), "2·10⁻⁵ 5·10⁻⁵ 10⁻⁴ 2·10⁻⁴"), ((1e-9, 1), "10⁻⁸ 10⁻⁶ 10⁻⁴ 10⁻² 10⁰"),
+    ],
+)  # fmt: skip
+def test_logarithmic_axes_have_round_ticks(ax: Axes, limits: tuple[float, float], ticks: str) -> None:
+    ax.plot([1, 2], limits)
+    ax.set_ylim(*limits)
+    style.log_axes(ax, "y")
+    shown = zip(ax.get_yticks(), ax.get_yticklabels(), strict=True)
+    low, high = limits
+    assert " ".join(text.get_text() for value, text in shown if low <= 1.0001 * value <= 1.0002 * high) == ticks
+
+
 def test_curves_are_thinned() -> None:
     kept = style.thin(5000)
     assert len(kept) == style.MAX_POINTS
@@ -187,7 +204,7 @@ def test_parts_of_the_data_are_told_apart(runs: Runs, kind: str) -> None:
     parts = [text.get_text() for text in legend.get_texts()]
     assert parts == (["train", "validation", "test"] if kind == "accuracy" else ["validation", "test"])
     assert len({line.get_marker() for line in ax.get_lines()}) == len(parts)
-    table = metrics.learned(runs).query(
+    table = metrics.final_metrics(runs).query(
         "problem == @NETWORK and metric == @kind.__str__() or metric == 'test_' + @kind"
     )
     order = table.sort_values("median", ascending=kind == "loss")["method"].tolist()

@@ -235,7 +235,7 @@ def test_a_long_list_of_problems_scrolls_down_and_not_sideways(
 
 
 @pytest.mark.parametrize("which", ["path", "hostile"])
-def test_names_are_text(request: pytest.FixtureRequest, opened: Open, which: str, runs: Runs) -> None:
+def test_long_names_are_text(request: pytest.FixtureRequest, opened: Open, which: str, runs: Runs) -> None:
     page = opened(request.getfixturevalue(which))
     assert page.locator("script").count() == 2
     shown = explorer(page).locator("select[name=problem] option").all_text_contents()

@@ -19,7 +19,7 @@ import reports
 from optbench.analysis import grid, profiles, ranking
 from optbench.core.trace import TARGETS
 from optbench.results.runs import Runs
-from reports import tables
+from reports import tables, verdict
 from reports.figures import heatmap, style
 from reports.figures import profiles as profile_figures
 from reports.page.context import PageContext
@@ -54,7 +54,7 @@ def runs_with(times: Mapping[str, Sequence[Any]], seeds: int = 3, **of: Mapping[
 
 
 def said(runs: Runs) -> str:
-    return " ".join("".join(sentence) for sentence in overview.headline(runs))
+    return " ".join("".join(sentence) for sentence in verdict.headline(runs))
 
 
 def test_one_problem_and_two_optimizers_are_put_into_words() -> None:
@@ -106,14 +106,14 @@ def test_a_tie_is_not_called() -> None:
 def test_a_small_lead_is_not_called_either() -> None:
     text = said(runs_with({"one": [2, 2, 2, 20, 20], "two": [20, 20, 20, 2, 2]}))
     table = ranking.ranking(runs_with({"one": [2, 2, 2, 20, 20], "two": [20, 20, 20, 2, 2]}))
-    assert 0.5 < table.loc[0, "beats_next"] < overview.LIKELY
+    assert 0.5 < table.loc[0, "beats_next"] < verdict.LIKELY
     assert "too close to call" in text
     assert f"in only {100 * table.loc[0, 'beats_next']:.0f} % of resamples" in text
 
 
 def test_between_the_two_one_probably_leads() -> None:
     runs = runs_with({"one": [2, 2, 2, 2, 2, 20, 20], "two": [20, 20, 20, 20, 20, 2, 2]})
-    assert overview.LIKELY <= ranking.ranking(runs).loc[0, "beats_next"] < overview.CLEAR
+    assert verdict.LIKELY <= ranking.ranking(runs).loc[0, "beats_next"] < verdict.CLEAR
     assert said(runs).startswith("one probably leads over the 7 problems")
 
 
@@ -152,7 +152,7 @@ def test_divergence_over_the_grid_is_told() -> None:
                     more = {"settings": json.dumps({"lr": lr}), "step_size": lr}
                     rows.append(row(method, f"p{p}", seed, calls, **more, **lost))
     text = said(Runs.from_rows(rows))
-    assert "Of those with a learning rate to choose, sgd leads among 2" in text
+    assert "With a learning rate, sgd leads among 2" in text
     assert "33 % of the runs of sgd over 3 step sizes diverged." in text
     calm = [r for r in rows if r["optimizer"] != "sgd"]
     assert "None of the 12 runs of adam diverged, over 3 step sizes." in said(Runs.from_rows(calm))
@@ -305,7 +305,7 @@ def test_figures_of_nothing_say_so(name: str, empty: Runs) -> None:
     assert len(ax.texts) == 1
 
 
-def test_names_at_the_top_stay_within_the_axes() -> None:
+def test_long_names_at_the_top_stay_within_the_axes() -> None:
     heights = style._apart(np.ones(6), 0.05)
     assert heights == pytest.approx([1 - 0.05 * i for i in range(6)])
     assert style._apart(np.zeros(6), 0.05) == pytest.approx([0.25 - 0.05 * i for i in range(6)])

@@ -35,7 +35,7 @@ def test_the_speed_of_every_configuration_is_on_the_page(raced_page: str, races:
     assert "0.50 in the minute before, 0.50 at its end" in read.text
     assert "30.00 in the minute before" in read.text
     assert "3 rounds of 4 steps" in read.text
-    assert "load average 30.0 before it began, on 4 cores" in read.text
+    assert "load average 30.0 before the race, on 4 cores" in read.text
     assert "Methods are not compared in seconds" not in raced_page
     shown = reports.speed_table(races)
     assert len(shown) == 8

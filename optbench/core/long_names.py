@@ -1,12 +1,11 @@
-"""`optbench.problems` and `optbench.reports`: long names of the top-level packages `problems` and `reports`.
+"""Long names `optbench.problems` and `optbench.reports` of the top-level packages `problems` and `reports`.
 
-A user's own directory may contain packages called `problems` or `reports`, which then come first on `sys.path`. So the
-engine knows ours by their long names only and finds their files next to its own. Each module runs once, under its long
-name. Where nothing hides the short name, ``import problems`` gives the same modules. So each class exists once, and it
-is pickled under a name that always works.
+A user's directory may contain packages called `problems` or `reports`, which hide ours. So optbench imports ours by their
+long names only, from the files next to its own. Unless it is hidden, ``import problems`` gives the same modules. So each
+class exists once, and is pickled under a name that always works.
 
-Type checkers do not run this code. They read the stubs in `optbench/problems` and `optbench/reports`, which point to the
-short names. So where a user's own package hides a short name, a checker shows the user's package under the long name too.
+Type checkers read the stubs in `optbench/problems` and `optbench/reports` instead, which point to the short names. So if a
+user's package hides a short name, a checker shows that package under the long name too.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
-_ROOT = Path(__file__).resolve().parents[2]  # holds optbench, problems and reports
+_ROOT = Path(__file__).resolve().parents[2]  # contains optbench, problems and reports
 
 
 def load_sibling(long_name: str) -> None:
-    """Fill the package of this name (``"optbench.problems"``) with the top-level package of its last part."""
+    """Load the top-level package `problems` under its long name, ``"optbench.problems"``; likewise `reports`."""
     package = sys.modules[long_name]
     folder = _ROOT / long_name.rpartition(".")[2]
     loader = SourceFileLoader(long_name, str(folder / "__init__.py"))
-    # every attribute that tells where a package lives: `inspect`, `pkgutil` and `importlib.resources` read different ones
+    # all attributes with the location of a package: `inspect`, `pkgutil` and `importlib.resources` read different ones
     assert package.__spec__ is not None
     package.__loader__ = package.__spec__.loader = loader
     package.__file__ = package.__spec__.origin = loader.path
@@ -37,7 +36,7 @@ def load_sibling(long_name: str) -> None:
 
 
 def use_long_name(name: str) -> None:
-    """Make a short name (``"problems"``) another name of ``optbench.problems``; the package itself calls this."""
+    """Make a short name (``"problems"``) an alias of ``optbench.problems``; the package itself calls this."""
     if "." not in name:
         sys.modules[name] = importlib.import_module(f"optbench.{name}")
         sys.meta_path.insert(0, _ShortNames(name))
