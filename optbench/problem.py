@@ -1,8 +1,8 @@
-"""The interface of test problems, and the optimum that a problem may know.
+"""The interface of test problems, and their optimum.
 
-A problem is a dataclass whose fields are its parameters. Its constructor makes host (NumPy, float64) data, `place` creates
-the arrays that the evaluation needs on a backend, and `on` returns a copy of the problem for another backend. The test
-problems themselves are in the package `problems`.
+A problem is a dataclass whose fields are its parameters. Its constructor creates host data (NumPy, float64), `place` the
+arrays that the evaluation needs on a backend, and `on` a copy for another backend. The problems themselves are in the
+package `problems`.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Optimum:
     Attributes
     ----------
     f : float
-        Value at `x`: an upper bound of the infimum. Gaps are measured from it.
+        Value at `x`, an upper bound of the infimum; gaps are measured from it.
     lower : float
         Certified lower bound of the infimum; the infimum lies in [lower, f].
     x : array of shape (d,), or None
-        A global minimizer (NumPy, float64); None where the infimum is known but not a point that attains it.
+        A global minimizer (NumPy, float64); None if only the infimum is known.
     method : str
         How the interval was certified.
     gradient_norm : float or None
@@ -67,14 +67,14 @@ class Problem(Parametrized):
     """Base of all problems. A subclass is a dataclass decorated with ``problem("name")``.
 
     A subclass sets `dim` in ``__post_init__`` and implements `place` and `value_and_grad`; everything else has a default.
-    Points have shape (..., d), so that a single vector and the engine's stack of runs use the same call.
+    Points have shape (..., d), so that single vectors and stacks of runs use the same calls.
 
     Attributes
     ----------
     name : str
         The registered name.
     citation, formula : str
-        Source, and plain formula of the objective, shown to readers.
+        Source, and formula of the objective as plain text, for the report.
     dim : int
         Number of parameters d.
     n_samples : int or None
@@ -84,14 +84,14 @@ class Problem(Parametrized):
     strong_convexity : float or None
         A constant mu for which f - mu/2 |x|^2 is convex; 0 if f is only convex, None if it is not convex.
     minimizers : array of shape (k, d), or None
-        All k global minimizers (NumPy, float64), if they are known; None if at most `x_star` is.
+        All k global minimizers (NumPy, float64), if they are known.
     view : ((float, float), (float, float)), or None
-        For two-dimensional problems, ranges of x and of y that show the minimizers and the start points. If it is set,
-        the surface and the path of every run are stored with the results.
+        For two-dimensional problems, ranges of x and of y with the minimizers and the start points. If it is set, the
+        surface and the path of every run are stored with the results.
     max_hessian_dim : int
         Largest d at which `hessian` is offered.
     fingerprint : str
-        Hash of the data that were read from outside; empty if the parameters determine the problem.
+        Hash of data from files; empty if the parameters determine the problem.
     code_modules : tuple of str
         Modules, besides those of the class and its bases, whose code determines the results.
     """
@@ -117,7 +117,7 @@ class Problem(Parametrized):
         super().__init_subclass__(**options)
         oracles = {"oracle_formula", "value_and_grad"}
         definer = next(base for base in cls.__mro__ if oracles & vars(base).keys())
-        if "oracle_formula" not in vars(definer):  # another oracle than that of the inherited formula
+        if "oracle_formula" not in vars(definer):  # the inherited formula is that of another oracle
             cls.oracle_formula = Problem.oracle_formula  # type: ignore[method-assign]
 
     # ---- what a subclass implements ----------------------------------------------------------------------------------
@@ -129,8 +129,8 @@ class Problem(Parametrized):
     def choose_kernels(self) -> None:
         """Choose compiled or plain elementwise formulas (see `compile.elementwise`) for `self.backend`.
 
-        A problem with such formulas calls it in `place`. It is called alone, and must be fast, when a copy on another
-        backend differs only in whether the formulas are fused.
+        A problem with such formulas calls it in `place`. It is called alone, and must be fast, for copies that differ only
+        in `Backend.fused`.
         """
 
     def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
@@ -140,8 +140,8 @@ class Problem(Parametrized):
         ----------
         x : array of shape (..., d)
         samples : array, optional
-            What the stochastic oracle drew; None for the full, noiseless objective. For finite sums, sample numbers of
-            shape (b,), one batch for all points, or (S, b) with `x` of shape (S, ..., d): row s for the points x[s]. For
+            Draws of the stochastic oracle; None for the full, noiseless objective. For finite sums, sample numbers of
+            shape (b,), one batch for all points, or (S, b) with `x` of shape (S, ..., d), row s for the points x[s]. For
             noisy oracles, the noise itself, of shape (d,) or (S, d).
 
         Returns
@@ -163,10 +163,10 @@ class Problem(Parametrized):
 
     @property
     def oracle_formula(self) -> OracleFormula | None:
-        """The exact oracle as a formula, where `value_and_grad` is no more than that.
+        """The exact oracle as a formula for points x of shape (R, d), or None.
 
-        For problems so small that calls cost more than numbers: the compiler joins it with the update rule into one loop.
-        It may use what `compile.points` defines; x has the shape (R, d). Without a formula the loop calls `value_and_grad`.
+        The compiler joins it with the update rule into one loop, which saves calls for small problems. It may use the
+        operations of `compile.points`. Without a formula the loop calls `value_and_grad`.
         """
         return None
 
@@ -175,7 +175,7 @@ class Problem(Parametrized):
         return self.value_and_grad(x)[0]
 
     def hvp(self, x: Array, v: Array) -> Array:
-        """Hessian-vector products H(x) v; x and v of shape (..., d), and so is the result. By default by `hessian`."""
+        """Hessian-vector products H(x) v, (..., d), for x and v of shape (..., d); by default from `hessian`."""
         return (self.hessian(x) @ v[..., None])[..., 0]
 
     def hessian(self, x: Array) -> Array:
@@ -209,27 +209,24 @@ class Problem(Parametrized):
     def metric_types(self) -> tuple[Metric, ...]:
         """Name, direction and unit of every metric that `metrics` returns, in its order.
 
-        By default the coordinates ``x_1`` and ``x_2`` of two-dimensional problems with a `view`, and nothing for others.
+        By default the coordinates ``x_1`` and ``x_2`` of two-dimensional problems with a `view`, else none.
         """
         if self.dim != 2 or self.view is None:
             return ()
         return Metric("x_1", None), Metric("x_2", None)
 
     def metrics(self, x: Array) -> dict[str, Array]:
-        """Values besides the objective, such as ``test_accuracy``; x of shape (..., d) gives (...) for each.
-
-        The names are those of `metric_types`.
-        """
+        """The metrics of `metric_types` by name, such as ``test_accuracy``; each (...) for x of shape (..., d)."""
         if self.dim != 2 or self.view is None:
             return {}
         return {"x_1": x[..., 0], "x_2": x[..., 1]}
 
     def evaluate(self, x: Array) -> tuple[Array, dict[str, Array]]:
-        """`value` and `metrics` together, for problems where they share work."""
+        """`value` and `metrics` together, for problems whose metrics share work with the value."""
         return self.value(x), self.metrics(x)
 
     def check_metrics(self, names: Iterable[str]) -> None:
-        """Raise `InputError` unless `names`, those of metrics just computed, are the ones that `metric_types` declares."""
+        """Raise `InputError` unless `names` are those that `metric_types` declares."""
         declared, names = [metric.name for metric in self.metric_types], list(names)
         for name in names:
             if name not in declared:
@@ -242,24 +239,23 @@ class Problem(Parametrized):
                 raise InputError(f"{self.spec}: metrics() does not return {name!r}, which metric_types declares")
 
     def bytes_per_run(self, batch_size: int | None) -> int:
-        """Bytes of intermediate results, per run, while a stack of runs is evaluated."""
+        """Bytes of intermediate results per run during one evaluation."""
         return 8 * 4 * self.dim
 
     def nanoseconds_per_run(self, batch_size: int | None) -> float:
-        """Rough time of one value and gradient, per run of a large stack, on one core.
+        """Time of one value and gradient per run of a large stack, on one core; an error by a factor of three is harmless.
 
-        Plans are cut and distributed by this estimate, never by a clock, so that the same call gives the same chunks. A
-        factor of three does no harm.
+        Plans are cut into chunks by this estimate instead of measured times, so that the same call gives the same chunks.
         """
         return 0.25 * self.bytes_per_run(batch_size)
 
     def sampler(self, seeds: tuple[int, ...], batch_size: int | None) -> Sampler | None:
-        """The random numbers of the stochastic oracle, step by step; None for an exact oracle.
+        """The random draws of the stochastic oracle; None for an exact oracle.
 
         Raises
         ------
         InputError
-            If the batch size does not fit the problem.
+            If the batch size is not possible for the problem.
         """
         if batch_size is None:
             return None
@@ -291,7 +287,7 @@ class Problem(Parametrized):
 
     @property
     def host(self) -> Self:
-        """The NumPy float64 problem that this one is a copy of, or the problem itself."""
+        """The NumPy float64 problem of which this one is a copy, or the problem itself."""
         return self._host if self._host is not None else self
 
     def start(self, seed: int) -> Array:
@@ -303,7 +299,7 @@ class Problem(Parametrized):
         return self.backend.asarray(self.host._starts(tuple(seeds)))
 
     def _starts(self, seeds: tuple[int, ...]) -> np.ndarray:
-        """Start points on the host, (S, d); the last ones are cached, because the next optimizer needs them again."""
+        """Start points on the host, (S, d); the last ones are cached for the next optimizer."""
         if self._cached_starts is None or self._cached_starts[0] != seeds:
             self._cached_starts = seeds, np.stack([self.draw_start(stream("start", seed)) for seed in seeds])
         return self._cached_starts[1].copy()
@@ -336,21 +332,21 @@ class Problem(Parametrized):
 
     @property
     def code_version(self) -> str:
-        """Hash of the source text of the problem's class, of its bases and of `code_modules`."""
+        """Hash of the source of the problem's class, its bases and `code_modules`."""
         return source_hash(type(self).__mro__[:-1], self.code_modules)
 
     def __copy__(self) -> Self:
-        other = object.__new__(type(self))  # `__reduce__` would make all data again
+        other = object.__new__(type(self))  # `__reduce__` would create all data again
         vars(other).update(vars(self))
         return other
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # a process gets the parameters and makes the arrays again; a known optimum goes along, for it may be expensive
+        # another process creates the arrays from the parameters; a known optimum is sent, as it may be expensive
         solved = {"_optimum": self.host._optimum} if "_optimum" in vars(self.host) else {}
         return _rebuild, (type(self), self.params, self.backend, self.fingerprint, solved)
 
     def points(self, x: Any) -> Array:
-        """`x` as points (..., d) on the backend of this problem; host values are moved there.
+        """`x` as points (..., d) on the backend of this problem.
 
         Raises
         ------
@@ -385,14 +381,14 @@ class Problem(Parametrized):
         return self.backend.xp.reshape(samples, (seeds, *(1,) * (x.ndim - 2), k))
 
 
-# Problems that this worker process has received, the last used last. Chunk after chunk brings the same few, and making one
-# again (a QR factorization, a file of data) may take longer than a chunk of it.
+# Problems that this worker process has received, in order of last use. Most chunks need the same few, and creating one (a
+# QR factorization, a data file) may take longer than a chunk.
 _received: dict[Any, Problem] = {}
-MAX_RECEIVED, MAX_RECEIVED_BYTES = 8, 1 << 28  # of all together; the last one stays, however large it is
+MAX_RECEIVED, MAX_RECEIVED_BYTES = 8, 1 << 28  # in total; the last one stays, whatever its size
 
 
 def _receive(key: Any, problem: Problem) -> None:
-    """Enter a problem as the last used, and drop the first of those that are too many or too large."""
+    """Cache a problem, and drop the least recently used ones above the limits."""
     _received.pop(key, None)
     _received[key] = problem
     sizes = [sum(int(getattr(v, "nbytes", 0)) for v in vars(problem).values()) for problem in _received.values()]
@@ -404,7 +400,7 @@ def _rebuild(
     cls: type[Problem], params: dict[str, Any], backend: Backend, fingerprint: str, solved: dict[str, Any]
 ) -> Problem:
     """The problem of these parameters; in a worker process the cached one, if there is one."""
-    # the fingerprint, because a file may have changed under its name since; as bytes, because a parameter may be a list
+    # the fingerprint, because a file may have changed; as bytes, because a parameter may be a list
     key = (cls, backend, pickle.dumps((params, fingerprint)))
     problem = _received.get(key)
     if problem is None:
@@ -441,7 +437,7 @@ def make_problem(name: str, settings: dict[str, Any] | None = None) -> Problem:
     except InputError:
         raise
     except (MemoryError, OverflowError, ValueError) as error:  # NumPy: ValueError if no memory holds a shape
-        raise InputError(f"{format_spec(name, checked)} cannot be made: {error}") from error
+        raise InputError(f"{format_spec(name, checked)} cannot be created: {error}") from error
     return problem
 
 
@@ -449,7 +445,7 @@ ProblemLike = Problem | type[Problem] | str  # what `as_problem` takes
 
 
 def as_problem(problem: Any, settings: dict[str, Any] | None = None) -> Problem:
-    """A problem from a spec such as ``"quadratic:dim=100"``, a registered name or a class with settings, or itself.
+    """The problem of a spec such as ``"quadratic:dim=100"`` or a class, with settings; a `Problem` as it is.
 
     Raises
     ------
@@ -462,7 +458,9 @@ def as_problem(problem: Any, settings: dict[str, Any] | None = None) -> Problem:
     if isinstance(problem, type) and issubclass(problem, Problem):
         return problem(**(settings or {}))
     if not isinstance(problem, Problem) or settings:
-        raise InputError(f"a problem is a spec such as 'quadratic:dim=100', a Problem or its class, not {problem!r}")
+        raise InputError(
+            f"a problem must be a spec such as 'quadratic:dim=100', a Problem or its class, not {problem!r}"
+        )
     return problem
 
 

@@ -1,1 +1,1 @@
-"""Tests of what a problem states: gradients and Hessians against differences, optima, shapes."""
+"""Checks of what a problem states: gradients and Hessians against differences, optima, shapes."""

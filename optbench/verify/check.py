@@ -1,7 +1,7 @@
-"""All checks of a problem: is what it states true?
+"""All checks of a problem.
 
-The checks themselves are in the other modules of this package; they take any `Problem`, a plug-in's too, and yield one
-`Finding` for each comparison, a row of a table. Nothing is printed here.
+The checks are in the other modules of this package. They take any `Problem`, also of a plug-in, and yield one `Finding` for
+each comparison.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ProblemCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether no check failed; what the problem does not offer does not count."""
+        """Whether no check failed; checks of what the problem does not offer do not count."""
         return all(finding.passed is not False for finding in self.findings)
 
 
@@ -75,14 +75,14 @@ def check(
 def check_problem(problem: Problem, seed: int = 0) -> ProblemCheck:
     """Check everything that a problem offers.
 
-    A check that raises an error becomes a failed finding with the message of the error. `seed` is that of all random
-    points, directions and partitions.
+    A check that raises an error becomes a failed finding with the message of the error. All random points, directions and
+    partitions are drawn with `seed`.
     """
     findings: list[Finding] = []
     for name, check in CHECKS.items():
         try:
-            # what is not finite fails by its error; one thread, because the products are small, and threads that wait
-            # for one another make the check of a network eight times as slow on a busy machine
+            # numbers that are not finite fail by their error; one thread, because threads that wait for one another make
+            # the check of a network eight times as slow on a busy machine
             with np.errstate(all="ignore"), threadpool_limits(1, user_api="blas"):
                 findings += check(problem, seed)
         except Exception as error:  # a broken plug-in is a finding, not a traceback

@@ -1,4 +1,4 @@
-"""Points to check a problem at, and its values and gradients there, on the host and in chunks that bound the memory."""
+"""Points at which problems are checked, and values and gradients there, on the host and in chunks of bounded memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from optbench.core.errors import InputError
 from optbench.problem import Problem
 from optbench.verify.findings import norm
 
-CHUNK_BYTES = 64 * 2**20  # of intermediate results of one batched call
+CHUNK_BYTES = 64 * 2**20  # of intermediate results in one call
 
 Evaluate = Callable[[Problem, np.ndarray], np.ndarray]  # of points (k, d): results (k, ...)
 
@@ -50,7 +50,7 @@ def gradients(problem: Problem, points: np.ndarray) -> np.ndarray:
 
 
 def in_chunks(problem: Problem, points: np.ndarray, evaluate: Evaluate) -> np.ndarray:
-    """`evaluate` at points (k, d), so many in one call that their memory is bounded; (k, ...)."""
+    """`evaluate` at points (k, d), in chunks of bounded memory; (k, ...)."""
     length = max(1, CHUNK_BYTES // max(problem.bytes_per_run(None), 32 * problem.dim))
     return np.concatenate([evaluate(problem, points[k : k + length]) for k in range(0, len(points), length)])
 

@@ -1,4 +1,4 @@
-"""The outcome of a check, one row of a table, and the tolerances: the largest errors that pass."""
+"""The outcome of a check, and the limits: the largest errors that pass."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Finding:
     check : str
         What was checked.
     error, limit : float or None
-        The measured error and the largest that passes; None where nothing was measured.
+        The measured error and the largest that passes; None if nothing was measured.
     passed : bool or None
-        None for what the problem does not offer.
+        None if the problem does not offer what is checked.
     note : str
-        How the error was measured, or why it was not.
+        How the error was measured, or why it was not measured.
     """
 
     check: str
@@ -34,13 +34,13 @@ class Finding:
 
 
 def measured(check: str, error: float, limit: float, note: str) -> Finding:
-    """The finding of an error, which passes up to the limit; NaN does not."""
+    """The finding of an error, which passes up to the limit; a NaN fails."""
     error = float(error)
     return Finding(check, error, limit, error <= limit, note if math.isfinite(error) else f"not finite; {note}")
 
 
 def not_offered(check: str, why: str) -> Finding:
-    """The finding of a check that the problem gives no cause for."""
+    """The finding of a check of something that the problem does not offer."""
     return Finding(check, None, None, None, f"not offered: {why}")
 
 
@@ -49,7 +49,7 @@ TINY = 1e-300  # avoids divisions by zero
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest error that passes, by check; all relative, as the checks describe them."""
+    """The largest relative error that passes, by check."""
 
     gradient: float = 1e-7
     hessian: float = 1e-5

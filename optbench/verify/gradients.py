@@ -15,13 +15,13 @@ from optbench.problem import Problem
 from optbench.verify.evaluation import Evaluate, expect_shape, gradients, in_chunks, points_around_start, values
 from optbench.verify.findings import TINY, Finding, limits, measured, norm, not_offered, relative_error
 
-MAX_COORDINATES = 2000  # of the gradient; more are sampled
-MAX_FORWARD = 200  # coordinates of the forward differences, which nothing rests on
-MAX_COLUMNS = 200  # of the Hessian; more are sampled
-MAX_RETRIED = 200  # coordinates near a kink; more than these is a wrong gradient, not a kink
+MAX_COORDINATES = 2000  # of the gradient; of more, a sample is checked
+MAX_FORWARD = 200  # coordinates of the forward differences, which are shown only
+MAX_COLUMNS = 200  # of the Hessian; of more, a sample is checked
+MAX_RETRIED = 200  # coordinates near a kink; more of them mean a wrong gradient
 FORWARD, CENTERED = (0, 1), (-1, 1)  # stencils of differences
-ROUNDING = 4  # times the estimated rounding of a difference that pass, ...
-LARGEST_LIMIT = 0.1  # ... up to this error: relative errors end at 1, so a larger limit would let anything pass
+ROUNDING = 4  # errors up to this multiple of the estimated rounding pass, ...
+LARGEST_LIMIT = 0.1  # ... but none above this limit; relative errors are at most 1
 
 
 # ---- differences -----------------------------------------------------------------------------------------------------
@@ -37,8 +37,8 @@ def gradient_difference(
     x : array of shape (d,)
         On the host or on the problem's backend.
     h : float or array of shape (d,), optional
-        Steps; by default cbrt(eps) max(1, |x_i|), and for `FORWARD` with the square root, where truncation and rounding
-        errors balance. Each is changed to what the points really differ by in the problem's precision.
+        Steps; by default cbrt(eps) max(1, |x_i|), for `FORWARD` sqrt(eps) max(1, |x_i|), which balance truncation and
+        rounding errors. Quotients divide by the exact distance of the rounded points.
     stencil : (int, int)
         `CENTERED`, `FORWARD` or another, see `Differences.slopes`.
 
@@ -102,9 +102,8 @@ class Differences:
     def slopes(self, coordinates: np.ndarray, h: np.ndarray, stencil: tuple[int, int]) -> np.ndarray:
         """Slope at x of the parabola through f at x, x + stencil[0] h and x + stencil[1] h along each coordinate, (k,).
 
-        (-1, 1) is the centered difference, (1, 2) and (-2, -1) are the one-sided ones of second order; (0, 1) has two
-        points only and is the forward difference. The places are what the precision makes of them, so their distances
-        a and b are exact.
+        (-1, 1) is the centered difference, (1, 2) and (-2, -1) are one-sided differences of second order, and (0, 1) is
+        the forward difference. The distances a and b are those of the rounded points.
         """
         first, second = stencil
         b, slope_b = self._secant(coordinates, second * h)
@@ -114,7 +113,7 @@ class Differences:
         return np.asarray((b * slope_a - a * slope_b) / (b - a))
 
     def _secant(self, coordinates: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What x + h differs from x by along each coordinate, and the slope of the line through both values; (k,)."""
+        """Distances of x and the rounded x + h along each coordinate, and slopes of the secants; each (k,)."""
         x = self.x[coordinates]
         places = (x + h).astype(x.dtype)
         a = places.astype(float) - x
@@ -154,12 +153,12 @@ class GradientCheck:
     worst_error : float
         That difference, on the scale of `relative_error`.
     centered_error, forward_error : float
-        Relative errors of plain centered and forward differences, without retries; the latter, which is shown for
-        comparison only, over at most 200 coordinates.
+        Relative errors of centered and forward differences without retries, for comparison; the latter over at most 200
+        coordinates.
     coordinates : int
         Number of coordinates compared: all d, or a sample of 2000.
     retried : int
-        Coordinates whose centered difference disagreed and was taken again with smaller or one-sided steps: kinks.
+        Coordinates whose centered difference disagreed, and was repeated with smaller or one-sided steps.
     """
 
     point: int
@@ -181,9 +180,9 @@ class GradientCheck:
 def check_gradient(problem: Problem, points: int = 3, seed: int = 0) -> list[GradientCheck]:
     """Compare the gradient with centered differences of the value at random points around the start.
 
-    Where the two disagree on a coordinate, as they do within h of a kink (ReLU), the difference is taken again with
-    h/10 and h/100 and with one-sided stencils of second order, and the closest estimate counts. All of them converge to
-    the derivative, so a wrong gradient stays wrong: no retry can come closer than the rounding of the values.
+    If they disagree on a coordinate, as they do within h of a kink (ReLU), the difference is repeated with h/10 and h/100
+    and with one-sided stencils of second order, and the closest estimate counts. All of them converge to the derivative,
+    so a wrong gradient still fails.
 
     Parameters
     ----------
@@ -234,7 +233,7 @@ def _check_gradient_at(problem: Problem, x: np.ndarray, point: int, rng: np.rand
 
 
 def gradient_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
-    """The worst of the points of `check_gradient`."""
+    """The finding of `check_gradient` at its worst point."""
     checks = check_gradient(problem, seed=seed)
     worst = max(checks, key=lambda c: (not c.passed, c.relative_error / c.limit))
     note = f"{_part(worst.coordinates, problem.dim)} coordinates at {len(checks)} points, h = {worst.h:.1e}"

@@ -14,11 +14,11 @@ from optbench.verify.findings import TINY, Finding, limits, measured, norm, not_
 
 
 def optimum_findings(problem: Problem, seed: int = 0, points: int = 8) -> Iterator[Finding]:
-    """Check the stated optimum: a stationary point, the stated value, and nothing below it.
+    """Check that the stated optimum is stationary, has the stated value, and that no lower value is found.
 
-    The lowest value is sought at distances 0.001 to 1 around x* and at the end of a descent from points around the start.
-    Errors of values are relative to the larger of |f*| and the gap at the points around the start, and the gradient at x*
-    to the largest at these points. There are `points` random points around the start, and at each distance around x*.
+    Lower values are searched at distances 0.001 to 1 from x*, and by a short descent from points around the start, with
+    `points` random points each. Errors of values are relative to the larger of |f*| and the gap at the points around the
+    start; the gradient at x* is relative to the largest gradient there.
     """
     optimum = problem.optimum
     if optimum is None:
@@ -50,20 +50,20 @@ def optimum_findings(problem: Problem, seed: int = 0, points: int = 8) -> Iterat
 
 
 def _descend(problem: Problem, x: np.ndarray, f: np.ndarray, steps: int = 100) -> np.ndarray:
-    """The values (k,) that normalized gradient descent reaches from points (k, d); a step that goes up is halved."""
+    """The values (k,) that normalized gradient descent reaches from points (k, d); steps that increase f are halved."""
     length = np.full((len(x), 1), 0.5, dtype=x.dtype)
     for _ in range(steps):
         g = in_chunks(problem, x, gradients)
         z = (x - length * g / (np.linalg.norm(g, axis=1, keepdims=True) + TINY)).astype(x.dtype)
         f_z = in_chunks(problem, z, values)
-        down = ~(f_z >= f)  # keeps what is not a number, so that it is seen
+        down = ~(f_z >= f)  # accepts a NaN, so that it is reported
         x, f = np.where(down[:, None], z, x), np.where(down, f_z, f)
         length = np.where(down[:, None], 1.5 * length, 0.5 * length).astype(x.dtype)
     return f
 
 
 def constants_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
-    """Look for curvatures outside the stated range from `strong_convexity` to `smoothness`."""
+    """Search for curvatures outside the stated range from `strong_convexity` to `smoothness`."""
     L, mu = problem.smoothness, problem.strong_convexity
     largest, smallest = curvatures(problem, seed) if L is not None or mu is not None else (0.0, 0.0)
     limit = limits(problem).constants
@@ -80,12 +80,11 @@ def constants_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
 
 
 def curvatures(problem: Problem, seed: int = 0, points: int = 4, iterations: int = 20) -> tuple[float, float]:
-    """The largest and the smallest curvature met along random and iterated unit directions v, at points around the start.
+    """The largest and the smallest curvature found along unit directions v at random points around the start.
 
-    The largest is that of |g(x + v) - g(x)|, and L is at least this; the smallest is that of v^T (g(x + v) - g(x)), and mu
-    is at most this. The direction of each step is turned towards the largest curvature by power iteration on differences
-    of the gradient, and towards the smallest by the same with the differences subtracted from L v. So this can refute
-    constants and cannot prove them. `seed` is that of the points and first directions, `iterations` counts steps.
+    The largest value of |g(x + v) - g(x)| is a lower bound of L, and the smallest of v^T (g(x + v) - g(x)) an upper bound
+    of mu. Power iteration on differences of the gradient turns v towards the largest curvature; with the differences
+    subtracted from L v it turns v towards the smallest. So this can refute constants, but not prove them.
     """
     rng = stream("check", seed)
     x = np.stack(list(points_around_start(problem, points, rng)))  # (points, d)
@@ -96,10 +95,10 @@ def curvatures(problem: Problem, seed: int = 0, points: int = 4, iterations: int
         v = start
         for _ in range(iterations):
             moved = (x + v).astype(x.dtype)
-            v = moved.astype(float) - x  # what was really added
+            v = moved.astype(float) - x  # the rounded step
             length = np.linalg.norm(v, axis=1, keepdims=True)  # (points, 1)
             change = in_chunks(problem, moved, gradients) - g
-            # np.maximum, unlike max, keeps what is not a number
+            # np.maximum, unlike max, keeps a NaN
             largest = float(np.maximum(largest, np.max(np.linalg.norm(change, axis=1) / length[:, 0])))
             smallest = float(np.minimum(smallest, np.min(np.sum(v * change, axis=1) / length[:, 0] ** 2)))
             turned = change if upwards else (problem.smoothness or largest) * v - change

@@ -18,8 +18,7 @@ from optbench.verify.findings import TINY, Finding, limits, measured, not_offere
 def samples_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
     """Compare the mean over mini-batches that partition the samples, weighted by their sizes, with the full objective.
 
-    Batches of shape (S, b) at points of shape (S, L, d) are compared with one call a batch. `seed` is that of the point and
-    of the partition.
+    Batches of shape (S, b) at points of shape (S, L, d) are compared with one call per batch.
     """
     n = problem.n_samples
     if n is None:
@@ -47,7 +46,7 @@ def _batch_findings(problem: Problem, n: int, seed: int) -> Iterator[Finding]:
     stack = points[: 3 * len(batches)].reshape(len(batches), 3, problem.dim)  # (S, L, d)
     stacked = _host_pair(problem, backend.asarray(stack), batches)
     singles = [_host_pair(problem, backend.asarray(stack[s]), batch) for s, batch in enumerate(batches)]
-    error = np.maximum(relative_error(f, full_f), relative_error(g, full_g))  # unlike max, keeps what is not a number
+    error = np.maximum(relative_error(f, full_f), relative_error(g, full_g))  # unlike max, keeps a NaN
     note = f"mean over {len(partition)} batches of {n} samples against the full sum"
     yield measured("mini-batches", error, limits(problem).samples, note)
     errors = [relative_error(stacked[k], np.stack([one[k] for one in singles])) for k in (0, 1)]
@@ -56,10 +55,7 @@ def _batch_findings(problem: Problem, n: int, seed: int) -> Iterator[Finding]:
 
 
 def noise_error(problem: Problem, seed: int = 0, draws: int = 256) -> float:
-    """How many standard errors the mean of a noisy gradient is away from the noiseless one, along a random direction.
-
-    `seed` is that of the point and of the direction; the first draws of `draws` seeds S from there on are the noise.
-    """
+    """Distance of the mean of `draws` noisy gradients from the exact one along a random direction, in standard errors."""
     sampler = problem.sampler(tuple(range(seed, seed + draws)), None)
     assert sampler is not None
     rng = stream("check", seed)
@@ -72,12 +68,12 @@ def noise_error(problem: Problem, seed: int = 0, draws: int = 256) -> float:
 
 
 def shapes_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
-    """Compare stacks of points, of shapes (R, d) and (S, L, d), with one call a point.
+    """Compare stacks of points, of shapes (R, d) and (S, L, d), with one call per point.
 
     Raises
     ------
     InputError
-        If a value is not of shape (...), a gradient not of shape (..., d), or the precision is not kept.
+        If a value does not have the shape (...), a gradient not (..., d), or either has another precision.
     """
     backend = problem.backend
     points = np.stack(list(points_around_start(problem, 6, stream("check", seed))))  # (6, d)
@@ -91,12 +87,12 @@ def shapes_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
 
 
 def metrics_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
-    """Compare the values that `evaluate` gives with `value`, and its metrics with `metrics`.
+    """Compare the values and metrics of `evaluate` with `value` and `metrics`.
 
     Raises
     ------
     InputError
-        If the metrics are not the declared ones, or not of shape (...).
+        If the metrics are not the declared ones, or do not have the shape (...).
     """
     backend = problem.backend
     points = np.stack(list(points_around_start(problem, 3, stream("check", seed))))  # (3, d)
@@ -116,7 +112,7 @@ def metrics_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
 
 
 def _host_pair(problem: Problem, x: Any, samples: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Value and gradient on the host, once their shapes and precision are what the interface promises."""
+    """Value and gradient on the host; `InputError` if they have another shape or precision than the interface states."""
     backend = problem.backend
     f, g = problem.value_and_grad(x, None if samples is None else backend.indices(samples))
     f, g = backend.to_host(f), backend.to_host(g)

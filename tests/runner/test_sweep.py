@@ -229,7 +229,7 @@ def test_a_change_of_code_changes_keys_but_not_identities(monkeypatch: pytest.Mo
         ({"schedule": []}, "a schedule such as"),
         ({"schedule": 3}, "a schedule such as"),
         ({"checkpoint_count": 0}, "at least 2"),
-        ({"problem": 3}, "a problem is a spec"),
+        ({"problem": 3}, "a problem must be a spec"),
         ({"optimizer": functools.partial(print, "no rule")}, "a name, a rule or an Optimizer class"),
         ({"steps": 5, "calls": 5}, "either steps or calls"),
         ({"batch_size": 2.5}, "whole number"),

@@ -127,7 +127,7 @@ def test_the_caption_in_seconds_says_what_is_shown(runs: Runs, same: pd.DataFram
     figure = seconds_figure(context, "p")
     assert figure is not None
     assert "races on <bdi>M</bdi>" in figure.caption  # as many methods on N, and M comes first
-    assert "on <bdi>N</bdi>, not drawn" in figure.caption
+    assert "races on <bdi>N</bdi> are not drawn" in figure.caption
     assert "Without a race: <bdi>absent</bdi>." in figure.caption
     assert "Disturbed" not in figure.caption
     assert figure.table is not None
