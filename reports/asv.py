@@ -1,7 +1,7 @@
-"""The history of the asv benchmarks: from asv's result files to a table.
+"""The history of the asv benchmarks as a table, from the result files of asv.
 
-Read are the files of asv 0.4.2 and later (version 2 of its format): ``MACHINE/COMMIT-ENVIRONMENT.json``, each the results
-of one commit, and ``benchmarks.json``, which says what the benchmarks measure.
+The files are those of asv 0.4.2 and later (version 2 of the format): ``MACHINE/COMMIT-ENVIRONMENT.json`` with the results
+of one commit, and ``benchmarks.json`` with the benchmarks and their units.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ FORMAT = 2  # version of asv's result files
 COLUMNS = (
     "machine", "environment", "benchmark", "parameters", "unit", "commit", "date", "value", "low", "high",
 )  # fmt: skip
-SERIES = ["benchmark", "parameters", "machine", "environment"]  # what identifies a line of the history
+SERIES = ["benchmark", "parameters", "machine", "environment"]  # identify a series of values
 
 
 def load_history(folder: str | Path) -> pd.DataFrame:
-    """The results that asv holds, commit by commit.
+    """The results of asv, commit by commit.
 
-    Left out are, as asv itself does, values of benchmarks that are no longer there or have changed since, and values that
-    are missing because a benchmark was skipped or failed. A file that cannot be read, or is not asv's, is skipped.
+    Like asv, it leaves out values of benchmarks that were removed or changed since, and of benchmarks that were skipped or
+    failed. Files that cannot be read, or are not from asv, are skipped.
 
     Parameters
     ----------
@@ -41,10 +41,10 @@ def load_history(folder: str | Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a commit, machine, environment, benchmark and set of parameters, in this order: machine, environment,
-        benchmark, parameters (``name=value``, comma-separated; empty without any), unit, commit, date (of the commit, UTC),
-        value, low and high (the 99 % interval that asv stores with durations; NaN without). The names of the files that
-        were skipped are in ``attrs["skipped"]``.
+        One row a commit, machine, environment, benchmark and set of parameters, with the columns machine, environment,
+        benchmark, parameters (``name=value``, comma-separated; may be empty), unit, commit, date (of the commit, UTC),
+        value, low and high (the 99 % interval that asv stores with durations; else NaN). The names of skipped files are in
+        ``attrs["skipped"]``.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def load_history(folder: str | Path) -> pd.DataFrame:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"there is no folder {str(folder)!r}; asv run makes one, often .asv/results")
+        raise InputError(f"there is no folder {str(folder)!r}; 'asv run' creates one, often .asv/results")
     skipped: list[str] = []
     benchmarks: Mapping[str, Any] | None = None
     benchmark_info = folder / "benchmarks.json"
@@ -77,7 +77,7 @@ def load_history(folder: str | Path) -> pd.DataFrame:
 
 
 def _rows(path: Path, benchmarks: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
-    """The rows of one file of results; ValueError, TypeError or KeyError where it is not one."""
+    """The rows of a result file; raises ValueError, TypeError or KeyError for other files."""
     results = _mapping(json.loads(path.read_text(encoding="utf-8")))
     if results["version"] != FORMAT:
         raise ValueError(f"version {results['version']!r}")
@@ -121,7 +121,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _cells(value: Any) -> list[Any]:
-    """The values of a cell: one a set of parameters, none where the benchmark failed as a whole."""
+    """The values of a cell, one a set of parameters; none if the whole benchmark failed."""
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
@@ -130,7 +130,7 @@ def _number(value: Any) -> bool:
 
 
 def _parameters(titles: Sequence[str], point: Sequence[Any]) -> str:
-    """A set of parameters as text; asv keeps the `repr` of each value."""
+    """A set of parameters as text; asv stores the `repr` of each value."""
     shown = []
     for title, value in itertools.zip_longest(titles[: len(point)], point, fillvalue=""):
         try:
@@ -142,29 +142,24 @@ def _parameters(titles: Sequence[str], point: Sequence[Any]) -> str:
 
 
 def changes(history: pd.DataFrame) -> pd.DataFrame:
-    """The first and the last value of every series, those that changed most first.
+    """The first and last value of every series, largest change first.
 
     Returns
     -------
     DataFrame
-        benchmark, parameters, machine, environment, unit, commits (how many), first_commit, last_commit, first, last,
-        change (last / first - 1; NaN from or to zero, or across it), clear (whether the intervals of both do not overlap;
-        true without intervals).
+        benchmark, parameters, machine, environment, unit, commits (their number), first_commit, last_commit, first, last,
+        change (last / first - 1; NaN if one is zero or their signs differ), clear (whether the intervals of first and last
+        do not overlap; true without intervals).
     """
     groups = history.sort_values(["date", "commit"]).groupby(SERIES, sort=True)
     first, last = (part.set_index(SERIES).sort_index() for part in (groups.head(1), groups.tail(1)))
     ratio = last["value"] / first["value"].where(first["value"] != 0)
-    overlap = (first["high"] >= last["low"]) & (last["high"] >= first["low"])  # not where there are none
-    table = pd.DataFrame(
-        {"unit": last["unit"], "commits": groups["commit"].nunique()}
-        | {
-            "first_commit": first["commit"],
-            "last_commit": last["commit"],
-            "first": first["value"],
-            "last": last["value"],
-        }
-        | {"change": (ratio - 1).where(ratio > 0), "clear": ~overlap}
-    ).reset_index()
+    overlap = (first["high"] >= last["low"]) & (last["high"] >= first["low"])  # false for NaN
+    table = pd.DataFrame({
+        "unit": last["unit"], "commits": groups["commit"].nunique(),
+        "first_commit": first["commit"], "last_commit": last["commit"], "first": first["value"], "last": last["value"],
+        "change": (ratio - 1).where(ratio > 0), "clear": ~overlap,
+    }).reset_index()  # fmt: skip
     # a halving is as large a change as a doubling
     size = np.abs(np.log1p(table["change"].to_numpy(dtype=float)))
     order = np.lexsort((np.where(np.isnan(size), 0, -size), table["commits"].to_numpy() < 2))

@@ -1,4 +1,4 @@
-"""`report`: the page of stored results, of one folder or of several side by side."""
+"""`report`: the page of runs, or of one or more results folders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ASV_RESULTS = Path(".asv/results")  # as asv.conf.json has it
 
 
 class StoredResults(NamedTuple):
-    """What results folders hold: runs, races and measurements of a GPU."""
+    """The contents of results folders: runs, races and measurements of a GPU."""
 
     runs: Runs
     races: pd.DataFrame | None = None
@@ -29,7 +29,7 @@ class StoredResults(NamedTuple):
 
 
 def load_results(folders: str | Path | Sequence[str | Path]) -> StoredResults:
-    """The contents of results folders; of several, methods and problems have the name of their folder.
+    """The contents of results folders; of several folders, methods that differ are marked with the name of their folder.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def load_results(folders: str | Path | Sequence[str | Path]) -> StoredResults:
     names = comparison.store_labels([str(path) for path in paths])
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"the results folder {twice!r} is given twice; name every folder once")
+        raise InputError(f"the results folder {twice!r} is given twice; give each folder once")
     runs, races, gpu = {}, {}, {}
     for name, path in zip(names, paths, strict=True):
         store = Store(path)
@@ -67,7 +67,7 @@ def report(
     command: str | None = None,
     progress: bool | ProgressBar | None = None,
 ) -> Path:
-    """Write the page of some results and return its path.
+    """Write the page of results and return its path.
 
     >>> optbench.report("results")
     >>> optbench.report(["laptop", "server"], "comparison.html")
@@ -78,25 +78,27 @@ def report(
     results : Runs, str, Path, or a list of paths
         Runs, or results folders; several folders are shown side by side.
     output : str or Path
-        File that ends in .html, or a folder, which gets an index.html. By default ``report.html``, in the results folder if
-        there is one.
+        File that ends in .html, or a folder, which gets an index.html. By default ``report.html``: in the results folder if
+        exactly one is given, else in the current folder.
     title : str
         Heading of the page.
     timings : Store, str or Path, optional
-        Results folder whose races and GPU measurements are shown with `Runs`; results folders bring their own.
+        Results folder whose races and GPU measurements are shown with `Runs`; ignored for results folders, which contain
+        their own.
     history : str or Path, optional
-        Results folder of asv; by default ``.asv/results`` where it exists.
+        Results folder of asv; by default ``.asv/results`` if it exists.
     jobs : int or None
-        Processes that draw; None for as many as pay. More than one needs a script with ``if __name__ == "__main__":``.
+        Number of processes that draw, from 1 on; None to choose it by the number of problems. More than one needs a script
+        with ``if __name__ == "__main__":``.
     command : str, optional
-        Command that computed the results, to be shown.
+        Command to show as the one that built the page.
     progress : bool, optional
         Whether to show a progress bar; by default in terminals and notebooks, if the call takes longer than a second.
 
     Raises
     ------
     InputError, StoreError
-        If there are no results, or the page cannot be written; a page that was there before stays as it was.
+        If there are no results, or the page cannot be written; an older page is then left unchanged.
     """
     page = Path("report.html")
     if isinstance(results, Runs):

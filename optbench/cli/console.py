@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 GAP = 2  # columns between two columns of a table
 SHORT = 40  # columns that a text which may be cut off is given at least
+NAME = 18  # columns within which text is not folded
 UNLIMITED = 10_000  # columns of a pipe or a file, where COLUMNS sets no other width
 
 
@@ -52,7 +53,7 @@ def print_table(
         if sum(widths[i] + GAP for i in shown) - GAP > console.width:
             shown.remove(column)
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
-    room = console.width - sum(widths[i] + GAP for i in shown if i not in short_columns)
+    room = console.width - GAP - sum(widths[i] + GAP for i in shown if i not in short_columns)
     for i in shown:
         number, short = i not in (*text_columns, *short_columns), i in short_columns
         table.add_column(
@@ -60,6 +61,7 @@ def print_table(
             justify="right" if number else "left",
             no_wrap=number or short,
             overflow="ellipsis" if short else "fold",
+            min_width=min(widths[i], NAME),
             max_width=max(room, SHORT) if short else None,
         )
     for row in cells:

@@ -1,4 +1,4 @@
-"""The value of a run against oracle calls and against seconds, and the rates that theory guarantees."""
+"""Gap or objective against oracle calls and against seconds, with the rates that theory guarantees."""
 
 from __future__ import annotations
 
@@ -31,39 +31,38 @@ def convergence(
 ) -> Axes:
     """Smallest gap (or objective) so far against oracle calls, each method at its best settings.
 
-    Lines are medians over seeds, bands reach from the lower to the upper quartile. The gap f - f* is drawn where the
-    optimum is known, else the objective f. Gaps below what rounding can resolve are drawn at that floor, what rises above
-    100 times the start at that ceiling. The best methods are drawn in colour and named at the end of their lines, the
-    others in grey.
+    Lower and further left is better. Lines are medians over seeds, bands reach from the lower to the upper quartile. The
+    gap f - f* is drawn if the optimum is known, else the objective f. Values are clipped to the gap that rounding can
+    resolve and to 100 times the start. The best methods have colours and names, the others are grey.
 
     Parameters
     ----------
     runs : Runs or DataFrame
-        Results, or `Runs.curves` or a part of it, which may lack what the curves do not hold.
+        Results, or `Runs.curves` or a part of it.
     problem : str, optional
-        Which problem; may be left out where the results have only one.
+        Which problem; needed if the results have several.
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure of pyplot.
     value : {"best", "f"}
-        The smallest value so far, or that of the last iterate.
+        The smallest value so far, or the value of the iterate.
     emphasis : int
-        How many methods are drawn in colour.
+        Number of methods in colour.
     guides : bool
-        Whether to draw what theory guarantees where the problem is strongly convex: see `rates`.
+        Whether to draw the `rates` that theory guarantees on a strongly convex problem.
     styles : style.Styles, optional
-        How methods look, by default as `style.method_styles` of these results has it.
+        Styles of methods, by default `style.method_styles` of the results.
 
     Raises
     ------
     InputError
-        If the results do not have the problem, or have several and none is named.
+        If the problem is not among the results, or none is named and there are several.
     """
     runs = as_runs(runs)
     problem, part = one_problem(runs, problem)
     ax = style.axes(ax)
     curves = metrics.bands(part, value)
     gap, floor = gap_floor(part)
-    # what rises far above the start is drawn at a ceiling: how far it rose before it overflowed says nothing
+    # how far a run rises before it overflows says nothing, so values have a ceiling
     starts = curves.loc[curves["t"] == 0, "median"].to_numpy(dtype=float)
     start = np.abs(starts).max(initial=0.0, where=np.isfinite(starts))
     ceiling = 100 * start if start > max(floor, 0.0) else np.inf
@@ -74,10 +73,10 @@ def convergence(
 
 
 def seconds_of(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
-    """Convergence in seconds: the curves of methods that raced too, oracle calls times seconds a call.
+    """Curves against seconds of the methods that raced: oracle calls times seconds per call.
 
-    A method and its race are matched as `optbench.analysis.timing.seconds_to_target` does. Where an update rule raced both
-    fused and as written, the fused one is taken.
+    Methods and races are matched as in `optbench.analysis.timing.seconds_to_target`. A fused race is preferred to one of
+    the same rule as written.
 
     Parameters
     ----------
@@ -88,9 +87,9 @@ def seconds_of(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a problem, method, machine and checkpoint: problem, method, machine, backend, precision, fused, race,
-        disturbed (whether the race may have been), seconds_per_call (median over rounds), calls, seconds, and median, low,
-        high and gap of the smallest value so far, see `optbench.metrics.bands`.
+        One row per problem, method, machine and checkpoint: problem, method, machine, backend, precision, fused, race,
+        disturbed (whether the race may have been), seconds_per_call (median over rounds), calls, seconds, and the columns
+        median, low, high and gap of `optbench.metrics.bands` for the smallest value so far.
     """
     who = ["problem", "method", "machine", "backend", "precision"]
     rates = timing.seconds_to_target(runs, races).sort_values("fused", ascending=False, kind="stable")
@@ -111,21 +110,21 @@ def convergence_seconds(
     emphasis: int = style.EMPHASIS,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """Smallest gap (or objective) so far against seconds: `reports.convergence` for the methods that raced too.
+    """Smallest gap (or objective) so far against seconds: `reports.convergence` for the methods that raced.
 
     Parameters
     ----------
     races : DataFrame
         As for `seconds_of`.
     machine : str, optional
-        Which machine, or GPU; may be left out where the methods raced on only one.
+        Which machine or GPU; needed if the methods raced on several.
 
-    The other parameters are those of `convergence`; drawn in colour are the best of the methods of the problem.
+    The other parameters are those of `convergence`.
 
     Raises
     ------
     InputError
-        If the results do not have the problem, or no method of it raced (there), or a choice is needed and none is made.
+        If the problem is not among the results, no method of it raced on the machine, or a choice is missing.
     """
     problem, part = one_problem(runs, problem)
     table = seconds_of(part, races)
@@ -138,7 +137,7 @@ def convergence_seconds(
 def draw_seconds(
     part: Runs, table: pd.DataFrame, problem: str, ax: Axes | None, styles: style.Styles, emphasis: int = style.EMPHASIS
 ) -> Axes:
-    """`convergence_seconds` of the rows of `seconds_of` of one machine."""
+    """`convergence_seconds` from the rows of `seconds_of` for one machine."""
     ax = style.axes(ax)
     title, x = f"In seconds: {shorten(problem, 48)}", "time of a single run (units at the ticks)"
     style.label(ax, title, x, f"{value_name(part)}, smallest so far")
@@ -149,7 +148,7 @@ def draw_seconds(
 
 
 def rates(part: Runs) -> pd.DataFrame:
-    """What theory guarantees on a strongly convex problem with exact gradients, at the checkpoints of its longest run.
+    """Bounds of the gap that theory guarantees on a strongly convex problem with exact gradients.
 
     Gradient descent with step 1/L: f_t - f* <= (1 - mu/L)^t (f_0 - f*), by f_{t+1} <= f_t - |g_t|^2 / (2 L) and
     |g|^2 >= 2 mu (f - f*). Nesterov's method with constant momentum (sqrt(k) - 1) / (sqrt(k) + 1), k = L/mu:
@@ -159,7 +158,7 @@ def rates(part: Runs) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        rate (its name), t, calls, bound; empty where L, mu or the optimum are not known, or no run had exact gradients.
+        rate (its name), t, calls, bound; empty if L, mu or the optimum are unknown, or no run has exact gradients.
     """
     rows = part.rows
     about = description_of(part)
@@ -188,9 +187,9 @@ def _draw(
     ceiling: float = np.inf,
     guides: Callable[[Axes, Runs, float], None] | None = None,
 ) -> Axes:
-    """Draw the rows of `metrics.bands` on one problem over the column `x`, on logarithmic axes where that can be.
+    """Draw rows of `metrics.bands` for one problem against the column `x`, each curve as long as it is finite.
 
-    Each curve is drawn as long as it is finite. A dotted line shows where rounding ends a gap.
+    A dotted line shows the gap that rounding can resolve.
     """
     has_gap, floor = gap_floor(part)
     lines: dict[str, tuple[np.ndarray, ...]] = {}  # method -> x, median, low, high; each of shape (points,)
@@ -198,7 +197,7 @@ def _draw(
     for method, rows in curves.groupby("method", sort=True).indices.items():
         columns = numbers[rows[style.thin(len(rows))]]  # (points, 4)
         finite = np.isfinite(columns[:, 1])
-        columns = columns[: len(finite) if finite.all() else int(np.argmin(finite))]  # past infinity there is no line
+        columns = columns[: len(finite) if finite.all() else int(np.argmin(finite))]
         if len(columns):
             lines[str(method)] = (columns[:, 0], *np.clip(columns[:, 1:].T, floor, ceiling))
     if not lines:
@@ -216,7 +215,7 @@ def _draw(
 
 
 def _guides(ax: Axes, part: Runs, floor: float) -> None:
-    """Draw `rates` as far as the curves reach."""
+    """Draw `rates` down to the lowest curve."""
     low = ax.dataLim.y0
     for number, (name, curve) in enumerate(rates(part).groupby("rate", sort=True)):
         curve = curve[curve["bound"] >= max(floor, low, np.finfo(float).tiny)]

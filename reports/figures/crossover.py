@@ -11,18 +11,18 @@ from matplotlib.axes import Axes
 from . import style
 from .style import INK
 
-# what a problem grows in -> what its size is called
+# parameter that a problem is scaled in -> label of its size
 GROWTH = {"d": "number of parameters d", "n": "number of samples n", "runs": "number of runs at once"}
 
 
 def step_seconds(figures: pd.DataFrame) -> pd.DataFrame:
-    """Seconds of a step on both sides, by size, from the newest figures of each GPU; only where both could be measured.
+    """Seconds per step on CPU and GPU by size, where both were measured; from the newest measurement of each GPU.
 
     Returns
     -------
     DataFrame
-        One row a machine (GPU), case, precision and size: machine, processor, case, precision, grows (what the size is: d,
-        n or runs), size, cpu, gpu (medians over repeats, in seconds), ratio (cpu / gpu: above 1 the GPU takes less time).
+        One row per machine (GPU), case, precision and size: machine, processor, case, precision, grows (meaning of size: d,
+        n or runs), size, cpu, gpu (medians over repeats, in seconds), ratio (cpu / gpu; above 1 the GPU is faster).
     """
     names = ["machine", "processor", "case", "precision", "grows", "size", "cpu", "gpu", "ratio"]
     rows = figures[(figures["section"] == "sizes") & figures["value"].notna()]
@@ -45,23 +45,23 @@ def crossover(
     *,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """How many times less time a step takes the GPU than one core of the CPU, against the size; at 1 they are level.
+    """Speed-up of the GPU over one core of the CPU, against the size of the problem; above 1 the GPU is faster.
 
-    A ring marks the size from which on the GPU takes less time, see `crossing`: no ring, no crossing between the sizes that
-    were measured. Where there are many problems, those with the largest ratios are drawn in colour.
+    A ring marks the size from which the GPU is faster, see `crossing`, if that lies between the measured sizes. The
+    problems with the largest ratios have colours.
 
     Parameters
     ----------
     times : DataFrame
         See `step_seconds`, of one GPU.
     grows : {"d", "n", "runs"}
-        What the problems to be drawn grow in.
+        Which size varies.
     precision : {"float64", "float32"}
     styles : mapping of str to style.Style, optional
-        How the cases look, by default as `style.numbered_styles` has it.
+        Styles of the cases, by default `style.numbered_styles`.
     """
     ax = style.axes(ax)
-    style.label(ax, f"CPU time / GPU time, {precision}", GROWTH.get(grows, grows), "times faster on the GPU")
+    style.label(ax, f"Speed-up on the GPU, {precision}", GROWTH.get(grows, grows), "CPU time / GPU time")
     rows = times[(times["grows"] == grows) & (times["precision"] == precision)].sort_values(["case", "size"])
     if rows.empty:
         return style.note(ax, "Nothing was measured on both sides")
@@ -83,7 +83,7 @@ def crossover(
     style.log_axes(ax, "x")
     ax.axhline(1.0, color=INK, linewidth=0.9, zorder=1)
     ax.set_yscale("log")
-    low, high = ax.get_ylim()  # with both sides of 1, so that it is plain who is ahead
+    low, high = ax.get_ylim()  # both sides of 1 are visible
     ax.set_ylim(min(low, 0.7), max(high, 1.4))
     style.log_axes(ax, "y")
     style.end_names(ax, lines, styles, leading, width=15)
@@ -91,11 +91,10 @@ def crossover(
 
 
 def crossing(sizes: Sequence[float], ratios: Sequence[float]) -> float:
-    """Size from which on a ratio stays at 1 or above; sizes ascending.
+    """Size from which a ratio stays at 1 or above; sizes ascending.
 
-    Between the last size at which it is below 1 and the next, the logarithm of the ratio is taken to be a straight line
-    over that of the size. The smallest size if it is never below 1, infinity if it is below 1 at the largest; NaN without
-    sizes.
+    Interpolated in log-log between the last size with a ratio below 1 and the next. The smallest size if no ratio is below
+    1, infinity if that of the largest size is; NaN without sizes.
     """
     if not len(sizes):
         return float("nan")

@@ -1,4 +1,4 @@
-"""Accuracy and loss by part of the data."""
+"""Accuracy and loss on training, validation and test data."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ SPLITS = {"train": ("o", 7), "validation": ("s", 0), "test": ("D", 1)}  # part o
 
 
 def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = None, *, kind: str = "accuracy") -> Axes:
-    """Accuracy (or loss) on training, validation and test data at the end of the runs, each method at its best settings.
+    """Accuracy (or loss) by part of the data at the end of the runs, each method at its best settings.
 
-    Marks are medians over seeds, lines reach from the lower to the upper quartile; the method that is best on the test
-    data comes first. Settings were chosen by the objective, never by these figures.
+    Marks are medians over seeds, lines reach from the lower to the upper quartile. The best method on the test data comes
+    first. Settings were chosen by the objective, never by these metrics.
 
     Parameters
     ----------
     kind : {"accuracy", "loss"}
-        Which metrics of `metrics.final_metrics` to draw: those declared with better="higher" (accuracy) or
-        better="lower" (loss).
+        Draw the metrics of `optbench.analysis.metrics.final_metrics` that are better if higher (accuracy) or lower (loss).
 
     The other parameters, and the errors, are those of `convergence`.
     """
@@ -43,8 +42,8 @@ def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = Non
     if table.empty:
         return style.note(ax, f"No {kind} was recorded")
     methods = list(dict.fromkeys(table["method"]))
-    # the axis holds the better half of the methods and half as much again; what lies beyond stands at its edge, in words
-    sign, side = (1, "left") if kind == "accuracy" else (-1, "right")  # where the worse are
+    # the axis spans the better half of the methods and 0.7 times as much; values beyond are written at its edge
+    sign, side = (1, "left") if kind == "accuracy" else (-1, "right")  # side of the worse methods
     finite = table[np.isfinite(table["median"])]
     better = sign * finite.loc[finite["method"].isin(methods[: (len(methods) + 1) // 2]), "median"]
     near, far = sign * better.max(), sign * better.min()
@@ -77,7 +76,7 @@ def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = Non
 def learned_table(part: Runs, kind: str) -> pd.DataFrame:
     """Rows of `metrics.final_metrics` of one kind, best on test data first.
 
-    The column `split` tells the part of the data, or is the metric's name where that does not tell it.
+    The column `split` is the part of the data if the metric is named after it, else the metric's name.
     """
     table = metrics.final_metrics(part)
     better, directions = "higher" if kind == "accuracy" else "lower", metrics.metric_directions(part)

@@ -1,4 +1,4 @@
-"""The heat map: oracle calls to a target, methods by problems."""
+"""Heat map of oracle calls to a target, methods by problems."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from . import style
 from .profiles import DEFAULT
 from .style import MUTED, PAPER
 
-# ratios up to which a cell of the heat map has each of its colours; the classes r0, r1, ... of the style sheet
+# largest ratio of each colour; the classes r0, r1, ... of the style sheet
 STEPS = (1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 100.0, np.inf)
-# seen in grey they fall in order: the best is darkest on paper
+# in grey their lightness is monotonic: the best is darkest on paper
 RAMP = ("#0b4a8f", "#2f6fb3", "#5e95cd", "#8fb7e0", "#b5d0ec", "#d2e2f4", "#e5eef9", "#f3f7fc")
 
 
 def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes:
-    """Oracle calls to a target relative to the best, methods by problems, see `optbench.analysis.profiles.relative_calls`.
+    """Oracle calls to a target relative to the best, methods by problems; see `optbench.analysis.profiles.relative_calls`.
 
     The darker a cell, the closer to the best on the problem. A hatched cell is a miss, with the number of seeds that
-    reached the target if any did; a dash says that the method did not run. Methods stand in the order of the
-    ranking, those that it leaves out last. Problems without a known optimum have no targets and do not appear.
+    reached the target if any did; a dash means that the method did not run. Methods are in the order of the ranking,
+    unranked ones last. Problems without a known optimum have no targets and do not appear.
 
     Parameters
     ----------
     target : float
-        Fraction of the initial gap; the nearest of the 50 that are recorded is taken.
+        Fraction of the initial gap, rounded to the nearest of the 50 that are recorded.
     ax : matplotlib Axes, optional
-        Where to draw; by default a new figure of pyplot, as large as it needs to be.
+        Where to draw; by default a new figure of pyplot of the necessary size.
     """
     table = shown_rows(runs, profiles.relative_calls(runs, target))
     methods, problems = row_order(runs, table), sorted(set(table["problem"]))
@@ -48,7 +48,7 @@ def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes
     title = f"Oracle calls to {target_name(target)} of the initial gap, relative to the best"
     if table.empty:
         style.label(ax, title, "", "")
-        return style.note(ax, "No optimal value is known, and so there are no targets")
+        return style.note(ax, "No targets, because no optimal value is known")
     lines = table.set_index(["method", "problem"])
     ratio = lines["ratio"].unstack().loc[methods, problems].to_numpy(dtype=float)  # (E, P)  # noqa: PD010
     colors = LinearSegmentedColormap.from_list("ratio", RAMP)
@@ -73,20 +73,20 @@ def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes
 
 
 def cell_of(line: dict[Any, Any]) -> Cell:
-    """What the heat map shows of a row of `profiles.relative_calls`."""
+    """The cell for a row of `profiles.relative_calls`."""
     reached, seeds = int(line["reached"]), int(line["seeds"])
-    got = f"{reached} of {plural(seeds, 'seed')}"
+    successes = f"{reached} of {plural(seeds, 'seed')}"
     if line["status"] == "not run":
         return Cell(NEVER, title="did not run", kind="absent")
     if line["status"] == "missed":
-        return Cell(f"{reached}/{seeds}" if reached else "×", title=f"missed: {got} reached it", kind="missed")
+        return Cell(f"{reached}/{seeds}" if reached else "×", title=f"missed: {successes} reached it", kind="missed")
     step = next(i for i, limit in enumerate(STEPS) if line["ratio"] <= limit)
     some = Markup("<small>{}/{}</small>").format(reached, seeds) if reached < seeds else Markup()
-    return Cell(factor(line["ratio"]), note=some, title=f"{calls(line['calls'])} calls, {got}", kind=f"r{step}")
+    return Cell(factor(line["ratio"]), note=some, title=f"{calls(line['calls'])} calls, {successes}", kind=f"r{step}")
 
 
 def with_targets(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `profiles.relative_calls` about problems with a known optimum that something ran on."""
+    """Rows of `profiles.relative_calls` for problems with a known optimum and runs."""
     known = table.loc[table["status"].isin(["reached", "missed"]), "problem"]
     return table[table["problem"].isin(set(known))]
 
@@ -94,8 +94,8 @@ def with_targets(table: pd.DataFrame) -> pd.DataFrame:
 def shown_rows(runs: Runs, table: pd.DataFrame) -> pd.DataFrame:
     """Rows of `profiles.relative_calls` that the heat map shows.
 
-    These are the complete block, the methods that ran on a quarter of its problems, and the problems with targets that a
-    quarter of these methods ran on. Otherwise a few runs of another kind would make a map of dashes.
+    These are the complete set, the methods that ran on a quarter of its problems, and the problems that a quarter of
+    these methods ran on. Others would fill the map with dashes.
     """
     table, chosen = with_targets(table), grid.complete_set(runs)
     if len(chosen.methods) < 2:
@@ -109,30 +109,30 @@ def shown_rows(runs: Runs, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def row_order(runs: Runs, table: pd.DataFrame) -> list[str]:
-    """Methods in the order of the ranking, then those that are not in it but ran on some problem of the table."""
+    """Methods in the order of the ranking, then unranked methods with runs in the table."""
     first = ranking.ranked_methods(runs)
     ran = set(table.loc[table["status"] != "not run", "method"])
     return [*first, *sorted(ran - set(first))]
 
 
 def headings(problems: Sequence[str], width: int = 40) -> list[str]:
-    """Short names of problems: without the parameters that all of the same family share; shortened where still too long."""
+    """Short names of problems, without the parameters that all problems of a family share."""
     parts = [tuple(_COMMA.split(name.partition(":")[2])) for name in problems]
     families = [name.partition(":")[0] for name in problems]
     names = []
-    for name, family, own in zip(problems, families, parts, strict=True):
-        members = [set(other) for other, its_family in zip(parts, families, strict=True) if its_family == family]
+    for name, family, parameters in zip(problems, families, parts, strict=True):
+        members = [set(other) for other, of_other in zip(parts, families, strict=True) if of_other == family]
         shared = set.intersection(*members) if len(members) > 1 else set()
-        rest = ",".join(part for part in own if part not in shared)
+        rest = ",".join(part for part in parameters if part not in shared)
         names.append(f"{family}:{rest}" if rest else family if shared else name)
     if len(set(names)) < len(problems):
         names = list(problems)
     return [shorten(name, width) for name in names]
 
 
-_COMMA = re.compile(r",(?![^\[]*\])")  # between parameters, not within the list of one
+_COMMA = re.compile(r",(?![^\[]*\])")  # between parameters, not within a list
 
 
 def limits() -> list[str]:
-    """What the colours of the heat map mean."""
+    """Labels of the colours of the heat map."""
     return ["1", *(f"to {limit:g}" for limit in STEPS[1:-1]), f"above {STEPS[-2]:g}"]

@@ -1,4 +1,4 @@
-"""Paths of optimizers over landscapes of two dimensions: one small map for each, all over the same level lines."""
+"""Paths of optimizers over two-dimensional landscapes: one small map per method."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .style import INK, MUTED, PAPER
 LEVELS = 9  # level lines
 COLUMNS = 6  # maps in a row
 MOST = 40  # maps of a figure
-GAP, HEAD = 0.09, 0.36  # between maps, and above each for its three lines of text; in widths of a map
+GAP, HEAD = 0.09, 0.36  # space between maps, and above each for three lines of text, in widths of a map
 WIDTH = 1.9  # inches of a map
 
 
@@ -40,18 +40,17 @@ def paths(
     columns: int = COLUMNS,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """Small maps of a two-dimensional problem, one a method at its best settings, with the path of one run each.
+    """Small maps of a two-dimensional problem, each with the path of one method at its best settings; best method first.
 
-    The best method comes first. Level lines are spaced evenly in log(f - f*). A ring is the start, a dot the end, a cross
-    a global minimizer. The path of a search by random points is that of its best points. What lies outside the map is cut
-    off.
+    Level lines are evenly spaced in log(f - f*). A ring is the start, a dot the end, a cross a global minimizer. Random
+    search is drawn as the path of its best points. Paths are clipped to the map.
 
     Parameters
     ----------
     seed : int
-        Whose paths; the lowest seed of a method that does not have it.
+        Seed of the runs; the lowest one for methods that do not have it.
     most : int
-        How many methods to draw.
+        Largest number of methods.
     columns : int
         Maps in a row.
 
@@ -60,20 +59,20 @@ def paths(
     Raises
     ------
     InputError
-        If the results do not have the problem, have several and none is named, or have neither level lines nor paths.
+        If the problem is not among the results, none is named and there are several, or level lines or paths are missing.
     """
     problem, part = one_problem(runs, problem)
     styles = styles or style.method_styles(runs)
     selection = select(part, seed, most)
     if selection is None:
-        raise InputError(f"the results have no level lines of {problem!r} or no paths over it; run it again")
+        raise InputError(f"no level lines or paths of {problem!r} in the results; run it again")
     ax = ax or style.new_axes(_size(selection, columns))
     _draw(ax, selection, columns, styles)
     return ax
 
 
 def figure(problem: str, selection: Selection, styles: style.Styles) -> Figure:
-    """A figure of its own of `paths`."""
+    """A new figure, unknown to pyplot, with the axes of `paths`."""
     width, height = _size(selection, COLUMNS)
     with style.theme():
         figure = Figure(figsize=(width, height + 0.3))
@@ -87,34 +86,34 @@ def figure(problem: str, selection: Selection, styles: style.Styles) -> Figure:
 
 
 class Selection(NamedTuple):
-    """What is drawn of a two-dimensional problem: a run of each method, best first.
+    """Runs to draw on a two-dimensional problem, one per method, best first.
 
-    The table has one row for each run: problem, method, settings (JSON), step_size, seed, status, steps, calls, x_1 and x_2
-    at the start and at the end, final (gap at the end, or the objective where no optimum is known; infinite for a run that
-    diverged), outside (whether the path leaves the map).
+    The table has one row per run: problem, method, settings (JSON), step_size, seed, status, steps, calls, x_1 and x_2
+    at the start and at the end, final (gap at the end, or objective if no optimum is known; infinite if diverged),
+    outside (whether the path leaves the map).
     """
 
-    surface: dict[str, Any]  # the grid of values that is stored with the problem
+    surface: dict[str, Any]  # stored grid of values
     minimizers: list[list[float]]
-    f_star: float  # NaN where it is not known
+    f_star: float  # NaN if unknown
     table: pd.DataFrame
     paths: list[np.ndarray]  # finite points of each run, (T, 2)
-    methods: int  # before some were left out
+    methods: int  # with those that are left out
 
     @property
     def height(self) -> float:
-        """Height of a map that is one wide: as x and y are, unless that is too flat or too tall."""
+        """Height of a map of width 1, in proportion to x and y within limits."""
         return float(np.clip(np.ptp(self.surface["y"]) / np.ptp(self.surface["x"]), 0.6, 1.4))
 
     def on_map(self, points: np.ndarray) -> np.ndarray:
-        """Points (T, 2) in units of a map, whose lower left corner is the origin and which is one wide."""
+        """Points (T, 2) relative to the lower left corner of a map of width 1."""
         low, high = np.array([self.surface["x"], self.surface["y"]]).T
-        moved: np.ndarray = (points - low) / (high - low) * (1.0, self.height)
-        return moved
+        relative: np.ndarray = (points - low) / (high - low) * (1.0, self.height)
+        return relative
 
 
 def select(part: Runs, seed: int, most: int) -> Selection | None:
-    """What `paths` draws; None without level lines or paths."""
+    """The runs that `paths` draws; None without level lines or paths."""
     description = description_of(part)
     surface = description.get("surface")
     if not surface:
@@ -161,13 +160,13 @@ def select(part: Runs, seed: int, most: int) -> Selection | None:
 
 
 def _draw(ax: Axes, selection: Selection, columns: int, styles: style.Styles) -> None:
-    """The maps of `paths`."""
+    """Draw the maps of `paths`."""
     ax.set_axis_off()
     scale = np.array([1.0, selection.height])
     across, down = 1 + GAP, -(selection.height + HEAD)
     count = len(selection.paths)
     corners = np.array([(k % columns * across, k // columns * down) for k in range(count)])  # lower left, (P, 2)
-    # as wide for few maps, which would be huge otherwise
+    # always the width of a full row, so that few maps are not huge
     ax.set(
         xlim=(-0.01, columns * across - GAP + 0.01), ylim=(float(corners[:, 1].min()) - 0.01, selection.height + HEAD)
     )
@@ -200,7 +199,7 @@ def _draw(ax: Axes, selection: Selection, columns: int, styles: style.Styles) ->
 
 
 def _background(ax: Axes, selection: Selection, corners: np.ndarray) -> None:
-    """Frames, level lines and minimizers of all maps: each one path, repeated at the corners (P, 2)."""
+    """Draw frames, level lines and minimizers: each is one path, repeated at the corners (P, 2) of all maps."""
     f = np.array(selection.surface["f"], dtype=float)  # (ny, nx), NaN for null
     height = selection.height
     x, y = np.linspace(0, 1, f.shape[1]), np.linspace(0, height, f.shape[0])
@@ -214,8 +213,8 @@ def _background(ax: Axes, selection: Selection, corners: np.ndarray) -> None:
     frame = np.array([(0, 0), (1, 0), (1, height), (0, height), (0, 0)])
     arm = np.array([0.035, 0.035])
     places = [selection.on_map(np.array(minimizer)) for minimizer in selection.minimizers]
-    seen = [at for at in places if ((at >= 0) & (at <= (1, height))).all()]
-    marks = [np.array([at - arm * turn, at + arm * turn]) for at in seen for turn in ((1, 1), (1, -1))]
+    inside = [at for at in places if ((at >= 0) & (at <= (1, height))).all()]
+    marks = [np.array([at - arm * turn, at + arm * turn]) for at in inside for turn in ((1, 1), (1, -1))]
     layers: tuple[tuple[list[np.ndarray], dict[str, Any]], ...] = (
         (lines, {"edgecolor": MUTED, "alpha": 0.45, "linewidth": 0.5, "zorder": 1, "gid": "levels"}),
         ([frame], {"edgecolor": MUTED, "alpha": 0.6, "linewidth": 0.7, "zorder": 2, "gid": "frames"}),
@@ -225,7 +224,7 @@ def _background(ax: Axes, selection: Selection, corners: np.ndarray) -> None:
         if parts:
             shape = Outline.make_compound_path(*map(Outline, parts))
             collection = PathCollection([shape], offsets=corners, facecolor="none", **options)
-            # one unit of a path is one of the axes, whatever their scale on paper
+            # paths are in the units of the axes
             collection.set_transform(AffineDeltaTransform(cast(Any, ax.transData)))
             collection.set_offset_transform(ax.transData)
             ax.add_collection(collection, autolim=False)
@@ -238,7 +237,7 @@ def _size(selection: Selection, columns: int) -> tuple[float, float]:
 
 
 def _texts(row: dict[str, Any], f_star: float) -> tuple[str, str]:
-    """The settings of a run and its number of steps, and how it ended."""
+    """Step size and number of steps of a run, and its end."""
     if row["status"] == Status.FAILED:
         return "failed", ""
     size = "" if pd.isna(row["step_size"]) else f"step size {number(row['step_size'])}, "
@@ -248,7 +247,7 @@ def _texts(row: dict[str, Any], f_star: float) -> tuple[str, str]:
 
 
 def clipped(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[np.ndarray]:
-    """The parts of a polyline within a box (Liang & Barsky, ACM Transactions on Graphics 3 (1984)).
+    """The parts of a polyline inside a box (Liang & Barsky, ACM Transactions on Graphics 3 (1984)).
 
     Parameters
     ----------
@@ -262,18 +261,18 @@ def clipped(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[np.nd
     """
     if len(points) < 2:
         return []
-    far = 1e9 * (high - low)  # nothing is seen of what is beyond, and sums of huge numbers would overflow
-    points = np.clip(points, low - far, high + far)
+    room = 1e9 * (high - low)  # sums of larger numbers might overflow
+    points = np.clip(points, low - room, high + room)
     start, move = points[:-1], np.diff(points, axis=0)  # (T - 1, 2)
     with np.errstate(all="ignore"):
         ends = np.stack([(low - start) / move, (high - start) / move])  # (2, T - 1, 2)
-    # along an axis on which a segment does not move it is inside for all of its length, or for none of it
+    # along an axis without motion a segment is inside everywhere or nowhere
     still, inside = move == 0, (start >= low) & (start <= high)
     enter = np.where(still, np.where(inside, -np.inf, np.inf), ends.min(axis=0)).max(axis=1).clip(0, None)
     leave = np.where(still, np.where(inside, np.inf, -np.inf), ends.max(axis=0)).min(axis=1).clip(None, 1)
-    seen = np.flatnonzero(enter < leave)
+    visible = np.flatnonzero(enter < leave)
     # a part begins where a segment enters the box, or after one that left it
-    begins = np.flatnonzero((enter[seen] > 0) | np.append(True, leave[seen[:-1]] < 1))
-    parts = np.split(seen, begins[1:]) if len(seen) else []
-    heads, tails = (start[seen] + share[seen, None] * move[seen] for share in (enter, leave))
+    begins = np.flatnonzero((enter[visible] > 0) | np.append(True, leave[visible[:-1]] < 1))
+    parts = np.split(visible, begins[1:]) if len(visible) else []
+    heads, tails = (start[visible] + share[visible, None] * move[visible] for share in (enter, leave))
     return [np.vstack([heads[k], tails[k : k + len(part)]]) for k, part in zip(begins, parts, strict=True)]

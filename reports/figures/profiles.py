@@ -1,14 +1,13 @@
-"""Performance profile, data profile, ECDF and mean ranks over all problems.
+"""Performance profile, data profile, ECDF and mean ranks over all problems, as `optbench.analysis` computes them.
 
-Every number drawn here was computed by `optbench.analysis`. The best methods of the ranking are drawn in colour and named
-at the end of their lines, the others in grey. The functions share these parameters:
+The best methods of the ranking have colours and names, the others are grey. The functions share these parameters:
 
 ax : matplotlib Axes, optional
     Where to draw; by default a new figure of pyplot.
 emphasis : int
-    How many methods are drawn in colour.
+    Number of methods in colour.
 styles : mapping of str to style.Style, optional
-    How methods look, by default as `style.method_styles` of these results has it.
+    Styles of methods, by default `style.method_styles` of the results.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ from . import style
 from .convergence import CALLS_LABEL
 from .style import MUTED, PAPER
 
-DEFAULT = 1e-4  # fraction of the initial gap that a reader sees first
-POINTS = 160  # of an ECDF as it is drawn
+DEFAULT = 1e-4  # fraction of the initial gap that is shown first
+POINTS = 160  # of a drawn ECDF
 NO_RANKING = "No two optimizers ran on a problem whose optimal value is known"
 
 
 def performance_profile(
     runs: Runs, target: float = DEFAULT, ax: Axes | None = None, **options: Unpack[style.DrawOptions]
 ) -> Axes:
-    """Share of problems on which a method needs at most so many times the oracle calls of the best.
+    """Share of problems on which a method needs at most a multiple of the fewest oracle calls; higher is better.
 
-    See `optbench.analysis.profiles.performance_profile`. `target` is a fraction of the initial gap; the nearest of the 50
-    that are recorded is taken.
+    See `optbench.analysis.profiles.performance_profile`. `target` is a fraction of the initial gap, rounded to the nearest
+    of the 50 that are recorded.
     """
     title = f"Performance profile to {target_name(target)} of the initial gap"
     multiple = "oracle calls, as a multiple of the fewest on the problem"
@@ -50,23 +49,26 @@ def performance_profile(
 def data_profile(
     runs: Runs, target: float = DEFAULT, ax: Axes | None = None, **options: Unpack[style.DrawOptions]
 ) -> Axes:
-    """Share of problems that a method solves within so many oracle calls, see `optbench.analysis.profiles.data_profile`.
+    """Share of problems that a method solves within a number of oracle calls; higher is better.
 
-    `target` is as for `performance_profile`.
+    See `optbench.analysis.profiles.data_profile`. `target` is as for `performance_profile`.
     """
     title = f"Data profile to {target_name(target)} of the initial gap"
     return _draw(ax, runs, profiles.data_profile(runs, target), title, CALLS_LABEL, "share of problems", **options)
 
 
 def ecdf(runs: Runs, ax: Axes | None = None, **options: Unpack[style.DrawOptions]) -> Axes:
-    """Share of all targets that a method reaches within so many oracle calls, see `optbench.analysis.profiles.ecdf`."""
+    """Share of all targets that a method reaches within a number of oracle calls; higher is better.
+
+    See `optbench.analysis.profiles.ecdf`.
+    """
     table = profiles.ecdf(runs)
     if len(table):
         first, last = table["calls"].min(), table["calls"].max()
         at = np.geomspace(first, last, POINTS)
-        at[-1] = last  # rounding must not lose the last step
+        at[-1] = last  # include the last step in spite of rounding
         table = profiles.ecdf(runs, at)
-    title, share = "Targets reached at any time (ECDF)", "share of problems, targets and seeds"
+    title, share = "Share of targets reached (ECDF)", "share of problems, targets and seeds"
     empty = "No run reached a target that others did not begin with"
     return _draw(ax, runs, table, title, CALLS_LABEL, share, empty, **options)
 
@@ -83,7 +85,7 @@ def _draw(
     emphasis: int = style.EMPHASIS,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """Step functions of methods, all as long as the longest; the table has the columns method, (abscissa) and share."""
+    """Draw step functions, all as long as the longest; the columns of the table are method, abscissa and share."""
     ax = style.axes(ax)
     style.label(ax, title, x, y)
     if table.empty:
@@ -107,7 +109,10 @@ def _draw(
 
 
 def ranks(runs: Runs, ax: Axes | None = None, **options: Unpack[style.DrawOptions]) -> Axes:
-    """Mean rank over problems of every method, with its 95 % interval, see `optbench.analysis.ranking.ranking`."""
+    """Mean rank of every method over problems, with its 95 % interval; further left is better.
+
+    See `optbench.analysis.ranking.ranking`.
+    """
     ax = style.axes(ax)
     styles = options.get("styles") or style.method_styles(runs)
     table = ranking.ranking(runs)

@@ -1,4 +1,4 @@
-"""What figures draw: the runs of one problem, and what is known about it."""
+"""Select the runs of one problem, and read its description."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from optbench.results.runs import Runs
 
 
 def as_runs(runs: Runs | pd.DataFrame) -> Runs:
-    """Runs, or the runs of a table of curves (`Runs.curves`, or a part of it)."""
+    """Runs, also from a table of curves (`Runs.curves` or a part of it)."""
     return Runs.from_curves(runs) if isinstance(runs, pd.DataFrame) else runs
 
 
 def one_of(known: Iterable[str], name: str | None, missing: str, wrong: str, there: str, none: str) -> str:
-    """The requested name among those that are known, or the only one where none is requested; else an `InputError`.
+    """The requested name, or the only known one if none is requested.
 
-    Its message begins with `missing` where a choice is needed, or with `wrong` and the name; it ends with `there` and the
-    known names, or with `none`.
+    The `InputError` says `missing`, or `wrong` and the name; then `there` and the known names, or `none`.
     """
     known = sorted(set(known))
     if name is None and len(known) == 1:
@@ -34,29 +33,29 @@ def one_of(known: Iterable[str], name: str | None, missing: str, wrong: str, the
 
 
 def one_problem(runs: Runs, problem: str | None) -> tuple[str, Runs]:
-    """The name of the requested problem, and its runs alone.
+    """The name of the requested problem, and its runs.
 
     Raises
     ------
     InputError
-        If the results do not have the problem, or have several and none is named.
+        If the problem is not among the results, or none is named and there are several.
     """
     known = set(runs.rows["problem"])
     words = "choose a problem", "no results for problem", "the results have", "there are no results"
     problem = one_of(known, problem, *words)
     if known == {problem}:
-        return problem, runs  # the same object, so that what was computed of it is found again
+        return problem, runs  # the same object, so that cached results are reused
     return problem, Runs(runs.rows[runs.rows["problem"] == problem], runs.environments)
 
 
 def description_of(part: Runs) -> dict[str, Any]:
-    """What is stored about the problem of these rows (the column ``description``); empty where nothing is."""
+    """The stored description of the problem of these rows; empty if there is none."""
     texts = list(part.rows["description"].dropna()) if "description" in part.rows else []
     return dict(json.loads(texts[0])) if texts else {}
 
 
 def gap_floor(runs: Runs) -> tuple[bool, float]:
-    """Whether gaps are drawn, and the smallest that rounding can resolve; minus infinity for objectives."""
+    """Whether gaps are drawn instead of objectives, and the smallest gap that rounding can resolve (or -inf)."""
     rows = runs.rows
     if not rows["f_star"].notna().all():
         return False, -np.inf
@@ -65,5 +64,5 @@ def gap_floor(runs: Runs) -> tuple[bool, float]:
 
 
 def value_name(runs: Runs) -> str:
-    """What is drawn of runs: the gap where their optimum is known."""
+    """Label of the value: the gap if the optimum is known, else the objective."""
     return "gap f − f*" if gap_floor(runs)[0] else "objective f"

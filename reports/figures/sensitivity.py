@@ -1,4 +1,4 @@
-"""The result of a run against its step size."""
+"""Result against step size."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def sensitivity(
     emphasis: int = style.EMPHASIS,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """Smallest gap (or objective) of a run against the step size of its method.
+    """Smallest gap (or objective) of a run against its step size.
 
-    Lines are medians over seeds, bands reach from the lower to the upper quartile, and a ring marks the setting that
-    `optbench.metrics.tuned` chooses. A hollow marker is a step size at which some seeds diverged, a cross one at which
-    all did; a run that diverged counts with the value it started from. Methods without a step size do not appear.
+    The wider the valley, the less the step size matters. Lines are medians over seeds, bands reach from the lower to the
+    upper quartile, and a ring marks the step size that `optbench.metrics.tuned` selects. At a hollow marker some seeds
+    diverged, at a cross all did; their runs count with the initial value. Methods without a step size do not appear.
 
     Parameters and errors are those of `convergence`.
     """
@@ -37,14 +37,14 @@ def sensitivity(
     problem, part = one_problem(runs, problem)
     styles = styles or style.method_styles(runs)
     ax = style.axes(ax)
-    title, x = f"Step sizes: {shorten(problem, 46)}", "step size (learning rate; scale of a search)"
+    title, x = f"Step sizes: {shorten(problem, 46)}", "step size (learning rate, or scale of random search)"
     style.label(ax, title, x, f"{value_name(part)}, smallest of a run")
     floor = gap_floor(part)[1]
     chosen = tuning.tuned(part).set_index("method")["step_size"]
     curves = metrics.sensitivity(part)
     curves = curves[np.isfinite(curves["median"].to_numpy(dtype=float))]
     if curves.empty:
-        return style.note(ax, "No method has a step size with finite values")
+        return style.note(ax, "No method has a step size and finite values")
     with_size = set(curves["method"])
     leading = [method for method in tuning.ranked(part)[problem] if method in with_size][:emphasis]
     lines = {}

@@ -1,4 +1,4 @@
-"""How long a step takes: in one race, and over all races."""
+"""Time per step: in one race, and over all races."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .selection import one_of
 from .style import GRID, MUTED, PALETTE, PAPER
 
 ROW, HEAD = 0.2, 0.4  # inches
-NAMES = 142  # points beside the axes for the names of configurations
+NAMES = 142  # points left of the axes, for names of configurations
 TIME_LABEL = "time per step (units at the ticks; logarithmic)"
 MARK: dict[str, Any] = {"markersize": 6, "markeredgewidth": 1.4}
 HOLLOW = {"markerfacecolor": PAPER}
-# what is drawn of the time of a step: the columns of its interval, and options of `Axes.plot`
+# part of the time of a step -> columns of its interval, and options of `Axes.plot`
 MARKS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "oracle_seconds": ("", "", HOLLOW | {"marker": "D", "markersize": 6.5, "markeredgecolor": PALETTE[1]}),
     "optimizer_seconds": (
@@ -39,17 +39,17 @@ MARKS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = None, *, legend: bool = True) -> Axes:
-    """How long a step takes, configuration by configuration in the order of a race, and how much of it is the oracle's.
+    """Time per step of every configuration of a race, split into oracle and optimizer; further left is faster.
 
-    A disc is the median time of a whole step, a diamond that of its oracle call, a square that of the rest, which is the
-    optimizer's; lines are 95 % intervals. A rest that is not above zero is too short to measure and not drawn.
+    A disc is the median time of a whole step, a diamond that of its oracle call, a square the difference, which the
+    optimizer needs. Lines are 95 % intervals. A difference that is not above zero is too short to measure and not drawn.
 
     Parameters
     ----------
     races : DataFrame
-        One row a round and configuration, as `optbench.results.store.Store.load_races` returns them.
+        One row per round and configuration, as `optbench.results.store.Store.load_races` returns them.
     problem : str, optional
-        Which problem; may be left out where the race had only one.
+        Which problem; needed if the race has several.
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure of pyplot.
     legend : bool
@@ -58,7 +58,7 @@ def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = Non
     Raises
     ------
     InputError
-        If there is no race on the problem, or several races or problems and none is chosen.
+        If there is no race on the problem, or there are several races or problems and none is chosen.
     """
     problem = _raced(races, problem)
     part = races[races["problem"] == problem]
@@ -71,7 +71,7 @@ def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = Non
     table = timing.race_summary(part)
     rows = np.arange(len(table))
     times = table[list(MARKS)].to_numpy(dtype=float)
-    least = 0.7 * times.min(initial=np.inf, where=times > 0)  # where an interval that reaches zero is cut off
+    least = 0.7 * times.min(initial=np.inf, where=times > 0)  # lower end of intervals that reach zero
     for name, (low, high, options) in MARKS.items():
         shown = table[name].to_numpy(dtype=float) > 0
         if low:
@@ -85,7 +85,7 @@ def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = Non
         for line in table.to_dict("records")
     ]
     ax.tick_params("y", length=0, pad=-4)
-    # names stand above the marks, so that long ones have room
+    # names above the marks, where long ones have room
     ax.set_yticks(rows - 0.2, names, ha="left", va="bottom", parse_math=False)
     ax.grid(False, axis="y")
     ax.spines["left"].set_visible(False)
@@ -99,7 +99,7 @@ def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = Non
 
 
 def speed_figure(races: pd.DataFrame, problem: str) -> Figure:
-    """A figure of its own of `speed`, as high as its rows need; pyplot knows nothing of it."""
+    """A new figure, unknown to pyplot, with the axes of `speed`, as high as its rows need."""
     rows = races.loc[races["problem"] == problem, "place"].nunique()
     above, row, below = 0.4, 0.44, 0.85  # inches
     height = above + row * (rows + 0.3) + below
@@ -110,23 +110,23 @@ def speed_figure(races: pd.DataFrame, problem: str) -> Figure:
 
 
 def step_seconds(races: pd.DataFrame, runs: Runs | None = None) -> pd.DataFrame:
-    """How long a step takes, by problem, configuration and where it ran, from the races that say most.
+    """Time per step by problem, configuration and way of computing.
 
-    Where the same configuration ran in several races on the same machine, the newest undisturbed one is taken.
+    Of several races of a configuration on a machine, the newest undisturbed one is taken.
 
     Parameters
     ----------
     races : DataFrame
-        One row a round and configuration, as `optbench.results.store.Store.load_races` returns them.
+        One row per round and configuration, as `optbench.results.store.Store.load_races` returns them.
     runs : Runs, optional
-        With them, a method that they have too has their label.
+        Source of the names of methods.
 
     Returns
     -------
     DataFrame
-        One row a problem, configuration and way, the fastest of a problem first: problem (with the start of its data's hash
-        where they changed), configuration, method, way (what differs of machine, backend, precision; "as written" where the
-        same optimizer ran fused too), machine, backend, precision, fused, seconds, seconds_low, seconds_high (median over
+        One row per problem, configuration and way, the fastest of a problem first: problem (with the hash of its data if
+        they changed), configuration, method, way (of machine, backend and precision those that differ; "as written" if the
+        optimizer ran fused too), machine, backend, precision, fused, seconds, seconds_low, seconds_high (median over
         rounds and its 95 % interval), disturbed, reason, finite, race.
     """
     columns = ["problem", "configuration", "method", "way", "machine", "backend", "precision", "fused"]
@@ -160,28 +160,28 @@ def step_times(
     most: int | None = None,
     styles: style.Styles | None = None,
 ) -> Axes:
-    """How long a step takes: a group of rows for each problem, a row per configuration, a marker per kind of run.
+    """Time per step of all races: a group of rows per problem, a row per configuration, a marker per way of computing.
 
-    Marks are medians over rounds, lines 95 % intervals; a hollow mark is a race that was disturbed. Rows are in the order
-    of their fastest mark.
+    Further left is faster. Marks are medians over rounds, lines 95 % intervals; a hollow mark is a disturbed race. The
+    fastest configuration of a problem comes first.
 
     Parameters
     ----------
     races : DataFrame
-        As for `step_seconds`; several races and problems may be in it.
+        As for `step_seconds`.
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure of pyplot.
     problems : sequence of str, optional
         Which problems, in this order; by default all.
     most : int, optional
-        How many configurations of a problem to draw, the fastest; by default all.
+        Number of configurations per problem, the fastest; by default all.
     styles : style.Styles, optional
-        With it, the marks of methods that have runs too are picked out on a page together with their curves.
+        Styles of methods with runs, whose marks a page then highlights together with their curves.
 
     Raises
     ------
     InputError
-        If there is no race, or none on one of the problems.
+        If there is no race at all, or none on one of the problems.
     """
     table = step_seconds(races)
     if table.empty:
@@ -193,7 +193,7 @@ def step_times(
 def step_times_figure(
     table: pd.DataFrame, problems: Sequence[str], most: int, styles: style.Styles | None = None
 ) -> Figure:
-    """A figure of its own of some problems of a table of `step_seconds`; pyplot knows nothing of it."""
+    """A new figure, unknown to pyplot, of some problems of a table of `step_seconds`."""
     rows = sum(min(most, table.loc[table["problem"] == name, "configuration"].nunique()) for name in problems)
     entries = table["way"].nunique() + bool(table["disturbed"].any())
     above, below = 0.42, 0.62 + 0.19 * entries  # inches
@@ -210,7 +210,7 @@ def step_times_figure(
 def _draw(
     table: pd.DataFrame, ax: Axes, problems: Sequence[str], most: int | None, styles: style.Styles | None
 ) -> Axes:
-    """`step_times` of a table of `step_seconds`."""
+    """Draw `step_times` from a table of `step_seconds`."""
     ways = style.numbered_styles(table["way"])
     at, ticks, names = 0.0, [], []
     for number, problem in enumerate(problems):
@@ -227,7 +227,7 @@ def _draw(
             ax.axhline(at - 1.6, color=MUTED, linewidth=0.6)
         for configuration, lines in rows:
             for k, line in enumerate(lines.to_dict("records")):
-                y = at + 0.24 * (k - (len(lines) - 1) / 2)  # one above the other
+                y = at + 0.24 * (k - (len(lines) - 1) / 2)
                 way = ways[line["way"]]
                 interval = ax.hlines(y, line["seconds_low"], line["seconds_high"], color=way.color, linewidth=1.4)
                 (median,) = ax.plot(line["seconds"], y, **_mark(way, hollow=line["disturbed"]))
@@ -249,12 +249,12 @@ def _draw(
     entries = {name: _mark(way, hollow=False) for name, way in ways.items()}
     if table["disturbed"].any():
         entries["hollow: disturbed"] = _mark(next(iter(ways.values())), hollow=True)
-    _legend(ax, entries, fontsize=9, labelspacing=0.35)  # one entry per line: names of machines are long
+    _legend(ax, entries, fontsize=9, labelspacing=0.35)  # one entry per line, because names of machines are long
     return ax
 
 
 def _raced(table: pd.DataFrame, problem: str | None) -> str:
-    """The name of the problem that is meant, among those of a table."""
+    """The requested problem of a table, or its only one."""
     words = "choose a problem", "no race on problem", "there are races on", "there are no races"
     return one_of(table["problem"], problem, *words)
 
@@ -271,7 +271,7 @@ def _mark(way: style.Style, *, hollow: bool) -> dict[str, Any]:
 
 
 def _legend(ax: Axes, marks: Mapping[str, dict[str, Any]], **options: Any) -> None:
-    """Names of marks below the axes."""
+    """Draw a legend below the axes."""
     handles = [Line2D([], [], **mark | {"linestyle": "none"}) for mark in marks.values()]
     place = 0.0, -0.52 / (ax.bbox.height / ax.figure.dpi)
     common: dict[str, Any] = {"loc": "upper left", "frameon": False, "borderaxespad": 0.0, "handletextpad": 0.2}

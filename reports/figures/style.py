@@ -1,8 +1,7 @@
-"""How figures look: palette, the style of a method, and axes.
+"""Palette, styles of methods, and axes of all figures.
 
-A method has one colour, marker and dash pattern wherever it appears, given by its place among all methods of the
-results, so that the figures of a page can be read together. Where many are drawn, those that lead have their colours and
-are named at the end of their lines; the others are thin and grey, until a reader picks one.
+A method has the same colour, marker and dashes in every figure of a page. Of many methods only the best are coloured and
+named at the end of their lines. The others are thin and grey.
 """
 
 from __future__ import annotations
@@ -25,27 +24,27 @@ from optbench.results.runs import Runs
 
 from ..wording import shorten
 
-# seaborn's "colorblind" palette; on white its palest colours are deepened, on black its darkest are lifted
+# seaborn's "colorblind" palette with more contrast: its palest colours are darker on white, its darkest lighter on black
 PALETTE = ("#0173b2", "#d07b00", "#029e73", "#d55e00", "#c066ad", "#a8713c", "#e06fb8", "#7d7d7d", "#a39a00", "#2f9fd8")
 PALETTE_ON_BLACK = (
     "#4ba3e3", "#f0a030", "#2cc197", "#ff7f2a", "#db8fcd", "#d2a06c", "#fbafe4", "#a8a8a8", "#ece133", "#7cc8f0",
 )  # fmt: skip
 DASHES = ((), (5.0, 1.6), (1.4, 1.4), (6.0, 1.6, 1.4, 1.6))
-MARKERS = "os^DvPX<>"  # nine, four and ten have no common cycle shorter than 36 in grey and 180 in colour
+MARKERS = "os^DvPX<>"  # with 4 dash patterns and 10 colours: 36 combinations in grey, 180 in colour
 INK, MUTED, GRID, PAPER = "#26272b", "#6b6d75", "#dddee3", "#ffffff"
-MAX_POINTS = 200  # a curve is no smoother for more
+MAX_POINTS = 200  # of a curve; more do not make it smoother
 SIZE = (6.8, 4.1)  # inches
-HASH_SALT = "optbench figures"  # of ids in a figure; shows that `theme` is in force
-EMPHASIS = 6  # methods of a figure that have their colour and their name
-ROOM = 1.9  # inches beside the axes for names
-MARK: dict[str, Any] = {"linewidth": 0.8, "color": MUTED, "dashes": (1, 2), "zorder": 1}  # a value to compare with
+HASH_SALT = "optbench figures"  # makes ids in SVG reproducible; also tells that `theme` is active
+EMPHASIS = 6  # coloured and named methods of a figure
+ROOM = 1.9  # inches right of the axes, for names
+MARK: dict[str, Any] = {"linewidth": 0.8, "color": MUTED, "dashes": (1, 2), "zorder": 1}  # a reference line
 
 
 @dataclass(frozen=True)
 class Style:
     """How a method is drawn."""
 
-    index: int  # place of the method among all methods of the results
+    index: int  # number of the method among all methods of the results
     color: str
     dashes: tuple[float, ...]  # lengths of dash and gap in line widths; empty for a solid line
     marker: str  # of matplotlib
@@ -74,28 +73,28 @@ Styles: TypeAlias = Mapping[str, Style]  # of methods by name
 
 
 class DrawOptions(TypedDict, total=False):
-    """Options that figures of several methods share."""
+    """Options of figures of several methods."""
 
     emphasis: int
-    """How many methods are drawn in colour."""
+    """Number of methods in colour."""
     styles: Styles | None
-    """How methods look; by default as `method_styles` of the results has it."""
+    """Styles of methods, by default `method_styles` of the results."""
 
 
 def numbered_styles(names: Iterable[str], first: int = 0) -> dict[str, Style]:
-    """A style for each name, in the order of the names; their numbers begin at `first`."""
+    """A style for each name in alphabetical order, numbered from `first`."""
     return {name: Style.numbered(k, first + k) for k, name in enumerate(sorted(set(names)))}
 
 
 def method_styles(runs: Runs) -> dict[str, Style]:
-    """The style of every method of the results, in the order of their names."""
+    """The style of every method of the results."""
     return numbered_styles(runs.rows["method"])
 
 
 @contextmanager
 def theme() -> Iterator[None]:
-    """The look of the page's figures, whatever the user's own settings of matplotlib are."""
-    if matplotlib.rcParams["svg.hashsalt"] == HASH_SALT:  # within another: settings are hundreds, and each is checked
+    """Draw with the settings of the report instead of those of the user."""
+    if matplotlib.rcParams["svg.hashsalt"] == HASH_SALT:  # already active; setting hundreds of parameters is slow
         yield
         return
     own = {
@@ -115,14 +114,14 @@ def theme() -> Iterator[None]:
 def figure(
     draw: Any, *args: Any, size: tuple[float, float] = SIZE, left: float = 0.78, room: float = ROOM, **options: Any
 ) -> Figure:
-    """A figure of its own of what `draw(*args, ax=..., **options)` draws; pyplot knows nothing of it.
+    """A new figure, unknown to pyplot, with the axes that `draw(*args, ax=..., **options)` fills.
 
     Parameters
     ----------
     size : (float, float)
         Width and height in inches.
     left, room : float
-        Inches at the left of the axes, and at their right, for names at the ends of lines.
+        Inches left and right of the axes; names at the ends of lines stand on the right.
     """
     with theme():
         figure = Figure(figsize=size)
@@ -131,7 +130,7 @@ def figure(
         box = left / size[0], below / size[1], 1 - (left + room) / size[0], 1 - (below + above) / size[1]
         ax = figure.add_axes(box)
         draw(*args, ax=ax, **options)
-        # and fixed places of the labels, so that no tick is laid out to find them
+        # fixed places of labels, because laying out ticks to find them is slow
         ax.xaxis.set_label_coords(0.5, -(below - 0.18) / (box[3] * size[1]))
         ax.yaxis.set_label_coords(-(left - 0.22) / (box[2] * size[0]), 0.5)
     return figure
@@ -145,7 +144,7 @@ def new_axes(size: tuple[float, float] = SIZE) -> Axes:
 
 
 def axes(ax: Axes | None) -> Axes:
-    """Axes to draw on, by default of a new figure of pyplot, with a grid and without the frame."""
+    """Axes to draw on, by default of a new figure of pyplot, with a grid and without a frame."""
     ax = new_axes() if ax is None else ax
     ax.grid(True, which="major", color=GRID, linewidth=0.7)
     ax.set_axisbelow(True)
@@ -154,8 +153,8 @@ def axes(ax: Axes | None) -> Axes:
 
 
 def label(ax: Axes, title: str, x: str, y: str, log: str = "") -> None:
-    """Title and names of the axes; those in `log` are logarithmic."""
-    # a $ in a name is a dollar; a height that is given need not be looked for
+    """Set title and labels; the axes in `log` ("x", "y", "xy") are logarithmic."""
+    # a $ in a name is a dollar; computing the height of the title is slow
     ax.set_title(title, loc="left", y=1.0, parse_math=False)
     ax.set(xlabel=x, ylabel=y)
     log_axes(ax, log)
@@ -173,16 +172,15 @@ def line(
     rest: bool = False,
     **options: Any,
 ) -> None:
-    """The line of a method, and its band where `low` and `high` are given; all arrays of shape (points,).
+    """Draw the line of a method, and a band from `low` to `high`; all arrays have shape (points,).
 
-    Markers stand where `marks` says, by default at a few points. One of the `rest` is thin and grey, without band and
-    markers.
+    `marks` selects the points with a marker, by default a few. The `rest` are thin and grey, without band or markers.
     """
     if rest:
         ax.plot(x, y, color=MUTED, linewidth=0.8, alpha=0.45, zorder=2, gid=f"rest-{style.index}-line", **options)
         return
     if marks is None:
-        # a few markers, evenly spaced along the axis, where those of other methods are not
+        # six markers, shifted so that those of different methods do not coincide
         at = np.linspace(0, len(x) - 1, 6)[:-1] + (style.index % 7) / 7 * len(x) / 6
         marks = np.isin(np.arange(len(x)), np.unique(np.minimum(np.rint(at), len(x) - 1).astype(int)))
     if low is not None and high is not None:
@@ -198,16 +196,16 @@ Lines: TypeAlias = Mapping[str, Sequence[np.ndarray]]  # by name: x, y, and low 
 
 
 def draw_lines(ax: Axes, lines: Lines, styles: Styles, leading: Sequence[str], **options: Any) -> None:
-    """Every line as `line` draws it; those that do not lead are grey."""
+    """Draw all lines with `line`; those that do not lead are grey."""
     for name, values in lines.items():
         line(ax, styles[name], *values, rest=name not in leading, **options)
 
 
 def end_names(ax: Axes, lines: Lines, styles: Styles, leading: Sequence[str], width: int = 18) -> None:
-    """Names beside the right edge of the axes, at the height of the ends of their lines as far as they do not overlap.
+    """Write the names of the leading lines right of the axes, at the ends of the lines, moved apart where they overlap.
 
-    Call it once scales and limits of the axes are final. Names longer than `width` characters lose their middle. Of the
-    lines that do not lead, which have no names, it says how many there are.
+    Scales and limits of the axes must be final. Names longer than `width` characters are shortened. The other lines are
+    counted below.
     """
     names = [name for name in leading if name in lines]
     if len(names) < len(lines):
@@ -236,10 +234,10 @@ def end_names(ax: Axes, lines: Lines, styles: Styles, leading: Sequence[str], wi
 
 
 def _apart(heights: np.ndarray, gap: float) -> np.ndarray:
-    """Heights in falling order, moved as little as needed to lie a gap apart, and between 0 and 1 if they fit."""
+    """Descending heights, moved as little as possible to be a gap apart and, if they fit, between 0 and 1."""
     steps = gap * np.arange(len(heights))
     placed: np.ndarray = isotonic_regression(heights + steps, increasing=False).x - steps
-    within: np.ndarray = np.clip(np.minimum(placed, 1 - steps), steps[::-1], None)  # nothing above the axes, nor below
+    within: np.ndarray = np.clip(np.minimum(placed, 1 - steps), steps[::-1], None)  # not above or below the axes
     return within
 
 
@@ -250,7 +248,9 @@ def log_axes(ax: Axes, which: str) -> None:
         ax.set(**{f"{name}scale": "log"})
         low, high = sorted(float(v) for v in axis.get_view_interval())
         least, most = (float(v) for v in axis.get_data_interval())
-        if 0 < least <= most < 1.001 * least:  # one value: matplotlib may choose a range in which all ticks read alike
+        if (
+            0 < least <= most < 1.001 * least
+        ):  # one value: matplotlib may choose a range in which all tick labels are equal
             low, high = least / 10, 10 * most
             ax.set(**{f"{name}lim": (low, high)})
         decades = np.log10(high / low)
@@ -279,14 +279,14 @@ def duration_tick(value: float, _: float) -> str:
 
 
 def name_rows(ax: Axes, names: Sequence[str], width: int) -> None:
-    """Names of rows at the ticks of the vertical axis, the first row at the top."""
+    """Label the rows of the vertical axis, the first at the top."""
     ax.set_yticks(range(len(names)), [shorten(name, width) for name in names], parse_math=False)
     ax.tick_params("y", length=0)
     ax.set_ylim(len(names) - 0.4, -0.6)
 
 
 def note(ax: Axes, text: str) -> Axes:
-    """Say why there is nothing to see."""
+    """Show a text in empty axes."""
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=MUTED)
@@ -294,5 +294,5 @@ def note(ax: Axes, text: str) -> Axes:
 
 
 def thin(count: int) -> np.ndarray:
-    """Which of a curve's points to draw, the first and the last among them."""
+    """Indices of the points of a curve to draw: at most `MAX_POINTS`, with the first and the last."""
     return np.unique(np.linspace(0, count - 1, min(count, MAX_POINTS)).round().astype(int))

@@ -1,1 +1,1 @@
-"""The page: what its sections share, how figures and tables are embedded, and its assembly."""
+"""The page: the context that its sections share, embedding of figures and tables, and assembly."""

@@ -1,4 +1,4 @@
-"""Anchors: names of the parts of a page, made from their labels, so that a link outlives a page that grows."""
+"""Anchors made from labels, so that links stay valid when a page grows."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from collections.abc import Iterable
 def slug(label: str) -> str:
     """A label in letters, digits and hyphens: ``logistic:data=breast_cancer,l2=1`` is ``logistic-breast-cancer-l2-1``.
 
-    The name of a data set stands without ``data``. A label without a Latin letter or digit is ``unnamed``.
+    ``data=`` is omitted. A label without Latin letters and digits is ``unnamed``.
     """
     text = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\bdata=", " ", text)).strip("-") or "unnamed"
 
 
 def unique_anchors(labels: Iterable[str], parts: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
-    """The anchor of each label, in this order; those whose slugs are alike are numbered.
+    """The anchor of each label, in this order; equal slugs are numbered.
 
     Parameters
     ----------
     parts : iterable of str
-        What else has an anchor of its own: the anchor of the label, a hyphen and one of these.
+        Suffixes of further anchors: the anchor of the label, a hyphen and one of these.
     taken : iterable of str
-        Anchors that the page uses for something else.
+        Anchors that are in use elsewhere on the page.
     """
     parts, used, anchors = list(parts), set(taken), {}
     for label in labels:

@@ -1,4 +1,4 @@
-"""The page: one HTML file that contains everything it shows and loads nothing else."""
+"""Assembly of the page, one HTML file that loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -37,24 +37,23 @@ def build_page(
     history: pd.DataFrame | None = None,
     progress: bool | ProgressBar | None = None,
 ) -> Path:
-    """Write the results as one HTML page that needs no network. The same results give the same bytes.
+    """Write an HTML page that works offline; the same results give the same bytes.
 
-    Title, command and progress are those of `report`.
+    Title, command and progress as in `report`.
 
     Parameters
     ----------
     path : str or Path
         The file to write, or a folder (any path that does not end in .html or .htm), which gets an index.html.
-    gpu : pandas.DataFrame, optional
-        Figures of a comparison with a GPU, shown in a section of their own.
+    gpu : DataFrame, optional
+        Measurements of `benchmarks.gpu`, with the columns `optbench.results.GPU_COLUMNS`.
     races : DataFrame, optional
-        The races to be shown, as `optbench.results.store.Store.load_races` returns them: all seconds on the page come from
-        them.
+        Races, as `optbench.results.store.Store.load_races` returns them; the source of all times on the page.
     history : DataFrame, optional
-        What asv measured, as `reports.load_history` returns it, for the section Speed.
+        Results of asv, as `reports.load_history` returns them.
     jobs : int or None
-        Processes that draw; None for as many as pay, up to 4. More than one needs a script with
-        ``if __name__ == "__main__":``, because processes are spawned. The page is the same.
+        Number of processes that draw, from 1 on; by default it follows from the number of problems, up to 4. More than one
+        needs a script with ``if __name__ == "__main__":``, because processes are spawned. The page is the same.
 
     Returns
     -------
@@ -64,7 +63,7 @@ def build_page(
     Raises
     ------
     StoreError
-        If it cannot be written; a page that was there before stays as it was.
+        If the page cannot be written; an older page is then left unchanged.
     """
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
@@ -86,19 +85,19 @@ def build_page(
 
 
 def _jobs(jobs: int | None, runs: Runs) -> int:
-    """How many processes draw: by default one for every four problems, since a start costs as much as drawing two."""
+    """Number of processes: by default one for every four problems, because a start takes as long as drawing two."""
     if jobs is not None:
         if jobs < 1:
-            raise InputError(f"jobs is {jobs}; give a whole number from 1 on, or none for as many as pay")
+            raise InputError(f"jobs is {jobs}; give a whole number from 1 on, or None for the default")
         return jobs
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, 4, len(set(runs.rows["problem"])) // 4))
 
 
 def _page(context: PageContext, title: str, command: str | None, jobs: int, bar: ProgressBar) -> dict[str, Any]:
-    """What the template shows; everything in a fixed order, whatever the order of the rows."""
-    # first, because the figures of problems refer to its tables
+    """The variables of the template; their order does not depend on that of the rows."""
     bar.start(len(SECTIONS) + len(context.parts))
+    # first, because the figures of problems refer to the tables of the explorer
     contents: dict[str, object | None] = {"explorer": explorer.section(context)}
     with drawing(context, jobs, bar) as finish:
         for section in SECTIONS:
@@ -131,7 +130,7 @@ def _lead(context: PageContext) -> str:
 
 
 def _check_writable(path: Path) -> None:
-    """Make the folder, before figures are drawn for nothing."""
+    """Make the folder, and check it before figures are drawn in vain."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -142,10 +141,10 @@ def _check_writable(path: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a file completely or not at all."""
     temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     try:
-        # opened plainly, not as a temporary file, so that others may read the page where the umask lets them
+        # files of `tempfile` can be read by their owner only; this one follows the umask
         with temporary.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
         temporary.replace(path)

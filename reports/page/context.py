@@ -1,4 +1,4 @@
-"""What the sections of a page share: the results, how methods look, and the figures and tables drawn so far."""
+"""The context that the sections of a page share: results, styles of methods, figures and tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .anchors import unique_anchors
 from .svg import to_svg
 from .table import Link, MethodKey
 
-# parts of a problem's section that have an anchor or a table of their own
+# suffixes of anchors and tables in the section of a problem
 PARTS = ("best", "sizes", "last", "seconds", "accuracy", "loss", "paths", "curves", "summary", "targets")
 # anchors of other parts of the page
 RESERVED = (
@@ -39,33 +39,33 @@ class Picture(NamedTuple):
 
     anchor: str
     svg: Markup
-    caption: str  # how to read it; what is not `Markup` is escaped
-    table: str | None  # name of the table behind it, in `PageContext.tables`
+    caption: str  # escaped unless it is `Markup`
+    table: str | None  # name of its table in `PageContext.tables`
 
 
 class PageContext:
-    """Results, and what the sections of a page make of them.
+    """The results, and what the sections share.
 
     Attributes
     ----------
     runs : Runs
-        In a fixed order, whatever the order of the rows they were made of.
+        Sorted, so that the page does not depend on the order of the rows.
     parts : dict of str to Runs
-        The runs of every problem, the problems with the most methods first.
+        The runs of each problem, the problems with the most methods first.
     races : DataFrame
         As `optbench.results.store.Store.load_races` returns them.
     gpu : DataFrame or None
-        As `build_page` takes it.
+        As for `build_page`.
     history : DataFrame or None
         As `reports.load_history` returns it.
     styles : dict of str to style.Style
-        How each method is drawn.
+        The style of each method.
     names : dict of int to str
-        The methods by the index of their style.
+        The methods, by the index of their style.
     anchors : dict of str to str
         Problem -> id of its section.
     tables : dict of str to DataFrame
-        What can be downloaded from the page, by the name of the file without its ending.
+        Tables for download, by the name of their file without its ending.
     """
 
     def __init__(
@@ -89,14 +89,14 @@ class PageContext:
 
     @functools.cached_property
     def lessons(self) -> list[Lesson]:
-        """What the results teach."""
+        """The lessons that the results allow."""
         return find_lessons(self.runs, styles=self.styles)
 
     def only(self, problem: str) -> PageContext:
-        """The context of one problem, small enough for another process: it has the curves that are drawn alone."""
+        """The context of one problem for another process, with only the curves that are drawn."""
         rows = self.parts[problem].rows
         best = set(tuning.tuned(self.parts[problem])[["method", "settings"]].itertuples(index=False, name=None))
-        # also those of the first run that did not fail, which say what the problem records
+        # and those of the first run that did not fail, which show the metrics of the problem
         first = int(np.argmax((rows["status"] != Status.FAILED).to_numpy()))
         pairs = zip(rows["method"], rows["settings"], strict=True)
         drawn = [i == first or pair in best for i, pair in enumerate(pairs)]
@@ -111,11 +111,11 @@ class PageContext:
         return context
 
     def method(self, name: str) -> MethodKey:
-        """A method as the page names it."""
+        """The name of a method, with its colour and marker."""
         return MethodKey(name, self.styles[name].index if name in self.styles else None)
 
     def link(self, problem: str) -> Link:
-        """A problem as the page names it outside of its section."""
+        """The name of a problem, with a link to its section."""
         return Link(problem, self.anchors.get(problem))
 
     def picture(
@@ -126,15 +126,15 @@ class PageContext:
         Parameters
         ----------
         anchor : str
-            Name of the figure, which no other has.
+            Unique name of the figure.
         label : str
             Alternative text, for readers who cannot see the figure.
         caption : str
-            How to read it.
+            How to read the figure.
         table : DataFrame or str, optional
             The numbers that are drawn, for download under the same name, or the name of a table that has them.
         """
-        # an anchor never has two hyphens in a row, so that the ids within figures differ from all anchors
+        # anchors never have two hyphens in a row, so ids within figures differ from all anchors
         svg = Markup(to_svg(figure, f"{anchor}--", clean(label), self.names))
         if isinstance(table, pd.DataFrame):
             table = self.table(anchor, table)
@@ -146,7 +146,7 @@ class PageContext:
         return name
 
     def ranked(self) -> Iterator[tuple[str, list[str]]]:
-        """Problems in the order of the page, with their methods, the best first."""
+        """Problems in the order of the page, each with its methods, best first."""
         ranked = tuning.ranked(self.runs)
         return ((problem, ranked[problem]) for problem in self.parts)
 
@@ -155,8 +155,7 @@ class PageContext:
 def collecting_rarely() -> Iterator[None]:
     """Let Python collect garbage a hundred times less often.
 
-    A page makes a million small objects that all live until its end. Looking through them again and again would take a
-    tenth of the time.
+    A page makes a million small objects that live until its end; checking them again and again takes a tenth of the time.
     """
     before = gc.get_threshold()
     gc.set_threshold(100 * before[0], *before[1:])

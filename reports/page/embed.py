@@ -1,4 +1,4 @@
-"""Tables inside the page: CSV, compressed, for scripts of the page to unpack and for readers to download."""
+"""Compressed CSV tables inside the page, for its scripts and for download."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from ..wording import clean
 
 DIGITS = 6  # significant digits of numbers in a downloaded table
 
-# Spreadsheets run a cell that begins so as a formula (OWASP, "CSV Injection"). An apostrophe before it prevents that; text
-# that begins with one gets another, so that taking one away gives every text back.
+# Spreadsheets run a cell that begins with one of these signs as a formula (OWASP, "CSV Injection"). An apostrophe before it
+# prevents that. Text that begins with an apostrophe gets another, so that removing one restores every text.
 _FORMULA = re.compile(r"['=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def packed(tables: Mapping[str, pd.DataFrame]) -> str:
-    """Tables as one JSON object, name -> its CSV, compressed with gzip and in base64; the same tables give the same text.
+    """Tables as a JSON object from names to CSV, compressed with gzip and in base64; equal tables give equal text.
 
-    Nothing is left of what could end a script element in HTML: names are escaped, and base64 has no such signs.
+    The text cannot end a script element in HTML: names are escaped, and base64 has no such signs.
     """
     encoded = {name: base64.b64encode(_compressed(csv(table))).decode("ascii") for name, table in tables.items()}
     return json.dumps(encoded, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def csv(table: pd.DataFrame, digits: int = DIGITS) -> str:
-    """A table as CSV (RFC 4180, lines ended by a line feed), without its index.
+    """A table as CSV (RFC 4180, with line feeds), without its index.
 
-    Numbers have as many significant digits as asked for, whole numbers all of theirs; what is missing is empty, infinity is
-    "inf". Text that a spreadsheet would take for a formula has an apostrophe before it.
+    Numbers are rounded to `digits` significant digits, except whole numbers; missing values are empty, infinity is "inf".
+    Text that a spreadsheet would run as a formula starts with an apostrophe.
     """
     columns = [_cells(table.iloc[:, i], digits) for i in range(table.shape[1])]
     lines = [",".join(_text(str(name)) for name in table.columns), *map(",".join, zip(*columns, strict=True))]
@@ -45,7 +45,7 @@ def csv(table: pd.DataFrame, digits: int = DIGITS) -> str:
 
 
 def _cells(column: pd.Series[Any], digits: int) -> list[str]:
-    """The cells of one column, as CSV has them."""
+    """The cells of a column in CSV."""
     if pd.api.types.is_bool_dtype(column.dtype) or not pd.api.types.is_numeric_dtype(column.dtype):
         return [_cell(value, digits) for value in column]
     if pd.api.types.is_integer_dtype(column.dtype):
@@ -56,7 +56,7 @@ def _cells(column: pd.Series[Any], digits: int) -> list[str]:
 
 
 def _cell(value: Any, digits: int) -> str:
-    """A cell of a column that may hold anything."""
+    """A cell of a column of mixed types."""
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, bool | np.bool_):
@@ -70,7 +70,7 @@ def _cell(value: Any, digits: int) -> str:
 
 @functools.lru_cache(maxsize=1024)  # columns repeat few names
 def _text(text: str) -> str:
-    """Text as a cell that no spreadsheet runs, in quotes where it must be."""
+    """Text as a cell that no spreadsheet runs, in quotes if necessary."""
     text = clean(text)
     if _FORMULA.match(text) and not _NUMBER.fullmatch(text):
         text = f"'{text}"
@@ -78,7 +78,7 @@ def _text(text: str) -> str:
 
 
 def _compressed(text: str) -> bytes:
-    """Without a time and a system in the header, so that the same text gives the same bytes."""
+    """Compressed text; without time and system in the header, so that equal text gives equal bytes."""
     packed = bytearray(gzip.compress(text.encode("utf-8"), compresslevel=9, mtime=0))
     packed[9] = 255  # the operating system: unknown (RFC 1952)
     return bytes(packed)

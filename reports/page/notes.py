@@ -1,4 +1,4 @@
-"""What a reader must know before quoting a number."""
+"""Notes on the limits of the numbers."""
 
 from __future__ import annotations
 

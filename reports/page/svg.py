@@ -1,4 +1,4 @@
-"""From a matplotlib figure to SVG for a page."""
+"""Matplotlib figures as SVG for a page."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from ..figures.style import GRID, INK, MUTED, PALETTE, PAPER, theme
 
 
 def to_svg(figure: Figure, prefix: str, label: str, names: Mapping[int, str]) -> str:
-    """A figure as SVG for an HTML page; the same figure gives the same text.
+    """A figure as SVG for an HTML page; equal figures give equal text.
 
-    Colours become the CSS variables of the page (``--ink``, ``--c0``, ...), its font is the page's, and every part of an
-    method's curve (an artist whose gid is ``curve-INDEX-PART``, or ``rest-INDEX-PART`` for those drawn in grey) has the
-    attribute ``data-method`` with its index.
+    Colours become CSS variables of the page (``--ink``, ``--c0``, ...), and text has its font. Each part of the curve of a
+    method (an artist with the gid ``curve-INDEX-PART``, or ``rest-INDEX-PART`` in grey) gets the attribute ``data-method``
+    with its index.
 
     Parameters
     ----------
     prefix : str
-        Put before every id, so that several figures can live in one page.
+        Prefix of all ids, which must be unique on the page.
     label : str
         Alternative text, for readers who cannot see the figure.
     names : mapping
-        Names of the methods by index, shown when a curve is pointed at.
+        Names of the methods by index, for tooltips.
     """
     buffer = io.BytesIO()
     with theme(), warnings.catch_warnings():
-        # text is left to the browser's fonts; those of matplotlib only measure it
+        # browsers draw the text; the fonts of matplotlib only measure it
         warnings.filterwarnings("ignore", r"(?s)Glyph .* missing from font")
         warnings.filterwarnings("ignore", r"(?s)Matplotlib currently does not support .* natively")
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     root = ET.fromstring(buffer.getvalue())
     for parent in root.iter():
         for child in [c for c in parent if c.tag.endswith(("}metadata", "}style"))]:
-            parent.remove(child)  # a style sheet inside a figure would reach the whole page
+            parent.remove(child)  # a style sheet inside a figure would apply to the whole page
     ids: dict[str, str] = {}
     for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]  # HTML knows SVG without namespaces
+        element.tag = element.tag.rpartition("}")[2]  # no namespaces in HTML
         for part in ("text", "tail"):
             if not (getattr(element, part) or "").strip():
                 setattr(element, part, None)  # indentation
         if "id" in element.attrib and element.tag == "g" and not _GID.fullmatch(element.attrib["id"]):
-            del element.attrib["id"]  # a group that matplotlib has numbered, and that nothing refers to
+            del element.attrib["id"]  # numbered by matplotlib, never referred to
         if element.get("transform", "").startswith("rotate(-0 "):
             del element.attrib["transform"]
         for key in list(element.attrib):
@@ -67,11 +67,11 @@ def to_svg(figure: Figure, prefix: str, label: str, names: Mapping[int, str]) ->
     return ET.tostring(root, encoding="unicode")
 
 
-_GID = re.compile(r"(curve|rest|[a-z]+)-(\d+)(?:-\w+)?")  # of artists that are named on purpose
+_GID = re.compile(r"(curve|rest|[a-z]+)-(\d+)(?:-\w+)?")  # of artists that we name
 
 
 def _hoist(group: ET.Element) -> None:
-    """What all members of a group say alike of their look is said once, by the group."""
+    """Move a style that all members of a group share to the group."""
     styles = {member.get("style") for member in group}
     if len(group) > 1 and len(styles) == 1 and None not in styles and group.get("style") is None:
         group.set("style", str(styles.pop()))
@@ -85,7 +85,7 @@ _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper"} 
 
 
 def _attribute(key: str, value: str, prefix: str, ids: dict[str, str]) -> str:
-    """An attribute of matplotlib's SVG as the page wants it; `ids` gives the long names of its definitions short ones."""
+    """An attribute of matplotlib's SVG for the page; `ids` maps long names of definitions to short ones."""
 
     def known(name: str) -> str:
         return prefix + (name if _GID.fullmatch(name) else ids.setdefault(name, f"d{len(ids)}"))
@@ -106,7 +106,7 @@ def _attribute(key: str, value: str, prefix: str, ids: dict[str, str]) -> str:
 
 
 def _compact(path: str) -> str:
-    """An SVG path of straight lines in whole tenths of a point, each relative to the last; others in hundredths."""
+    """An SVG path: straight lines as relative moves in tenths of a point, curves in hundredths."""
     if "C" in path or "Q" in path:
         return re.sub(r"(\.\d\d)\d+", r"\1", path)
     parts, last, before = [], (0, 0), ""

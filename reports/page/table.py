@@ -1,4 +1,4 @@
-"""Tables and names on the page: typed cells, which the macro `table` of the templates renders."""
+"""Tables and names on the page; the macro `table` of the templates renders them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ INTERVAL = Markup('<span class="interval">{}</span>')
 
 
 class HasHtml(Protocol):
-    """What says itself how it looks in HTML; other text is escaped."""
+    """Anything that renders itself as HTML; other text is escaped."""
 
     def __html__(self) -> str: ...
 
 
 @dataclass(frozen=True)
 class MethodKey:
-    """The name of a method, and the number by which the page knows its colour and marker; None for one without runs."""
+    """The name of a method, and the index of its colour and marker; None for a method without runs."""
 
     name: str
     index: int | None
 
     @property
     def marker(self) -> Markup:
-        """A piece of the line of the method."""
+        """A sample of the line of the method."""
         return Markup('<svg class="key" aria-hidden="true"><use href="#key-{}"/></svg>').format(self.index)
 
     def __html__(self) -> str:
@@ -43,7 +43,7 @@ class MethodKey:
 
 @dataclass(frozen=True)
 class Link:
-    """The name of a problem, and the anchor of its section; None where the page has none, and for other names."""
+    """A name, and the anchor that it links to, if any."""
 
     name: str
     anchor: str | None = None
@@ -54,21 +54,18 @@ class Link:
 
 
 class Cell(NamedTuple):
-    """What a table shows, and how it is sorted."""
+    """A cell of a table."""
 
     text: str | HasHtml
     key: float | str | None = None  # to sort by
-    note: Markup = Markup()  # behind the text
-    title: str = ""  # in full, for who points at it
-    kind: str = ""  # class of the style sheet, or "row"; by default that of the column
-    rows: int = 1  # that it spans, none of a cell that one above spans
+    note: Markup = Markup()  # after the text
+    title: str = ""  # tooltip
+    kind: str = ""  # CSS class, or "row"; by default that of the column
+    rows: int = 1  # that it spans; 0 for a cell that one above covers
 
 
 class Column(NamedTuple):
-    """A column: its title, its cell of a line, its kind, and what it means.
-
-    The kind is a class of the style sheet, or "row" for a heading of rows.
-    """
+    """A column: title, function from a line to its cell, kind (CSS class, or "row" for headings of rows), and meaning."""
 
     title: str | HasHtml
     show: Callable[[Any], Cell]
@@ -77,7 +74,7 @@ class Column(NamedTuple):
 
 
 def text_of(name: str) -> Callable[[Mapping[str, str]], Cell]:
-    """Cells with what lines have under a name."""
+    """Cells with the text of lines under this name."""
     return lambda line: Cell(line[name])
 
 
@@ -88,13 +85,13 @@ class Row(NamedTuple):
 
     @property
     def method(self) -> MethodKey | None:
-        """The method that the row is picked out with."""
+        """The method with which the row is highlighted."""
         return next((cell.text for cell in self.cells if isinstance(cell.text, MethodKey)), None)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: a heading for each column, and groups of rows, each with a heading of its own or None."""
+    """A table: headings of columns, and groups of rows, each with a heading or None."""
 
     heads: list[Cell]
     groups: list[tuple[Link | None, list[Row]]]
@@ -106,7 +103,7 @@ class Table:
     def of(
         cls, columns: Sequence[Column], lines: Iterable[Any], group: Callable[[Any], Link | None] = lambda line: None
     ) -> Table:
-        """The table of some lines, those of a group in a row."""
+        """The table of some lines; those of a group must follow each other."""
 
         def row(line: Any) -> Row:
             cells = ((column.show(line), column.kind) for column in columns)
@@ -117,5 +114,5 @@ class Table:
 
 
 def whole(text: str) -> Markup:
-    """Text as HTML in which no line ends within a number such as 1e-10."""
+    """Text as HTML without line breaks inside numbers such as 1e-10."""
     return Markup(re.sub(r"\d(?:\.\d+)?e-\d+", r'<span class="whole">\g<0></span>', str(escape(text))))

@@ -1,8 +1,8 @@
 """The sections of the page, in its order.
 
-A section is a module with a function from the context of the page to a dataclass (or a list of what is shown alike), and a
-template that shows it under the name ``section``. Adding one takes these two files and an entry of `SECTIONS`; a new figure
-of a problem takes its module in `figures` and an entry of `problems.FIGURES`.
+A section is a module with a function from the page context to a dataclass (or a list), and a template that gets the result
+as ``section``. To add a section, write these two files and add an entry to `SECTIONS`. To add a figure to the sections of
+problems, write a module in `figures` and add an entry to `problems.FIGURES`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ class Section(NamedTuple):
     Attributes
     ----------
     name : str
-        Its anchor, and the name of its template.
+        Anchor, and name of the template.
     title : str
-        In the contents of the page.
+        Entry in the table of contents.
     build : callable or None
-        What its template shows, or None where there is nothing to show. The sections of problems are drawn by other
-        processes, see `problems.drawing`, and have a list of contents of their own.
+        Returns the content, or None if there is none. None for the sections of problems, which other processes draw (see
+        `problems.drawing`).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The section that compares stores: what is the same in all of them, and what differs by how much."""
+"""The section that compares stores: how many results agree, and which differ."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from optbench.analysis import comparison
 
 from ..page.context import PageContext
 from ..page.table import Cell, Column, Link, MethodKey, Table
-from ..wording import NEVER, calls, number, target_name
+from ..tables import without_rounding
+from ..wording import NEVER, notation, number, target_name
 
 
 @dataclass(frozen=True)
@@ -18,22 +19,24 @@ class ComparisonSection:
     """What the template shows."""
 
     names: list[str]  # of the stores
-    same: int  # methods on their problem with equal calls to every target
-    alone: int  # methods on their problem that ran in one store only
+    same: int  # pairs of method and problem with the same calls to every target in all stores
+    alone: int  # pairs in one store only
     differences: Table
     table: str | None
 
 
 def section(context: PageContext) -> ComparisonSection | None:
-    """What differs between stores; None where there is but one."""
+    """The differences between stores; None where there is only one store."""
     rows = context.runs.rows
     if "store" not in rows:
         return None
     pairs = rows.drop_duplicates(["problem", "method"])
     table = comparison.store_differences(context.runs)
+    shown = table.assign(final=without_rounding(table, rows))
+    count, final = notation(table["calls"], 2), notation(shown["final"])
     lines = [
         line | {"first": part["calls"].iloc[0], "span": 0 if place else len(part)}
-        for _, part in table.groupby(["problem", "method"], sort=False)
+        for _, part in shown.groupby(["problem", "method"], sort=False)
         for place, line in enumerate(part.to_dict("records"))
     ]
     columns = [
@@ -42,11 +45,9 @@ def section(context: PageContext) -> ComparisonSection | None:
         Column("store", lambda line: Cell(_of_store(context, line["method"], line["store"])), ""),
         Column("step size", lambda line: Cell(number(line["step_size"]))),
         Column("target", lambda line: Cell(NEVER if pd.isna(line["target"]) else target_name(line["target"]))),
-        Column("calls", lambda line: Cell(calls(line["calls"]))),
-        Column(
-            "relative to the first", lambda line: Cell("" if line["span"] else _times(line["calls"] / line["first"]))
-        ),
-        Column("at the end", lambda line: Cell(number(line["final"]))),
+        Column("calls", lambda line: Cell(count(line["calls"]))),
+        Column("ratio to the first", lambda line: Cell("" if line["span"] else _ratio(line["calls"] / line["first"]))),
+        Column("at the end", lambda line: Cell(final(line["final"]))),
         Column("runs", lambda line: Cell(str(line["runs"]))),
     ]
     return ComparisonSection(
@@ -59,9 +60,9 @@ def section(context: PageContext) -> ComparisonSection | None:
 
 
 def _of_store(context: PageContext, method: str, store: str) -> MethodKey:
-    """A method under the name of its store."""
+    """A method of a store, shown by the name of the store."""
     return replace(context.method(f"{method} [{store}]"), name=store)
 
 
-def _times(ratio: float) -> str:
-    return NEVER if pd.isna(ratio) else f"{ratio:.2f} times"
+def _ratio(ratio: float) -> str:
+    return NEVER if pd.isna(ratio) else f"{ratio:.2f}"

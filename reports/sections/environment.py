@@ -1,4 +1,4 @@
-"""The section on what the results were computed with."""
+"""The section on the environment: machine, packages, and commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class EnvironmentSection:
     """What the template shows."""
 
     facts: list[tuple[str, list[str]]]  # name, and one value for each environment, or one for all
-    commands: list[str]  # that computed the results, as far as they are known
+    commands: list[str]  # that computed the results, if known
 
 
 def section(context: PageContext) -> EnvironmentSection | None:
@@ -27,14 +27,14 @@ def section(context: PageContext) -> EnvironmentSection | None:
 
 
 def facts(runs: Runs) -> list[tuple[str, list[str]]]:
-    """Names and values of what the results were computed with."""
+    """Precision, seeds, machine and versions of packages, as names and values."""
     rows = runs.rows
-    found = [
+    facts = [
         ("array module", [several(rows["backend"])]),
         ("precision", [several(rows["precision"])]),
         ("seeds", [_ranges(rows["seed"])]),
     ]
-    # one machine may have computed the results by several commands
+    # several commands may have run in the same environment
     places: dict[str, dict[str, str]] = {}
     for environment in runs.environments:
         place = {key: value for key, value in environment.items() if key != "command"}
@@ -42,8 +42,8 @@ def facts(runs: Runs) -> list[tuple[str, list[str]]]:
     ordered = [places[text] for text in sorted(places)]
     for key in dict.fromkeys(key for place in ordered for key in place):
         values = [str(place.get(key, "")) or NEVER for place in ordered]
-        found.append((key, values[:1] if len(set(values)) == 1 else values))
-    return found
+        facts.append((key, values[:1] if len(set(values)) == 1 else values))
+    return facts
 
 
 def commands(runs: Runs) -> list[str]:

@@ -22,11 +22,11 @@ class LostSection:
     """What the template shows."""
 
     entries: Table
-    table: str | None  # the runs one by one, for download
+    table: str | None  # one row a run, for download
 
 
 def section(context: PageContext) -> LostSection | None:
-    """Every method on every problem with runs that diverged or failed, or that the store does not hold."""
+    """The methods and problems with runs that diverged, failed or are missing; None without runs."""
     if not context.parts:
         return None
     rows = context.runs.rows[[*COLUMNS, "step_size"]]
@@ -72,7 +72,7 @@ def _reasons(rows: pd.DataFrame, missing: int) -> list[str]:
     if missing:
         verb, owner = ("is", "its") if missing == 1 else ("are", "their")
         reasons.append(
-            f"{missing} {verb} missing, though {owner} settings ran with other seeds: the study was interrupted or has "
-            "grown; its command computes them"
+            f"{missing} {verb} missing, although {owner} settings ran with other seeds: the study was interrupted or "
+            "extended; its command computes them"
         )
     return reasons

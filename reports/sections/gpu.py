@@ -1,6 +1,6 @@
-"""Tables and figures of a comparison of a GPU with the CPU, from the figures that `benchmarks.gpu` left in the store.
+"""The section that compares a GPU with the CPU, from the measurements that `benchmarks.gpu` stored.
 
-Figures are rows of `optbench.results.GPU_COLUMNS`. Of every GPU the newest figures of each section are shown.
+Of each GPU and each part of the benchmark, the newest measurement is shown.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ FEW = 6  # problems that a sentence names
 
 @dataclass(frozen=True)
 class Machine:
-    """A GPU, the processor beside it, and what was measured on them."""
+    """A GPU, the CPU that it is compared with, and the measurements."""
 
     name: str
     processor: str
     day: str
-    tables: dict[str, Table]  # by the section of the measurement, which the template names and explains
+    tables: dict[str, Table]  # by the section of the measurement
     figures: list[Picture]
 
 
 def section(context: PageContext) -> list[Machine] | None:
-    """The newest figures of every GPU; None without figures."""
+    """The newest measurements of every GPU; None without any."""
     if context.gpu is None or context.gpu.empty:
         return None
     return [_machine(context, name, rows) for name, rows in context.gpu.groupby("machine", sort=True)]
@@ -52,19 +52,19 @@ def _machine(context: PageContext, name: str, rows: pd.DataFrame) -> Machine:
 
 
 def _newest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The figures of the newest measurement of each section."""
+    """The rows of the newest measurement of each section."""
     return rows[rows["measurement"] == rows.groupby("section")["measurement"].transform("max")]
 
 
 def tables_of(rows: pd.DataFrame) -> dict[str, Table]:
-    """The tables of the newest figures of one GPU, by section."""
+    """The tables of the newest measurements of one GPU, by section."""
     rows = _newest(rows)
     tables = {section: build(rows[rows["section"] == section]) for section, build in _TABLES.items()}
     return {section: table for section, table in tables.items() if len(table)}
 
 
 def _table(heading: list[str], lines: list[list[str]]) -> Table:
-    """A table of text, the first column of which names the row."""
+    """A table of text whose first column names the row."""
     return Table.of([_column(i, title) for i, title in enumerate(heading)], lines)
 
 
@@ -74,7 +74,7 @@ def _column(i: int, title: str) -> Column:
 
 def _figures(context: PageContext, machine: str, times: pd.DataFrame) -> list[Picture]:
     """Figures of `crossover` of one GPU."""
-    # cases are picked out on the page like methods, so they have numbers that no method has
+    # cases can be highlighted like methods, so their numbers must differ from those of methods
     styles = style.numbered_styles(times["case"], first=max(context.names, default=-1) + 1)
     context.names.update({of_case.index: clean(case) for case, of_case in styles.items()})
     figures = []
@@ -83,12 +83,11 @@ def _figures(context: PageContext, machine: str, times: pd.DataFrame) -> list[Pi
             rows = times[(times["grows"] == grows) & (times["precision"] == precision)]
             verdict = in_words(rows)
             label = (
-                f"How many times faster a step is on {machine} than on one core of the CPU, by {GROWTH[grows]}, "
-                f"{precision}. {verdict}"
+                f"Speedup of a step on {machine} over one core of the CPU, by {GROWTH[grows]}, {precision}. {verdict}"
             )
             caption = (
                 "Above the line at 1 a step takes less time on the GPU than on one core of the CPU. A ring marks where a "
-                f"curve crosses it for good, interpolated between measured sizes. {verdict}"
+                f"curve crosses it for the last time, interpolated between measured sizes. {verdict}"
             )
             figure = style.figure(crossover, times, grows, precision, styles=styles)
             figures.append(context.picture(f"gpu-{slug(machine)}-{grows}-{precision}", figure, label, caption, rows))
@@ -96,7 +95,7 @@ def _figures(context: PageContext, machine: str, times: pd.DataFrame) -> list[Pi
 
 
 def in_words(rows: pd.DataFrame) -> str:
-    """Where the GPU takes over, in words; of what was measured, and nothing beyond."""
+    """The sizes from which the GPU is faster, in words."""
     from_start, later, never = [], [], []
     for case, part in rows.groupby("case", sort=True):
         part = part.sort_values("size")

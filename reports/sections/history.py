@@ -1,4 +1,4 @@
-"""The history of the asv benchmarks on the page: a table with a sparkline in every line."""
+"""The history of the asv benchmarks: a table with a sparkline in every row."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from ..page.context import PageContext
 from ..page.table import Cell, Column, Link, Table
 from ..wording import NEVER, clean, duration, mebibytes, number
 
-MOST = 40  # lines on the page
-FLAT = 0.1  # part of its value that a sparkline spans at least, so that scatter does not look like change
+MOST = 40  # rows on the page
+FLAT = (
+    0.1  # smallest range of a sparkline as a fraction of its largest value, so that scatter does not look like change
+)
 
 
 @dataclass(frozen=True)
 class History:
     """What the template shows."""
 
-    lines: Table  # those that are shown, of so many with several commits
-    changed: int
-    single: int  # lines with one commit only
-    unclear: bool  # whether some line that is shown is not clear
+    lines: Table  # the rows that are shown
+    changed: int  # number of rows with several commits
+    single: int  # number of rows with one commit only
+    unclear: bool  # whether the change in a row that is shown may be chance
     commits: int
     dates: str
     skipped: int  # files that could not be read
@@ -42,7 +44,7 @@ def history_of(context: PageContext) -> History | None:
     table = changes(history)
     with_past = table[table["commits"] > 1]
     shown = with_past.head(MOST).sort_values(SERIES, kind="stable")
-    # all lines of a machine share their horizontal axis: its commits by date
+    # the horizontal axis of all sparklines of a machine: its commits by date
     commits = {
         machine: list(dict.fromkeys(part.sort_values(["date", "commit"])["commit"]))
         for machine, part in history.groupby("machine", sort=True)
@@ -64,7 +66,7 @@ def history_of(context: PageContext) -> History | None:
         Column("commits", lambda line: Cell(str(line["commits"]))),
     ]
     dates = [f"{history['date'].agg(end):%Y-%m-%d}" for end in ("min", "max")] if len(history) else []
-    # all lines, but not all values, which may be many thousands; environments may be named after folders of a user
+    # without the single values, which may be many thousands; environments may be named after folders of a user
     offered = table if environments > 1 else table.drop(columns="environment")
     return History(
         lines=Table.of(columns, shown.to_dict("records"), lambda line: Link(line["benchmark"])),
@@ -98,7 +100,7 @@ def _change(change: float) -> str:
 
 
 def amount(value: float, unit: str) -> str:
-    """A value with its unit: seconds and bytes in the one that fits, others with three digits."""
+    """A value with its unit; seconds and bytes in a unit of suitable size."""
     if unit == "seconds":
         return duration(value, value, value)[0]
     if unit == "bytes":
@@ -107,14 +109,14 @@ def amount(value: float, unit: str) -> str:
 
 
 def sparkline(places: Sequence[int], values: Sequence[float], total: int, label: str) -> Markup:
-    """A line of values as SVG, as high as a line of text, its last point marked.
+    """Values as an SVG line, as high as a line of text, with a dot at the last value.
 
-    It spans the values, but at least `FLAT` of the largest.
+    Its height is the range of the values, but at least `FLAT` of the largest.
 
     Parameters
     ----------
     places : sequence of int
-        Where each value stands among `total` places, ascending.
+        Position of each value among `total`, ascending.
     label : str
         Alternative text.
     """

@@ -28,10 +28,9 @@ class Landscape:
 
 
 def section(context: PageContext) -> list[Landscape] | None:
-    """Every two-dimensional problem with paths, in the order of the page; None without any.
+    """The two-dimensional problems with paths, in the order of the page; None without any.
 
-    A problem whose maps a lesson shows is left out if it has at most `FEW` methods and other problems have more: it is
-    there for the lesson alone.
+    A problem whose maps a lesson shows is left out if it has at most `FEW` methods and other problems have more.
     """
     in_lessons = {problem for lesson in context.lessons for problem in lesson.maps}
     methods = {name: part.rows["method"].nunique() for name, part in context.parts.items()}
@@ -43,7 +42,7 @@ def section(context: PageContext) -> list[Landscape] | None:
 
 
 def _figure(context: PageContext, name: str) -> Picture | None:
-    """The maps of a problem; None where the results have no level lines or no paths."""
+    """The maps of a problem; None without level lines or paths."""
     part = context.parts[name]
     selection = paths.select(part, 0, paths.MOST)
     if selection is None:
@@ -65,15 +64,13 @@ def _caption(part: Runs, selection: paths.Selection, table: pd.DataFrame) -> str
     x, y = (" to ".join(map(number, selection.surface[name])) for name in ("x", "y"))
     final = "gap f − f*" if part.rows["f_star"].notna().all() else "objective f"
     caption = (
-        f"The paths of seed {seeds}, {'step by step' if whole else 'from checkpoint to checkpoint'}, over x from {x} and y "
-        f"from {y}. For a method that may reject its proposals, the path of its best points. Below each name: step size, "
-        f"steps taken, and the {final} at the end."
+        f"Paths of seed {seeds}, {'step by step' if whole else 'from checkpoint to checkpoint'}; x from {x}, y from {y}; "
+        "the rest is cut off. If a method may reject points, its path connects the best points so far. Below each name: "
+        f"step size, number of steps, and the {final} at the end."
     )
     lost = sorted(table.loc[table["status"] == Status.DIVERGED, "method"])
     if lost:
-        caption += Markup(" Diverged: <bdi>{}</bdi>; their settings are those that are best over all seeds.").format(
-            ", ".join(lost)
-        )
+        caption += Markup(" Diverged: <bdi>{}</bdi>; the settings are the best over all seeds.").format(", ".join(lost))
     left_out = selection.methods - len(table)
     if left_out:
         caption += f" {plural(left_out, 'more method')} {'is' if left_out == 1 else 'are'} left out."

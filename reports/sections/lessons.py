@@ -28,7 +28,7 @@ class LessonsSection:
 
 
 def section(context: PageContext) -> LessonsSection | None:
-    """The lessons that the results contain; None without any."""
+    """The lessons that the results allow; None without any."""
     if not context.lessons:
         return None
     names = {lesson.name for lesson in context.lessons}

@@ -29,7 +29,7 @@ HEADING = Markup('<a href="#{}" title="{}"><bdi>{}</bdi></a>')
 
 @dataclass(frozen=True)
 class AtTarget:
-    """What depends on the target."""
+    """The parts that depend on the target."""
 
     name: str
     problems: int  # in the heat map
@@ -45,14 +45,14 @@ class OverviewSection:
 
     headline: list[list[str | MethodKey]]  # sentences in parts
     leaders: Table
-    compared: tuple[int, int]  # methods and problems that profiles and ranking rest on
-    left_out: list[tuple[str, str]]  # methods that they leave out, and why
+    compared: tuple[int, int]  # numbers of methods and problems in profiles and ranking
+    left_out: list[tuple[str, str]]  # methods and problems that are not in them, and why
     targets: list[AtTarget]
-    default: str  # the target that is shown first
+    default: str  # name of the target that is shown first
     ecdf: Picture | None
     ranks: Picture | None
     ranking: Table
-    legend: list[tuple[str, str]]  # of the heat map: text, and class of the style sheet
+    legend: list[tuple[str, str]]  # of the heat map: text and CSS class
     without_targets: list[Link]
     notes: list[str]
 
@@ -82,7 +82,7 @@ def section(context: PageContext) -> OverviewSection | None:
 
 
 def _part(context: PageContext, part: str) -> str | MethodKey:
-    """A part of a sentence, in which no line ends before a percent sign."""
+    """A part of a sentence, without line breaks before percent signs."""
     return context.method(part) if isinstance(part, Name) else part.replace(" %", "\u00a0%")
 
 
@@ -93,17 +93,17 @@ def _leaders(context: PageContext) -> Table:
 
     columns = [
         Column("problem", lambda leader: Cell(context.link(leader.problem)), "row"),
-        Column("compared in", lambda leader: Cell(leader.goal), ""),
+        Column("compared by", lambda leader: Cell(leader.goal), ""),
         Column("leader", names, ""),
         Column("result", lambda leader: Cell(leader.result)),
         Column("oracle", lambda leader: Cell(leader.oracle), ""),
-        Column("and the others", lambda leader: Cell(leader.remark), "remark"),
+        Column("other methods", lambda leader: Cell(leader.remark), "remark"),
     ]
     return Table.of(columns, tables.leaders(context.runs))
 
 
 def _at_target(context: PageContext, target: float, ranking: pd.DataFrame) -> AtTarget:
-    """The heat map and two profiles."""
+    """The heat map and the profiles of a target."""
     name = target_name(target)
     table = profiles.relative_calls(context.runs, target)
     shown = heatmap.shown_rows(context.runs, table)
@@ -115,7 +115,7 @@ def _at_target(context: PageContext, target: float, ranking: pd.DataFrame) -> At
         return lambda method: heatmap.cell_of(lines[method, problem])
 
     columns = [
-        Column("optimizer", lambda method: Cell(context.method(method)), "row"),
+        Column("method", lambda method: Cell(context.method(method)), "row"),
         Column("mean rank", lambda method: Cell(rank(ranked[method]) if method in ranked else NEVER)),
         *(
             Column(HEADING.format(context.anchors[problem], problem, short), cell(problem), "tall")
@@ -133,7 +133,7 @@ def _at_target(context: PageContext, target: float, ranking: pd.DataFrame) -> At
 
 
 def _shares(context: PageContext, anchor: str, name: str, *target: float) -> Picture:
-    """The figure of step functions of this name, with its table. Its label says how high the best in the ranking get."""
+    """A profile or the ECDF, by its name in `profiles`, with its table; the label gives the ends of the best curves."""
     table = getattr(profiles, name)(context.runs, *target)
     figure = style.figure(getattr(profile_figures, name), context.runs, *target, styles=context.styles)
     leading = ranked_methods(context.runs)[: style.EMPHASIS]
@@ -141,7 +141,7 @@ def _shares(context: PageContext, anchor: str, name: str, *target: float) -> Pic
     first = table.sort_values(table.columns[1]).groupby("method")["share"].first()
     ends = [f"{name} from {100 * first.get(name, 0):.0f} to {100 * last.get(name, 0):.0f} %" for name in leading]
     what = f"{figure.axes[0].get_title(loc='left')}: share of {'problems' if target else 'targets'}"
-    label = f"{what}, for the best in the ranking: {', '.join(ends)}. All numbers are in the table of the figure."
+    label = f"{what}, for the best in the ranking: {', '.join(ends)}. The CSV has all numbers."
     return context.picture(anchor, figure, label, table=table)
 
 
@@ -170,7 +170,7 @@ def _ranking(context: PageContext, ranking: pd.DataFrame) -> Table:
         return Cell(text, text)
 
     columns = [
-        Column("optimizer", lambda line: Cell(context.method(line["method"]), line["method"]), "row"),
+        Column("method", lambda line: Cell(context.method(line["method"]), line["method"]), "row"),
         Column("mean rank", lambda line: Cell(rank(line["rank"]), line["rank"])),
         Column("95 % interval", lambda line: Cell(f"{rank(line['low'])} to {rank(line['high'])}", line["rank"])),
         Column("first", share("first")),

@@ -1,4 +1,4 @@
-"""The section on speed, the only one with seconds: they come from races, or from the history of the asv benchmarks."""
+"""The section on speed: times from races and the history of the asv benchmarks."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ..page.table import FLAG, INTERVAL, Cell, Column, Link, MethodKey, Table, t
 from ..wording import NEVER, duration, several
 from .history import History, history_of
 
-ROWS = 72  # of all figures of times per step together; a problem has its share
-FIGURE_ROWS = 24  # of a figure with several problems, so that it fits on a sheet of paper
-LINES = 60  # of their table
+ROWS = 72  # in all figures of times per step together; each problem has an equal share
+FIGURE_ROWS = 24  # in a figure with several problems, so that it fits on a printed page
+LINES = 60  # in their table
 _DISTURBED = Markup(' <span class="flag" title="{}">disturbed</span>')
 
 
@@ -40,12 +40,12 @@ class Race:
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Time per step over all races."""
+    """Times per step in all races."""
 
     figures: list[Picture]
     lines: Table
     ways: list[str]  # machines and ways of computing
-    more: int  # lines that are only in the table for download
+    more: int  # number of rows that are only in the table for download
 
 
 @dataclass(frozen=True)
@@ -54,22 +54,22 @@ class SecondsTable:
 
     lines: Table
     shared: list[str]  # what all rows have in common
-    missing: list[str]  # what the table leaves out, and why
+    missing: list[str]  # reasons for what is missing
 
 
 @dataclass(frozen=True)
 class SpeedSection:
-    """What the template shows; all but the history is empty without races."""
+    """What the template shows; without races, only the history."""
 
     races: list[Race]
-    left_out: int  # races that are not shown
+    left_out: int  # number of races that are not shown
     steps: StepTimes | None
     seconds: SecondsTable | None
     history: History | None
 
 
 def section(context: PageContext) -> SpeedSection | None:
-    """The section; None with neither runs nor races."""
+    """The section; None without runs and races."""
     runs, races = context.runs, context.races
     if not context.parts and races.empty:
         return None
@@ -114,7 +114,7 @@ def _race(context: PageContext, rows: pd.DataFrame) -> Race:
         title=title,
         facts=[
             ("machine", f"{first['machine']}, {first['cores']} cores; {core}, one thread"),
-            ("load average", f"{before} in the minute before, {after} at its end (the race itself is 1)"),
+            ("load average", f"{before} in the minute before, {after} at its end (the race itself adds 1)"),
             ("arrays", f"{several(rows['backend'])}, {several(rows['precision'])}"),
             ("measured", f"{rows['round'].nunique()} rounds of {steps} steps, after a warm-up"),
         ],
@@ -173,28 +173,28 @@ def _seconds(context: PageContext, runs: Runs, races: pd.DataFrame) -> SecondsTa
 
 
 def _missing(runs: Runs, races: pd.DataFrame, table: pd.DataFrame) -> list[str]:
-    """What the table of seconds to targets leaves out, and why."""
+    """Reasons for what is missing in the table of seconds to targets."""
     reasons = []
     listed = set(zip(table["problem"], table["method"], strict=True))
     for problem, rows in runs.rows.groupby("problem", sort=True):
         methods = sorted(set(rows["method"]))
         absent = [method for method in methods if (problem, method) not in listed]
         if rows["f_star"].isna().all():
-            reasons.append(f"On {problem} there are no targets: its optimal value is not known.")
+            reasons.append(f"{problem}: no targets, because its optimal value is not known.")
         elif len(absent) == len(methods):
-            reasons.append(f"On {problem} no method raced.")
+            reasons.append(f"{problem}: no races.")
         elif absent:
-            reasons.append(f"On {problem} these did not race: {'; '.join(absent)}.")
+            reasons.append(f"{problem}: no races of {'; '.join(absent)}.")
     ran = set(zip(runs.rows["problem_name"], runs.rows["problem_params"], strict=True))
     raced = set(zip(races["problem"], races["problem_name"], races["problem_params"], strict=True))
     only = sorted(problem for problem, *identity in raced if tuple(identity) not in ran)
     if only:
-        reasons.append(f"On {'; '.join(only)} there are races, but no runs that show how many steps a target takes.")
+        reasons.append(f"{'; '.join(only)}: no runs, only races.")
     return reasons
 
 
 def step_times_of(context: PageContext) -> StepTimes | None:
-    """The overview; None where one figure of one race says as much."""
+    """Times per step in all races; None for a single race on a single problem."""
     table = step_times.step_seconds(context.races, context.runs)
     if len(table[["race", "problem"]].drop_duplicates()) < 2:
         return None
@@ -215,9 +215,9 @@ def step_times_of(context: PageContext) -> StepTimes | None:
     ways = sorted(set(table["way"]))
     caption = "Further left is faster. Medians over rounds; lines are 95 % intervals."
     if len(ways) > 1:
-        caption += " Each machine or way of computing has its own marker."
+        caption += " Markers show the machine or way of computing."
     if any(size > share for size in sizes.values()):
-        caption += " Of a problem with many configurations only the fastest are drawn."
+        caption += f" At most {share} configurations per problem are drawn, the fastest."
     anchors = unique_anchors((f"time-per-step-{group[0]}" for group in groups), (), ())
     figures = []
     for group, anchor in zip(groups, anchors.values(), strict=True):
@@ -236,7 +236,7 @@ def step_times_of(context: PageContext) -> StepTimes | None:
 
 
 def _label(table: pd.DataFrame, problems: Sequence[str]) -> str:
-    """The figure in words."""
+    """Alternative text of the figure."""
     parts = []
     for problem in problems:
         lines = table[table["problem"] == problem].sort_values("seconds", kind="stable").to_dict("records")
@@ -246,7 +246,7 @@ def _label(table: pd.DataFrame, problems: Sequence[str]) -> str:
 
 
 class StepLine(NamedTuple):
-    """A row of the table of times per step, with the records of its cells by problem."""
+    """A row of the table of times per step; its cells are records by problem."""
 
     configuration: str
     way: str
@@ -254,7 +254,7 @@ class StepLine(NamedTuple):
 
 
 def _step_lines(table: pd.DataFrame) -> list[StepLine]:
-    """A line for each configuration and way, first those that are the least slower than the fastest."""
+    """A row for each configuration and way, by the median ratio to the fastest configuration."""
     ratio = table["seconds"] / table.groupby("problem")["seconds"].transform("min")
     behind = ratio.groupby([table["configuration"], table["way"]]).median()
     order = sorted(behind.index, key=lambda key: (behind[key], key))
@@ -265,7 +265,7 @@ def _step_lines(table: pd.DataFrame) -> list[StepLine]:
 
 
 def _configuration(context: PageContext, line: StepLine) -> MethodKey:
-    """The name of a configuration, which is picked out with its method if it has one."""
+    """The name of a configuration, with the colour of its method if it has one."""
     methods = {record["method"] for record in line.records.values()} & context.styles.keys()
     return replace(context.method(min(methods, default="")), name=line.configuration)
 

@@ -276,7 +276,7 @@ def test_one_problem_is_answered_by_its_leader(here: Path, capsys: pytest.Captur
         (["rnu"], "did you mean 'run'?"),
         (["run", "--sedes", "3"], "unrecognized arguments: --sedes; did you mean '--seeds'?"),
         (["run", "--optimizer", "adm"], "no optimizer 'adm'; did you mean 'adam'?"),
-        (["check", "nothere"], "no problem 'nothere'; optbench list shows the problems there are"),
+        (["check", "nothere"], "no problem 'nothere'; optbench list shows all problems"),
         (["race", "--rounds"], "see optbench race --help"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

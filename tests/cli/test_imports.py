@@ -82,7 +82,7 @@ def optbench(
 ) -> subprocess.CompletedProcess[str]:
     """A command in a folder, where modules of a further one can be imported, once it has ended with a status."""
     path = os.pathsep.join([str(site or folder), os.environ.get("PYTHONPATH", "")])
-    done = run_python("-m", "optbench", *arguments, cwd=folder, env=os.environ | {"PYTHONPATH": path})
+    done = run_python("-m", "optbench", *arguments, cwd=folder, env=os.environ | {"PYTHONPATH": path, "COLUMNS": "200"})
     assert done.returncode == status, done.stdout + done.stderr
     return done
 

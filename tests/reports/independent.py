@@ -629,7 +629,7 @@ def heat_text(overview: Overview, relative: list[Row]) -> list[Row]:
     order = [*ranks, *sorted(methods - set(ranks))]
     texts = []
     for method in order:
-        text: Row = {"optimizer": [method], "mean rank": [ranks.get(method, math.nan)]}
+        text: Row = {"method": [method], "mean rank": [ranks.get(method, math.nan)]}
         for problem in problems:
             line = cells[method, problem]
             missed = [line["reached"], line["seeds"]] if line["reached"] and line["status"] != "not run" else []
@@ -645,7 +645,7 @@ def ranking_tables(page: Page, overview: Overview) -> Iterator[Table]:
     texts = []
     for own, line in zip(ranking, embedded, strict=False):
         last = math.isnan(own["ahead"])
-        text: Row = {"optimizer": [own["method"]], "mean rank": [own["rank"]]}
+        text: Row = {"method": [own["method"]], "mean rank": [own["rank"]]}
         text["95 % interval"] = [float(line["low"]), float(line["high"])]
         text |= {"first": [round(100 * float(line["first"]))]}
         text |= {"before the next": [] if last else [round(100 * float(line["beats_next"]))]}
@@ -661,10 +661,10 @@ def leaders(results: Results) -> list[Row]:
         known = all(row["known"] for m in results.methods[problem] for row in results.tuned[problem, m])
         goal, first, flag, result, remark = (fastest if known else lowest)(results, problem)
         oracles = {next((r["oracle"] for r in results.tuned[problem, m] if r["oracle"] is not None), "") for m in first}
-        line: Row = {"problem": problem, "compared in": goal, "result": result}
+        line: Row = {"problem": problem, "compared by": goal, "result": result}
         line["leader"] = " ".join(first) + " too close to call" * flag if first else "none"
         line["oracle"] = " or ".join(sorted(ORACLES[oracle] for oracle in oracles)) or "–"
-        lines.append(line | {"and the others": remark})
+        lines.append(line | {"other methods": remark})
     return lines
 
 

@@ -168,7 +168,7 @@ def test_files_as_asv_itself_writes_them(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="asv run makes one"):
+    with pytest.raises(InputError, match="'asv run' creates one"):
         reports.load_history(tmp_path / "nowhere")
     table = reports.load_history(tmp_path)
     assert table.empty
@@ -301,20 +301,20 @@ def test_only_the_lines_that_changed_most_are_shown(tmp_path: Path) -> None:
 
 
 def test_a_single_commit_is_no_history_yet(tmp_path: Path) -> None:
-    assert "a history needs a second one" in history_page(past(("a", [1.0])), tmp_path)
+    assert "a history needs at least two" in history_page(past(("a", [1.0])), tmp_path)
     text = history_page(past(("a", [1.0]), ("b", [1.0, 2.0])), tmp_path)
-    assert "1 line with one commit alone is not" in text
+    assert "1 line with only one commit is left out" in text
     assert text.count('<svg class="spark"') == 1
 
 
 def test_files_that_were_are_skipped_are_counted(folder: Path, tmp_path: Path) -> None:
     (folder / "box" / "aaaaaaaa-env.json").write_text("{")
-    assert "1 file in the folder" in history_page(reports.load_history(folder), tmp_path)
+    assert "1 file in the results folder" in history_page(reports.load_history(folder), tmp_path)
     for path in folder.glob("box/[bc]*.json"):
         path.write_text("[]")
     text = history_page(reports.load_history(folder), tmp_path)
-    assert "3 files in the folder" in text
-    assert "holds no results that can be shown" in text
+    assert "3 files in the results folder" in text
+    assert "has no results that can be shown" in text
 
 
 def test_machines_and_environments_are_told_apart(tmp_path: Path) -> None:

@@ -327,7 +327,7 @@ def test_the_overview_is_on_the_page(page: str, runs: Runs) -> None:
     assert section.count('role="img"') == 8
     assert section.count('<table class="heat') == 3
     assert "_$d$</bdi> did not run on" in section
-    assert "unknown" in part(section, "Without targets", "</p>")
+    assert "unknown" in part(section, "No optimal value is known", "</p>")
 
 
 def test_one_target_is_shown_at_first_and_each_can_be_chosen(page: str) -> None:

@@ -23,7 +23,7 @@ from tests.reports.reader import Reader, speed_of
 
 def test_a_page_without_races_says_how_to_run_one(page: str) -> None:
     read = speed_of(page)
-    assert "optbench race --problem quadratic:dim=100 --optimizer adam --optimizer sgd" in read.text
+    assert "optbench race --problem quadratic:dim=100 --optimizer adam --optimizer sgd -o FOLDER" in read.text
     assert "Methods are not compared in seconds" in Reader(page).text
     assert read.all("table") == []
 
@@ -63,10 +63,10 @@ def test_seconds_to_target_are_on_the_page_or_listed_as_missing(
     assert line["to 1e-4"] == f"{calls * 30.3:.1f} µs"
     read = speed_of(raced_page)
     assert line["to 1e-4"] in read.text
-    assert f"On {VALLEY} these did not race: broken; gradient_descent; lbfgs; momentum; random_search." in read.text
-    assert f"On {NETWORK} there are no targets" in read.text
-    assert f"On {STEEP} no method raced." in read.text
-    assert "On rosenbrock there are races, but no runs" in read.text
+    assert f"{VALLEY}: no races of broken; gradient_descent; lbfgs; momentum; random_search." in read.text
+    assert f"{NETWORK}: no targets" in read.text
+    assert f"{STEEP}: no races." in read.text
+    assert "rosenbrock: no runs, only races." in read.text
 
 
 def test_disturbed_figures_are_marked_where_they_stand(raced_page: str, races: pd.DataFrame) -> None:
