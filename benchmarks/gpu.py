@@ -247,9 +247,7 @@ def steps(
 
 def _stepper(case: str, shape: tuple[int, int], backend: Backend) -> Callable[[int], Any]:
     rng = np.random.default_rng(0)
-    line = rng.standard_normal(
-        (1, shape[1])
-    )  # equal rows, because 1e8 random numbers take long
+    line = rng.standard_normal((1, shape[1]))  # equal rows, because 1e8 random numbers take long
     x, g = (backend.xp.broadcast_to(backend.asarray(line), shape) + backend.zeros((shape[0], 1)) for _ in range(2))
     if case == "copy":
 
