@@ -1,4 +1,4 @@
-"""Figures of merit, on rows made by hand so that the answers are known."""
+"""Summaries of rows written by hand, with known results."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from optbench.results.runs import Runs
 from tests.rows import run_row
 
 
-def row(lr: float, seed: int, hits: list[float] | None, f_end: float | None = 1.0, **more: Any) -> dict[str, Any]:
-    """A run with a few targets reached: calls by number of the target; the rest is out of reach."""
-    calls = None if hits is None else [*hits, *[np.inf] * (len(TARGETS) - len(hits))]
+def row(lr: float, seed: int, reached: list[float] | None, f_end: float | None = 1.0, **more: Any) -> dict[str, Any]:
+    """A run with the calls to its first targets; it missed the others."""
+    calls = None if reached is None else [*reached, *[np.inf] * (len(TARGETS) - len(reached))]
     known = {
         "key": f"{more.get('optimizer', 'm')}-{more.get('problem_spec', 'p')}-{lr}-{seed}", "problem_spec": "p",
         "optimizer": "m", "settings": json.dumps({"lr": lr}), "step_size": lr, "seed": seed, "f_start": 10.0,
-        "f_end": f_end, "f_best": f_end, "f_star": None if hits is None else 0.0, "calls_to_target": calls,
+        "f_end": f_end, "f_best": f_end, "f_star": None if reached is None else 0.0, "calls_to_target": calls,
         "t": [0, 1, 4], "f": [10.0, 5.0, f_end], "best": [10.0, 5.0, f_end], "end": 4, "gradient_norm": [np.nan] * 3,
         "steps": 4,
     }  # fmt: skip
@@ -38,15 +38,15 @@ STEADY = [row(0.2, s, [9, 9]) for s in range(3)]
 @pytest.mark.parametrize(
     ("some", "step_size"),
     [
-        # the deepest target wins before the soonest
+        # the hardest target decides first
         ([row(0.1, s, [10, 20, 30]) for s in range(3)] + [row(0.2, s, [1, 2]) for s in range(3)], 0.1),
-        # of equally deep settings the soonest wins
+        # then the calls to it
         ([row(0.1, s, [10, 20]) for s in range(3)] + [row(0.2, s, [50, 15 + s]) for s in range(3)], 0.2),
         # a target counts if more than half of the seeds reach it: one of three, half and two of three
         ([row(0.1, 0, [1, 1, 1, 1]), row(0.1, 1, [1]), row(0.1, 2, [1]), *STEADY], 0.2),
         ([row(0.1, 0, [1, 1, 1]), row(0.1, 1, [1]), *STEADY], 0.2),
         ([row(0.1, s, [1, 1, 1] if s else [1]) for s in range(3)] + STEADY, 0.1),
-        # without an optimum the final objective decides, and divergence is last
+        # without an optimum the final objective decides, and diverged runs are last
         ([row(0.1, 0, None, 2.0), row(0.2, 0, None, 0.1, status="diverged")], 0.1),
     ],
 )
@@ -81,7 +81,7 @@ def test_target_index_finds_the_recorded_targets() -> None:
         assert TARGETS[tuning.target_index(target)] == pytest.approx(target)
 
 
-def test_sensitivity_counts_divergence_with_the_start() -> None:
+def test_diverged_runs_count_with_their_start_in_the_sensitivity() -> None:
     good = [row(0.1, s, [1.0], 1.0 + s) for s in range(3)]
     bad = [row(1.0, 0, [], 0.1, status="diverged"), row(1.0, 1, [1.0], 2.0), row(1.0, 2, [1.0], 3.0)]
     table = metrics.sensitivity(runs(*good, *bad)).set_index("step_size")
@@ -118,32 +118,32 @@ def test_a_result_is_cached_for_its_runs_and_arguments() -> None:
     assert calls == ["best", "f", "f"]
 
 
-def test_bands_of_what_problems_tell() -> None:
-    words = declared(test_accuracy="higher", x_1=None)
+def test_bands_of_metrics() -> None:
+    description = declared(test_accuracy="higher", x_1=None)
 
-    def told(seed: int, accuracy: list[float], **more: Any) -> dict[str, Any]:
+    def with_accuracy(seed: int, accuracy: list[float], **more: Any) -> dict[str, Any]:
         return row(
-            0.1, seed, None, metrics=[("test_accuracy", accuracy), ("x_1", [0.0] * 3)], description=words, **more
+            0.1, seed, None, metrics=[("test_accuracy", accuracy), ("x_1", [0.0] * 3)], description=description, **more
         )
 
     some = runs(
-        told(0, [0.1, 0.2, 0.9], gradient_norm=[3.0, 2.0, np.nan]),
-        told(1, [0.1, 0.4, 0.8], gradient_norm=[1.0, 1.0, 1.0]),
-        told(2, [0.1, 0.3, 0.7], gradient_norm=[4.0, 4.0, 4.0]),
-        told(3, [0.1, 0.5, 0.6], gradient_norm=[5.0, 5.0, 5.0], status="diverged", end=3),
+        with_accuracy(0, [0.1, 0.2, 0.9], gradient_norm=[3.0, 2.0, np.nan]),
+        with_accuracy(1, [0.1, 0.4, 0.8], gradient_norm=[1.0, 1.0, 1.0]),
+        with_accuracy(2, [0.1, 0.3, 0.7], gradient_norm=[4.0, 4.0, 4.0]),
+        with_accuracy(3, [0.1, 0.5, 0.6], gradient_norm=[5.0, 5.0, 5.0], status="diverged", end=3),
         row(0.1, 0, None, problem_spec="q"),
     )
     assert metrics.metric_names(some) == ["test_accuracy"]
     table = metrics.bands(some, "test_accuracy")
     assert set(table["problem"]) == {"p"}
     assert not table["gap"].any()
-    # of an even number the worse of the middle two, and a run that diverged is the worst from its end on
+    # the worse of the middle two; a run that diverged has the worst value from its end on
     assert table["median"].tolist() == [0.1, 0.3, 0.7]
     assert table["low"].tolist() == [0.1, 0.3, 0.7]
     assert table["high"].tolist() == [0.1, 0.4, 0.8]
     norms = metrics.bands(some, "gradient_norm").query("problem == 'p'")
     assert norms["median"].tolist() == [4.0, 4.0, 4.0]
-    assert norms["low"].tolist() == [3.0, 2.0, 2.0]  # what a run had last
+    assert norms["low"].tolist() == [3.0, 2.0, 2.0]  # the last value of a run
     assert norms["high"].tolist() == [4.0, 4.0, 4.0]
     with pytest.raises(InputError, match="have no curve 'x_1'; choose one of best, f, gradient_norm, test_acc"):
         metrics.bands(some, "x_1")
@@ -158,7 +158,7 @@ def test_runs_of_a_method_need_no_common_checkpoints() -> None:
     assert table["low"].tolist() == [8.0, 6.0, 1.0, 1.0]
 
 
-def test_tables_of_nothing_have_their_columns() -> None:
+def test_empty_tables_have_their_columns() -> None:
     nothing = runs()
     for table in (
         tuning.tuned(nothing),
@@ -178,9 +178,12 @@ def declared(**better: str | None) -> str:
     return json.dumps({"metrics": [{"name": name, "better": way, "unit": ""} for name, way in better.items()]})
 
 
-def test_of_a_diverged_run_a_metric_is_the_worst_in_its_declared_direction() -> None:
-    found: dict[str, Any] = {"metrics": [("error_rate", [0.9, 0.5, 0.4])], "description": declared(error_rate="lower")}
-    some = runs(row(0.1, 0, [1], status="diverged", **found), row(0.1, 1, [1], status="diverged", **found))
+def test_metrics_of_diverged_runs_are_the_worst_in_their_direction() -> None:
+    columns: dict[str, Any] = {
+        "metrics": [("error_rate", [0.9, 0.5, 0.4])],
+        "description": declared(error_rate="lower"),
+    }
+    some = runs(row(0.1, 0, [1], status="diverged", **columns), row(0.1, 1, [1], status="diverged", **columns))
     (line,) = metrics.final_metrics(some).itertuples()
     assert (line.metric, line.median, line.low, line.high) == ("error_rate", np.inf, np.inf, np.inf)
     assert metrics.bands(some, "error_rate")["median"].tolist() == [0.9, 0.5, np.inf]
@@ -188,19 +191,19 @@ def test_of_a_diverged_run_a_metric_is_the_worst_in_its_declared_direction() -> 
 
 def test_a_metric_without_a_direction_is_not_judged() -> None:
     for description in (None, declared(angle=None, test_accuracy="higher")):
-        found: dict[str, Any] = {"metrics": [("angle", [0.1, 0.2, 0.3])], "description": description}
-        some = runs(row(0.1, 0, [1], **found), row(0.1, 1, [1], status="diverged", **found))
+        columns: dict[str, Any] = {"metrics": [("angle", [0.1, 0.2, 0.3])], "description": description}
+        some = runs(row(0.1, 0, [1], **columns), row(0.1, 1, [1], status="diverged", **columns))
         assert metrics.final_metrics(some).empty
         assert metrics.metric_names(some) == ["angle"]
         assert metrics.bands(some, "angle")["median"].isna().tolist() == [False, False, True]
 
 
-def test_what_was_learned_counts_lost_runs_as_the_worst() -> None:
-    found = [("train_accuracy", [0.1, 0.5, np.nan]), ("test_loss", [3.0, 2.0, 1.0]), ("x_1", [0.0, 0.0, 0.0])]
+def test_final_metrics_of_lost_runs_are_the_worst() -> None:
+    worse = [("train_accuracy", [0.1, 0.5, np.nan]), ("test_loss", [3.0, 2.0, 1.0]), ("x_1", [0.0, 0.0, 0.0])]
     better = [("train_accuracy", [0.1, 0.9, 0.8]), ("test_loss", [3.0, 2.0, 0.5]), ("x_1", [0.0, 0.0, 0.0])]
-    words = declared(train_accuracy="higher", test_loss="lower", x_1=None)
-    lost = row(0.1, 2, [1], status="diverged", metrics=better, description=words)
-    some = [row(0.1, seed, [1], metrics=values, description=words) for seed, values in enumerate((found, better))]
+    description = declared(train_accuracy="higher", test_loss="lower", x_1=None)
+    lost = row(0.1, 2, [1], status="diverged", metrics=better, description=description)
+    some = [row(0.1, seed, [1], metrics=values, description=description) for seed, values in enumerate((worse, better))]
     table = metrics.final_metrics(runs(*some, lost))
     table = table.set_index("metric")
     assert list(table.index) == ["test_loss", "train_accuracy"]
@@ -209,9 +212,9 @@ def test_what_was_learned_counts_lost_runs_as_the_worst() -> None:
     assert table.loc["train_accuracy", "n_seeds"] == 3
 
 
-def test_calls_to_decades_count_censored_runs() -> None:
-    held = [row(0.1, s, [1.0] * 5 + [7.0 + s] * 5, calls=40.0) for s in range(2)] + [row(0.1, 2, [1.0] * 5, calls=30.0)]
-    table = metrics.calls_by_target(runs(*held)).set_index("target")
+def test_calls_by_target_with_censored_runs() -> None:
+    some = [row(0.1, s, [1.0] * 5 + [7.0 + s] * 5, calls=40.0) for s in range(2)] + [row(0.1, 2, [1.0] * 5, calls=30.0)]
+    table = metrics.calls_by_target(runs(*some)).set_index("target")
     assert len(table) == 10
     first, second, third = (table.loc[t] for t in sorted(table.index, reverse=True)[:3])
     assert (first["calls"], first["reached"], first["seeds"]) == (1.0, 3, 3)

@@ -1,4 +1,4 @@
-"""Profiles and ranks: closed cases, and loops that follow the definitions, on rows made by hand."""
+"""Profiles and ranks: known results, and loops that follow the definitions, for rows written by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from optbench.core.trace import TARGETS
 from optbench.results.runs import Runs
 from tests.rows import run_row
 
-Hits = Mapping[tuple[str, str], Sequence[Any]]  # (method, problem) -> of every seed its calls to the targets
+Calls = Mapping[tuple[str, str], Sequence[Any]]  # (method, problem) -> calls to the targets of every seed
 
 
 def row(method: str, problem: str, seed: int, calls: Any, **more: Any) -> dict[str, Any]:
@@ -33,9 +33,9 @@ def row(method: str, problem: str, seed: int, calls: Any, **more: Any) -> dict[s
     return run_row(**known | more)
 
 
-def runs_with(hits: Hits, **more: Any) -> Runs:
+def runs_with(calls_of: Calls, **more: Any) -> Runs:
     return Runs.from_rows(
-        [row(m, p, seed, calls, **more) for (m, p), seeds in hits.items() for seed, calls in enumerate(seeds)]
+        [row(m, p, seed, calls, **more) for (m, p), seeds in calls_of.items() for seed, calls in enumerate(seeds)]
     )
 
 
@@ -82,7 +82,7 @@ def test_half_of_the_seeds_is_a_miss() -> None:
     assert share(profiles.data_profile(runs), "A", "calls", 1e9) == 0
 
 
-def test_relative_calls_say_what_did_not_run_and_what_has_no_target() -> None:
+def test_relative_calls_mark_missing_runs_and_targets() -> None:
     runs = runs_with({("A", "p"): [4], ("B", "p"): [2], ("A", "q"): [7], ("B", "r"): [None]})
     table = profiles.relative_calls(runs).set_index(["method", "problem"])
     assert table["status"].to_dict() == {
@@ -93,7 +93,7 @@ def test_relative_calls_say_what_did_not_run_and_what_has_no_target() -> None:
     assert table.loc[[("B", "q"), ("B", "r")], ["calls", "ratio"]].isna().all(axis=None)
 
 
-def test_a_failed_run_is_a_miss_even_where_its_optimum_was_not_known_yet() -> None:
+def test_a_failed_run_is_a_miss_even_without_its_optimum() -> None:
     lost = row("A", "p", 0, None, status="failed", calls_per_step=None, calls_to_target=None)
     runs = Runs.from_rows([lost, row("A", "p", 1, 5), row("B", "p", 0, 5), row("B", "p", 1, 5)])
     table = grid.tuned_runs(runs).set_index(["method", "seed"])
@@ -106,8 +106,8 @@ def test_a_failed_run_is_a_miss_even_where_its_optimum_was_not_known_yet() -> No
 
 def test_the_complete_set_is_the_largest_that_is_complete() -> None:
     ran = dict.fromkeys("ABC", "p q r") | {"D": "p q", "E": "r s", "F": "u"}
-    hits = {(m, p): [None if p == "u" else 3] for m, where in ran.items() for p in where.split()}
-    complete = grid.complete_set(runs_with(hits))
+    calls_of = {(m, p): [None if p == "u" else 3] for m, where in ran.items() for p in where.split()}
+    complete = grid.complete_set(runs_with(calls_of))
     assert complete.methods == ("A", "B", "C")
     assert complete.problems == ("p", "q", "r")
     assert dict(complete.left_out) == {
@@ -117,8 +117,8 @@ def test_the_complete_set_is_the_largest_that_is_complete() -> None:
 
 
 def test_a_problem_of_many_others_does_not_break_the_complete_set() -> None:
-    hits = {(m, p): [3] for m in "ABCD" for p in "pqr"} | {(m, "s"): [3] for m in "AEFGHIJ"}
-    complete = grid.complete_set(runs_with(hits))
+    calls_of = {(m, p): [3] for m in "ABCD" for p in "pqr"} | {(m, "s"): [3] for m in "AEFGHIJ"}
+    complete = grid.complete_set(runs_with(calls_of))
     assert (complete.methods, complete.problems) == (("A", "B", "C", "D"), ("p", "q", "r"))
 
 
@@ -127,8 +127,8 @@ def test_the_complete_set_prefers_more_problems_and_wants_two_methods() -> None:
     tie = {("A", "p"): [1], ("B", "p"): [1], ("C", "p"): [1], ("D", "p"): [1], ("A", "q"): [1], ("B", "q"): [1]}
     assert grid.complete_set(runs_with(tie)).problems == ("p", "q")
     # A alone has 3 problems, A and B have 1
-    lonely = {("A", p): [1] for p in "pqr"} | {("B", "p"): [1]}
-    assert grid.complete_set(runs_with(lonely)).methods == ("A", "B")
+    single = {("A", p): [1] for p in "pqr"} | {("B", "p"): [1]}
+    assert grid.complete_set(runs_with(single)).methods == ("A", "B")
     assert grid.complete_set(runs_with({("A", p): [1] for p in "pqr"})).problems == ("p", "q", "r")
 
 
@@ -143,9 +143,9 @@ def test_ecdf_of_a_few_targets() -> None:
     assert at["share"].tolist() == pytest.approx([0, 0.03, 0.04, 0, 0, 0])
 
 
-def test_targets_that_every_run_begins_below_tell_nothing() -> None:
-    begun = [1.0] * 25 + [5.0] * 25
-    runs = runs_with({("A", "p"): [begun], ("B", "p"): [[1.0] * 25 + [10.0] * 25]})
+def test_targets_below_which_every_run_starts_do_not_count() -> None:
+    below = [1.0] * 25 + [5.0] * 25
+    runs = runs_with({("A", "p"): [below], ("B", "p"): [[1.0] * 25 + [10.0] * 25]})
     table = profiles.ecdf(runs, at=np.array([1.0, 5.0, 10.0]))
     assert table["share"].tolist() == [0, 1, 1, 0, 0, 1]
     area = ranking.areas(runs).set_index("method")["area"]
@@ -155,7 +155,7 @@ def test_targets_that_every_run_begins_below_tell_nothing() -> None:
     assert ranking.ranking(all_solved)["rank"].tolist() == [1.5, 1.5]
 
 
-def test_areas_end_at_the_budget_that_all_had() -> None:
+def test_areas_end_at_the_common_budget() -> None:
     rows = [row("A", "p", 0, 10), row("B", "p", 0, [10.0] * 25 + [150.0] * 25, steps=999)]
     area = ranking.areas(Runs.from_rows(rows)).set_index("method")
     assert area["budget"].tolist() == [100, 100]
@@ -173,7 +173,7 @@ def test_batch_sizes_of_one_optimizer_are_one_method() -> None:
 
 
 def random_runs(rng: np.random.Generator) -> Runs:
-    """Misses, ragged seeds, a problem without an optimum, a pair that did not run, two settings, a failed run."""
+    """Misses, unequal numbers of seeds, a problem without an optimum, a missing pair, two settings, a failed run."""
     rows = []
     for e, method in enumerate("ABCDE"):
         for p in range(4):
@@ -195,15 +195,15 @@ def ragged(request: pytest.FixtureRequest) -> Runs:
     return random_runs(np.random.default_rng(request.param))
 
 
-def hits_by_hand(runs: Runs) -> dict[tuple[str, str], list[list[float]]]:
-    """(method, problem) -> hits of every seed, in a loop over the stored rows."""
+def calls_by_hand(runs: Runs) -> dict[tuple[str, str], list[list[float]]]:
+    """(method, problem) -> calls to the targets of every seed, in a loop over the stored rows."""
     best = {(t.problem, t.method): t.settings for t in tuning.tuned(runs).itertuples()}
-    found: dict[tuple[str, str], list[list[float]]] = {}
+    result: dict[tuple[str, str], list[list[float]]] = {}
     for r in runs.rows.to_dict("records"):
         if r["settings"] == best[r["problem"], r["method"]] and r["problem"] != "p3":
-            hits = r["calls_to_target"] if r["calls_to_target"] is not None else [math.inf] * 50
-            found.setdefault((r["method"], r["problem"]), []).append(list(hits))
-    return found
+            calls_of = r["calls_to_target"] if r["calls_to_target"] is not None else [math.inf] * 50
+            result.setdefault((r["method"], r["problem"]), []).append(list(calls_of))
+    return result
 
 
 def median_by_hand(values: list[float]) -> float:
@@ -211,17 +211,17 @@ def median_by_hand(values: list[float]) -> float:
 
 
 @pytest.mark.parametrize("target", metrics.SHOWN_TARGETS)
-def test_profiles_are_what_loops_say(ragged: Runs, target: float) -> None:
-    hits, complete = hits_by_hand(ragged), grid.complete_set(ragged)
+def test_profiles_equal_loops(ragged: Runs, target: float) -> None:
+    calls_of, complete = calls_by_hand(ragged), grid.complete_set(ragged)
     assert complete.problems in {("p0", "p1"), ("p0", "p1", "p2")}
     k = tuning.target_index(target)
-    times = {key: median_by_hand([h[k] for h in seeds]) for key, seeds in hits.items()}
+    times = {key: median_by_hand([h[k] for h in seeds]) for key, seeds in calls_of.items()}
     relative = profiles.relative_calls(ragged, target).set_index(["method", "problem"])
     for (e, p), t in times.items():
         best = min(times[key] for key in times if key[1] == p)
         assert relative.loc[(e, p), "calls"] == t
         assert relative.loc[(e, p), "ratio"] == (t / best if t < math.inf else math.inf)
-        assert relative.loc[(e, p), "reached"] == sum(h[k] < math.inf for h in hits[e, p])
+        assert relative.loc[(e, p), "reached"] == sum(h[k] < math.inf for h in calls_of[e, p])
     performance, data = profiles.performance_profile(ragged, target), profiles.data_profile(ragged, target)
     for e in complete.methods:
         for point in (1.0, 1.5, 2.0, 5.0, 40.0, 1e6):
@@ -237,7 +237,7 @@ def test_profiles_are_what_loops_say(ragged: Runs, target: float) -> None:
 
 
 def test_ecdf_and_areas_are_what_loops_say(ragged: Runs) -> None:
-    hits, complete = hits_by_hand(ragged), grid.complete_set(ragged)
+    calls_of, complete = calls_by_hand(ragged), grid.complete_set(ragged)
     points = np.array([0.5, 1, 2, 7, 80, 99, 130, 1e6])
     ecdf = profiles.ecdf(ragged, at=points).set_index(["method", "calls"])["share"]
     areas = ranking.areas(ragged).set_index(["method", "problem"])
@@ -245,17 +245,17 @@ def test_ecdf_and_areas_are_what_loops_say(ragged: Runs) -> None:
         for point in points:
             parts = []
             for p in complete.problems:
-                triples = [h <= point for seed in hits[e, p] for h in seed]
+                triples = [h <= point for seed in calls_of[e, p] for h in seed]
                 parts.append(Fraction(sum(triples), len(triples)))
             assert ecdf[e, point] == pytest.approx(float(sum(parts) / len(parts)))
         for p in complete.problems:
             budget = min(100 + 50 * "ABCDE".index(name) for name in complete.methods)
-            gains = [math.log10(budget / min(h, budget)) for seed in hits[e, p] for h in seed]
+            gains = [math.log10(budget / min(h, budget)) for seed in calls_of[e, p] for h in seed]
             assert areas.loc[(e, p), "area"] == pytest.approx(sum(gains) / len(gains))
     for p in complete.problems:
-        own = areas.xs(p, level="problem")["area"]
+        area = areas.xs(p, level="problem")["area"]
         for e in complete.methods:
-            others = own.drop(e) - own[e]
+            others = area.drop(e) - area[e]
             level = others.abs() < 1e-9
             assert areas.loc[(e, p), "rank"] == 1 + (others[~level] > 0).sum() + level.sum() / 2
 
@@ -274,11 +274,11 @@ def test_ranking_is_the_mean_of_the_ranks(ragged: Runs) -> None:
     assert two["rank"].sum() == 3
 
 
-def test_the_bootstrap_is_what_a_loop_with_the_same_numbers_says(rng: np.random.Generator) -> None:
+def test_the_bootstrap_equals_a_loop_with_the_same_numbers(rng: np.random.Generator) -> None:
     E, P, S, B = 4, 3, 5, 40
     areas = rng.integers(0, 6, size=(E, P, S)).astype(float)
     seeds = rng.integers(1, S + 1, size=(E, P))
-    found = statistics.resampled_mean_ranks(areas, seeds, B, 7)
+    result = statistics.resampled_mean_ranks(areas, seeds, B, 7)
     again = np.random.default_rng(7)
     expected = np.zeros((E, B))
     for _ in range(P):
@@ -288,10 +288,10 @@ def test_the_bootstrap_is_what_a_loop_with_the_same_numbers_says(rng: np.random.
             for e in range(E):
                 ties = sum(np.isclose(m, means[e]) for m in means)
                 expected[e, b] += (sum(m > means[e] + 1e-9 for m in means) + (ties + 1) / 2) / P
-    assert found == pytest.approx(expected, abs=1e-12)
+    assert result == pytest.approx(expected, abs=1e-12)
 
 
-def test_one_that_always_leads_is_first_in_every_resample() -> None:
+def test_a_method_that_always_leads_is_first_in_every_resample() -> None:
     times = {("A", f"p{p}"): [2, 3] for p in range(6)} | {("B", f"p{p}"): [5, 6] for p in range(6)}
     table = ranking.ranking(runs_with(times))
     assert table["method"].tolist() == ["A", "B"]
@@ -337,7 +337,7 @@ def test_all_failed() -> None:
     assert table["rank"].tolist() == [1.5, 1.5]
 
 
-def test_who_is_not_in_the_complete_set_cannot_be_ranked() -> None:
+def test_only_methods_of_the_complete_set_can_be_ranked() -> None:
     runs = from_matrix(GOULD_SCOTT)
     for function in (ranking.ranking, profiles.performance_profile):
         with pytest.raises(InputError, match="'Z' is not one of the compared methods: A, B, C"):
@@ -346,8 +346,8 @@ def test_who_is_not_in_the_complete_set_cannot_be_ranked() -> None:
 
 @pytest.mark.parametrize("runs", [Runs.from_rows([]), runs_with({("A", "p"): [None], ("B", "p"): [None]})])
 def test_without_targets_tables_are_empty_and_have_their_columns(runs: Runs) -> None:
-    chosen = grid.complete_set(runs)
-    assert chosen.problems == ()
+    complete = grid.complete_set(runs)
+    assert complete.problems == ()
     tables = (profiles.performance_profile, profiles.data_profile, profiles.ecdf, ranking.areas, ranking.ranking)
     for function in tables:
         table = function(runs)

@@ -8,7 +8,7 @@ import pytest
 from optbench.analysis import statistics
 
 
-def test_a_median_keeps_what_was_never_reached_last() -> None:
+def test_infinite_values_come_last_in_a_median() -> None:
     assert statistics.median(np.array([3.0, 1.0, 2.0])) == 2
     assert statistics.median(np.array([1.0, np.inf, 2.0, np.inf])) == np.inf  # the worse of the middle two
     assert np.isnan(statistics.median(np.empty(0)))

@@ -1,4 +1,4 @@
-"""Figures of races: intervals, ratios, what disturbed them, and seconds to target."""
+"""Summaries of races: intervals, ratios, disturbances, and seconds to target."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def test_intervals_contain_the_truth(rng: np.random.Generator, monkeypatch: pyte
         (line,) = summary(timings(np.exp(0.1 * rng.standard_normal(11)))).itertuples()
         inside.append(line.seconds_low <= 1 <= line.seconds_high)
         assert line.seconds_low <= line.seconds <= line.seconds_high
-    assert np.mean(inside) > 0.86  # 0.95 less what a bootstrap of eleven rounds and 100 trials lose
+    assert np.mean(inside) > 0.86  # below 0.95, because there are only eleven rounds and 100 trials
 
 
 def test_ratios_are_taken_within_rounds(rng: np.random.Generator) -> None:
-    noise = np.exp(rng.standard_normal(10))  # tenfold, but shared by all of a round
+    noise = np.exp(rng.standard_normal(10))  # tenfold, but the same for all configurations of a round
     a, b = summary(timings(noise), timings(2 * noise, 1)).itertuples()
     assert (a.ratio, a.ratio_low, a.ratio_high) == (1, 1, 1)
     assert (b.ratio, b.ratio_low, b.ratio_high) == pytest.approx((2, 2, 2))
@@ -60,7 +60,7 @@ def test_the_reference_is_the_first_on_the_same_problem() -> None:
         ([1, 1.01, 0.99, 1], {}, ""),
         ([1, 2, 1, 2], {}, "rounds vary by 67 %"),
         ([1, 1, 1, 1], {"load_before": 1.5}, "load average 1.5 before the race, on 4 cores"),
-        ([1, 1, 1, 1], {"load_after": 1.9}, ""),  # itself, and less than another
+        ([1, 1, 1, 1], {"load_after": 1.9}, ""),  # the race itself adds 1
         ([1, 1, 1, 1], {"load_after": 3.0}, "load average 3.0 at the end"),
         ([1, 2, 1, 2], {"load_before": 3.0}, "load average 3.0 before the race, on 4 cores; rounds vary by"),
         ([1, 1, 1, 1], {"load_before": None, "load_after": None}, ""),
@@ -72,21 +72,21 @@ def test_disturbance_is_marked_with_its_reason(seconds: list[float], more: dict[
     assert line.disturbed == bool(reason) == bool(line.reason)
 
 
-def test_races_that_a_better_one_repeats_do_not_stand() -> None:
-    def held(race: str, *names: str, scatter: float = 0.0, **more: Any) -> list[list[dict[str, Any]]]:
+def test_races_are_superseded_by_better_ones() -> None:
+    def rows_of(race: str, *names: str, scatter: float = 0.0, **more: Any) -> list[list[dict[str, Any]]]:
         rounds = [1, 1 + scatter, 1, 1 + scatter]
         return [timings(rounds, n, configuration=c, race=race, created=race, **more) for n, c in enumerate(names)]
 
     races = race_table(
-        *held("1", "a", "b"),
-        *held("2", "a", "b", "c"),  # all of 1, and newer
-        *held("3", "a", "b", "c", scatter=1.0),  # newer, but disturbed
-        *held("4", "a", "d"),  # not all of 2
-        *held("5", "a", fused=False),
-        *held("6", "a", machine="another"),
+        *rows_of("1", "a", "b"),
+        *rows_of("2", "a", "b", "c"),  # all of 1, and newer
+        *rows_of("3", "a", "b", "c", scatter=1.0),  # newer, but disturbed
+        *rows_of("4", "a", "d"),  # not all of 2
+        *rows_of("5", "a", fused=False),
+        *rows_of("6", "a", machine="another"),
     )
     assert sorted(set(timing.current_races(races)["race"])) == ["2", "4", "5", "6"]
-    alone = race_table(*held("3", "a", "b", scatter=1.0))
+    alone = race_table(*rows_of("3", "a", "b", scatter=1.0))
     assert len(timing.current_races(alone)) == len(alone)
 
 
@@ -136,7 +136,7 @@ def test_a_call_of_a_mini_batch_takes_several_steps() -> None:
     assert line.seconds == pytest.approx(40)
 
 
-def test_targets_that_are_missed_take_for_ever() -> None:
+def test_missed_targets_take_infinite_time() -> None:
     races = timings([1, 1, 1])
     (line,) = to_target(runs(10, 10, np.inf), races)
     assert (line.seconds, line.seconds_high, line.reached) == (10, np.inf, 2)
@@ -153,20 +153,20 @@ def test_targets_that_are_missed_take_for_ever() -> None:
         {"batch_size": 8}, {"precision": "float32"}, {"backend": "cupy"}, {"structure": '{"memory": 3}'},
     ],
 )  # fmt: skip
-def test_what_costs_otherwise_is_not_mixed_in(other: dict[str, Any]) -> None:
+def test_races_with_other_costs_are_not_used(other: dict[str, Any]) -> None:
     assert not to_target(runs(10, 10, 10), timings([1, 1, 1], **other))
-    beside = timings([9, 9, 9], 1, configuration="m0", **({"optimizer": "m0"} | other))
-    (line,) = to_target(runs(10, 10, 10), timings([1, 1, 1]), beside)
+    other_race = timings([9, 9, 9], 1, configuration="m0", **({"optimizer": "m0"} | other))
+    (line,) = to_target(runs(10, 10, 10), timings([1, 1, 1]), other_race)
     assert line.seconds == pytest.approx(10)
 
 
-def test_a_structure_that_the_settings_have_is_the_same_method() -> None:
+def test_races_with_the_structure_of_the_settings_are_used() -> None:
     races = [timings([n] * 3, n, optimizer="m0", structure=f'{{"memory": {3 * n}}}') for n in (1, 2)]
     (line,) = to_target(runs(10, 10, 10, settings='{"memory": 3}'), *races)
     assert line.seconds == pytest.approx(10)
 
 
-def test_machines_are_kept_apart_and_the_newest_undisturbed_race_is_taken() -> None:
+def test_each_machine_has_its_newest_undisturbed_race() -> None:
     lines = to_target(
         runs(10, 10, 10),
         timings([1, 1, 1], race="old", created="1"),

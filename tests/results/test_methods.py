@@ -1,4 +1,4 @@
-"""Labels of methods and problems: what tells them apart among the runs at hand, and nothing else."""
+"""Labels of methods and problems."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_method_is_named_by_optimizer_fixed_settings_and_schedule(
     assert method_name(optimizer, settings, schedule) == name
 
 
-def test_budget_precision_and_module_are_told_where_they_differ_on_a_problem() -> None:
+def test_labels_have_budget_precision_and_module_if_they_differ_on_a_problem() -> None:
     several = labels({"steps": 10}, {"steps": 20}, {"problem_spec": "q", "steps": 30})
     assert several == [("p", "adam, 10 steps"), ("p", "adam, 20 steps"), ("q", "adam")]
     assert labels({"precision": "float32"}, {}) == [("p", "adam, float32"), ("p", "adam, float64")]
@@ -47,22 +47,22 @@ def test_batch_sizes_of_different_problems_are_one_method() -> None:
     ]  # fmt: skip
 
 
-def test_several_batch_sizes_on_one_problem_are_told_apart_everywhere() -> None:
-    found = labels(
+def test_several_batch_sizes_on_one_problem_are_labelled_everywhere() -> None:
+    result = labels(
         {"batch_size": 8}, {"batch_size": 64}, {"problem_spec": "q", "batch_size": 64}, {"problem_spec": "r"},
         {"optimizer": "sgd", "batch_size": 64},
     )  # fmt: skip
-    assert found == [
+    assert result == [
         ("p", "adam, batch 8"), ("p", "adam, batch 64"), ("q", "adam, batch 64"), ("r", "adam"), ("p", "sgd"),
     ]  # fmt: skip
 
 
-def test_full_batches_are_marked_where_mini_batches_ran_too() -> None:
-    found = labels({}, {"batch_size": 8}, {"problem_spec": "q", "batch_size": 8}, {"problem_spec": "r"})
-    assert found == [("p", "adam, full batch"), ("p", "adam, batch 8"), ("q", "adam, batch 8"), ("r", "adam")]
+def test_full_batches_are_marked_if_mini_batches_ran_too() -> None:
+    result = labels({}, {"batch_size": 8}, {"problem_spec": "q", "batch_size": 8}, {"problem_spec": "r"})
+    assert result == [("p", "adam, full batch"), ("p", "adam, batch 8"), ("q", "adam, batch 8"), ("r", "adam")]
 
 
-def test_budgets_that_differ_with_the_batch_size_are_not_told() -> None:
+def test_budgets_that_differ_with_the_batch_size_are_not_labelled() -> None:
     assert labels({"batch_size": 8, "steps": 80}, {"batch_size": 64, "steps": 10}) == [
         ("p", "adam, batch 8"), ("p", "adam, batch 64"),
     ]  # fmt: skip

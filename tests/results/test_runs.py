@@ -35,11 +35,11 @@ def test_a_sum_has_the_runs_of_both_once() -> None:
             np.testing.assert_array_equal(both.x[both.rows["key"].tolist().index(key)], x)
     curves = both.curves.set_index(["key", "t"])["f"]
     for runs in (one, two):
-        own = runs.curves.set_index(["key", "t"])["f"]
-        pd.testing.assert_series_equal(curves.loc[own.index], own)
+        expected = runs.curves.set_index(["key", "t"])["f"]
+        pd.testing.assert_series_equal(curves.loc[expected.index], expected)
 
 
-def test_a_sum_tells_apart_what_differs() -> None:
+def test_labels_of_a_sum_show_differences() -> None:
     one = optbench.sweep("quadratic:dim=3", "adam", **FEW)
     long = optbench.sweep("quadratic:dim=3", "adam", seeds=2, steps=20)
     single = optbench.sweep("quadratic:dim=3", "adam", precision="float32", **FEW)
@@ -51,7 +51,7 @@ def test_a_sum_tells_apart_what_differs() -> None:
     assert set(one.rows["method"]) == {"adam"}
 
 
-def test_of_one_question_a_sum_has_the_newest_answer() -> None:
+def test_a_sum_has_the_newest_of_equal_runs() -> None:
     old, new = (
         Runs.from_rows([run_row(problem_spec="p", optimizer="adam", key=key, created=key, f_end=value)])
         for key, value in (("1", 5.0), ("2", 7.0))
@@ -86,7 +86,7 @@ def test_a_file_has_everything_but_x(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(Runs.load(tmp_path / "nothing.parquet").rows, nothing.rows)
 
 
-def test_files_that_hold_no_runs_are_named(tmp_path: Path) -> None:
+def test_files_without_runs_are_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"there is no file '.*absent'"):
         Runs.load(tmp_path / "absent")
     (tmp_path / "text").write_text("no table")

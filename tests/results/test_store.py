@@ -1,4 +1,4 @@
-"""The store and the execution of plans: nothing is computed twice, lost or half-written."""
+"""The store and the execution of plans: no run is computed twice, lost or partially written."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def comparable(runs: Runs) -> pd.DataFrame:
     return runs.rows.drop(columns=["created", "chunk_runs"]).sort_values("key").reset_index(drop=True)
 
 
-def test_what_is_stored_is_what_was_computed(tmp_path: Path) -> None:
+def test_stored_runs_equal_computed_runs(tmp_path: Path) -> None:
     memory = execute(plans())
     stored = execute(plans(), store=Store(tmp_path))
     assert list(stored.rows.columns) == ["problem", "method", *COLUMNS]
@@ -51,35 +51,35 @@ def test_curves_are_stored_without_a_dictionary(tmp_path: Path) -> None:
 
     optbench.sweep("rosenbrock", "sgd", lr=1e-4, seeds=2, steps=9, store=tmp_path)
     group = pq.read_metadata(Store(tmp_path).files[0]).row_group(0)
-    found = {group.column(k).path_in_schema: group.column(k).encodings for k in range(group.num_columns)}
-    split = {path.split(".")[0] for path, encodings in found.items() if "BYTE_STREAM_SPLIT" in encodings}
+    encodings_of = {group.column(k).path_in_schema: group.column(k).encodings for k in range(group.num_columns)}
+    split = {path.split(".")[0] for path, encodings in encodings_of.items() if "BYTE_STREAM_SPLIT" in encodings}
     assert split == {"f", "best", "gradient_norm", "metrics"}
-    assert "RLE_DICTIONARY" in found["description"]
+    assert "RLE_DICTIONARY" in encodings_of["description"]
 
 
 def test_a_second_run_computes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = execute(plans(), store=Store(tmp_path))
     files = {path: path.stat().st_mtime_ns for path in Store(tmp_path).files}
     monkeypatch.setattr("optbench.runner.execute._compute", None)
-    told: list[Any] = []
-    second = execute(plans(), store=Store(tmp_path), on_start=lambda *a: told.append(a))
-    assert told == [(0, 0, 12)]
+    started: list[Any] = []
+    second = execute(plans(), store=Store(tmp_path), on_start=lambda *a: started.append(a))
+    assert started == [(0, 0, 12)]
     assert {path: path.stat().st_mtime_ns for path in Store(tmp_path).files} == files
     pd.testing.assert_frame_equal(first.table, second.table)
     pd.testing.assert_frame_equal(first.curves, second.curves)
 
 
-def test_more_seeds_compute_only_what_is_missing(tmp_path: Path) -> None:
+def test_more_seeds_compute_only_missing_runs(tmp_path: Path) -> None:
     execute(plans(2), store=Store(tmp_path))
-    told: list[Any] = []
-    runs = execute(plans(5), store=Store(tmp_path), on_start=lambda *a: told.append(a))
-    assert told[0][1:] == (12, 8)
+    started: list[Any] = []
+    runs = execute(plans(5), store=Store(tmp_path), on_start=lambda *a: started.append(a))
+    assert started[0][1:] == (12, 8)
     assert len(runs) == 20
     whole = comparable(execute(plans(5)))
     np.testing.assert_allclose(comparable(runs)["f_best"], whole["f_best"], rtol=1e-9, atol=1e-25)
 
 
-def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = comparable(execute(plans(), store=Store(tmp_path / "whole")))
     monkeypatch.setattr("optbench.runner.chunks.CHUNK_BYTES", 1)
     monkeypatch.setattr("optbench.runner.chunks.CHUNK_RUNS", 2)
@@ -93,13 +93,13 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(KeyboardInterrupt):
         execute(plans(), store=Store(tmp_path / "parts"), progress=interrupt)
-    kept = len(Store(tmp_path / "parts").keys())
-    assert 0 < kept < 12
+    stored = len(Store(tmp_path / "parts").keys())
+    assert 0 < stored < 12
     runs = execute(plans(), store=Store(tmp_path / "parts"))
     np.testing.assert_allclose(comparable(runs)["f_best"], whole["f_best"], rtol=1e-9, atol=1e-25)
 
 
-def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_failed_write_leaves_no_file(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     store = Store(tmp_path)
     execute(plans(1), store=store)
     before = store.files
@@ -121,7 +121,7 @@ def test_stray_temporary_files_are_ignored_and_a_broken_file_is_named(tmp_path: 
         store.load()
 
 
-def test_a_table_of_something_else_is_named(tmp_path: Path) -> None:
+def test_a_foreign_table_is_named(tmp_path: Path) -> None:
     (tmp_path / "v2" / "aa").mkdir(parents=True)
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "v2" / "aa" / "x.parquet")
     for read in (Store(tmp_path).load, Store(tmp_path).keys):
@@ -156,35 +156,35 @@ def test_a_read_only_folder() -> None:
 
 
 def broken(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
-    """A rule with a defect."""
+    """A rule that raises an error."""
     if t == 5:
         raise ZeroDivisionError("a defect")
     return (x - lr * g,)
 
 
 def repaired(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
-    """The rule without the defect."""
+    """The same rule without the error."""
     return (x - lr * g,)
 
 
-def test_failures_are_rows_and_are_not_tried_again_unasked(tmp_path: Path) -> None:
+def test_failed_runs_are_stored_and_repeated_only_on_request(tmp_path: Path) -> None:
     problem = Quadratic(dim=4)
-    asked = make_plans(problem, broken, {"lr": [0.1, 0.2]}, seeds=2, steps=20)
-    runs = execute(asked, store=Store(tmp_path))
+    requested = make_plans(problem, broken, {"lr": [0.1, 0.2]}, seeds=2, steps=20)
+    runs = execute(requested, store=Store(tmp_path))
     assert set(runs.rows["status"]) == {"failed"}
     assert set(runs.rows["error"]) == {"ZeroDivisionError: a defect"}
     assert runs.curves.empty
-    told: list[Any] = []
-    execute(asked, store=Store(tmp_path), on_start=lambda *a: told.append(a))
-    assert told[0][1:] == (0, 4)
-    (plan,) = asked
-    mended = [dataclasses.replace(plan, recipe=plan.recipe._replace(target=repaired))]
-    runs = execute(mended, store=Store(tmp_path), retry_failed=True)
+    started: list[Any] = []
+    execute(requested, store=Store(tmp_path), on_start=lambda *a: started.append(a))
+    assert started[0][1:] == (0, 4)
+    (plan,) = requested
+    repaired_plans = [dataclasses.replace(plan, recipe=plan.recipe._replace(target=repaired))]
+    runs = execute(repaired_plans, store=Store(tmp_path), retry_failed=True)
     assert set(runs.rows["status"]) == {"budget"}
     assert len(Store(tmp_path).load()) == 4
 
 
-def test_of_two_versions_of_the_code_the_newest_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_newest_version_of_the_code_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     execute(plans(1), store=Store(tmp_path))
     monkeypatch.setattr(Quadratic, "code_version", "newer")
     runs = execute(plans(1), store=Store(tmp_path))
@@ -193,7 +193,7 @@ def test_of_two_versions_of_the_code_the_newest_is_shown(tmp_path: Path, monkeyp
     assert set(everything.rows["key"]) == set(runs.rows["key"])
 
 
-def test_a_data_file_that_changed_is_told_apart(tmp_path: Path) -> None:
+def test_a_changed_data_file_is_another_problem(tmp_path: Path) -> None:
     data = tmp_path / "data.csv"
     for shift in (0, 1):
         values = np.random.default_rng(shift).standard_normal((20, 2))
@@ -211,12 +211,12 @@ def test_processes_give_the_same_numbers(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(alone, many)
 
 
-def test_a_plan_that_is_cut_gives_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cut_plan_gives_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("optbench.runner.chunks.MIN_CORE_SECONDS", 0.0)
-    asked = make_plans(Quadratic(dim=300), "adam", {"lr": [0.01 * (k + 1) for k in range(10)]}, seeds=10, steps=20)
-    asked = for_cores(asked)
-    assert sum(1 for plan in asked for _ in chunks_of(plan)) == 4
-    alone, *others = [execute(asked, jobs=jobs) for jobs in (1, 2, 4)]
+    requested = make_plans(Quadratic(dim=300), "adam", {"lr": [0.01 * (k + 1) for k in range(10)]}, seeds=10, steps=20)
+    requested = for_cores(requested)
+    assert sum(1 for plan in requested for _ in chunks_of(plan)) == 4
+    alone, *others = [execute(requested, jobs=jobs) for jobs in (1, 2, 4)]
     for many in others:
         pd.testing.assert_frame_equal(many.rows.drop(columns="created"), alone.rows.drop(columns="created"))
         np.testing.assert_array_equal(many.x, alone.x)
@@ -245,7 +245,7 @@ def test_chunks_are_computed_on_one_blas_thread(jobs: int) -> None:
     assert max(threads) == min(2, os.cpu_count() or 1)
 
 
-def test_any_executor_will_do(tmp_path: Path) -> None:
+def test_any_executor_works(tmp_path: Path) -> None:
     alone = comparable(execute(plans()))
     with cf.ThreadPoolExecutor(2) as pool:
         threads = comparable(execute(plans(), executor=pool))
@@ -253,18 +253,18 @@ def test_any_executor_will_do(tmp_path: Path) -> None:
 
 
 def deadly(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
-    """A rule that takes its process down."""
+    """A rule that ends its process."""
     os._exit(3)
 
 
-def test_a_process_that_dies_takes_only_its_own_runs_along(tmp_path: Path) -> None:
+def test_a_dying_process_loses_only_its_own_runs(tmp_path: Path) -> None:
     problem = Quadratic(dim=4)
-    asked = [
+    requested = [
         *make_plans(problem, deadly, seeds=1, steps=5),
         *make_plans(problem, repaired, seeds=2, steps=5),
         *make_plans(problem, "adam", seeds=2, steps=5),
     ]
-    runs = execute(asked, store=Store(tmp_path), jobs=2)
+    runs = execute(requested, store=Store(tmp_path), jobs=2)
     statuses = {method: set(rows["status"]) for method, rows in runs.rows.groupby("method")}
     assert statuses == {"deadly": {"failed"}, "repaired": {"budget"}, "adam": {"budget"}}
     assert "died" in runs.rows.loc[runs.rows["method"] == "deadly", "error"].iloc[0]
@@ -278,7 +278,7 @@ def test_dask_cluster(tmp_path: Path) -> None:
     assert len(runs) == 4
 
 
-def test_jobs_must_be_possible() -> None:
+def test_jobs_must_be_positive() -> None:
     with pytest.raises(InputError, match="jobs must be at least 1"):
         execute(plans(1), jobs=0)
 

@@ -1,4 +1,4 @@
-"""What is stored of a problem beside its runs: text, constants, surface, and how difference quotients err."""
+"""Stored descriptions of problems: text, constants, surface, and errors of difference quotients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from problems.landscapes import Himmelblau, Rosenbrock
 from tests.conftest import noting
 
 
-def told(problem: Problem, **options: Any) -> dict[str, Any]:
+def description_of(problem: Problem, **options: Any) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(describe(problem, **options))
     return content
 
@@ -42,7 +42,7 @@ class Bowl(Problem):
 
 
 def test_text_and_constants() -> None:
-    content = told(Quadratic(dim=5, condition=20))
+    content = description_of(Quadratic(dim=5, condition=20))
     assert content["formula"] == Quadratic.formula
     assert content["citation"] == Quadratic.citation
     assert content["summary"].startswith("f(x) = 1/2 (x - x*)^T H (x - x*) + f*, with eigenvalues")
@@ -50,17 +50,17 @@ def test_text_and_constants() -> None:
     assert (content["smoothness"], content["gradient_norm"]) == (1.0, 0.0)
     assert content["strong_convexity"] == pytest.approx(1 / 20)
     assert not {"surface", "minimizers"} & set(content)
-    assert told(Logistic(data="iris"))["n_samples"] == 150
+    assert description_of(Logistic(data="iris"))["n_samples"] == 150
 
 
 @pytest.mark.parametrize("docstring", [None, "Bowl(dim: int = 2)"])
-def test_a_problem_may_tell_nothing(docstring: str | None) -> None:
+def test_a_problem_without_text_and_constants(docstring: str | None) -> None:
     class Silent(Bowl):
         pass
 
     Silent.__doc__ = docstring
     Silent.__name__ = "Bowl"
-    content = told(Silent())
+    content = description_of(Silent())
     assert [content[name] for name in ("formula", "citation", "summary")] == ["", "", ""]
     assert [content[name] for name in ("n_samples", "smoothness", "strong_convexity", "gradient_norm")] == [None] * 4
     assert set(content) & {"surface", "minimizers", "differences"} == {"differences"}
@@ -71,7 +71,7 @@ def test_a_problem_may_tell_nothing(docstring: str | None) -> None:
 )
 def test_surfaces_of_landscapes(spec: str) -> None:
     problem = make_problem(spec)
-    surface = told(problem)["surface"]
+    surface = description_of(problem)["surface"]
     f = np.array(surface["f"])
     assert f.shape == (81, 81)
     assert problem.view is not None
@@ -79,13 +79,13 @@ def test_surfaces_of_landscapes(spec: str) -> None:
     x, y = (np.linspace(surface[name][0], surface[name][1], 81) for name in "xy")
     for i, j in [(0, 0), (3, 70), (80, 12)]:
         assert f[i, j] == pytest.approx(problem.value(np.array([x[j], y[i]])), rel=5e-6, abs=1e-20)
-    np.testing.assert_array_equal(told(problem)["minimizers"], problem.minimizers)
+    np.testing.assert_array_equal(description_of(problem)["minimizers"], problem.minimizers)
 
 
 @pytest.mark.parametrize("settings", [{}, {"spectrum": "chain"}, {"rotate": False, "seed": 3}])
-def test_quadratics_in_the_plane_show_their_minimizer(settings: dict[str, Any]) -> None:
+def test_quadratics_in_two_dimensions_have_a_minimizer(settings: dict[str, Any]) -> None:
     problem = Quadratic(dim=2, **settings)
-    content = told(problem)
+    content = description_of(problem)
     np.testing.assert_array_equal(content["minimizers"], [problem.x_star])
     assert np.min(content["surface"]["f"]) >= problem.optimum.f  # type: ignore[union-attr]
 
@@ -98,7 +98,7 @@ def test_values_that_are_not_finite_are_null() -> None:
             f, g = super().value_and_grad(x)
             return np.where(x[..., 0] < 0, np.nan, f), g
 
-    rows = told(Half())["surface"]["f"]
+    rows = description_of(Half())["surface"]["f"]
     assert rows[0][:40] == [None] * 40
     assert rows[0][40:43] == [0.0, pytest.approx(0.025**4), pytest.approx(0.05**4)]
 
@@ -107,16 +107,16 @@ def test_values_that_are_not_finite_are_null() -> None:
     "problem", [Quadratic(dim=10), Rosenbrock(), Himmelblau(), Logistic(data="iris", l2=0.1), Bowl(dim=3)], ids=str
 )
 def test_errors_of_differences_follow_theory(problem: Problem) -> None:
-    found = {name: np.array(values) for name, values in told(problem)["differences"].items()}
-    h = found["h"]
+    errors = {name: np.array(values) for name, values in description_of(problem)["differences"].items()}
+    h = errors["h"]
     np.testing.assert_allclose(h, np.geomspace(1e-1, 1e-13, 25), rtol=1e-5)
-    assert {name: len(values) for name, values in found.items()} == {"h": 25, "forward": 25, "central": 25}
+    assert {name: len(values) for name, values in errors.items()} == {"h": 25, "forward": 25, "central": 25}
     linear = slice(4, 10)  # h = 1e-3 to 3e-6, where truncation is far above rounding
-    rates = np.diff(np.log(found["forward"][linear])) / np.diff(np.log(h[linear]))
+    rates = np.diff(np.log(errors["forward"][linear])) / np.diff(np.log(h[linear]))
     np.testing.assert_allclose(rates, 1, atol=0.1)
-    assert found["central"].min() < 1e-8 < found["forward"].min() * 1e3
-    assert found["forward"][-1] > 1e-6  # rounding
-    assert found["central"][-1] > 1e-6
+    assert errors["central"].min() < 1e-8 < errors["forward"].min() * 1e3
+    assert errors["forward"][-1] > 1e-6  # rounding
+    assert errors["central"][-1] > 1e-6
 
 
 def test_differences_are_those_of_the_formula() -> None:
@@ -124,46 +124,45 @@ def test_differences_are_those_of_the_formula() -> None:
     x, v = problem.start(0), optbench.problem.stream("check", 0).standard_normal(3)
     v /= np.linalg.norm(v)
     slope = problem.value_and_grad(x)[1] @ v
-    found = told(problem)["differences"]
+    errors = description_of(problem)["differences"]
     for k in (0, 3):
-        h = found["h"][k]
+        h = errors["h"][k]
         forward = (problem.value(x + h * v) - problem.value(x)) / h
         central = (problem.value(x + h * v) - problem.value(x - h * v)) / (2 * h)
-        assert found["forward"][k] == pytest.approx(abs(forward / slope - 1), rel=1e-4)
-        assert found["central"][k] == pytest.approx(abs(central / slope - 1), rel=1e-4)
+        assert errors["forward"][k] == pytest.approx(abs(forward / slope - 1), rel=1e-4)
+        assert errors["central"][k] == pytest.approx(abs(central / slope - 1), rel=1e-4)
 
 
-def test_what_is_dear_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_differences_of_slow_problems_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Bowl, "nanoseconds_per_run", lambda *_: 1e7)
-    assert "differences" not in told(Bowl())
+    assert "differences" not in description_of(Bowl())
 
 
-def test_what_takes_longer_than_it_says_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_problems_slower_than_estimated_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(module, "TIMEOUT", -1.0)
     monkeypatch.setattr(Bowl, "value", noting(lambda self, x: np.zeros(len(x)), calls))
     monkeypatch.setattr(Bowl, "view", ((-1.0, 1.0), (-1.0, 1.0)))
-    assert not {"surface", "differences"} & set(told(Bowl()))
+    assert not {"surface", "differences"} & set(description_of(Bowl()))
     assert [len(x) for _, x in calls] == [512, 50]
 
 
-def test_stacks_are_small_where_points_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stacks_of_large_points_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     problem = Quadratic(dim=10)
-    whole = told(problem)
+    whole = description_of(problem)
     monkeypatch.setattr(module, "STACK_BYTES", 32 * 10 * 7)
     monkeypatch.setattr(Quadratic, "value", noting(Problem.value, calls), raising=False)
-    parts = told(Quadratic(dim=10))
+    parts = description_of(Quadratic(dim=10))
     assert [len(x) for _, x in calls] == [7] * 7 + [1]
     np.testing.assert_allclose(parts["differences"]["forward"][:10], whole["differences"]["forward"][:10], rtol=1e-4)
 
 
-def test_a_defect_loses_no_run() -> None:
+def test_an_error_in_a_description_loses_no_run() -> None:
     class Defect(Bowl):
         view = ((-1.0, 1.0), (-1.0, 1.0))
         minimizers = "none"  # type: ignore[assignment]
         smoothness = "large"  # type: ignore[assignment]
-        asked = 0
 
         def value(self, x: Any) -> Any:
             raise ZeroDivisionError("a defect")
@@ -175,39 +174,39 @@ def test_a_defect_loses_no_run() -> None:
     assert content["smoothness"] is None
 
 
-def test_where_runs_failed_the_problem_is_left_alone() -> None:
+def test_problems_whose_runs_failed_are_not_evaluated_again() -> None:
     class Fails(Bowl):
-        asked = 0
+        calls = 0
 
         def value_and_grad(self, x: Any, samples: Any = None) -> Any:
-            Fails.asked += 1
+            Fails.calls += 1
             raise MemoryError("too large")
 
     runs = optbench.sweep(Fails(), "sgd", seeds=2, steps=5)
     assert set(runs.rows["status"]) == {"failed"}
     assert "differences" not in json.loads(runs.rows["description"].iloc[0])
-    assert Fails.asked == 1
+    assert Fails.calls == 1
 
 
-def test_it_is_made_once_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Any] = []
-    monkeypatch.setattr(module, "_describe", noting(module._describe, made))
+def test_a_problem_is_described_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(module, "_describe", noting(module._describe, calls))
     problem = Quadratic(dim=4)
     texts = [optbench.sweep(problem, name, seeds=2, steps=5).rows["description"] for name in ("sgd", "adam")]
-    assert len(made) == 1
+    assert len(calls) == 1
     assert len({text for column in texts for text in column}) == 1
     assert describe(problem, evaluate=False) == texts[0].iloc[0]
 
 
 @pytest.mark.parametrize("spec", ["rosenbrock", "quadratic:dim=6"])
-def test_it_is_the_same_on_every_backend(backend: Backend, spec: str) -> None:
+def test_descriptions_are_the_same_on_every_backend(backend: Backend, spec: str) -> None:
     name, settings = parse_spec(spec)
     expected = describe(make_problem(name, settings))
     assert describe(make_problem(name, settings).on(backend)) == expected
     assert describe(make_problem(name, settings).on(get_backend("numpy", precision="float32"))) == expected
 
 
-def test_in_a_store_the_text_is_there_once(tmp_path: Path) -> None:
+def test_a_file_stores_each_description_once(tmp_path: Path) -> None:
     sizes = {}
     for seeds in (1, 40):
         folder = tmp_path / str(seeds)
@@ -224,14 +223,14 @@ def test_an_optimum_that_states_its_gradient() -> None:
         def solve(self) -> Optimum:
             return Optimum(0.0, 0.0, np.zeros(2), "by inspection", 1e-17)
 
-    content = told(Stated())
+    content = description_of(Stated())
     assert content["gradient_norm"] == 1e-17
     assert content["minimizers"] == [[0.0, 0.0]]
-    assert told(MLP(data="iris", hidden=(2,)))["gradient_norm"] is None
+    assert description_of(MLP(data="iris", hidden=(2,)))["gradient_norm"] is None
 
 
 def test_metrics_are_declared() -> None:
-    assert told(Quadratic(dim=5))["metrics"] == []
+    assert description_of(Quadratic(dim=5))["metrics"] == []
     accuracy = {"name": "train_accuracy", "better": "higher", "unit": ""}
-    assert told(Logistic(data="iris"))["metrics"] == [accuracy]
-    assert [metric["better"] for metric in told(Rosenbrock())["metrics"]] == [None, None]
+    assert description_of(Logistic(data="iris"))["metrics"] == [accuracy]
+    assert [metric["better"] for metric in description_of(Rosenbrock())["metrics"]] == [None, None]

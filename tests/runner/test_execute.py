@@ -1,4 +1,4 @@
-"""Execution in worker processes, as a user meets its limits."""
+"""Limits of execution in worker processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if __name__ == "__main__":
 """
 
 
-def test_what_is_typed_into_an_interpreter_cannot_be_sent_to_processes() -> None:
+def test_rules_defined_in_an_interpreter_cannot_be_sent_to_processes() -> None:
     done = run_python("-c", INTERPRETER)
     assert done.returncode == 1
     assert "InputError: worker processes cannot import what a notebook or an interpreter defines" in done.stderr

@@ -1,4 +1,4 @@
-"""The loop and its record: counting, checkpoints, first hits, endings, and runs that do not disturb each other."""
+"""The loop and its trace: oracle calls, checkpoints, targets, endings and independent runs."""
 
 from __future__ import annotations
 
@@ -84,28 +84,28 @@ def test_enough_checkpoints_are_every_step(steps: int, count: int) -> None:
 @pytest.mark.usefixtures("no_host_sync")
 @pytest.mark.parametrize("spec", ["rosenbrock", "strict_saddle", "quadratic:dim=2"])
 @pytest.mark.parametrize("name", ["momentum", "adam"])
-def test_the_way_in_the_plane_is_recorded(backend: Backend, spec: str, name: str) -> None:
+def test_paths_in_two_dimensions_are_recorded(backend: Backend, spec: str, name: str) -> None:
     problem = make_problem(*parse_spec(spec))
     seeds, settings = (0, 3), {"lr": 1e-3}
     trace = minimize(problem.on(backend), build(name, **settings), seeds=seeds, steps=20, checkpoint_count=21)
     for t in (0, 7, 20):
         before = minimize(problem, build(name, **settings), seeds=seeds, steps=t).x if t else problem.starts(seeds)
-        way = np.stack([trace.metrics["x_1"][:, t], trace.metrics["x_2"][:, t]], axis=-1)
-        np.testing.assert_allclose(way, before, rtol=1e-12)
+        path = np.stack([trace.metrics["x_1"][:, t], trace.metrics["x_2"][:, t]], axis=-1)
+        np.testing.assert_allclose(path, before, rtol=1e-12)
 
 
-def test_the_way_of_a_method_that_rejects_trials_is_its_best_points() -> None:
+def test_the_path_of_a_method_that_rejects_trials_has_its_best_points() -> None:
     problem = Rosenbrock()
     trace = minimize(problem, build("lbfgs"), seeds=(0, 1), steps=15, checkpoint_count=16)
-    way = np.stack([trace.metrics["x_1"], trace.metrics["x_2"]], axis=-1)  # (R, C, 2)
-    np.testing.assert_array_equal(problem.value(way), trace.f)
+    path = np.stack([trace.metrics["x_1"], trace.metrics["x_2"]], axis=-1)  # (R, C, 2)
+    np.testing.assert_array_equal(problem.value(path), trace.f)
 
 
-def test_the_way_is_recorded_with_noise_too_but_not_elsewhere() -> None:
+def test_paths_are_recorded_with_noise_but_only_in_two_dimensions() -> None:
     trace = minimize(Quadratic(dim=2, noise=0.1), build("sgd"), seeds=(0, 1), steps=8, checkpoint_count=9)
-    way = np.stack([trace.metrics["x_1"], trace.metrics["x_2"]], axis=-1)
-    np.testing.assert_array_equal(way[:, -1], trace.x)
-    assert way.shape == (2, 9, 2)
+    path = np.stack([trace.metrics["x_1"], trace.metrics["x_2"]], axis=-1)
+    np.testing.assert_array_equal(path[:, -1], trace.x)
+    assert path.shape == (2, 9, 2)
     for problem in (Rosenbrock(dim=3), Quadratic(dim=3), Quadratic(dim=1)):
         assert minimize(problem, build("sgd", lr=1e-3), steps=5).metrics == {}
 
@@ -148,7 +148,7 @@ def test_random_numbers_are_the_same_however_they_are_moved(monkeypatch: pytest.
     np.testing.assert_array_equal(runs[0], runs[1])
 
 
-def test_a_run_that_diverges_disturbs_no_other() -> None:
+def test_a_diverging_run_does_not_affect_others() -> None:
     problem = Quadratic(dim=6)
     lr = [0.5, 50.0, 1.0]
     trace = minimize(problem, build("gradient_descent", lr=lr), np.tile(problem.start(0), (3, 1)), steps=2000)
@@ -159,10 +159,10 @@ def test_a_run_that_diverges_disturbs_no_other() -> None:
     alone = minimize(problem, build("gradient_descent", lr=0.5), steps=2000)
     np.testing.assert_allclose(trace.f[0], alone.f[0], rtol=1e-9, atol=1e-28)
     value = problem.value_and_grad(problem.start(0))[0]
-    assert trace.best_end[1] == value  # it went up at once, and its best is its start
+    assert trace.best_end[1] == value  # it increases at once, so the start is its best
     end = trace.end[1]
     growth = minimize(problem, build("gradient_descent", lr=50.0), steps=int(end) - 1)
-    assert growth.status == ["budget"]  # one step less, and it is still finite
+    assert growth.status == ["budget"]  # one step earlier it is still finite
 
 
 def test_a_loop_ends_when_all_runs_have_diverged() -> None:
@@ -178,7 +178,7 @@ def test_a_line_search_never_diverges_by_a_trial() -> None:
     np.testing.assert_array_equal(trace.f, trace.best)
 
 
-def test_a_start_that_is_not_finite_is_diverged() -> None:
+def test_a_run_with_an_infinite_start_diverges() -> None:
     trace = minimize(Quadratic(dim=2), build("lbfgs"), np.array([[np.inf, 0.0], [1.0, 1.0]]), steps=20)
     assert trace.status == ["diverged", "budget"]
     assert np.isnan(trace.steps_to_target[0]).all()
@@ -227,7 +227,7 @@ def test_without_an_optimum_there_are_no_targets() -> None:
 
 @dataclass
 class Spy(RandomSearch):
-    """Random search that keeps the random numbers it was given."""
+    """Random search that records its random numbers."""
 
     def step(self, t: int, at: At, state: Any) -> Any:
         SEEN.append(at.z)
@@ -240,7 +240,7 @@ SEEN: list[Any] = []
 def test_runs_of_one_seed_share_their_directions() -> None:
     SEEN.clear()
     problem = Quadratic(dim=3)
-    scales: Any = [0.1, 0.2, 0.1, 0.2]  # one a run
+    scales: Any = [0.1, 0.2, 0.1, 0.2]  # one for each run
     minimize(problem, Spy(scale=scales), np.repeat(problem.starts((0, 1)), 2, axis=0), seeds=(0, 1), steps=3)
     for z in SEEN:
         np.testing.assert_array_equal(z[0], z[1])
@@ -248,7 +248,7 @@ def test_runs_of_one_seed_share_their_directions() -> None:
         assert (z[0] != z[2]).all()
 
 
-def test_an_oracle_may_be_written_as_text() -> None:
+def test_an_oracle_may_be_a_string() -> None:
     @dataclass
     class Written(RandomSearch):
         oracle = "value"  # type: ignore[assignment]
@@ -282,7 +282,7 @@ def test_an_oracle_may_be_written_as_text() -> None:
         (lambda: minimize(Quadratic(), build("sgd"), stop_at_gradient=-1.0), "at least 0"),
     ],
 )
-def test_what_cannot_be_done_is_said_before_work_starts(call: Any, message: str) -> None:
+def test_impossible_requests_are_refused(call: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()
 

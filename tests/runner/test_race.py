@@ -1,6 +1,6 @@
-"""Races, on a clock and a device made for the tests: what is on the clock, and in which order.
+"""Races on a simulated clock and device: what is timed, and in which order.
 
-Nothing here looks at a real clock: a test of speed would fail whenever the machine is busy.
+No test uses the real clock, because it would fail on a busy machine.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ from tests.rows import race_rows
 
 
 @pytest.fixture(autouse=True)
-def swift(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No wait for the idlest core, and no search for garbage in all that the tests before have left."""
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip the search for the idlest core and the garbage collection."""
     monkeypatch.setattr(race, "WATCH_SECONDS", 0.0)
     monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
-# ---- a world of its own ----------------------------------------------------------------------------------------------
+# ---- a simulated machine ---------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
-class World:
-    """A host clock, a device that works through its kernels meanwhile, and a diary."""
+class Machine:
+    """A clock, a device that runs kernels asynchronously, and a list of events."""
 
     now: float = 0.0
-    free: float = 0.0  # when the device will have finished
-    diary: list[Any] = dataclasses.field(default_factory=list)
+    free: float = 0.0  # when the device finishes
+    events: list[Any] = dataclasses.field(default_factory=list)
 
     def launch(self, seconds: float) -> None:
-        """Start a kernel and go on at once."""
+        """Start a kernel without waiting."""
         self.now += 1e-6
         self.free = max(self.free, self.now) + seconds
 
@@ -64,17 +64,17 @@ class World:
 
 
 class Asynchronous(Backend):
-    """NumPy, but time passes in a `World` and kernels are over only when waited for."""
+    """NumPy on a simulated machine, whose kernels end only when waited for."""
 
-    world: World
+    machine: Machine
 
     def synchronize(self) -> None:
-        self.world.wait()
+        self.machine.wait()
 
 
 @dataclasses.dataclass(eq=False)
 class Kernels(Problem):
-    """f(x) = |x|^2 / 2 by a kernel of 2 s; all that is no oracle call of a step costs 1000 s."""
+    """f(x) = |x|^2 / 2 by a kernel of 2 s; everything except the oracle calls of steps takes 1000 s."""
 
     name = "kernels"
     dim: int = 3
@@ -86,68 +86,68 @@ class Kernels(Problem):
         pass
 
     @property
-    def world(self) -> World:
-        world: World = self.backend.world  # type: ignore[attr-defined]
-        return world
+    def machine(self) -> Machine:
+        machine: Machine = self.backend.machine  # type: ignore[attr-defined]
+        return machine
 
     def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
-        self.world.launch(2.0)
+        self.machine.launch(2.0)
         return np.sum(x * x, axis=-1) / 2, x
 
     def value(self, x: Array) -> Array:
-        raise AssertionError("a race evaluates nothing but what the steps ask for")
+        raise AssertionError("a race evaluates only the oracle calls of steps")
 
     def evaluate(self, x: Array) -> tuple[Array, dict[str, Array]]:
-        raise AssertionError("a race evaluates nothing but what the steps ask for")
+        raise AssertionError("a race evaluates only the oracle calls of steps")
 
     def starts(self, seeds: Any) -> Array:
-        self.world.now += 1000.0
-        self.world.diary.append(tuple(seeds))
+        self.machine.now += 1000.0
+        self.machine.events.append(tuple(seeds))
         return super().starts(seeds)
 
     def sampler(self, seeds: tuple[int, ...], batch_size: int | None) -> Any:
         if batch_size is None:
             return None
-        world = self.world
+        machine = self.machine
 
-        class Dear(Batches):
+        class SlowBatches(Batches):
             def draw(self, first: int, last: int) -> np.ndarray:
-                world.now += 1000.0
+                machine.now += 1000.0
                 return super().draw(first, last)
 
-        return Dear(seeds, 8, batch_size)
+        return SlowBatches(seeds, 8, batch_size)
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World()
-    monkeypatch.setattr("optbench.core.backend.time", types.SimpleNamespace(perf_counter=lambda: made.now))
-    return made
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    simulated = Machine()
+    monkeypatch.setattr("optbench.core.backend.time", types.SimpleNamespace(perf_counter=lambda: simulated.now))
+    return simulated
 
 
-def backend_of(world: World) -> Backend:
+def backend_of(machine: Machine) -> Backend:
     backend = Asynchronous(NUMPY.name, NUMPY.xp, fused=False)
-    object.__setattr__(backend, "world", world)
+    object.__setattr__(backend, "machine", machine)
     return backend
 
 
-def rule_of(world: World, name: str, seconds: float, *, compiling: float = 0.0) -> Callable[..., Any]:
-    """Gradient descent by a kernel; its first call takes `compiling` seconds more."""
+def rule_of(machine: Machine, name: str, seconds: float, *, compiling: float = 0.0) -> Callable[..., Any]:
+    """Gradient descent by a kernel; its first call takes `compiling` more seconds."""
 
     def rule(xp: Any, x: Array, g: Array, t: int, lr: float = 0.1) -> tuple[Array]:
         nonlocal compiling
-        world.now += compiling
+        machine.now += compiling
         compiling = 0.0
-        world.launch(seconds)
-        world.diary.append(name)
+        machine.launch(seconds)
+        machine.events.append(name)
         return (x - lr * g,)
 
     rule.__name__ = name
     return rule
 
 
-def held(world: World, *rules: Callable[..., Any], **options: Any) -> pd.DataFrame:
-    return race.race([Kernels()], rules, device=backend_of(world), **{"rounds": 3, "steps": 5} | options)
+def run_race(machine: Machine, *rules: Callable[..., Any], **options: Any) -> pd.DataFrame:
+    return race.race([Kernels()], rules, device=backend_of(machine), **{"rounds": 3, "steps": 5} | options)
 
 
 def plan_of(problem: str, optimizer: str, **options: Any) -> Plan:
@@ -160,38 +160,38 @@ def loop_of(plan: Plan, steps: int, seed: int = 0) -> Loop:
     return Loop(plan.problem, plan.build(plan.grid, (seed,)), (seed,), steps, plan.batch_size, 1)
 
 
-# ---- what is on the clock --------------------------------------------------------------------------------------------
+# ---- what is timed ---------------------------------------------------------------------------------------------------
 
 
-# all steps or a few between two readings of the clock, and all batches at once or two steps' at a time
+# with many or few steps between two readings of the clock, and all batches at once or those of two steps
 @pytest.mark.parametrize("part", [50, 1, 3])
 @pytest.mark.parametrize(("batch", "block"), [(None, 1 << 24), (4, 1 << 24), (4, 64)])
-def test_the_clock_waits_for_the_device_and_sees_nothing_but_steps(
-    world: World, monkeypatch: pytest.MonkeyPatch, batch: int | None, block: int, part: int
+def test_only_steps_are_timed_and_the_clock_waits_for_the_device(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, batch: int | None, block: int, part: int
 ) -> None:
     monkeypatch.setattr(race, "PART", part)
     monkeypatch.setattr("optbench.runner.loop.MAX_FEED_BYTES", block)
-    rows = held(world, rule_of(world, "a", 3.0), batch_size=batch)
+    rows = run_race(machine, rule_of(machine, "a", 3.0), batch_size=batch)
     np.testing.assert_allclose(rows["seconds"], 5 * (2 + 3), rtol=1e-5)
     np.testing.assert_allclose(rows["oracle_seconds"], 5 * 2, rtol=1e-5)
     assert (rows["seconds"] >= 25).all()
     assert set(rows["calls_per_step"]) == {1.0 if batch is None else 0.5}
 
 
-def test_the_warm_up_is_not_counted_but_told(world: World) -> None:
-    rows = held(world, rule_of(world, "a", 3.0, compiling=500.0), rule_of(world, "b", 1.0))
+def test_the_warm_up_is_timed_separately(machine: Machine) -> None:
+    rows = run_race(machine, rule_of(machine, "a", 3.0, compiling=500.0), rule_of(machine, "b", 1.0))
     assert rows["seconds"].max() < 26
     a, b = (rows.loc[rows["place"] == place, "warmup_seconds"].iloc[0] for place in (0, 1))
-    # two of the three passes step; an oracle call of 2 s was under way while the host compiled
+    # two of the three passes take steps; an oracle call of 2 s ran while the host compiled
     assert a - b == pytest.approx(500 - 2 + 2 * 5 * (3 - 1), rel=1e-3)
 
 
-def test_the_order_is_a_b_c_a_b_c_and_a_round_shares_its_seed(world: World) -> None:
-    rows = held(world, *(rule_of(world, name, 1.0) for name in "abc"), seed=7)
-    turns = [entry for entry in world.diary if entry in ("a", "b", "c")]
+def test_the_order_is_a_b_c_a_b_c_and_a_round_shares_its_seed(machine: Machine) -> None:
+    rows = run_race(machine, *(rule_of(machine, name, 1.0) for name in "abc"), seed=7)
+    turns = [entry for entry in machine.events if entry in ("a", "b", "c")]
     runs = turns[:: 2 * 5]  # each turn passes twice through 5 steps
     assert "".join(runs) == "abc" * 4
-    starts = [entry for entry in world.diary if isinstance(entry, tuple)]
+    starts = [entry for entry in machine.events if isinstance(entry, tuple)]
     assert starts == [(7,)] * 3 + [(7,)] * 3 + [(8,)] * 3 + [(9,)] * 3
     assert rows["configuration"].tolist() == ["a", "b", "c"] * 3
     assert rows["seed"].tolist() == [7, 7, 7, 8, 8, 8, 9, 9, 9]
@@ -231,13 +231,13 @@ def test_the_timed_steps_read_nothing_on_the_host() -> None:
         race._time_steps(loop, x0, race._save_points(loop, x0))
 
 
-def test_rules_run_fused_unless_plain_is_asked_for() -> None:
+def test_rules_are_compiled_unless_disabled() -> None:
     for fused in (True, False):
         rows = race.race("quadratic:dim=5", ["adam", "lbfgs"], rounds=3, steps=3, fused=fused)
         assert rows["fused"].tolist() == [fused and has_numba(), False] * 3
 
 
-def test_a_run_that_diverges_is_told() -> None:
+def test_diverged_runs_are_marked() -> None:
     races = race.race("rosenbrock", ["sgd:lr=100", "sgd:lr=1e-5"], rounds=3, steps=20)
     assert race_summary(races)["finite"].tolist() == [False, True]
 
@@ -245,7 +245,7 @@ def test_a_run_that_diverges_is_told() -> None:
 # ---- the machine -----------------------------------------------------------------------------------------------------
 
 
-def machine() -> tuple[Any, ...]:
+def machine_state() -> tuple[Any, ...]:
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     return cores, gc.isenabled(), [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()]
 
@@ -254,13 +254,13 @@ def machine() -> tuple[Any, ...]:
 def two_threads() -> Iterator[None]:
     """BLAS has two threads; the test leaves them, the cores and the garbage collector as it finds them."""
     with threadpool_limits(2, user_api="blas"):
-        before = machine()
+        before = machine_state()
         yield
-        assert machine() == before
+        assert machine_state() == before
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_the_machine_is_quiet_and_then_as_before() -> None:
+def test_quiet_restores_the_machine() -> None:
     with race.quiet() as core:
         assert not gc.isenabled()
         assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
@@ -269,16 +269,16 @@ def test_the_machine_is_quiet_and_then_as_before() -> None:
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_a_defect_of_a_configuration_leaves_the_machine_as_before(world: World) -> None:
+def test_an_error_in_a_rule_restores_the_machine(machine: Machine) -> None:
     def defect(xp: Any, x: Array, g: Array, t: int, lr: float = 0.1) -> tuple[Array]:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        held(world, defect)
+        run_race(machine, defect)
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_a_system_that_does_not_pin_or_tell(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_that_cannot_pin_threads_or_report_load(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError
 
@@ -287,7 +287,7 @@ def test_a_system_that_does_not_pin_or_tell(world: World, monkeypatch: pytest.Mo
         patch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
         patch.delattr(os, "getloadavg", raising=False)
         patch.setattr(race, "_busy_ticks", dict)
-        rows = held(world, rule_of(world, "a", 1.0))
+        rows = run_race(machine, rule_of(machine, "a", 1.0))
     assert rows[["core", "load_before", "load_after"]].isna().all(axis=None)
     assert race_summary(rows)["reason"].tolist() == [""]
 
@@ -297,19 +297,19 @@ def test_the_idlest_core_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(race, "_busy_ticks", lambda: next(ticks))
     assert race._idlest({0, 1, 2}) == 1
     monkeypatch.setattr(race, "_busy_ticks", dict)
-    assert race._idlest({0, 1, 2}) == 2  # the first one serves interrupts on many machines
+    assert race._idlest({0, 1, 2}) == 2  # on many machines the first core handles interrupts
 
 
 # ---- the store -------------------------------------------------------------------------------------------------------
 
 
-def test_races_are_stored_beside_runs_and_gather(world: World, tmp_path: Path) -> None:
+def test_every_race_adds_a_file_to_the_store(machine: Machine, tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.load_races().empty
-    first = held(world, rule_of(world, "a", 1.0), store=store)
+    first = run_race(machine, rule_of(machine, "a", 1.0), store=store)
     (path,) = store.table_files("races")
     before = path.read_bytes()
-    second = held(world, rule_of(world, "a", 1.0), store=str(tmp_path))
+    second = run_race(machine, rule_of(machine, "a", 1.0), store=str(tmp_path))
     assert path.read_bytes() == before
     assert store.files == []
     assert [p.suffix for p in tmp_path.rglob("*") if p.is_file()] == [".parquet"] * 2
@@ -323,7 +323,7 @@ def test_races_are_stored_beside_runs_and_gather(world: World, tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("full_disk")
-def test_a_race_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+def test_a_race_that_cannot_be_written_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="No space left"):
         Store(tmp_path).write_race(race_rows("a"))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -332,8 +332,8 @@ def test_a_race_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
 # ---- requests --------------------------------------------------------------------------------------------------------
 
 
-def test_every_column_of_a_race_is_filled(world: World) -> None:
-    plans = race.make_race_plans([Kernels()], [rule_of(world, "a", 1.0)], device=backend_of(world), rounds=3)
+def test_every_column_of_a_race_is_filled(machine: Machine) -> None:
+    plans = race.make_race_plans([Kernels()], [rule_of(machine, "a", 1.0)], device=backend_of(machine), rounds=3)
     assert set(race.compete(plans)[0]) == set(RACE_COLUMNS)
 
 
@@ -376,9 +376,9 @@ def test_the_command_prints_and_stores(here: Path, capsys: pytest.CaptureFixture
 
 
 def test_the_command_shows_seconds_to_target_of_tuned_methods(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["--problem", "quadratic:dim=4", "--optimizer", "adam", "--seeds", "3", "--jobs", "1", "--no-report"]
-    assert main(["run", *asked, "--lr", "0.01,0.1"]) == 0
-    assert main(["run", *asked, "--lr", "0.01,0.1", "--steps", "400"]) == 0
+    options = ["--problem", "quadratic:dim=4", "--optimizer", "adam", "--seeds", "3", "--jobs", "1", "--no-report"]
+    assert main(["run", *options, "--lr", "0.01,0.1"]) == 0
+    assert main(["run", *options, "--lr", "0.01,0.1", "--steps", "400"]) == 0
     capsys.readouterr()
     assert main(SHORT) == 0
     out = capsys.readouterr().out

@@ -38,10 +38,10 @@ def test_a_study_file(tmp_path: Path) -> None:
     path.write_text(STUDY)
     study = load_study(path)
     assert study.title == "A study"
-    got = [(plan.problem.spec, plan.recipe.name, plan.size, plan.steps) for plan in study.plans]
+    plans = [(plan.problem.spec, plan.recipe.name, plan.size, plan.steps) for plan in study.plans]
     sizes = [("gradient_descent", 6), ("momentum", 12), ("lbfgs", 2), ("adam", 2)]
     first = [(problem, name, size, 50) for problem in ("quadratic:dim=4", "rosenbrock:dim=3") for name, size in sizes]
-    assert got == [*first, *(("logistic:data=iris", name, 2, 4) for name in ("sgd", "random_search"))]
+    assert plans == [*first, *(("logistic:data=iris", name, 2, 4) for name in ("sgd", "random_search"))]
     assert load_study(path, seeds=3, steps=7).plans[-1].steps == 7
     assert load_study(path, seeds=3).plans[0].seeds == (0, 1, 2)
 
@@ -120,7 +120,7 @@ SMALL = "[[compare]]\nproblems = ['quadratic']\noptimizers = ['sgd']\n"
         (SMALL + SMALL.replace("quadratic", "x"), "table 2"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_said_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+def test_errors_in_a_file_name_their_place(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "study.toml"
     path.write_text(text)
     with pytest.raises(InputError, match=message) as error:
@@ -128,7 +128,7 @@ def test_what_is_wrong_in_a_file_is_said_with_its_place(tmp_path: Path, text: st
     assert str(path) in str(error.value)
 
 
-def test_studies_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_studies(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="did you mean 'default'"):
         load_study("defualt")
     with pytest.raises(InputError, match="cannot read the study"):

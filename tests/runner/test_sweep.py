@@ -1,4 +1,4 @@
-"""Sweeps and plans: the grid, the keys, the chunks, and the tables that come out."""
+"""Sweeps and plans: grids, keys, chunks and tables."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def test_a_sweep_equals_single_runs() -> None:
         np.testing.assert_allclose(present(alone.x)[0], x, rtol=1e-10)
 
 
-def test_a_rule_of_ones_own_needs_no_registration() -> None:
+def test_own_rules_need_no_registration() -> None:
     def sign_descent(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
-        """Steps of one size."""
+        """Steps of constant size."""
         return (x - lr * xp.sign(g),)
 
     runs = optbench.sweep("quadratic:dim=3", sign_descent, lr=[0.01, 0.1], seeds=2, steps=100)
@@ -62,7 +62,7 @@ def test_a_rule_of_ones_own_needs_no_registration() -> None:
     assert (runs.table["gap_end"] < runs.table["gap_start"]).all()
 
 
-def test_settings_that_cannot_share_an_array_become_plans_of_their_own() -> None:
+def test_settings_that_cannot_share_an_array_become_separate_plans() -> None:
     plans = make_plans(Quadratic(), "lbfgs", {"memory": [3, 10]}, seeds=2)
     assert [plan.fixed for plan in plans] == [{"memory": 3}, {}]
     assert all(plan.size == 2 for plan in plans)
@@ -72,7 +72,7 @@ def test_settings_that_cannot_share_an_array_become_plans_of_their_own() -> None
     ("settings", "fixed"),
     [({"lr": [0.1, 1], "beta": 0.99}, {"beta": 0.99}), ({"lr": 0.2, "beta": 0.9}, {}), ({"beta": [0.5, 0.99]}, {})],
 )
-def test_fixed_settings_are_what_differs_from_the_defaults_and_is_not_swept(
+def test_fixed_settings_differ_from_the_defaults_and_are_not_swept(
     settings: dict[str, Any], fixed: dict[str, Any]
 ) -> None:
     assert plan_of(Logistic(data="iris"), "momentum", settings).fixed == fixed
@@ -115,7 +115,7 @@ def test_chunks_cover_a_plan_once(monkeypatch: pytest.MonkeyPatch, size: int, ra
 
 @pytest.mark.parametrize("batch", [None, 128])
 @pytest.mark.parametrize(("rates", "seeds"), [(10, 10), (100, 1), (1, 100), (25, 8), (31, 30)])
-def test_much_work_is_cut_for_four_cores(rates: int, seeds: int, batch: int | None) -> None:
+def test_large_plans_are_cut_for_four_cores(rates: int, seeds: int, batch: int | None) -> None:
     settings = {"lr": np.linspace(0.1, 1, rates)}
     problem = Logistic(data="synthetic", rows=2000, columns=100)
     whole = plan_of(problem, "sgd", settings, seeds=seeds, steps=100_000, batch_size=batch)
@@ -126,28 +126,28 @@ def test_much_work_is_cut_for_four_cores(rates: int, seeds: int, batch: int | No
     assert max(sizes) <= 1.3 * sum(sizes) / len(sizes)
     assert min(sizes) >= 20
     (short,) = for_cores([plan_of(problem, "sgd", settings, seeds=seeds, steps=2, batch_size=batch)])
-    # with little work, without the wish, or among many like it, the plan is not cut
+    # a plan is not cut if it is short, if cutting is not requested, or if there are many plans
     for plan in (short, whole, for_cores([whole] * 20)[0]):
         assert len(list(chunks_of(plan))) < len(sizes)
 
 
 @pytest.mark.parametrize("problem", [Quadratic(dim=10), Quadratic(dim=100)], ids=str)
-def test_what_steps_take_no_time_for_is_not_cut(problem: Problem) -> None:
+def test_plans_with_fast_steps_are_not_cut(problem: Problem) -> None:
     (plan,) = for_cores([plan_of(problem, "adam", {"lr": np.linspace(0.1, 1, 10)}, seeds=10, steps=1_000_000)])
     assert len(list(chunks_of(plan))) == 1
 
 
 def test_a_large_matrix_is_shared_by_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Quadratic(dim=300)
-    asked: dict[str, Any] = {"settings": {"lr": np.linspace(0.1, 1, 10)}, "seeds": 10, "steps": 100_000}
-    (plan,) = make_plans(problem, "adam", **asked)
+    request: dict[str, Any] = {"settings": {"lr": np.linspace(0.1, 1, 10)}, "seeds": 10, "steps": 100_000}
+    (plan,) = make_plans(problem, "adam", **request)
     (shared,) = for_threads([plan])
     assert shared.parallelism is Parallelism.THREADS
     assert len(list(chunks_of(shared))) == 1
-    swept = make_plans(problem, "adam", **(asked | {"settings": {"lr": [0.1, 0.2], "beta1": [0.8, 0.9]}}))
-    noisy = make_plans(Quadratic(dim=300, noise=0.1), "adam", **asked)
-    plain = make_plans(problem.on(optbench.get_backend("numpy", fused=False)), "adam", **asked)
-    diagonal = make_plans(Quadratic(dim=3000, rotate=False), "adam", **asked)
+    swept = make_plans(problem, "adam", **(request | {"settings": {"lr": [0.1, 0.2], "beta1": [0.8, 0.9]}}))
+    noisy = make_plans(Quadratic(dim=300, noise=0.1), "adam", **request)
+    plain = make_plans(problem.on(optbench.get_backend("numpy", fused=False)), "adam", **request)
+    diagonal = make_plans(Quadratic(dim=3000, rotate=False), "adam", **request)
     for others in (swept, noisy, plain, diagonal, [plan, plan]):
         assert not any(one.parallelism is Parallelism.THREADS for one in for_threads(others))
     counts: list[Any] = []
@@ -168,7 +168,7 @@ def test_few_runs_are_not_cut_unless_each_has_large_matrices() -> None:
         assert len(list(chunks_of(plan))) == chunks
 
 
-def test_chunks_of_what_is_missing() -> None:
+def test_chunks_of_missing_runs() -> None:
     plan = plan_of(Quadratic(dim=4), "sgd", {"lr": [0.1, 0.2, 0.3]}, seeds=4)
     there = {plan.key(plan.grid[1], seed) for seed in (0, 1, 2, 3)} | {plan.key(plan.grid[0], 2)}
     chunks = list(chunks_of(plan, lambda key: key not in there))
@@ -176,7 +176,7 @@ def test_chunks_of_what_is_missing() -> None:
     assert runs == {(s, lr) for s in range(4) for lr in (0.1, 0.3)} - {(2, 0.1)}
 
 
-def test_keys_tell_apart_what_determines_the_result() -> None:
+def test_keys_distinguish_all_inputs() -> None:
     base: dict[str, Any] = {"problem": Quadratic(dim=3), "optimizer": "adam", "settings": {"lr": 0.1}}
     variants: list[dict[str, Any]] = [
         {},
@@ -192,8 +192,8 @@ def test_keys_tell_apart_what_determines_the_result() -> None:
     ]
     keys = set()
     for variant in variants:
-        asked = base | variant
-        plan = plan_of(asked.pop("problem"), asked.pop("optimizer"), asked.pop("settings"), **asked)
+        request = base | variant
+        plan = plan_of(request.pop("problem"), request.pop("optimizer"), request.pop("settings"), **request)
         keys |= {plan.key(plan.grid[0], seed) for seed in (0, 1)}
     assert len(keys) == 2 * len(variants)
 
@@ -230,7 +230,7 @@ def test_a_change_of_code_changes_keys_but_not_identities(monkeypatch: pytest.Mo
         ({"schedule": 3}, "a schedule such as"),
         ({"checkpoint_count": 0}, "at least 2"),
         ({"problem": 3}, "a problem must be a spec"),
-        ({"optimizer": functools.partial(print, "no rule")}, "a function that is a rule"),
+        ({"optimizer": functools.partial(print, "no rule")}, "a name, a rule or an Optimizer class"),
         ({"steps": 5, "calls": 5}, "either steps or calls"),
         ({"batch_size": 2.5}, "whole number"),
         ({"batch_size": 0}, "between 1 and"),
@@ -246,9 +246,9 @@ def test_a_change_of_code_changes_keys_but_not_identities(monkeypatch: pytest.Mo
     ],
 )
 def test_bad_requests(options: dict[str, Any], message: str) -> None:
-    asked: dict[str, Any] = {"problem": Logistic(data="iris"), "optimizer": "sgd"} | options
+    request: dict[str, Any] = {"problem": Logistic(data="iris"), "optimizer": "sgd"} | options
     with pytest.raises(InputError, match=message):
-        optbench.sweep(asked.pop("problem"), asked.pop("optimizer"), **asked)
+        optbench.sweep(request.pop("problem"), request.pop("optimizer"), **request)
 
 
 def test_a_problem_keeps_its_precision() -> None:
@@ -270,22 +270,22 @@ def forgetful(xp: Any, x: Any, g: Any, t: int, v: Any, lr: float = 0.1) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("rule", "told"), [(bare, "'bare' must return (x,), a tuple"), (forgetful, "'forgetful' must return (x, v)")]
+    ("rule", "message"), [(bare, "'bare' must return (x,), a tuple"), (forgetful, "'forgetful' must return (x, v)")]
 )
-def test_a_rule_that_returns_something_else_is_told(rule: Any, told: str) -> None:
+def test_rules_with_wrong_return_values_fail_with_a_message(rule: Any, message: str) -> None:
     runs = optbench.sweep("quadratic:dim=3", rule, seeds=3, steps=5, fused=False)
     assert set(runs.table["status"]) == {"failed"}
-    assert told in runs.table["error"].iloc[0]
+    assert message in runs.table["error"].iloc[0]
 
 
-def test_a_value_that_is_given_twice_is_one_run() -> None:
+def test_repeated_values_are_one_run() -> None:
     runs = optbench.sweep("quadratic:dim=3", "sgd", lr=[0.1, 0.2, 0.1], seeds=2, steps=5)
     assert runs.table["lr"].tolist() == [0.1, 0.2, 0.1, 0.2]
     alone = optbench.sweep("quadratic:dim=3", "sgd", lr=0.1, seeds=1, steps=5)
     np.testing.assert_allclose(present(runs.x)[0], present(alone.x)[0], rtol=1e-12)
 
 
-def test_numbers_of_numpy_are_numbers_and_whatever_can_be_iterated_over_counts_as_several() -> None:
+def test_options_accept_numpy_scalars_and_any_iterable() -> None:
     options: Any = {"stop_at_gradient": np.float32(0.5), "checkpoint_count": np.int64(5), "steps": np.int64(20)}
     runs = optbench.sweep("quadratic:dim=3", "sgd", seeds=1, **options)
     plain = optbench.sweep("quadratic:dim=3", "sgd", seeds=1, steps=20, stop_at_gradient=0.5, checkpoint_count=5)
