@@ -152,7 +152,7 @@ def test_a_large_matrix_is_shared_by_threads(monkeypatch: pytest.MonkeyPatch) ->
         assert not any(one.parallelism is Parallelism.THREADS for one in for_threads(others))
     counts: list[Any] = []
     monkeypatch.setattr(execute, "blas_threads", noting(blas_threads, counts))
-    monkeypatch.setattr(execute, "_cores", lambda: 2)
+    monkeypatch.setattr(execute, "available_cores", lambda: 2)
     monkeypatch.setattr("optbench.runner.chunks.MIN_CORE_SECONDS", 0.0)
     few: dict[str, Any] = {"lr": [0.1, 0.2], "seeds": 2, "steps": 20, "fused": True}
     alone, several = (optbench.sweep(problem, "sgd", jobs=jobs, **few) for jobs in (1, 2))
