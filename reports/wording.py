@@ -18,7 +18,7 @@ NEVER = "–"
 
 
 def number(value: float) -> str:
-    """Three significant digits: 0.0312, 4.64, 1230, 5.4e-10; a dash for what is not finite."""
+    """Three significant digits: 0.0312, 4.64, 1230, 5.4e-10; a dash if not finite."""
     if value is None or not np.isfinite(value):
         return NEVER
     if value == 0:
@@ -35,7 +35,8 @@ def notation(values: Iterable[float], digits: int = 3) -> Callable[[float], str]
     """The function that writes every number of a column in the same notation.
 
     Whole numbers have no decimals. Others have the decimals that the smallest needs for `digits` significant digits. Where
-    that takes more than seven digits, all are in scientific notation: 2.50e-5, 1.82e-3. What is not finite is a dash.
+    that takes more than seven digits, all are in scientific notation: 2.50e-5, 1.82e-3. Values that are not finite are
+    dashes.
     """
     sizes = np.abs(np.array([value for value in values if value is not None], dtype=float))
     sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
@@ -54,7 +55,7 @@ def notation(values: Iterable[float], digits: int = 3) -> Callable[[float], str]
 
 
 def calls(value: float) -> str:
-    """A number of oracle calls: whole from ten on, two digits below (mini-batches cost fractions); a dash for never."""
+    """A number of oracle calls: whole from ten on, two digits below (mini-batches count fractions); a dash for never."""
     if not np.isfinite(value):
         return NEVER
     if value < 10:
@@ -79,14 +80,14 @@ def duration(median: float, low: float, high: float) -> tuple[str, str]:
 
 
 def several(values: Iterable[Any]) -> str:
-    """The different ones of some values, as text; a dash for none."""
+    """The distinct values as text; a dash for none."""
     return ", ".join(sorted({str(value) for value in values if pd.notna(value)})) or NEVER
 
 
 def shorten(text: str, width: int) -> str:
-    """A name as it can be drawn: on one line, and of at most `width` characters, the middle left out.
+    """A name on one line with at most `width` characters, the middle left out.
 
-    A wide character, as of Chinese or an emoji, counts as two (Unicode Standard Annex 11).
+    Wide characters, such as Chinese ones and emoji, count as two (Unicode Standard Annex 11).
     """
     text = " ".join(clean(text).split())
     sizes = [1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text]
@@ -101,7 +102,7 @@ def shorten(text: str, width: int) -> str:
 
 
 def clean(text: str) -> str:
-    """Text without what XML cannot hold (control characters, lone surrogates) or what turns the line around it."""
+    """Text without control characters, lone surrogates, and characters that change the direction of text."""
     return _UNCLEAN.sub("\ufffd", text)
 
 
@@ -109,18 +110,19 @@ _UNCLEAN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\
 
 
 def rank(value: float) -> str:
+    """A mean rank, two decimals."""
     return f"{value:.2f}"
 
 
 def percent(share: float) -> str:
-    """A share as it can be claimed: never 0 % of something, nor 100 % of not all."""
+    """A share in percent; only none and all round to 0 and 100 %."""
     if share in (0, 1):
         return "all" if share else "none"
     return f"{100 * share:.0f} %" if 0.01 <= share <= 0.99 else "less than 1 %" if share < 0.5 else "more than 99 %"
 
 
 def factor(ratio: float) -> str:
-    """Two significant digits, or two decimals for what is almost one: 0.85, 1, 1.04, 1.3, 12, 120, 1.2e4."""
+    """A ratio with two significant digits, or two decimals near one: 0.85, 1, 1.04, 1.3, 12, 120, 1.2e4."""
     if ratio != 1 and 0.95 < ratio < 1.05:
         return f"{ratio:.2f}"
     if ratio >= 9999.5:
@@ -133,7 +135,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def span(low: float, high: float) -> str:
-    """A range of numbers, or its one value: 0.1 to 3."""
+    """A range of numbers, or its single value: 0.1 to 3."""
     return " to ".join(dict.fromkeys((number(low), number(high))))
 
 
@@ -147,16 +149,11 @@ def signed(value: float) -> str:
 
 
 def names(values: Iterable[str], most: int = 8, separator: str = ", ") -> str:
-    """Names as text, not more than a caption has room for: a, b and 3 more."""
+    """At most so many names: a, b and 3 more."""
     values = list(values)
     return separator.join(values[:most]) + (f" and {len(values) - most} more" if len(values) > most else "")
 
 
-def count(value: float) -> str:
-    """A whole number, such as of steps."""
-    return f"{value:.0f}" if np.isfinite(value) else "infinitely many"
-
-
 def wholes(values: Iterable[float]) -> str:
-    """Whole numbers in a row: 4, 16, 64."""
+    """A list of whole numbers: 4, 16, 64."""
     return ", ".join(str(int(value)) for value in values)

@@ -1,4 +1,4 @@
-"""Adam: its first steps with and without bias correction, and two ways to decay weights."""
+"""Lessons on Adam: bias correction, and weight decay."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from optbench.analysis import tuning
 from ..figures import style
 from ..figures.style import PALETTE
 from ..wording import number, plural, shorten, signed, span
-from .base import Drawing, Lesson, Selection, full, line_figure, whole
+from .base import Drawing, Lesson, Selection, full_batch, has_path, line_figure
 from .command import command_of
 
-NEAR = 0.01  # accuracy below the best that counts as near it
+NEAR = 0.01  # difference to the best accuracy of a good setting
 FORMS = ["adam", "adam_uncorrected"]
 
 
@@ -26,7 +26,7 @@ def first_steps(selection: Selection) -> Lesson | None:
     """Lengths of the first steps of Adam with and without bias correction, at the same step size."""
     lines, smallest = [], {}
     for problem, rows in selection.parts.items():
-        rows = rows[full(rows) & whole(rows) & rows["optimizer"].isin(FORMS)]
+        rows = rows[full_batch(rows) & has_path(rows) & rows["optimizer"].isin(FORMS)]
         rows = rows[np.array([len(t) > 2 for t in rows["t"]], dtype=bool)]
         sizes = [set(group["step_size"]) for _, group in rows.groupby("optimizer")]
         if len(sizes) < 2 or not sizes[0] & sizes[1]:
@@ -40,7 +40,7 @@ def first_steps(selection: Selection) -> Lesson | None:
     table = pd.DataFrame(lines, columns=["problem", "optimizer", "step_size", "seed", "first"])
     if table["optimizer"].nunique() < 2:
         return None
-    problem = min(smallest, key=lambda name: selection.names[name] != "valley")  # where there is one
+    problem = min(smallest, key=lambda name: selection.names[name] != "valley")  # preferred
     group = smallest[problem]
     params = json.loads(group.loc[group["optimizer"] == "adam_uncorrected", "settings"].iloc[0])
     beta1, beta2 = float(params["beta1"]), float(params["beta2"])
@@ -93,12 +93,12 @@ def first_steps(selection: Selection) -> Lesson | None:
 
 
 def _ratio(t: Any, beta1: float, beta2: float) -> Any:
-    """What t equal gradients move a coordinate by without bias correction, over the step size."""
+    """Length of step t over the step size, without bias correction and for equal gradients."""
     return (1 - beta1**t) / np.sqrt(1 - beta2**t)
 
 
 def _largest_moves(row: dict[str, Any]) -> np.ndarray:
-    """Of every step of a run in the plane the largest move of a coordinate, over the step size; (T - 1,)."""
+    """Largest move of a coordinate over the step size, for every step of a two-dimensional run; (T - 1,)."""
     points = dict(row["metrics"])
     x = np.array([points["x_1"], points["x_2"]], dtype=float)
     with np.errstate(all="ignore"):
@@ -107,7 +107,7 @@ def _largest_moves(row: dict[str, Any]) -> np.ndarray:
 
 
 def _tuned_sizes(selection: Selection) -> list[tuple[float, float]]:
-    """The best step sizes of both forms on every problem on which both ran once, over one and the same grid."""
+    """The best step sizes of both forms on every problem where both ran with the same grid."""
     best = tuning.tuned(selection.all).set_index(["problem", "method"])["step_size"]
     pairs = []
     for problem, rows in selection.parts.items():
@@ -120,16 +120,16 @@ def _tuned_sizes(selection: Selection) -> list[tuple[float, float]]:
 
 
 def decay(selection: Selection) -> Lesson | None:
-    """Test accuracy of Adam with l2 and of AdamW over step sizes and strengths."""
+    """Test accuracy of Adam with l2 and of AdamW by step size and strength."""
     candidates = []
     for problem, rows in selection.parts.items():
         grids = {}
         for optimizer, key in (("adam_l2", "l2"), ("adamw", "weight_decay")):
             for _, group in rows[rows["optimizer"] == optimizer].groupby("method", sort=True):
                 strengths = [json.loads(text)[key] for text in group["settings"]]
-                judged = list(map(_accuracy, group["metrics"], group["status"]))
-                group = group.assign(strength=strengths, judged=judged)
-                if group[["strength", "step_size"]].nunique().min() > 2 and group["judged"].notna().any():
+                accuracy = list(map(_accuracy, group["metrics"], group["status"]))
+                group = group.assign(strength=strengths, accuracy=accuracy)
+                if group[["strength", "step_size"]].nunique().min() > 2 and group["accuracy"].notna().any():
                     grids[optimizer] = group
         if len(grids) == 2:
             candidates.append((sum(map(len, grids.values())), problem, grids))
@@ -137,7 +137,7 @@ def decay(selection: Selection) -> Lesson | None:
         return None
     _, problem, grids = max(candidates, key=lambda entry: entry[:2])
     l2, w = (
-        grids[name].pivot_table(index="step_size", columns="strength", values="judged", aggfunc="median")
+        grids[name].pivot_table(index="step_size", columns="strength", values="accuracy", aggfunc="median")
         for name in ("adam_l2", "adamw")
     )
     same, strengths = l2.index.intersection(w.index), l2.columns.intersection(w.columns)
@@ -178,8 +178,8 @@ def decay(selection: Selection) -> Lesson | None:
     if lr * strength > 2:
         points.append(
             "Above lr · decay = 2 AdamW’s weights grow, by the factor 1 − lr · decay < −1. At lr = "
-            f"{number(lr)} and strength {number(strength)} {_judged(w.loc[lr, strength])} with AdamW, "
-            f"{_judged(l2.loc[lr, strength])} with l2."
+            f"{number(lr)} and strength {number(strength)} {_accuracy_text(w.loc[lr, strength])} with AdamW, "
+            f"{_accuracy_text(l2.loc[lr, strength])} with l2."
         )
     drawings = tuple(
         Drawing(
@@ -198,7 +198,7 @@ def decay(selection: Selection) -> Lesson | None:
 
 
 def _accuracy(figures: Any, status: str) -> float:
-    """Accuracy on the test data at the end; 0 for a run that diverged, NaN where it was not recorded."""
+    """Final accuracy on test data; 0 for a run that diverged, NaN if not recorded."""
     values = dict(figures).get("test_accuracy")
     if values is None:
         return np.nan
@@ -206,12 +206,12 @@ def _accuracy(figures: Any, status: str) -> float:
     return 0.0 if status == "diverged" or not np.isfinite(finite).any() else float(finite[np.isfinite(finite)][-1])
 
 
-def _judged(accuracy: float) -> str:
+def _accuracy_text(accuracy: float) -> str:
     return f"{100 * accuracy:.1f} % are classified correctly" if accuracy > 0 else "most runs diverge"
 
 
 def _tilt(good: pd.DataFrame) -> float:
-    """Correlation of log(step size) and log(strength) over the pairs that are marked; NaN where it is not defined."""
+    """Correlation of log(step size) and log(strength) over the good pairs; NaN if undefined."""
     rows, columns = np.nonzero(good.to_numpy())
     if len(set(rows)) < 2 or len(set(columns)) < 2:
         return np.nan
@@ -222,7 +222,7 @@ def _tilt(good: pd.DataFrame) -> float:
 def _heat(table: pd.DataFrame, best: float, title: str, label: str, ax: Axes) -> None:
     colors = LinearSegmentedColormap.from_list("accuracy", ["#f3f4f7", PALETTE[0]])
     values, low = table.to_numpy(dtype=float), best - 0.1
-    # cells are drawn in colours of their own on either page, so that their text is dark or white whatever the page is
+    # colours that the dark page does not replace, because the text must fit the colour of its cell
     ax.pcolormesh(np.clip(values, low, best), cmap=colors, vmin=low, vmax=best, edgecolors="#ffffff", linewidth=0.6)
     for (i, j), value in np.ndenumerate(values):
         near = value >= best - NEAR

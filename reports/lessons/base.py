@@ -1,4 +1,4 @@
-"""What a lesson is made of: the runs it rests on, its parts, and how its figures look."""
+"""The parts of a lesson: its runs, texts and figures."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ..figures import style
 from ..figures.selection import description_of
 
 GAP_LABEL = "gap f − f* of the iterate"
-THEORY: dict[str, Any] = {"color": style.INK, "linewidth": 1.0, "dashes": (5, 3)}  # lines of what theory gives
-LOST = 1e100  # gap from which on a run is as good as infinite: axes of three hundred decades would overflow
+THEORY: dict[str, Any] = {"color": style.INK, "linewidth": 1.0, "dashes": (5, 3)}  # look of theoretical lines
+LOST = 1e100  # gaps from here on count as infinite; axes of 300 decades would overflow
 NEEDED = [
     "problem", "problem_spec", "problem_name", "problem_params", "method", "optimizer", "fixed", "settings", "step_size",
     "schedule", "batch_size", "seed", "steps", "status", "end", "calls", "calls_per_step", "budget_calls",
     "checkpoint_calls", "f_end", "f_star", "calls_to_target", "t", "f", "metrics", "description",
-]  # fmt: skip  # a frame with all columns of a row would take longer to filter than to read
+]  # fmt: skip  # filtering all columns would be slow
 
 
 class Drawing(NamedTuple):
@@ -53,7 +53,7 @@ class Lesson:
 
 
 class Selection:
-    """Results by problem, and how methods look.
+    """Results by problem, and styles of methods.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Selection:
     parts : dict of str to DataFrame
         Rows by problem.
     names : dict of str to str
-        Problem -> its registered name.
+        Problem -> registered name.
     """
 
     def __init__(self, runs: Runs, styles: style.Styles) -> None:
@@ -74,40 +74,40 @@ class Selection:
         return Runs(rows, self.all.environments)
 
     def description(self, rows: pd.DataFrame) -> dict[str, Any]:
-        """The description that is stored with rows of a problem."""
+        """The stored description of the problem of some rows."""
         return description_of(self.runs(rows))
 
     def in_plane(self, name: str) -> dict[str, pd.DataFrame]:
-        """Runs with all samples and all iterates, by problem registered under a name."""
+        """Full-batch runs with all iterates, by problem of a registered name."""
         of_name = {problem: rows for problem, rows in self.parts.items() if self.names[problem] == name}
-        return {problem: rows[full(rows) & whole(rows)] for problem, rows in of_name.items()}
+        return {problem: rows[full_batch(rows) & has_path(rows)] for problem, rows in of_name.items()}
 
     def best(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """The rows at the best settings of the best of their methods, by seed."""
+        """The rows of the best method at its best settings, sorted by seed."""
         of_problem = self.runs(rows)
         method = next(iter(tuning.ranked(of_problem).values()))[0]
         tuned = tuning.tuned_rows(of_problem)
         return tuned[tuned["method"] == method].sort_values("seed", ignore_index=True)
 
 
-def full(rows: pd.DataFrame) -> pd.Series:
-    """Which runs looked at all samples at every step."""
+def full_batch(rows: pd.DataFrame) -> pd.Series:
+    """Whether each run has full batches and a constant step size; (R,)."""
     return rows["batch_size"].isna() & (rows["schedule"] == "constant")
 
 
-def whole(rows: pd.DataFrame) -> np.ndarray:
-    """Which runs have their iterates in the plane, at every step."""
-    candidates = [
+def has_path(rows: pd.DataFrame) -> np.ndarray:
+    """Whether each run has two-dimensional iterates at every step; (R,)."""
+    with_iterates = [
         len(t) > 1 and int(t[-1]) == len(t) - 1 and {name for name, _ in values} >= metrics.COORDINATES
         for values, t in zip(rows["metrics"], rows["t"], strict=True)
     ]
-    return np.array(candidates, dtype=bool)
+    return np.array(with_iterates, dtype=bool)
 
 
 def gaps(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Steps taken (C,) and the median over seeds of the gap of the iterate; infinite for runs that were lost by then.
+    """Steps (C,) and median over seeds of the gap of the iterate (C,), as long as it is finite.
 
-    A run that ended well keeps its last value; the steps are those up to where the median is finite.
+    Runs keep their last value after their end; runs that diverged count as infinite.
     """
     t = np.unique(np.concatenate(list(rows["t"])))
     wide = np.empty((len(rows), len(t)))
@@ -122,7 +122,7 @@ def gaps(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def line_styles(names: Iterable[str]) -> dict[str, style.Style]:
-    """How lines of a lesson are drawn that are no methods of the page, so that no reader can pick them out."""
+    """Styles of lines that are not methods of the page, so that it does not highlight them."""
     return {name: style.Style.numbered(k, -1 - k) for k, name in enumerate(names)}
 
 
@@ -142,7 +142,7 @@ def line_figure(
     width: int = 18,
     marks: Mapping[str, np.ndarray] | None = None,
 ) -> Figure:
-    """A figure of lines with their names.
+    """A figure of named lines.
 
     Parameters
     ----------
@@ -151,13 +151,13 @@ def line_figure(
     theory : sequence of pairs of arrays (points,)
         Dashed lines, in front of the others or `behind` them.
     level, at : float
-        Where a dotted line lies: a value, and a place on the horizontal axis.
+        Places of a horizontal and of a vertical dotted line.
     limits : (float, float or None)
         Of the vertical axis.
     width : int
         As in `style.end_names`.
     marks : mapping of str to array
-        By name, as in `style.line`.
+        Markers by name, as in `style.line`.
     """
     styles = styles or line_styles(lines)
     dashes = THEORY | ({"alpha": 0.6, "zorder": 1} if behind else {"alpha": 0.75, "zorder": 4})

@@ -1,4 +1,4 @@
-"""Mini-batches: where their noise stops SGD, how the step size goes with their size, and schedules of the step size."""
+"""Lessons on mini-batches: noise, the linear scaling rule, and schedules."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .command import command_of
 
 
 def _stochastic(rows: pd.DataFrame) -> pd.DataFrame:
-    """Runs of SGD with mini-batches and a constant step size, on a problem whose optimum is known."""
+    """Runs of SGD with mini-batches and a constant step size, on a problem with a known optimum."""
     sgd = (rows["optimizer"] == "sgd") & rows["batch_size"].notna()
     return rows[sgd & (rows["schedule"] == "constant") & rows["f_star"].notna()]
 
 
 def noise(selection: Selection) -> Lesson | None:
-    """The gap at which stochastic gradient descent with a fixed step size stalls, against the batch size."""
+    """The gap at which SGD with a fixed step size stalls, against the batch size."""
     candidates = []
     for problem, rows in selection.parts.items():
         for (size, steps), group in _stochastic(rows).groupby(["step_size", "steps"], sort=True):
@@ -47,15 +47,15 @@ def noise(selection: Selection) -> Lesson | None:
             | {"floor": np.inf if lost else late.mean(), "before": half.mean() if len(half) else np.nan}
         )
     table = pd.DataFrame(lines)
-    middle = table.groupby("batch_size")[["floor", "before"]].agg(statistics.median)
-    middle = middle[np.isfinite(middle["floor"]) & (middle["floor"] > 0)]
-    seen = middle.loc[middle["before"] / middle["floor"] < 3, "floor"]  # others are still on their way
-    if len(seen) < 3:
+    medians = table.groupby("batch_size")[["floor", "before"]].agg(statistics.median)
+    medians = medians[np.isfinite(medians["floor"]) & (medians["floor"] > 0)]
+    stalled = medians.loc[medians["before"] / medians["floor"] < 3, "floor"]  # others have not stalled yet
+    if len(stalled) < 3:
         return None
-    b, floor = seen.index.to_numpy(dtype=float), seen.to_numpy()
+    b, floor = stalled.index.to_numpy(dtype=float), stalled.to_numpy()
     slope = float(np.polyfit(np.log(b), np.log(floor), 1)[0])
-    few = slice(0, max(3, len(b) // 2))
-    early = float(np.polyfit(np.log(b[few]), np.log(floor[few]), 1)[0])
+    smallest = slice(0, max(3, len(b) // 2))
+    early = float(np.polyfit(np.log(b[smallest]), np.log(floor[smallest]), 1)[0])
     takeaway = (
         f"Closer with larger batches: the gap stalls at {number(floor[0])} with batch size b = {int(b[0])}, at "
         f"{number(floor[-1])} with b = {int(b[-1])}."
@@ -64,7 +64,7 @@ def noise(selection: Selection) -> Lesson | None:
         f"At a fixed step size (lr = {number(lr)}) the noise of the gradients keeps SGD away from the minimum.",
         "Theory: if the gradient of one sample has variance σ², the mean of b has σ²/b. The gap stalls at a value "
         "proportional to lr σ²/b (Bottou, Curtis & Nocedal 2018, theorem 4.6): slope −1.",
-        f"Measured: slope {signed(slope)} over all batch sizes, {signed(early)} over the smallest {len(b[few])}.",
+        f"Measured: slope {signed(slope)} over all batch sizes, {signed(early)} over the smallest {len(b[smallest])}.",
     ]
     if slope < -1.15:
         left = f", by (n − b)/(n − 1) = {number((n - b[-1]) / (n - 1))} for b = {int(b[-1])}" if n and n > 1 else ""
@@ -75,7 +75,7 @@ def noise(selection: Selection) -> Lesson | None:
     else:
         points.append("That is flatter than theory." if slope > -0.85 else "That agrees with theory.")
     drawing = Drawing(
-        style.figure(_floors, table[table["batch_size"].isin(seen.index)], b, floor, room=2.0),
+        style.figure(_floors, table[table["batch_size"].isin(stalled.index)], b, floor, room=2.0),
         f"Gap at which SGD stalls on {problem} against the batch size: from {number(floor[0])} at {int(b[0])} to "
         f"{number(floor[-1])} at {int(b[-1])}.",
         "Lower is better: mean gap over the second half of the steps. Small dots are seeds, large ones medians; dashes "
@@ -101,11 +101,11 @@ def _floors(table: pd.DataFrame, b: np.ndarray, floor: np.ndarray, ax: Axes) -> 
 
 
 def scaling(selection: Selection) -> Lesson | None:
-    """Batches of several sizes over as many epochs, with one step size for all and with one proportional to the batch."""
+    """Several batch sizes over equal epochs, with one step size and with step sizes proportional to the batch size."""
     candidates = []
     for problem, rows in selection.parts.items():
         rows = _stochastic(rows)
-        # of one budget in epochs, to a step of the largest batch
+        # budgets in epochs are equal up to a step of the largest batch
         epochs = (rows["steps"].astype(float) + 1) * rows["calls_per_step"].astype(float)
         for (whole, least), _ in rows.groupby([epochs.round(0), "step_size"], sort=True):
             if (rows["step_size"] == least).sum() < 3:
@@ -146,7 +146,7 @@ def scaling(selection: Selection) -> Lesson | None:
     first = {name: group.iloc[0] for name, group in apart.items()}
     end = {name: group.iloc[-1] for name, group in apart.items()}
     if not all(np.isfinite(row[sizes[0]]) for row in (*first.values(), *end.values())):
-        return None  # even the smallest batch was lost
+        return None  # even the smallest batch diverged
     spread, spread_end = ({name: float(row.max() / row.min()) for name, row in at.items()} for at in (first, end))
     top = lr * sizes[-1] / sizes[0]
     takeaway = (
@@ -201,7 +201,7 @@ def scaling(selection: Selection) -> Lesson | None:
 
 
 def _at_epochs(row: dict[str, Any], grid: np.ndarray) -> np.ndarray:
-    """Gap of a run at numbers of epochs, between its checkpoints straight lines in log(gap); infinite once it is lost."""
+    """Gap of a run at some epochs, interpolated linearly in log(gap); infinite after divergence."""
     epochs, gap = (
         np.asarray(row["t"], dtype=float) * row["calls_per_step"],
         np.asarray(row["f"], dtype=float) - row["f_star"],
@@ -218,12 +218,11 @@ def _factor(ratio: float) -> str:
 
 
 def schedules(selection: Selection) -> Lesson | None:
-    """Learning-rate schedules of one optimizer with one batch size, each at the step size with the best last iterate."""
+    """Schedules of one optimizer and batch size, each at the step size with the best last iterate."""
     candidates = []
     for problem, rows in selection.parts.items():
         rows = rows[rows["batch_size"].notna() & rows["f_star"].notna() & rows["schedule"].notna()]
         for (optimizer, size, steps), group in rows.groupby(["optimizer", "batch_size", "steps"], sort=True):
-            # a constant rate that was tried at other step sizes than the others is no part of this
             if group["schedule"].nunique() >= 3 and "constant" in set(group["schedule"]):
                 candidates.append((group["schedule"].nunique(), problem, str(optimizer), int(size), int(steps), group))
     if not candidates:

@@ -1,4 +1,4 @@
-"""The command that computes the runs of a lesson again, read from the runs themselves."""
+"""The command that reproduces the runs of a lesson."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pandas as pd
 
 from optbench.results.methods import method_name
 
-from .base import whole
+from .base import has_path
 
 
 def command_of(rows: pd.DataFrame, *, scaled: bool = False) -> str:
-    """The command that reproduces rows of one problem; `scaled` if step sizes were multiplied like the batch."""
+    """The command that reproduces rows of one problem; `scaled` if step sizes are proportional to the batch size."""
     words = ["optbench", "run", "--problem", str(rows["problem_spec"].iloc[0])]
     sizes = set()
     for (optimizer, fixed), part in rows.groupby(["optimizer", "fixed"], sort=True):
@@ -36,13 +36,13 @@ def command_of(rows: pd.DataFrame, *, scaled: bool = False) -> str:
     for schedule in schedules if schedules != ["constant"] else []:
         words += ["--schedule", schedule]
     steps = int(rows["steps"].max())
-    if steps >= 100 and not batches and whole(rows).all():
+    if steps >= 100 and not batches and has_path(rows).all():
         words += ["--checkpoint-count", str(steps + 1)]
     return command_line(words)
 
 
 def command_line(words: Iterable[str]) -> str:
-    """A command, broken before options where it would be too wide to read."""
+    """A shell command, with long lines broken before options."""
     lines = [""]
     for word in shlex.join([*words, "-o", "lesson"]).split(" "):
         if word.startswith("-") and len(lines[-1]) > 72:
@@ -52,7 +52,7 @@ def command_line(words: Iterable[str]) -> str:
 
 
 def _swept(rows: pd.DataFrame) -> dict[str, list[float]]:
-    """The hyperparameters of a method that were swept, by name; the step size under the empty name."""
+    """Swept values by hyperparameter; those of the step size under the empty name."""
     settings = [json.loads(text) for text in rows["settings"].drop_duplicates()]
     swept = {}
     for key in settings[0]:
@@ -65,7 +65,7 @@ def _swept(rows: pd.DataFrame) -> dict[str, list[float]]:
 
 
 def _budget(rows: pd.DataFrame) -> list[str]:
-    """Steps, or the oracle calls that give these steps for every batch size."""
+    """The option --steps, or --calls if the steps depend on the batch size."""
     steps = sorted(set(rows["steps"].astype(int)))
     if len(steps) == 1:
         return ["--steps", str(steps[0])]
@@ -76,7 +76,7 @@ def _budget(rows: pd.DataFrame) -> list[str]:
 
 
 def rates(values: list[float]) -> str:
-    """Step sizes as --lr takes them: a range where they are one."""
+    """Step sizes in the syntax of --lr, as a range if possible."""
     spaced = [float(f"{v:.12g}") for v in np.geomspace(values[0], values[-1], len(values))] if len(values) > 3 else []
     if spaced == values:
         return f"{_digits(values[0])}:{_digits(values[-1])}:{len(values)}"

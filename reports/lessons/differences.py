@@ -1,4 +1,4 @@
-"""Difference quotients against the analytic gradient."""
+"""Lesson on difference quotients and analytic gradients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .command import command_line
 
 
 def differences(selection: Selection) -> Lesson | None:
-    """How difference quotients depart from the analytic gradient as their step h shrinks."""
+    """The error of difference quotients against their step h."""
     eps = float(np.finfo(np.float64).eps)
     lines: list[dict[str, Any]] = []
     curves: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {"forward": {}, "central": {}}
@@ -28,7 +28,7 @@ def differences(selection: Selection) -> Lesson | None:
             curves[kind][problem] = h, np.maximum(error, eps / 10)
             at = int(np.argmin(error))
             line |= {f"{kind}_h": h[at], f"{kind}_least": error[at]}
-            # where truncation rules: from an error that rounding is a hundredth of, on to larger h
+            # fit truncation and rounding where the other is negligible
             large, small = (h >= 30 * h[at]) & (h <= 0.011), h <= h[at] / 30
             for name, where in (("truncation", large), ("rounding", small)):
                 ok = where & (error > 0)
@@ -36,7 +36,7 @@ def differences(selection: Selection) -> Lesson | None:
                 line[f"{kind}_{name}"] = float(fit[0])
         lines.append(line)
     table = pd.DataFrame(lines)
-    # of a quadratic the central quotient is exact, and there is nothing to fit
+    # central differences of a quadratic are exact, so there is no slope
     shown = table[table["central_truncation"].between(1.5, 2.5)] if len(table) else table
     if len(shown) < 2:
         return None
@@ -59,7 +59,7 @@ def differences(selection: Selection) -> Lesson | None:
             f"Left out, without a slope near 2: {', '.join(others)}. On a quadratic, central differences have no "
             "truncation error."
         )
-    # one of a kind, so that the names tell them apart
+    # one problem per registered name, so that short names are unique
     kinds = {selection.names[name]: name for name in reversed(problems)}
     drawn = (sorted(kinds.values()) if len(kinds) > 1 else problems)[:6]
     h = np.geomspace(1e-13, 1e-1, 25)

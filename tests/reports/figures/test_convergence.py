@@ -51,9 +51,9 @@ def test_hostile_names_in_a_figure_are_drawn_as_they_are(runs: Runs) -> None:
 def test_a_start_at_the_optimum_is_drawn_at_the_floor(runs: Runs, ax: Axes, start: float) -> None:
     rows = runs.rows[(runs.rows["problem"] == VALLEY) & (runs.rows["method"] == "adam")].copy()
     flat = [np.full(len(t), start) for t in rows["t"]]
-    held = Runs(rows.assign(f=flat, best=flat, f_star=0.0, f_start=start, f_end=start, f_best=start))
-    convergence.convergence(held, ax=ax)
-    floor = gap_floor(held)[1]
+    start_runs = Runs(rows.assign(f=flat, best=flat, f_star=0.0, f_start=start, f_end=start, f_best=start))
+    convergence.convergence(start_runs, ax=ax)
+    floor = gap_floor(start_runs)[1]
     (line,) = [line for line in ax.lines if str(line.get_gid()).endswith("-line")]
     assert set(np.asarray(line.get_ydata()).tolist()) == {floor}
     cast(Figure, ax.figure).draw_without_rendering()
@@ -62,7 +62,7 @@ def test_a_start_at_the_optimum_is_drawn_at_the_floor(runs: Runs, ax: Axes, star
     assert len(set(labels)) == len(labels) > 1
 
 
-def test_nothing_finite_is_said_and_not_drawn(runs: Runs) -> None:
+def test_without_finite_values_the_figure_says_so(runs: Runs) -> None:
     rows = runs.rows[runs.rows["method"] == "broken"]
     for draw in (convergence.convergence, sensitivity.sensitivity):
         svg = to_svg(style.figure(draw, Runs(rows), VALLEY), "a-", "label", {})
@@ -71,7 +71,7 @@ def test_nothing_finite_is_said_and_not_drawn(runs: Runs) -> None:
 
 @pytest.mark.parametrize("draw", [reports.convergence, reports.sensitivity])
 @pytest.mark.parametrize("problem", [VALLEY, NETWORK, NOISE, STEEP])
-def test_figures_say_what_they_show(runs: Runs, ax: Axes, draw: Any, problem: str) -> None:
+def test_figures_have_titles_labels_and_names(runs: Runs, ax: Axes, draw: Any, problem: str) -> None:
     assert draw(runs, problem, ax) is ax
     assert problem in ax.get_title(loc="left")
     assert "oracle calls" in ax.get_xlabel() or "step size" in ax.get_xlabel()
@@ -81,7 +81,7 @@ def test_figures_say_what_they_show(runs: Runs, ax: Axes, draw: Any, problem: st
     rows = runs.rows[(runs.rows["problem"] == problem) & (runs.rows["status"] != "failed")]
     wanted = set(rows["method"] if draw is reports.convergence else rows.loc[rows["step_size"].notna(), "method"])
     assert {wording.shorten(method.partition(", batch")[0], 18) for method in wanted} == names
-    assert min(text.get_window_extent().x0 for text in named) >= ax.get_window_extent().x1  # they hide no data
+    assert min(text.get_window_extent().x0 for text in named) >= ax.get_window_extent().x1  # right of the data
 
 
 def test_convergence_draws_the_bands(runs: Runs, ax: Axes) -> None:
@@ -109,10 +109,10 @@ def test_a_method_looks_the_same_everywhere(runs: Runs) -> None:
     assert len(looks) == 1
 
 
-def test_methods_can_be_told_apart_in_grey() -> None:
+def test_methods_differ_in_grey() -> None:
     names = [f"method {i}" for i in range(36)]
     many = Runs(pd.DataFrame({"problem": "a", "method": names, "batch_size": pd.array([pd.NA] * 36, "Int64")}))
-    assert len({(look.dashes, look.marker) for look in style.method_styles(many).values()}) == 36
+    assert len({(one.dashes, one.marker) for one in style.method_styles(many).values()}) == 36
 
 
 @pytest.mark.parametrize(
@@ -133,10 +133,10 @@ def test_logarithmic_axes_have_round_ticks(ax: Axes, limits: tuple[float, float]
 
 
 def test_curves_are_thinned() -> None:
-    kept = style.thin(5000)
-    assert len(kept) == style.MAX_POINTS
-    assert kept[0] == 0
-    assert kept[-1] == 4999
+    indices = style.thin(5000)
+    assert len(indices) == style.MAX_POINTS
+    assert indices[0] == 0
+    assert indices[-1] == 4999
     assert style.thin(3).tolist() == [0, 1, 2]
 
 
@@ -149,15 +149,15 @@ def test_figures_of_a_table_of_curves(runs: Runs) -> None:
             if str(line.get_gid()).endswith("-line")
         }
 
-    well = Runs(runs.rows[~runs.rows["status"].isin(["failed"])])
-    whole, told = drawn(well), drawn(well.curves)
-    assert whole.keys() == told.keys()
-    for name in whole:
-        np.testing.assert_allclose(whole[name], told[name], rtol=1e-12)
-    fewer = well.curves.query("optimizer == 'adam' and step_size > 0.5")
+    finished = Runs(runs.rows[~runs.rows["status"].isin(["failed"])])
+    from_runs, from_curves = drawn(finished), drawn(finished.curves)
+    assert from_runs.keys() == from_curves.keys()
+    for name in from_runs:
+        np.testing.assert_allclose(from_runs[name], from_curves[name], rtol=1e-12)
+    fewer = finished.curves.query("optimizer == 'adam' and step_size > 0.5")
     assert len(drawn(fewer)) == 1
     with pytest.raises(InputError, match="lacks best_gap"):
-        reports.convergence(well.curves.drop(columns="best_gap"), VALLEY)
+        reports.convergence(finished.curves.drop(columns="best_gap"), VALLEY)
 
 
 def test_the_last_iterate_is_drawn_below_a_ceiling(runs: Runs) -> None:
@@ -185,7 +185,7 @@ def test_no_rate_is_claimed_where_none_is_known(runs: Runs, problem: str) -> Non
     rows = runs.rows[runs.rows["problem"] == problem].copy()
     assert convergence.rates(
         Runs(rows[["calls_per_step", "exact_targets", "f_start", "f_star", "end"]])
-    ).empty  # stored without `about`
+    ).empty  # stored without a description
     if problem == STEEP:
         return  # strongly convex, with exact gradients
     assert convergence.rates(Runs(rows)).empty
@@ -197,7 +197,7 @@ def test_without_metrics_the_figure_says_so(runs: Runs, ax: Axes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["accuracy", "loss"])
-def test_parts_of_the_data_are_told_apart(runs: Runs, kind: str) -> None:
+def test_parts_of_the_data_have_their_own_markers(runs: Runs, kind: str) -> None:
     ax = reports.generalization(runs, NETWORK, Figure().add_subplot(), kind=kind)
     legend = ax.get_legend()
     assert legend is not None
@@ -232,7 +232,7 @@ def test_metrics_are_chosen_by_their_declared_direction() -> None:
         assert ax.get_xlabel() == name
 
 
-def test_figures_ask_for_a_problem(runs: Runs) -> None:
+def test_figures_need_a_problem(runs: Runs) -> None:
     with pytest.raises(InputError, match="choose a problem"):
         reports.convergence(runs)
     with pytest.raises(InputError, match="no results for problem 'sphere'"):

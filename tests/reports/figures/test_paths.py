@@ -1,4 +1,4 @@
-"""Paths over landscapes: which runs are drawn, where lines are cut, what is said of runs that leave or are lost."""
+"""Paths over landscapes: which runs are drawn, how lines are clipped, and runs that leave the map or diverge."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ SWEEPS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 @pytest.fixture(scope="module")
 def runs() -> Runs:
-    made = [
+    sweeps = [
         optbench.sweep(PROBLEM, name, seeds=2, steps=60, checkpoint_count=61, **settings).rows
         for name, settings in SWEEPS
     ]
-    return Runs(pd.concat(made, ignore_index=True))
+    return Runs(pd.concat(sweeps, ignore_index=True))
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def table_of(runs: Runs, seed: int = 0, most: int = paths.MOST) -> pd.DataFrame:
     return selection.table
 
 
-def test_a_line_is_cut_at_the_box() -> None:
+def test_a_line_is_clipped_to_the_box() -> None:
     rng = np.random.default_rng(1)
     low, high = np.array([-1.0, 0.0]), np.array([2.0, 1.0])
     points = rng.normal(size=(200, 2)) * 2
@@ -87,7 +87,7 @@ def test_lines_inside_and_outside_of_the_box() -> None:
     assert paths.clipped(np.array([[0.5, 0.5], [0.5, 0.5]]), low, high)[0].shape == (2, 2)
 
 
-def test_the_table_tells_the_tuned_runs(runs: Runs) -> None:
+def test_the_table_has_the_tuned_runs(runs: Runs) -> None:
     table = table_of(runs)
     assert list(table["method"]) == tuning.ranked(runs)[PROBLEM]
     assert set(table["seed"]) == {0}
@@ -121,7 +121,7 @@ def test_maps_show_name_settings_and_end(runs: Runs) -> None:
     assert "step size" not in texts[texts.index("newton") + 1]
 
 
-def test_a_path_lies_where_the_run_was(runs: Runs) -> None:
+def test_a_path_has_the_coordinates_of_the_run(runs: Runs) -> None:
     ax = reports.paths(runs, columns=3)
     order = tuning.ranked(runs)[PROBLEM]
     k = order.index("gradient_descent")
@@ -167,19 +167,19 @@ def test_level_lines_are_evenly_spaced_in_the_logarithm(runs: Runs) -> None:
     assert set(np.abs(np.log(values[:, None] / wanted)).argmin(axis=1)) == set(range(paths.LEVELS))
 
 
-def with_about(runs: Runs, **changes: Any) -> Runs:
-    about = json.loads(runs.rows["description"].iloc[0])
+def with_description(runs: Runs, **changes: Any) -> Runs:
+    description = json.loads(runs.rows["description"].iloc[0])
     for key, value in changes.items():
-        about[key] = value
-    return Runs(runs.rows.assign(description=json.dumps(about)))
+        description[key] = value
+    return Runs(runs.rows.assign(description=json.dumps(description)))
 
 
-def test_holes_and_plains_break_nothing(runs: Runs) -> None:
+def test_surfaces_with_holes_or_constant_values(runs: Runs) -> None:
     surface = json.loads(runs.rows["description"].iloc[0])["surface"]
     holes = [[None if i < 40 else value for value in line] for i, line in enumerate(surface["f"])]
     for f in (holes, [[0.0] * 81] * 81, [[None] * 81] * 81, [[5.0] * 81] * 81):
-        reports.paths(with_about(runs, surface=surface | {"f": f})).figure.canvas.draw()
-    reports.paths(with_about(runs, minimizers=[[99.0, 99.0]])).figure.canvas.draw()
+        reports.paths(with_description(runs, surface=surface | {"f": f})).figure.canvas.draw()
+    reports.paths(with_description(runs, minimizers=[[99.0, 99.0]])).figure.canvas.draw()
     unknown = runs.rows.assign(f_star=np.nan, calls_to_target=None)
     ax = reports.paths(Runs(unknown))
     assert any(text.get_text().startswith("f = ") for text in ax.texts)
@@ -196,7 +196,7 @@ def test_results_without_surface_or_paths_are_refused(runs: Runs) -> None:
         reports.paths(runs, "rosenbrock")
 
 
-def test_a_method_that_failed_says_so(runs: Runs) -> None:
+def test_a_failed_method_is_labelled(runs: Runs) -> None:
     rows = runs.rows.copy()
     failed = rows["optimizer"] == "adam"
     empty = pd.Series([[]] * len(rows), index=rows.index)
@@ -216,7 +216,7 @@ def figure_of(runs: Runs) -> Picture:
     return landscape.figure
 
 
-def test_the_section_is_small_and_always_the_same(runs: Runs) -> None:
+def test_the_section_is_small_and_reproducible(runs: Runs) -> None:
     one, two = map(figure_of, (runs, runs))
     assert one == two
     assert len(one.svg) < 150_000
@@ -226,7 +226,7 @@ def test_the_section_is_small_and_always_the_same(runs: Runs) -> None:
         assert f'data-method="{drawn.index}"' in one.svg
 
 
-def test_paths_from_checkpoint_to_checkpoint_are_called_so() -> None:
+def test_the_caption_tells_steps_from_checkpoints() -> None:
     runs = optbench.sweep(PROBLEM, "adam", lr=[0.1], seeds=1, steps=60, checkpoint_count=20)
     assert "from checkpoint to checkpoint" in figure_of(runs).caption
 

@@ -1,4 +1,4 @@
-"""Time per step in one race and over all: the table, the figures, and their part of the page."""
+"""Time per step in one race and over all races: the table, the figures, and the page."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_figure_of_speed_draws_the_medians(races: pd.DataFrame, ax: Axes) ->
     assert all(label.get_text().endswith(" µs") for label in ax.get_xticklabels())
 
 
-def test_the_figure_of_speed_asks_for_one_race(races: pd.DataFrame) -> None:
+def test_the_figure_of_speed_needs_one_race(races: pd.DataFrame) -> None:
     with pytest.raises(InputError, match="choose a problem"):
         reports.speed(races)
     with pytest.raises(InputError, match=r"there are 2 races .* choose one"):
@@ -51,41 +51,41 @@ def test_the_figure_of_speed_asks_for_one_race(races: pd.DataFrame) -> None:
 
 
 def test_a_line_for_every_configuration_problem_and_machine(step_races: pd.DataFrame) -> None:
-    found = step_times.step_seconds(step_races)
-    told = found[["problem", "configuration", "way", "seconds", "disturbed"]].to_records(index=False).tolist()
-    assert told == [
+    table = step_times.step_seconds(step_races)
+    shown = table[["problem", "configuration", "way", "seconds", "disturbed"]].to_records(index=False).tolist()
+    assert shown == [
         ("p", "fast", "M", pytest.approx(1e-3), False),
         ("p", "fast", "N", pytest.approx(4e-3), True),
         ("p", "slow", "M", pytest.approx(5e-3), False),
         ("p", "slow", "N", pytest.approx(2e-3), True),
         ("q", "fast", "M", pytest.approx(1e-3), False),
     ]
-    assert (found["seconds_low"] <= found["seconds"]).all()
-    assert (found["seconds"] <= found["seconds_high"]).all()
-    assert found["seconds_low"].iloc[0] == pytest.approx(0.95e-3)
+    assert (table["seconds_low"] <= table["seconds"]).all()
+    assert (table["seconds"] <= table["seconds_high"]).all()
+    assert table["seconds_low"].iloc[0] == pytest.approx(0.95e-3)
 
 
 def test_the_newest_undisturbed_race_is_taken() -> None:
-    # each race has a configuration of its own, so that all of them stand
+    # each race has a configuration of its own, so that none is dropped
     rows = race_table(
         race_rows("a", [1e-3] * 3, race="1", created="2026-01-01"), race_rows("b", place=1, race="1", created="2026-01-01"),
         race_rows("a", [2e-3] * 3, race="2", created="2026-01-02"), race_rows("c", place=1, race="2", created="2026-01-02"),
         race_rows("a", [3e-3] * 3, race="3", created="2026-01-03", load_before=3.0),
         race_rows("d", place=1, race="3", created="2026-01-03"),
     )  # fmt: skip
-    found = step_times.step_seconds(rows).set_index("configuration")
-    assert len(found) == 4
-    assert found.loc["a", "race"] == "2"
-    assert found.loc["a", "seconds"] == pytest.approx(2e-3)
+    table = step_times.step_seconds(rows).set_index("configuration")
+    assert len(table) == 4
+    assert table.loc["a", "race"] == "2"
+    assert table.loc["a", "seconds"] == pytest.approx(2e-3)
 
 
-def test_ways_of_computing_are_told_apart_by_what_differs() -> None:
+def test_ways_of_computing_are_named_by_what_differs() -> None:
     rows = race_table(
         race_rows("adam"), race_rows("lbfgs", place=1, fused=False),
         race_rows("adam", race="s", fused=False), race_rows("adam", race="t", precision="float32"),
     )  # fmt: skip
     ways = step_times.step_seconds(rows).groupby("configuration")["way"].apply(sorted).to_dict()
-    # a method that never runs fused is not called one that was left as it is written
+    # a method that never runs fused is not marked "as written"
     assert ways == {"adam": ["float32", "float64", "float64, as written"], "lbfgs": ["float64"]}
     assert set(step_times.step_seconds(race_table(race_rows("adam")))["way"]) == {"M, numpy, float64"}
 
@@ -97,13 +97,13 @@ def test_data_that_changed_under_a_name_are_different_problems() -> None:
 
 def test_the_overview_draws_medians_and_intervals(step_races: pd.DataFrame) -> None:
     ax = reports.step_times(step_races, Figure().add_subplot())
-    found = step_times.step_seconds(step_races)
+    table = step_times.step_seconds(step_races)
     marks = [line for line in ax.get_lines() if line.get_linestyle() == "None"]
-    assert sorted(float(np.asarray(mark.get_xdata())[0]) for mark in marks) == pytest.approx(sorted(found["seconds"]))
+    assert sorted(float(np.asarray(mark.get_xdata())[0]) for mark in marks) == pytest.approx(sorted(table["seconds"]))
     spans = [
         tuple(segment[:, 0]) for c in ax.collections if isinstance(c, LineCollection) for segment in c.get_segments()
     ]
-    ends = zip(found["seconds_low"], found["seconds_high"], strict=True)
+    ends = zip(table["seconds_low"], table["seconds_high"], strict=True)
     np.testing.assert_allclose(sorted(spans), sorted(ends), rtol=1e-12)
     hollow = [
         float(np.asarray(m.get_xdata())[0]) for m in marks if colors.to_hex(m.get_markerfacecolor()) == style.PAPER
@@ -117,13 +117,13 @@ def test_the_overview_draws_medians_and_intervals(step_races: pd.DataFrame) -> N
     assert [text.get_text() for text in legend.get_texts()] == ["M", "N", "hollow: disturbed"]
 
 
-def test_the_overview_says_what_it_leaves_out(step_races: pd.DataFrame) -> None:
+def test_the_overview_counts_omitted_configurations(step_races: pd.DataFrame) -> None:
     ax = reports.step_times(step_races, Figure().add_subplot(), problems=["p"], most=1)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["fast"]
     assert [text.get_text() for text in ax.texts] == ["p – 1 fastest of 2"]
 
 
-def test_the_overview_asks_for_what_there_is(step_races: pd.DataFrame) -> None:
+def test_the_overview_rejects_unknown_problems(step_races: pd.DataFrame) -> None:
     with pytest.raises(InputError, match="no race on problem 'x'; there are races on p, q"):
         reports.step_times(step_races, problems=["x"])
     with pytest.raises(InputError, match="there are no races"):
@@ -150,25 +150,25 @@ def test_many_configurations_on_many_problems_stay_readable() -> None:
             for k in range(16)
         )
     )
-    found = steps.step_times_of(PageContext(Runs.from_rows([]), rows))
-    assert found is not None
-    drawn = [re.findall(r">(configuration \d+)<", figure.svg) for figure in found.figures]
+    section = steps.step_times_of(PageContext(Runs.from_rows([]), rows))
+    assert section is not None
+    drawn = [re.findall(r">(configuration \d+)<", figure.svg) for figure in section.figures]
     share = steps.ROWS // 10
     assert sum(map(len, drawn)) == 10 * share
     assert max(map(len, drawn)) <= steps.FIGURE_ROWS
     assert {name for names in drawn for name in names} == {f"configuration {k}" for k in range(share)}  # the fastest
-    assert "".join(figure.svg for figure in found.figures).count(f"{share} fastest of 16") == 10
-    assert len(found.lines) == 16  # the table has them all
-    assert "Not drawn" not in found.figures[-1].caption
+    assert "".join(figure.svg for figure in section.figures).count(f"{share} fastest of 16") == 10
+    assert len(section.lines) == 16  # the table has them all
+    assert "Not drawn" not in section.figures[-1].caption
 
 
-def test_very_many_problems_are_said_to_be_left_out() -> None:
+def test_omitted_problems_are_listed() -> None:
     rows = race_table(*(race_rows("a", place=j, problem=f"problem {j:02}") for j in range(30)))
-    found = steps.step_times_of(PageContext(Runs.from_rows([]), rows))
-    assert found is not None
+    section = steps.step_times_of(PageContext(Runs.from_rows([]), rows))
+    assert section is not None
     left_out = "; ".join(f"problem {j:02}" for j in range(steps.ROWS // 3, 30))
-    assert found.figures[-1].caption.endswith(f" Not drawn: <bdi>{left_out}</bdi>.")
-    assert len(found.lines.heads) == 31
+    assert section.figures[-1].caption.endswith(f" Not drawn: <bdi>{left_out}</bdi>.")
+    assert len(section.lines.heads) == 31
 
 
 def test_the_overview_on_the_page(step_races: pd.DataFrame, tmp_path: Path) -> None:

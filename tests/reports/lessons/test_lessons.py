@@ -1,4 +1,4 @@
-"""Lessons: found in the results by what they need, numbers equal to those recomputed here, commands that bring back."""
+"""Lessons: their numbers are recomputed, their commands reproduce them, and they appear where their runs exist."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OPTIMIZERS = ("gradient_descent", "momentum", "adam", "adam_uncorrected", "newto
 
 
 def suite() -> dict[str, Any]:
-    """The default suite's blocks that lessons rest on, with few of their landscapes and methods, and two seeds."""
+    """The blocks of the default suite that lessons need, with few landscapes and methods."""
     text = (resources.files("optbench.runner") / "suites" / "default.toml").read_text(encoding="utf-8")
     content = tomllib.loads(text)
     selected = []
@@ -72,7 +72,7 @@ def text_of(lesson: Lesson) -> str:
     return " ".join([lesson.takeaway, *lesson.points])
 
 
-def middle(values: Sequence[float]) -> float:
+def upper_median(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
@@ -97,12 +97,12 @@ def test_valley_counts_crossings_and_steps(runs: Runs, lessons: dict[str, Lesson
             points = dict(row["metrics"])
             v = [np.cos(angle) * y - np.sin(angle) * x for x, y in zip(points["x_1"], points["x_2"], strict=True)]
             crossings.append(sum(a * b < 0 for a, b in itertools.pairwise(v[: steps[-1] + 1])))
-        assert f"takes {middle(steps)} steps" in text_of(lessons["valley"])
-        assert re.search(rf"crosses (the floor )?in {middle(crossings)} of ", text_of(lessons["valley"]))
+        assert f"takes {upper_median(steps)} steps" in text_of(lessons["valley"])
+        assert re.search(rf"crosses (the floor )?in {upper_median(crossings)} of ", text_of(lessons["valley"]))
     assert f"((κ − 1)/(κ + 1))² = {number((49 / 51) ** 2)}," in text_of(lessons["valley"])
 
 
-def test_saddle_says_when_it_was_left(runs: Runs, lessons: dict[str, Lesson]) -> None:
+def test_saddle_counts_steps(runs: Runs, lessons: dict[str, Lesson]) -> None:
     for optimizer, words in (
         ("gradient_descent", "Gradient descent (lr = 0.1) leaves after {} steps"),
         ("adam", "Adam (lr = 0.1) leaves after {} steps"),
@@ -110,7 +110,7 @@ def test_saddle_says_when_it_was_left(runs: Runs, lessons: dict[str, Lesson]) ->
     ):
         rows = tuned(runs, "strict_saddle", optimizer)
         left = [next(t for t, y in enumerate(dict(row["metrics"])["x_2"]) if abs(y) >= 0.5) for row in rows]
-        assert words.format(middle(left)) in text_of(lessons["saddle"])
+        assert words.format(upper_median(left)) in text_of(lessons["saddle"])
     lr = tuned(runs, "strict_saddle", "gradient_descent")[0]["step_size"]
     assert f"= {number(np.log(500) / np.log(1 + lr))} steps" in text_of(lessons["saddle"])
 
@@ -157,7 +157,7 @@ def test_noise_fits_the_slope(runs: Runs, lessons: dict[str, Lesson]) -> None:
     floors = {}
     for size, group in rows.groupby("batch_size"):
         late = [[f - row.f_star for t, f in zip(row.t, row.f, strict=True) if t > 500] for row in group.itertuples()]
-        floors[int(size)] = middle([sum(gaps) / len(gaps) for gaps in late])
+        floors[int(size)] = upper_median([sum(gaps) / len(gaps) for gaps in late])
     slope = np.polyfit(np.log(list(floors)), np.log(list(floors.values())), 1)[0]
     assert f"Measured: slope −{-slope:.2f} over all batch sizes" in text_of(lessons["noise"])
     stalls = f"at {number(floors[4])} with batch size b = 4, at {number(floors[256])} with b = 256"
@@ -176,7 +176,7 @@ def test_scaling_compares_batches_at_equal_epochs(runs: Runs, lessons: dict[str,
                 np.exp(np.interp(1.0, np.array(row.t) * row.calls_per_step, np.log(np.array(row.f) - row.f_star)))
                 for row in group.itertuples()
             ]
-            gaps.append(middle(values))
+            gaps.append(upper_median(values))
         spread.append(max(gaps) / min(gaps))
     assert spread[1] < spread[0]
     one, scaled_to_batch = (f"a factor of {number(ratio)}" for ratio in spread)
@@ -188,7 +188,7 @@ def test_schedules_are_judged_by_their_last_iterate(runs: Runs, lessons: dict[st
     rows = runs.rows[(runs.rows["problem"] == BATCHES) & (runs.rows["steps"] == 400)]
     best: dict[str, float] = {}
     for (schedule, _), group in rows.groupby(["schedule", "step_size"]):
-        gap = middle([row.f[-1] - row.f_star if row.status == "budget" else np.inf for row in group.itertuples()])
+        gap = upper_median([row.f[-1] - row.f_star if row.status == "budget" else np.inf for row in group.itertuples()])
         best[schedule] = min(best.get(schedule, np.inf), gap)
     assert set(best) == {"constant", "drops", "cosine", "linear", "inverse_sqrt:shift=100"}
     for name, gap in best.items():
@@ -212,7 +212,7 @@ def test_differences_find_the_best_step(runs: Runs, lessons: dict[str, Lesson]) 
 
 
 @pytest.mark.parametrize("name", ["valley", "scaling"])
-def test_commands_bring_the_lesson_back(
+def test_commands_reproduce_the_lesson(
     name: str, lessons: dict[str, Lesson], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -239,13 +239,13 @@ def test_commands_bring_the_lesson_back(
 )
 def test_a_lesson_without_its_runs_is_left_out(runs: Runs, lesson: str, column: str, value: Any) -> None:
     selected = runs.rows[~(runs.rows[column] == value).fillna(False).astype(bool)]
-    found = {lesson.name for lesson in reports.find_lessons(Runs(selected))}
+    available = {lesson.name for lesson in reports.find_lessons(Runs(selected))}
     if lesson == "scaling":  # three sizes are enough
-        assert lesson in found
+        assert lesson in available
         selected = selected[~(selected["batch_size"] == 64).fillna(False).astype(bool)]
-        found = {lesson.name for lesson in reports.find_lessons(Runs(selected))}
-    assert lesson not in found
-    assert found
+        available = {lesson.name for lesson in reports.find_lessons(Runs(selected))}
+    assert lesson not in available
+    assert available
 
 
 def test_results_of_earlier_versions_have_lessons_without_paths(runs: Runs) -> None:
@@ -257,7 +257,7 @@ def test_results_of_earlier_versions_have_lessons_without_paths(runs: Runs) -> N
 
 
 def broken(rows: pd.DataFrame, status: str) -> pd.DataFrame:
-    """Rows as if all of them had left the finite numbers after one step."""
+    """Rows as if all of them had diverged after one step."""
     lists = {
         name: [np.array([recorded[0], np.nan]) for recorded in rows[name]] for name in ("f", "best", "gradient_norm")
     }
@@ -270,13 +270,13 @@ def broken(rows: pd.DataFrame, status: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("status", ["diverged", "failed"])
-def test_runs_that_are_all_lost_break_nothing(runs: Runs, status: str) -> None:
+def test_lessons_without_finite_runs(runs: Runs, status: str) -> None:
     rows = broken(runs.rows, status)
-    found = {lesson.name for lesson in reports.find_lessons(Runs(rows))}
-    assert "noise" not in found
-    assert "schedules" not in found
+    available = {lesson.name for lesson in reports.find_lessons(Runs(rows))}
+    assert "noise" not in available
+    assert "schedules" not in available
     if status == "failed":
-        assert not found
+        assert not available
         return
     context = PageContext(Runs(rows))
     shown = str(landscapes.section(context)) + str(lessons_section.section(context))
@@ -285,13 +285,13 @@ def test_runs_that_are_all_lost_break_nothing(runs: Runs, status: str) -> None:
     assert "inf steps" not in shown
 
 
-def test_one_lost_seed_counts_as_never(runs: Runs, lessons: dict[str, Lesson]) -> None:
-    """Of two seeds the worse is the median."""
+def test_a_seed_that_diverged_counts_as_a_miss(runs: Runs, lessons: dict[str, Lesson]) -> None:
+    """The median of two seeds is the worse."""
     chosen = runs.rows[(runs.rows["problem"] == VALLEY) & (runs.rows["optimizer"] == "momentum")]
     lost = chosen[chosen["seed"] == 1]
     rows = pd.concat([runs.rows.drop(index=lost.index), broken(lost, "diverged")])
-    found = {lesson.name: lesson for lesson in reports.find_lessons(Runs(rows))}
-    assert "does not reach it" in text_of(found["valley"])
+    available = {lesson.name: lesson for lesson in reports.find_lessons(Runs(rows))}
+    assert "does not reach it" in text_of(available["valley"])
     assert "does not reach" not in text_of(lessons["valley"])
 
 
@@ -301,22 +301,22 @@ def test_hostile_names_stay_text(runs: Runs, tmp_path: Path) -> None:
         name: runs.rows[name].replace({VALLEY: evil, "beale": f"{evil} 2"}) for name in ("problem", "problem_spec")
     }
     rows = runs.rows.assign(**names)
-    found = reports.find_lessons(Runs(rows))
-    assert {"valley", "differences"} <= {lesson.name for lesson in found}
-    valley = next(lesson for lesson in found if lesson.name == "valley")
+    available = reports.find_lessons(Runs(rows))
+    assert {"valley", "differences"} <= {lesson.name for lesson in available}
+    valley = next(lesson for lesson in available if lesson.name == "valley")
     assert evil in shlex.split(valley.command.replace("\\\n", " "))
     page = page_of(Runs(rows, runs.environments), tmp_path)
     assert "<script>alert" not in page
-    assert page.count('<article class="lesson"') == len(found)
+    assert page.count('<article class="lesson"') == len(available)
 
 
-def test_of_several_stores_the_first_teaches(runs: Runs, lessons: dict[str, Lesson]) -> None:
+def test_lessons_use_the_first_of_several_stores(runs: Runs, lessons: dict[str, Lesson]) -> None:
     both = pd.concat([runs.rows.assign(store="one"), broken(runs.rows, "diverged").assign(store="two")])
     both_stores = Runs(both, [{"store": "one"}, {"store": "two"}])
     assert list(map(text_of, reports.find_lessons(both_stores))) == list(map(text_of, lessons.values()))
 
 
-def test_the_page_says_what_is_missing(runs: Runs, tmp_path: Path) -> None:
+def test_the_page_lists_missing_lessons(runs: Runs, tmp_path: Path) -> None:
     rows = runs.rows[runs.rows["problem"].isin([VALLEY, DECAY])]
     page = page_of(Runs(rows, runs.environments), tmp_path)
     section = page[page.index('<section id="lessons"') :].partition("</section>")[0]
@@ -332,7 +332,7 @@ def test_the_page_says_what_is_missing(runs: Runs, tmp_path: Path) -> None:
     assert 'href="#lessons"' not in page
 
 
-def test_maps_that_a_lesson_shows_are_not_shown_again(runs: Runs, lessons: dict[str, Lesson]) -> None:
+def test_maps_of_lessons_are_not_repeated(runs: Runs, lessons: dict[str, Lesson]) -> None:
     def mapped(rows: pd.DataFrame) -> list[str]:
         section = landscapes.section(PageContext(Runs(rows)))
         return [] if section is None else [landscape.problem.name for landscape in section]
