@@ -10,18 +10,18 @@ from optbench.analysis import metrics
 from ..figures.selection import gap_floor
 from ..page.context import PageContext
 
-POINTS, FEWEST_POINTS = 120, 24  # of a curve; a page of many has fewer
-NUMBERS = 1_200_000  # on the whole page, about two bytes each once compressed
-DIGITS = 4  # more than a screen can show
+POINTS, FEWEST_POINTS = 120, 24  # of a curve, on pages with few and with many curves
+NUMBERS = 1_200_000  # on the whole page, about two bytes each when compressed
+DIGITS = 4  # significant; more than a screen can show
 KEYS = ["method", "index", "t", "calls"]  # columns before those of the quantities
 
 
 def section(context: PageContext) -> list[tuple[str, str]] | None:
-    """The problems of the explorer, each with the name of the table that the page then has; None if nothing can be drawn.
+    """The problems of the explorer, each with the name of its table; None if nothing can be drawn.
 
-    The table of a problem has one row for each method and checkpoint, the best method first: method, index (its number on
-    the page), t (steps), calls, and for every recorded quantity "QUANTITY median", "QUANTITY low" and "QUANTITY high", as
-    `metrics.bands` computes them. Gaps that rounding cannot resolve are at their floor, as in the figures.
+    The table of a problem has one row for each method and checkpoint, the best method first. Columns: method, index (of its
+    style), t (steps), calls, and for every recorded quantity "QUANTITY median", "QUANTITY low" and "QUANTITY high", as
+    `metrics.bands` computes them. Gaps below the smallest that rounding can resolve are raised to it, as in the figures.
     """
     tables = {name: curves(context, name, methods) for name, methods in context.ranked()}
     tables = {name: table for name, table in tables.items() if len(table)}
@@ -34,7 +34,7 @@ def section(context: PageContext) -> list[tuple[str, str]] | None:
 
 
 def curves(context: PageContext, problem: str, methods: list[str]) -> pd.DataFrame:
-    """The curves of a problem at all of their checkpoints, in the form that `section` describes."""
+    """The curves of a problem at all checkpoints, as described in `section`."""
     part = context.parts[problem]
     has_gap, floor = gap_floor(part)
     what = "gap" if has_gap else "objective"
@@ -59,7 +59,7 @@ def curves(context: PageContext, problem: str, methods: list[str]) -> pd.DataFra
 
 
 def _thin(table: pd.DataFrame, points: int) -> pd.DataFrame:
-    """At most so many points of every curve, evenly spaced on a logarithmic axis, the first and the last among them."""
+    """At most `points` of every curve, evenly spaced on a logarithmic axis, with the first and the last."""
     t = table["t"].to_numpy()
     starts = np.flatnonzero(np.r_[True, table["method"].to_numpy()[1:] != table["method"].to_numpy()[:-1]])
     selected = []
@@ -75,7 +75,7 @@ def _thin(table: pd.DataFrame, points: int) -> pd.DataFrame:
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
-    """To the digits of the explorer."""
+    """Values rounded to `DIGITS` significant digits."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         unit = 10.0 ** (np.floor(np.log10(np.abs(values))) - DIGITS + 1)
         rounded = np.round(values / unit) * unit

@@ -1,6 +1,6 @@
-"""The sections of single problems: what a problem is, its figures, and the tables of its methods.
+"""The section of a problem: its facts, its figures, and the tables of its methods.
 
-A new figure of a problem is a function of `FIGURES`.
+To add a figure, add its function to `FIGURES`.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def _best_caption(part: Runs) -> str:
     what, rows = _what(part), part.rows
     caption = f"Smallest {what} so far: median and quartiles over seeds. Lower and further left is better."
     if what == "gap":
-        caption += " A dotted line marks the smallest gap that rounding can resolve."
+        caption += " A dotted line, if any, marks the smallest gap that rounding can resolve."
     if not rates(part).empty:
         caption += (
             " Plain dashes are upper bounds from theory, from the median start: gradient descent with step size 1/L, "
@@ -309,39 +309,39 @@ def facts(part: Runs) -> list[tuple[str, str]]:
     first, description = rows.iloc[0], description_of(part)
     params = json.loads(first["problem_params"] or "{}")
     samples = f", n = {description['n_samples']} samples" if description.get("n_samples") else ""
-    found = [("formula", description["formula"])] if description.get("formula") else []
-    found.append(("dimension", f"d = {first['dim']} parameters{samples}"))
+    pairs = [("formula", description["formula"])] if description.get("formula") else []
+    pairs.append(("dimension", f"d = {first['dim']} parameters{samples}"))
     if params:
-        found.append(("parameters", ", ".join(f"{key} = {_plain(value)}" for key, value in params.items())))
+        pairs.append(("parameters", ", ".join(f"{key} = {_plain(value)}" for key, value in params.items())))
     L, mu = description.get("smoothness"), description.get("strong_convexity")
     if L and mu:
         constants = f"smoothness L = {number(L)}, strong convexity μ = {number(mu)}"
-        found.append(("conditioning", f"L/μ = {number(L / mu)}; {constants}"))
+        pairs.append(("conditioning", f"L/μ = {number(L / mu)}; {constants}"))
     elif description:
         kind = "not known to be convex" if mu is None else "convex, but not strongly convex"
-        found.append(("conditioning", f"{kind}{f'; smoothness L = {number(L)}' if L else ''}"))
+        pairs.append(("conditioning", f"{kind}{f'; smoothness L = {number(L)}' if L else ''}"))
     if rows["f_star"].notna().all():
         f_star, lower = float(first["f_star"]), first["f_star_lower"]
         width = 0.0 if pd.isna(lower) else max(0.0, f_star - float(lower))
         certain = f", certain to {number(width)}" if width > 0 else ""
         method = first["f_star_method"] or "source not stated"
-        found.append(("optimal value", f"f* = {f_star:.12g}{certain} ({method})"))
+        pairs.append(("optimal value", f"f* = {f_star:.12g}{certain} ({method})"))
     else:
-        found.append(("optimal value", "not known; the objective is shown instead of the gap"))
+        pairs.append(("optimal value", "not known; the objective is shown instead of the gap"))
     starts = rows["f_start"].dropna().astype(float)
     if len(starts):
         text = span(starts.min(), starts.max())
-        found.append(("objective at the start", f"{text}, depending on the seed" if " to " in text else text))
+        pairs.append(("objective at the start", f"{text}, depending on the seed" if " to " in text else text))
     budgets = list(dict.fromkeys(map(calls, np.unique(rows["budget_calls"].dropna().to_numpy(dtype=float)))))
     if budgets:
         text = " or ".join(budgets) if len(budgets) < 4 else f"{budgets[0]} to {budgets[-1]}"
-        found.append(("budget of a run", f"{text} oracle calls"))
+        pairs.append(("budget of a run", f"{text} oracle calls"))
     if description.get("differences"):
         least = min(description["differences"]["central"])
-        found.append(("gradient checked", f"relative error of central differences {number(least)}"))
+        pairs.append(("gradient checked", f"relative error of central differences {number(least)}"))
     if description.get("citation"):
-        found.append(("source", description["citation"]))
-    return found
+        pairs.append(("source", description["citation"]))
+    return pairs
 
 
 def _plain(value: Any) -> str:

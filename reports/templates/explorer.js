@@ -1,6 +1,6 @@
-// The explorer: curves from the packed tables, drawn as SVG.
+// The explorer draws the curves of the packed tables as SVG.
 {
-  const LEADING = 6; // as many as the figures have in colour
+  const LEADING = 6; // methods that are shown first, as in the figures
   const MARGIN = { left: 66, right: 14, top: 12, bottom: 46 };
   const section = document.getElementById("explorer");
   const make = (name, attributes = {}, ...children) => {
@@ -14,7 +14,7 @@
   };
 
   // --- tables ---------------------------------------------------------------------------------------------------------------
-  function parse(text) { // CSV; text has an apostrophe before what a spreadsheet would run
+  function parse(text) { // CSV in which an apostrophe protects formulas
     const lines = [[]];
     for (const [, quoted, plain, end] of text.matchAll(/(?:"((?:[^"]|"")*)"|([^",\n]*))(,|\n)/g)) {
       lines.at(-1).push((quoted?.replaceAll('""', '"') ?? plain).replace(/^'/, ""));
@@ -68,25 +68,25 @@
       const step = Math.max(1, Math.ceil((last - first + 1) / count));
       const subs = decades < 2.5 && count > 5 ? [1, 2, 5] : [1];
       const plain = at.low > 5e-4 && at.high < 2e4;
-      const found = [];
+      const marks = [];
       for (let e = first - 1; e <= last; e++) {
         if (step > 1 && e % step !== 0) continue;
         for (const sub of subs) {
           const value = Number(`${sub}e${e}`);
           if (value < at.low * 0.999999 || value > at.high * 1.000001) continue;
-          found.push([value, plain || subs.length > 1 ? short(value) : `10${superscript(e)}`]);
+          marks.push([value, plain || subs.length > 1 ? short(value) : `10${superscript(e)}`]);
         }
       }
-      if (found.length > 1) return found;
+      if (marks.length > 1) return marks;
     }
     const rough = (at.high - at.low) / count, power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].find((n) => n * power >= rough * 0.999999) * power;
     const digits = Math.max(3, 1 + Math.ceil(Math.log10(Math.max(Math.abs(at.low), Math.abs(at.high)) / step)));
-    const found = [];
+    const marks = [];
     for (let n = Math.ceil(at.low / step - 1e-9); n * step <= at.high + step * 1e-9; n++) {
-      found.push([n * step, short(n * step, digits)]);
+      marks.push([n * step, short(n * step, digits)]);
     }
-    return found;
+    return marks;
   }
 
   // --- the state and its drawing ----------------------------------------------------------------------------------------------
@@ -95,8 +95,8 @@
     const canvas = section.querySelector(".canvas"), tip = section.querySelector(".tip");
     const list = section.querySelector(".methods"), clip = document.querySelector("#explorer-clip rect");
     let data = null, shown = new Set(), chosen = false, before = null;
-    let view = { x: null, y: null }; // null is everything
-    let axes = null, cross = null; // scales of what is drawn; {x, curve} that is read off
+    let view = { x: null, y: null }; // null shows everything
+    let axes = null, cross = null; // scales; {x, curve} of the values that are shown
 
     const svg = canvas.querySelector("svg");
     for (const [key, value] of Object.entries({ tabindex: 0, role: "application", "aria-roledescription": "chart",
@@ -137,8 +137,8 @@
         ?? [1, 10];
       return { x: padded(x, field.logx.checked, 0.015), y: padded(y, field.logy.checked, 0.04) };
     };
-    // whether a quantity is best seen on a logarithmic axis
-    const wide = () => {
+    // whether a quantity spans enough for a logarithmic axis
+    const prefersLog = () => {
       const all = extent(data.curves, (curve) => [values(curve, "median")], false);
       return all !== null && all[0] > 0 && all[1] / all[0] > 30;
     };
@@ -157,7 +157,7 @@
       }
       return text;
     }
-    function band(curve) { // between the quartiles, where both can be drawn
+    function band(curve) { // between the quartiles
       const xs = places(curve), [low, high] = [values(curve, "low"), values(curve, "high")];
       const out = [], back = [];
       for (let i = 0; i < xs.length; i++) {
@@ -168,7 +168,7 @@
       }
       return out.length > 1 ? `M${[...out, ...back].join("L")}Z` : "";
     }
-    function appearance(index) { // of the key of the method
+    function appearance(index) { // as in the key of the method
       const [line, mark] = document.querySelectorAll(`#key-${CSS.escape(index)} path`);
       return { color: line.style.stroke, dashes: line.getAttribute("stroke-dasharray"), mark: mark.getAttribute("d") };
     }
@@ -204,11 +204,11 @@
       );
       const curves = make("g", { "clip-path": "url(#explorer-clip)" });
       for (const curve of drawn().reverse()) { // the best on top
-        const look = appearance(curve.index), part = make("g", { class: "curve", "data-method": curve.index });
+        const style = appearance(curve.index), part = make("g", { class: "curve", "data-method": curve.index });
         const d = path(curve, "median");
         part.append(
-          make("path", { class: "band", d: band(curve), style: `fill: ${look.color}` }),
-          make("path", { class: "line", d, style: `stroke: ${look.color}`, "stroke-dasharray": look.dashes ?? "none" }),
+          make("path", { class: "band", d: band(curve), style: `fill: ${style.color}` }),
+          make("path", { class: "line", d, style: `stroke: ${style.color}`, "stroke-dasharray": style.dashes ?? "none" }),
         );
         let last = -1e9;
         const room = 90, offset = ((Number(curve.index) % 7) / 7) * room;
@@ -217,7 +217,7 @@
           const due = x - last >= room && (last > 0 || x >= box.left + offset || i === points.length - 1);
           if (!due || x < box.left) return;
           last = x;
-          part.append(make("path", { class: "mark", d: look.mark, style: `fill: ${look.color}`,
+          part.append(make("path", { class: "mark", d: style.mark, style: `fill: ${style.color}`,
             transform: `translate(${x.toFixed(1)} ${y.toFixed(1)}) scale(6.5)` }));
         });
         curves.append(part);
@@ -230,7 +230,7 @@
       section.querySelector(".heading").textContent = `${field.quantity.value}: ${field.problem.selectedOptions[0].text}`;
       field.reset.disabled = view.x === null && view.y === null;
       showPicked();
-      read();
+      showValues();
     }
 
     function legend() {
@@ -265,16 +265,16 @@
       pressed();
       draw();
     }
-    const everybody = () => data.curves.map((curve) => curve.index);
-    const leaders = () => everybody().slice(0, data.curves.length <= LEADING + 2 ? undefined : LEADING);
+    const allMethods = () => data.curves.map((curve) => curve.index);
+    const leaders = () => allMethods().slice(0, data.curves.length <= LEADING + 2 ? undefined : LEADING);
     function only(index) {
       const alone = shown.size === 1 && shown.has(index);
       if (!alone) before = new Set(shown);
-      show(alone ? before ?? everybody() : [index]);
+      show(alone ? before ?? allMethods() : [index]);
     }
 
-    // --- reading off ----------------------------------------------------------------------------------------------------------
-    function nearest(curve, x) { // the checkpoint next to a place on the horizontal axis, in pixels
+    // --- showing values ----------------------------------------------------------------------------------------------------------
+    function nearest(curve, x) { // index of the checkpoint closest to x, in pixels
       const xs = places(curve);
       let [low, high] = [0, xs.length - 1];
       while (high - low > 1) {
@@ -287,19 +287,19 @@
       let [best, distance] = [null, 28];
       for (const curve of drawn()) {
         const i = nearest(curve, x), xs = places(curve), ys = values(curve, "median");
-        for (const k of [i - 1, i]) { // the pieces on both sides of the checkpoint
+        for (const k of [i - 1, i]) { // the segments on both sides of the checkpoint
           const a = [axes.x(xs[Math.max(k, 0)]), axes.y(ys[Math.max(k, 0)])];
           const b = k + 1 < xs.length ? [axes.x(xs[k + 1]), axes.y(ys[k + 1])] : a;
           if (![...a, ...b].every(Number.isFinite)) continue;
           const [dx, dy] = [b[0] - a[0], b[1] - a[1]];
           const along = dx || dy ? Math.max(0, Math.min(1, ((x - a[0]) * dx + (y - a[1]) * dy) / (dx * dx + dy * dy))) : 0;
-          const far = Math.hypot(x - a[0] - along * dx, y - a[1] - along * dy);
-          if (far < distance) [best, distance] = [curve, far];
+          const away = Math.hypot(x - a[0] - along * dx, y - a[1] - along * dy);
+          if (away < distance) [best, distance] = [curve, away];
         }
       }
       return best;
     }
-    function read() { // show what is at the cross
+    function showValues() { // at the cross
       const line = svg.querySelector(".cross"), dot = svg.querySelector(".dot");
       const on = cross !== null && axes !== null && drawn().length > 0;
       for (const button of list.querySelectorAll(".toggle")) {
@@ -329,21 +329,21 @@
       tip.style.left = `${Math.max(0, Math.min(room, at[0] * ratio + (right ? -tip.offsetWidth - 14 : 14)))}px`;
       tip.style.top = `${Math.max(0, Math.min(svg.clientHeight - tip.offsetHeight, at[1] * ratio - tip.offsetHeight - 10))}px`;
     }
-    function point(to) {
+    function select(to) {
       cross = to;
       hovered = cross?.curve?.index ?? null;
       pick();
-      read();
+      showValues();
     }
 
     // --- zooming ------------------------------------------------------------------------------------------------------------
-    function zoom(along, from, to) { // to an interval of pixels of the drawing
+    function zoom(along, from, to) { // to an interval in pixels
       const at = axes[along], all = full()[along];
       const ends = [at.back(from), at.back(to)].sort((a, b) => a - b);
       const next = [Math.max(ends[0], all[0]), Math.min(ends[1], all[1])];
       const u = at.log ? Math.log10 : (v) => v;
       const part = (u(next[1]) - u(next[0])) / (u(all[1]) - u(all[0]));
-      if (!(part > 1e-6)) return; // no closer than numbers can resolve
+      if (!(part > 1e-6)) return; // limited by the precision of numbers
       view[along] = part > 0.999 ? null : next;
     }
     function zoomAbout(x, y, factor) {
@@ -367,17 +367,17 @@
       view = { x: null, y: null };
       draw();
     }
-    const spot = (event) => { // of an event, in the units of the drawing
+    const position = (event) => { // of an event, in units of the drawing
       const box = svg.getBoundingClientRect(), ratio = svg.viewBox.baseVal.width / box.width;
       return [(event.clientX - box.left) * ratio, (event.clientY - box.top) * ratio];
     };
-    const within = (at, v) => Math.max(Math.min(at.from, at.to), Math.min(Math.max(at.from, at.to), v));
+    const clampTo = (at, v) => Math.max(Math.min(at.from, at.to), Math.min(Math.max(at.from, at.to), v));
     const fingers = new Map();
     let drag = null, pinch = null;
-    const lasso = () => { // the box that is drawn: an interval of one axis if it is flat
+    const lasso = () => { // the selected box; null for an axis along which it is flat
       const [x, y] = [0, 1].map((i) => [drag.from[i], drag.to[i]].sort((a, b) => a - b));
-      const [wideEnough, highEnough] = [x[1] - x[0] > 14, y[1] - y[0] > 14];
-      return { x: wideEnough ? x : null, y: highEnough ? y : null };
+      const [wide, high] = [x[1] - x[0] > 14, y[1] - y[0] > 14];
+      return { x: wide ? x : null, y: high ? y : null };
     };
     function showLasso() {
       const rect = svg.querySelector(".lasso"), box = drag && lasso();
@@ -385,34 +385,34 @@
       const [x, y] = on ? [box.x ?? [axes.x.from, axes.x.to], box.y ?? [axes.y.to, axes.y.from]] : [[0, 0], [0, 0]];
       place(rect, x[0], y[0], x[1] - x[0], y[1] - y[0]);
     }
-    const spread = () => {
+    const fingerSpan = () => {
       const [a, b] = [...fingers.values()];
       return { x: (a[0] + b[0]) / 2, y: (a[1] + b[1]) / 2, size: Math.max(20, Math.hypot(a[0] - b[0], a[1] - b[1])) };
     };
     svg.addEventListener("pointerdown", (event) => {
       if (event.button !== 0 || !axes) return;
       svg.setPointerCapture(event.pointerId);
-      fingers.set(event.pointerId, spot(event));
-      pinch = fingers.size === 2 ? spread() : null;
-      const [x, y] = spot(event), at = [within(axes.x, x), within(axes.y, y)];
+      fingers.set(event.pointerId, position(event));
+      pinch = fingers.size === 2 ? fingerSpan() : null;
+      const [x, y] = position(event), at = [clampTo(axes.x, x), clampTo(axes.y, y)];
       drag = fingers.size === 1 ? { from: at, to: at } : null;
       showLasso();
     });
     svg.addEventListener("pointermove", (event) => {
       if (!axes) return;
-      const [x, y] = spot(event);
+      const [x, y] = position(event);
       if (fingers.has(event.pointerId)) fingers.set(event.pointerId, [x, y]);
       if (pinch && fingers.size === 2) {
-        const next = spread();
+        const next = fingerSpan();
         zoomAbout(next.x, next.y, pinch.size / next.size);
         pinch = next;
         return;
       }
       if (drag) {
-        drag.to = [within(axes.x, x), within(axes.y, y)];
+        drag.to = [clampTo(axes.x, x), clampTo(axes.y, y)];
         showLasso();
       }
-      point({ x: within(axes.x, x), curve: drag ? null : curveAt(x, y) });
+      select({ x: clampTo(axes.x, x), curve: drag ? null : curveAt(x, y) });
     });
     const release = (event) => {
       fingers.delete(event.pointerId);
@@ -421,7 +421,7 @@
       const tap = drag && box && !box.x && !box.y;
       drag = null;
       showLasso();
-      if (tap) point({ x: within(axes.x, spot(event)[0]), curve: curveAt(...spot(event)) });
+      if (tap) select({ x: clampTo(axes.x, position(event)[0]), curve: curveAt(...position(event)) });
       if (!box || tap) return;
       if (box.x) zoom("x", ...box.x);
       if (box.y) zoom("y", ...box.y);
@@ -429,9 +429,9 @@
     };
     svg.addEventListener("pointerup", release);
     svg.addEventListener("pointercancel", release);
-    svg.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") point(null); });
+    svg.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") select(null); });
     svg.addEventListener("dblclick", reset);
-    let scrolled = -1e9; // a page that is being scrolled goes on being scrolled over the chart
+    let scrolled = -1e9; // scrolling of the page continues over the chart
     document.addEventListener("wheel", (event) => {
       if (!event.defaultPrevented) scrolled = performance.now();
     }, { passive: true });
@@ -441,9 +441,9 @@
       if (scrolling || out || !event.deltaY) return;
       event.preventDefault();
       const turns = event.deltaY * (event.deltaMode === 1 ? 30 : 1) * (event.ctrlKey ? 4 : 1);
-      const [x, y] = spot(event);
-      zoomAbout(within(axes.x, x), within(axes.y, y), Math.exp(Math.max(-240, Math.min(240, turns)) * 0.0018));
-      point({ x: within(axes.x, x), curve: curveAt(x, y) });
+      const [x, y] = position(event);
+      zoomAbout(clampTo(axes.x, x), clampTo(axes.y, y), Math.exp(Math.max(-240, Math.min(240, turns)) * 0.0018));
+      select({ x: clampTo(axes.x, x), curve: curveAt(x, y) });
     }, { passive: false });
     svg.addEventListener("keydown", (event) => {
       const { key } = event, curves = drawn();
@@ -457,32 +457,32 @@
       else if (event.shiftKey && upwards) move("y", upwards / 5);
       else if (sideways) {
         const next = cross ? Math.max(0, Math.min(xs.length - 1, i + sideways)) : 0;
-        point({ x: within(axes.x, axes.x(xs[next])), curve });
+        select({ x: clampTo(axes.x, axes.x(xs[next])), curve });
       } else if (upwards) {
         const next = curves[(curves.indexOf(curve) - upwards + curves.length) % curves.length];
-        point({ x: cross?.x ?? axes.x.from, curve: next });
+        select({ x: cross?.x ?? axes.x.from, curve: next });
       } else if (key === "+" || key === "=") zoomAbout(...about, 1 / 1.5);
       else if (key === "-") zoomAbout(...about, 1.5);
       else if (key === "0") reset();
       else return;
       event.preventDefault();
     });
-    svg.addEventListener("blur", () => point(null));
+    svg.addEventListener("blur", () => select(null));
 
     // --- controls -----------------------------------------------------------------------------------------------------------
     async function load() {
       const name = field.problem.value;
       const text = await unpack(name);
-      if (name !== field.problem.value) return; // another was chosen meanwhile
+      if (name !== field.problem.value) return; // the problem has changed meanwhile
       data = curvesOf(text);
       section.querySelector(".download").dataset.table = name;
       options(field.quantity, data.quantities);
       options(field.axis, data.axes, data.axes.map((axis) => AXES[axis]));
       view = { x: null, y: null };
       cross = null;
-      if (!chosen || !everybody().some((index) => shown.has(index))) [shown, chosen] = [new Set(leaders()), false];
+      if (!chosen || !allMethods().some((index) => shown.has(index))) [shown, chosen] = [new Set(leaders()), false];
       field.logx.checked = true;
-      field.logy.checked = wide();
+      field.logy.checked = prefersLog();
       legend();
       draw();
     }
@@ -491,7 +491,7 @@
       cross = null;
       if (target === field.problem) load();
       else {
-        if (target === field.quantity) [view.y, field.logy.checked] = [null, wide()];
+        if (target === field.quantity) [view.y, field.logy.checked] = [null, prefersLog()];
         if (target === field.axis || target === field.logx) view.x = null;
         if (target === field.logy) view.y = null;
         draw();
@@ -502,11 +502,11 @@
       const button = event.target.closest("button");
       if (!button || !data) return;
       const index = button.dataset.method ?? button.dataset.index;
-      if (button.name === "all") show(everybody());
+      if (button.name === "all") show(allMethods());
       else if (button.name === "none") show([]);
       else if (button.name === "leading") show(leaders(), false);
       else if (button.className.startsWith("only") || (index && (event.shiftKey || event.altKey))) only(index);
-      else if (index) show(everybody().filter((other) => shown.has(other) !== (other === index)));
+      else if (index) show(allMethods().filter((other) => shown.has(other) !== (other === index)));
     });
     new ResizeObserver(() => draw()).observe(canvas);
     load();

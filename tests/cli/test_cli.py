@@ -128,7 +128,7 @@ ONE, RACE = ([command, "--problem", "quadratic", "--optimizer", "adam"] for comm
         ([*ONE, "--steps", "1" + "0" * 30], "steps must be a whole number"),
         ([*ONE, "--schedule", "drops:at=2"], "at must be in (0, 1), not 2"),
         (["run", ""], "cannot read the study"),
-        (["run", "--problem", "quadratic:dim=1000000", "--optimizer", "adam"], "d at most 20000"),
+        (["run", "--problem", "quadratic:dim=1000000", "--optimizer", "adam"], "dim must be at most 20000"),
         (["check", "quadratic:dim=1e30,rotate=false"], "cannot be created"),
         (["check", "mlp:hidden=-3"], "hidden must be numbers"),
         ([*ONE, "--steps", "0"], "at least one step"),

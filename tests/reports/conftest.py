@@ -1,4 +1,4 @@
-"""A store of real runs, races, and the pages made of them, for all tests of reports."""
+"""A store of real runs, races, and their pages, for all tests of reports."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ HOSTILE = [
 
 
 def page_of(runs: Runs, folder: Path, **options: Any) -> str:
-    """The page of some results."""
+    """The page of results."""
     return reports.build_page(runs, folder / "page.html", **options).read_text(encoding="utf-8")
 
 
@@ -113,7 +113,7 @@ def raced_page(runs: Runs, races: pd.DataFrame, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def step_races() -> pd.DataFrame:
-    """Two problems; one of them raced on two machines, and on one of those the race was disturbed."""
+    """Two problems; one raced on two machines, with a disturbed race on one of them."""
     away: dict[str, Any] = {"race": "s", "machine": "N", "load_before": 3.0}
     return race_table(
         race_rows("slow", (5e-3, 5e-3, 5e-3)), race_rows("fast", place=1),

@@ -1,11 +1,11 @@
-"""Recompute the tables of a page from the stored Parquet files, with nothing of optbench and reports: an auditor.
+"""Recompute the tables of a page from the stored Parquet files, without code of optbench and reports.
 
     python tests/reports/independent.py RESULTS PAGE
 
-RESULTS is one folder of results and PAGE a page of `optbench report RESULTS`. The definitions are written anew from the
-documentation. `tables` lists what is recomputed: the tables that a reader sees (head line, leaders, heat maps, ranking,
-the summary and the calls to powers of ten of every problem, divergences and failures) and those for download behind them
-and behind the profiles. Curves, step sizes and accuracies are compared with their definitions by tests of `analysis`. A
+RESULTS is one folder of results and PAGE a page of `optbench report RESULTS`. The definitions follow the documentation.
+`tables` yields what is recomputed: the tables that a reader sees (lead, leaders, heat maps, ranking, the summary and the
+calls to powers of ten of every problem, divergences and failures) and the tables for download behind them and behind the
+profiles. Curves, step sizes and accuracies are compared with their definitions by tests of `analysis`. A
 number must be the recomputed one, rounded to the digits that are shown; in a cell for readers the names of methods and the
 numbers count, not the words between them.
 
@@ -48,7 +48,7 @@ DIGITS = 6  # significant digits of embedded numbers
 
 
 def stored(folder: Path) -> list[Row]:
-    """The newest of the runs that were asked for alike, with the labels of their problems and methods, in order."""
+    """The newest of the runs with the same identity, sorted, with the labels of their problems and methods."""
     newest: dict[tuple[Any, ...], Row] = {}
     question = [
         "problem_spec", "data_hash", "optimizer", "fixed", "schedule", "batch_size", "settings", "seed", "steps",
@@ -99,7 +99,7 @@ def label_batches(rows: list[Row]) -> None:
 
 
 def plain(value: Any) -> str:
-    """A setting as it stands in a label."""
+    """A setting as text in a label."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.12g}" if isinstance(value, float) else "none" if value is None else str(value)
@@ -234,7 +234,7 @@ def unit(value: float, digits: int) -> float:
 
 
 def agrees(token: str, own: Any) -> bool:
-    """Whether a name is the same, or a number is rounded to its digits (two at least; zeros at its end say nothing)."""
+    """Whether a name is the same, or a number is rounded to its digits (at least two; trailing zeros do not count)."""
     if isinstance(own, str):
         return token == seen(own)
     if not re.fullmatch(r"[\d.]+(e-?\d+)?", token):
@@ -310,7 +310,7 @@ class Results:
         return lines
 
     def _others(self, problem: str, method: str) -> Row:
-        """What was swept beside the step size, in the best settings."""
+        """Best values of the hyperparameters that were swept besides the step size."""
         tried = {row["settings"]: row["step_size"] for row in self.pairs[problem, method]}
         settings = {text: json.loads(text) for text in tried}
         best = settings[self.settings[problem, method][0]]
@@ -396,7 +396,7 @@ class Overview:
         return [e for e in range(len(self.names)) if on and ran[e, on].all()], on
 
     def relative(self, place: int) -> list[Row]:
-        """Median calls to a target, and how many times those of the best."""
+        """Median calls to a target, and their ratio to those of the best."""
         lines = []
         for e, name in enumerate(self.names):
             for p, problem in enumerate(self.problems):
@@ -619,7 +619,7 @@ def heat_text(overview: Overview, relative: list[Row]) -> list[Row]:
     with_targets = {line["problem"] for line in relative if line["status"] in ("reached", "missed")}
     ran = [line for line in relative if line["problem"] in with_targets and line["status"] != "not run"]
     methods, problems = {line["method"] for line in ran}, [p for p in overview.results.problems if p in with_targets]
-    if len(ranks) > 1:  # besides the methods and problems that are compared, what fills a quarter of its cells
+    if len(ranks) > 1:  # the compared methods and problems, and those that fill a quarter of their cells
         on = {overview.problems[p] for p in overview.on}
         count = collections.Counter(line["method"] for line in ran if line["problem"] in on)
         methods = {method for method in methods if method in ranks or 4 * count[method] >= len(on)}

@@ -6,9 +6,7 @@ import html.parser
 
 
 class Reader(html.parser.HTMLParser):
-    """What a browser would make of a page: its elements with their attributes, its text without that of scripts and style
-    sheets, and whether it is well nested.
-    """
+    """The elements of a page with their attributes, and its text without scripts and style sheets; checks the nesting."""
 
     VOID = ("meta", "link", "br", "input")
 

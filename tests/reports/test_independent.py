@@ -74,9 +74,9 @@ def seen(pattern: str) -> Callable[[str], str]:
     """Change the last digit before the end of what a pattern finds first."""
 
     def changed(text: str) -> str:
-        found = re.search(pattern, text, re.DOTALL)
-        assert found
-        end = found.end(1) - 1
+        match = re.search(pattern, text, re.DOTALL)
+        assert match
+        end = match.end(1) - 1
         return text[:end] + ("3" if text[end] != "3" else "4") + text[end + 1 :]
 
     return changed
@@ -84,15 +84,15 @@ def seen(pattern: str) -> Callable[[str], str]:
 
 def rewritten(text: str, name: str, change: Callable[[list[list[str]]], None]) -> str:
     """The page with another table for download; lines are split at commas from the right, where no names are."""
-    found = re.search(r'id="tables">(.*?)</script>', text, re.DOTALL)
-    assert found
-    tables = json.loads(found[1])
+    match = re.search(r'id="tables">(.*?)</script>', text, re.DOTALL)
+    assert match
+    tables = json.loads(match[1])
     lines = gzip.decompress(base64.b64decode(tables[name])).decode("utf-8").rstrip("\n").split("\n")
     cells = [line.split(",") for line in lines]
     change(cells)
     content = "".join(",".join(line) + "\n" for line in cells)
     tables[name] = base64.b64encode(gzip.compress(content.encode("utf-8"))).decode("ascii")
-    return text[: found.start(1)] + json.dumps(tables) + text[found.end(1) :]
+    return text[: match.start(1)] + json.dumps(tables) + text[match.end(1) :]
 
 
 def embedded(name: str, column: str, line: int = 2) -> Callable[[str], str]:
@@ -146,7 +146,7 @@ def test_a_further_column_is_reported_and_breaks_nothing(folder: Path, text: str
         "column 'further' of summary of a problem, embedded",
         "column 'further' of ranking",
     }
-    # a wrong number beside it is still found
+    # a wrong number next to it is still detected
     audit = independent.audited(folder, embedded("quadratic-dim-6-summary", "final")(changed))
     assert {wrong.partition(": ")[0] for wrong in audit.wrong} == {"summary of a problem, embedded"}
 
@@ -157,8 +157,8 @@ def test_a_column_that_is_gone_is_wrong(folder: Path, text: str) -> None:
     assert {wrong.partition(": ")[0] for wrong in audit.wrong} == {"heat map", "ranking"}
 
 
-def test_the_script_stands_alone(folder: Path, text: str, tmp_path: Path) -> None:
-    """In a process that cannot import optbench or reports, and its exit status says what it found."""
+def test_the_script_needs_no_package_of_the_project(folder: Path, text: str, tmp_path: Path) -> None:
+    """It runs where optbench and reports cannot be imported; its exit status is 1 after a disagreement."""
     page = tmp_path / "page.html"
     script = Path(independent.__file__)
     for content, status in ((text, 0), (seen(r'<p class="lead">(\d+)')(text), 1)):

@@ -71,13 +71,13 @@ def test_the_numbers_of_a_column_share_a_notation(runs: Runs) -> None:
 
 
 def test_the_leader_on_every_kind_of_problem(runs: Runs) -> None:
-    found = {leader.problem: leader for leader in tables.leaders(runs)}
-    assert found[VALLEY].methods == ("newton",)
-    assert found[VALLEY].goal == "1e-10 of the initial gap"
-    assert "without Hessians: " in found[VALLEY].remark
-    assert found[STEEP].methods == ()
-    assert found[NETWORK].goal.startswith("smallest objective within ")
-    assert len(found[NETWORK].methods) == 1
+    leaders = {leader.problem: leader for leader in tables.leaders(runs)}
+    assert leaders[VALLEY].methods == ("newton",)
+    assert leaders[VALLEY].goal == "1e-10 of the initial gap"
+    assert "without Hessians: " in leaders[VALLEY].remark
+    assert leaders[STEEP].methods == ()
+    assert leaders[NETWORK].goal.startswith("smallest objective within ")
+    assert len(leaders[NETWORK].methods) == 1
 
 
 def test_a_lead_on_few_seeds_is_too_close_to_call(runs: Runs, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_lead_on_few_seeds_is_too_close_to_call(runs: Runs, tmp_path: Path) ->
     assert not leader.certain
 
 
-def test_methods_that_are_level_without_an_optimum_lead_together(runs: Runs) -> None:
+def test_methods_with_the_same_objective_lead_together(runs: Runs) -> None:
     one = runs.rows[(runs.rows["problem"] == NETWORK) & (runs.rows["method"] == "lbfgs")]
     (leader,) = tables.leaders(Runs(pd.concat([one, one.assign(method="twin")], ignore_index=True)))
     assert leader.methods == ("lbfgs", "twin")

@@ -104,21 +104,21 @@ def hostile(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def windows(browser: Browser) -> dict[str, Page]:
-    """Pages by the options they were made with, to be used again: a new one takes a third of a second."""
+    """Pages by their options, for reuse: a new one takes a third of a second."""
     return {}
 
 
 @pytest.fixture
 def opened(browser: Browser, windows: dict[str, Page]) -> Iterator[Open]:
-    """Opens a page without a network; at the end nothing may have been asked for, and nobody may have complained."""
+    """Opens a page without a network; fails if the page sends a request or reports an error."""
     requested: list[str] = []
-    said: list[str] = []
+    messages: list[str] = []
 
     def ask(request: Any) -> None:
         requested.append(request.url)
 
     def listen(message: Any) -> None:
-        said.append(str(message))
+        messages.append(str(message))
 
     listeners: dict[Any, Any] = {"request": ask, "console": listen, "pageerror": listen}
 
@@ -143,16 +143,16 @@ def opened(browser: Browser, windows: dict[str, Page]) -> Iterator[Open]:
         for event, listener in listeners.items():
             with contextlib.suppress(KeyError):  # not a page of this test
                 page.remove_listener(event, listener)
-    assert said == []
+    assert messages == []
     assert requested
     assert not [url for url in requested if not url.startswith(("file:", "data:", "blob:"))]
 
 
-def expect(found: Locator) -> Any:
+def expect(locator: Locator) -> Any:
     """Playwright's `expect`, which waits; imported late, because playwright may not be there."""
     from playwright.sync_api import expect
 
-    return expect(found)
+    return expect(locator)
 
 
 def explorer(page: Page) -> Locator:
@@ -293,7 +293,7 @@ def test_sorting_keeps_the_order_of_equals(opened: Open, path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", ["path", "hostile"])
-def test_a_method_is_picked_out_everywhere(request: pytest.FixtureRequest, opened: Open, which: str) -> None:
+def test_a_method_is_highlighted_everywhere(request: pytest.FixtureRequest, opened: Open, which: str) -> None:
     page = opened(request.getfixturevalue(which))
     problem = page.locator(".problem:has(.legend)").first
     picked = "[...new Set([...document.querySelectorAll('.picked')].map((e) => e.dataset.method))]"
@@ -324,7 +324,7 @@ def test_a_method_is_picked_out_everywhere(request: pytest.FixtureRequest, opene
     assert button.get_attribute("aria-pressed") == "false"
 
 
-def test_a_grey_curve_is_found_by_pointing_near_it(opened: Open, path: Path) -> None:
+def test_pointing_near_a_grey_curve_highlights_it(opened: Open, path: Path) -> None:
     page = opened(path)
     line = page.locator("#quadratic-dim-8 figure g.rest[id$=line] path").first
     line.scroll_into_view_if_needed()
@@ -341,7 +341,7 @@ def test_a_grey_curve_is_found_by_pointing_near_it(opened: Open, path: Path) -> 
     assert line.evaluate(colour) != grey
 
 
-def test_a_tap_picks_and_another_lets_go(opened: Open, path: Path) -> None:
+def test_a_tap_highlights_and_another_releases(opened: Open, path: Path) -> None:
     page = opened(path, viewport=PHONE, has_touch=True)
     row = page.locator("#quadratic-dim-8 table.sortable").first.locator("tbody tr").nth(1)
     row.locator("th").tap()
@@ -505,7 +505,7 @@ def test_the_explorer_zooms_with_two_fingers(opened: Open, path: Path) -> None:
     assert ticks(page) == before
 
 
-def test_the_explorer_shows_who_is_asked_for(opened: Open, path: Path) -> None:
+def test_the_explorer_shows_the_chosen_methods(opened: Open, path: Path) -> None:
     page = opened(path)
     place = explorer(page)
     lines, items = page.locator("#explorer .plot .curve"), place.locator(".methods li")

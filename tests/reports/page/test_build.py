@@ -1,4 +1,4 @@
-"""The page, made from a small store of real runs."""
+"""The page of a small store of real runs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def either(request: pytest.FixtureRequest) -> str:
     return text
 
 
-def test_the_page_asks_for_nothing(either: str) -> None:
+def test_the_page_loads_nothing(either: str) -> None:
     page = either
     assert "http://" not in page.replace('"http://www.w3.org/2000/svg"', "")  # a name, not an address
     assert "https://" not in page
@@ -201,7 +201,7 @@ def test_others_may_read_the_page(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_importing_reports_draws_nothing_in() -> None:
+def test_importing_reports_imports_no_libraries() -> None:
     code = "import sys, reports; print([m for m in ('matplotlib', 'pandas', 'seaborn', 'jinja2') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -56,9 +56,9 @@ def test_only_what_was_measured_on_both_sides_is_compared() -> None:
         timed("never", (10,), linear, lambda n: None),
         timed("old", (10,), linear, constant, measurement="20250101T000000-b"),
     )
-    found = crossover.step_seconds(rows)
-    told = found[["case", "size", "cpu", "gpu", "ratio"]].to_records(index=False).tolist()
-    assert told == [
+    table = crossover.step_seconds(rows)
+    values = table[["case", "size", "cpu", "gpu", "ratio"]].to_records(index=False).tolist()
+    assert values == [
         ("ends", 10, *(pytest.approx(v) for v in (1e-5, 1e-4, 0.1))),
         ("whole", 10, *(pytest.approx(v) for v in (1e-5, 1e-4, 0.1))),
         ("whole", 1000, *(pytest.approx(v) for v in (1e-3, 1e-4, 10))),
@@ -67,7 +67,7 @@ def test_only_what_was_measured_on_both_sides_is_compared() -> None:
 
 
 def test_the_crossover_is_marked_where_the_curve_passes_one() -> None:
-    found = crossover.step_seconds(
+    table = crossover.step_seconds(
         figures_of(
             timed("crosses", (10, 1000), linear, constant),
             timed("ahead", (200, 1000), linear, constant),
@@ -75,8 +75,8 @@ def test_the_crossover_is_marked_where_the_curve_passes_one() -> None:
             timed("elsewhere", (10, 1000), linear, constant, grows="n"),
         )
     )
-    ax = crossover.crossover(found, "d", ax=Figure().add_subplot())
-    index = {case: look.index for case, look in style.numbered_styles(found["case"]).items()}
+    ax = crossover.crossover(table, "d", ax=Figure().add_subplot())
+    index = {case: of_case.index for case, of_case in style.numbered_styles(table["case"]).items()}
     (ring,) = [line for line in ax.get_lines() if str(line.get_gid()).endswith("crossing")]
     assert ring.get_gid() == f"curve-{index['crosses']}-crossing"
     assert np.asarray(ring.get_xdata())[0] == pytest.approx(100)
@@ -87,11 +87,11 @@ def test_the_crossover_is_marked_where_the_curve_passes_one() -> None:
     assert ax.get_xscale() == ax.get_yscale() == "log"
     low, high = ax.get_ylim()
     assert low < 1 < high
-    nothing = crossover.crossover(found, "runs", ax=Figure().add_subplot())
+    nothing = crossover.crossover(table, "runs", ax=Figure().add_subplot())
     assert any("Nothing was measured" in text.get_text() for text in nothing.texts)
 
 
-def test_the_crossing_is_said_in_words(tmp_path: Path) -> None:
+def test_the_crossing_in_words(tmp_path: Path) -> None:
     rows = figures_of(
         timed("crosses", (10, 1000), linear, constant),
         timed("ahead", (200, 1000), linear, constant),
@@ -109,13 +109,13 @@ def test_the_crossing_is_said_in_words(tmp_path: Path) -> None:
     assert len(re.findall("<svg viewBox", page)) == 2
 
 
-def test_many_crossings_are_summed_up() -> None:
+def test_many_crossings_are_summarized() -> None:
     rows = [timed(f"case {k:02}", (10, 10_000), linear, lambda n, k=k: 1e-4 * (k + 1)) for k in range(12)]
-    said = gpu.in_words(crossover.step_seconds(figures_of(*rows)))
-    assert said == "The GPU takes less time from about 100 on case 00 to about 1200 on case 11, 12 problems in all."
+    text = gpu.in_words(crossover.step_seconds(figures_of(*rows)))
+    assert text == "The GPU takes less time from about 100 on case 00 to about 1200 on case 11, 12 problems in all."
 
 
-def test_cases_are_picked_out_apart_from_methods(runs: Runs) -> None:
+def test_cases_are_not_highlighted_with_methods(runs: Runs) -> None:
     context = PageContext(runs, gpu=figures_of(timed("crosses", (10, 1000), linear, constant)))
     methods = dict(context.names)
     section = gpu.section(context)

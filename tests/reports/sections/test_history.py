@@ -90,7 +90,7 @@ def test_every_value_of_every_commit_is_read(folder: Path) -> None:
     assert counted[["low", "high"]].isna().all(axis=None)
 
 
-def test_benchmarks_that_changed_or_are_gone_do_not_count(folder: Path) -> None:
+def test_changed_and_removed_benchmarks_are_left_out(folder: Path) -> None:
     write(
         folder / "box" / "dddddddd-env.json", results("d", 2, {STEP: steps([9.0] * 4, version="v2"), "old": calls(1)})
     )
@@ -124,7 +124,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
-def test_what_cannot_be_read_is_passed_over_and_counted(folder: Path, content: bytes) -> None:
+def test_unreadable_files_are_skipped_and_counted(folder: Path, content: bytes) -> None:
     whole = reports.load_history(folder)
     (folder / "box" / "aaaaaaaa-env.json").write_bytes(content)
     table = reports.load_history(folder)
@@ -139,35 +139,35 @@ def test_values_that_are_no_numbers_are_missing(folder: Path, value: Any) -> Non
     assert "a" * 8 not in set(table["commit"])
 
 
-def test_a_broken_list_of_benchmarks_is_passed_over(folder: Path) -> None:
+def test_a_broken_list_of_benchmarks_is_skipped(folder: Path) -> None:
     (folder / "benchmarks.json").write_text("{")
     table = reports.load_history(folder)
     assert table.attrs["skipped"] == ["benchmarks.json"]
     assert len(table) == 8
 
 
-def test_files_as_asv_itself_writes_them(tmp_path: Path) -> None:
+def test_files_written_by_asv(tmp_path: Path) -> None:
     asv = pytest.importorskip("asv.results")
     benchmark = {"name": STEP, "version": "v1", "params": [["'adam'", "'sgd'"]]}
     samples = [1e-3, 2e-3, 3e-3, 2e-3, 2e-3, 2e-3, 2.1e-3, 1.9e-3]
     measured = SimpleNamespace(
         result=[0.0, None], samples=[samples, None], number=[1, None], stderr="", errcode=0, profile=None
     )
-    made = asv.Results({"machine": "box"}, {}, "0123456789abcdef", 1_767_225_600_000, "3.12", "env", {})
-    made.add_result(benchmark, measured)
+    results = asv.Results({"machine": "box"}, {}, "0123456789abcdef", 1_767_225_600_000, "3.12", "env", {})
+    results.add_result(benchmark, measured)
     (tmp_path / "box").mkdir()
-    made.save(str(tmp_path))
+    results.save(str(tmp_path))
     (line,) = reports.load_history(tmp_path).to_dict("records")
     (value, _), stats = (
-        made.get_result_value(STEP, benchmark["params"]),
-        made.get_result_stats(STEP, benchmark["params"]),
+        results.get_result_value(STEP, benchmark["params"]),
+        results.get_result_stats(STEP, benchmark["params"]),
     )
     assert line["value"] == value == 2e-3
     assert (line["low"], line["high"]) == pytest.approx((stats[0]["ci_99_a"], stats[0]["ci_99_b"]), rel=1e-3)
     assert (line["commit"], line["parameters"], line["machine"]) == ("0123456789abcdef", "adam", "box")
 
 
-def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'asv run' creates one"):
         reports.load_history(tmp_path / "nowhere")
     table = reports.load_history(tmp_path)
@@ -198,18 +198,18 @@ def test_the_largest_change_comes_first() -> None:
     )
     assert table["parameters"].tolist()[:2] == ["down", "up"]  # to a third is more than to one and a half
     assert table["parameters"].tolist()[-1] == "single"
-    found = table.set_index("parameters")
-    assert found["change"].to_dict() == pytest.approx(
+    by_parameters = table.set_index("parameters")
+    assert by_parameters["change"].to_dict() == pytest.approx(
         {"up": 0.5, "down": -2 / 3, "none": 0, "zero": np.nan, "single": 0}, nan_ok=True
     )
-    assert found["commits"].to_dict() == {"up": 3, "down": 2, "none": 3, "zero": 2, "single": 1}
-    assert found.loc["up", ["first_commit", "last_commit"]].tolist() == ["commit000", "commit002"]
+    assert by_parameters["commits"].to_dict() == {"up": 3, "down": 2, "none": 3, "zero": 2, "single": 1}
+    assert by_parameters.loc["up", ["first_commit", "last_commit"]].tolist() == ["commit000", "commit002"]
 
 
 @pytest.mark.parametrize(("half", "clear"), [(0.1, True), (0.3, False), (math.inf, False), (math.nan, True)])
 def test_a_change_within_the_intervals_is_not_clear(half: float, clear: bool) -> None:
-    (found,) = asv.changes(past(("a", [1.0, 1.5]), half=half))["clear"]
-    assert found == clear
+    (is_clear,) = asv.changes(past(("a", [1.0, 1.5]), half=half))["clear"]
+    assert is_clear == clear
     assert asv.changes(past(("a", [2.0, 1.0, 2.0]), half=half))["clear"].tolist() == [math.isnan(half)]
 
 
@@ -236,7 +236,7 @@ def points(svg: str) -> np.ndarray:
 
 
 def test_a_sparkline_goes_up_where_values_do() -> None:
-    svg = history.sparkline([0, 1, 3], [1.0, 3.0, 2.0], 5, "told")
+    svg = history.sparkline([0, 1, 3], [1.0, 3.0, 2.0], 5, "label")
     corners = points(svg)
     width, height = 120, 24
     assert (corners >= 0).all()
@@ -247,7 +247,7 @@ def test_a_sparkline_goes_up_where_values_do() -> None:
     assert np.diff(corners[:, 0]).tolist() == pytest.approx([(width - 7) / 4, (width - 7) / 2], abs=0.11)
     (x, y) = re.findall(r'<circle cx="([^"]*)" cy="([^"]*)"', svg)[0]
     assert [float(x), float(y)] == corners[-1].tolist()
-    assert 'role="img" aria-label="told"><title>told</title>' in svg
+    assert 'role="img" aria-label="label"><title>label</title>' in svg
 
 
 def test_scatter_stays_flat() -> None:
@@ -307,7 +307,7 @@ def test_a_single_commit_is_no_history_yet(tmp_path: Path) -> None:
     assert text.count('<svg class="spark"') == 1
 
 
-def test_files_that_were_are_skipped_are_counted(folder: Path, tmp_path: Path) -> None:
+def test_skipped_files_are_counted(folder: Path, tmp_path: Path) -> None:
     (folder / "box" / "aaaaaaaa-env.json").write_text("{")
     assert "1 file in the results folder" in history_page(reports.load_history(folder), tmp_path)
     for path in folder.glob("box/[bc]*.json"):
@@ -317,7 +317,7 @@ def test_files_that_were_are_skipped_are_counted(folder: Path, tmp_path: Path) -
     assert "has no results that can be shown" in text
 
 
-def test_machines_and_environments_are_told_apart(tmp_path: Path) -> None:
+def test_machines_and_environments_are_shown(tmp_path: Path) -> None:
     table = pd.concat(
         [past(("a", [1.0, 2.0])), past(("a", [1.0, 3.0]), machine="other"), past(("a", [1.0, 4.0]), environment="3.13")]
     )

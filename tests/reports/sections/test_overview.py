@@ -347,14 +347,14 @@ def test_the_heat_map_of_the_page_is_the_table_behind_it(page: str, runs: Runs) 
         method = re.search(r"<bdi>(.*?)</bdi>", text)[1]  # type: ignore[index]
         cells = re.findall(r'<td class="(r\d|missed|absent)" title="([^"]*)">([^<]*)', text)
         assert len(cells) == len(problems)
-        for problem, (look, told, shown) in zip(problems, cells, strict=True):
+        for problem, (kind, title, shown) in zip(problems, cells, strict=True):
             line = table.loc[(method, problem)]
-            assert (look == "missed") == (line["status"] == "missed")
-            assert (look == "absent") == (line["status"] == "not run")
+            assert (kind == "missed") == (line["status"] == "missed")
+            assert (kind == "absent") == (line["status"] == "not run")
             if line["status"] == "reached":
                 assert float(shown) == pytest.approx(line["ratio"], rel=0.05)
-                assert told.startswith(f"{line['calls']:g} calls, {line['reached']} of {line['seeds']} seeds")
-                assert (look == "r0") == (line["ratio"] == 1)
+                assert title.startswith(f"{line['calls']:g} calls, {line['reached']} of {line['seeds']} seeds")
+                assert (kind == "r0") == (line["ratio"] == 1)
 
 
 def test_the_ranking_of_the_page(page: str, runs: Runs) -> None:
@@ -393,5 +393,5 @@ def test_many_methods_on_many_problems_are_drawn(rng: np.random.Generator, tmp_p
     text = reports.build_page(runs, tmp_path).read_text(encoding="utf-8")
     heat = part(text, '<div class="at at-1">', "</table>")
     assert len(re.findall(r'<td class="r\d', heat)) == 24 * 9
-    # who leads on each problem stands below the figures where there are many
+    # the leaders are below the figures where there are many
     assert text.index("Problem by problem") > text.index('aria-label="Ranking"')

@@ -56,7 +56,7 @@ def test_seconds_to_target_are_on_the_page_or_listed_as_missing(
     forms = sorted(zip(shown["method"], shown["update"], shown["disturbed"], strict=True))
     assert ("newton", "as written", False) in forms
     assert ("adam", "as written", True) in forms
-    assert "lbfgs" not in set(shown["method"])  # its memory in the race is another
+    assert "lbfgs" not in set(shown["method"])  # it raced with another memory
     newton = tuning.tuned_rows(runs).query("problem == @VALLEY and method == 'newton'")
     calls = np.median([hits[tuning.target_index(1e-4)] for hits in newton["calls_to_target"]])
     (line,) = shown[shown["method"] == "newton"].to_dict("records")
@@ -69,7 +69,7 @@ def test_seconds_to_target_are_on_the_page_or_listed_as_missing(
     assert "rosenbrock: no runs, only races." in read.text
 
 
-def test_disturbed_figures_are_marked_where_they_stand(raced_page: str, races: pd.DataFrame) -> None:
+def test_disturbed_times_are_marked(raced_page: str, races: pd.DataFrame) -> None:
     quiet, loud = (races[races["race"] == name] for name in ("race 1", "race 2"))
     for part, word in ((quiet, ""), (loud, " – disturbed")):
         ax = reports.speed(part, VALLEY, Figure().add_subplot())
