@@ -1,1 +1,1 @@
-"""The asv suite: one file a question; `common` holds what they share."""
+"""The asv suite, one file per question, and the benchmarks of GPUs and other libraries."""

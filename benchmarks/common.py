@@ -1,4 +1,4 @@
-"""What the benchmarks share: the backends as a parameter, steps without a loop around them, and how calls are timed."""
+"""Common parts of the benchmarks: backends as a parameter, steps of an optimizer, and timing of calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BACKENDS = ["numpy", "numpy float32", "cupy", "cupy float32"]
 
 
 def backend_or_skip(name: str) -> Backend:
-    """The backend of a name such as "numpy float32"; asv skips the benchmark if it is absent."""
+    """The backend of a name such as "numpy float32"; asv skips the benchmark if there is none."""
     module, _, precision = name.partition(" ")
     try:
         return get_backend(module, precision=precision or "float64")
@@ -29,7 +29,7 @@ def backend_or_skip(name: str) -> Backend:
 def stepper(
     optimizer: Optimizer, evaluate: Callable[[Array], At], x: Array, backend: Backend
 ) -> Callable[[int], Array]:
-    """A function that takes so many steps from where the last call ended, first from x (R, d), and returns the points."""
+    """A function that continues from x (R, d) by a number of steps at each call, and returns the points."""
     latest: list[Any] = [x, init_state(optimizer, x, backend), 0]
 
     def walk(count: int) -> Any:
@@ -44,14 +44,14 @@ def stepper(
 
 
 def timed(run: Callable[[int], Any], count: int, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds of `run`, which takes a number of calls."""
+    """Seconds of `run(count)`."""
     start = clock()
     run(count)
     return clock() - start
 
 
 def calls_within(run: Callable[[int], Any], seconds: float, clock: Callable[[], float] = time.perf_counter) -> int:
-    """How many calls `run` makes in about so many seconds."""
+    """The count for which `run(count)` takes about so many seconds."""
     count = 1
     while (taken := timed(run, count, clock)) <= seconds / 4:
         count *= 4

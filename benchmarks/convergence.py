@@ -1,4 +1,4 @@
-"""Oracle calls to a target. The numbers are deterministic, so a change of behaviour shows exactly. Higher is worse."""
+"""Oracle calls to a target. They are deterministic, so that every change of behaviour is visible. Lower is better."""
 
 from __future__ import annotations
 

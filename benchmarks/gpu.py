@@ -1,19 +1,19 @@
-"""Compare a GPU with the CPU: are the curves the same, how fast is it, from which size on? Results go into a folder.
+"""Compare a GPU with the CPU: equal curves, speed, and the size from which the GPU is faster.
 
 python -m benchmarks.gpu results            # minutes, on a machine with a GPU; then: optbench report results
-python -m benchmarks.gpu results --quick    # small sizes: whether everything runs
+python -m benchmarks.gpu results --quick    # small sizes, to test that everything runs
 
-There are four sections, each stored as soon as it is complete (`COLUMNS`; shown by `reports.sections.gpu`):
+There are four sections, each stored in the results folder when it is complete (`COLUMNS`; shown by `reports.sections.gpu`):
 
-curves   values along runs of every problem, in both precisions, against the CPU in float64. The envelope that they must
-         stay in is measured, not assumed: see `envelope`.
-steps    the update of Adam and of momentum, fused and plain, against a copy on the device.
+curves   values along runs of every problem, in both precisions, compared with the CPU in float64 within a measured
+         envelope, see `envelope`.
+steps    the update of Adam and of momentum, fused and plain, compared with a copy on the device.
 sweeps   the sweeps of benchmarks/peers, 100 runs each, on the GPU, on one core of the CPU and by JAX on the same GPU; and
          the peak of the memory pool.
 sizes    seconds of one step of 100 runs of every problem, for growing sizes until the GPU is clearly faster.
 
-All measurements take the backends as parameters, so that the tests run all of them on pretended devices. The script has
-not yet been run on a GPU.
+All measurements take the backends as parameters, so that tests can simulate devices. The script has not been run on a GPU
+yet.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ from optbench.runner.loop import Loop, init_state
 Row = dict[str, Any]
 OPTIMIZERS_SHOWN = ("gradient_descent", "momentum", "adam", "lbfgs", "newton")
 BATCH = 16  # samples per mini-batch, for the curves with mini-batches
-COPIES = 8  # perturbed runs that show how a curve reacts to rounding
-MAX_NEWTON = 100  # parameters; above, Hessians of the copies take longer on the CPU than everything else
-FACTOR = 16.0  # width of the envelope relative to the largest reaction seen, see `envelope`
+COPIES = 8  # perturbed runs, which measure the effect of rounding
+MAX_NEWTON = 100  # parameters; with more, Hessians take most of the time on the CPU
+FACTOR = 16.0  # width of the envelope relative to the measured effect, see `envelope`
 
-# one row a figure, in long form: Arrow type and meaning by name
+# long form, one row per number: Arrow type and meaning by name
 COLUMNS = {
-    "measurement": ("string", "name of the run of the script: when it began, UTC, and a random part"),
+    "measurement": ("string", "name of the run of the script: its begin, UTC, and a random part"),
     "created": ("string", "when the section ended, UTC"),
     "machine": ("string", "GPU"),
-    "processor": ("string", "processor of the CPU that it is compared with"),
+    "processor": ("string", "CPU that it is compared with"),
     "section": ("string", "curves, steps, sweeps or sizes"),
-    "case": ("string", "what was computed: problem and method, rule, sweep or problem"),
+    "case": ("string", "what was computed: problem and method, rule, sweep, or problem"),
     "precision": ("string", "float64 or float32"),
-    "size": ("int64", "numbers in an array, or what the case grows in; null where there is one size"),
+    "size": ("int64", "size of an array, or of the case; null if there is one size only"),
     "contender": ("string", "who computed it: gpu, gpu fused, cpu, copy, jax on gpu"),
     "quantity": ("string", "what was measured, with its unit"),
     "repeat": ("int64", "number of the repeat, from 0"),
-    "value": ("double", "how much; null where it could not be measured, or never happened"),
-    "note": ("string", "why there is no value, or what the size is; empty otherwise"),
+    "value": ("double", "the number; null if it could not be measured, or the event did not happen"),
+    "note": ("string", "why there is no value, or what the size counts; else empty"),
 }
 
 
@@ -82,8 +82,8 @@ def trajectory(
 ) -> np.ndarray:
     """Values at every iterate of `copies` runs from each seed's start, shape (T + 1, S, copies).
 
-    Every iterate of all copies but the first is perturbed: each coordinate is multiplied by 1 + jitter or 1 - jitter, at
-    random. Nothing is fetched from the device before the end.
+    All iterates of all copies except the first are perturbed: each coordinate is multiplied by 1 + jitter or 1 - jitter at
+    random. Values stay on the device until the end.
     """
     backend, rng = problem.backend, np.random.default_rng(0)
     shape = (len(seeds), copies, problem.dim)
@@ -112,30 +112,28 @@ def trajectory(
 
 
 def envelope(values: np.ndarray, eps: float) -> np.ndarray:
-    """How far rounding may carry a curve, from runs of `trajectory` with jitter `eps`: (T + 1, S, copies) gives (T + 1, S).
+    """Largest deviation by rounding, from `trajectory` with jitter `eps`: (T + 1, S, copies) gives (T + 1, S).
 
-    Another machine adds in another order, so its result differs by about eps of the terms in every step. The effect depends
-    on problem and method: it dies out on a convex problem, and doubles every few steps where runs separate. So it is
-    measured: the copies differ by eps at every iterate, and the largest deviation of any copy in the steps around t (a
-    tenth before and after, because curves cross) is the reaction at t. The envelope is `FACTOR` times the reaction, plus
-    `FACTOR` eps of the value itself, the rounding of every evaluation. The factor is needed because eight copies do not
-    show the worst case, and a sum of many terms differs by more than one eps.
+    Another machine adds in another order, so its values differ by about eps of the terms in every step. The effect depends
+    on problem and method: it vanishes on a convex problem, and doubles every few steps where runs separate. So it is
+    measured by copies that are perturbed by eps at every iterate. The effect at t is the largest deviation of any copy in
+    the steps around t (a tenth before and after, because curves cross). The envelope is `FACTOR` times the effect, plus
+    `FACTOR` eps of the value for the rounding of each evaluation. The factor is needed because eight copies do not show the
+    worst case, and a sum of many terms differs by more than one eps.
 
-    The envelope is NaN where a copy has diverged: no comparison is possible there.
+    The envelope is NaN where a copy has diverged, because no comparison is possible there.
     """
     with np.errstate(invalid="ignore"):
-        reaction = np.max(np.abs(values - values[..., :1]), axis=-1)  # (T + 1, S)
-    around = np.array(
-        [np.max(reaction[max(0, t - 2 - t // 10) : t + 3 + t // 10], axis=0) for t in range(len(reaction))]
-    )
+        effect = np.max(np.abs(values - values[..., :1]), axis=-1)  # (T + 1, S)
+    around = np.array([np.max(effect[max(0, t - 2 - t // 10) : t + 3 + t // 10], axis=0) for t in range(len(effect))])
     allowed: np.ndarray = FACTOR * (around + eps * np.abs(values[..., 0]))
     return allowed
 
 
 def first_out(values: np.ndarray, reference: np.ndarray, allowed: np.ndarray) -> tuple[float, float]:
-    """First step at which any run leaves its envelope (NaN: never), and the largest share of the envelope used.
+    """First step at which a run leaves its envelope (NaN: never), and the largest used share of the envelope.
 
-    All arrays have the shape (T + 1, S). Steps with an envelope that is not finite are skipped.
+    All arrays have the shape (T + 1, S). Steps whose envelope is not finite are skipped.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         difference = np.abs(values - reference)
@@ -147,10 +145,10 @@ def first_out(values: np.ndarray, reference: np.ndarray, allowed: np.ndarray) ->
 
 
 def settings_of(problem: Problem, name: str) -> dict[str, float]:
-    """Settings of a method on a problem that differ from its defaults: a learning rate that makes progress safely."""
+    """Settings of a method on a problem: a learning rate that is safe and makes progress."""
     if make_recipe(name).kind.step_size != "lr":
         return {}
-    L = problem.smoothness or 1000.0  # about that of Rosenbrock and its like at their starts; safe for the others
+    L = problem.smoothness or 1000.0  # about that of Rosenbrock at its start; safe for the others
     return {"lr": 0.01 if name == "adam" else (1.0 if name == "gradient_descent" else 0.1) / L}
 
 
@@ -166,11 +164,10 @@ def optimizers_for(problem: Problem) -> Iterator[tuple[str, int | None]]:
 def curves(
     host: Backend, device: Backend, *, steps: int = 200, seeds: int = 2, names: Sequence[str] = ()
 ) -> Iterator[Row]:
-    """For every problem and method, the first step out of the envelope and the share of the envelope that was used.
+    """For every problem and method, the first step outside the envelope and the used share of the envelope.
 
     The envelope of a precision is computed with its eps; the reference is the CPU in float64. The CPU in float32 is
-    compared too, to show whether the envelope is fair: it uses 1 to 50 percent, except for searches that take another
-    direction.
+    compared as a test of the envelope: it uses 1 to 50 percent, unless a line search takes another direction.
     """
     for name in names or PROBLEMS.names():
         problem = make_problem(*parse_spec(name)).on(dataclasses.replace(host, precision="float64", fused=False))
@@ -201,7 +198,7 @@ def curves(
 
 # ---- steps -----------------------------------------------------------------------------------------------------------
 
-MOVES = {"adam": 7, "momentum": 5, "copy": 2}  # arrays that are read or written: x, g and state in, x and state out
+MOVES = {"adam": 7, "momentum": 5, "copy": 2}  # arrays read or written: x, g and state in, x and state out
 
 
 def timed_rows(
@@ -212,17 +209,17 @@ def timed_rows(
     repeats: int,
     moved: float = 0.0,
 ) -> list[Row]:
-    """A row a repeat: seconds of one call of what `make` returns, or `moved` bytes a second; else one that says why not.
+    """One row per repeat: seconds per call of the result of `make`, or bytes per second if `moved` are moved; or one error.
 
-    The first calls are not counted. The clock is read once the device is idle; there are so many calls between two
-    readings that waiting does not matter.
+    The first calls are not counted. The clock is read when the device is idle, after so many calls that waiting does not
+    matter.
     """
     try:
         run = make()
-        timed(run, 2)  # whatever is compiled or allocated at the first calls
+        timed(run, 2)  # the first calls compile and allocate
         count = calls_within(run, seconds, backend.clock)
         times = [timed(run, count, backend.clock) / count for _ in range(repeats)]
-    except Exception as error:  # mostly too little memory, for which each library has its own
+    except Exception as error:  # mostly too little memory, for which each library raises its own type
         reason = f"{type(error).__name__}: {str(error)[:80]}"
         return [row | {"value": None, "note": "; ".join(filter(None, [row.get("note"), reason]))}]
     finally:
@@ -238,10 +235,10 @@ def steps(
         for size in sizes or tuple(10**k for k in range(4, 9)):
             shape, width = (min(runs, size), size // min(runs, size)), np.dtype(precision).itemsize
             for case in ("copy", "momentum", "adam"):
-                for text in ("",) if case == "copy" else ("fused", "plain"):
-                    backend = dataclasses.replace(device, precision=precision, fused=text == "fused")
+                for update in ("",) if case == "copy" else ("fused", "plain"):
+                    backend = dataclasses.replace(device, precision=precision, fused=update == "fused")
                     row = {"case": case, "precision": precision, "size": shape[0] * shape[1]}
-                    row |= {"contender": text or "copy", "quantity": "bytes a second"}
+                    row |= {"contender": update or "copy", "quantity": "bytes a second"}
                     make = functools.partial(_stepper, case, shape, backend)
                     yield from timed_rows(
                         row, make, backend, seconds, repeats, MOVES[case] * width * shape[0] * shape[1]
@@ -250,7 +247,7 @@ def steps(
 
 def _stepper(case: str, shape: tuple[int, int], backend: Backend) -> Callable[[int], Any]:
     rng = np.random.default_rng(0)
-    line = rng.standard_normal((1, shape[1]))  # every row the same: drawing 1e8 numbers would take longer than all else
+    line = rng.standard_normal((1, shape[1]))  # equal rows, because 1e8 random numbers take long
     x, g = (backend.xp.broadcast_to(backend.asarray(line), shape) + backend.zeros((shape[0], 1)) for _ in range(2))
     if case == "copy":
 
@@ -268,9 +265,9 @@ def _stepper(case: str, shape: tuple[int, int], backend: Backend) -> Callable[[i
 
 
 def sweeps(host: Backend, device: Backend, *, quick: bool = False, repeats: int = 3) -> Iterator[Row]:
-    """Seconds of whole sweeps by each contender, how far their ends are apart, and the peak of the device's memory pool.
+    """Seconds of whole sweeps by each contender, deviations of their last iterates, and the peak of the memory pool.
 
-    JAX runs as in benchmarks/peers (float64; a scan over steps, mapped over runs, gradients by hand; compile time aside),
+    JAX runs as in benchmarks/peers (float64, a scan over steps mapped over runs, gradients by hand, without compile time),
     if it is installed and finds the GPU.
     """
     from benchmarks.peers import optbench_peer
@@ -297,9 +294,9 @@ def sweeps(host: Backend, device: Backend, *, quick: bool = False, repeats: int 
                 apart = deviation(end, ends["cpu"])
                 yield row | {"contender": name, "quantity": "deviation after 20 steps", "value": apart}
             for name, run in runners.items():
-                if name != "cpu":  # which has compiled its loops in the short form; it is the slow one
+                if name != "cpu":  # slow, and already compiled
                     run()
-            for repeat in range(repeats):  # in turn, so that all meet the same weather
+            for repeat in range(repeats):  # in turn, so that all have the same conditions
                 for name, run in runners.items():
                     start = device.clock()
                     run()
@@ -313,8 +310,8 @@ def sweeps(host: Backend, device: Backend, *, quick: bool = False, repeats: int 
 
 
 def _jax_peer() -> tuple[Any, str]:
-    """JAX's side of benchmarks/peers, or why it cannot take part."""
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else it takes most of the memory for itself
+    """The module of benchmarks/peers for JAX, or why it cannot run."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else it allocates most of the memory
     try:
         import jax
 
@@ -322,14 +319,14 @@ def _jax_peer() -> tuple[Any, str]:
         if where != "gpu":
             return None, f"JAX is installed but runs on {where}"
         from benchmarks.peers import jax_peer
-    except Exception as error:  # absent, or its libraries do not fit the driver
+    except Exception as error:  # not installed, or its libraries do not match the driver
         return None, f"no JAX here ({type(error).__name__}: {str(error)[:80]})"
     return jax_peer, ""
 
 
 # ---- sizes -----------------------------------------------------------------------------------------------------------
 
-# what a problem grows in, and its spec at a size; every other problem grows in the number of runs
+# size that grows, spec and sizes; all other problems grow in the number of runs
 GROWING = {
     "quadratic": ("d", "quadratic:dim={}", (16, 64, 256, 1024, 2048)),
     "quadratic, diagonal": ("d", "quadratic:rotate=false,dim={}", (100, 1000, 10_000, 100_000)),
@@ -341,11 +338,11 @@ GROWING = {
     "strict_saddle": ("d", "strict_saddle:dim={}", (10, 100, 1000, 10_000, 100_000)),
 }
 RUNS = (10, 100, 1000, 10_000, 100_000)
-ROOM = 1 << 32  # bytes that a step may keep in flight: what a modest machine has, on either side
+MAX_STEP_BYTES = 1 << 32  # of intermediate results, which a modest CPU or GPU has
 
 
 def growing(names: Sequence[str] = ()) -> Iterator[tuple[str, str, str, Sequence[int]]]:
-    """Name, what it grows in, spec and sizes of everything that is made to grow: each registered problem at least once."""
+    """Name, growing size, spec and sizes of each registered problem."""
     for name, (axis, spec, sizes) in GROWING.items():
         if not names or name in names:
             yield name, axis, spec, sizes
@@ -365,23 +362,23 @@ def sizes(
     patience: float = 0.5,
     runs: int = 100,
 ) -> Iterator[Row]:
-    """Seconds of one step of momentum with its oracle, of `runs` runs at once, by size.
+    """Seconds of one step of momentum with its oracle, for `runs` runs at once, by size.
 
-    A problem grows until a step takes the CPU more than `patience` seconds, or more than `ROOM` bytes.
+    A problem grows until a step needs more than `patience` seconds on the CPU, or more than `MAX_STEP_BYTES`.
 
     Parameters
     ----------
     most : sequence of int, optional
-        Sizes to use in place of the usual ones.
+        Sizes instead of those of `growing`.
     """
     for name, axis, spec, usual in growing(names):
         for size in most or usual:
             rows = size if axis == "runs" else runs
             try:
                 problem = make_problem(*parse_spec(spec.format(size)))
-            except InputError:  # smaller than the problem allows
+            except InputError:  # below the smallest size of the problem
                 continue
-            if rows * problem.bytes_per_run(None) > ROOM:
+            if rows * problem.bytes_per_run(None) > MAX_STEP_BYTES:
                 break
             slowest = 0.0
             for precision in ("float64", "float32"):
@@ -418,16 +415,16 @@ def measure(
     names: Sequence[str] = (),
     tell: Callable[[str], Any] = print,
 ) -> str:
-    """Run all sections and store each as it is done; the name of the measurement.
+    """Run all sections, store each when it is complete, and return the name of the measurement.
 
     Parameters
     ----------
     names : sequence of str, optional
-        Problems of the curves and the sizes; by default all that are registered.
+        Problems of the curves and the sizes; by default all registered ones.
     """
     began = datetime.datetime.now(datetime.UTC)
     name = f"{began:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
-    sections: dict[str, tuple[Callable[..., Iterator[Row]], dict[str, Any]]] = {  # and what makes them quick
+    sections: dict[str, tuple[Callable[..., Iterator[Row]], dict[str, Any]]] = {  # with the arguments of --quick
         "curves": (functools.partial(curves, host, device, names=names), {"steps": 20, "seeds": 1}),
         "steps": (functools.partial(steps, device), {"sizes": (100, 1000), "seconds": 1e-3, "repeats": 2}),
         "sweeps": (functools.partial(sweeps, host, device), {"quick": True, "repeats": 1}),
@@ -451,7 +448,7 @@ def measure(
             "note": "",
         }
         path = store.write_table("gpu", f"{name}-{section}", [common | row for row in rows], COLUMNS)
-        tell(f"{section}: {len(rows)} figures in {device.clock() - start:.0f} s, {path}")
+        tell(f"{section}: {len(rows)} rows in {device.clock() - start:.0f} s, {path}")
     return name
 
 
@@ -459,8 +456,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("store", help="results folder that the figures are added to")
-    parser.add_argument("--quick", action="store_true", help="small sizes: whether everything runs")
+    parser.add_argument("store", help="results folder to which the measurements are added")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to test that everything runs")
     options = parser.parse_args(arguments)
     try:
         device = get_backend("gpu")
@@ -473,7 +470,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BackendError, StoreError) as error:
         print(f"benchmarks.gpu: {error}", file=sys.stderr)
         return 1
-    print(f"the tables: optbench report {options.store}")
+    print(f"to see the tables, run: optbench report {options.store}")
     return 0
 
 

@@ -22,12 +22,12 @@ STUDY = {
 
 
 class Report:
-    """The page of 425 stored runs and of a race on two problems, from files to file."""
+    """The page of 425 stored runs and a race on two problems, from the results folder to the file."""
 
     timeout = 300
 
     def setup_cache(self) -> None:
-        # into the working directory, which asv keeps for the benchmarks of this class
+        # in the working directory, which asv keeps for this class
         store = Store("results")
         execute(load_study(STUDY).plans, store=store)
         store.write_race(

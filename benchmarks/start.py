@@ -1,4 +1,4 @@
-"""Time of the imports."""
+"""Import times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time of a step of a rule, by size, plain and fused."""
+"""Time of a step of a rule by size, plain and fused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Step:
         self.at = At(x, self.backend.zeros((shape[0], 1)), g)
         self.state = init_state(self.optimizer, x, self.backend)
         self.t = 0
-        self.time_step()  # compiles what the first call compiles
+        self.time_step()  # the first call compiles
 
     def time_step(self, *_: object) -> None:
         self.t += 1

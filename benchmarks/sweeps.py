@@ -1,4 +1,4 @@
-"""Time of a sweep whose runs advance together, against one run at a time, and peak memory."""
+"""Time of a sweep with all runs in one array and one run at a time, and peak memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RATES = np.geomspace(1e-3, 1, 10)
 
 
 class Sweep:
-    """100 runs of Adam, 200 steps, as one array and one by one."""
+    """100 runs of Adam, 200 steps, in one array and one by one."""
 
     params = (["quadratic", "logistic"], ["together", "one by one"])
     param_names = ("problem", "how")
@@ -31,7 +31,7 @@ class Sweep:
 
 
 class Memory:
-    """Peak memory of a process with a sweep of 100 runs of Adam, 20 steps, imports and data included."""
+    """Peak memory of a process with a sweep of 100 runs of Adam, 20 steps, with imports and data."""
 
     params = (["quadratic:dim=100", "quadratic:dim=1000", "logistic:data=digits", "mlp:data=digits,hidden=12"],)
     param_names = ("problem",)

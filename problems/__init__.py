@@ -1,4 +1,4 @@
-"""Test problems with known constants, certified optima and citations; each can be used alone.
+"""Test problems with known constants, certified optima and citations.
 
 >>> from problems import Logistic
 >>> problem = Logistic(data="breast_cancer", l2=1e-2)

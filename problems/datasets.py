@@ -1,7 +1,6 @@
-"""Data for the learning problems: sets that come with scikit-learn, a user's files, synthetic data; splits and scaling.
+"""Data for the learning problems: data sets of scikit-learn, files, synthetic data; splits and scaling.
 
-Everything here is host data, NumPy float64. Nothing is downloaded; scikit-learn and pandas are imported when a set is
-read. Every error about a file names the file, the place in it and the cure.
+All arrays are NumPy float64 on the host. Nothing is downloaded. Errors about a file name the file, the place and the cure.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from optbench.core.random import stream
 BUILTIN = ("breast_cancer", "digits", "digits_binary", "wine", "iris")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".libsvm", ".svm", ".svmlight", ".txt", *SEPARATORS)
-MAX_BYTES = 4 * 2**30  # a sparse file can be small on disk and beyond any memory once dense
-MANY_LABELS = 50  # more distinct labels than this may be measurements, see `_classified`
+MAX_BYTES = 4 * 2**30  # of dense features; a small sparse file may need more
+MANY_LABELS = 50  # more distinct labels may be measurements, see `_classified`
 
 
 @dataclass(frozen=True)
@@ -38,15 +37,15 @@ class Dataset:
     Attributes
     ----------
     X : array of shape (n, p)
-        Features as they were read, float64, finite, read-only.
+        Features before scaling, float64, finite, read-only.
     y : array of shape (n,)
         Class numbers 0 ... K-1, int64, read-only; every class occurs.
     name : str
         Built-in name, path, or ``"synthetic"``.
     classes : tuple of str, length K
-        What each class number stands for; in numerical order where labels are numbers, else in alphabetical order.
+        Labels of the classes, in numerical order if they are numbers, else in alphabetical order.
     sha256 : str
-        Hash of the shape and of the bytes of X and y (little-endian, row by row), the same on every machine.
+        Hash of the shape and the bytes of X and y (little-endian, row by row), the same on every machine.
     """
 
     X: np.ndarray
@@ -61,27 +60,27 @@ class Dataset:
 
 
 def load(data: str, target: str = "") -> Dataset:
-    """The data set of a built-in name, or of a file.
+    """Load a built-in data set or a file.
 
     Parameters
     ----------
     data : str
         ``breast_cancer``, ``digits``, ``digits_binary`` (0-4 against 5-9), ``wine`` or ``iris``; or the path of a
         LIBSVM file (.libsvm, .svm, .svmlight, .txt) or of a CSV file with a line of column names (.csv, .tsv), each
-        also with .gz. Sparse features are made dense.
+        also with .gz. Sparse features become dense.
     target : str
         Label column of a CSV file; by default its last column.
 
     Raises
     ------
     InputError
-        If there is no such set, file or column, or the file does not hold finite numeric features and at least two
-        classes; the message says where.
+        If there is no such data set, file or column, or the file does not contain finite numeric features and at least
+        two classes; the message names the place.
     """
     path = Path(data).expanduser()
     suffix = "" if data in BUILTIN else _suffix(data, path)
     if target and suffix not in SEPARATORS:
-        raise InputError(f"{data}: a target column is named for CSV files only, not target={target!r}; leave it out")
+        raise InputError(f"{data}: only CSV files have a target column; leave target={target!r} out")
     if not suffix:
         return _builtin(data)
     if suffix in SEPARATORS:
@@ -101,8 +100,8 @@ def load(data: str, target: str = "") -> Dataset:
 def synthetic(rows: int, columns: int, condition: float, seed: int) -> Dataset:
     """Two classes with features of a prescribed covariance spectrum, and labels drawn from a logistic model.
 
-    The features have mean 0 and variance 1, and the eigenvalues of their covariance are log-spaced, the largest
-    `condition` times the smallest; so standardizing leaves the spectrum as it is. Labels are drawn with
+    The features have mean 0 and variance 1, so that standardizing does not change the spectrum. The eigenvalues of their
+    covariance are log-spaced, the largest `condition` times the smallest. Labels are drawn with
     P(y = 1 | x) = 1 / (1 + exp(-w^T x)), w Gaussian and scaled so that w^T x has standard deviation 2.
 
     Parameters
@@ -117,12 +116,12 @@ def synthetic(rows: int, columns: int, condition: float, seed: int) -> Dataset:
     Raises
     ------
     InputError
-        If there are too few rows, or all labels come out equal.
+        If there are too few rows, or all labels are equal.
 
     References
     ----------
-    Davies & Higham, Numerically stable generation of correlation matrices and their factors, BIT 40 (2000): rotations
-    that make the diagonal one and keep the eigenvalues (section 3, after Bendel & Mickey 1978).
+    Davies & Higham, Numerically stable generation of correlation matrices and their factors, BIT 40 (2000), section 3:
+    rotations to a unit diagonal with the same eigenvalues (after Bendel & Mickey 1978).
     """
     if columns < 1 or rows <= columns:
         raise InputError(f"synthetic data need at least 1 column and more rows than columns, not {rows} x {columns}")
@@ -140,24 +139,22 @@ def synthetic(rows: int, columns: int, condition: float, seed: int) -> Dataset:
     margin *= 2 / margin.std()
     y = rng.random(rows) * (1 + np.exp(-margin)) < 1
     if y.all() or not y.any():
-        raise InputError(f"synthetic data with {rows} rows and seed {seed} have a single class; ask for more rows")
+        raise InputError(f"synthetic data with {rows} rows and seed {seed} have a single class; increase rows")
     return _dataset("synthetic", X, y, ("0", "1"))
 
 
 def split(y: np.ndarray | int, fractions: Sequence[float], seed: int) -> tuple[np.ndarray, ...]:
-    """Cut rows at random into a training part and one further part a fraction, each with the classes in proportion.
+    """Split rows at random into a training part and one part per fraction, stratified by class.
 
     ``split(y, (0.2,), seed)`` gives train, test; ``split(y, (0.15, 0.15), seed)`` gives train, validation, test.
 
     Parameters
     ----------
     y : array of shape (n,), or int
-        Class labels, by which the parts are stratified; or only the number of rows n, where there are no classes.
+        Class labels; or the number of rows n, if there are no classes.
     fractions : sequence of float
-        Share of each part after the first, each at least 0, together below 1. A part has the share's nearest number of
-        rows.
+        Share of each part after the first, each at least 0, together below 1; numbers of rows are rounded.
     seed : int
-        The same labels, fractions and seed give the same split.
 
     Returns
     -------
@@ -167,7 +164,7 @@ def split(y: np.ndarray | int, fractions: Sequence[float], seed: int) -> tuple[n
     Raises
     ------
     InputError
-        If a fraction is impossible, a part would have no rows, or the training part fewer rows than there are classes.
+        If a fraction is out of range, a part would be empty, or the training part would have fewer rows than classes.
     """
     if any(not fraction >= 0 for fraction in fractions) or not sum(fractions) < 1:
         raise InputError(f"the fractions of a split must be at least 0 and sum to less than 1, not {tuple(fractions)}")
@@ -178,20 +175,20 @@ def split(y: np.ndarray | int, fractions: Sequence[float], seed: int) -> tuple[n
     sizes = np.diff([*edges, n])
     if edges and edges[0] < max(1, len(classes)):
         raise InputError(
-            f"{n} rows of {len(classes)} classes are too few to keep one of each for training; split off less"
+            f"{n} rows are too few to train on all {len(classes)} classes; reduce the fractions {tuple(fractions)}"
         )
     if any(size == 0 < fraction for size, fraction in zip(sizes, fractions, strict=True)):
         raise InputError(f"{n} rows are too few for the fractions {tuple(fractions)}: a part would be empty")
     order = stream("split", seed).permutation(n)
     by_class = order[np.argsort(number[order], kind="stable")]
-    # place of each row among its class, from 0 to 1: every interval of it holds the classes in proportion, (n,)
+    # rank of each row within its class, from 0 to 1; every interval contains the classes in proportion, (n,)
     rank = np.empty(n)
     rank[by_class] = np.concatenate([np.arange(count) / count for count in counts]) if n else 0
     return tuple(np.sort(part) for part in np.split(order[np.argsort(rank[order], kind="stable")], edges))
 
 
 def standardize(train: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Features minus the mean, divided by the population standard deviation, both of the training rows.
+    """Features minus the mean, divided by the population standard deviation, of the training rows.
 
     Parameters
     ----------
@@ -202,10 +199,10 @@ def standardize(train: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...
     scaled : tuple of arrays of the same shapes
         A column that is constant in `train` becomes 0 in all of them.
     """
-    # by the values: the mean is rounded, so the deviation of a constant column is rarely exactly 0
+    # not by the deviation, which is rarely exactly 0 for a constant column, because the mean is rounded
     varies = (train != train[:1]).any(axis=0)  # (p,)
     _, exponent = np.frexp(np.abs(train).max(axis=0, initial=0))
-    # by powers of two, which is exact, so that squares cannot overflow
+    # exact scaling by powers of two, so that squares cannot overflow
     shrunk = [np.ldexp(part, -exponent) for part in (train, *others)]
     mean = shrunk[0].mean(axis=0)
     deviation = np.where(varies, shrunk[0].std(axis=0), np.inf)
@@ -227,7 +224,7 @@ def _builtin(name: str) -> Dataset:
 
 
 def _suffix(data: str, path: Path) -> str:
-    """The suffix of a data file without .gz, which tells its format; `InputError` if there is no such set or file."""
+    """The suffix of a data file without .gz; `InputError` if there is no such data set or file."""
     suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
     if len(path.parts) < 2 and not suffixes and not path.exists():
         hint = suggestion(data, BUILTIN) or f"choose {', '.join(BUILTIN)}, synthetic, or the path of a file"
@@ -237,9 +234,7 @@ def _suffix(data: str, path: Path) -> str:
     if not path.exists():
         raise InputError(f"there is no file {data}; check the path (it is read from {Path.cwd()})")
     if not suffixes or suffixes[-1] not in SUFFIXES:
-        raise InputError(
-            f"{data}: the suffix tells the format: one of {' '.join(SUFFIXES)}, also with .gz; rename the file"
-        )
+        raise InputError(f"{data}: unknown format; use one of the suffixes {' '.join(SUFFIXES)}, also with .gz")
     return suffixes[-1]
 
 
@@ -249,7 +244,7 @@ def _attempt(path: Path, read: Callable[[], Any], where: Callable[[], str] = str
         if path.stat().st_size == 0:
             raise InputError(f"{path}: the file is empty")
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # the readers warn if they drop what does not fit
+            warnings.simplefilter("error")  # the readers warn about data that they drop
             return read()
     except InputError:
         raise
@@ -268,17 +263,17 @@ def _read_libsvm(path: Path) -> tuple[np.ndarray, np.ndarray, Sequence[Any]]:
     sparse, labels = _attempt(path, lambda: load_svmlight_file(str(path)), lambda: _malformed_line(path))
     n, p = sparse.shape
     if sparse.nnz == 0:
-        raise InputError(f"{path}: the file has {n} rows and no features; there is nothing to learn from")
+        raise InputError(f"{path}: the file has {n} rows and no features; a data set needs at least one")
     if 8 * n * p > MAX_BYTES:
         raise InputError(
-            f"{path}: {n} x {p} features take {8 * n * p / 2**30:.0f} GiB once dense, above {MAX_BYTES / 2**30:.0f} "
-            "GiB; take fewer rows or columns"
+            f"{path}: {n} x {p} dense features take {8 * n * p / 2**30:.0f} GiB, above {MAX_BYTES / 2**30:.0f} "
+            "GiB; use fewer rows or columns"
         )
     return sparse.toarray(), labels, range(1, p + 1)
 
 
 def _malformed_line(path: Path) -> str:
-    """Place of the first line that is not ``label index:value ...``, which scikit-learn does not name."""
+    """The place of the first malformed line, which scikit-learn does not name."""
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             label, *pairs = line.partition(b"#")[0].split() or [b"0"]
@@ -296,7 +291,7 @@ def _read_csv(path: Path, separator: str, target: str) -> tuple[np.ndarray, np.n
     """Features (n, p), labels (n,) of the column `target` or the last one, and the names of the feature columns."""
     import pandas as pd
 
-    # index_col=False, or a line with one field too many would shift every column by one without a warning
+    # index_col=False, because a line with one field too many would shift all columns without a warning
     frame = _attempt(path, lambda: pd.read_csv(path, sep=separator, index_col=False, low_memory=False))
     frame.columns = [str(name).strip() for name in frame.columns]
     names = list(frame.columns)
@@ -315,14 +310,14 @@ def _read_csv(path: Path, separator: str, target: str) -> tuple[np.ndarray, np.n
         raise InputError(f"{path}: there is no column {target!r}; {hint}")
     if len(frame) == 0 or len(names) < 2:
         raise InputError(
-            f"{path}: {len(frame)} rows of {len(names)} columns; needed are rows with features and a label"
+            f"{path}: {len(frame)} rows of {len(names)} columns; it needs rows with at least one feature and a label"
         )
     features = frame.drop(columns=target)
     for name, column in features.items():
         if not pd.api.types.is_numeric_dtype(column):
             row = int((pd.to_numeric(column, errors="coerce").isna() & column.notna()).to_numpy().argmax())
             raise InputError(
-                f"{path}: row {row + 1}, column {name!r} holds {str(column.iloc[row])!r}, which is not a number; encode "
+                f"{path}: row {row + 1}, column {name!r} is {str(column.iloc[row])!r}, not a number; encode "
                 "the column as numbers, leave it out, or name it as the target"
             )
     missing = frame[target].isna().to_numpy()
@@ -345,7 +340,7 @@ def _classified(name: str, X: np.ndarray, labels: np.ndarray) -> Dataset:
     values, y = np.unique(labels, return_inverse=True)
     if len(values) < 2:
         raise InputError(
-            f"{name}: all {len(y)} rows have the label {values[0].item()!r}; needed are at least two classes"
+            f"{name}: all {len(y)} rows have the label {values[0].item()!r}; at least two classes are needed"
         )
     whole = not numeric or bool((values == np.round(values)).all())
     if len(values) > MANY_LABELS and (not whole or len(values) > len(y) / 2):
@@ -357,7 +352,7 @@ def _classified(name: str, X: np.ndarray, labels: np.ndarray) -> Dataset:
 
 
 def _dataset(name: str, X: np.ndarray, y: np.ndarray, classes: tuple[str, ...]) -> Dataset:
-    X = np.array(X, dtype=np.float64, order="C") + 0.0  # -0.0 and 0.0 are one number and get one hash
+    X = np.array(X, dtype=np.float64, order="C") + 0.0  # -0.0 becomes 0.0, so that both have one hash
     y = np.array(y, dtype=np.int64)
     digest = hashlib.sha256(f"{X.shape[0]} {X.shape[1]}\n".encode())
     digest.update(X.astype("<f8", copy=False).data)
@@ -372,12 +367,12 @@ def _what(value: float) -> str:
 
 
 def _unit_rows(root: np.ndarray) -> np.ndarray:
-    """Rows rotated in pairs until each has length one, with the same singular values; squared lengths must sum to p."""
+    """Rotate pairs of rows until each has length one; singular values do not change. Squared lengths must sum to p."""
     root = root.copy()
     length = np.einsum("ij,ij->i", root, root)  # the diagonal of root @ root.T, (p,)
     for _ in range(len(root) - 1):
         i, j = int(length.argmin()), int(length.argmax())
-        # the rotation by the angle with tangent t gives row i length one (Davies & Higham 2000, equation 3.1)
+        # the rotation by an angle with tangent t gives row i length one (Davies & Higham 2000, equation 3.1)
         aii, ajj, aij = length[i] - 1, length[j] - 1, root[i] @ root[j]
         if not (aii < 0 < ajj):
             break

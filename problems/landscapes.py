@@ -1,8 +1,7 @@
-"""Classic landscapes of the optimization literature: curved valleys, several minima, and saddles, in closed form.
+"""Classic functions of the optimization literature in closed form: curved valleys, several minima, and saddles.
 
-Each class states the formulas of its value, gradient and Hessian as its source prints them. What they share (stacks of
-points, start points, the optimum) is in `Landscape`, and in `Plane` for functions of two variables x and y. Only the start
-points are random: they scatter around the classic start of the literature.
+Each class has the formulas of value, gradient and Hessian. Common code is in `Landscape`, and in `Plane` for functions of
+two variables x and y. Only start points are random; they scatter around the classic start of the literature.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ class Landscape(Problem):
     minimizers : array of shape (k, d)
         All k global minimizers (NumPy, float64); the first is `x_star`.
     classic_start : array of shape (d,)
-        The start point of the literature (NumPy, float64), around which the seeded start points scatter.
+        The start point of the literature (NumPy, float64).
     spread : float
-        Standard deviation of the independent Gaussian perturbation of each coordinate of a seeded start point.
+        Standard deviation of the Gaussian perturbation of each coordinate of the start.
     view : ((float, float), (float, float))
-        Ranges of x and of y that show the two-dimensional landscape, its minima and its start.
+        Ranges of x and of y with the minima and the start in two dimensions.
     """
 
     spread: ClassVar[float] = 0.1
@@ -49,18 +48,18 @@ class Landscape(Problem):
         return self.closed_form(self.points(x))
 
     def closed_form(self, x: Array) -> tuple[Array, Array]:
-        """Value of shape (...) and gradient of shape (..., d) of points of shape (..., d)."""
+        """Value (...) and gradient (..., d) at points (..., d)."""
         raise NotImplementedError(f"{type(self).__name__} does not implement closed_form()")
 
     def draw_start(self, rng: np.random.Generator) -> np.ndarray:
-        """The classic start, each coordinate moved by a Gaussian of standard deviation `spread`."""
+        """The classic start plus Gaussian noise of standard deviation `spread`; (d,)."""
         return self.classic_start + self.spread * rng.standard_normal(self.dim)
 
     def solve(self) -> Optimum:
         return Optimum(self.minimum, self.minimum, self.minimizers[0], "closed form")
 
     def curvatures(self, x: Array) -> Array:
-        """The diagonal of the Hessian, (..., d), of points (..., d)."""
+        """The diagonal of the Hessian, (..., d), at points (..., d)."""
         raise NotImplementedError(f"{type(self).__name__} does not implement curvatures()")
 
     def hessian(self, x: Array) -> Array:
@@ -75,7 +74,7 @@ class Landscape(Problem):
 
 
 class Plane(Landscape):
-    """A landscape over two variables x and y; a subclass writes its partial derivatives."""
+    """A landscape of two variables x and y; subclasses implement partial derivatives."""
 
     dim = 2
 
@@ -84,11 +83,11 @@ class Plane(Landscape):
         self.place()
 
     def partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
-        """f, df/dx and df/dy, each of the shape of x and of y."""
+        """f, df/dx and df/dy, each of the shape of x and y."""
         raise NotImplementedError(f"{type(self).__name__} does not implement partials()")
 
     def second_partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
-        """d2f/dx2, d2f/dxdy and d2f/dy2, each of the shape of x and of y."""
+        """d2f/dx2, d2f/dxdy and d2f/dy2, each of the shape of x and y."""
         raise NotImplementedError(f"{type(self).__name__} does not implement second_partials()")
 
     def closed_form(self, x: Array) -> tuple[Array, Array]:
@@ -115,8 +114,8 @@ class Plane(Landscape):
 class Rosenbrock(Landscape):
     """f(x) = sum over i < d of 100 (x_{i+1} - x_i^2)^2 + (1 - x_i)^2: a flat, curved valley.
 
-    The only global minimizer is (1, ..., 1). From dim = 4 on there is a second, local minimum near (-1, 1, ..., 1) (at
-    dim = 4 its value is 3.70143), so not reaching f* = 0 need not be a slow method. Starts scatter around
+    The only global minimizer is (1, ..., 1). For dim >= 4 there is a local minimum near (-1, 1, ..., 1) (with value 3.70143
+    for dim = 4), so a run that does not reach f* = 0 may not be slow but in this minimum. Starts scatter around
     (-1.2, 1, -1.2, 1, ...) with standard deviation 0.1.
 
     Parameters
@@ -149,7 +148,7 @@ class Rosenbrock(Landscape):
         return f, self._add(-400 * a * r - 2 * (1 - a), 200 * r)
 
     def _add(self, by_a: Array, by_b: Array) -> Array:
-        """Sums of what each term adds to its coordinates i and i + 1: (..., d - 1) twice gives (..., d)."""
+        """Sums over terms i of their parts for coordinates i and i + 1: (..., d - 1) twice gives (..., d)."""
         zero = self.xp.zeros_like(by_a[..., :1])
         return self.xp.concat([by_a, zero], axis=-1) + self.xp.concat([zero, by_b], axis=-1)
 
@@ -247,8 +246,8 @@ class StyblinskiTang(Landscape):
     """f(x) = 1/2 sum_i x_i^4 - 16 x_i^2 + 5 x_i: two minima along each coordinate, 2^d in all, one of them global.
 
     The minimizer has all coordinates at the lowest root -2.903534 of f' = 2 t^3 - 16 t + 5/2, and f* = -39.166166 d.
-    Starts scatter around the origin with standard deviation 0.1; a coordinate that starts above the middle root 0.1567
-    lies in the basin of the local minimum 2.746803, which costs 14.14 in f.
+    Starts scatter around the origin with standard deviation 0.1. A coordinate that starts above the middle root 0.1567 is
+    in the basin of the local minimum 2.746803, where f is larger by 14.14.
 
     Parameters
     ----------
@@ -289,18 +288,18 @@ class StrictSaddle(Landscape):
     """f(x, y) = 1/2 sum_i lambda_i x_i^2 - 1/2 y^2 + 1/4 y^4: a saddle at 0 between two minima.
 
     The d - 1 curvatures lambda_i are log-spaced from `curvature` down to 1, and y is the last coordinate. Minimizers
-    x = 0, y = 1 and y = -1, with f* = -1/4. The value is computed as 1/2 sum lambda_i x_i^2 + 1/4 (y^2 - 1)^2 - 1/4,
-    so that no rounding takes it below f*. Starts have y = `offset` exactly, and x_i scattered around 1 with standard
-    deviation 0.1: gradient descent with learning rate lr needs about log(1 / offset) / log(1 + lr) steps to get away.
+    x = 0, y = 1 and y = -1, with f* = -1/4. The value is computed as 1/2 sum lambda_i x_i^2 + 1/4 (y^2 - 1)^2 - 1/4, which
+    rounding cannot decrease below f*. Starts have y = `offset` exactly, and x_i scattered around 1 with standard deviation
+    0.1. Gradient descent with learning rate lr needs about log(1 / offset) / log(1 + lr) steps to leave the saddle.
 
     Parameters
     ----------
     dim : int
         Number of parameters, at least 2.
     curvature : float
-        Largest curvature lambda across the escape direction, at least 1; the only one at dim = 2.
+        Largest curvature lambda across the escape direction, at least 1; the only one for dim = 2.
     offset : float
-        Distance of the start from the saddle along the escape direction, at least 0; at 0 no gradient leads away.
+        Distance of the start from the saddle along the escape direction, at least 0; at 0 descent ends there.
 
     References
     ----------
@@ -332,7 +331,7 @@ class StrictSaddle(Landscape):
         self.escape = self.backend.asarray(np.arange(self.dim) == self.dim - 1)  # unit vector along y, (d,)
 
     def draw_start(self, rng: np.random.Generator) -> np.ndarray:
-        """(1, ..., 1) moved by a Gaussian of standard deviation `spread`, and y = `offset`."""
+        """(1, ..., 1) plus Gaussian noise of standard deviation `spread`, with y = `offset`; (d,)."""
         start = super().draw_start(rng)
         start[-1] = self.offset
         return start
@@ -352,11 +351,11 @@ class StrictSaddle(Landscape):
 @problem("monkey_saddle")
 @dataclass(eq=False)
 class MonkeySaddle(Plane):
-    """f(x, y) = x^3 - 3 x y^2 + 3/4 (x^2 + y^2)^2: three ways down from a saddle whose Hessian is zero.
+    """f(x, y) = x^3 - 3 x y^2 + 3/4 (x^2 + y^2)^2: three descents from a saddle with zero Hessian.
 
-    The quartic bounds the monkey saddle from below: in polar coordinates f = r^3 cos(3 theta) + 3/4 r^4, so the
-    minimizers are (-1, 0), (1/2, sqrt(3)/2) and (1/2, -sqrt(3)/2), with f* = -1/4. Starts lie at distance `offset` from
-    the saddle, in a direction drawn uniformly; the classic start is at 45 degrees.
+    The quartic bounds the monkey saddle from below. In polar coordinates f = r^3 cos(3 theta) + 3/4 r^4, so the minimizers
+    are (-1, 0), (1/2, sqrt(3)/2) and (1/2, -sqrt(3)/2), with f* = -1/4. Starts have distance `offset` from the saddle and a
+    uniformly random direction; the classic start is at 45 degrees.
 
     Parameters
     ----------
@@ -382,7 +381,7 @@ class MonkeySaddle(Plane):
         self.classic_start = np.full(2, self.offset * 0.5**0.5)
 
     def draw_start(self, rng: np.random.Generator) -> np.ndarray:
-        """A point at distance `offset` from the saddle, in a uniformly drawn direction."""
+        """A point at distance `offset` from the saddle in a uniformly random direction; (2,)."""
         theta = rng.uniform(0, 2 * np.pi)
         return self.offset * np.array([np.cos(theta), np.sin(theta)])
 
@@ -399,11 +398,10 @@ class MonkeySaddle(Plane):
 @problem("valley")
 @dataclass(eq=False)
 class Valley(Plane):
-    """f(x, y) = 1/2 (u^2 / condition + v^2): a straight valley, the two-dimensional picture of ill-conditioning.
+    """f(x, y) = 1/2 (u^2 / condition + v^2): a straight valley, ill-conditioning in two dimensions.
 
-    u = c x + s y runs along the valley floor and v = c y - s x across it, with c and s the cosine and sine of `angle`.
-    Minimizer 0 with f* = 0; L = 1 and mu = 1 / condition. Starts scatter around u = 2, v = 1 with standard deviation
-    0.1.
+    u = c x + s y is along the valley floor and v = c y - s x across it, with c and s the cosine and sine of `angle`.
+    Minimizer 0 with f* = 0; L = 1 and mu = 1 / condition. Starts scatter around u = 2, v = 1 with standard deviation 0.1.
 
     Parameters
     ----------

@@ -1,7 +1,6 @@
-"""What the problems on data share: their data, blocks of samples that fit a cache, the ridge and the cross-entropy.
+"""Common parts of the problems on data: data, blocks of samples that fit a cache, l2 regularization and cross-entropy.
 
-Elementwise formulas are pure functions of numbers. They run on whole arrays as they are written, or compiled; see
-`optbench.compile.elementwise`.
+Elementwise formulas are pure functions of numbers, which run on whole arrays or compiled; see `compile.elementwise`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from optbench.core.backend import Backend
 from optbench.core.types import Array
 from optbench.problem import Problem
 
-CPU_NUMBERS, DEVICE_NUMBERS = 2**16, 2**25  # in one intermediate array: fits a second-level cache, fills a GPU
+CPU_NUMBERS, DEVICE_NUMBERS = 2**16, 2**25  # size of an intermediate array: fits a second-level cache, fills a GPU
 
 Data = tuple[np.ndarray, np.ndarray]  # inputs (n, p), and class numbers (n,) or targets (n,) or (n, q)
 
@@ -45,7 +44,7 @@ class LearningProblem(Problem):
     y_test: np.ndarray | None = None
 
     def set_samples(self, train: Data, test: Data | None = None) -> None:
-        """Set `X`, `y`, `X_test` and `y_test`, read-only views: the evaluation may use the same memory."""
+        """Set `X`, `y`, `X_test` and `y_test` to read-only views, because the evaluation may use the same memory."""
         self.X, self.y = map(_read_only, train)
         if test is not None:
             self.X_test, self.y_test = map(_read_only, test)
@@ -58,7 +57,7 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 
 
 def block_numbers(backend: Backend) -> int:
-    """Numbers that an intermediate array of a block should have."""
+    """Size of an intermediate array of a block."""
     return CPU_NUMBERS if backend.name == "numpy" else DEVICE_NUMBERS
 
 
@@ -81,7 +80,7 @@ def _scores(xp: Any, z: Any, c: Any, y: Any) -> Any:
 
 
 def _exponentials(xp: Any, z: Any, other: Any, own: Any) -> Any:
-    """exp(z), with the largest score shifted to 0 so that nothing overflows, and their sum, between 1 and K."""
+    """exp(z) with the largest score shifted to 0, which cannot overflow, and its sum, between 1 and K."""
     e = xp.exp(z - xp.maximum(other, own))
     return e, e
 
@@ -92,13 +91,13 @@ def _losses(xp: Any, other: Any, own: Any, total: Any, share: Any) -> Any:
 
 
 def _slopes(xp: Any, e: Any, scale: Any, y: Any, share: Any) -> Any:
-    """Derivative of the loss by the scores, twice: once as it is and once for its sum over the samples."""
+    """Derivative of the loss by the scores, twice: the second is summed over the samples."""
     d = e * scale - y * share
     return d, d
 
 
 def _correct(xp: Any, other: Any, own: Any) -> Any:
-    """1 where the score of a sample's own class is larger than all others, else 0."""
+    """1 if the score of a sample's own class is larger than all others, else 0."""
     return (xp.where(own > other, 1.0, 0 * own),)
 
 
@@ -146,12 +145,12 @@ class CrossEntropy:
         return z, self._correct(other, own)[0]
 
     def probabilities(self, z: Array, c: Array, y: Array) -> Array:
-        """softmax(scores), (S, L, K, b); any one-hot codes y give the same."""
+        """softmax(scores), (S, L, K, b); independent of the one-hot codes y."""
         z, other, own = self._scores(z, c, y)
         e, total = self._exponentials(z, other, own)
         return e / self.xp.expand_dims(total, axis=-2)
 
 
 def total(parts: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
-    """Sums of tuples of arrays, member by member."""
+    """Elementwise sum of tuples of arrays."""
     return functools.reduce(lambda left, right: tuple(a + b for a, b in zip(left, right, strict=True)), parts)

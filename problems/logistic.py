@@ -17,13 +17,13 @@ from optbench.problem import Optimum, problem
 from .datasets import load, split, standardize, synthetic
 from .learning import CrossEntropy, LearningProblem, block_numbers, blocks, ridge, total
 
-EXACT_SPECTRUM = 2000  # size up to which the largest eigenvalue of the Gram matrix is computed; above, it is bounded
-DENSE_FLOPS = 1e11  # a Newton step whose Hessian would take more than this uses Hessian-vector products instead
-MIN_BLOCK = 512  # samples of a block, at least; see `_blocks`
+EXACT_SPECTRUM = 2000  # size above which the largest eigenvalue of the Gram matrix is only bounded
+DENSE_FLOPS = 1e11  # cost of a Newton step above which Hessian-vector products are used instead
+MIN_BLOCK = 512  # samples; see `_blocks`
 
 
 def _margin_loss(xp: Any, m: Any) -> Any:
-    """e = exp(-|m|) and max(-m, 0) of log(1 + exp(-m)) = log1p(e) + max(-m, 0), the loss at a margin m."""
+    """e = exp(-|m|) and max(-m, 0), where the loss at a margin m is log(1 + exp(-m)) = log1p(e) + max(-m, 0)."""
     return xp.exp(-xp.abs(m)), xp.maximum(-m, 0.0)
 
 
@@ -34,7 +34,7 @@ def _weights(xp: Any, m: Any) -> Any:
 
 
 def _losses(xp: Any, m: Any) -> Any:
-    """The two parts of the loss, and 1 where the margin is positive, else 0."""
+    """The two parts of the loss, and 1 if the margin is positive, else 0."""
     e, excess = _margin_loss(xp, m)
     return e, excess, xp.where(m > 0, 1.0, 0 * e)
 
@@ -48,16 +48,16 @@ def _curvatures(xp: Any, m: Any) -> Any:
 @problem("logistic")
 @dataclass(eq=False)
 class Logistic(LearningProblem):
-    """f(w) = (1/n) sum_i loss_i(w) + l2/2 |w|^2: the mean logistic loss of a linear classifier plus a ridge.
+    """f(w) = (1/n) sum_i loss_i(w) + l2/2 |w|^2: mean logistic loss of a linear classifier with l2 regularization.
 
-    Features are standardized with the statistics of the training rows and a constant 1 is appended: z_i in R^(p+1).
-    Every weight is regularized, that of the constant too, which makes f strongly convex with mu = l2. The data `X` have
-    no constant: scikit-learn's LogisticRegression with C = 1 / (n l2) and fit_intercept=False fits the same model to X
-    with a column of ones appended; for two classes, so does solver="liblinear" for X itself.
+    Features are standardized by the training rows and a constant 1 is appended: z_i in R^(p+1). All weights are
+    regularized, also that of the constant, so f is strongly convex with mu = l2. `X` does not contain the constant:
+    scikit-learn's LogisticRegression with C = 1 / (n l2) and fit_intercept=False fits the same model to X with a column of
+    ones appended; for two classes, so does solver="liblinear" for X.
 
-    With two classes, y_i = -1 or 1, d = p + 1 and loss_i = log(1 + exp(-y_i w^T z_i)). With K > 2 classes,
-    W of shape (K, p + 1) holds one weight vector a class, d = K (p + 1), the point is W row by row, and
-    loss_i = log(sum_k exp(W_k z_i)) - W_(y_i) z_i. No exponential overflows, at any margin.
+    With two classes, y_i = -1 or 1, d = p + 1 and loss_i = log(1 + exp(-y_i w^T z_i)). With K > 2 classes, W of shape
+    (K, p + 1) has one weight vector per class, d = K (p + 1), the point is W row by row, and
+    loss_i = log(sum_k exp(W_k z_i)) - W_(y_i) z_i. No exponential overflows.
 
     Parameters
     ----------
@@ -65,14 +65,13 @@ class Logistic(LearningProblem):
         Name of a data set (``breast_cancer``, ``digits``, ``digits_binary``, ``wine``, ``iris``), ``synthetic``, or the
         path of a LIBSVM or CSV file; see `problems.datasets.load`.
     l2 : float
-        Weight of the ridge, at least 0. With 0 the infimum may not be attained, and no optimum is stated.
+        Regularization, at least 0. With 0 there may be no minimizer, and no optimum is stated.
     target : str
-        Label column of a CSV file; by default the last.
+        Label column of a CSV file; by default its last column.
     test_fraction : float
-        Share of the rows held out for `metrics`, in [0, 1), stratified by class.
+        Share of the rows in the test part, in [0, 1), stratified by class.
     rows, columns, condition : int, int, float
-        Shape of ``synthetic`` data and condition number of its covariance, see `problems.datasets.synthetic`; otherwise
-        without effect.
+        Shape of ``synthetic`` data and condition number of their covariance, see `problems.datasets.synthetic`.
     seed : int
         Seed of the split and of synthetic data.
 
@@ -112,7 +111,7 @@ class Logistic(LearningProblem):
         train, test = split(data.y, (self.test_fraction,), self.seed)
         X, X_test = standardize(data.X[train], data.X[test])
         self.set_samples((X, data.y[train]), (X_test, data.y[test]) if self.test_fraction > 0 else None)
-        self.heads = 1 if len(data.classes) == 2 else len(data.classes)  # weight vectors: K, or 1 where K = 2
+        self.heads = 1 if len(data.classes) == 2 else len(data.classes)  # weight vectors: K, or 1 if K = 2
         self._train = self._rows(X, data.y[train]), data.y[train]  # (n, p + 1) and (n,)
         self._test = self._rows(X_test, data.y[test]), data.y[test]
         self.n_samples, self.width = self._train[0].shape  # n, p + 1
@@ -133,14 +132,14 @@ class Logistic(LearningProblem):
     def place(self) -> None:
         to = self.backend.asarray
         self.xp = self.backend.xp
-        self.Z = to(self._train[0])  # (n, p + 1); rows times y_i = -1, 1 where there are two classes
+        self.Z = to(self._train[0])  # (n, p + 1); for two classes, rows times y_i = -1, 1
         self.Z_test = to(self._test[0])  # (n_test, p + 1)
         self._codes, self._codes_test = (to(self._coded(y)) for y in (self._train[1], self._test[1]))  # (n, K)
         self._block_numbers = block_numbers(self.backend)
         self.choose_kernels()
 
     def _coded(self, y: np.ndarray) -> np.ndarray:
-        """Class numbers (n,) as one-hot rows, (n, K); (n, 0) for two classes, whose signs are in the rows of Z."""
+        """Class numbers (n,) as one-hot rows, (n, K); (n, 0) for two classes, as Z contains their signs."""
         return np.eye(self.heads)[y] if self.heads > 1 else np.empty((len(y), 0))
 
     def choose_kernels(self) -> None:
@@ -179,13 +178,13 @@ class Logistic(LearningProblem):
         return self._mean(f, x, count), self._with_ridge(g, x, 1 / count)
 
     def _with_ridge(self, g: Array, x: Array, share: float) -> Array:
-        """`share` times a sum of gradients, and the gradient of the ridge; of the shape of x."""
+        """`share` times a sum of gradients plus the gradient of the regularization; of the shape of x."""
         flat = (-1, self.dim)
         (g,) = self._ridge(self.xp.reshape(g, flat), self.xp.reshape(x, flat), share, self.l2)
         return self.xp.reshape(g, x.shape)
 
     def _mean(self, f: Array, x: Array, count: int) -> Array:
-        """The objective, of the shape of x (..., d) without its last axis, from sums of the losses."""
+        """The objective (...) at points x (..., d), from sums of the losses."""
         return self.xp.reshape(f, x.shape[:-1]) / count + self.l2 / 2 * self.xp.vecdot(x, x)
 
     def value(self, x: Array) -> Array:
@@ -214,7 +213,7 @@ class Logistic(LearningProblem):
         )
 
     def _blocks(self, rows: int, least: int = MIN_BLOCK) -> Iterator[tuple[Array, Array]]:
-        """Z and codes, (1, b, ...), of blocks of b >= `least` samples for which an array (rows, b) stays in cache."""
+        """Z and codes, (1, b, ...), in blocks of b >= `least` samples for which an array (rows, b) fits in cache."""
         return _cut(self.Z, self._codes, max(least, self._block_numbers // max(rows, 1)))
 
     # ---- Hessian -----------------------------------------------------------------------------------------------------
@@ -237,8 +236,8 @@ class Logistic(LearningProblem):
     def _hessian_sums(self, x: Array, Z: Array, y: Array) -> tuple[Array, ...]:
         """The Hessian of the losses summed over samples, (R, d, d); for K > 2 classes its two parts.
 
-        These are sum_i P_k z z^T, (R, K, p + 1, p + 1), for its diagonal blocks, and sum_i P_k P_l z z^T, (R, d, d), which
-        is subtracted everywhere.
+        These are sum_i P_k z z^T for the diagonal blocks, (R, K, p + 1, p + 1), and sum_i P_k P_l z z^T, (R, d, d), which
+        is subtracted.
         """
         xp = self.xp
         if self.heads == 1:
@@ -273,7 +272,7 @@ class Logistic(LearningProblem):
 
     @property
     def metric_types(self) -> tuple[Metric, ...]:
-        """Shares of rows classified correctly, ties counted as errors; ``test_accuracy`` only with a test part."""
+        """Shares of rows that are classified correctly; ties are errors. ``test_accuracy`` needs a test part."""
         parts = ("train", "test") if self.test_fraction > 0 else ("train",)
         return tuple(Metric(f"{part}_accuracy", "higher") for part in parts)
 
@@ -305,11 +304,11 @@ class Logistic(LearningProblem):
         return loss + excess, correct
 
     def draw_start(self, rng: np.random.Generator) -> np.ndarray:
-        """Gaussian with standard deviation 0.1, near the origin, where all classes are about equally likely; (d,)."""
+        """Gaussian of standard deviation 0.1 around the origin, where all classes are equally likely; (d,)."""
         return 0.1 * rng.standard_normal(self.dim)
 
     def bytes_per_run(self, batch_size: int | None) -> int:
-        """Four arrays with a number per class and sample, of a batch or of one block, and four of d numbers."""
+        """Four arrays with one number per class and sample of a batch or block, and four of d numbers."""
         samples = min(batch_size or self._train[0].shape[0], MIN_BLOCK)
         return (8 if self.backend.precision == "float64" else 4) * 4 * (self.heads * samples + self.dim)
 
@@ -321,16 +320,16 @@ class Logistic(LearningProblem):
     # ---- optimum -----------------------------------------------------------------------------------------------------
 
     def solve(self) -> Optimum | None:
-        """Newton's method until the gradient is at rounding level; None if l2 = 0 or if it stalls before.
+        """The result of Newton's method at rounding level; None if l2 = 0 or if it stalls before.
 
-        As f is strongly convex with mu = l2, f - |g|^2 / (2 l2) <= inf f (Nesterov 2018, equation 2.1.24). The bound is
-        lowered by what rounding can have done to f and g.
+        As f is strongly convex with mu = l2, f - |g|^2 / (2 l2) <= inf f (Nesterov 2018, equation 2.1.24). Bounds of the
+        rounding errors of f and g are subtracted.
         """
         from threadpoolctl import threadpool_limits
 
         if self.l2 == 0:
             return None
-        with threadpool_limits(1, "blas"):  # more threads gain nothing here, and cost a factor of ten on a busy CPU
+        with threadpool_limits(1, "blas"):  # more threads are not faster, and ten times slower on a busy CPU
             x, algorithm = self._newton()
         _, g = self.value_and_grad(x)
         norm = float(np.linalg.norm(g))
@@ -342,9 +341,9 @@ class Logistic(LearningProblem):
         return Optimum(f, max(f - width - f_error, 0.0), x, method, norm)
 
     def _newton(self) -> tuple[np.ndarray, str]:
-        """The point with the smallest gradient on the way of Newton's method with backtracking, and a name of the method.
+        """The iterate with the smallest gradient of Newton's method with backtracking from the origin, and its name.
 
-        It starts at the origin, and ends once three steps in a row below rounding have not reduced the gradient.
+        It stops after three steps at rounding level that do not reduce the gradient.
         """
         dense = self.has_hessian and 2.0 * self.dim**2 * (self._train[0].shape[0] + self.dim) < DENSE_FLOPS
         x = best = np.zeros(self.dim)
@@ -370,7 +369,7 @@ class Logistic(LearningProblem):
         return best, f"{'Newton' if dense else 'Newton-CG'} in float64"
 
     def _newton_cg(self, x: np.ndarray, g: Array) -> np.ndarray:
-        """Newton's direction by conjugate gradients, more exact as the gradient falls, for superlinear convergence."""
+        """Newton's direction by conjugate gradients; its tolerance decreases with the gradient, for fast convergence."""
         from scipy.sparse.linalg import LinearOperator, cg
 
         H = LinearOperator((self.dim, self.dim), matvec=lambda v: self.hvp(x, v.ravel()), dtype=float)
@@ -380,8 +379,8 @@ class Logistic(LearningProblem):
     def _value_with_bounds(self, x: np.ndarray) -> tuple[float, float, float]:
         """f(x) summed without rounding, and bounds of the rounding errors of f and of the norm of its gradient.
 
-        A margin is a product of p + 1 terms, so its error is at most (p + 2) eps times the sum of their sizes. Where a
-        margin changes, its loss and weight change at most min(1, loss) times as much, to first order; the mean over
+        A margin is a scalar product of p + 1 terms, so its error is at most (p + 2) eps times the sum of their magnitudes.
+        To first order, the loss and weight change by at most min(1, loss) times the change of the margin. The mean over
         samples adds at most n eps to the gradient.
         """
         eps = float(np.finfo(float).eps)
@@ -405,7 +404,7 @@ class Logistic(LearningProblem):
 
 
 def _largest_eigenvalue(Z: np.ndarray) -> float:
-    """Largest eigenvalue of Z^T Z / n, or for large shapes an upper bound of it."""
+    """Largest eigenvalue of Z^T Z / n, or an upper bound of it if Z is large."""
     n, p = Z.shape
     if min(n, p) > EXACT_SPECTRUM:  # |Z|_2^2 <= |Z|_1 |Z|_inf
         return float(np.linalg.norm(Z, 1) * np.linalg.norm(Z, np.inf) / n)

@@ -1,7 +1,4 @@
-"""Learning problems with networks: a classifier, a student of a teacher network, and the linear autoencoder.
-
-The networks themselves are in `problems.network`, reading, splitting and scaling of data in `problems.datasets`.
-"""
+"""Learning problems with networks: a classifier, a student of a teacher network, and the linear autoencoder."""
 
 from __future__ import annotations
 
@@ -21,17 +18,17 @@ from .datasets import load, split, standardize
 from .network import ACTIVATION_NAMES, LOSSES, PARTS, Batch, Network, Perceptron
 
 SCALINGS = Choices(("table", "feature"))
-SHARES = (0.15, 0.15)  # of validation and test
+FRACTIONS = (0.15, 0.15)  # of validation and test
 
 
 @problem("mlp")
 @dataclass(eq=False)
 class MLP(Perceptron):
-    """f(w) = 1/n sum_i loss(net(x_i; w), y_i) + l2/2 |w|^2: a multilayer perceptron that classifies.
+    """f(w) = 1/n sum_i loss(net(x_i; w), y_i) + l2/2 |w|^2: a multilayer perceptron for classification.
 
-    The rows are split 70/15/15 into training, validation and test parts, classes in proportion; f is over the training
-    part, and features are standardized with its mean and deviation; so are the data `X` and `X_test`. There is one output
-    a class. Non-convex: no f* is known. See `Perceptron` for the order of the parameters.
+    The rows are split 70/15/15 into training, validation and test parts, stratified by class. f is the mean over the
+    training part, by which features are standardized. There is one output per class. Non-convex: no f* is known. See
+    `Perceptron` for the order of the parameters.
 
     Parameters
     ----------
@@ -43,11 +40,11 @@ class MLP(Perceptron):
     hidden : tuple of int
         Widths of the hidden layers, each at least 1; empty for a linear classifier.
     activation : str
-        ``tanh``; ``relu`` (its slope at 0 is taken as 0, its second derivative as 0 everywhere).
+        ``tanh``; or ``relu``, with slope 0 at 0 and second derivative 0 everywhere.
     loss : str
         ``cross_entropy``: -log softmax(output)_y; ``squared``: 1/2 |output - e_y|^2 with e_y the y-th unit vector.
     l2 : float
-        Decay, at least 0. It applies to every weight and every bias, so that it is one plain quadratic of w.
+        Regularization of all weights and biases, at least 0.
     rows : int
         Number of points of ``moons``, before the split; at least 10.
     noise : float
@@ -90,7 +87,7 @@ class MLP(Perceptron):
         else:
             dataset = load(self.data, self.target)
             X, y, self.fingerprint = dataset.X, dataset.y, dataset.sha256
-        row_numbers = split(y, SHARES, self.seed)
+        row_numbers = split(y, FRACTIONS, self.seed)
         inputs = standardize(*(X[rows] for rows in row_numbers))
         targets = np.eye(int(y.max()) + 1)[y]  # (rows, classes)
         parts = {part: (Z, targets[rows]) for part, Z, rows in zip(PARTS, inputs, row_numbers, strict=True)}
@@ -102,10 +99,10 @@ class MLP(Perceptron):
 class TeacherStudent(Perceptron):
     """f(w) = 1/(2n) sum_i |net(x_i; w) - teacher(x_i)|^2 + l2/2 |w|^2: a network learns from a narrower random one.
 
-    Inputs are standard normal and targets are the exact outputs of the teacher, so without decay f* = 0: the teacher,
-    padded with units of weight 0, is a minimizer (one of many). Local minima may exist. Weights of the teacher are normal
-    with variance 4/fan-in, and its biases are standard normal. That is twice the usual size and takes its units out of
-    their linear range. See `Perceptron` for the order of the parameters.
+    Inputs are standard normal and targets are the exact outputs of the teacher. So without regularization f* = 0, and the
+    teacher, padded with units of weight 0, is one of many minimizers. Local minima may exist. Weights of the teacher are
+    normal with variance 4/fan-in, twice the usual size, and its biases are standard normal, so that its units are not
+    linear. See `Perceptron` for the order of the parameters.
 
     Parameters
     ----------
@@ -114,13 +111,13 @@ class TeacherStudent(Perceptron):
     hidden : tuple of int
         Widths of the student's hidden layers.
     teacher_hidden : tuple of int
-        Widths of the teacher's; as many layers, none wider than the student's.
+        Widths of the teacher's hidden layers: as many, and none wider than the student's.
     activation : str
         ``tanh`` or ``relu``, of both networks.
     l2 : float
-        Decay of every weight and bias, at least 0; above 0 the optimum is not known.
+        Regularization of all weights and biases, at least 0; above 0 the optimum is not known.
     rows : int
-        Number of samples, at least 10, of which 70 % train, 15 % validate and 15 % test.
+        Number of samples, at least 10: 70 % for training, 15 % for validation and 15 % for tests.
     seed : int
         Seed of the teacher, the inputs and the split.
 
@@ -167,13 +164,13 @@ class TeacherStudent(Perceptron):
             z = W[:q, :p] @ z + c[:q]
             teacher += [W.ravel(), c.ravel()]
         self._teacher = np.concatenate(teacher)  # (d,)
-        row_numbers = split(self.rows, SHARES, self.seed)
+        row_numbers = split(self.rows, FRACTIONS, self.seed)
         self.set_data(sizes, {part: (X[rows], z.T[rows]) for part, rows in zip(PARTS, row_numbers, strict=True)})
 
     def solve(self) -> Optimum | None:
         if self.l2:
             return None
-        return Optimum(0.0, 0.0, self._teacher, "exact by construction: a sum of squares that the teacher makes 0", 0.0)
+        return Optimum(0.0, 0.0, self._teacher, "exact by construction: the sum of squares is 0 for the teacher", 0.0)
 
 
 @problem("autoencoder")
@@ -181,23 +178,21 @@ class TeacherStudent(Perceptron):
 class LinearAutoencoder(Network):
     """f(W1, W2) = 1/(2n) sum_i |x_i - W2 W1 x_i|^2: a linear autoencoder without biases, for all rows of a data set.
 
-    The problem is not convex, but all its local minima are global (Baldi & Hornik 1989): W2 W1 projects on the first
-    `hidden` principal directions, and f* is half the variance of the others (Eckart & Young 1936). The parameters are W1
-    (hidden, p) row by row, then W2 (p, hidden) row by row. The data `X` are the rows x_i, centred and scaled, and so are
-    the targets `y`; there is no test part.
+    The problem is not convex, but all local minima are global (Baldi & Hornik 1989): W2 W1 projects on the first `hidden`
+    principal directions, and f* is half the variance of the others (Eckart & Young 1936). The parameters are W1 (hidden, p)
+    row by row, then W2 (p, hidden) row by row. `X` and `y` are the rows x_i, centred and scaled; there is no test part.
 
     Parameters
     ----------
     data : str
-        ``digits``, ``breast_cancer``, ``wine``, ``iris``, or the path of a LIBSVM or CSV file, of which only the features
-        are used.
+        ``digits``, ``breast_cancer``, ``wine``, ``iris``, or the path of a LIBSVM or CSV file. Labels are not used.
     target : str
-        Label column of a CSV file, which is left out; by default its last column.
+        Label column of a CSV file; by default its last column.
     hidden : int
         Width of the hidden layer, at least 1 and at most the number of features p.
     scaling : str
-        ``table``: all features are divided by the largest absolute entry of the table, 16 for digits (pixels from 0 to 1);
-        ``feature``: each is divided by its own deviation.
+        ``table``: all features are divided by the largest absolute value of the table; ``feature``: each feature is divided
+        by its standard deviation.
 
     References
     ----------
@@ -238,7 +233,7 @@ class LinearAutoencoder(Network):
         to = self.backend.asarray
         self.xp = self.backend.xp
         self._rows = self._target_rows = to(self.X)
-        # S V^T instead of U S V^T: f depends on the inputs only through their second moments, which r <= p rows contain
+        # S V^T instead of U S V^T, because f depends on the inputs by their second moments only; r <= p rows
         compressed = to(self._singular_values[:, None] * self._directions)[None, ...]  # (1, r, p)
         self._batch = Batch(compressed, self._as_columns(compressed))
 
@@ -263,11 +258,11 @@ class LinearAutoencoder(Network):
 
     def solve(self) -> Optimum:
         leading, tail = self._directions[: self.hidden], self._singular_values[self.hidden :]
-        if len(leading) < self.hidden:  # fewer rows than hidden units: the weights of the other units are 0
+        if len(leading) < self.hidden:  # fewer rows than hidden units: other weights are 0
             leading = np.concatenate([leading, np.zeros((self.hidden - len(leading), leading.shape[1]))])
         x = np.concatenate([leading.ravel(), leading.T.ravel()])  # (d,)
         f = float(tail @ tail) / 2
-        # singular values are exact to a few units in the last place of the largest
+        # the error of singular values is a few units in the last place of the largest
         error = self.X.shape[1] * np.finfo(float).eps * float(self._singular_values @ self._singular_values)
         gradient = float(np.linalg.norm(self.host.value_and_grad(x)[1]))
         return Optimum(f, max(0.0, float(f - error)), x, "singular value decomposition (Eckart-Young)", gradient)

@@ -1,8 +1,7 @@
-"""Networks: what they share (mini-batches, products with inputs, second derivatives), and the multilayer perceptron.
+"""Networks: mini-batches, products with inputs, second derivatives, and the multilayer perceptron.
 
-Backpropagation is written by hand, one formula for all runs at once. Activations are columns, (..., features, batch), so
-that biases and the softmax run along contiguous memory. Runs with the same batch share one large product with the inputs.
-Elementwise formulas may run compiled, see `optbench.compile.elementwise`. The problems are in `problems.mlp`.
+Backpropagation is written by hand for all runs at once. Activations are columns, (..., features, batch), so that biases and
+the softmax use contiguous memory. Runs with the same batch share one large product with the inputs.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from .learning import CrossEntropy, LearningProblem, block_numbers, blocks, ridg
 LOSSES = Choices(("cross_entropy", "squared"))
 PARTS = ("train", "validation", "test")
 HESSIAN_BYTES = 2**26  # intermediate results of the Hessian columns that are computed together
-MIN_BLOCK = 128  # samples of a block, at least; see `_blocks`
+MIN_BLOCK = 128  # samples; see `_blocks`
 
 
-# ---- activations and the squared loss, number by number --------------------------------------------------------------
+# ---- formulas of activations and of the squared loss -----------------------------------------------------------------
 
 
 class Activation(NamedTuple):
@@ -34,7 +33,7 @@ class Activation(NamedTuple):
 
     gain: float  # variance of the initial weights times fan-in
     forward: Callable[..., Any]  # (xp, z, c) -> a
-    backward: Callable[..., Any]  # (xp, d, a) -> slope d, twice: as it is and for its sum over the batch
+    backward: Callable[..., Any]  # (xp, d, a) -> slope d, twice: the second is summed over the batch
 
 
 def _tanh(xp: Any, z: Any, c: Any) -> Any:
@@ -73,7 +72,7 @@ class Batch(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """Weights and biases that lead from one layer of a network to the next."""
+    """Weights and biases between two layers of a network."""
 
     W: Array  # (..., out, in)
     c: Array  # (..., out)
@@ -119,7 +118,7 @@ class Network(LearningProblem):
         return (h + xp.matrix_transpose(h)) / 2
 
     def _points_and_batch(self, x: Array, samples: Array | None) -> tuple[Array, Batch]:
-        """Points as (S, L, d), and their batch, whose rows are gathered once per seed."""
+        """Points as (S, L, d), and their batch, which is gathered once per seed."""
         xp = self.xp
         if samples is None:
             batch = self._batch
@@ -140,7 +139,7 @@ class Network(LearningProblem):
         return self.xp.reshape(flat, (s, 1, q, b))
 
     def _times_inputs(self, W: Array, rows: Array) -> Array:
-        """W of shape (S, ..., h, p) times the inputs (S, b, p) of each seed: (S, ..., h, b), one product a seed."""
+        """W of shape (S, ..., h, p) times the inputs (S, b, p) of each seed: (S, ..., h, b), one product per seed."""
         s, *rest, p = W.shape
         z = self.xp.reshape(W, (s, math.prod(rest), p)) @ self.xp.matrix_transpose(rows)
         return self.xp.reshape(z, (s, *rest, rows.shape[1]))
@@ -152,11 +151,11 @@ class Network(LearningProblem):
         return self.xp.reshape(g, (s, *rest, rows.shape[2]))
 
     def _bytes(self, numbers: int) -> int:
-        """Bytes of so many intermediate numbers, and of the gradient, its parts and the weights."""
+        """Bytes of intermediate numbers, and of the gradient, its parts and the weights."""
         return (4 if self.backend.precision == "float32" else 8) * (numbers + 3 * self.dim)
 
     def _concatenate(self, parts: list[Array]) -> Array:
-        """Matrices of shape (..., out, in), one after the other along the parameters: (..., d)."""
+        """Matrices of shape (..., out, in), concatenated to parameters (..., d)."""
         return self.xp.concat([self.xp.reshape(m, (*m.shape[:-2], math.prod(m.shape[-2:]))) for m in parts], axis=-1)
 
 
@@ -177,7 +176,7 @@ class Perceptron(Network):
         """Set the layer sizes (p, ..., q) and the data: inputs (m, p) and targets (m, q) of each part."""
         self.sizes = sizes
         self._parts = parts
-        self._layer_slots = []  # of each layer: number of its first parameter, outputs, inputs
+        self._layer_slots = []  # per layer: number of its first parameter, outputs, inputs
         self.dim = 0
         for p, q in itertools.pairwise(sizes):
             self._layer_slots.append((self.dim, q, p))
@@ -259,7 +258,7 @@ class Perceptron(Network):
 
     @property
     def metric_types(self) -> tuple[Metric, ...]:
-        """Losses without the decay; for classifiers also shares of samples classified correctly, ties counted as errors."""
+        """Losses without regularization, and shares of samples classified correctly by a classifier; ties are errors."""
         accuracies = {part: Metric(f"{part}_accuracy", "higher") for part in PARTS if self.classifies}
         losses = {part: Metric(f"{part}_loss", "lower") for part in PARTS if part != "train"}
         return tuple(kinds[part] for part in PARTS for kinds in (accuracies, losses) if part in kinds)
@@ -307,20 +306,20 @@ class Perceptron(Network):
         return loss / n, correct / n
 
     def bytes_per_run(self, batch_size: int | None) -> int:
-        # all hidden activations, and two more arrays of the widest layer or three of the outputs; the batch is shared by
-        # the runs of a seed and not counted
+        # all hidden activations, and two more arrays of the widest layer or three of the outputs; not the batch, which the
+        # runs of a seed share
         b = batch_size or min(MIN_BLOCK, len(self._parts["train"][0]))
         columns = sum(self.sizes[1:-1]) + max(3 * self.sizes[-1], 2 * max(self.sizes[1:]))
         return self._bytes(b * columns)
 
     def _blocks(self, w: Array, batch: Batch) -> Iterator[Batch]:
-        """A batch in blocks for which the activations of points (S, L, d) stay in cache; at least `MIN_BLOCK` samples."""
+        """A batch in blocks of at least `MIN_BLOCK` samples for which the activations of points (S, L, d) fit in cache."""
         length = max(MIN_BLOCK, self._block_numbers // max(1, w.shape[0] * w.shape[1] * max(self.sizes[1:])))
         for part in blocks(batch.rows.shape[1], length):
             yield Batch(batch.rows[:, part, :], batch.targets[..., part])
 
     def nanoseconds_per_run(self, batch_size: int | None) -> float:
-        # three products with the weights, forwards and backwards
+        # three products with the weights, forward and backward
         return 0.8 * self.dim * (batch_size or len(self._parts["train"][0]))
 
     # ---- the network -------------------------------------------------------------------------------------------------
@@ -345,12 +344,12 @@ class Perceptron(Network):
     # ---- second derivatives ------------------------------------------------------------------------------------------
 
     def _hessian_products(self, x: Array, v: Array) -> Array:
-        """The R-operator (Pearlmutter 1994): the derivative along v of every line of backpropagation, prefixed r here."""
+        """The R-operator (Pearlmutter 1994): derivatives along v of all lines of backpropagation; prefix r."""
         xp, (rows, targets) = self.xp, self._batch
         mT = xp.matrix_transpose
         _, forward, backward = ACTIVATIONS[self.activation]
         layers, directions = self._layers(x), self._layers(v)
-        # the formulas on whole arrays: points and directions broadcast against each other
+        # uncompiled formulas, because points and directions broadcast against each other
         z = self._times_inputs(layers[0].W, rows) + layers[0].c[..., None]  # (1, L, 1, features, n)
         rz = self._times_inputs(directions[0].W, rows) + directions[0].c[..., None]  # (1, L or 1, K, features, n)
         activations: list[Array] = []

@@ -18,7 +18,7 @@ SPECTRA = Choices(("log", "linear", "clusters", "distinct", "chain"))
 
 
 def _oracle(xp: Any, x: Array, center: Array, H: Array, f_star: float) -> tuple[Array, Array]:
-    """Value (...) and gradient (..., d) of points (..., d); H of shape (d, d), or (d,) where it is diagonal."""
+    """Value (...) and gradient (..., d) at points (..., d); H of shape (d, d), or (d,) if it is diagonal."""
     e = x - center
     g = e @ H if H.ndim == 2 else e * H
     return 0.5 * xp.vecdot(e, g) + f_star, g
@@ -29,26 +29,26 @@ def _oracle(xp: Any, x: Array, center: Array, H: Array, f_star: float) -> tuple[
 class Quadratic(Problem):
     """f(x) = 1/2 (x - x*)^T H (x - x*) + f*, with eigenvalues of H between mu = 1/condition and L = 1.
 
-    The value is computed in this shifted form, so that even the smallest gaps f - f* are exact to rounding.
+    The value is computed in this shifted form, so that even the smallest gaps f - f* are accurate.
 
     Parameters
     ----------
     dim : int
         Number of parameters, at least 1.
     condition : float
-        Condition number L / mu, at least 1. The spectrum ``chain`` has its own, about (2 (dim + 1) / pi)^2.
+        Condition number L / mu, at least 1. For ``chain`` it is about (2 (dim + 1) / pi)^2 instead.
     spectrum : str
         ``log``: log-spaced eigenvalues; ``linear``: equally spaced; ``clusters``: one half within 10 % above mu, the
         other within 10 % below L; ``distinct``: three values, mu, sqrt(mu L) and L, in equal numbers; ``chain``: the
         tridiagonal worst case of Nesterov's lower bound, f = L/4 (1/2 x^T A x - x_1) with A = tridiag(-1, 2, -1).
     rotate : bool
         Whether H is rotated by a random orthogonal matrix (Haar); otherwise it is diagonal and costs O(d). ``chain`` is
-        never rotated: its lower bound depends on the coordinates.
+        never rotated, because its lower bound depends on the coordinates.
     noise : float
-        Standard deviation of independent Gaussian noise on each coordinate of the gradient for a batch of one; a batch of
-        b divides the variance by b. The stochastic objective is F(x; xi) = f(x) + xi^T (x - x*), whose mean is f.
+        Standard deviation of Gaussian noise on each coordinate of the gradient; a batch of b divides the variance by b.
+        The stochastic objective is F(x; xi) = f(x) + xi^T (x - x*), whose mean is f.
     seed : int
-        Seed of the rotation and of x*, which is standard normal (``chain`` has its own x*).
+        Seed of the rotation and of x*, which is standard normal (except for ``chain``).
 
     References
     ----------
@@ -71,7 +71,7 @@ class Quadratic(Problem):
         self.check_parameters()
         if self.dim > MAX_MATRIX and (self.rotate or self.spectrum == "chain"):
             raise InputError(
-                f"problem {self.spec!r} keeps a matrix of d x d numbers, d at most {MAX_MATRIX}; "
+                f"problem {self.spec!r} has a dense matrix, for which dim must be at most {MAX_MATRIX}; "
                 "use rotate=false with another spectrum than chain"
             )
         rng = stream("data", self.seed)
@@ -84,7 +84,7 @@ class Quadratic(Problem):
             self._f_star = (-1 + 1 / (self.dim + 1)) / 8
             self._matrix = (2 * np.eye(self.dim) - np.eye(self.dim, k=1) - np.eye(self.dim, k=-1)) / 4
         elif self.rotate and self.dim > 1:
-            # QR of a Gaussian matrix, signs fixed, is Haar distributed (Mezzadri 2007)
+            # with these signs, QR of a Gaussian matrix gives the Haar distribution (Mezzadri 2007)
             q, r = np.linalg.qr(rng.standard_normal((self.dim, self.dim)))
             q = q * np.sign(np.diagonal(r))
             self._matrix = (q * self.eigenvalues) @ q.T
@@ -97,7 +97,7 @@ class Quadratic(Problem):
 
     @staticmethod
     def _around(center: float) -> tuple[float, float]:
-        """A range with a coordinate of x* and the start points, which are standard normal: one in 1000 lies outside."""
+        """A range that contains a coordinate of x* and 999 of 1000 start points, which are standard normal."""
         return float(min(-3.5, center - 0.5)), float(max(3.5, center + 0.5))
 
     def _spectrum(self) -> np.ndarray:
@@ -136,7 +136,7 @@ class Quadratic(Problem):
 
     @property
     def oracle_formula(self) -> OracleFormula:
-        # H equals its transpose, which multiplies columns without a copy
+        # the transpose, which equals H, multiplies columns without a copy
         H = self.H if self._matrix is None else self.H.mT
         return OracleFormula(_oracle, (self.center, H, self._f_star))
 

@@ -21,7 +21,7 @@ from benchmarks import convergence, oracles, report, start, steps, sweeps  # noq
 
 def test_asv_check(tmp_path: Path) -> None:
     pytest.importorskip("asv", reason="the extra 'test' is not installed")
-    # a copy, so that asv leaves nothing in the checkout
+    # a copy, because asv writes files
     shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
     shutil.copy(ROOT / "asv.conf.json", tmp_path)
     done = run_python("-m", "asv", "check", "-E", "existing", cwd=tmp_path)
@@ -65,11 +65,11 @@ def test_sweeps_run(monkeypatch: pytest.MonkeyPatch) -> None:
     made.time_sweep("quadratic", "together")
 
 
-def test_the_report_is_built_from_what_is_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_benchmark_builds_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     made = report.Report()
     made.setup_cache()
-    made.peakmem_build()  # which is time_build
+    made.peakmem_build()  # calls time_build
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "425 runs" in page
     assert "Race of" in page
@@ -101,7 +101,7 @@ def time_another():
         pytest.param("float('nan')", "suite.Case.track_case('numpy') has no figure: nan", id="nan"),
     ],
 )
-def test_a_benchmark_that_fails_fails_the_proof(tmp_path: Path, figure: str, said: str) -> None:
+def test_a_failing_benchmark_fails_the_test(tmp_path: Path, figure: str, said: str) -> None:
     pytest.importorskip("asv", reason="the extra 'test' is not installed")
     script = ROOT / ".ci" / "run_benchmarks.py"
     if not script.exists() or shutil.which("git") is None:

@@ -1,6 +1,6 @@
-"""The comparison of a GPU with the CPU: its arithmetic on known answers, and all of it on pretended devices.
+"""The comparison of a GPU with the CPU on known answers and on simulated devices.
 
-Where there is a GPU, also what nothing else can show: fused rules, eigenvectors, curves, and that nothing waits.
+Tests that need a GPU: fused rules, eigenvectors, curves, and that no step waits.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ RULES = [
 # ---- the envelope ----------------------------------------------------------------------------------------------------
 
 
-def test_the_envelope_is_the_largest_reaction_around() -> None:
+def test_the_envelope_is_the_largest_effect_nearby() -> None:
     values = np.ones((30, 1, 3))
     values[12, 0, 1] = 1.5
     values[12, 0, 2] = 0.25
@@ -70,7 +70,7 @@ def test_the_first_step_out() -> None:
     assert share == 0
     values[1, 1] = np.nan
     assert gpu.first_out(values, reference, allowed) == (1, np.inf)
-    allowed[1:] = np.nan  # where the copies themselves are lost, nothing is told
+    allowed[1:] = np.nan  # no comparison where the copies have diverged
     assert np.isnan(gpu.first_out(values, reference, allowed)[0])
 
 
@@ -93,7 +93,7 @@ def test_rounding_stays_inside_and_a_wrong_precision_does_not() -> None:
     assert gpu.first_out(run("float32"), run("float64"), allowed["float64"])[0] == 0
 
 
-def test_a_matrix_that_is_slightly_off_is_seen_in_single_precision() -> None:
+def test_a_small_error_of_the_matrix_leaves_the_envelope() -> None:
     rows = list(gpu.curves(HOST, HOST, names=("quadratic:dim=5",), steps=30, seeds=1))
     quantities = {"first step out", "share of envelope"}
     assert {row["quantity"] for row in rows} == quantities
@@ -110,7 +110,7 @@ def test_a_matrix_that_is_slightly_off_is_seen_in_single_precision() -> None:
     assert gpu.first_out(off, right, allowed)[0] >= 0
 
 
-def test_nothing_is_read_before_the_end() -> None:
+def test_values_stay_on_the_device_until_the_end() -> None:
     problem = make_problem("mlp", {"data": "moons", "rows": 40, "hidden": "4"}).on(strict_backend())
     with host_reads_forbidden():
         values = gpu.trajectory(problem, make_recipe("momentum").build({"lr": 0.1}), (0, 1), 5, batch=8)
@@ -127,7 +127,7 @@ def test_nothing_is_read_before_the_end() -> None:
         ([0.1, 10, 100], 10**1.5),  # a straight line in logarithms
         ([2, 3, 4], 10),
         ([0.1, 0.2, 0.9], np.inf),
-        ([2, 0.5, 2], 10**2.5),  # what was won and lost again does not count
+        ([2, 0.5, 2], 10**2.5),  # a gain that is lost again does not count
         ([0.5, 1.0, 2.0], 100),
         ([], np.nan),
     ],
@@ -144,7 +144,7 @@ def figures(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return to_frame(to_arrow([common | row for row in rows], gpu.COLUMNS))
 
 
-def test_tables_of_known_figures(tmp_path: Path) -> None:
+def test_tables_of_known_numbers(tmp_path: Path) -> None:
     curve = {"section": "curves", "case": "quadratic:dim=5, adam", "contender": "gpu"}
     step = {"section": "steps", "case": "adam", "size": 1000, "quantity": "bytes a second"}
     sweep = {"section": "sweeps", "case": "quadratic d=10, adam", "size": 100}
@@ -165,7 +165,7 @@ def test_tables_of_known_figures(tmp_path: Path) -> None:
         *(size | {"size": n, "contender": "cpu", "value": 1e-6 * n} for n in (10, 1000)),
         *(size | {"size": n, "contender": "gpu", "value": 1e-4} for n in (10, 1000)),
         size | {"size": 10_000, "contender": "gpu", "value": None, "note": "d; OutOfMemoryError"},
-        # an older measurement of the same GPU, which is not shown
+        # an older measurement of the same GPU is not shown
         curve | {"measurement": "20250101T000000-b", "quantity": "first step out", "value": 1.0, "case": "old"},
     ]
     tables = tables_of(figures(rows))
@@ -178,7 +178,7 @@ def test_tables_of_known_figures(tmp_path: Path) -> None:
     assert found == {
         "curves": [["quadratic:dim=5, adam", "never of 200 steps (0.25)", "step 7 (not finite)", "", "", ""]],
         "steps": [["adam", "1000", "2000", "1500 (0.75)", "–", "–", "–", "–"]],
-        "sweeps": [["quadratic d=10, adam, 100 runs, 20 steps", "float64", "8", "2", "–", "4", "–", "1e-15", "4"]],
+        "sweeps": [["quadratic d=10, adam, 100 runs, 20 steps", "float64", "8", "2", "–", "4", "–", "1.00e-15", "4"]],
         "sizes": [["rosenbrock", "d", "100", "10 at 1000", "–", "–"]],
     }
     assert all(len(tables[name].heads) == len(lines[0]) for name, lines in found.items())
@@ -194,7 +194,7 @@ def test_tables_of_known_figures(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["strict", "numpy"])
-def test_the_whole_script_on_a_pretended_device(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_script_on_a_simulated_device(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     device = strict_backend() if name == "strict" else HOST
     store = Store(tmp_path / "results")
     said: list[str] = []
@@ -211,9 +211,9 @@ def test_the_whole_script_on_a_pretended_device(name: str, tmp_path: Path, capsy
     assert (rows.loc[rows["quantity"].isin(["bytes a second", "seconds a step"]), "value"] > 0).all()
     assert [len(table) for table in tables_of(rows).values()] == [10, 4, 16, 2]
 
-    if name == "numpy":  # it takes long with the other
+    if name == "numpy":  # slow with the other backend
         gpu.measure(HOST, device, store, quick=True, names=("beale",), tell=said.append)
-        assert len(store.table_files("gpu")) == 8  # gathered, nothing is written over
+        assert len(store.table_files("gpu")) == 8  # no file is overwritten
     assert main(["report", str(tmp_path / "results")]) == 0
     assert "From which size on" in (tmp_path / "results" / "report.html").read_text("utf-8")
 
@@ -229,7 +229,7 @@ def test_every_problem_grows_and_has_a_step_size() -> None:
             assert np.isfinite(values).all(), (name, method)
 
 
-def test_too_little_memory_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_becomes_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> Any:
         raise MemoryError("no room for 800 bytes")
 
@@ -238,20 +238,20 @@ def test_too_little_memory_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     said = "MemoryError: no room for 800 bytes"
     assert {row["note"] for row in gpu.steps(HOST, sizes=(100,))} == {said}
     rows = list(gpu.sizes(HOST, HOST, names=("beale",), most=(10,)))
-    assert [(row["value"], row["note"]) for row in rows] == [(None, f"runs; {said}")] * 4  # both sides, precisions
+    assert [(row["value"], row["note"]) for row in rows] == [(None, f"runs; {said}")] * 4  # contenders and precisions
 
 
-def test_growth_ends_where_it_takes_too_long_or_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_growth_ends_at_the_limits_of_time_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "calls_within", lambda *_: 1)
     monkeypatch.setattr(gpu, "timed", lambda *_: 1.0)
     asked: dict[str, Any] = {"names": ("beale",), "most": (10, 100, 1000)}
     assert {row["size"] for row in gpu.sizes(HOST, HOST, **asked)} == {10}
     assert {row["size"] for row in gpu.sizes(HOST, HOST, **asked, patience=2.0)} == {10, 100, 1000}
-    monkeypatch.setattr(gpu, "ROOM", 100 * make_problem("beale").bytes_per_run(None))
+    monkeypatch.setattr(gpu, "MAX_STEP_BYTES", 100 * make_problem("beale").bytes_per_run(None))
     assert {row["size"] for row in gpu.sizes(HOST, HOST, **asked, patience=2.0)} == {10, 100}
 
 
-def test_without_a_gpu_it_says_why(tmp_path: Path) -> None:
+def test_without_a_gpu_the_script_states_why(tmp_path: Path) -> None:
     if gpu_problem() is None:
         pytest.skip("there is a GPU")
     done = run_python("-m", "benchmarks.gpu", str(tmp_path / "results"), "--quick", cwd=ROOT)
@@ -299,7 +299,7 @@ def assert_precision_is_kept(kernel: Any, rule: str, backend: Backend) -> None:
 def test_fused_rules_keep_single_precision_and_their_hyperparameters(
     rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a stand-in for `cupy.fuse` that runs the traced text with NumPy, which promotes as CuPy does."""
+    """With a replacement of `cupy.fuse` that runs the traced rule with NumPy, whose promotion equals that of CuPy."""
     stand_in = types.ModuleType("cupy")
     stand_in.__dict__.update({name: getattr(np, name) for name in ("sqrt", "where", "abs", "sign", "maximum")})
     stand_in.fuse = lambda **_: lambda function: function  # type: ignore[attr-defined]
@@ -323,7 +323,7 @@ def device(request: pytest.FixtureRequest) -> Backend:
 @pytest.mark.gpu
 @pytest.mark.parametrize("rule", RULES)
 def test_fused_rules_on_a_gpu(device: Backend, rule: str) -> None:
-    kernel = fusing.fuse(OPTIMIZERS[rule], device)  # a warning, that it runs plain, is an error
+    kernel = fusing.fuse(OPTIMIZERS[rule], device)  # a warning would be an error
     assert kernel is not None
     assert fusing._difference(OPTIMIZERS[rule], kernel, device, ()) <= 64 * device.eps
     assert_precision_is_kept(kernel, rule, device)
@@ -345,14 +345,14 @@ def test_batched_eigenvectors_on_a_gpu(device: Backend, d: int) -> None:
 def test_curves_on_a_gpu(name: str) -> None:
     rows = gpu.curves(HOST, made_backend("cupy"), names=(name,), steps=50, seeds=2)
     used = {(r["case"], r["precision"], r["contender"]): r["value"] for r in rows if r["quantity"].startswith("share")}
-    # a line search may take another turn
+    # line searches may take other decisions
     assert max(share for key, share in used.items() if "lbfgs" not in key[0] and "newton" not in key[0]) <= 1
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("method", ["momentum", "adam", "lbfgs", "bfgs", "newton", "random_search"])
 @pytest.mark.parametrize("batch", [None, 8])
-def test_nothing_waits_inside_the_loop_on_a_gpu(device: Backend, method: str, batch: int | None) -> None:
+def test_no_step_waits_for_a_gpu(device: Backend, method: str, batch: int | None) -> None:
     recipe = make_recipe(method)
     if batch is not None and recipe.traits.full_batch:
         pytest.skip("compares values")
@@ -361,7 +361,7 @@ def test_nothing_waits_inside_the_loop_on_a_gpu(device: Backend, method: str, ba
     loop = Loop(problem, optimizer, (0, 1), 12, batch, 2)
     x = problem.starts((0, 1))
     state = init_state(optimizer, x, device)
-    x, state = optimizer.step(1, loop.evaluate(0, x), state)  # compiles, and makes handles
+    x, state = optimizer.step(1, loop.evaluate(0, x), state)  # compiles, and creates handles
     with gpu_waits_forbidden():
         for t in range(1, 12):
             x, state = optimizer.step(t + 1, loop.evaluate(t, x), state)
@@ -369,7 +369,7 @@ def test_nothing_waits_inside_the_loop_on_a_gpu(device: Backend, method: str, ba
 
 
 @pytest.mark.gpu
-def test_a_sweep_on_a_gpu_tells_its_memory() -> None:
+def test_a_sweep_on_a_gpu_reports_its_memory() -> None:
     problem = make_problem("quadratic", {"dim": 100}).on(made_backend("cupy"))
     runs = optbench.sweep(problem, "adam", lr=[0.01, 0.1], seeds=3, steps=30)
     here = optbench.sweep(problem.host, "adam", lr=[0.01, 0.1], seeds=3, steps=30)

@@ -1,4 +1,4 @@
-"""The comparison with other libraries computes the same numbers everywhere; speed is never tested."""
+"""The comparison with other libraries gives the same numbers in all of them; speed is not tested."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def test_peers_agree() -> None:
         pytest.importorskip(
             library, reason=f"{library} is not installed; benchmarks/peers/run.sh makes its environment"
         )
-    # a process of its own, because the libraries set switches that are global
+    # a new process, because the libraries change global settings
     options = ["--cores=1", "--quick", "--repeats=1", "--only=rules,sweeps,lbfgs"]
     done = run_python("-m", "benchmarks.peers.measure", *options, cwd=ROOT)
-    assert done.returncode == 0, done.stderr  # it ends with an error if any two differ
+    assert done.returncode == 0, done.stderr  # it fails if any two differ
     rows = json.loads(done.stdout)["rows"]
     assert {row["section"] for row in rows} == {"rules", "sweeps", "lbfgs"}
     assert all(row["deviation"] <= 1e-9 for row in rows if "deviation" in row)

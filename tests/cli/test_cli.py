@@ -128,7 +128,7 @@ ONE, RACE = ([command, "--problem", "quadratic", "--optimizer", "adam"] for comm
         ([*ONE, "--steps", "1" + "0" * 30], "steps must be a whole number"),
         ([*ONE, "--schedule", "drops:at=2"], "at must be in (0, 1), not 2"),
         (["run", ""], "cannot read the study"),
-        (["run", "--problem", "quadratic:dim=1000000", "--optimizer", "adam"], "d at most 20000"),
+        (["run", "--problem", "quadratic:dim=1000000", "--optimizer", "adam"], "dim must be at most 20000"),
         (["check", "quadratic:dim=1e30,rotate=false"], "cannot be created"),
         (["check", "mlp:hidden=-3"], "hidden must be numbers"),
         ([*ONE, "--steps", "0"], "at least one step"),
@@ -304,3 +304,10 @@ def test_a_race_ends_with_its_verdict() -> None:
         "A step of sgd takes 2 times as long (95 %: 1.25 to 2.5) as one of lion",
         "The machine was busy: repeat the race before you rely on it.",
     ]
+
+
+def test_without_a_page_nothing_that_draws_is_loaded(here: Path) -> None:
+    code = f"import sys; from optbench.cli import main; main({[*ONE, '--no-report']}); print(*sys.modules)"
+    modules = set(run_python("-c", code).stdout.split())
+    assert "optbench.reports.verdict" in modules
+    assert not modules & {"matplotlib", "seaborn", "scipy.stats", "jinja2"}

@@ -1,4 +1,4 @@
-"""Elementwise formulas: compiled or not the same numbers, whatever the arrays look like, and a fallback that says why."""
+"""Elementwise formulas: compiled kernels give the same numbers for arrays of any layout, or a warning states why not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.conftest import run_python
 
 numba = pytest.mark.skipif(not has_numba(), reason="Numba is not installed")
 
-# every formula that a problem uses, with the indices it uses it with
+# all formulas of the problems, with their indices
 FORMULAS: list[tuple[Callable[..., Any], str]] = [
     (logistic._weights, "rb -> rb, log1p r, sum r"),
     (logistic._losses, "rb -> log1p r, sum r, sum r"),
@@ -76,7 +76,7 @@ def copies(given: list[Any]) -> list[Any]:
 @pytest.mark.parametrize(
     "sizes", [(2, 3, 4, 45), (1, 1, 1, 1), (3, 2, 5, 1), (1, 4, 2, 128), (0, 3, 2, 5), (2, 1, 1, 0)]
 )
-def test_compiled_is_the_formula(
+def test_compiled_kernels_equal_the_formula(
     formula: Callable[..., Any], indices: str, precision: str, sizes: tuple[int, ...]
 ) -> None:
     if indices.split("->")[0].count("q") and sizes[-1] == 0:
@@ -113,7 +113,7 @@ def test_arrays_of_any_layout(formula: Callable[..., Any], indices: str) -> None
 
 
 @numba
-def test_arrays_that_do_not_fit_are_refused() -> None:
+def test_arrays_of_wrong_shapes_are_rejected() -> None:
     run = kernel(learning.ridge, "rd, rd, , -> rd", fused())
     with pytest.raises(ValueError, match="ridge takes arrays rd, rd"):
         run(np.ones((2, 3)), np.ones((3, 2)), 1.0, 1.0)
@@ -137,8 +137,8 @@ def test_extreme_margins(precision: str, fusing: bool) -> None:
     np.testing.assert_allclose((loss + excess)[finite], expected[1][finite].astype(precision), **close)
     assert np.isnan(weight[-1, 0])
     assert np.isnan(loss[-1])
-    assert weight[10, 0] == 0  # of a margin of inf
-    assert not np.isfinite(excess[11])  # and of one of -inf
+    assert weight[10, 0] == 0  # margin inf
+    assert not np.isfinite(excess[11])  # margin -inf
 
 
 def test_small_losses_keep_their_digits(rng: np.random.Generator) -> None:
@@ -164,7 +164,7 @@ def points(problem: Problem, *lead: int) -> np.ndarray:
 @numba
 @pytest.mark.parametrize("spec", PROBLEMS)
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_a_fused_problem_is_a_plain_one(spec: str, precision: str) -> None:
+def test_a_fused_problem_equals_the_plain_one(spec: str, precision: str) -> None:
     host = make_problem(*parse_spec(spec))
     plain, quick = (host.on(get_backend(precision=precision, fused=way)) for way in (False, True))
     assert host.n_samples is not None
@@ -185,7 +185,7 @@ def test_a_fused_problem_is_a_plain_one(spec: str, precision: str) -> None:
 
 @numba
 @pytest.mark.parametrize("spec", PROBLEMS)
-def test_the_fused_gradient_is_that_of_differences(spec: str) -> None:
+def test_the_fused_gradient_agrees_with_differences(spec: str) -> None:
     problem = make_problem(*parse_spec(spec)).on(fused())
     x, h = points(problem), 1e-7 if "relu" in spec else 1e-6
     along = np.random.default_rng(1).standard_normal((4, problem.dim)) / problem.dim**0.5
@@ -231,9 +231,9 @@ def test_two_threads_share_a_problem(spec: str) -> None:
 
 
 @pytest.mark.parametrize("spec", PROBLEMS)
-def test_the_flag_is_kept_and_costs_nothing(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_share_arrays_and_keep_the_flag(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     host = make_problem(*parse_spec(spec))
-    monkeypatch.setattr(type(host), "place", lambda self: pytest.fail("arrays were laid out anew"))
+    monkeypatch.setattr(type(host), "place", lambda self: pytest.fail("arrays were created again"))
     quick = host.on(fused())
     shared = [name for name, value in vars(host).items() if isinstance(value, np.ndarray)]
     assert shared
@@ -251,7 +251,7 @@ def test_the_flag_is_kept_and_costs_nothing(spec: str, monkeypatch: pytest.Monke
 # ---- the cache, and what cannot be compiled --------------------------------------------------------------------------
 
 
-def test_nothing_is_compiled_before_it_is_asked_for() -> None:
+def test_nothing_is_compiled_before_the_first_call() -> None:
     code = (
         "import sys, problems; from optbench.core.backend import get_backend; "
         "problems.MLP(data='iris').on(get_backend(fused=True)); print('numba' in sys.modules)"
@@ -260,7 +260,7 @@ def test_nothing_is_compiled_before_it_is_asked_for() -> None:
 
 
 def centered(xp: Any, x: Any) -> Any:
-    """Mixes elements in a way that compiles: of a single number the largest is the number itself."""
+    """Combines elements in a way that compiles: the maximum of a single number is that number."""
     return (x - xp.maximum(x, xp.flip(x)),)
 
 
@@ -270,7 +270,7 @@ def unknown(xp: Any, x: Any) -> Any:
 
 @numba
 @pytest.mark.parametrize("formula", [centered, unknown])
-def test_what_is_no_elementwise_formula_runs_uncompiled(
+def test_a_formula_that_is_not_elementwise_runs_uncompiled(
     formula: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from optbench.compile import fastmath
@@ -282,7 +282,7 @@ def test_what_is_no_elementwise_formula_runs_uncompiled(
     with pytest.warns(UserWarning, match=f"the formula '{formula.__name__}' runs uncompiled"):
         result = run(x)
     np.testing.assert_array_equal(result[0], formula(get_backend().xp, x)[0])
-    run(x)  # it is said once; a second warning would be an error
+    run(x)  # a second warning would be an error
     kernel(formula, "rb -> rb", fused())(x)
 
 
@@ -306,7 +306,7 @@ def test_other_array_modules_run_plain() -> None:
 @numba
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize(("seeds", "runs", "batch"), [(1, 1, 1), (2, 3, 4), (3, 10, 11), (1, 2, 9001)])
-def test_sums_over_mini_batches_are_those_of_the_formula(precision: str, seeds: int, runs: int, batch: int) -> None:
+def test_sums_over_mini_batches_equal_the_formula(precision: str, seeds: int, runs: int, batch: int) -> None:
     rng = np.random.default_rng(0)
     w = 3 * rng.standard_normal((seeds, runs, 13)).astype(precision)
     Z = rng.standard_normal((50, 13)).astype(precision)
@@ -323,7 +323,7 @@ def test_sums_over_mini_batches_are_those_of_the_formula(precision: str, seeds: 
 
 
 @numba
-def test_a_run_that_is_not_finite_disturbs_no_other_of_its_batch() -> None:
+def test_a_diverged_run_does_not_change_others_of_its_batch() -> None:
     problem = make_problem("logistic").on(fused())
     x = problem.starts(range(3))[:, None, :] * np.array([1.0, 1e160, np.nan])[:, None]
     samples = np.arange(30).reshape(3, 10)
@@ -347,7 +347,7 @@ def test_few_and_many_runs_of_a_batch_give_the_same(runs: int) -> None:
 
 
 @numba
-def test_a_formula_of_another_kind_is_not_summed() -> None:
+def test_batch_sums_of_another_formula_run_uncompiled() -> None:
     def counted(xp: Any, m: Any) -> Any:
         return m, np.sum(m), m
 

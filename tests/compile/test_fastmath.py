@@ -1,4 +1,4 @@
-"""Elementary functions for compiled loops: units in the last place, the ends of the range, what is no number."""
+"""Elementary functions for compiled loops: errors in units in the last place, ends of the range, NaN."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 5e-324, -5e-324, 1.0, -1
 
 
 def over(name: str, *arrays: np.ndarray) -> np.ndarray:
-    """A function of the module for every element."""
+    """A function of the module applied to every element."""
     import numba
 
     from optbench.compile import fastmath
@@ -74,7 +74,7 @@ def test_within_units_in_the_last_place(name: str, bound: float) -> None:
 
 @pytest.mark.parametrize("name", [*ARGUMENTS, "sqrt", "abs", "sign"])
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_special_values_are_those_of_numpy(name: str, precision: str) -> None:
+def test_special_values_equal_those_of_numpy(name: str, precision: str) -> None:
     with np.errstate(all="ignore"):
         x = SPECIAL.astype(precision)
         expected, result = getattr(np, name)(x), over(name, x)
@@ -94,7 +94,7 @@ def test_single_precision(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["maximum", "minimum"])
-def test_the_larger_and_the_smaller_keep_nan(name: str) -> None:
+def test_maximum_and_minimum_propagate_nan(name: str) -> None:
     a, b = (pair.ravel() for pair in np.meshgrid(SPECIAL, SPECIAL))
     np.testing.assert_array_equal(over(name, a, b), getattr(np, name)(a, b))
 

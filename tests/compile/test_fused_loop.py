@@ -1,4 +1,4 @@
-"""Rule and oracle in one compiled loop: the trace of every run is that of the plain loop."""
+"""Rule and oracle in one compiled loop: traces equal those of the plain loop."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def assert_same(one: Trace, other: Trace, rtol: float = 1e-9, atol: float = 1e-1
 
 @pytest.fixture(autouse=True)
 def used(monkeypatch: pytest.MonkeyPatch) -> list[FusedLoop]:
-    """Notes every use of a compiled loop of steps."""
+    """All fused loops that are used."""
     loops: list[FusedLoop] = []
     run_fused = looping._run_fused
 
@@ -61,7 +61,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[FusedLoop]:
 
 
 def both(used: list[FusedLoop], problem: Problem, rule: Any, **options: Any) -> tuple[Trace, Trace]:
-    """The traces of the plain and of the fused loop, which really was used."""
+    """The traces of the plain loop and the fused loop, which must have been used."""
     used.clear()
     plain = run(problem, rule, False, **options)
     assert not used
@@ -71,7 +71,7 @@ def both(used: list[FusedLoop], problem: Problem, rule: Any, **options: Any) -> 
 
 
 def of_the_step(xp: Any, x: Any, g: Any, t: int, r: Any, steps: Any, lr: float = 0.1, i: float = 0.9) -> Any:
-    """State and hyperparameters that are called as variables of the generated loops are."""
+    """State and hyperparameters with names of variables of the generated loops."""
     r = i * r + g
     return x - lr * r, r, steps + r
 
@@ -79,12 +79,12 @@ def of_the_step(xp: Any, x: Any, g: Any, t: int, r: Any, steps: Any, lr: float =
 def of_the_record(
     xp: Any, x: Any, g: Any, t: int, best: Any, k: Any, lr: float = 0.1, first: float = 0.9, factor: float = 1.0
 ) -> Any:
-    """Further ones."""
+    """More such names."""
     best = first * best + g
     return x - lr * factor * best, best, k + best
 
 
-# every rule is compiled in test_rules; here those that differ in state and hyperparameters, because a pair takes seconds
+# rules that differ in state and hyperparameters; all rules are compiled in test_rules, but a pair takes seconds
 @pytest.mark.parametrize(
     ("rule", "rotate", "options"),
     [
@@ -110,14 +110,14 @@ def test_single_precision_stays_within_its_rounding(used: list[FusedLoop]) -> No
 
 
 @pytest.mark.parametrize("stop", [False, True])
-def test_diverged_and_finished_runs_are_labelled_alike(stop: bool, used: list[FusedLoop]) -> None:
+def test_diverged_and_finished_runs_have_the_same_status(stop: bool, used: list[FusedLoop]) -> None:
     options: Any = {"settings": {"lr": [1e-3, 0.7, 1e3, 1e200] * len(SEEDS)}, "steps": 400, "stop_at_target": stop}
     plain, fused = both(used, Quadratic(dim=4, condition=3), "sgd", **options)
     assert set(plain.status) == ({"budget", "target", "diverged"} if stop else {"budget", "diverged"})
     assert_same(fused, plain, atol=1e-12)
 
 
-def test_the_loop_ends_when_all_runs_have(used: list[FusedLoop]) -> None:
+def test_the_loop_ends_with_its_last_run(used: list[FusedLoop]) -> None:
     settings = {"lr": [0.5, 0.6, 0.7, 0.8] * len(SEEDS)}
     options: Any = {"settings": settings, "steps": 100_000, "stop_at_target": True, "checkpoint_count": 200}
     plain, fused = both(used, Quadratic(dim=4, condition=3), "sgd", **options)
@@ -129,7 +129,7 @@ def test_the_loop_ends_when_all_runs_have(used: list[FusedLoop]) -> None:
     np.testing.assert_allclose(plain.f[:, :short], fused.f[:, :short], rtol=1e-9, atol=1e-12)
 
 
-def test_a_start_that_is_not_finite_is_told(used: list[FusedLoop]) -> None:
+def test_a_start_that_is_not_finite_diverges(used: list[FusedLoop]) -> None:
     problem = Quadratic(dim=3).on(get_backend("numpy", fused=True))
     x0 = np.ones((4, 3))
     x0[1, 2] = np.inf
@@ -141,7 +141,7 @@ def test_a_start_that_is_not_finite_is_told(used: list[FusedLoop]) -> None:
 
 
 @pytest.mark.parametrize("longest", [1, 3, 1000])
-def test_the_length_of_run_fused_changes_nothing(longest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_length_of_blocks_does_not_change_results(longest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Quadratic(dim=5)
     whole = run(problem, "momentum", True)
     init = FusedLoop.__init__
@@ -156,7 +156,7 @@ def test_the_length_of_run_fused_changes_nothing(longest: int, monkeypatch: pyte
         np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
 
 
-def test_what_cannot_be_compiled_together_runs_step_by_step(used: list[FusedLoop]) -> None:
+def test_what_cannot_be_fused_runs_step_by_step(used: list[FusedLoop]) -> None:
     swept = {"beta1": [0.8, 0.9, 0.8, 0.9] * len(SEEDS)}
     fused, plain = (run(Quadratic(dim=4), "adam", way, settings=swept) for way in (True, False))
     assert_same(fused, plain)
@@ -167,7 +167,7 @@ def test_what_cannot_be_compiled_together_runs_step_by_step(used: list[FusedLoop
 
 @dataclass(eq=False)
 class Bowl(Problem):
-    """A problem of a user, with an oracle formula of its own and no known optimum."""
+    """A problem of a user with an oracle formula and no known optimum."""
 
     factor: float = 1.0
     dim: int = 3
@@ -204,15 +204,15 @@ def test_the_oracle_formula_of_a_user_is_compiled(used: list[FusedLoop]) -> None
 
 @dataclass(eq=False)
 class Walled(Quadratic):
-    """Inherits an oracle formula, and computes something else."""
+    """Inherits an oracle formula, but computes something else."""
 
     def value_and_grad(self, x: Any, samples: Any = None) -> tuple[Any, Any]:
         f, g = super().value_and_grad(x, samples)
         return 2 * f, 2 * g
 
 
-def test_an_oracle_formula_that_is_inherited_beside_another_oracle_is_not_used(used: list[FusedLoop]) -> None:
-    run(Quadratic(dim=4), "sgd", True)  # which has that formula, and computes what it says
+def test_an_inherited_formula_of_another_oracle_is_not_used(used: list[FusedLoop]) -> None:
+    run(Quadratic(dim=4), "sgd", True)  # which has the formula and computes it
     used.clear()
     assert_same(run(Walled(dim=4), "sgd", True), run(Walled(dim=4), "sgd", False))
     assert not used
@@ -220,7 +220,7 @@ def test_an_oracle_formula_that_is_inherited_beside_another_oracle_is_not_used(u
 
 @dataclass(eq=False)
 class Exponential(Bowl):
-    """Its oracle formula needs what points as columns do not have."""
+    """Its oracle formula uses a function that `compile.points` does not have."""
 
     def value_and_grad(self, x: Any, samples: Any = None) -> tuple[Any, Any]:
         return exponential(self.xp, x)
@@ -242,19 +242,19 @@ def exponential(xp: Any, x: Any) -> tuple[Any, Any]:
         (Exponential(), r"the oracle formula of Exponential runs uncompiled .*has no attribute 'exp'"),
     ],
 )
-def test_an_oracle_formula_that_does_not_compile_to_the_oracle_is_not_used(
+def test_a_formula_that_differs_from_the_oracle_is_not_used(
     problem: Problem, message: str, used: list[FusedLoop]
 ) -> None:
     looping._is_correct.clear()
     plain = run(problem, "sgd", False)
     with pytest.warns(UserWarning, match=message):
         fused = run(problem, "sgd", True)
-    run(problem, "sgd", True)  # it is said once; a second warning would be an error
+    run(problem, "sgd", True)  # a second warning would be an error
     assert not used
     assert_same(fused, plain)
 
 
-def test_in_the_plane_the_way_is_looked_at_between_steps(used: list[FusedLoop]) -> None:
+def test_metrics_are_computed_between_steps(used: list[FusedLoop]) -> None:
     trace = run(Quadratic(dim=2), "sgd", True)
     assert not used
     assert set(trace.metrics) == {"x_1", "x_2"}
@@ -262,13 +262,13 @@ def test_in_the_plane_the_way_is_looked_at_between_steps(used: list[FusedLoop]) 
     assert used
 
 
-def test_one_learning_rate_and_several_are_one_version(used: list[FusedLoop]) -> None:
+def test_one_and_several_learning_rates_use_one_compiled_version(used: list[FusedLoop]) -> None:
     problem = Quadratic(dim=3)
     for rates in (0.1, RATES * len(SEEDS)):
         run(problem, "sgd", True, settings={"lr": rates})
     first, second = (loop._hyperparameters[0] for loop in used)
     assert np.asarray(first).flags.writeable
-    assert np.asarray(second).flags.writeable  # Numba compiles another version for what is not
+    assert np.asarray(second).flags.writeable  # Numba compiles another version for read-only arrays
 
 
 def test_a_start_of_another_precision_is_converted() -> None:

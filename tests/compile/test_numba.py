@@ -1,4 +1,4 @@
-"""Compiled code is cached by all that it depends on; where nothing can be cached, it is compiled each time."""
+"""The cache of compiled code depends on everything that the code depends on; without a cache, code is compiled again."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ def cached_file(formula: Any) -> Path | None:
     return _file("formula", "\n".join(LINES), "", [formula], [])
 
 
-def test_what_a_formula_finds_in_other_modules_is_part_of_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_file_name_depends_on_globals_in_other_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     paths = []
@@ -62,7 +60,7 @@ def again(xp: Any, x: Any) -> Any:  # type: ignore[no-redef]
     return x + 2
 
 
-def test_two_formulas_of_one_name_are_kept_apart() -> None:
+def test_two_formulas_of_one_name_have_two_files() -> None:
     assert cached_file(FIRST) != cached_file(again)
     for formula, expected in ((FIRST, 1.0), (again, 2.0)):
         x = np.zeros(2)
@@ -71,7 +69,7 @@ def test_two_formulas_of_one_name_are_kept_apart() -> None:
 
 
 def minimum(xp: Any, x: Any) -> Any:
-    """Called as the function of NumPy that it calls."""
+    """Has the name of the NumPy function that it calls."""
     return xp.minimum(x, 0.5)
 
 
@@ -81,14 +79,14 @@ def test_an_attribute_is_not_a_function_of_the_same_name() -> None:
     np.testing.assert_array_equal(x, 0.5)
 
 
-def test_long_names_that_make_no_file_names() -> None:
+def test_names_that_are_not_valid_file_names() -> None:
     path = _file("<lambda> / " + "long" * 100, "", "", [minimum], [])
     assert path is not None
     assert path.exists()
 
 
 @pytest.mark.parametrize("trouble", ["a file", "no home", "nothing beside"])
-def test_where_nothing_can_be_kept_it_is_compiled(trouble: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loops_are_compiled_without_a_cache(trouble: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from numba.core.caching import FunctionCache
 
     def refuse(*_: Any) -> Any:
@@ -121,7 +119,7 @@ LOOPS = {
 
 
 @pytest.mark.parametrize("name", LOOPS)
-def test_compiled_loops_are_kept_between_processes(name: str, cache: Path) -> None:
+def test_compiled_loops_are_cached_between_processes(name: str, cache: Path) -> None:
     code = f"import numpy as np; {LOOPS[name]}; print(sum(run.stats.cache_hits.values()), float(a.sum()))"
     (hits, value), (hits_again, value_again) = (run_python("-c", code).stdout.split() for _ in range(2))
     assert (hits, hits_again) == ("0", "1")

@@ -1,4 +1,4 @@
-"""Fused rules: the same numbers as the formula they were made of, in place, and a fallback that says why."""
+"""Fused rules: in place, with the numbers of the formula, or a warning states why not."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def trajectory(
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("settings", [{"lr": 0.01}, {"lr": [1e-3, 1e-2, 0.1, 1.0]}], ids=["numbers", "swept"])
 @pytest.mark.parametrize("factor", [None, lambda t: 1 / (1 + t)], ids=["constant", "schedule"])
-def test_fused_is_the_formula(rule: str, settings: dict[str, Any], factor: Any) -> None:
+def test_fused_rules_equal_the_formula(rule: str, settings: dict[str, Any], factor: Any) -> None:
     plain, fused = (trajectory(rule, settings, "float64", way, factor) for way in (False, True))
     for a, b in zip(plain, fused, strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-13, atol=1e-15)
@@ -60,7 +60,7 @@ def test_fused_keeps_single_precision(rule: str) -> None:
         np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-5)
 
 
-def test_a_fused_sweep_is_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fused_sweep_equals_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Logistic(data="iris")
     options: dict[str, Any] = {"lr": [0.01, 0.1], "beta1": [0.8, 0.9], "seeds": 2, "steps": 30, "batch_size": 10}
     used: list[Any] = []
@@ -72,7 +72,7 @@ def test_a_fused_sweep_is_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(fused.x, plain.x, rtol=1e-11)  # type: ignore[arg-type]
 
 
-def test_a_sweep_is_fused_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_sweeps_are_fused(monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
     monkeypatch.setattr("optbench.runner.loop.fuse", lambda *a: used.append(a))
     optbench.sweep(Quadratic(dim=10), "sgd", seeds=2, steps=10)
@@ -82,7 +82,7 @@ def test_a_sweep_is_fused_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("shape", [(1, 11), (2, 11), (7, 5)])
-def test_threads_change_nothing(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_do_not_change_results(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     backend = get_backend("numpy", fused=True)
     rng = np.random.default_rng(0)
     x, g = rng.standard_normal((2, *shape))
@@ -100,7 +100,7 @@ def test_threads_change_nothing(shape: tuple[int, int], monkeypatch: pytest.Monk
         np.testing.assert_array_equal(one, several)
 
 
-def test_threads_are_those_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_threads_follows_omp_num_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert fusing._threads() == 1
     monkeypatch.delenv("OMP_NUM_THREADS")
@@ -116,12 +116,12 @@ def test_start_points_are_not_overwritten() -> None:
 
 
 def normalized(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
-    """A rule that mixes parameters, and says so in its formula."""
+    """A rule that combines parameters by a reduction."""
     return (x - lr * g / xp.sqrt(xp.sum(g * g, axis=-1, keepdims=True)),)
 
 
 def centered(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
-    """A rule that mixes parameters in a way that compiles: the sum of a single number is that number."""
+    """A rule that combines parameters in a way that compiles: the sum of a single number is that number."""
     return (x - lr * (g - xp.sum(g)),)
 
 
@@ -153,8 +153,8 @@ def test_a_rule_that_cannot_be_compiled_runs_uncompiled(rule: Callable[..., Any]
     np.testing.assert_array_equal(again.x, plain.x)
 
 
-def test_long_names_of_a_rule_are_its_own() -> None:
-    """State and hyperparameters may be called like anything in a generated loop, which uses underscores."""
+def test_names_of_a_rule_do_not_clash_with_the_loop() -> None:
+    """State and hyperparameters may have any name without an underscore in front, as names in the loop have one."""
 
     def clashing(
         xp: Any, x: Any, g: Any, t: int, r: Any, run: Any, lr: float = 0.1, i: float = 0.5, np: float = 2.0

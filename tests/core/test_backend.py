@@ -1,4 +1,4 @@
-"""Backends: what they make, and the ways in which a GPU can be missing."""
+"""Backends: arrays that they create, and reasons why a GPU cannot be used."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_solve_triangular_on_numpy() -> None:
         strict_backend().solve_triangular(lower, rhs, lower=True)
 
 
-def test_unknown_names() -> None:
+def test_unknown_names_are_rejected() -> None:
     with pytest.raises(InputError, match="choose cpu"):
         get_backend("tpu")
     with pytest.raises(InputError, match="float64 or float32"):
@@ -54,7 +54,7 @@ def test_numpy_backend_can_be_sent_to_another_process() -> None:
 
 
 def _cupy(available: Any, total: Any, largest: Any = lambda: 4.0) -> ModuleType:
-    """A CuPy of which only what the detection asks for is there."""
+    """A CuPy with only what the detection of a GPU needs."""
     module = ModuleType("cupy")
 
     class Numbers:

@@ -1,4 +1,4 @@
-"""Both names of `problems` and `reports` give the same modules, and the long ones work where a user has their own."""
+"""Both names of `problems` and `reports` give the same modules; the long ones work next to a user's own packages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def printed_lines(folder: Path, *arguments: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of a user who has packages `problems` and `reports`, with modules of the same names as ours."""
+    """A user's folder with packages `problems` and `reports`, whose modules have the same names as ours."""
     folder = tmp_path_factory.mktemp("foreign")
     for package, module in (("problems", "logistic"), ("reports", "tables")):
         (folder / package).mkdir()
@@ -78,7 +78,7 @@ print(*sorted(module.name for module in pkgutil.iter_modules(package.__path__)))
     ]
 
 
-def test_a_module_that_does_not_exist_has_no_short_name_either(tmp_path: Path) -> None:
+def test_a_missing_module_has_no_short_name(tmp_path: Path) -> None:
     code = """
 import importlib.util, problems
 assert importlib.util.find_spec("problems.absent") is None
@@ -90,7 +90,7 @@ except ModuleNotFoundError as error:
     assert printed_lines(tmp_path, "-c", code) == ["problems.absent"]
 
 
-# a script as a user writes it: a study in worker processes, and a problem that goes through pickle to a new process
+# a script of a user: a sweep in worker processes, and a problem that is pickled and sent to a new process
 SCRIPT = """
 import multiprocessing
 import pickle
@@ -121,7 +121,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_script_in_a_foreign_folder(foreign: Path, tmp_path: Path) -> None:
+def test_a_script_runs_next_to_packages_of_the_same_names(foreign: Path, tmp_path: Path) -> None:
     (foreign / "script.py").write_text(SCRIPT)
     page = tmp_path / "page.html"
     printed = printed_lines(foreign, "script.py", str(page))
@@ -130,7 +130,7 @@ def test_a_script_in_a_foreign_folder(foreign: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("order", ["user first", "optbench first"])
-def test_in_a_foreign_folder_the_short_names_are_the_users(foreign: Path, order: str) -> None:
+def test_short_names_belong_to_the_user(foreign: Path, order: str) -> None:
     imports = ["import problems, reports", "import optbench, optbench.problems, optbench.reports"]
     code = "\n".join(imports if order == "user first" else imports[::-1])
     code += """
@@ -161,7 +161,7 @@ def plain_descent(xp, x, g, t, lr=0.1):
 
 
 @pytest.mark.parametrize("options", [[], ["-P"]], ids=["python -m", "console script"])
-def test_the_command_runs_in_a_foreign_folder(foreign: Path, tmp_path: Path, options: list[str]) -> None:
+def test_the_command_runs_next_to_packages_of_the_same_names(foreign: Path, tmp_path: Path, options: list[str]) -> None:
     """With ``-P``, as in a console script, Python does not look for packages in the working directory first."""
     (foreign / "mine.py").write_text(RULE)
     command = ["-m", "optbench", "run", "--import", "mine.py", "--problem", "beale", "--optimizer", "plain_descent"]
@@ -174,10 +174,10 @@ def test_the_command_runs_in_a_foreign_folder(foreign: Path, tmp_path: Path, opt
 
 
 def reveal(folder: Path, *lines: str) -> str:
-    """What mypy says of a script in a folder."""
+    """The output of mypy for a script in a folder."""
     pytest.importorskip("mypy", reason="mypy comes with the extra 'dev'")
     (folder / "typed.py").write_text("\n".join(lines))
-    # the cache lives in the checkout: the types of optbench are read once, not in every run of the tests
+    # a cache in the checkout, so that the types of optbench are analysed once
     options = ["--cache-dir", str(ROOT / ".mypy_cache" / "names"), "--config-file", "", "--no-error-summary"]
     return "\n".join(printed_lines(folder, "-m", "mypy", "--strict", "--follow-imports=silent", *options, "typed.py"))
 

@@ -1,4 +1,4 @@
-"""The progress bar: silent where nobody watches, and until a call has taken a second."""
+"""The progress bar: drawn in terminals and notebooks only, if a call takes longer than a second."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that the bar sees, to be changed by the test."""
+    """The time that the bar reads, in seconds; tests change it."""
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     return now
@@ -31,12 +31,12 @@ def work(bar: ProgressBar, clock: list[float], seconds: float) -> None:
             bar.advance(1)
 
 
-def test_nothing_is_drawn_where_nobody_watches(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_drawn_without_a_terminal(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     work(ProgressBar("running"), clock, 10.0)
     assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_sees_the_time_left(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_the_time_left(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
     work(ProgressBar("running"), clock, 100.0)
     drawn = sys.stderr.getvalue().split("\r")  # type: ignore[union-attr]
@@ -44,10 +44,10 @@ def test_a_terminal_sees_the_time_left(clock: list[float], monkeypatch: pytest.M
         line.startswith("running ━━━━━━ ") and line.rstrip().endswith("30 %   0:30, 1:10 left") for line in drawn
     )
     assert max(map(len, drawn)) <= 79
-    assert drawn[-2].strip() == "", "the line is wiped at the end"
+    assert drawn[-2].strip() == "", "the line is cleared at the end"
 
 
-def test_a_short_call_shows_none(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_call_draws_nothing(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
     work(ProgressBar("running"), clock, 0.9)
     assert sys.stderr.getvalue() == ""  # type: ignore[union-attr]
@@ -63,6 +63,6 @@ def test_it_can_be_switched_on_and_off(
     assert sys.stderr.getvalue() == ""  # type: ignore[union-attr]
 
 
-def test_of_takes_a_bar_as_it_is() -> None:
+def test_of_returns_a_given_bar() -> None:
     bar = ProgressBar("running", False)
     assert ProgressBar.of("another", bar) is bar

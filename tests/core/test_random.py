@@ -1,4 +1,4 @@
-"""Random streams: reproducible, independent of what shares an array, and without replacement where they say so."""
+"""Random streams: reproducible, independent of other runs of a stack, and without replacement for batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from optbench.core.random import BLOCK, Batches, Normals, stream
 
 
-def test_streams_are_reproducible_and_told_apart_by_purpose_seed_and_position() -> None:
+def test_streams_are_reproducible_and_differ_by_purpose_seed_and_position() -> None:
     draws = {
         (purpose, seed, position): stream(purpose, seed, position).standard_normal(4).tobytes()
         for purpose in ("data", "batch", "start")
@@ -21,8 +21,8 @@ def test_streams_are_reproducible_and_told_apart_by_purpose_seed_and_position() 
     assert stream("batch", 1, 1).standard_normal(4).tobytes() == draws["batch", 1, 1]
 
 
-def test_streams_are_the_same_numbers_as_ever() -> None:
-    # stored results rest on these streams; NumPy does not promise them for ever, so a change must be seen
+def test_streams_have_not_changed() -> None:
+    # stored results depend on these streams, which NumPy may change
     values = stream("start", 3).standard_normal(1000)
     assert hashlib.sha256(values.tobytes()).hexdigest().startswith(EXPECTED)
 
@@ -51,7 +51,7 @@ def test_any_step_can_be_drawn_alone(sampler: Batches | Normals) -> None:
         np.testing.assert_array_equal(sampler.draw(first, last), whole[first:last])
 
 
-def test_a_seed_sees_the_same_draws_whoever_shares_the_array() -> None:
+def test_draws_of_a_seed_do_not_depend_on_other_seeds() -> None:
     np.testing.assert_array_equal(Batches((0, 5), 11, 4).draw(0, 9)[:, 1], Batches((5,), 11, 4).draw(0, 9)[:, 0])
 
 

@@ -1,4 +1,4 @@
-"""Names, specs, parameters and what a wrong one is answered."""
+"""Names, specs and parameters, and the messages about wrong ones."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def test_a_clash_of_names_is_an_error() -> None:
         (PROBLEMS, "xyzzy", "optbench list shows all"),
     ],
 )
-def test_a_miss_suggests_the_nearest(registry: Registry, name: str, hint: str) -> None:
+def test_an_unknown_name_suggests_the_nearest(registry: Registry, name: str, hint: str) -> None:
     with pytest.raises(InputError, match=hint):
         registry[name]
 
 
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Registry]:
-    """Makes a registry whose plug-ins are the given entry points to a module ``plug``."""
+    """A function that creates a registry whose plug-ins are the given entry points to a module ``plug``."""
 
     def make(**values: str) -> Registry:
         registry = Registry("optimizer", ())
@@ -85,7 +85,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Reg
     return make
 
 
-SHARED: dict[int, Registry] = {}  # the registry that the plug-in registers its rule in
+SHARED: dict[int, Registry] = {}  # the registry in which the plug-in registers its rule
 PLUG = """
 from tests.core.test_registry import SHARED
 
@@ -102,7 +102,7 @@ def test_a_decorated_rule_is_listed_once(plugin: Callable[..., Registry]) -> Non
     assert registry["bb"] is registry["barzilai_borwein"]
 
 
-def test_a_plug_in_that_registered_itself_is_no_second_one(plugin: Callable[..., Registry]) -> None:
+def test_a_plug_in_that_registered_itself_is_listed_once(plugin: Callable[..., Registry]) -> None:
     registry = plugin(barzilai_borwein="plug:bb")
     importlib.import_module("plug")
     assert registry.names() == ["barzilai_borwein"]  # a warning would be an error
@@ -154,7 +154,7 @@ def test_coerce(kind: Any, given: Any, expected: Any) -> None:
     [(int, "2.5"), (int, True), (float, "nan"), (float, "inf"), (float, "abc"), (bool, "maybe"), (int, None), (str, 3)]
     + [(int, "inf"), (tuple[int, ...], "-3"), (tuple[int, ...], "3--2")],
 )
-def test_coerce_refuses(kind: Any, given: Any) -> None:
+def test_impossible_values(kind: Any, given: Any) -> None:
     with pytest.raises(InputError, match="x: p must be"):
         coerce("x", Parameter("p", kind, None), given)
 
@@ -199,7 +199,7 @@ def test_wrong_parameters_are_named(settings: dict[str, object], message: str) -
 
 
 @pytest.mark.parametrize("name", PROBLEMS.names())
-def test_a_problems_spec_makes_it_again(name: str) -> None:
+def test_the_spec_of_a_problem_recreates_it(name: str) -> None:
     problem = make_problem(name)
     again = make_problem(*parse_spec(problem.spec))
     assert again.params == problem.params
@@ -220,7 +220,7 @@ def test_a_problems_spec_makes_it_again(name: str) -> None:
         (3, {}, "an optimizer must be a name"),
     ],
 )
-def test_recipes_refuse(optimizer: Any, settings: dict[str, Any], message: str) -> None:
+def test_impossible_recipes(optimizer: Any, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make_recipe(optimizer, settings)
 
@@ -241,7 +241,7 @@ def twin(x: float) -> float:  # type: ignore[no-redef]
     return -x
 
 
-def test_source_hash_tells_code_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_hash_distinguishes_code(monkeypatch: pytest.MonkeyPatch) -> None:
     assert source_hash([momentum]) == source_hash([sgd])  # one module, one version
     assert source_hash([adam]) != source_hash([make_problem])
     typed: dict[str, Any] = {"__name__": "__console__"}
@@ -251,7 +251,7 @@ def test_source_hash_tells_code_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     assert source_hash([FIRST]) != source_hash([twin])
 
 
-def test_source_hash_knows_a_module_that_was_reloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_hash_follows_a_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "rules_of_a_user.py"
     path.write_text("def f(x):\n    return x\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -259,12 +259,12 @@ def test_source_hash_knows_a_module_that_was_reloaded(tmp_path: Path, monkeypatc
     before = source_hash([module.f])
     path.write_text("def f(x):\n    return -x\n")
     os.utime(path, (1e9, 1e9))
-    assert source_hash([module.f]) == before  # what is loaded is still the old text
+    assert source_hash([module.f]) == before  # the loaded source is still the old one
     importlib.reload(module)
     assert source_hash([module.f]) != before
 
 
-def test_source_hash_tells_functions_made_by_one_function_apart() -> None:
+def test_source_hash_distinguishes_closures() -> None:
     def scaled(factor: float) -> Any:
         def rule(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
             return (x - factor * lr * g,)

@@ -1,4 +1,4 @@
-"""Worker pools: they are reused, replaced when modules or paths change, and stop when they should."""
+"""Worker pools: they are reused, replaced when modules or paths change, and end with their parent or when idle."""
 
 from __future__ import annotations
 
@@ -109,18 +109,18 @@ def test_changed_modules_need_a_new_pool(tmp_path: Path, monkeypatch: pytest.Mon
     assert workers.acquire(1) is pool
     workers.release(pool)
 
-    importlib.reload(rules)  # workers may have loaded the text before
+    importlib.reload(rules)  # workers may have loaded the old source
     other = workers.acquire(1)
     assert other is not pool
     workers.release(other)
 
-    monkeypatch.chdir(tmp_path)  # relative paths mean something else now
+    monkeypatch.chdir(tmp_path)  # relative paths have changed
     assert workers.acquire(1) is not other
     monkeypatch.delitem(sys.modules, "some_rules")
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
-def test_idle_workers_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_workers_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "IDLE_SECONDS", 0.1)
     pool = workers.acquire(1)
     worker = pool.submit(pid).result()
@@ -144,7 +144,7 @@ def test_calls_share_workers_and_survive_their_death() -> None:
     pool = workers.acquire(2)
     with pytest.raises(BrokenExecutor):
         pool.submit(die).result()
-    workers.release(pool)  # dead while it stood: nobody's fault
+    workers.release(pool)  # the worker died while the pool was idle
     assert runs(2).equals(alone)
     assert workers.acquire(2) is not pool
 
@@ -157,7 +157,7 @@ def test_more_workers_than_jobs_are_not_used() -> None:
     assert workers.idle_size() == 4
 
 
-def test_what_cannot_be_sent_is_a_failure_and_takes_nothing_along() -> None:
+def test_what_cannot_be_pickled_fails_alone() -> None:
     def local(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
         """A rule that cannot be pickled."""
         return (x - lr * g,)
@@ -173,7 +173,7 @@ def identity(problem: Any) -> tuple[int, float]:
     return id(problem), problem.optimum.f
 
 
-def test_a_worker_keeps_the_problems_that_it_was_sent(tmp_path: Path) -> None:
+def test_a_worker_caches_problems(tmp_path: Path) -> None:
     path = tmp_path / "data.csv"
 
     def data(shift: int) -> Logistic:
@@ -190,12 +190,12 @@ def test_a_worker_keeps_the_problems_that_it_was_sent(tmp_path: Path) -> None:
     assert sent[0][1] == first.f_star
     single = first.on(get_backend("numpy", precision="float32"))
     assert pool.submit(identity, single).result() != sent[0]
-    other = data(1)  # the same path, and another problem
+    other = data(1)  # the same path, but another problem
     assert pool.submit(identity, other).result()[1] == other.f_star != first.f_star
     workers.release(pool)
 
 
-def test_problems_are_not_shared_in_this_process() -> None:
+def test_problems_are_not_cached_in_this_process() -> None:
     problem = Quadratic(dim=4)
     assert pickle.loads(pickle.dumps(problem)) is not pickle.loads(pickle.dumps(problem))
     single = problem.on(get_backend("numpy", precision="float32"))
@@ -207,7 +207,7 @@ SCRIPT = """
 import signal
 import optbench
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it runs in the background ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # processes in the background of a shell ignore it
     print("begun", flush=True)
     problem = "logistic:data=synthetic,rows=4000,columns=100"
     optbench.sweep(problem, "adam", lr=[0.1, 0.2, 0.3, 0.4], seeds=50, steps=10**6, jobs=2)
@@ -224,7 +224,9 @@ def test_workers_end_with_their_parent(tmp_path: Path, sign: signal.Signals) -> 
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     try:
         until = time.monotonic() + 60
-        while len(started := children.read_text().split()) < 3 and time.monotonic() < until:  # a tracker besides
+        while (
+            len(started := children.read_text().split()) < 3 and time.monotonic() < until
+        ):  # with the resource tracker
             time.sleep(0.05)
         assert len(started) == 3
         time.sleep(1.5 if sign is signal.SIGKILL else 0.1)  # while they import, and while they work
@@ -241,7 +243,7 @@ def test_workers_end_with_their_parent(tmp_path: Path, sign: signal.Signals) -> 
         process.communicate()
 
 
-def test_a_process_with_idle_workers_ends_quietly(tmp_path: Path) -> None:
+def test_a_process_with_idle_workers_ends_without_messages(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "from optbench.core import workers\n"
@@ -265,9 +267,9 @@ def test_a_forked_copy_leaves_the_workers_to_its_parent() -> None:
     assert pool.submit(pid).result() == first
 
 
-def test_jobs_none_decides_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_none_gives_the_same_results(monkeypatch: pytest.MonkeyPatch) -> None:
     few = optbench.sweep("quadratic:dim=4", "sgd", seeds=2, steps=20, jobs=None)
-    assert workers.idle_size() == 0  # so little work is done here
+    assert workers.idle_size() == 0  # small work runs in this process
     assert len(few) == 2
     monkeypatch.setattr("optbench.runner.execute.START_SECONDS", -1.0)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)

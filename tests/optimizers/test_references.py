@@ -1,7 +1,6 @@
-"""Rules against PyTorch and Optax or a scalar loop, schedules against theirs, quasi-Newton methods against SciPy.
+"""Rules and schedules compared with PyTorch, Optax and a scalar loop, and quasi-Newton methods with SciPy.
 
-Recorded values are compared always, and the libraries themselves where they are installed; `references/make_rules.py`
-says how the values were computed.
+The values of `references/make_rules.py` are always compared, the libraries if they are installed.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ TOLERANCE = 1e-12  # of the largest coordinate
 
 
 def our_path(spec: str, problem: str) -> np.ndarray:
-    """Our iterates at `make_rules.STEPS`, from the gradients that the libraries were given."""
+    """Iterates of our rules at `make_rules.STEPS`, for the gradients of the recorded runs."""
     recipe = make_recipe(spec)
     optimizer = recipe.build(recipe.settings, None)
     gradient = make_rules.gradient(problem, DATA[problem])
@@ -67,12 +66,12 @@ def compared_library(call: str) -> str:
 
 
 @PATHS
-def test_rules_are_those_of_the_libraries(case: dict[str, Any]) -> None:
+def test_rules_equal_those_of_the_libraries(case: dict[str, Any]) -> None:
     assert deviation(our_path(case["spec"], case["problem"]), case["x"]) < TOLERANCE
 
 
 @PATHS
-def test_rules_are_those_of_the_installed_libraries(case: dict[str, Any]) -> None:
+def test_rules_equal_those_of_the_installed_libraries(case: dict[str, Any]) -> None:
     path, data = make_rules.PATHS[compared_library(case["call"])], DATA[case["problem"]]
     reference = path(case["call"], make_rules.gradient(case["problem"], data), data["x0"])
     assert deviation(our_path(case["spec"], case["problem"]), reference) < TOLERANCE
@@ -112,7 +111,7 @@ SCALAR: dict[str, tuple[Callable[..., float], dict[str, float]]] = {
 
 
 @pytest.mark.parametrize("name", SCALAR)
-def test_rules_are_those_of_a_scalar_loop(name: str) -> None:
+def test_rules_equal_a_scalar_loop(name: str) -> None:
     loop, settings = SCALAR[name]
     starts, slopes = (1.5, -0.8, 3.0), (1.0, 2.5, 0.4)
     x: Array = np.array(starts)[:, None]  # three runs, (3, 1)
@@ -132,13 +131,13 @@ def test_every_rule_has_a_reference() -> None:
 
 
 def test_coupled_l2_is_not_decoupled_decay() -> None:
-    """The same number as l2 and as weight decay: Adam's iterates part by far more than rounding, sgd's by lr."""
+    """For equal l2 and weight decay, iterates of Adam differ by far more than rounding, and those of sgd by lr."""
     adam, momentum = "lr=0.05,beta1=0.7,beta2=0.99", "lr=0.05,beta=0.8"
     coupled, averaged = (our_path(s, "logistic") for s in (f"adam_l2:{adam},l2=0.3", f"momentum_l2:{momentum},l2=0.1"))
     decoupled = our_path(f"adamw:{adam},weight_decay=0.3", "logistic")
     apart = our_path(f"sgdw:{momentum},weight_decay=0.1", "logistic")
     assert deviation(coupled, decoupled) > 0.1
-    assert deviation(averaged[:1], apart[:1]) < 1e-15  # in the first step there is nothing to average
+    assert deviation(averaged[:1], apart[:1]) < 1e-15  # the first step has no averages
     assert deviation(averaged, apart) > 0.1
 
 
@@ -151,12 +150,12 @@ def our_factors(spec: str) -> list[float]:
 
 
 @FACTORS
-def test_schedules_are_those_of_the_libraries(case: dict[str, Any]) -> None:
+def test_schedules_equal_those_of_the_libraries(case: dict[str, Any]) -> None:
     assert our_factors(case["spec"]) == pytest.approx(case["factors"], rel=1e-12, abs=1e-14)
 
 
 @FACTORS
-def test_schedules_are_those_of_the_installed_libraries(case: dict[str, Any]) -> None:
+def test_schedules_equal_those_of_the_installed_libraries(case: dict[str, Any]) -> None:
     factors = make_rules.FACTORS[compared_library(case["call"])](case["call"])
     assert our_factors(case["spec"]) == pytest.approx(factors, rel=1e-12, abs=1e-14)
 
@@ -177,7 +176,7 @@ class Counted:
         return f, g
 
     def calls(self, norm: float) -> int:
-        """Calls up to and with the first whose gradient norm is at most `norm`."""
+        """Calls until the gradient norm is at most `norm`."""
         reached = np.flatnonzero(np.array(self.norms) <= norm)
         assert len(reached), f"no gradient norm below {norm:g}; the least is {min(self.norms):g}"
         return int(reached[0]) + 1
@@ -224,7 +223,7 @@ def test_newton_finds_the_optimum_of_scipy(spec: str, method: str) -> None:
     trace = minimize(problem, make_recipe("newton").build({}, None), x0, steps=60)
     assert trace.best_end[0] <= reference_result.fun + 1e-14
     assert trace.x[0] == pytest.approx(reference_result.x, abs=2e-3)  # SciPy's trust region stops at a gradient of 1e-4
-    assert np.linalg.norm(problem.value_and_grad(trace.x[0])[1]) < 1e-8  # values tell no more
+    assert np.linalg.norm(problem.value_and_grad(trace.x[0])[1]) < 1e-8  # beyond the accuracy of values
 
 
 # ---- and where SciPy's starts are not --------------------------------------------------------------------------------
@@ -248,10 +247,8 @@ CURVATURE = [name for name in OPTIMIZERS.names() if isinstance(make_recipe(name)
 @pytest.mark.parametrize(("precision", "fall"), [("float64", 1e-4), ("float32", 3e-3)])
 @pytest.mark.parametrize("name", CURVATURE)
 @pytest.mark.parametrize("spec", HARD)
-def test_no_start_leaves_a_method_far_from_a_stationary_point(
-    spec: str, name: str, precision: str, fall: float
-) -> None:
-    """Starts as they are, a thousandth and a thousand times as far from the origin, each from two seeds."""
+def test_every_start_leads_to_a_stationary_point(spec: str, name: str, precision: str, fall: float) -> None:
+    """Starts of two seeds, multiplied by 1, 1/1000 and 1000."""
     host = make_problem(*parse_spec(spec))
     problem = host.on(get_backend(precision=precision))
     x0 = np.concatenate([scale * host.starts([0, 1]) for scale in (1, 1e-3, 1e3)])

@@ -1,4 +1,4 @@
-"""What every registered optimizer and schedule must satisfy, whatever its formula, on every backend."""
+"""Properties of all registered optimizers and schedules, on all backends."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from tests.conftest import strict_backend
 NAMES = OPTIMIZERS.names()
 RULES = [name for name in NAMES if inspect.isfunction(OPTIMIZERS[name])]
 PROPOSING = [name for name in NAMES if make_recipe(name).kind.keeps_best]  # their points may be rejected
-# by how much arrays of different modules, or stacks of different lengths, may differ: rounding of sums, grown over steps
+# allowed differences between array modules, or stacks of different lengths: rounding of sums, which grows over steps
 ROUNDING: dict[str, Any] = {"rel": 1e-9, "abs": 1e-11}
 
 
 def make(name: str, **settings: Any) -> Optimizer:
-    """The optimizer with settings, a tuple of which means one value a run."""
+    """The optimizer with settings; a tuple has one value per run."""
     recipe = make_recipe(name, settings)
     return recipe.build(recipe.settings, None)
 
 
 def run(name: str, backend: Backend, x0: np.ndarray, steps: int = 30, seeds: Any = (0,), **settings: Any) -> Trace:
-    """Steps on a quadratic whose diagonal Hessian adds up to the same rounding in every stack of runs."""
+    """Steps on a quadratic with diagonal Hessian, whose rounding does not depend on the stack."""
     problem = Quadratic(dim=4, condition=5, rotate=False).on(backend)
     return minimize(problem, make(name, **settings), x0, seeds=seeds, steps=steps)
 
@@ -54,7 +54,7 @@ def starts(rng: np.random.Generator) -> np.ndarray:
 def test_every_backend_gives_the_same_numbers(
     name: str, backend: Backend, starts: np.ndarray, no_host_sync: None
 ) -> None:
-    """And no step reads the device: that would stall it at every step."""
+    """No step reads the device, which would stall it."""
     expected, result = run(name, NUMPY, starts), run(name, backend, starts)
     assert result.x == pytest.approx(expected.x, **ROUNDING)
     assert result.f == pytest.approx(expected.f, **ROUNDING)
@@ -64,7 +64,7 @@ def test_every_backend_gives_the_same_numbers(
 def test_every_backend_gives_the_same_numbers_on_a_nonconvex_problem(
     name: str, backend: Backend, no_host_sync: None
 ) -> None:
-    """The line searches of the runs branch apart, and Newton meets negative curvature."""
+    """The line searches of the runs differ, and Newton's method meets negative curvature."""
     problem = Rosenbrock(dim=4)
     x0 = np.concatenate([problem.starts([0, 1]), -problem.starts([2, 3])])
     expected, result = (minimize(problem.on(b), make(name), x0, seeds=range(4), steps=12) for b in (NUMPY, backend))
@@ -72,17 +72,15 @@ def test_every_backend_gives_the_same_numbers_on_a_nonconvex_problem(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_runs_of_a_stack_are_single_runs(name: str, backend: Backend, starts: np.ndarray, no_host_sync: None) -> None:
+def test_runs_of_a_stack_equal_single_runs(name: str, backend: Backend, starts: np.ndarray, no_host_sync: None) -> None:
     stack = run(name, backend, starts, seeds=range(3))
     for r in range(3):
         assert stack.x[r] == pytest.approx(run(name, backend, starts[r], seeds=(r,)).x[0], **ROUNDING)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if make_recipe(name).sweepable])
-def test_a_column_of_settings_is_a_run_for_each(
-    name: str, backend: Backend, starts: np.ndarray, no_host_sync: None
-) -> None:
-    """Every hyperparameter that may be swept, each with its own value in each of three runs."""
+def test_swept_settings_equal_single_runs(name: str, backend: Backend, starts: np.ndarray, no_host_sync: None) -> None:
+    """All hyperparameters that can be swept, with different values in three runs."""
     recipe = make_recipe(name)
     defaults = {key: recipe.declared[key].default or 0.1 for key in sorted(recipe.sweepable)}
     swept: dict[str, Any] = {key: tuple(default * c for c in (0.5, 0.8, 1.0)) for key, default in defaults.items()}
@@ -109,12 +107,12 @@ def test_single_precision_stays_single(name: str, module: str, starts: np.ndarra
 
 
 def leaves(state: Any) -> list[Any]:
-    """The arrays of a state, which is tuples of tuples of arrays."""
+    """The arrays of a state of nested tuples."""
     return [leaf for part in state for leaf in leaves(part)] if isinstance(state, tuple) else [state]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_infinite_run_disturbs_no_other(name: str, starts: np.ndarray) -> None:
+def test_an_infinite_run_does_not_change_others(name: str, starts: np.ndarray) -> None:
     wild = starts.copy()
     wild[1] = 1e200
     expected, result = run(name, NUMPY, starts, seeds=range(3)), run(name, NUMPY, wild, seeds=range(3))
@@ -150,7 +148,7 @@ def test_without_a_gradient_only_decay_moves_x(name: str, backend: Backend, star
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_easy_quadratic_is_solved(name: str) -> None:
-    """With one of four learning rates, falling along a cosine; decay, which moves the optimum, is left out."""
+    """With one of four learning rates and a cosine schedule, without decay, which moves the optimum."""
     problem, recipe = Quadratic(dim=6, condition=4), make_recipe(name)
     settings: dict[str, Any] = {recipe.traits.decay: 0.0} if recipe.traits.decay else {}
     if recipe.takes_schedule:
@@ -162,7 +160,7 @@ def test_an_easy_quadratic_is_solved(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROPOSING)
-def test_values_of_a_method_that_proposes_never_rise(name: str, starts: np.ndarray) -> None:
+def test_values_never_rise_where_points_may_be_rejected(name: str, starts: np.ndarray) -> None:
     trace = run(name, NUMPY, starts, steps=200, seeds=range(3))
     assert np.all(np.diff(trace.f, axis=1) <= 0)
     assert np.all(trace.f[:, -1] < trace.f[:, 0])
@@ -180,13 +178,13 @@ def test_a_rule_is_registered_unchanged() -> None:
 
 
 def numbers_outside(interval: Interval) -> list[float]:
-    """Numbers beyond each end, and the ends that do not belong to the interval."""
+    """Numbers outside the interval, with the ends that do not belong to it."""
     numbers = [interval.low - 1, interval.low, interval.high, interval.high + 1]
     return [number for number in numbers if np.isfinite(number) and number not in interval]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_hyperparameters_outside_their_range_are_refused(name: str) -> None:
+def test_hyperparameters_outside_their_range_are_rejected(name: str) -> None:
     for key, parameter in make_recipe(name).declared.items():
         assert parameter.range is not None
         assert parameter.default in parameter.range
@@ -198,7 +196,7 @@ def test_hyperparameters_outside_their_range_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if make_recipe(name).traits.full_batch])
-def test_methods_that_need_the_whole_objective_refuse_noise(name: str) -> None:
+def test_methods_that_need_the_full_objective_reject_noise(name: str) -> None:
     with pytest.raises(InputError, match="would mislead it"):
         minimize(Quadratic(dim=3, noise=0.1), make(name), steps=1)
 
@@ -208,7 +206,7 @@ def test_methods_that_need_the_whole_objective_refuse_noise(name: str) -> None:
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Registrations of a test end with it."""
+    """Undo registrations of a test."""
     monkeypatch.setattr(OPTIMIZERS, "_objects", dict(OPTIMIZERS._objects))
     monkeypatch.setattr(OPTIMIZERS, "_traits", dict(OPTIMIZERS._traits))
 
@@ -236,7 +234,7 @@ def test_ranges_of_a_plug_in_are_checked() -> None:
         ({"ranges": {"rate": Interval(0)}}, "no parameter 'rate'"),
     ],
 )
-def test_traits_of_what_a_rule_does_not_have_are_refused(traits: dict[str, Any], message: str) -> None:
+def test_traits_that_name_unknown_arguments_are_rejected(traits: dict[str, Any], message: str) -> None:
     def normed(xp: Any, x: Any, g: Any, t: int, n: Any, lr: Any = 0.1) -> tuple[Any, ...]:
         return x - lr * g, n
 
@@ -254,8 +252,8 @@ def test_a_rule_that_is_not_elementwise_runs_uncompiled_without_a_warning(starts
     np.testing.assert_array_equal(fused.x, plain.x)
 
 
-def test_a_schedule_without_a_rule_is_refused() -> None:
-    """A class may have a learning rate, but the schedule could not act on it."""
+def test_a_schedule_of_a_class_is_rejected() -> None:
+    """A class may have a learning rate, but it does not take a schedule."""
 
     @dataclass
     class Steepest(Optimizer):
@@ -272,7 +270,7 @@ def test_a_schedule_without_a_rule_is_refused() -> None:
 
 
 def factors(spec: str, T: int = 40) -> np.ndarray:
-    """All factors of a schedule, and that of the step after the last."""
+    """All factors of a schedule, and the one after the last step."""
     _, schedule = make_schedule(spec)
     return np.array([schedule(t, T) for t in range(T + 1)])
 
@@ -304,7 +302,7 @@ def test_final_values(spec: str, last: float) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEDULES.names())
-def test_parameters_of_schedules_outside_their_range_are_refused(name: str) -> None:
+def test_parameters_of_schedules_outside_their_range_are_rejected(name: str) -> None:
     for key, parameter in schedule_parameters(name).items():
         assert parameter.range is not None
         for number in numbers_outside(parameter.range):
@@ -314,8 +312,8 @@ def test_parameters_of_schedules_outside_their_range_are_refused(name: str) -> N
 
 @pytest.mark.parametrize("name", SCHEDULES.names())
 @pytest.mark.parametrize(("warmup", "length"), [("8", 8), ("0.2", 8), ("1", 1), ("100", 39), ("0", 0)])
-def test_warm_up_rises_in_a_line_and_then_hands_over(name: str, warmup: str, length: int) -> None:
-    """At least the last step is left to the schedule."""
+def test_warm_up_is_linear_and_precedes_the_schedule(name: str, warmup: str, length: int) -> None:
+    """The schedule has at least the last step."""
     f = factors(f"{name}:warmup={warmup}")
     np.testing.assert_allclose(f[:length], np.arange(1, length + 1) / max(length, 1))
     np.testing.assert_array_equal(f[length:], factors(name, T=40 - length))
@@ -345,14 +343,14 @@ def test_impossible_schedules(spec: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("spec", ["cosine:final=0.1,warmup=0.05", "drops:at=0.25-0.5,factor=0.5", "constant"])
-def test_a_schedule_is_spelled_back(spec: str) -> None:
+def test_canonical_specs_of_schedules(spec: str) -> None:
     assert make_schedule(spec)[0] == spec
     assert make_schedule(make_schedule(spec)[0])[0] == spec
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if make_recipe(name).takes_schedule])
 def test_the_factor_multiplies_the_learning_rate_of_each_step(name: str, starts: np.ndarray) -> None:
-    """A rule whose learning rate is set by hand at each step goes the same way."""
+    """A rule whose learning rate is set at each step has the same iterates."""
     recipe = make_recipe(name)
     lr, schedule = recipe.declared["lr"].default, make_schedule("linear:warmup=3")[1]
     optimizer = recipe.build({}, lambda t: schedule(t, 10))

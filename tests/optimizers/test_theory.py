@@ -1,4 +1,4 @@
-"""What is proved of rules and methods: closed forms, rates, lower bounds, inclusions, symmetries, and noise in the mean.
+"""Theory of rules and methods: closed forms, rates, lower bounds, special cases, symmetries, and effects of noise.
 
 Stochastic statements are z-tests with fixed seeds over independent runs, |z| < 4.
 """
@@ -34,7 +34,7 @@ def make(spec: str) -> Optimizer:
 
 
 def requested(optimizer: Optimizer, oracle: OracleFunction, x0: Any, steps: int) -> np.ndarray:
-    """The points that the optimizer requests, from x0 on; shape (steps + 1, d)."""
+    """The points at which the optimizer is evaluated, from x0 on; shape (steps + 1, d)."""
     x: Array = np.asarray(x0, dtype=float)[None, :]
     state, points = optimizer.init(x, NUMPY), [x[0]]
     for t in range(1, steps + 1):
@@ -62,13 +62,13 @@ EIGENVALUES, BASIS = np.linalg.eigh(QUADRATIC.hessian(np.zeros(20)))
 
 
 def modes(points: np.ndarray) -> np.ndarray:
-    """Components of x - x* along the eigenvectors; one row a point."""
+    """Components of x - x* along the eigenvectors; one row per point."""
     components: np.ndarray = (points - present(QUADRATIC.x_star)) @ BASIS
     return components
 
 
 def path(name: str, steps: int, **settings: float) -> np.ndarray:
-    """The points that a rule with these settings requests on the quadratic."""
+    """The points of a rule with these settings on the quadratic."""
     return requested(make_recipe(name).build(settings), QUADRATIC.value_and_grad, QUADRATIC.start(0), steps)
 
 
@@ -81,7 +81,7 @@ def test_gradient_descent_scales_each_mode(lr: float) -> None:
 
 def test_optimal_step_of_gradient_descent() -> None:
     error = np.linalg.norm(modes(path("gradient_descent", 1000, lr=2 / (MU + L))), axis=1)
-    # late enough for the other modes to be gone, early enough to stay above rounding
+    # after the decay of the other modes, before rounding matters
     assert (error[1000] / error[700]) ** (1 / 300) == pytest.approx((KAPPA - 1) / (KAPPA + 1), abs=1e-5)
 
 
@@ -97,13 +97,13 @@ def test_stability_limit(name: str, settings: dict[str, float], limit: float) ->
     assert above[2000] > 1e6 * above[0]
 
 
-def test_heavy_ball_follows_its_matrix_and_rate() -> None:
+def test_heavy_ball_has_the_rate_of_its_matrix() -> None:
     root = math.sqrt(KAPPA)
     lr, beta = 4 / (math.sqrt(L) + math.sqrt(MU)) ** 2, ((root - 1) / (root + 1)) ** 2
     c = modes(path("momentum", 200, lr=lr, beta=beta))
     for i, eigenvalue in enumerate(EIGENVALUES):
         step = np.array([[1 + beta - lr * eigenvalue, -beta], [1, 0]])
-        # at the tuned values mu and L have a double root, so the computed radius is good to the root of rounding
+        # at the tuned values there is a double root, which is computed to the square root of the rounding
         assert np.abs(np.linalg.eigvals(step)).max() == pytest.approx(math.sqrt(beta), abs=1e-6)
         pair = np.array([c[0, i], c[0, i]])
         for k in range(201):
@@ -135,7 +135,7 @@ def test_nesterov_follows_its_textbook_form_and_rate(lr: float, root: float, sha
     assert np.abs(np.linalg.eigvals(steps)).max() == pytest.approx(rate, abs=1e-6)
 
 
-def test_nesterov_keeps_to_its_bound() -> None:
+def test_nesterov_satisfies_its_bound() -> None:
     """f(x_k) - f* <= (1 - 1/sqrt(kappa))^k (delta_0 + mu/2 |e_0|^2) (Nesterov 2018, theorem 2.2.3)."""
     root = math.sqrt(KAPPA)
     c_y, c_x = nesterov_points(1 / L, (root - 1) / (root + 1), 150)
@@ -179,7 +179,7 @@ def test_convex_rate_of_gradient_descent() -> None:
 
 
 def gradient_methods() -> list[str]:
-    """All methods that know gradients only; those with a learning rate at three of them."""
+    """All methods that use gradients only, those with a learning rate at three values."""
     specs = []
     for recipe in map(make_recipe, OPTIMIZERS.names()):
         if recipe.kind.oracle is Oracle.GRADIENT:
@@ -237,7 +237,7 @@ def rosenbrock(x: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def plain(x: np.ndarray) -> tuple[np.ndarray, ...]:
-    """So flat that the first trials are all too short."""
+    """A quadratic so flat that the first trials are too short."""
     return tuple(1e-3 * part for part in with_hessian(Quadratic(dim=6, condition=50))(x))
 
 
@@ -256,7 +256,7 @@ def test_accepted_points_satisfy_the_wolfe_conditions(name: str, oracle: OracleF
         x, state = optimizer.step(t, At(x, f[:, None], g, hessian), before)
         assert state.slope <= 0
         moved = not np.array_equal(state.x, before.x)
-        if t > 1 and moved and f > 1e-20:  # t = 1 answers the start point; below, rounding decides
+        if t > 1 and moved and f > 1e-20:  # t = 1 is the start point; for smaller f, rounding decides
             accepted += 1
             s, y = state.x - before.x, state.g - before.g
             assert f <= before.f + 1e-4 * before.alpha * before.slope
@@ -266,12 +266,12 @@ def test_accepted_points_satisfy_the_wolfe_conditions(name: str, oracle: OracleF
                 assert state.model.h[0] @ y[0] == pytest.approx(s[0], rel=1e-8, abs=1e-10 * np.abs(s).max())
         refused += t > 1 and not moved
     assert accepted > 10
-    assert refused > 0  # else the search was never tried
+    assert refused > 0  # else no trial was rejected
 
 
 @pytest.mark.parametrize("name", ["newton", "bfgs", "lbfgs"])
-def test_line_searches_go_on_where_rounding_hides_the_decrease(name: str) -> None:
-    """Values of 1e6 that are off by an ulp or two, while the gradients keep their digits."""
+def test_line_searches_continue_if_rounding_hides_the_decrease(name: str) -> None:
+    """Values of 1e6 have errors of one or two ulps, while gradients are accurate."""
 
     def rounded(x: np.ndarray) -> tuple[np.ndarray, ...]:
         f, *derivatives = bowl(x)
@@ -281,8 +281,8 @@ def test_line_searches_go_on_where_rounding_hides_the_decrease(name: str) -> Non
     assert np.linalg.norm(bowl(points)[1], axis=1).min() < 1e-12
 
 
-def test_newton_turns_away_from_a_saddle() -> None:
-    """Along negative curvature it goes as far as it would have gone towards the saddle."""
+def test_newton_leaves_a_saddle() -> None:
+    """The step along negative curvature has the length of Newton's step towards the saddle."""
     problem = StrictSaddle(offset=1e-3)
     points = requested(make("newton"), with_hessian(problem), problem.start(0), 30)
     assert points[1] == pytest.approx([0, 2e-3], abs=1e-8)
@@ -312,8 +312,8 @@ def test_exact_line_searches_end_after_d_steps(method: Any) -> None:
         np.testing.assert_allclose(model.h[0], np.linalg.inv(H), rtol=1e-6, atol=1e-7)
 
 
-def test_lbfgs_that_forgets_nothing_is_bfgs() -> None:
-    """Equal directions from the same first matrix; L-BFGS would scale anew with every pair."""
+def test_lbfgs_with_full_memory_is_bfgs() -> None:
+    """Directions are equal for the same first matrix, without the scaling of L-BFGS by each pair."""
     rng = np.random.default_rng(0)
     full, limited = BFGS(), LBFGS(memory=8)
     x = rng.standard_normal((3, 5))
@@ -396,7 +396,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS.names() if not make_recipe(name).kind.draws])
 def test_equivariances(name: str, change: str) -> None:
-    """Which changes of the problem commute with a method, and which must not."""
+    """Changes of the problem that commute with a method, and changes that do not."""
     recipe, changed = make_recipe(name), CHANGES[change]
     settings = {key: 0.05 for key in ("lr", recipe.traits.decay) if key in recipe.declared}
     if change == "scale" and "eps" in recipe.declared:
@@ -509,7 +509,7 @@ def test_random_search_hits_with_its_chi_square_probability(scale: float) -> Non
 
 
 @pytest.mark.parametrize("name", ["random_search", "local_search"])
-def test_where_searches_draw_around(name: str) -> None:
+def test_centers_of_random_search(name: str) -> None:
     rng, x0 = np.random.default_rng(0), np.ones((1, 4))
     search = make(f"{name}:scale=0.3")
     x: Array = x0

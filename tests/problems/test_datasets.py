@@ -1,4 +1,4 @@
-"""Data sets: what is read, what is refused and how it is said, splits and scaling."""
+"""Data sets: files, messages about wrong ones, splits and scaling."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ MANY = "".join(f"{i},{i + 0.5}\n" for i in range(60))
         ("a.csv", "y\n1\n2\n", "2 rows of 1 columns"),
         ("a.csv", "a,y\n1,0\n,1\n", "row 2, column 'a' is missing"),
         ("a.csv", "a,b,y\n1,1,0\n1,inf,1\n", "row 2, column 'b' is infinite"),
-        ("a.csv", "a,b,y\n1,2,0\n1,red,1\n", "row 2, column 'b' holds 'red', which is not a number; encode"),
+        ("a.csv", "a,b,y\n1,2,0\n1,red,1\n", "row 2, column 'b' is 'red', not a number; encode"),
         ("a.csv", "a,y\n1,0\n2,\n", "row 2 has no label in column 'y'"),
         ("a.csv", "a,y\n1,0\n2,inf\n", "the label of row 2 is infinite"),
         ("a.csv", "a,y\n1,7\n2,7\n", "all 2 rows have the label 7"),
@@ -129,11 +129,11 @@ MANY = "".join(f"{i},{i + 0.5}\n" for i in range(60))
         ("a.libsvm", "1 1:2\n0 1:nan\n", "row 2, column 1 is missing"),
         ("a.libsvm", "1 1:2\nnan 1:3\n", "the label of row 2 is missing"),
         ("a.libsvm", "1 1:2\n1 1:3\n", "all 2 rows have the label 1"),
-        ("a.json", "{}", "the suffix tells the format"),
-        ("a", "1 1:1", "the suffix tells the format"),
+        ("a.json", "{}", "unknown format; use one of the suffixes"),
+        ("a", "1 1:1", "unknown format; use one of the suffixes"),
     ],
 )
-def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, text: str, says: str) -> None:
+def test_unusable_files_are_rejected(tmp_path: Path, name: str, text: str, says: str) -> None:
     with pytest.raises(InputError, match=says) as caught:
         load(write(tmp_path, name, text))
     assert name in str(caught.value)
@@ -144,17 +144,15 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, text: str, says: 
     [
         ("a.csv", "labl", "no column 'labl'; did you mean 'label'"),
         ("a.csv", "zzz", "no column 'zzz'; it has a, b, label"),
-        ("digits", "label", "digits: a target column is named for CSV files only"),
-        ("a.svm", "label", "CSV files only"),
+        ("digits", "label", "digits: only CSV files have a target column"),
+        ("a.svm", "label", "only CSV files"),
         ("./nothing.csv", "", r"no file .*nothing\.csv; check the path"),
         ("./", "", "is a directory"),
         ("breastcancer", "", "no data set 'breastcancer'; did you mean 'breast_cancer'"),
         ("xyz", "", "no data set 'xyz'; choose breast_cancer"),
     ],
 )
-def test_data_that_are_not_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, target: str, says: str
-) -> None:
+def test_missing_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, target: str, says: str) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path, "a.csv", GOOD_CSV)
     write(tmp_path, "a.svm", "1 1:1\n0 1:2\n")
@@ -162,7 +160,7 @@ def test_data_that_are_not_there(
         load(data, target)
 
 
-def test_a_file_that_is_not_what_its_name_says(tmp_path: Path) -> None:
+def test_a_file_with_the_wrong_suffix(tmp_path: Path) -> None:
     broken = [b"no gzip", gzip.compress(GOOD_CSV.encode() * 99)[:40]]
     cases = [(name, content, "cannot be read") for name in ("a.csv.gz", "a.svm.gz") for content in broken]
     for name, content, says in [*cases, ("a.csv", b"\xff\xfe\x00,\x80\n1,2\n", "malformed")]:
@@ -171,9 +169,9 @@ def test_a_file_that_is_not_what_its_name_says(tmp_path: Path) -> None:
             load(str(tmp_path / name))
 
 
-def test_a_file_too_large_once_dense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sparse_file_whose_dense_features_are_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "MAX_BYTES", 1000)
-    with pytest.raises(InputError, match="2 x 100 features take"):
+    with pytest.raises(InputError, match="2 x 100 dense features take"):
         load(write(tmp_path, "a.svm", "1 100:1\n0 1:1\n"))
 
 
@@ -192,7 +190,7 @@ def test_synthetic_spectrum(columns: int, condition: float) -> None:
     assert 0.2 < data.y.mean() < 0.8
 
 
-def test_synthetic_follows_its_seed() -> None:
+def test_synthetic_data_depend_on_the_seed() -> None:
     one, same, other = (synthetic(50, 3, 10, seed) for seed in (0, 0, 1))
     assert one.sha256 == same.sha256 != other.sha256
 
@@ -202,10 +200,10 @@ def test_synthetic_follows_its_seed() -> None:
     [
         ((5, 5, 10, 0), "more rows than columns, not 5 x 5"),
         ((50, 5, 0.5, 0), r"at least 1, not 0\.5"),
-        ((2, 1, 1, 2), "single class"),  # the two labels come out equal, as those of many seeds do
+        ((2, 1, 1, 2), "single class"),  # both labels are equal
     ],
 )
-def test_synthetic_refuses(settings: tuple[int, int, float, int], says: str) -> None:
+def test_impossible_synthetic_data(settings: tuple[int, int, float, int], says: str) -> None:
     with pytest.raises(InputError, match=says):
         synthetic(*settings)
 
@@ -226,7 +224,7 @@ def test_split_is_a_stratified_partition(fractions: tuple[float, ...]) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(parts, split(y, fractions, seed=1), strict=True))
 
 
-def test_split_follows_its_seed() -> None:
+def test_split_depends_on_the_seed() -> None:
     y = load("iris").y
     assert not np.array_equal(split(y, (0.2,), 0)[1], split(y, (0.2,), 1)[1])
 
@@ -249,10 +247,10 @@ def test_split_of_a_number_of_rows() -> None:
         (10, (-0.1,), "at least 0"),
         (10, (0.01,), "a part would be empty"),
         (1, (0.9,), "too few"),
-        (np.arange(10), (0.2,), "10 rows of 10 classes are too few"),
+        (np.arange(10), (0.2,), "10 rows are too few to train on all 10 classes"),
     ],
 )
-def test_split_refuses(y: np.ndarray | int, fractions: tuple[float, ...], says: str) -> None:
+def test_impossible_splits(y: np.ndarray | int, fractions: tuple[float, ...], says: str) -> None:
     with pytest.raises(InputError, match=says):
         split(y, fractions, 0)
 
@@ -267,10 +265,10 @@ def test_standardize() -> None:
     assert np.allclose(test, scaler.transform(X[100:]), rtol=1e-12, atol=1e-12)
 
 
-def test_standardize_at_the_edges() -> None:
+def test_standardize_constant_and_huge_columns() -> None:
     train = np.column_stack([np.full(7, 0.1), np.arange(7) * 1e300, np.arange(7) * 1e-300])
     (scaled,), (_, other) = standardize(train), standardize(train, np.ones((2, 3)))
-    assert np.array_equal(scaled[:, 0], np.zeros(7))  # though the mean of seven times 0.1 is not 0.1
+    assert np.array_equal(scaled[:, 0], np.zeros(7))  # although the computed mean is not 0.1
     assert np.array_equal(other[:, 0], np.zeros(2))
     assert np.allclose(scaled[:, 1:].std(axis=0), 1)
     assert standardize(train, np.empty((0, 3)))[1].shape == (0, 3)

@@ -104,8 +104,8 @@ def test_start(landscape: Landscape) -> None:
 # ---- saddles ---------------------------------------------------------------------------------------------------------
 
 
-def test_gradient_descent_leaves_the_strict_saddle_when_theory_says() -> None:
-    """y grows by 1 + lr a step: from 1e-6 past 0.1 in log(1e5) / log(1.1) = 120.8 steps."""
+def test_gradient_descent_leaves_the_strict_saddle_after_the_predicted_steps() -> None:
+    """y grows by 1 + lr per step: from 1e-6 to 0.1 in log(1e5) / log(1.1) = 120.8 steps."""
     problem = StrictSaddle(offset=1e-6)
     x, steps = problem.start(0), 0
     while abs(x[-1]) <= 0.1 and steps < 200:
@@ -135,6 +135,6 @@ def test_monkey_saddle_has_no_curvature_at_the_saddle() -> None:
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 
-def test_samples_are_refused() -> None:
+def test_samples_are_rejected() -> None:
     with pytest.raises(InputError, match="takes no samples"):
         Beale().value_and_grad(np.ones(2), samples=np.arange(3))

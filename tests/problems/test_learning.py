@@ -1,4 +1,4 @@
-"""The data of learning problems, and that other libraries solve the same problem with them."""
+"""The data of learning problems, with which other libraries solve the same problem."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_liblinear_appends_the_column_of_ones_itself() -> None:
     assert float(problem.value(w)) == pytest.approx(problem.f_star, abs=1e-6)
 
 
-def test_test_accuracy_is_that_of_the_test_data() -> None:
+def test_test_accuracy_is_measured_on_the_test_data() -> None:
     problem = Logistic(test_fraction=0.25)
     w = present(problem.x_star)
     accuracy = np.mean((present(problem.X_test) @ w[:-1] + w[-1] > 0) == problem.y_test)
@@ -98,9 +98,9 @@ LOGISTIC = ("logistic:data=synthetic,rows=1300,columns=7", "logistic:data=wine")
 @pytest.mark.parametrize(
     ("spec", "batch"), [*itertools.product(NETWORKS, (64, None)), *itertools.product(LOGISTIC, (100,))]
 )
-def test_stated_memory_is_what_a_run_takes(spec: str, batch: int | None) -> None:
+def test_stated_memory_matches_the_memory_of_a_run(spec: str, batch: int | None) -> None:
     problem = make(spec)
-    runs = 200 if spec in LOGISTIC else 16  # as many share an array at least
+    runs = 200 if spec in LOGISTIC else 16  # at least as many share an array
     x = problem.starts(range(runs))
     samples = None if batch is None else np.arange(batch)
     problem.value_and_grad(x, samples)

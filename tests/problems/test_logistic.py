@@ -108,12 +108,12 @@ def test_optimum_of_a_large_problem_agrees(settings: dict[str, Any], monkeypatch
     assert products.f - products.lower < 1e-12
 
 
-def test_no_optimum_without_a_ridge() -> None:
+def test_no_optimum_without_regularization() -> None:
     problem = Logistic(data="iris", l2=0)
     assert (problem.optimum, problem.f_star, problem.condition_number) == (None, None, None)
 
 
-def test_optimum_with_a_tiny_ridge() -> None:
+def test_optimum_with_small_regularization() -> None:
     optimum = present(Logistic(l2=1e-10).optimum)  # separable: the weights reach thousands
     assert optimum.f - optimum.lower < 1e-10 * optimum.f
 
@@ -147,11 +147,11 @@ def test_a_file_is_a_problem(tmp_path: Path) -> None:
     assert Logistic(data=str(path), target="label").fingerprint != problem.fingerprint
 
 
-def test_synthetic_data_have_the_condition_asked_for() -> None:
+def test_synthetic_data_have_the_requested_condition() -> None:
     problem = Logistic(data="synthetic", rows=500, columns=10, condition=1e3, l2=0)
     Z = problem._train[0][:, :-1] * np.where(problem._train[1] == 1, 1, -1)[:, None]
     assert np.linalg.cond(Z.T @ Z) == pytest.approx(1e3, rel=1e-9)
-    assert problem.fingerprint == ""  # the parameters tell everything
+    assert problem.fingerprint == ""  # the parameters determine the problem
     assert problem.code_version != ""
 
 

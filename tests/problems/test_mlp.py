@@ -32,7 +32,7 @@ def test_hessian_in_blocks_is_that_in_one(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("case", REFERENCES, ids=[case["spec"] for case in REFERENCES])
-def test_value_gradient_and_hessian_products_are_those_of_pytorch(case: dict[str, Any]) -> None:
+def test_value_gradient_and_hessian_products_equal_those_of_pytorch(case: dict[str, Any]) -> None:
     problem = make(case["spec"])
     x, v = np.random.default_rng(1).standard_normal((2, problem.dim)) / 2
     f, g = problem.value_and_grad(x)
@@ -53,10 +53,10 @@ def test_any_scale_of_the_weights_is_safe(spec: str, scale: float, precision: st
 
 
 @FUSED
-def test_confident_and_wrong_is_the_size_of_the_margin(fused: bool) -> None:
+def test_the_loss_of_a_wrong_class_is_the_margin(fused: bool) -> None:
     problem = make("mlp:data=iris,hidden=,l2=0").on(get_backend(fused=fused))
     x = np.zeros(problem.dim)
-    x[-3] = 1e200  # all samples are taken for the first class, and a third of them is
+    x[-3] = 1e200  # all samples are classified as the first class, which a third of them are
     f, g = problem.value_and_grad(x)
     others = np.mean(cast(MLP, problem).y != 0)
     assert f == pytest.approx(others * 1e200)
@@ -64,7 +64,7 @@ def test_confident_and_wrong_is_the_size_of_the_margin(fused: bool) -> None:
 
 
 @FUSED
-def test_a_run_that_left_the_finite_numbers_disturbs_no_other(fused: bool) -> None:
+def test_a_diverged_run_does_not_change_others(fused: bool) -> None:
     problem = make("mlp:data=iris,hidden=6-5").on(get_backend(fused=fused))
     x = normals(3, problem.dim)
     expected = problem.value_and_grad(x[::2])
@@ -134,7 +134,7 @@ def test_the_teacher_is_a_minimizer(spec: str) -> None:
     assert np.linalg.eigvalsh(problem.hessian(x_star)).min() > -1e-12
 
 
-def test_no_optimum_where_none_is_known() -> None:
+def test_unknown_optima_are_none() -> None:
     assert TeacherStudent(l2=1e-3).optimum is None
     assert make("mlp:data=iris,hidden=6-5").optimum is None
 
@@ -142,7 +142,7 @@ def test_no_optimum_where_none_is_known() -> None:
 # ---- the rest --------------------------------------------------------------------------------------------------------
 
 
-def test_metrics_count_the_right_answers() -> None:
+def test_accuracies_count_correct_classes() -> None:
     problem = make("mlp:data=wine,hidden=5,activation=relu,l2=0")
     x = normals(problem.dim)
     metrics = problem.metrics(x)
@@ -157,7 +157,7 @@ def test_metrics_count_the_right_answers() -> None:
     assert "train_loss" not in metrics
 
 
-def test_ties_are_no_right_answers() -> None:
+def test_ties_are_errors() -> None:
     metrics = make("mlp:data=iris,hidden=6-5").metrics(np.zeros(make("mlp:data=iris,hidden=6-5").dim))
     assert metrics["train_accuracy"] == metrics["test_accuracy"] == 0
 
@@ -182,7 +182,7 @@ def test_start_weights_have_the_variance_of_their_layer(activation: str, gain: f
         assert not np.any(c)
 
 
-def test_a_file_of_the_users(tmp_path: Path) -> None:
+def test_a_file_of_a_user(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     path = tmp_path / "mine.csv"
     rows = [f"{a},{b},{'left' if a < 0 else 'right'}" for a, b in rng.standard_normal((60, 2))]
@@ -193,8 +193,8 @@ def test_a_file_of_the_users(tmp_path: Path) -> None:
     assert autoencoder.value(present(autoencoder.x_star)) == pytest.approx(autoencoder.f_star)
 
 
-def test_strict_is_the_pretend_device() -> None:
-    # the tests of the backends prove nothing if the arrays of a placed problem lie on the default device
+def test_problems_of_the_strict_backend_are_on_its_second_device() -> None:
+    # otherwise tests with this backend would not detect arrays on the default device
     there = MLP(data="iris", hidden=(6, 5)).on(strict_backend())
     rows: Any = there._batch.rows
     assert rows.device == array_api_strict.Device("device1")

@@ -53,7 +53,7 @@ def test_optimum_by_construction(quadratic: Quadratic) -> None:
 
 @pytest.mark.parametrize("eta", [1.0, 2 / 1.01, 1.9], ids=["1/L", "2/(mu+L)", "1.9/L"])
 def test_gradient_descent_follows_its_closed_form(eta: float) -> None:
-    """Each component of x - x* along an eigenvector shrinks by 1 - eta lambda_i a step."""
+    """Each component of x - x* along an eigenvector shrinks by 1 - eta lambda_i per step."""
     problem = Quadratic(dim=30, condition=100)
     eigenvalues, basis = np.linalg.eigh(problem.hessian(np.zeros(30)))
     x = problem.start(0)
@@ -69,7 +69,7 @@ def test_the_gap_keeps_its_digits_near_the_optimum() -> None:
     problem = Quadratic(dim=10, rotate=False)
     x_star = present(problem.x_star)
     e = 1e-12 * np.where(x_star == 0, 1.0, x_star)
-    e = (x_star + e) - x_star  # what is left of e after rounding
+    e = (x_star + e) - x_star  # e after rounding
     assert problem.value(x_star + e) == pytest.approx(0.5 * np.sum(problem.eigenvalues * e**2), rel=1e-14)
 
 
@@ -92,7 +92,7 @@ def test_chain(n: int, rng: np.random.Generator) -> None:
 
 
 def test_gradient_of_the_chain_uncovers_one_coordinate_a_step() -> None:
-    """What the lower bound rests on: after k steps from 0, only the first k coordinates can differ from 0."""
+    """The basis of the lower bound: after k steps from 0, only the first k coordinates can differ from 0."""
     problem, x = Quadratic(dim=10, spectrum="chain"), np.zeros(10)
     for k in range(1, 11):
         f, g = problem.value_and_grad(x)
@@ -123,7 +123,7 @@ def test_noise_is_added_to_the_gradient_by_seed(rng: np.random.Generator) -> Non
     np.testing.assert_allclose(f - f_full, np.einsum("slj,sj->sl", x - present(problem.x_star), xi), atol=1e-13)
 
 
-def test_exact_quadratics_draw_nothing() -> None:
+def test_exact_quadratics_have_no_sampler() -> None:
     assert Quadratic().sampler((0, 1), None) is None
     with pytest.raises(InputError, match="not a sum over samples"):
         Quadratic().sampler((0, 1), 16)
@@ -132,6 +132,6 @@ def test_exact_quadratics_draw_nothing() -> None:
 # ---- errors ---------------------------------------------------------------------------------------------------------
 
 
-def test_noise_of_other_seeds_is_refused() -> None:
+def test_noise_of_other_seeds_is_rejected() -> None:
     with pytest.raises(InputError, match=r"need points of shape \(2, \.\.\., 4\)"):
         Quadratic(dim=4, noise=1).value_and_grad(np.ones((3, 4)), np.ones((2, 4)))

@@ -1,4 +1,4 @@
-"""Checks: the differences are as accurate as theory says, true problems pass, and each kind of untruth is caught."""
+"""Checks: differences are as accurate as in theory, correct problems pass, and each kind of error is found."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Relu(Problem):
         self.place()
 
     def place(self) -> None:
-        # the first checked point, found the way the checks find it, decides where the kinks are
+        # kinks near the first point that the checks use
         self.kink: Any = 0.0
         first = next(points_around_start(self, 1, stream("check", 0)))
         self.kink = first + self.distance
@@ -119,7 +119,7 @@ def test_differences_have_their_order(stencil: tuple[int, int], order: int) -> N
 
 
 def test_steps_are_exact_in_the_precision() -> None:
-    """A slope of 1 is found exactly, however h is rounded when it is added to x."""
+    """A slope of 1 is exact for any rounding of x + h."""
 
     class Sum(Problem):
         dim = 3
@@ -147,7 +147,7 @@ def test_differences_are_taken_at_one_point() -> None:
 def test_chunks_do_not_change_the_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Rosenbrock(dim=9)
     whole = gradient_difference(problem, problem.start(0))
-    monkeypatch.setattr("optbench.verify.evaluation.CHUNK_BYTES", 32 * 9 * 2)  # two points a call
+    monkeypatch.setattr("optbench.verify.evaluation.CHUNK_BYTES", 32 * 9 * 2)  # two points per call
     np.testing.assert_array_equal(gradient_difference(problem, problem.start(0)), whole)
 
 
@@ -176,7 +176,7 @@ def test_checks_know_the_precision(module: str) -> None:
     assert 1e-4 < limit < 1e-2
 
 
-def test_rows_tell_what_was_checked() -> None:
+def test_findings_describe_what_was_checked() -> None:
     rows = {row.check: row for row in check_problem(Ridge()).findings}
     names = "shapes, gradient, hessian, hessian symmetry, hvp, gradient at x*, f(x*) - f*, lower <= f*, f >= f*"
     assert ", ".join(rows) == f"{names}, smoothness L, convexity mu, mini-batches, batches by seed, metrics"
@@ -184,14 +184,14 @@ def test_rows_tell_what_was_checked() -> None:
     assert "all 4 coordinates at 3 points" in rows["gradient"].note
 
 
-def test_what_is_not_offered_is_said_and_does_not_fail() -> None:
+def test_what_is_not_offered_does_not_fail() -> None:
     rows = {row.check: row for row in check_problem(Relu()).findings}
     for name in ("hessian", "hvp", "optimum", "smoothness L", "convexity mu", "mini-batches"):
         assert rows[name].passed is None
         assert rows[name].note.startswith("not offered: ")
 
 
-def test_checks_repeat() -> None:
+def test_checks_are_reproducible() -> None:
     assert check_problem(Ridge()).findings == check_problem(Ridge()).findings
     assert check_gradient(Beale(), seed=1) != check_gradient(Beale(), seed=2)
 
@@ -210,7 +210,7 @@ def test_large_gradients_are_sampled() -> None:
 
 @pytest.mark.parametrize("distance", [1e-6, -1e-6, 1e-7, -3e-7])
 def test_kinks_are_retried(distance: float) -> None:
-    """All five coordinates lie within h = 6e-6 of a kink; the centered difference sees a slope of neither side."""
+    """All five coordinates are within h = 6e-6 of a kink, so the centered difference is the slope of neither side."""
     (check,) = check_gradient(Relu(distance=distance), points=1)
     assert check.centered_error > 1e-3
     assert check.relative_error < 1e-7
@@ -223,7 +223,7 @@ def test_a_wrong_gradient_at_a_kink_stays_wrong() -> None:
     assert check.relative_error > 1e-5
 
 
-def test_only_so_many_coordinates_are_retried() -> None:
+def test_retries_are_limited() -> None:
     doubled = with_oracle(lambda p, x, samples, f, g: (f, 2 * g), Quadratic, dim=300, rotate=False)
     (check,) = check_gradient(doubled, points=1)
     assert check.retried == 200
@@ -234,7 +234,7 @@ def test_only_so_many_coordinates_are_retried() -> None:
 
 
 def with_oracle(change: Callable[..., Pair], true: type[Any] = Ridge, **parameters: Any) -> Any:
-    """A problem that returns what `change` makes of (problem, x, samples, f, g)."""
+    """A problem that returns `change(problem, x, samples, f, g)`."""
 
     class Wrong(true):  # type: ignore[misc]
         def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
@@ -244,7 +244,7 @@ def with_oracle(change: Callable[..., Pair], true: type[Any] = Ridge, **paramete
 
 
 def with_optimum(change: Callable[[float, float, Any], tuple[float, float, Any]]) -> Ridge:
-    """A `Ridge` that states what `change` makes of (f, lower, x) of its optimum."""
+    """A `Ridge` whose optimum is `change(f, lower, x)` of the true one."""
 
     class Wrong(Ridge):
         def solve(self) -> Optimum:
@@ -327,7 +327,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("problem", "expected"), WRONG.values(), ids=WRONG)
-def test_untruths_are_caught(problem: Ridge, expected: set[str]) -> None:
+def test_wrong_statements_fail(problem: Ridge, expected: set[str]) -> None:
     assert failures(check_problem(problem)) == expected
 
 
@@ -356,7 +356,7 @@ def test_biased_noise_is_found() -> None:
     assert failures(check_problem(biased)) == {"noise"}
 
 
-def test_what_raises_becomes_a_row() -> None:
+def test_errors_become_findings() -> None:
     rows = {row.check: row for row in check_problem(Raises()).findings}
     assert rows["hessian"].note == "ZeroDivisionError: no second derivative today"
     assert rows["gradient"].passed
@@ -390,14 +390,14 @@ def test_wrong_metrics_are_found() -> None:
         (lambda p, x, samples, f, g: (f, g.astype("float64")), "g has the precision float64, not float32"),
     ],
 )
-def test_shapes_and_precision_are_named(change: Any, message: str) -> None:
+def test_wrong_shapes_and_precisions_fail(change: Any, message: str) -> None:
     finding = check_problem(with_oracle(change).on(get_backend(precision="float32"))).findings[0]
     assert finding.check == "shapes"
     assert re.fullmatch(f"InputError: {message}", finding.note)
 
 
-def test_the_limit_never_lets_everything_pass() -> None:
-    """A constant of 1e12 hides the gradient in the rounding of f, and the check must not call that a pass."""
+def test_the_limit_with_rounding_is_bounded() -> None:
+    """A constant of 1e12 hides the gradient in the rounding of f, which must not pass."""
 
     offset = with_oracle(lambda p, x, samples, f, g: (f + 1e12, -g), Quadratic, dim=3)
     (check,) = check_gradient(offset, points=1)
