@@ -74,7 +74,7 @@ def check_methods(arguments: argparse.Namespace, command: str) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser, options: type[Options]) -> None:
-    """An argument for each option of a class. Values are text or numbers; the class checks them."""
+    """An argument for each option of a class, which reads and checks its text."""
     for field in dataclasses.fields(options):
         default = field.default
         note = "" if default is None else f" (default {str(default).lower()})"
@@ -84,8 +84,6 @@ def add_options(parser: argparse.ArgumentParser, options: type[Options]) -> None
             settings = {"action": argparse.BooleanOptionalAction}
         elif field.type == "str | Iterable[str]":
             settings["action"], text = "append", f"{text}; may be repeated"
-        elif "int" in str(field.type) or "float" in str(field.type):
-            settings["type"] = _numbers
         parser.add_argument("--" + field.name.replace("_", "-"), default=argparse.SUPPRESS, help=text, **settings)
 
 
@@ -93,20 +91,3 @@ def given_options(arguments: argparse.Namespace, options: type[Options]) -> dict
     """The options that the command line sets."""
     names = names_of(options)
     return {name: value for name, value in vars(arguments).items() if name in names}
-
-
-def _numbers(text: str) -> Any:
-    """A number; a list if there is a comma, as in ``1,2`` or ``3,``; or the text itself if it has no numbers."""
-    parts = [_number(part) for part in text.removesuffix(",").split(",")]
-    if any(isinstance(part, str) for part in parts):
-        return text
-    return parts if "," in text else parts[0]
-
-
-def _number(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

@@ -23,6 +23,7 @@ from optbench.compile.numba import checked, has_numba, loop
 from optbench.core.backend import Backend
 from optbench.core.specs import parameters, state_names
 from optbench.core.types import Array
+from optbench.core.workers import available_cores
 
 # (x, g, t, state, hyperparameters) -> (x, state); on the CPU, x and state are overwritten
 Kernel = Callable[[Array, Array, int, Sequence[Array], Sequence[Any]], tuple[Array, tuple[Array, ...]]]
@@ -104,7 +105,7 @@ def _numba_kernel(rule: Callable[..., Any], swept: Collection[str]) -> Kernel:
 
 def _threads() -> int:
     """Threads of a step: one per core of this process, or OMP_NUM_THREADS if that is fewer."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     requested = os.environ.get("OMP_NUM_THREADS", "")
     return min(cores, max(1, int(requested))) if requested.isdigit() else cores
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from optbench.core.workers import available_cores
+
 
 def environment() -> dict[str, str]:
     """Versions, processor, threads, commit, the GPU if this process uses one, and the command line if there is one.
@@ -39,7 +41,7 @@ def _host_environment() -> dict[str, str]:
         **{name: version_of(name) for name in ("numpy", "scipy", "scikit-learn", "pandas", "pyarrow")},
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "cores": str(available_cores()),
         "blas threads": "1",
         "commit": _commit(),
     }

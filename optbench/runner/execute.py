@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import heapq
-import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -16,7 +15,7 @@ from typing import Any
 
 from optbench.core import workers
 from optbench.core.errors import InputError, OptbenchError
-from optbench.core.workers import blas_threads
+from optbench.core.workers import available_cores, blas_threads
 from optbench.results.environment import environment
 from optbench.results.runs import Runs
 from optbench.results.store import Store
@@ -92,7 +91,7 @@ def execute(
     chunks = [chunk for plan in plans for chunk in chunks_of(plan, take_missing if requested else None)]
     if on_start is not None:
         on_start(sum(c.seconds for c in chunks), sum(c.size for c in chunks), len(requested & stored))
-    report = progress or _ignore
+    report = progress or (lambda seconds: None)
     jobs = jobs or default_jobs(chunks)
     threads = 1
     if executor is not None:
@@ -100,7 +99,7 @@ def execute(
     elif jobs > 1 and len(chunks) > 1:
         results = _Processes(jobs, chunks, store, report).results()
     else:
-        threads = min(jobs, _cores()) if _uses_threads(chunks) else 1
+        threads = min(jobs, available_cores()) if _uses_threads(chunks) else 1
         results = ((chunk, _compute(chunk, store, report, threads)) for chunk in _with_optima(chunks))
     parts = []
     for chunk, result in results:
@@ -113,22 +112,13 @@ def execute(
     return runs_from_chunks(parts, plans, [environment() | {"blas threads": str(threads)}])
 
 
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _uses_threads(chunks: Sequence[Chunk]) -> bool:
     return len(chunks) == 1 and chunks[0].plan.parallelism is Parallelism.THREADS
 
 
-def _ignore(seconds: float) -> None:
-    pass
-
-
 def default_jobs(chunks: Sequence[Chunk]) -> int:
     """The fastest number of processes: all cores, or 1 if the work is short or on a GPU."""
-    cores = _cores()
+    cores = available_cores()
     if _uses_threads(chunks):
         return cores
     jobs = min(cores, len(chunks))
@@ -153,7 +143,9 @@ def _largest_first(chunks: Sequence[Chunk]) -> list[Chunk]:
     return sorted(chunks, key=lambda chunk: chunk.seconds, reverse=True)
 
 
-def _compute(chunk: Chunk, store: Store | None, report: Progress = _ignore, threads: int = 1) -> ChunkResult | None:
+def _compute(
+    chunk: Chunk, store: Store | None, report: Progress = lambda seconds: None, threads: int = 1
+) -> ChunkResult | None:
     """Compute a chunk. Returns its result, or None after storing it."""
     step_seconds = chunk.seconds / (chunk.plan.steps + 1)
     reported = 0.0

@@ -36,16 +36,17 @@ def check_pair(
     InputError
         If the optimizer needs exact values or gradients and they are noisy, the problem has no Hessian, or d is too large.
     """
-    if problem.sampler((0,), batch_size) is not None and kind.traits.full_batch:
-        what = f"batch_size={batch_size}" if batch_size else "gradient noise"
+    is_stochastic = problem.sampler((0,), batch_size) is not None
+    if is_stochastic and kind.traits.full_batch:
+        cause, option = (f"batch_size={batch_size}", "batch_size") if batch_size else ("gradient noise", "the noise")
         raise InputError(
-            f"{name} compares values or needs the full gradient, and {what} on {problem.spec} would mislead it; "
-            f"leave {'batch_size' if batch_size else 'the noise'} out, or use a first-order rule such as sgd"
+            f"{name} compares values or needs the full gradient, and {cause} on {problem.spec} would mislead it; "
+            f"leave {option} out, or use a first-order rule such as sgd"
         )
     if stop_at_gradient is not None:
         if not stop_at_gradient >= 0:
             raise InputError(f"stop_at_gradient must be at least 0, not {stop_at_gradient!r}")
-        if kind.oracle == Oracle.VALUE or problem.sampler((0,), batch_size) is not None:
+        if kind.oracle == Oracle.VALUE or is_stochastic:
             why = f"{name} uses values only" if kind.oracle == Oracle.VALUE else "its gradients are noisy"
             raise InputError(f"stop_at_gradient needs the full gradient at every step, but {why}; leave it out")
     if kind.oracle == Oracle.HESSIAN and not problem.has_hessian:

@@ -68,6 +68,23 @@ def learning_rates(value: Any) -> tuple[float, ...]:
     return rates
 
 
+def _numbers(text: str) -> Any:
+    """The number in a text; a tuple if there is a comma, as in ``0,4`` or ``3,``; the text itself if it is no number."""
+    parts = tuple(map(_number, text.removesuffix(",").split(",")))
+    if any(isinstance(part, str) for part in parts):
+        return text
+    return parts if "," in text else parts[0]
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 def as_tuple(value: Any) -> tuple[Any, ...]:
     """The items of an iterable; any other value, text included, is the only item."""
     return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
@@ -106,7 +123,7 @@ def _option(default: Any, kind: tuple[str, Callable[[Any], bool]], help_text: st
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Options of a call. Each field declares a kind and a help text; None means not given.
+    """Options of a call. Each field declares a kind and a help text; None means not given. Numbers may be text.
 
     Raises
     ------
@@ -117,9 +134,11 @@ class Options:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
+            if isinstance(value, str) and ("int" in str(field.type) or "float" in str(field.type)):
+                value = _numbers(value)
+            elif isinstance(value, Iterable) and not isinstance(value, str | Mapping):
                 value = tuple(value)
-                object.__setattr__(self, field.name, value)
+            object.__setattr__(self, field.name, value)
             expected, is_valid = field.metadata["kind"]
             if not (value is None and field.default is None) and not is_valid(value):
                 raise InputError(f"{field.name} must be {expected}, not {value!r}")

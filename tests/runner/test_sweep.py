@@ -152,7 +152,7 @@ def test_a_large_matrix_is_shared_by_threads(monkeypatch: pytest.MonkeyPatch) ->
         assert not any(one.parallelism is Parallelism.THREADS for one in for_threads(others))
     counts: list[Any] = []
     monkeypatch.setattr(execute, "blas_threads", noting(blas_threads, counts))
-    monkeypatch.setattr(execute, "_cores", lambda: 2)
+    monkeypatch.setattr(execute, "available_cores", lambda: 2)
     monkeypatch.setattr("optbench.runner.chunks.MIN_CORE_SECONDS", 0.0)
     few: dict[str, Any] = {"lr": [0.1, 0.2], "seeds": 2, "steps": 20, "fused": True}
     alone, several = (optbench.sweep(problem, "sgd", jobs=jobs, **few) for jobs in (1, 2))
@@ -285,11 +285,13 @@ def test_repeated_values_are_one_run() -> None:
     np.testing.assert_allclose(present(runs.x)[0], present(alone.x)[0], rtol=1e-12)
 
 
-def test_options_accept_numpy_scalars_and_any_iterable() -> None:
+def test_options_accept_numpy_scalars_text_and_any_iterable() -> None:
     options: Any = {"stop_at_gradient": np.float32(0.5), "checkpoint_count": np.int64(5), "steps": np.int64(20)}
     runs = optbench.sweep("quadratic:dim=3", "sgd", seeds=1, **options)
     plain = optbench.sweep("quadratic:dim=3", "sgd", seeds=1, steps=20, stop_at_gradient=0.5, checkpoint_count=5)
     assert runs.table["key"].tolist() == plain.table["key"].tolist()
+    text: Any = {"seeds": "0,4", "steps": "5"}
+    assert set(optbench.sweep("quadratic:dim=3", "sgd", **text).table["seed"]) == {0, 4}
     sizes: Any = np.array([5, 10])
     assert len(optbench.sweep("logistic:data=iris", "sgd", seeds=range(2), steps=3, batch_size=sizes)) == 4
 
