@@ -79,6 +79,7 @@ def shell(example: Example) -> None:
     environment = os.environ | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "COLUMNS": "80",
+        "PYTHONDONTWRITEBYTECODE": "",  # compiled once, not by every command
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }

@@ -15,8 +15,7 @@ from optbench.core.types import Oracle, Status
 from optbench.results.runs import Runs
 
 from . import tables
-from .figures.profiles import DEFAULT, NO_RANKING
-from .wording import factor, percent, plural, rank, target_name
+from .wording import DEFAULT, NO_RANKING, factor, percent, plural, rank, target_name
 
 CLEAR, LIKELY = 0.95, 0.8  # shares of resamples from which on a method leads, or probably leads
 

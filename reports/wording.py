@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+DEFAULT = 1e-4  # target that is shown first, as a fraction of the initial gap
+NO_RANKING = "No two optimizers ran on a problem whose optimal value is known"
 NEVER = "–"
 
 

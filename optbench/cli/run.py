@@ -60,7 +60,7 @@ def add_parser(commands: Any) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from optbench import report, run
+    from optbench import run
     from optbench.reports.wording import plural
     from optbench.results.store import Store
     from optbench.runner.study import load_study
@@ -88,6 +88,8 @@ def execute(arguments: argparse.Namespace) -> int:
     console = make_console()
     _print_summary(console, runs, details=arguments.details)
     if not arguments.no_report:
+        from optbench import report  # it loads the libraries that draw
+
         page = report(
             runs,
             Path(arguments.store) / "report.html",

@@ -17,9 +17,8 @@ from optbench.analysis import grid, profiles, ranking
 from optbench.results.runs import Runs
 
 from ..page.table import Cell
-from ..wording import NEVER, calls, factor, plural, shorten, target_name
+from ..wording import DEFAULT, NEVER, calls, factor, plural, shorten, target_name
 from . import style
-from .profiles import DEFAULT
 from .style import MUTED, PAPER
 
 # largest ratio of each colour; the classes r0, r1, ... of the style sheet

@@ -22,14 +22,12 @@ from matplotlib.ticker import MaxNLocator
 from optbench.analysis import profiles, ranking
 from optbench.results.runs import Runs
 
-from ..wording import target_name
+from ..wording import DEFAULT, NO_RANKING, target_name
 from . import style
 from .convergence import CALLS_LABEL
 from .style import MUTED, PAPER
 
-DEFAULT = 1e-4  # fraction of the initial gap that is shown first
 POINTS = 160  # of a drawn ECDF
-NO_RANKING = "No two optimizers ran on a problem whose optimal value is known"
 
 
 def performance_profile(

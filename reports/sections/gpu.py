@@ -5,7 +5,9 @@ Of each GPU and each part of the benchmark, the newest measurement is shown.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from ..figures.crossover import GROWTH, crossing, crossover, step_seconds
 from ..page.anchors import slug
 from ..page.context import PageContext, Picture
 from ..page.table import Cell, Column, Link, Table
-from ..wording import NEVER, clean, names, number
+from ..wording import NEVER, clean, names, notation, number
 
 PRECISIONS = ("float64", "float32")
 FEW = 6  # problems that a sentence names
@@ -63,13 +65,19 @@ def tables_of(rows: pd.DataFrame) -> dict[str, Table]:
     return {section: table for section, table in tables.items() if len(table)}
 
 
-def _table(heading: list[str], lines: list[list[str]]) -> Table:
-    """A table of text whose first column names the row."""
-    return Table.of([_column(i, title) for i, title in enumerate(heading)], lines)
+def _table(heading: list[str], lines: Sequence[Sequence[str | float]]) -> Table:
+    """A table whose first column names the row; the numbers of a column share a notation."""
+    columns = []
+    for i, title in enumerate(heading):
+        write = notation(value for line in lines if isinstance(value := line[i], float))
+        columns.append(Column(title, partial(_cell, i, write), "number" if i else "row"))
+    return Table.of(columns, lines)
 
 
-def _column(i: int, title: str) -> Column:
-    return Column(title, lambda line: Cell(line[i] if i else Link(line[0])), "number" if i else "row")
+def _cell(i: int, write: Callable[[float], str], line: Sequence[str | float]) -> Cell:
+    value = line[i]
+    text = value if isinstance(value, str) else write(value)
+    return Cell(text if i else Link(text))
 
 
 def _figures(context: PageContext, machine: str, times: pd.DataFrame) -> list[Picture]:
@@ -144,25 +152,21 @@ def _steps(rows: pd.DataFrame) -> Table:
     lines = []
     for case in [c for c in dict.fromkeys(rows["case"]) if c != "copy"]:
         for size in sorted(set(rows.loc[rows["case"] == case, "size"])):
-            cells = []
+            cells: list[str | float] = []
             for precision in PRECISIONS:
                 copy = values.get(("copy", size, precision, "copy"), np.nan)
-                cells.append(number(copy / 1e9))
+                cells.append(copy / 1e9)
                 for text in ("fused", "plain"):
                     value = values.get((case, size, precision, text), np.nan)
                     cells.append(number(value / 1e9) + (f" ({value / copy:.2f})" if value / copy > 0 else ""))
             lines.append([str(case), number(float(size)), *cells])
-    heading = [
-        "rule",
-        "numbers",
-        *(f"{who}, {p}" for p in PRECISIONS for who in ("copy", "fused", "plain")),
-    ]
+    heading = ["rule", "numbers", *(f"{who}, {p}" for p in PRECISIONS for who in ("copy", "fused", "plain"))]
     return _table(heading, lines)
 
 
 def _sweeps(rows: pd.DataFrame) -> Table:
     values = rows.groupby(["case", "precision", "contender", "quantity"])["value"].median()
-    lines = []
+    lines: list[list[str | float]] = []
     for (case, precision), part in rows.groupby(["case", "precision"], sort=False):
 
         def of(contender: str, quantity: str = "seconds", of: tuple[Any, Any] = (case, precision)) -> float:
@@ -170,17 +174,19 @@ def _sweeps(rows: pd.DataFrame) -> Table:
 
         cpu, gpu, jax = (of(contender) for contender in ("cpu", "gpu", "jax on gpu"))
         deviations = np.array([of(who, "deviation after 20 steps") for who in ("gpu", "jax on gpu")])
-        largest = np.max(deviations, where=~np.isnan(deviations), initial=-np.inf)  # minus infinity without any
+        largest = np.max(deviations, where=~np.isnan(deviations), initial=-np.inf)
         ran = part.loc[part["note"].str.endswith(" steps"), "note"]
         lines.append(
             [
                 f"{case}, {int(part['size'].iloc[0])} runs, {ran.iloc[0] if len(ran) else ''}",
                 str(precision),
-                *(number(seconds) for seconds in (cpu, gpu, jax)),
-                number(cpu / gpu),
-                number(jax / gpu),
-                number(largest),
-                number(of("gpu", "peak bytes of the pool") / 2**20),
+                cpu,
+                gpu,
+                jax,
+                cpu / gpu,
+                jax / gpu,
+                float(largest),
+                of("gpu", "peak bytes of the pool") / 2**20,
             ]
         )
     heading = ["sweep", "precision", "cpu", "gpu", "jax on gpu", "cpu / gpu", "jax / gpu", "difference", "pool, MiB"]
@@ -194,7 +200,7 @@ def _sizes(rows: pd.DataFrame) -> Table:
         cells = []
         for precision in PRECISIONS:
             pair = times[(times["case"] == case) & (times["precision"] == precision)]
-            if pair.empty:  # it could not be measured at any size
+            if pair.empty:  # not measured at any size
                 cells += [NEVER, NEVER]
                 continue
             sizes, ratios = (pair[name].to_numpy(dtype=float) for name in ("size", "ratio"))

@@ -17,12 +17,11 @@ from optbench.analysis.ranking import ranking as rank_methods
 from .. import tables
 from ..figures import heatmap, style
 from ..figures import profiles as profile_figures
-from ..figures.profiles import DEFAULT
 from ..page.context import PageContext, Picture
 from ..page.notes import notes
 from ..page.table import BREAK, FLAG, Cell, Column, Link, MethodKey, Table
 from ..verdict import Name, headline
-from ..wording import NEVER, rank, target_name
+from ..wording import DEFAULT, NEVER, rank, target_name
 
 HEADING = Markup('<a href="#{}" title="{}"><bdi>{}</bdi></a>')
 

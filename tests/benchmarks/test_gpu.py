@@ -178,7 +178,7 @@ def test_tables_of_known_numbers(tmp_path: Path) -> None:
     assert found == {
         "curves": [["quadratic:dim=5, adam", "never of 200 steps (0.25)", "step 7 (not finite)", "", "", ""]],
         "steps": [["adam", "1000", "2000", "1500 (0.75)", "–", "–", "–", "–"]],
-        "sweeps": [["quadratic d=10, adam, 100 runs, 20 steps", "float64", "8", "2", "–", "4", "–", "1e-15", "4"]],
+        "sweeps": [["quadratic d=10, adam, 100 runs, 20 steps", "float64", "8", "2", "–", "4", "–", "1.00e-15", "4"]],
         "sizes": [["rosenbrock", "d", "100", "10 at 1000", "–", "–"]],
     }
     assert all(len(tables[name].heads) == len(lines[0]) for name, lines in found.items())

@@ -304,3 +304,10 @@ def test_a_race_ends_with_its_verdict() -> None:
         "A step of sgd takes 2 times as long (95 %: 1.25 to 2.5) as one of lion",
         "The machine was busy: repeat the race before you rely on it.",
     ]
+
+
+def test_without_a_page_nothing_that_draws_is_loaded(here: Path) -> None:
+    code = f"import sys; from optbench.cli import main; main({[*ONE, '--no-report']}); print(*sys.modules)"
+    modules = set(run_python("-c", code).stdout.split())
+    assert "optbench.reports.verdict" in modules
+    assert not modules & {"matplotlib", "seaborn", "scipy.stats", "jinja2"}

@@ -19,9 +19,8 @@ import reports
 from optbench.analysis import grid, profiles, ranking
 from optbench.core.trace import TARGETS
 from optbench.results.runs import Runs
-from reports import tables, verdict
+from reports import tables, verdict, wording
 from reports.figures import heatmap, style
-from reports.figures import profiles as profile_figures
 from reports.page.context import PageContext
 from reports.sections import overview
 from tests.conftest import present
@@ -172,8 +171,8 @@ def test_without_a_second_there_is_nothing_to_rank(times: Any, words: str) -> No
 
 
 def test_without_targets_the_headline_points_to_the_problems() -> None:
-    assert said(Runs.from_rows([row("a", "p", 0, None), row("b", "p", 0, None)])).startswith(profile_figures.NO_RANKING)
-    assert said(Runs.from_rows([])).startswith(profile_figures.NO_RANKING)
+    assert said(Runs.from_rows([row("a", "p", 0, None), row("b", "p", 0, None)])).startswith(wording.NO_RANKING)
+    assert said(Runs.from_rows([])).startswith(wording.NO_RANKING)
 
 
 def test_headings_leave_out_what_a_family_shares() -> None:
