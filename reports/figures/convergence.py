@@ -225,7 +225,9 @@ def _guides(ax: Axes, part: Runs, floor: float) -> None:
             curve["calls"], curve["bound"], color=INK, linewidth=1.0, dashes=((6, 3), (1.5, 2))[number], zorder=1,
             alpha=0.75, gid=f"guide-{number}",
         )  # fmt: skip
+        end = float(curve["bound"].iloc[-1])
+        side, offset = ("top", -4) if end > 100 * max(floor, low) else ("bottom", 4)  # the line falls: below it is room
         ax.annotate(
-            str(name), (curve["calls"].iloc[-1], curve["bound"].iloc[-1]), (-4, 4), textcoords="offset points", ha="right",
+            str(name), (curve["calls"].iloc[-1], end), (-4, offset), textcoords="offset points", ha="right", va=side,
             fontsize=8.5, color=INK, zorder=5, annotation_clip=True,
         )  # fmt: skip

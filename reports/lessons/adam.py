@@ -64,7 +64,8 @@ def first_steps(selection: Selection) -> Lesson | None:
     if len(tuned) > 1:
         smaller, larger = sum(b < a for a, b in tuned), sum(b > a for a, b in tuned)
         points.append(
-            f"Tuning then selects a smaller lr on {smaller} of {len(tuned)} problems, a larger one on {larger}."
+            f"Without correction, tuning selects a smaller lr on {smaller} of {len(tuned)} problems, a larger one on "
+            f"{larger}."
         )
     steps, marks, longest = {}, {}, 1
     for optimizer in FORMS:
