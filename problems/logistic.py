@@ -126,7 +126,7 @@ class Logistic(LearningProblem):
         return Z * np.where(y == 1, 1.0, -1.0)[:, None] if self.heads == 1 else Z
 
     @property
-    def idle(self) -> frozenset[str]:
+    def unused(self) -> frozenset[str]:
         return frozenset({"target"} if self.data == "synthetic" else {"rows", "columns", "condition"})
 
     def place(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from optbench.core.errors import InputError
 from optbench.core.random import stream
 from optbench.problem import Problem
-from optbench.verify.evaluation import Evaluate, expect_shape, gradients, in_chunks, points_around_start, values
+from optbench.verify.evaluation import Evaluate, gradients, in_chunks, points_around_start, to_host, values
 from optbench.verify.findings import TINY, Finding, limits, measured, norm, not_offered, relative_error
 
 MAX_COORDINATES = 2000  # of the gradient; of more, a sample is checked
@@ -284,8 +284,7 @@ def _hessian_errors(problem: Problem, x: np.ndarray, rng: np.random.Generator) -
     columns = sample_coordinates(problem.dim, MAX_COLUMNS, rng)
     v = rng.standard_normal(problem.dim)
     v = (v / norm(v)).astype(x.dtype)
-    product = backend.to_host(problem.hvp(backend.asarray(x), backend.asarray(v))).astype(float)
-    expect_shape("hvp", product, (problem.dim,))
+    product = to_host(problem, "hvp", problem.hvp(backend.asarray(x), backend.asarray(v)), (problem.dim,))
     h = backend.eps ** (1 / 3) * max(1.0, norm(x))
     g = gradients(problem, np.stack([x + np.asarray(h, x.dtype) * v, x - np.asarray(h, x.dtype) * v]))
     rounding = backend.eps * norm(g[0]) / h
@@ -293,8 +292,7 @@ def _hessian_errors(problem: Problem, x: np.ndarray, rng: np.random.Generator) -
         expected = (g[0] - g[1]) / (2 * h)
         rounding /= norm(expected) + norm(product) + TINY
         return relative_error(product, expected), limit_with_rounding(limits(problem).hessian, rounding)
-    matrix = backend.to_host(problem.hessian(backend.asarray(x))).astype(float)
-    expect_shape("hessian", matrix, (problem.dim, problem.dim))
+    matrix = to_host(problem, "hessian", problem.hessian(backend.asarray(x)), (problem.dim, problem.dim))
     expected = hessian_difference(problem, x, columns)
     rounding *= math.sqrt(len(columns)) / (norm(expected) + norm(matrix[:, columns]) + TINY)
     return (

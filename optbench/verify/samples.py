@@ -11,7 +11,7 @@ import numpy as np
 from optbench.core.errors import InputError
 from optbench.core.random import stream
 from optbench.problem import Problem
-from optbench.verify.evaluation import directions, expect_shape, gradients, points_around_start
+from optbench.verify.evaluation import directions, expect_shape, gradients, points_around_start, to_host
 from optbench.verify.findings import TINY, Finding, limits, measured, not_offered, relative_error
 
 
@@ -94,20 +94,17 @@ def metrics_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
     InputError
         If the metrics are not the declared ones, or do not have the shape (...).
     """
-    backend = problem.backend
     points = np.stack(list(points_around_start(problem, 3, stream("check", seed))))  # (3, d)
-    x = backend.asarray(points)
+    x = problem.backend.asarray(points)
     f, evaluated = problem.evaluate(x)
     metrics = problem.metrics(x)
     problem.check_metrics(evaluated)
     problem.check_metrics(metrics)
     pairs = {"f": (f, problem.value(x)), **{name: (evaluated[name], metrics[name]) for name in metrics}}
-    errors = []
-    for name, pair in pairs.items():
-        one, other = (backend.to_host(array).astype(float) for array in pair)
-        for array in (one, other):
-            expect_shape(name, array, (3,), f"points of shape {points.shape}")
-        errors.append(relative_error(one, other))
+    where = f"points of shape {points.shape}"
+    errors = [
+        relative_error(*(to_host(problem, name, array, (3,), where) for array in pair)) for name, pair in pairs.items()
+    ]
     yield measured("metrics", np.max(errors), limits(problem).stack, "evaluate() against value() and metrics()")
 
 
