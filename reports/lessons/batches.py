@@ -15,7 +15,7 @@ from ..figures import style
 from ..figures.convergence import CALLS_LABEL
 from ..figures.style import INK, PALETTE
 from ..wording import number, signed, wholes
-from .base import GAP_LABEL, LOST, THEORY, Drawing, Lesson, Selection, gaps, line_figure, line_styles
+from .base import GAP_LABEL, INFINITE_GAP, THEORY, Drawing, Lesson, Selection, gaps, line_figure, line_styles
 from .command import command_of
 
 
@@ -41,10 +41,10 @@ def noise(selection: Selection) -> Lesson | None:
         t, gap = np.asarray(row["t"]), np.asarray(row["f"], dtype=float) - row["f_star"]
         late = gap[t > steps / 2]
         half = gap[(t > steps / 4) & (t <= steps / 2)]
-        lost = row["status"] == Status.DIVERGED or not len(late)
+        diverged = row["status"] == Status.DIVERGED or not len(late)
         lines.append(
             {key: row[key] for key in ("problem", "method", "settings", "step_size", "batch_size", "seed", "status")}
-            | {"floor": np.inf if lost else late.mean(), "before": half.mean() if len(half) else np.nan}
+            | {"floor": np.inf if diverged else late.mean(), "before": half.mean() if len(half) else np.nan}
         )
     table = pd.DataFrame(lines)
     medians = table.groupby("batch_size")[["floor", "before"]].agg(statistics.median)
@@ -206,11 +206,11 @@ def _at_epochs(row: dict[str, Any], grid: np.ndarray) -> np.ndarray:
         np.asarray(row["t"], dtype=float) * row["calls_per_step"],
         np.asarray(row["f"], dtype=float) - row["f_star"],
     )
-    usable = (gap < LOST) & (gap > 0)
+    usable = (gap < INFINITE_GAP) & (gap > 0)
     if usable.sum() < 2:
         return np.full(len(grid), np.inf)
-    lost = (row["status"] == Status.DIVERGED) & (grid > row["end"] * row["calls_per_step"])
-    return np.where(lost, np.inf, np.exp(np.interp(grid, epochs[usable], np.log(gap[usable]))))
+    diverged = (row["status"] == Status.DIVERGED) & (grid > row["end"] * row["calls_per_step"])
+    return np.where(diverged, np.inf, np.exp(np.interp(grid, epochs[usable], np.log(gap[usable]))))
 
 
 def _factor(ratio: float) -> str:
