@@ -115,10 +115,8 @@ def scaling(selection: Selection) -> Lesson | None:
             fixed = group[group["step_size"] == least]
             if len(set(fixed["batch_size"])) < 3:
                 continue
-            base = fixed["batch_size"].min()
-            scaled = group[
-                np.isclose(group["step_size"].astype(float), least * group["batch_size"].astype(float) / base)
-            ]
+            proportional = least * group["batch_size"].astype(float) / fixed["batch_size"].min()
+            scaled = group[np.isclose(group["step_size"].astype(float), proportional)]
             common = set(fixed["batch_size"]) & set(scaled["batch_size"])
             if len(common) >= 3:
                 keep = [part[part["batch_size"].isin(common)] for part in (fixed, scaled)]
@@ -202,10 +200,8 @@ def scaling(selection: Selection) -> Lesson | None:
 
 def _at_epochs(row: dict[str, Any], grid: np.ndarray) -> np.ndarray:
     """Gap of a run at some epochs, interpolated linearly in log(gap); infinite after divergence."""
-    epochs, gap = (
-        np.asarray(row["t"], dtype=float) * row["calls_per_step"],
-        np.asarray(row["f"], dtype=float) - row["f_star"],
-    )
+    epochs = np.asarray(row["t"], dtype=float) * row["calls_per_step"]
+    gap = np.asarray(row["f"], dtype=float) - row["f_star"]
     usable = (gap < INFINITE_GAP) & (gap > 0)
     if usable.sum() < 2:
         return np.full(len(grid), np.inf)
@@ -257,9 +253,7 @@ def schedules(selection: Selection) -> Lesson | None:
     if others["gap"].iloc[-1] > constant["gap"]:
         points.append(f"The last, {last}, is no better than a constant step size.")
     if better and all(name.startswith(("cosine", "linear")) for name in others.index[:2]):
-        points.append(
-            "Schedules that end near zero end lowest (cosine: Loshchilov & Hutter 2017, there with restarts)."
-        )
+        points.append("Schedules that end near zero win (cosine: Loshchilov & Hutter 2017, there with restarts).")
     if edges:
         points.append(f"Best step size at the edge of the grid, so that a better one may exist: {', '.join(edges)}.")
     styles = line_styles(sorted(best.index))
