@@ -77,7 +77,7 @@ class MLP(Perceptron):
     seed: Annotated[int, NONNEGATIVE] = 0
 
     @property
-    def idle(self) -> frozenset[str]:
+    def unused(self) -> frozenset[str]:
         return frozenset({"target"} if self.data == "moons" else {"rows", "noise"})
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import importlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -229,26 +230,32 @@ def gpu_problem() -> str | None:
     usable = False
     with contextlib.suppress(Exception):  # any error means that it is not usable
         usable = cupy.cuda.is_available()
-    wheels = "install the CUDA component wheels with pip install 'optbench[cuda13]' (or [cuda12]), or a CUDA toolkit"
     if not usable:
         return (
             "CuPy is installed but finds no usable GPU: check that nvidia-smi lists one and that the driver is as "
             "new as the CUDA version of the CuPy package; or use --device cpu"
         )
-    try:
-        total = int((cupy.arange(3) + 1).sum())
-    except Exception as error:  # NVRTC or its headers missing, an unsupported architecture, ...
-        return f"the GPU cannot be used: CuPy cannot compile kernels for it ({_first_line(error)}): {wheels}"
-    if total != 6:
-        return "the GPU computes 1 + 2 + 3 wrongly; use --device cpu"
-    try:
+
+    def largest_eigenvalue() -> Any:
         square = cupy.ones((1, 2, 2))
-        values, _ = cupy.linalg.eigh(square @ square)  # a stack of one: eigenvalues 0 and 4
-        largest = float(values.max())
-    except Exception as error:  # cuBLAS, cuSOLVER or a library that they load is missing
-        return f"the GPU cannot be used: CuPy cannot load linear algebra for it ({_first_line(error)}): {wheels}"
-    # the batched eigensolver of older cuSOLVERs left some matrices unchanged (cupy issue 4847)
-    return None if abs(largest - 4) < 1e-12 else "the GPU computes eigenvalues wrongly; use --device cpu"
+        # the batched eigensolver of older cuSOLVERs left some matrices unchanged (cupy issue 4847)
+        return cupy.linalg.eigh(square @ square)[0].max()
+
+    tasks: list[tuple[str, str, Callable[[], Any], float]] = [
+        ("compile kernels", "1 + 2 + 3", lambda: (cupy.arange(3) + 1).sum(), 6),
+        ("load linear algebra", "eigenvalues", largest_eigenvalue, 4),
+    ]
+    for task, quantity, compute, expected in tasks:
+        try:
+            result = float(compute())
+        except Exception as error:  # a missing library, an unsupported architecture, ...
+            return (
+                f"the GPU cannot be used: CuPy cannot {task} for it ({_first_line(error)}): install the CUDA component "
+                "wheels with pip install 'optbench[cuda13]' (or [cuda12]), or a CUDA toolkit"
+            )
+        if not abs(result - expected) < 1e-12:
+            return f"the GPU computes {quantity} wrongly; use --device cpu"
+    return None
 
 
 NUMPY = get_backend("numpy")

@@ -231,14 +231,14 @@ class Parametrized:
     always_shown: ClassVar[tuple[str, ...]] = ()
 
     @property
-    def idle(self) -> frozenset[str]:
+    def unused(self) -> frozenset[str]:
         """Parameters without effect at the values of the others, such as the size of synthetic data when a file is read."""
         return frozenset()
 
     @property
     def params(self) -> dict[str, Any]:
         """The parameters that have an effect, by name."""
-        return {name: getattr(self, name) for name in parameters(type(self)) if name not in self.idle}
+        return {name: getattr(self, name) for name in parameters(type(self)) if name not in self.unused}
 
     @property
     def spec(self) -> str:
@@ -265,7 +265,7 @@ class Parametrized:
         declared = parameters(type(self))
         for name, parameter in declared.items():
             setattr(self, name, coerce(f"{self.kind} {self.name!r}", parameter, getattr(self, name)))
-        for name in sorted(self.idle):
+        for name in sorted(self.unused):
             if getattr(self, name) != declared[name].default:
                 raise InputError(f"{self.kind} {self.spec!r}: {name} has no effect here; leave it out")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from optbench.core.errors import InputError
+from optbench.core.types import Array
 from optbench.problem import Problem
 from optbench.verify.findings import norm
 
@@ -37,22 +38,29 @@ def directions(problem: Problem, count: int, rng: np.random.Generator) -> np.nda
 
 def values(problem: Problem, points: np.ndarray) -> np.ndarray:
     """f at points (k, d), float64 of shape (k,)."""
-    f = problem.backend.to_host(problem.value(problem.backend.asarray(points))).astype(float)
-    expect_shape("f", f, points.shape[:1], f"points of shape {points.shape}")
-    return f
+    f = problem.value(problem.backend.asarray(points))
+    return to_host(problem, "f", f, points.shape[:1], f"points of shape {points.shape}")
 
 
 def gradients(problem: Problem, points: np.ndarray) -> np.ndarray:
     """Gradients at points (k, d), float64 of shape (k, d)."""
-    g = problem.backend.to_host(problem.value_and_grad(problem.backend.asarray(points))[1]).astype(float)
-    expect_shape("g", g, points.shape, f"points of shape {points.shape}")
-    return g
+    _, g = problem.value_and_grad(problem.backend.asarray(points))
+    return to_host(problem, "g", g, points.shape, f"points of shape {points.shape}")
 
 
 def in_chunks(problem: Problem, points: np.ndarray, evaluate: Evaluate) -> np.ndarray:
     """`evaluate` at points (k, d), in chunks of bounded memory; (k, ...)."""
     length = max(1, CHUNK_BYTES // max(problem.bytes_per_run(None), 32 * problem.dim))
     return np.concatenate([evaluate(problem, points[k : k + length]) for k in range(0, len(points), length)])
+
+
+def to_host(
+    problem: Problem, name: str, array: Array, shape: tuple[int, ...], where: str = "a single point"
+) -> np.ndarray:
+    """An array of the problem's backend as float64 on the host; `InputError` unless it has this shape."""
+    host = problem.backend.to_host(array)
+    expect_shape(name, host, shape, where)
+    return host.astype(float)
 
 
 def expect_shape(name: str, array: np.ndarray, shape: tuple[int, ...], where: str = "a single point") -> None:

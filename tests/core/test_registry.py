@@ -173,7 +173,7 @@ class Grid(Parametrized):
         self.check_parameters()
 
     @property
-    def idle(self) -> frozenset[str]:
+    def unused(self) -> frozenset[str]:
         return frozenset({"turn"} if self.shape == "round" else ())
 
 
