@@ -43,7 +43,7 @@ def stepper(
     return walk
 
 
-def timed(run: Callable[[int], Any], count: int, clock: Callable[[], float] = time.perf_counter) -> float:
+def seconds_of(run: Callable[[int], Any], count: int, clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds of `run(count)`."""
     start = clock()
     run(count)
@@ -53,6 +53,6 @@ def timed(run: Callable[[int], Any], count: int, clock: Callable[[], float] = ti
 def calls_within(run: Callable[[int], Any], seconds: float, clock: Callable[[], float] = time.perf_counter) -> int:
     """The count for which `run(count)` takes about so many seconds."""
     count = 1
-    while (taken := timed(run, count, clock)) <= seconds / 4:
+    while (taken := seconds_of(run, count, clock)) <= seconds / 4:
         count *= 4
     return max(1, round(count * seconds / taken))

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import calls_within, stepper, timed
+from benchmarks.common import calls_within, seconds_of, stepper
 from optbench.core.backend import Backend, get_backend
 from optbench.core.errors import BackendError, InputError, StoreError
 from optbench.core.registry import PROBLEMS
@@ -216,9 +216,9 @@ def timed_rows(
     """
     try:
         run = make()
-        timed(run, 2)  # the first calls compile and allocate
+        seconds_of(run, 2)  # the first calls compile and allocate
         count = calls_within(run, seconds, backend.clock)
-        times = [timed(run, count, backend.clock) / count for _ in range(repeats)]
+        times = [seconds_of(run, count, backend.clock) / count for _ in range(repeats)]
     except Exception as error:  # mostly too little memory, for which each library raises its own type
         reason = f"{type(error).__name__}: {str(error)[:80]}"
         return [row | {"value": None, "note": "; ".join(filter(None, [row.get("note"), reason]))}]

@@ -27,7 +27,7 @@ BUILTIN = ("breast_cancer", "digits", "digits_binary", "wine", "iris")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".libsvm", ".svm", ".svmlight", ".txt", *SEPARATORS)
 MAX_BYTES = 4 * 2**30  # of dense features; a small sparse file may need more
-MANY_LABELS = 50  # more distinct labels may be measurements, see `_classified`
+MANY_LABELS = 50  # more distinct labels may be measurements, see `_labelled`
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,10 @@ def load(data: str, target: str = "") -> Dataset:
     if len(bad):
         row, column = bad[0]
         raise InputError(
-            f"{data}: row {row + 1}, column {columns[column]!r} is {_what(X[row, column])}; every feature must be a "
+            f"{data}: row {row + 1}, column {columns[column]!r} is {_describe(X[row, column])}; every feature must be a "
             "finite number: fill it in or leave the row out"
         )
-    return _classified(data, X, labels)
+    return _labelled(data, X, labels)
 
 
 def synthetic(rows: int, columns: int, condition: float, seed: int) -> Dataset:
@@ -331,12 +331,12 @@ def _read_csv(path: Path, separator: str, target: str) -> tuple[np.ndarray, np.n
 # ---- data sets -------------------------------------------------------------------------------------------------------
 
 
-def _classified(name: str, X: np.ndarray, labels: np.ndarray) -> Dataset:
+def _labelled(name: str, X: np.ndarray, labels: np.ndarray) -> Dataset:
     """The data set of finite features (n, p) and labels (n,) of any kind; `InputError` if the labels are not classes."""
     numeric = labels.dtype.kind in "iuf"
     if numeric and not np.isfinite(labels).all():
         row = int(np.argmin(np.isfinite(labels)))
-        raise InputError(f"{name}: the label of row {row + 1} is {_what(labels[row])}; leave the row out")
+        raise InputError(f"{name}: the label of row {row + 1} is {_describe(labels[row])}; leave the row out")
     values, y = np.unique(labels, return_inverse=True)
     if len(values) < 2:
         raise InputError(
@@ -362,7 +362,7 @@ def _dataset(name: str, X: np.ndarray, y: np.ndarray, classes: tuple[str, ...]) 
     return Dataset(X, y, name, classes, digest.hexdigest())
 
 
-def _what(value: float) -> str:
+def _describe(value: float) -> str:
     return "missing (NaN)" if math.isnan(value) else "infinite"
 
 

@@ -134,11 +134,11 @@ class Logistic(LearningProblem):
         self.xp = self.backend.xp
         self.Z = to(self._train[0])  # (n, p + 1); for two classes, rows times y_i = -1, 1
         self.Z_test = to(self._test[0])  # (n_test, p + 1)
-        self._codes, self._codes_test = (to(self._coded(y)) for y in (self._train[1], self._test[1]))  # (n, K)
+        self._codes, self._codes_test = (to(self._one_hot(y)) for y in (self._train[1], self._test[1]))  # (n, K)
         self._block_numbers = block_numbers(self.backend)
         self.choose_kernels()
 
-    def _coded(self, y: np.ndarray) -> np.ndarray:
+    def _one_hot(self, y: np.ndarray) -> np.ndarray:
         """Class numbers (n,) as one-hot rows, (n, K); (n, 0) for two classes, as Z contains their signs."""
         return np.eye(self.heads)[y] if self.heads > 1 else np.empty((len(y), 0))
 
@@ -214,7 +214,7 @@ class Logistic(LearningProblem):
 
     def _blocks(self, rows: int, least: int = MIN_BLOCK) -> Iterator[tuple[Array, Array]]:
         """Z and codes, (1, b, ...), in blocks of b >= `least` samples for which an array (rows, b) fits in cache."""
-        return _cut(self.Z, self._codes, max(least, self._block_numbers // max(rows, 1)))
+        return _in_blocks(self.Z, self._codes, max(least, self._block_numbers // max(rows, 1)))
 
     # ---- Hessian -----------------------------------------------------------------------------------------------------
 
@@ -293,7 +293,7 @@ class Logistic(LearningProblem):
         """Objective over the samples of Z (n, p + 1), and the share of them classified correctly; each (...)."""
         runs = self.xp.reshape(x, (1, -1, self.dim))
         length = max(MIN_BLOCK, self._block_numbers // max(runs.shape[1] * self.heads, 1))
-        f, correct = total(self._loss_and_correct(runs, *block) for block in _cut(Z, y, length))
+        f, correct = total(self._loss_and_correct(runs, *block) for block in _in_blocks(Z, y, length))
         return self._mean(f, x, Z.shape[0]), self.xp.reshape(correct, x.shape[:-1]) / Z.shape[0]
 
     def _loss_and_correct(self, x: Array, Z: Array, y: Array) -> tuple[Array, Array]:
@@ -390,7 +390,7 @@ class Logistic(LearningProblem):
             margin = Z @ x
             losses = np.log1p(np.exp(-np.abs(margin))) + np.maximum(-margin, 0)
         else:
-            parts = _cut(Z, self._coded(y), MIN_BLOCK)
+            parts = _in_blocks(Z, self._one_hot(y), MIN_BLOCK)
             losses = np.concatenate(
                 [self._cross_entropy.losses(*self._scores(x[None, None, :], *part))[0, 0] for part in parts]
             )
@@ -411,6 +411,6 @@ def _largest_eigenvalue(Z: np.ndarray) -> float:
     return float(np.linalg.eigvalsh(Z.T @ Z if p <= n else Z @ Z.T)[-1] / n)
 
 
-def _cut(Z: Array, y: Array, length: int) -> Iterator[tuple[Array, Array]]:
+def _in_blocks(Z: Array, y: Array, length: int) -> Iterator[tuple[Array, Array]]:
     """Rows of Z and y in blocks of about equal length, at most `length`; each (1, b, ...)."""
     return ((Z[None, part, :], y[None, part, :]) for part in blocks(Z.shape[0], length))

@@ -40,7 +40,7 @@ def notation(values: Iterable[float], digits: int = 3) -> Callable[[float], str]
     that takes more than seven digits, all are in scientific notation: 2.50e-5, 1.82e-3. Values that are not finite are
     dashes.
     """
-    sizes = np.abs(np.array([value for value in values if value is not None], dtype=float))
+    sizes = np.abs(np.array([*values], dtype=float))  # NaN for None
     sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
     low, high = (int(f"{size:e}".partition("e")[2]) for size in (sizes.min(initial=1.0), sizes.max(initial=1.0)))
     decimals = 0 if (sizes == np.rint(sizes)).all() else max(0, digits - 1 - low)

@@ -176,9 +176,9 @@ def complete_set(runs: Runs) -> CompleteSet:
             left_out.append((name, reason if grid.known[p] else "has no known optimum, so it has no targets"))
     for m in np.flatnonzero(~complete):
         absent = [grid.problems[p] for p in problems if not ran[m, p]]
-        more = f" and {len(absent) - 2} more" if len(absent) > 2 else ""
-        where = " and ".join(absent[:2]) if not more else ", ".join(absent[:2]) + more
-        left_out.append((grid.methods[m], f"did not run on {where}" if absent else "ran on no problem with targets"))
+        names = absent if len(absent) <= 2 else [", ".join(absent[:2]), f"{len(absent) - 2} more"]
+        reason = f"did not run on {' and '.join(names)}" if absent else "ran on no problem with targets"
+        left_out.append((grid.methods[m], reason))
     return CompleteSet(
         tuple(grid.methods[m] for m in np.flatnonzero(complete)),
         tuple(grid.problems[p] for p in problems),

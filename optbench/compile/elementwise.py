@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optbench.compile.numba import checked, has_numba, loop
+from optbench.compile.numba import compile_checked, has_numba, loop
 from optbench.core.backend import Backend
 from optbench.core.types import Array
 
@@ -52,7 +52,7 @@ def kernel(formula: Callable[..., Any], indices: str, backend: Backend) -> Kerne
     """
     if backend.name == "numpy" and backend.fused and has_numba():
         return _Compiled(formula, indices, backend)
-    return _plain(formula, indices, backend)
+    return _uncompiled(formula, indices, backend)
 
 
 class Result(NamedTuple):
@@ -77,7 +77,7 @@ def _parse(indices: str) -> tuple[list[str], list[Result]]:
 # ---- the formula on whole arrays ----------------------------------------------------------------------------------------
 
 
-def _plain(formula: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
+def _uncompiled(formula: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
     arguments, results = _parse(indices)
     whole, xp = arguments[0], backend.xp
     missing = [tuple(k for k, letter in enumerate(whole) if letter not in letters) for letters in arguments]
@@ -95,7 +95,7 @@ def _plain(formula: Callable[..., Any], indices: str, backend: Backend) -> Kerne
             spread.append(value)
         values = formula(space, *spread)
         return tuple(
-            _reduced(value, result.reduction, axes, backend)
+            _reduce(value, result.reduction, axes, backend)
             for value, result, axes in zip(values, results, over, strict=True)
         )
 
@@ -110,7 +110,7 @@ def _cupy_formula(formula: Callable[..., Any]) -> Callable[..., Any]:
     return lambda _, *args: fused(*args)
 
 
-def _reduced(value: Array, reduction: str, axes: tuple[int, ...], backend: Backend) -> Array:
+def _reduce(value: Array, reduction: str, axes: tuple[int, ...], backend: Backend) -> Array:
     if reduction == "log1p":
         return _sum_log1p(value, axes, backend)
     return getattr(backend.xp, reduction)(value, axis=axes) if reduction else value
@@ -149,14 +149,14 @@ class _Compiled:
 
     @functools.cached_property
     def kernel(self) -> Kernel:
-        return _checked(*self.definition)
+        return _checked_kernel(*self.definition)
 
 
 @functools.cache
-def _checked(formula: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
+def _checked_kernel(formula: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
     """A compiled kernel that computes what the formula computes, or the formula on whole arrays."""
-    plain = _plain(formula, indices, backend)
-    compiled = checked(
+    plain = _uncompiled(formula, indices, backend)
+    compiled = compile_checked(
         f"the formula {formula.__name__!r}",
         lambda: _compiled_kernel(formula, indices, backend),
         lambda compiled: _difference(plain, compiled, indices, backend) <= 64 * backend.eps,
@@ -329,7 +329,7 @@ def _checked_sums(formula: Callable[..., Any], precision: str) -> Callable[..., 
             pairs = list(zip(sums(w, Z, samples), expected, strict=True))
         return all(np.allclose(a, b, rtol=1e3 * np.finfo(precision).eps) for a, b in pairs)
 
-    return checked(f"the sum of the formula {formula.__name__!r} over mini-batches", build, is_correct)
+    return compile_checked(f"the sum of the formula {formula.__name__!r} over mini-batches", build, is_correct)
 
 
 _SUMS = [

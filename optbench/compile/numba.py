@@ -1,8 +1,8 @@
 """Formulas compiled by Numba, and loops generated around them.
 
-A formula is a pure function of an array module `xp` and numbers or arrays. `compiled` compiles a formula; `loop` generates
-a loop that calls it for every element or step. The loops are files in the user's cache folder, so that Numba can cache
-machine code between processes. Their names contain a hash of everything that the machine code depends on.
+A formula is a pure function of an array module `xp` and numbers or arrays. `compile_formula` compiles it, and `loop`
+generates a loop that calls it for every element or step. The loops are files in the user's cache folder, so that Numba can
+cache machine code between processes. Their names contain a hash of everything that the machine code depends on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
-def compiled(formula: Callable[..., Any], fastmath: Collection[str] = ()) -> Any:
+def compile_formula(formula: Callable[..., Any], fastmath: Collection[str] = ()) -> Any:
     """A formula, and the functions of its module that it calls, compiled by Numba.
 
     Parameters
@@ -43,7 +43,7 @@ def compiled(formula: Callable[..., Any], fastmath: Collection[str] = ()) -> Any
     import numba
 
     calls = {
-        name: compiled(value, fastmath)
+        name: compile_formula(value, fastmath)
         for name, value in _globals(formula).items()
         if isinstance(value, types.FunctionType)
     }
@@ -72,7 +72,7 @@ def loop(
     formulas : mapping
         The formulas by their names in `lines`.
     fastmath : collection of str
-        See `compiled`.
+        See `compile_formula`.
     **names
         Further globals, such as an array module for the formulas.
     """
@@ -86,7 +86,9 @@ def loop(
     path = _file(name, source, f"{flags}{sorted(formulas)}", [*formulas.values()], modules)
     # a module, because Numba finds cached code by module name
     module = types.ModuleType(f"_optbench_{path.stem if path else name}")
-    module.__dict__.update(np=np, **{key: compiled(formula, flags) for key, formula in formulas.items()}, **names)
+    module.__dict__.update(
+        np=np, **{key: compile_formula(formula, flags) for key, formula in formulas.items()}, **names
+    )
     sys.modules[module.__name__] = module
     exec(compile(source, str(path or "<optbench>"), "exec"), module.__dict__)
     run: Any = numba.njit(error_model="numpy", fastmath=set(flags), nogil=True)(module.__dict__["run"])
@@ -99,7 +101,7 @@ def loop(
 T = TypeVar("T")
 
 
-def checked(name: str, build: Callable[[], T], is_correct: Callable[[T], bool], cure: str = "") -> T | None:
+def compile_checked(name: str, build: Callable[[], T], is_correct: Callable[[T], bool], cure: str = "") -> T | None:
     """The result of `build` if it computes the same as its formula; otherwise None, with one warning that states why.
 
     Parameters

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from optbench.compile.numba import checked, has_numba, loop
+from optbench.compile.numba import compile_checked, has_numba, loop
 from optbench.core.backend import Backend
 from optbench.core.specs import parameters, state_names
 from optbench.core.types import Array
@@ -47,7 +47,7 @@ def fuse(rule: Callable[..., Any], backend: Backend, swept: Collection[str] = ()
 
 @functools.cache
 def _checked_kernel(rule: Callable[..., Any], backend: Backend, swept: frozenset[str]) -> Kernel | None:
-    return checked(
+    return compile_checked(
         f"the rule {rule.__name__!r}",
         lambda: _numba_kernel(rule, swept) if backend.name == "numpy" else _cupy_kernel(rule),
         lambda kernel: _difference(rule, kernel, backend, swept) <= 64 * backend.eps,

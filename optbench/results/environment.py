@@ -73,7 +73,7 @@ def _gpu() -> dict[str, str]:
     if cupy is None or not cupy.cuda.is_available():
         return {}
     properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
-    # CuPy is asked before the variable, because a program may have set the compute type itself
+    # CuPy comes before the variable, because a program may have set the compute type itself
     switch = os.environ.get("CUPY_TF32", "0")
     try:
         from cupy._core import _routines_linalg as products

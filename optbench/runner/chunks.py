@@ -19,11 +19,11 @@ from optbench.core.trace import Trace
 from optbench.runner.loop import minimize
 from optbench.runner.plan import Parallelism, Plan
 
-# How many runs share an array: as many as keep this much in flight, but at least a few, unless even they take too much.
-# Measured: see docs/explanation/design-notes/2026-11-23-chunks.md.
+# An array has as many runs as fit CHUNK_BYTES of intermediate results, but at least CHUNK_RUNS if MEMORY_BYTES allow it.
+# Measurements: docs/explanation/design-notes/2026-11-23-chunks.md.
 CHUNK_BYTES = 4 << 20
 CHUNK_RUNS = 16
-MEMORY_BYTES = 1 << 30  # on a device, which no cache tells how much is best, this much is filled
+MEMORY_BYTES = 1 << 30  # on a GPU arrays always have this size
 
 # Large plans are cut for this many cores, on every machine. Costs are in units of one run, see `count_parts`.
 CORES = 4

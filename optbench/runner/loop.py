@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from optbench.compile.fused_loop import FEW_RUNS, MANY_PARAMETERS, FusedLoop
-from optbench.compile.numba import checked
+from optbench.compile.numba import compile_checked
 from optbench.compile.rules import fuse
 from optbench.core.backend import Backend
 from optbench.core.errors import InputError
@@ -192,7 +192,8 @@ class Loop:
         kind = (type(problem), formula.function, optimizer.rule, self.backend.precision, *map(np.ndim, formula.data))
         if kind not in _is_correct:
             name = f"the oracle formula of {problem.spec}"
-            _is_correct[kind] = checked(name, lambda: fused_loop, lambda loop: _agrees(loop, problem, x)) is not None
+            checked = compile_checked(name, lambda: fused_loop, lambda loop: _agrees(loop, problem, x))
+            _is_correct[kind] = checked is not None
         return fused_loop if _is_correct[kind] else None
 
     def _steps(self, x: Array, state: Any, recorder: Recorder, progress: Callable[[int], None]) -> Array:

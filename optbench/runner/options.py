@@ -17,7 +17,7 @@ import numpy as np
 
 from optbench.core.backend import PRECISIONS
 from optbench.core.errors import InputError
-from optbench.core.specs import check_names
+from optbench.core.specs import as_list, check_names
 
 MAX_INTEGER = 2**63 - 1  # largest integer of an Arrow column
 MAX_RATES = 10_000  # of a range; more are a typing error
@@ -53,7 +53,7 @@ def learning_rates(value: Any) -> tuple[float, ...]:
             value = dict(zip(("low", "high", "count"), map(float, value.split(":", 2)), strict=True))
         elif isinstance(value, str):
             value = value.split(",")
-        items = _rates_of_range(value) if isinstance(value, Mapping) else as_tuple(value)
+        items = _rates_of_range(value) if isinstance(value, Mapping) else as_list(value)
         if any(isinstance(item, bool) for item in items):
             raise TypeError
         rates = tuple(map(float, items))
@@ -83,11 +83,6 @@ def _number(text: str) -> int | float | str:
         except ValueError:
             continue
     return text
-
-
-def as_tuple(value: Any) -> tuple[Any, ...]:
-    """The items of an iterable; any other value, text included, is the only item."""
-    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
 
 
 def _rates_of_range(value: Mapping[str, Any]) -> list[float]:
@@ -151,12 +146,12 @@ class SweepOptions(Options):
     seeds: int | Iterable[int] = _option(
         5, _SEEDS, "number of seeds (0, 1, ...), or a list: '0,4' or '3,' (only seed 3)"
     )
-    steps: int | None = _option(None, _WHOLE, "steps of every run (default 1000, if calls are not given)")
+    steps: int | None = _option(None, _WHOLE, "steps of every run (1000 unless calls is given)")
     calls: float | None = _option(
         None, _POSITIVE, "oracle calls of every run, instead of steps; a mini-batch of b out of n samples counts b/n"
     )
     batch_size: int | Iterable[int] | None = _option(
-        None, _SIZES, "samples in a mini-batch, or a list of sizes (default: all samples)", "B"
+        None, _SIZES, "samples in a mini-batch, or a list (default: all)", "B"
     )
     linear_scaling: bool = _option(
         False, _BOOLEAN, "multiply the learning rate by k for batches k times the first size (Goyal et al. 2017)"
@@ -164,7 +159,7 @@ class SweepOptions(Options):
     schedule: str | Iterable[str] = _option(
         "constant",
         _SCHEDULES,
-        "learning-rate schedule such as cosine:warmup=0.05, or a list; ignored by optimizers without a learning rate",
+        "learning-rate schedule such as cosine:warmup=0.05; ignored by optimizers without a learning rate",
         "SPEC",
     )
     stop_at_target: bool = _option(False, _BOOLEAN, "end a run at the last target, 1e-10 of its initial gap")
@@ -180,7 +175,7 @@ class SweepOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.steps is not None and self.calls is not None:
-            raise InputError("a budget is either steps or calls; give one of them")
+            raise InputError("give either steps or calls, not both")
         if _is_integer(self.seeds) and not self.seed_numbers:
             raise InputError(f"seeds must be at least 1, not {self.seeds!r}")
         if min(self.seed_numbers) < 0 or len(set(self.seed_numbers)) < len(self.seed_numbers):
@@ -194,7 +189,7 @@ class SweepOptions(Options):
     @property
     def batch_sizes(self) -> tuple[int | None, ...]:
         """Batch sizes; None stands for all samples."""
-        return tuple(None if size is None else int(size) for size in as_tuple(self.batch_size))
+        return tuple(None if size is None else int(size) for size in as_list(self.batch_size))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,8 +199,8 @@ class StudyOptions(SweepOptions):
     lr: Any = _option(  # noqa: RUF009
         "1e-4:10:16",
         ("", lambda value: len(learning_rates(value)) > 0),
-        "learning rates to try: 0.1, or 1e-3,1e-2, or low:high:count (log-spaced); random search takes them as scales; "
-        "not used if the optimizer sets its own",
+        "learning rates to try: 0.1, or 1e-3,1e-2, or low:high:count (log-spaced); scales for random search; "
+        "an lr in the spec of an optimizer takes precedence",
         "RATES",
     )
     precision: str | None = _option(
@@ -258,8 +253,8 @@ def with_options(options: type[Options]) -> Callable[[F], F]:
             inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
             for f in fields
         ]
-        own = [p for p in signature.parameters.values() if p.name != "options"]
-        ordered = sorted([*own, *keywords], key=lambda p: p.kind)
+        others = [p for p in signature.parameters.values() if p.name != "options"]
+        ordered = sorted([*others, *keywords], key=lambda p: p.kind)
         function.__signature__ = signature.replace(parameters=ordered)  # type: ignore[attr-defined]
         described = [f"{f.name} : {f.type}, default {f.default!r}\n        {f.metadata['help']}" for f in fields]
         function.__doc__ = (function.__doc__ or "").replace("{options}", "\n    ".join(described))

@@ -166,11 +166,11 @@ def compete(plans: Sequence[Plan]) -> list[dict[str, Any]]:
     """
     if not plans or any(len(plan.grid) != 1 or plan.seeds != plans[0].seeds for plan in plans):
         raise InputError("a race needs configurations with one setting each and the same seeds")
-    where = environment()  # before `quiet`, because it counts the cores that this process may use
+    facts = environment()  # before `quiet`, because it counts the cores that this process may use
     on_gpu = any(plan.problem.backend.name == "cupy" for plan in plans)
     race = {
         "race": f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}",
-        "machine": where.get("gpu", where["processor"]) if on_gpu else where["processor"],
+        "machine": facts.get("gpu", facts["processor"]) if on_gpu else facts["processor"],
         "cores": os.cpu_count(),
         "load_before": _load_average(),
     }

@@ -33,7 +33,7 @@ class Finding:
     note: str = ""
 
 
-def measured(check: str, error: float, limit: float, note: str) -> Finding:
+def measurement(check: str, error: float, limit: float, note: str) -> Finding:
     """The finding of an error, which passes up to the limit; a NaN fails."""
     error = float(error)
     return Finding(check, error, limit, error <= limit, note if math.isfinite(error) else f"not finite; {note}")

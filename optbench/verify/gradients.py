@@ -13,7 +13,7 @@ from optbench.core.errors import InputError
 from optbench.core.random import stream
 from optbench.problem import Problem
 from optbench.verify.evaluation import Evaluate, gradients, in_chunks, points_around_start, to_host, values
-from optbench.verify.findings import TINY, Finding, limits, measured, norm, not_offered, relative_error
+from optbench.verify.findings import TINY, Finding, limits, measurement, norm, not_offered, relative_error
 
 MAX_COORDINATES = 2000  # of the gradient; of more, a sample is checked
 MAX_FORWARD = 200  # coordinates of the forward differences, which are shown only
@@ -61,7 +61,8 @@ def hessian_difference(problem: Problem, x: Any, coordinates: np.ndarray | None 
     coordinates = np.arange(problem.dim) if coordinates is None else coordinates
     h = steps(problem, x, 1 / 3)[coordinates]
     low, high = x[coordinates] - h, x[coordinates] + h
-    g = displaced(problem, x, np.repeat(coordinates, 2), np.stack([low, high], axis=1).ravel(), gradients)  # (2k, d)
+    places = np.stack([low, high], axis=1).ravel()
+    g = evaluate_displaced(problem, x, np.repeat(coordinates, 2), places, gradients)  # (2k, d)
     width = high.astype(float) - low
     return np.asarray(((g[1::2] - g[::2]) / width[:, None]).T)
 
@@ -79,7 +80,7 @@ def steps(problem: Problem, x: np.ndarray, power: float) -> np.ndarray:
     return np.asarray(problem.backend.eps**power * np.maximum(1, np.abs(x)), dtype=x.dtype)
 
 
-def displaced(
+def evaluate_displaced(
     problem: Problem, x: np.ndarray, coordinates: np.ndarray, places: np.ndarray, evaluate: Evaluate
 ) -> np.ndarray:
     """`evaluate` at `x` with coordinate `coordinates[k]` moved to `places[k]`, for all k, chunk by chunk; (k, ...)."""
@@ -117,7 +118,7 @@ class Differences:
         x = self.x[coordinates]
         places = (x + h).astype(x.dtype)
         a = places.astype(float) - x
-        return a, (displaced(self.problem, self.x, coordinates, places, values) - self.f) / a
+        return a, (evaluate_displaced(self.problem, self.x, coordinates, places, values) - self.f) / a
 
 
 def limit_with_rounding(limit: float, rounding: float) -> float:
@@ -243,7 +244,7 @@ def gradient_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
         note += f", {retried} retried near a kink" if worst.passed else f", {retried} retried"
     if not worst.passed:
         note += f", worst coordinate {worst.worst}"
-    yield measured("gradient", worst.relative_error, worst.limit, note)
+    yield measurement("gradient", worst.relative_error, worst.limit, note)
 
 
 def _part(count: int, dim: int) -> str:
@@ -265,12 +266,12 @@ def hessian_findings(problem: Problem, seed: int = 0, points: int = 2) -> Iterat
     error, limit = rows[np.argmax(rows[:, 0] / rows[:, 1]), :2].tolist()  # a NaN counts as the largest
     if not problem.has_hessian:
         yield from (not_offered(name, "products only") for name in ("hessian", "hessian symmetry"))
-        yield measured("hvp", error, limit, "against differences of the gradient")
+        yield measurement("hvp", error, limit, "against differences of the gradient")
         return
     part = _part(min(MAX_COLUMNS, problem.dim), problem.dim)
-    yield measured("hessian", error, limit, f"{part} columns at {points} points")
-    yield measured("hessian symmetry", rows[:, 2].max(), limits(problem).symmetry, "|H - H^T| / |H|")
-    yield measured("hvp", rows[:, 3].max(), limits(problem).stack, "against the Hessian")
+    yield measurement("hessian", error, limit, f"{part} columns at {points} points")
+    yield measurement("hessian symmetry", rows[:, 2].max(), limits(problem).symmetry, "|H - H^T| / |H|")
+    yield measurement("hvp", rows[:, 3].max(), limits(problem).stack, "against the Hessian")
 
 
 def _hessian_errors(problem: Problem, x: np.ndarray, rng: np.random.Generator) -> tuple[float, ...]:

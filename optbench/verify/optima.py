@@ -10,7 +10,7 @@ import numpy as np
 from optbench.core.random import stream
 from optbench.problem import Problem
 from optbench.verify.evaluation import directions, expect_shape, gradients, in_chunks, points_around_start, values
-from optbench.verify.findings import TINY, Finding, limits, measured, norm, not_offered
+from optbench.verify.findings import TINY, Finding, limits, measurement, norm, not_offered
 
 
 def optimum_findings(problem: Problem, seed: int = 0, points: int = 8) -> Iterator[Finding]:
@@ -36,17 +36,17 @@ def optimum_findings(problem: Problem, seed: int = 0, points: int = 8) -> Iterat
         x_star = np.asarray(optimum.x, dtype=problem.backend.precision)
         expect_shape("x*", x_star, (problem.dim,))
         slope = norm(gradients(problem, x_star[None])[0]) / (steepest + TINY)
-        yield measured("gradient at x*", slope, limits(problem).x_star, "relative to the gradient at the start")
+        yield measurement("gradient at x*", slope, limits(problem).x_star, "relative to the gradient at the start")
         error = abs(float(values(problem, x_star[None])[0]) - optimum.f) / scale
-        yield measured("f(x*) - f*", error, limits(problem).f_star, optimum.method)
+        yield measurement("f(x*) - f*", error, limits(problem).f_star, optimum.method)
         near = [x_star + r * directions(problem, points, rng) for r in (1e-3, 1e-2, 1e-1, 1.0)]
         around = np.concatenate([around, in_chunks(problem, np.concatenate(near), values)])
     interval = (optimum.f - optimum.lower) / scale
     note = f"certified to {interval:.1e}" if interval >= 0 else "the lower bound is above f*"
-    yield measured("lower <= f*", max(0.0, -interval), 0.0, note)
+    yield measurement("lower <= f*", max(0.0, -interval), 0.0, note)
     undercut = max(optimum.lower - float(np.min(around)), 0.0) / scale
     note = f"{len(around)} values around x* and after a short descent"
-    yield measured("f >= f*", undercut, limits(problem).f_star, note)
+    yield measurement("f >= f*", undercut, limits(problem).f_star, note)
 
 
 def _descend(problem: Problem, x: np.ndarray, f: np.ndarray, steps: int = 100) -> np.ndarray:
@@ -71,12 +71,12 @@ def constants_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
         yield not_offered("smoothness L", "not known")
     else:
         note = f"L = {L:.6g}, largest curvature met {largest:.6g}"
-        yield measured("smoothness L", max(largest - L, 0.0) / (L + TINY), limit, note)
+        yield measurement("smoothness L", max(largest - L, 0.0) / (L + TINY), limit, note)
     if mu is None:
         yield not_offered("convexity mu", "not known to be convex")
     else:
         note = f"mu = {mu:.6g}, smallest curvature met {smallest:.6g}"
-        yield measured("convexity mu", max(mu - smallest, 0.0) / (largest + TINY), limit, note)
+        yield measurement("convexity mu", max(mu - smallest, 0.0) / (largest + TINY), limit, note)
 
 
 def curvatures(problem: Problem, seed: int = 0, points: int = 4, iterations: int = 20) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from optbench.core.errors import InputError
 from optbench.core.random import stream
 from optbench.problem import Problem
 from optbench.verify.evaluation import directions, expect_shape, gradients, points_around_start, to_host
-from optbench.verify.findings import TINY, Finding, limits, measured, not_offered, relative_error
+from optbench.verify.findings import TINY, Finding, limits, measurement, not_offered, relative_error
 
 
 def samples_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
@@ -28,7 +28,7 @@ def samples_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
     sampler = problem.sampler((0,), None)
     if sampler is not None and not sampler.integer:
         error, note = noise_error(problem, seed), "standard errors of the mean of 256 draws"
-        yield measured("noise", error, limits(problem).noise, note)
+        yield measurement("noise", error, limits(problem).noise, note)
 
 
 def _batch_findings(problem: Problem, n: int, seed: int) -> Iterator[Finding]:
@@ -48,10 +48,10 @@ def _batch_findings(problem: Problem, n: int, seed: int) -> Iterator[Finding]:
     singles = [_host_pair(problem, backend.asarray(stack[s]), batch) for s, batch in enumerate(batches)]
     error = np.maximum(relative_error(f, full_f), relative_error(g, full_g))  # unlike max, keeps a NaN
     note = f"mean over {len(partition)} batches of {n} samples against the full sum"
-    yield measured("mini-batches", error, limits(problem).samples, note)
+    yield measurement("mini-batches", error, limits(problem).samples, note)
     errors = [relative_error(stacked[k], np.stack([one[k] for one in singles])) for k in (0, 1)]
     note = "(S, b) with (S, L, d) against single batches"
-    yield measured("batches by seed", np.max(errors), limits(problem).stack, note)
+    yield measurement("batches by seed", np.max(errors), limits(problem).stack, note)
 
 
 def noise_error(problem: Problem, seed: int = 0, draws: int = 256) -> float:
@@ -83,7 +83,7 @@ def shapes_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
     for shape in ((6,), (2, 3)):
         stacked_f, stacked_g = _host_pair(problem, backend.asarray(points.reshape(*shape, problem.dim)))
         errors += [relative_error(stacked_f.reshape(6), f), relative_error(stacked_g.reshape(6, -1), g)]
-    yield measured("shapes", np.max(errors), limits(problem).stack, "(R, d) and (S, L, d) against single points")
+    yield measurement("shapes", np.max(errors), limits(problem).stack, "(R, d) and (S, L, d) against single points")
 
 
 def metrics_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
@@ -105,7 +105,7 @@ def metrics_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
     errors = [
         relative_error(*(to_host(problem, name, array, (3,), where) for array in pair)) for name, pair in pairs.items()
     ]
-    yield measured("metrics", np.max(errors), limits(problem).stack, "evaluate() against value() and metrics()")
+    yield measurement("metrics", np.max(errors), limits(problem).stack, "evaluate() against value() and metrics()")
 
 
 def _host_pair(problem: Problem, x: Any, samples: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

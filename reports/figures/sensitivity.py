@@ -53,13 +53,13 @@ def sensitivity(
         size = curve["step_size"].to_numpy(dtype=float)
         low, median, high = (np.maximum(curve[q].to_numpy(dtype=float), floor) for q in ("low", "median", "high"))
         lines[str(method)] = size, median, low
-        lost, seeds = curve["n_diverged"].to_numpy(), curve["n_seeds"].to_numpy()
-        style.line(ax, drawn, size, median, low, high, marks=lost == 0, rest=not leads)
+        diverged, seeds = curve["n_diverged"].to_numpy(), curve["n_seeds"].to_numpy()
+        style.line(ax, drawn, size, median, low, high, marks=diverged == 0, rest=not leads)
         kind, color = ("curve", drawn.color) if leads else ("rest", MUTED)
         some = {"marker": drawn.marker, "markersize": 5.5, "markerfacecolor": PAPER}
         signs: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
-            "some": ((lost > 0) & (lost < seeds), some),
-            "all": (lost == seeds, {"marker": "x", "markersize": 5.5}),
+            "some": ((diverged > 0) & (diverged < seeds), some),
+            "all": (diverged == seeds, {"marker": "x", "markersize": 5.5}),
             "best": (size == chosen[method], {"marker": "o", "markersize": 11, "markerfacecolor": "none"}),
         }
         for name, (where, mark) in signs.items():

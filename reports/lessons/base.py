@@ -20,7 +20,7 @@ from ..figures.selection import description_of
 
 GAP_LABEL = "gap f − f* of the iterate"
 THEORY: dict[str, Any] = {"color": style.INK, "linewidth": 1.0, "dashes": (5, 3)}  # look of theoretical lines
-LOST = 1e100  # gaps from here on count as infinite; axes of 300 decades would overflow
+INFINITE_GAP = 1e100  # gaps from here on count as infinite; axes of 300 decades would overflow
 NEEDED = [
     "problem", "problem_spec", "problem_name", "problem_params", "method", "optimizer", "fixed", "settings", "step_size",
     "schedule", "batch_size", "seed", "steps", "status", "end", "calls", "calls_per_step", "budget_calls",
@@ -116,7 +116,7 @@ def gaps(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         if row["status"] == Status.DIVERGED:
             wide[k, t >= row["end"]] = np.inf
         wide[k] -= row["f_star"]
-    middle = np.sort(np.where(wide < LOST, wide, np.inf), axis=0)[len(rows) // 2]
+    middle = np.sort(np.where(wide < INFINITE_GAP, wide, np.inf), axis=0)[len(rows) // 2]
     usable = int(np.argmin(np.isfinite(middle))) if not np.isfinite(middle).all() else len(t)
     return t[:usable], middle[:usable]
 

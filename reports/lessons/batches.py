@@ -15,7 +15,7 @@ from ..figures import style
 from ..figures.convergence import CALLS_LABEL
 from ..figures.style import INK, PALETTE
 from ..wording import number, signed, wholes
-from .base import GAP_LABEL, LOST, THEORY, Drawing, Lesson, Selection, gaps, line_figure, line_styles
+from .base import GAP_LABEL, INFINITE_GAP, THEORY, Drawing, Lesson, Selection, gaps, line_figure, line_styles
 from .command import command_of
 
 
@@ -41,10 +41,10 @@ def noise(selection: Selection) -> Lesson | None:
         t, gap = np.asarray(row["t"]), np.asarray(row["f"], dtype=float) - row["f_star"]
         late = gap[t > steps / 2]
         half = gap[(t > steps / 4) & (t <= steps / 2)]
-        lost = row["status"] == Status.DIVERGED or not len(late)
+        diverged = row["status"] == Status.DIVERGED or not len(late)
         lines.append(
             {key: row[key] for key in ("problem", "method", "settings", "step_size", "batch_size", "seed", "status")}
-            | {"floor": np.inf if lost else late.mean(), "before": half.mean() if len(half) else np.nan}
+            | {"floor": np.inf if diverged else late.mean(), "before": half.mean() if len(half) else np.nan}
         )
     table = pd.DataFrame(lines)
     medians = table.groupby("batch_size")[["floor", "before"]].agg(statistics.median)
@@ -115,10 +115,8 @@ def scaling(selection: Selection) -> Lesson | None:
             fixed = group[group["step_size"] == least]
             if len(set(fixed["batch_size"])) < 3:
                 continue
-            base = fixed["batch_size"].min()
-            scaled = group[
-                np.isclose(group["step_size"].astype(float), least * group["batch_size"].astype(float) / base)
-            ]
+            proportional = least * group["batch_size"].astype(float) / fixed["batch_size"].min()
+            scaled = group[np.isclose(group["step_size"].astype(float), proportional)]
             common = set(fixed["batch_size"]) & set(scaled["batch_size"])
             if len(common) >= 3:
                 keep = [part[part["batch_size"].isin(common)] for part in (fixed, scaled)]
@@ -202,15 +200,13 @@ def scaling(selection: Selection) -> Lesson | None:
 
 def _at_epochs(row: dict[str, Any], grid: np.ndarray) -> np.ndarray:
     """Gap of a run at some epochs, interpolated linearly in log(gap); infinite after divergence."""
-    epochs, gap = (
-        np.asarray(row["t"], dtype=float) * row["calls_per_step"],
-        np.asarray(row["f"], dtype=float) - row["f_star"],
-    )
-    usable = (gap < LOST) & (gap > 0)
+    epochs = np.asarray(row["t"], dtype=float) * row["calls_per_step"]
+    gap = np.asarray(row["f"], dtype=float) - row["f_star"]
+    usable = (gap < INFINITE_GAP) & (gap > 0)
     if usable.sum() < 2:
         return np.full(len(grid), np.inf)
-    lost = (row["status"] == Status.DIVERGED) & (grid > row["end"] * row["calls_per_step"])
-    return np.where(lost, np.inf, np.exp(np.interp(grid, epochs[usable], np.log(gap[usable]))))
+    diverged = (row["status"] == Status.DIVERGED) & (grid > row["end"] * row["calls_per_step"])
+    return np.where(diverged, np.inf, np.exp(np.interp(grid, epochs[usable], np.log(gap[usable]))))
 
 
 def _factor(ratio: float) -> str:
@@ -257,9 +253,7 @@ def schedules(selection: Selection) -> Lesson | None:
     if others["gap"].iloc[-1] > constant["gap"]:
         points.append(f"The last, {last}, is no better than a constant step size.")
     if better and all(name.startswith(("cosine", "linear")) for name in others.index[:2]):
-        points.append(
-            "Schedules that end near zero end lowest (cosine: Loshchilov & Hutter 2017, there with restarts)."
-        )
+        points.append("Schedules that end near zero win (cosine: Loshchilov & Hutter 2017, there with restarts).")
     if edges:
         points.append(f"Best step size at the edge of the grid, so that a better one may exist: {', '.join(edges)}.")
     styles = line_styles(sorted(best.index))

@@ -47,7 +47,9 @@ def section(context: PageContext) -> ComparisonSection | None:
         Column("target", lambda line: Cell(NEVER if pd.isna(line["target"]) else target_name(line["target"]))),
         Column("calls", lambda line: Cell(count(line["calls"]))),
         Column("ratio to the first", lambda line: Cell("" if line["span"] else _ratio(line["calls"] / line["first"]))),
-        Column("at the end", lambda line: Cell(final(line["final"]))),
+        Column(
+            "gap at the end", lambda line: Cell(final(line["final"])), meaning="objective where no optimum is known"
+        ),
         Column("runs", lambda line: Cell(str(line["runs"]))),
     ]
     return ComparisonSection(

@@ -144,9 +144,9 @@ def section(context: PageContext, name: str, lines: pd.DataFrame) -> ProblemSect
 def _summary(description: dict[str, Any]) -> str | None:
     """The summary of a problem, without the formula that the facts repeat."""
     summary: str | None = description.get("summary")
-    if not summary or not description.get("formula") or not summary.startswith("f("):
+    _, _, text = (summary or "").partition(": ")
+    if not text or not description.get("formula") or not str(summary).startswith("f("):
         return summary
-    text = summary.partition(": ")[2] or summary
     return text[0].upper() + text[1:]
 
 

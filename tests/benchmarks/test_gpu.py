@@ -215,7 +215,7 @@ def test_the_script_on_a_simulated_device(name: str, tmp_path: Path, capsys: pyt
         gpu.measure(HOST, device, store, quick=True, names=("beale",), tell=said.append)
         assert len(store.table_files("gpu")) == 8  # no file is overwritten
     assert main(["report", str(tmp_path / "results")]) == 0
-    assert "From which size on" in (tmp_path / "results" / "report.html").read_text("utf-8")
+    assert "Size at which the GPU takes over" in (tmp_path / "results" / "report.html").read_text("utf-8")
 
 
 def test_every_problem_grows_and_has_a_step_size() -> None:
@@ -243,7 +243,7 @@ def test_too_little_memory_becomes_a_note(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_growth_ends_at_the_limits_of_time_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "calls_within", lambda *_: 1)
-    monkeypatch.setattr(gpu, "timed", lambda *_: 1.0)
+    monkeypatch.setattr(gpu, "seconds_of", lambda *_: 1.0)
     asked: dict[str, Any] = {"names": ("beale",), "most": (10, 100, 1000)}
     assert {row["size"] for row in gpu.sizes(HOST, HOST, **asked)} == {10}
     assert {row["size"] for row in gpu.sizes(HOST, HOST, **asked, patience=2.0)} == {10, 100, 1000}

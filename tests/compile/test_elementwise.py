@@ -276,7 +276,7 @@ def test_a_formula_that_is_not_elementwise_runs_uncompiled(
     from optbench.compile import fastmath
 
     monkeypatch.setattr(fastmath, "flip", fastmath.abs, raising=False)
-    kernels._checked.cache_clear()
+    kernels._checked_kernel.cache_clear()
     x = np.random.default_rng(0).standard_normal((3, 4))
     run = kernel(formula, "rb -> rb", fused())
     with pytest.warns(UserWarning, match=f"the formula '{formula.__name__}' runs uncompiled"):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optbench.compile.numba import _file, checked, has_numba, loop
+from optbench.compile.numba import _file, compile_checked, has_numba, loop
 from tests.conftest import run_python
 
 pytestmark = pytest.mark.skipif(not has_numba(), reason="Numba is not installed")
@@ -135,4 +135,4 @@ def unknown(xp: Any, x: Any) -> Any:
 def test_the_warning_names_the_cause() -> None:
     message = r"^x runs uncompiled \(AttributeError: module 'numpy' has no attribute 'no_such_function'\)$"
     with pytest.warns(UserWarning, match=message):
-        assert checked("x", lambda: loop("unknown", LINES, {"formula": unknown})(np.ones(2)), bool) is None
+        assert compile_checked("x", lambda: loop("unknown", LINES, {"formula": unknown})(np.ones(2)), bool) is None

@@ -588,7 +588,7 @@ def test_a_page_on_paper_has_no_controls(opened: Open, path: Path) -> None:
         "#explorer .only",
         "#explorer .actions",
         "#explorer-keys",
-        ".hint",
+        ".hint.scripted",
     ):
         assert page.locator(controls).count() > 0
         assert not any(part.is_visible() for part in page.locator(controls).all()), controls

@@ -21,6 +21,7 @@ from optbench.core.errors import InputError, StoreError
 from optbench.results.runs import Runs
 from optbench.results.store import Store
 from reports import tables, wording
+from reports.sections import problems
 from tests.reports.conftest import HOSTILE, NETWORK, STEEP, VALLEY, page_of
 from tests.reports.reader import Reader
 
@@ -33,6 +34,19 @@ def test_every_problem_and_method_is_on_the_page(page: str, runs: Runs) -> None:
     assert "optbench run a.toml" in read.text
     for key in ("numpy", "processor", "cores", "commit", "float64"):
         assert key in read.text
+
+
+@pytest.mark.parametrize(
+    ("description", "summary"),
+    [
+        ({"summary": "f(x) = x^2: a bowl.", "formula": "f(x) = x^2"}, "A bowl."),
+        ({"summary": "f(x) = x^2, with a minimum.", "formula": "f(x) = x^2"}, "f(x) = x^2, with a minimum."),
+        ({"summary": "f(x) = x^2: a bowl."}, "f(x) = x^2: a bowl."),
+        ({}, None),
+    ],
+)
+def test_the_summary_of_a_problem_does_not_repeat_its_formula(description: dict[str, Any], summary: Any) -> None:
+    assert problems._summary(description) == summary
 
 
 @pytest.fixture(params=["page", "raced_page"])
