@@ -1,4 +1,4 @@
-"""Rows of runs and races written by hand, for tests of what is made of them."""
+"""Rows of runs and races written by hand, for tests of tables and reports."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run_row(**known: Any) -> dict[str, Any]:
 def race_rows(
     configuration: str, seconds: Any = (1e-3, 1.05e-3, 0.95e-3), place: int = 0, **more: Any
 ) -> list[dict[str, Any]]:
-    """Rows of one configuration with the given seconds a step, ten steps a round, half of it the oracle's."""
+    """Rows of one configuration with the given seconds per step: ten steps per round, half of the time in the oracle."""
     common = dict.fromkeys(RACE_COLUMNS) | {
         "race": "r", "created": "2026-01-01T00:00:00", "machine": "M", "cores": 4, "load_before": 0.1, "load_after": 1.0,
         "place": place, "problem": "p", "problem_name": "p", "problem_params": "{}", "data_hash": "",

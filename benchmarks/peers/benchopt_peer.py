@@ -1,4 +1,4 @@
-"""benchopt's harness: what a recorded point of a curve costs, the solver being a few microseconds of NumPy."""
+"""The cost of a recorded point of a curve in benchopt; the solver takes a few microseconds of NumPy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CASE = Path(__file__).parent / "benchopt_case"
 
 
 def curve(points: int, rate: float, seed: int) -> np.ndarray:
-    """Values of the points that `run_benchmark` keeps of one run recorded at every step."""
+    """Values that `run_benchmark` stores of one run, recorded at every step."""
     from benchopt import run_benchmark
 
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:  # noqa: PTH123

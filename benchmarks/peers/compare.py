@@ -1,7 +1,7 @@
-"""Compare optbench with its peers on one thread and on all, and write the table into RESULTS.md.
+"""Compare optbench with other libraries on one thread and on all threads, and write the tables to RESULTS.md.
 
 python benchmarks/peers/compare.py            # about half an hour
-python benchmarks/peers/compare.py --quick    # small sizes, a minute: whether all compute the same, not who is fast
+python benchmarks/peers/compare.py --quick    # a minute, with small sizes: tests that all compute the same
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ PACKAGES = ("numpy", "numba", "scipy", "jax", "optax", "torch", "benchopt")
 SECTIONS = {
     "rules": (
         "Update rules",
-        "One step of a rule on an array of float64, gradient given. *memory pattern* is a compiled loop that reads and "
-        "writes the arrays of the rule and computes next to nothing, *copy* one that copies an array.",
+        "One step of a rule on an array of float64 with a given gradient. *memory pattern* is a compiled loop that reads "
+        "and writes the arrays of the rule and computes almost nothing; *copy* is a compiled loop that copies an array.",
     ),
     "sweeps": (
         "Sweeps of 100 runs",
-        "10 learning rates x 10 seeds, the same starts, batches and hyperparameters for all, the value of every step "
-        "computed; optbench keeps two checkpoints and the steps to 50 targets, the others every value; compile time "
-        "aside. What takes one run at a time was given 2 runs and a tenth of the steps (200 at most), torch vmap all runs "
-        "and a tenth of the steps (500 at most): theirs are costs per run and step, not times of a whole sweep. *optbench* "
-        "is the call of `sweep` with as many jobs as there are threads (one BLAS thread each, workers standing); its "
-        "tables are computed on first access.",
+        "10 learning rates x 10 seeds with the same starts, batches and hyperparameters for all contenders. All compute "
+        "the value at every step; optbench stores two checkpoints and the steps to 50 targets, the others every value. "
+        "Compile time is not included. Contenders that run one by one are timed on 2 runs and a tenth of the steps (at "
+        "most 200), torch vmap on all runs and a tenth of the steps (at most 500); their numbers are costs per run and "
+        "step. *optbench* is the call of `sweep` with one job per thread (one BLAS thread each, workers already started); "
+        "its tables are computed on first access.",
     ),
     "fixed": (
-        "The whole call, where it is short",
-        "1000 steps of 100 runs on the smallest problem, compile time aside.",
+        "The whole call of a short sweep",
+        "1000 steps of 100 runs on the smallest problem, without compile time.",
     ),
     "lbfgs": (
         "L-BFGS",
-        "Every run stops at the norm. optbench's advance in one array until the last has stopped, with several threads in "
-        "an array for each; SciPy's loop computes on one thread.",
+        "Every run stops at the gradient norm. optbench computes all runs in one array per thread until the last one has "
+        "stopped; SciPy computes one run after the other on one thread.",
     ),
     "benchopt": (
-        "What a recorded point costs",
-        "Every step recorded: benchopt with its callback strategy, one run; optbench a sweep of 100, its table of curves "
-        "included.",
+        "Cost of a recorded point",
+        "Every step is recorded: by benchopt with its callback strategy in one run, by optbench in a sweep of 100 runs "
+        "with the table of curves.",
     ),
 }
 
 
 def measure(cores: list[int], arguments: list[str]) -> dict[str, Any]:
-    """The figures of measure.py, run on these cores."""
+    """The results of measure.py on these cores."""
     threads = {name: str(len(cores)) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     command = [sys.executable, "-m", "benchmarks.peers.measure", "--cores", str(len(cores)), *arguments]
-    # every library starts as many threads as there are cores that it may use; torch and BLAS ask the environment too
+    # libraries start one thread per available core; torch and BLAS read the environment too
     pin = (lambda: os.sched_setaffinity(0, cores)) if hasattr(os, "sched_setaffinity") else None
     done = subprocess.run(
         command, cwd=ROOT, env=os.environ | threads, preexec_fn=pin, stdout=subprocess.PIPE, text=True, check=True
@@ -69,7 +69,7 @@ def measure(cores: list[int], arguments: list[str]) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    """Markdown: a row a case, a column a contender, medians and in brackets the ratio to optbench."""
+    """Markdown table with a row per case and a column per contender: medians, and ratios to optbench in brackets."""
     names = list(rows[0]["median"])
     lines = [f"| {rows[0]['unit']} | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
     for row in rows:
@@ -82,7 +82,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def notes(rows: list[dict[str, Any]]) -> list[str]:
-    """What stands below a table."""
+    """The notes below a table."""
     lines = []
     if "deviation" in rows[0]:
         worst = max(row["deviation"] for row in rows)
@@ -90,10 +90,12 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
     if "compiling" in rows[0]:
         seconds = {name: [row["compiling"][name] for row in rows] for name in rows[0]["compiling"]}
         spans = [f"{name} {min(of):.1f}-{max(of):.1f} s" for name, of in seconds.items()]
-        lines.append(f"Compile time, not included: {', '.join(spans)} a sweep.")
+        lines.append(f"Compile time, not included: {', '.join(spans)} per sweep.")
     for row in rows:
         if "evaluations" in row:
-            lines.append("Evaluations a run: " + ", ".join(f"{k} {v:.0f}" for k, v in row["evaluations"].items()) + ".")
+            lines.append(
+                "Evaluations per run: " + ", ".join(f"{k} {v:.0f}" for k, v in row["evaluations"].items()) + "."
+            )
     noisy = [row["title"] for row in rows if row["spread"] > 0.2]
     if noisy:
         lines.append(f"Quartiles of optbench more than 20 % apart: {', '.join(noisy)}.")
@@ -101,15 +103,15 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def page(results: dict[int, dict[str, Any]], repeats: int) -> str:
-    """The whole of RESULTS.md."""
+    """The text of RESULTS.md."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     lines = [
-        "# optbench and its peers, side by side",
+        "# optbench compared with other libraries",
         "",
         f"{datetime.date.today():%d %B %Y}; {machine()}; Python {platform.python_version()}, {versions}. Float64. Medians "
-        f"of {repeats} rounds in which all contenders take turns; in brackets the median, over the rounds, of the ratio "
-        "to optbench: above 1 optbench is ahead. Before it was timed, every case was checked to give the same numbers to "
-        "1e-9 over the first 20 steps (rules: 3).",
+        f"of {repeats} rounds in which all contenders take turns. In brackets: the median over rounds of the ratio to "
+        "optbench; above 1, optbench is faster. Before timing, all contenders were checked to give the same numbers to "
+        "1e-9 over the first 20 steps (rules: 3 steps).",
     ]
     for cores, result in results.items():
         before, after = result["load"]
@@ -123,7 +125,7 @@ def page(results: dict[int, dict[str, Any]], repeats: int) -> str:
 
 
 def machine() -> str:
-    """Processor, cores, and the vector instructions that decide what an exponential costs."""
+    """Processor, cores, and the vector instructions, on which the cost of an exponential depends."""
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.exists() else ""
     vectors = "AVX-512" if "avx512f" in text else "AVX2, no AVX-512" if "avx2" in text else ""

@@ -16,7 +16,7 @@ from benchmarks.peers.work import BETA, BETA1, BETA2, EPS, Result, Work
 
 jax.config.update("jax_enable_x64", True)
 
-# ---- objectives: (parameters, batch, l2) -> value; batch is what the samples select from the data --------------------
+# ---- objectives: (parameters, batch, l2) -> value; batch: the selected rows of the data ----------------------------------
 
 
 def quadratic(x: Any, batch: Any, l2: float) -> Any:
@@ -111,14 +111,14 @@ def sweep(work: Work, how: str) -> Callable[[], Result]:
 
 
 def step_of(rule: str, x: np.ndarray, g: np.ndarray, lr: float) -> Callable[[int], Any]:
-    """A function that takes so many jitted optax steps, the old iterates and state donated, and returns the last."""
+    """A function that takes a number of jitted optax steps with donated buffers, and returns the last iterate."""
     init, update = optax_rule(rule, lr)
 
     def step(x: Any, state: Any, g: Any) -> Any:
         return update(0, x, g, state)
 
     compiled = jax.jit(step, donate_argnums=(0, 1))
-    # copies, because what is donated is gone, and a NumPy array may be shared without one
+    # copies, because donated buffers are overwritten, and NumPy arrays may be shared
     latest: list[Any] = [jnp.array(x, copy=True), jax.jit(init)(jnp.asarray(x)), jnp.array(g, copy=True)]
 
     def run(count: int) -> Any:

@@ -1,6 +1,6 @@
-"""Check that all contenders compute the same, time them in turn, and print the figures as JSON.
+"""Check that all contenders compute the same, time them in turn, and print the results as JSON.
 
-Started by compare.py once for each number of threads, because the libraries fix theirs when they are imported.
+compare.py starts it once per number of threads, because libraries read this number when they are imported.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Runners = dict[str, Callable[[], Any]]
 def check(title: str, name: str, result: np.ndarray, reference: np.ndarray) -> float:
     difference = deviation(result, reference)
     if not difference <= TOLERANCE:
-        raise SystemExit(f"{title}: {name} computes something else; relative difference {difference:.1e}")
+        raise SystemExit(f"{title}: {name} gives other results; relative difference {difference:.1e}")
     return difference
 
 
 def in_turn(contenders: Runners, repeats: int) -> dict[str, np.ndarray]:
-    """Seconds of each contender in each round; one call each a round, so that all meet the same weather."""
+    """Seconds of each contender in each round, with one call per round, so that all have the same conditions."""
     seconds: dict[str, np.ndarray] = {name: np.empty(repeats) for name in contenders}
     for repeat in range(repeats):
         for name, run in contenders.items():
@@ -48,7 +48,7 @@ def in_turn(contenders: Runners, repeats: int) -> dict[str, np.ndarray]:
 def compared(
     section: str, title: str, unit: str, contenders: Runners, repeats: int, per: dict[str, float], **more: Any
 ) -> dict[str, Any]:
-    """Medians of the seconds times `per`, and medians of the ratios to the first contender, ours, within a round."""
+    """Medians of the seconds times `per`, and medians over rounds of the ratios to the first contender, ours."""
     times = {name: seconds * per[name] for name, seconds in in_turn(contenders, repeats).items()}
     ours = next(iter(times.values()))
     median = {name: float(np.median(values)) for name, values in times.items()}
@@ -75,7 +75,7 @@ def copy(a: Any, b: Any) -> None:
 
 
 def memory_pattern(arrays: int) -> Callable[[np.ndarray, np.ndarray], None]:
-    """The reads and writes of a step of a rule: g in a (1, n); x and the state in b (arrays, n)."""
+    """The memory accesses of a step of a rule: g in a (1, n); x and the state in b (arrays, n)."""
 
     @numba.njit(fastmath=True)
     def loop(a: Any, b: Any) -> None:
@@ -129,12 +129,12 @@ def sweeps(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
     rows = []
     for work in works(quick):
         _ = work.problem.optimum
-        # those that take one run at a time are given few runs, and those that walk step by step fewer steps
+        # slow contenders have fewer runs and steps
         few = range(2)
         short, one = (work.cut(max(5, min(work.steps // 10, most))) for most in (500, 200))
 
         def contenders(work: Work, short: Work, one: Work, few: range) -> dict[str, tuple[Callable[[], Any], int]]:
-            """By name: what to run, and the runs times steps that it does."""
+            """The functions to run by name, with their runs times steps."""
             whole, part, single = work.runs * work.steps, short.runs * short.steps, len(few) * one.steps
             runners: dict[str, tuple[Callable[[], Any], int]] = {
                 "optbench": (optbench_peer.sweep(work, cores), whole),
@@ -163,7 +163,7 @@ def sweeps(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
 
 
 def agreement(title: str, work: Work, contenders: Callable[..., Any]) -> float:
-    """Largest deviation of any contender from plain NumPy on a short form of the work, iterates and values."""
+    """Largest deviation of any contender from plain NumPy in iterates and values, for little work."""
     few = range(0, work.runs, max(1, work.runs // 10))
     reference = numpy_peer.one_by_one(work, few)()
     worst = 0.0
@@ -177,7 +177,7 @@ def agreement(title: str, work: Work, contenders: Callable[..., Any]) -> float:
 
 
 def fixed_costs(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
-    """A complete sweep of 1000 steps on the smallest problem, where what a call costs once is seen."""
+    """A complete sweep of 1000 steps on the smallest problem, which shows the fixed cost of a call."""
     rows = []
     for work in [] if quick else works(False)[:2]:
         short = dataclasses.replace(work, steps=1000)
@@ -200,7 +200,7 @@ def lbfgs(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
     rows, columns, runs = (300, 9, 5) if quick else (10_000, 99, 100)
     problem = Logistic(data="synthetic", rows=rows, columns=columns, l2=1e-3)
     Z, starts, tolerance = np.asarray(problem.Z), np.asarray(problem.starts(range(runs))), 1e-6
-    _ = problem.optimum  # solved once for a problem, however many sweeps follow
+    _ = problem.optimum  # computed once per problem
     runners: Runners = {
         "optbench": functools.partial(optbench_peer.lbfgs, problem, runs, tolerance, cores),
         "scipy L-BFGS-B": functools.partial(scipy_peer.lbfgs, Z, problem.l2, starts, tolerance),
@@ -221,7 +221,7 @@ def lbfgs(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
 
 
 def recorded_points(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
-    """What a recorded point costs, on one core: a sweep of momentum, and benchopt's harness around one such run."""
+    """The cost of a recorded point on one core: in a sweep of momentum, and in benchopt with one such run."""
     if cores > 1:
         return []
     work = works(quick)[0]  # the smallest quadratic with momentum
@@ -232,7 +232,7 @@ def recorded_points(quick: bool, repeats: int, cores: int) -> list[dict[str, Any
     }
     points = runners["optbench"]()
     if points != work.runs * (work.steps + 1):
-        raise SystemExit("a recorded point: optbench left some out")
+        raise SystemExit("a recorded point: optbench has not recorded all points")
     values = runners["benchopt"]()
     reference = numpy_peer.one_by_one(work, range(len(work.rates) - 1, len(work.rates)))().values  # (T, 1)
     assert reference is not None

@@ -1,4 +1,4 @@
-"""Plain NumPy, one run at a time: what a careful user writes first. Gradients and rules by hand, nothing batched.
+"""Plain NumPy, one run at a time, with gradients and rules by hand.
 
 The formulas take their array module, so that JAX computes the same.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.peers.work import BETA, BETA1, BETA2, EPS, Result, Work
 
-# ---- (array module, parameters, batch, l2) -> value and gradient; batch is what the samples select from the data -----
+# ---- (array module, parameters, batch, l2) -> value and gradient; batch: the selected rows of the data -------------------
 
 
 def quadratic(xp: Any, x: Any, batch: Any, l2: float) -> Any:
@@ -69,7 +69,7 @@ RULES: dict[str, tuple[Callable[..., Any], int]] = {
 
 
 def one_by_one(work: Work, runs: range) -> Callable[[], Result]:
-    """The given runs, each in a loop of its own."""
+    """The given runs, one after the other."""
     oracle, (rule, arrays), data = ORACLES[work.problem.name], RULES[work.rule], work.data
 
     def run() -> Result:

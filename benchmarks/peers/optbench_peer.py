@@ -1,4 +1,4 @@
-"""optbench, as its users call it."""
+"""optbench, called as by its users."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def _runs(work: Work, checkpoint_count: int, jobs: int = 1) -> optbench.Runs:
 
 
 def sweep(work: Work, jobs: int = 1, *, tables: bool = False) -> Callable[[], Result]:
-    """The call of `optbench.sweep`, with so many processes; its tables are made where they are asked for."""
-    _ = work.problem.optimum  # solved once for a problem, however many sweeps follow
-    workers.IDLE_SECONDS = 3600.0  # they stand while the others have their turns
+    """The call of `optbench.sweep` with a number of processes, with its tables if `tables`."""
+    _ = work.problem.optimum  # computed once per problem
+    workers.IDLE_SECONDS = 3600.0  # they stay alive during the turns of other contenders
 
     def run() -> Result:
         runs = _runs(work, 2, jobs)
@@ -45,11 +45,13 @@ def sweep(work: Work, jobs: int = 1, *, tables: bool = False) -> Callable[[], Re
 
 def recorded(work: Work) -> Callable[[], int]:
     """A sweep with a checkpoint at every step, and the table of its curves; the number of its rows."""
-    return lambda: len(_runs(work, 20 * work.steps).curves)  # log-spaced: so many leave none out
+    return lambda: len(
+        _runs(work, 20 * work.steps).curves
+    )  # with so many log-spaced checkpoints, all steps are recorded
 
 
 def step_of(rule: str, x: np.ndarray, g: np.ndarray, lr: float, *, fused: bool) -> Callable[[int], Any]:
-    """A function that takes so many steps of a rule on one run, and returns the iterate."""
+    """A function that takes a number of steps of a rule on one run, and returns the iterate."""
     optimizer = make_recipe(rule).build({"lr": lr}, fused=fused)
     backend = get_backend("numpy", fused=fused)
     row, gradient, f = x[None, :].copy(), g[None, :].copy(), np.zeros((1, 1))
@@ -58,7 +60,7 @@ def step_of(rule: str, x: np.ndarray, g: np.ndarray, lr: float, *, fused: bool) 
 
 
 def lbfgs(problem: Any, runs: int, tolerance: float, jobs: int) -> optbench.Runs:
-    """L-BFGS from the start points of so many seeds, each run until its gradient is small."""
+    """L-BFGS from the start points of a number of seeds, each run until its gradient is small."""
     return optbench.sweep(
         problem, "lbfgs", seeds=runs, steps=1000, stop_at_gradient=tolerance, checkpoint_count=2, jobs=jobs
     )

@@ -1,4 +1,4 @@
-"""scipy.optimize: L-BFGS-B in a loop over the runs, with the objective of a careful user."""
+"""scipy.optimize: L-BFGS-B in a loop over runs, with an efficient objective."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def lbfgs(Z: np.ndarray, l2: float, starts: np.ndarray, tolerance: float) -> tup
         return f, g
 
     def stop(intermediate_result: Any) -> None:
-        if norm <= tolerance:  # that of the point which the line search has just accepted
+        if norm <= tolerance:  # the norm at the accepted point
             raise StopIteration
 
-    # its own stopping rules are out of reach, so that all runs end by the norm
+    # the stopping rules of SciPy are disabled, so that all runs end by the norm
     options = {"maxcor": 10, "ftol": 0.0, "gtol": 0.0, "maxiter": 10_000}
-    # one BLAS thread however many there are: NumPy and SciPy bring a pool each, and the two fight over the cores
+    # one BLAS thread, because the thread pools of NumPy and SciPy compete for the cores
     with threadpool_limits(1, "blas"):
         for x0 in starts:
             result = minimize(oracle, x0, jac=True, method="L-BFGS-B", callback=stop, options=options)

@@ -41,7 +41,7 @@ def optimizer(rule: str, parameters: list[Any], lr: float, **how: bool) -> torch
 
 
 def one_by_one(work: Work, runs: range, **how: bool) -> Callable[[], Result]:
-    """The given runs, each with an optimizer of its own; `how` may ask for `fused` or `foreach`."""
+    """The given runs, each with its own optimizer; `how` may set `fused` or `foreach`."""
     value = VALUES[work.problem.name]
     data = [torch.tensor(part) for part in work.data]
     samples = None if work.samples is None else torch.tensor(work.samples)
@@ -112,7 +112,7 @@ def mapped(work: Work) -> Callable[[], Result]:
 
 
 def step_of(rule: str, x: np.ndarray, g: np.ndarray, lr: float, **how: bool) -> Callable[[int], Any]:
-    """A function that takes so many steps of torch.optim on one tensor, and returns the iterate."""
+    """A function that takes a number of steps of torch.optim on one tensor, and returns the iterate."""
     tensor = torch.tensor(x, requires_grad=True)
     tensor.grad = torch.tensor(g)
     opt = optimizer(rule, [tensor], lr, **how)

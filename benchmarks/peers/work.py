@@ -17,11 +17,11 @@ from optbench.core.random import Batches
 from optbench.problem import Problem
 from problems import MLP, Logistic, Quadratic
 
-BETA, BETA1, BETA2, EPS = 0.9, 0.9, 0.999, 1e-8  # of momentum and Adam, everywhere
+BETA, BETA1, BETA2, EPS = 0.9, 0.9, 0.999, 1e-8  # of momentum and Adam, for all contenders
 
 
 class Result(NamedTuple):
-    """What a contender hands back, checked before anything is timed."""
+    """The result of a contender, which is checked before timing."""
 
     values: np.ndarray | None  # objective (or that of the mini-batch) at every iterate before a step, (T, R)
     x: np.ndarray  # last iterates, (R, d)
@@ -48,7 +48,7 @@ class Work:
 
     @functools.cached_property
     def x0(self) -> np.ndarray:
-        """Start points, (R, d): one a seed, shared by its learning rates."""
+        """Start points, (R, d): one per seed, shared by its learning rates."""
         return np.repeat(self.problem.starts(self.seeds), len(self.rates), axis=0)
 
     @functools.cached_property
@@ -66,7 +66,7 @@ class Work:
 
     @property
     def data(self) -> tuple[np.ndarray, ...]:
-        """What the objective is made of: (center, matrix), (rows times labels,) or (inputs, targets)."""
+        """Data of the objective: (center, matrix), (rows times labels,) or (inputs, targets)."""
         problem = self.problem
         if isinstance(problem, Quadratic):
             return np.asarray(problem.center), np.asarray(problem.H)
@@ -81,21 +81,21 @@ class Work:
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes of the parameters as a user of the other libraries would keep them."""
+        """Shapes of the parameters, as is usual in the other libraries."""
         if isinstance(self.problem, MLP):
             p, h, q = self.problem.sizes
             return (h, p), (h,), (q, h), (q,)
         return ((self.problem.dim,),)
 
     def parts(self, x: np.ndarray) -> list[np.ndarray]:
-        """Points (..., d) cut into parameters of these shapes."""
+        """Points (..., d) split into parameters of these shapes."""
         edges = np.cumsum([int(np.prod(shape)) for shape in self.shapes])[:-1]
         return [
             part.reshape(*x.shape[:-1], *shape) for part, shape in zip(np.split(x, edges, -1), self.shapes, strict=True)
         ]
 
     def joined(self, parts: list[np.ndarray]) -> np.ndarray:
-        """The points (R, d) of parameters (R, ...)."""
+        """Points (R, d) from parameters (R, ...)."""
         return np.concatenate([np.reshape(part, (len(part), -1)) for part in parts], axis=-1)
 
     def cut(self, steps: int) -> Work:
@@ -104,14 +104,14 @@ class Work:
 
 
 def deviation(result: np.ndarray, reference: np.ndarray) -> float:
-    """Largest difference, relative to the size of the row it is in."""
+    """Largest difference relative to the largest number of its row."""
     size = np.max(np.abs(reference), axis=-1, keepdims=True) + 1e-300
     return float(np.max(np.abs(result - reference) / size))
 
 
 def works(quick: bool) -> list[Work]:
     """The sweeps that are compared; in quick form small enough for a test."""
-    fused = get_backend("numpy", fused=True)  # the compiler's time is not part of a comparison, so nothing waits for it
+    fused = get_backend("numpy", fused=True)  # always compiled, because compile time is not included
     seeds, count = tuple(range(2 if quick else 10)), 3 if quick else 10
     rows, columns = (500, 19) if quick else (10_000, 99)
     cases: list[tuple[str, Problem, str, float, float, int, int | None]] = []

@@ -23,22 +23,10 @@ from sphinx.config import Config
 
 import optbench
 from optbench import reports
-from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES
-from optbench.core.specs import Parameter, format_value
-from optbench.optimizers.schedules import make_schedule, schedule_parameters
+from optbench.cli.catalogue import facts, parameter_rows
+from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES, Registry
+from optbench.optimizers.schedules import make_schedule
 
-ORACLES = {
-    "value": "the value at a point",
-    "gradient": "the value and the gradient at a point",
-    "hessian": "the value, the gradient and the Hessian at a point",
-}
-CHANGES = {
-    "rotation": "rotations of x",
-    "flip": "permutations and sign changes of coordinates",
-    "shift": "shifts of x",
-    "affine": "affine maps of x",
-    "scale": "a factor on f (at eps = 0)",
-}
 STEP_SIZES = (1e-3, 1e-2, 1e-1, 1.0)
 METHODS = ("gradient_descent", "momentum", "adam", "lbfgs")
 PROBLEMS_PAGE = """
@@ -80,17 +68,8 @@ def _problem(name: str, folder: Path) -> Iterable[str]:
     yield _math(_tex(formula))
     if remark:
         yield f"{escaped(remark[0].upper() + remark[1:])}."
-    facts = [
-        ("Dimension d", f"{problem.dim}"),
-        ("Samples", f"{problem.n_samples}" if problem.n_samples else "no finite sum, so no mini-batches"),
-        ("Optimum f*", _optimum(problem)),
-        ("Smoothness L", "unknown" if problem.smoothness is None else f"{problem.smoothness:.6g}"),
-        ("Strong convexity", "not convex" if problem.strong_convexity is None else f"{problem.strong_convexity:.6g}"),
-        ("Metrics", ", ".join(metric.name for metric in problem.metric_types if metric.better) or "none"),
-        ("Source", problem.citation),
-    ]
-    yield _fields(facts)
-    yield _parameter_table(optbench.core.specs.parameters(kind))
+    yield _fields(facts(PROBLEMS, name))
+    yield _parameter_table(PROBLEMS, name)
     optimizers = [optimizer for optimizer in METHODS if optimizer != "lbfgs" or problem.dim <= 2000]
     runs = optbench.compare(problem, optimizers, lr=STEP_SIZES, seeds=1, steps=200, progress=False)
     if problem.view is not None:
@@ -106,11 +85,6 @@ def _problem(name: str, folder: Path) -> Iterable[str]:
     yield f".. autoclass:: {kind.__module__}.{kind.__qualname__}\n   :no-members:"
 
 
-def _optimum(problem: Any) -> str:
-    optimum = problem.optimum
-    return "not known" if optimum is None else f"{optimum.f:.12g} (certified by: {optimum.method})"
-
-
 def _optimizer(name: str, folder: Path) -> Iterable[str]:
     recipe = optbench.make_recipe(name)
     yield heading(name, "-")
@@ -118,16 +92,8 @@ def _optimizer(name: str, folder: Path) -> Iterable[str]:
     if inspect.isfunction(recipe.target):
         with contextlib.suppress(ValueError):  # the code below says it then
             yield _math(latex_of(recipe.target))
-    traits = recipe.traits
-    commutes = "; ".join(CHANGES[name] for name in traits.equivariances)
-    facts = [
-        ("One oracle call returns", ORACLES[recipe.kind.oracle]),
-        ("Mini-batches", "no, it compares values of different points" if traits.full_batch else "yes"),
-        ("Commutes with", commutes or "nothing that is tested"),
-        ("Special cases", "; ".join(f"``{a}`` is ``{b}``" for a, b in traits.special_cases.items()) or "none declared"),
-    ]
-    yield _fields(facts)
-    yield _parameter_table(recipe.declared)
+    yield _fields(facts(OPTIMIZERS, name))
+    yield _parameter_table(OPTIMIZERS, name)
     problem = "valley:condition=20"
     settings: dict[str, Any] = {recipe.kind.step_size: STEP_SIZES} if recipe.kind.step_size else {}
     reports.paths(optbench.sweep(problem, name, **settings, seeds=1, steps=200), columns=1)
@@ -147,7 +113,7 @@ def _schedule(name: str, folder: Path) -> Iterable[str]:
     yield escaped(_first_paragraph(function))
     with contextlib.suppress(ValueError):  # the code below says it then
         yield _math(rf"\mathrm{{factor}}(t) = {latex_of(function)}")
-    yield _parameter_table(schedule_parameters(name))
+    yield _parameter_table(SCHEDULES, name)
     _, ax = plt.subplots(figsize=(5, 2.2), layout="constrained")
     t = np.arange(1000)
     for spec, style in ((name, "-"), (f"{name}:warmup=0.1", "--")):
@@ -168,27 +134,20 @@ def _math(latex: str) -> str:
     return f".. math::\n\n   {latex}"
 
 
-def _fields(facts: Iterable[tuple[str, str]]) -> str:
-    return "\n".join(f":{label}: {value if '``' in value else escaped(value)}" for label, value in facts if value)
+def _fields(described: dict[str, str]) -> str:
+    return "\n".join(f":{label}: {escaped(text)}" for label, text in described.items() if text)
 
 
-def _parameter_table(declared: dict[str, Parameter]) -> str:
-    if not declared:
+def _parameter_table(registry: Registry, name: str) -> str:
+    rows = parameter_rows(registry, name)
+    if not rows:
         return "It has no parameters."
-    rows = [".. list-table::", "   :header-rows: 1", "   :widths: auto", "", "   * - parameter", "     - default"]
-    rows.append("     - allowed values")
-    for parameter in declared.values():
-        rows += [f"   * - ``{parameter.name}``", f"     - {escaped(format_value(parameter.default)) or '(empty)'}"]
-        rows.append(f"     - {_allowed(parameter)}")
-    return "\n".join(rows)
-
-
-def _allowed(parameter: Parameter) -> str:
-    if parameter.choices:
-        return ", ".join(f"``{choice}``" for choice in parameter.choices)
-    kind = getattr(parameter.type, "__name__", str(parameter.type))
-    word = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text"}.get(kind, "numbers")
-    return f"{word} {escaped(str(parameter.range))}" if parameter.range else word
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: auto", "", "   * - parameter", "     - default"]
+    lines += ["     - allowed", "     - meaning"]
+    for parameter, default, allowed, meaning in rows:
+        lines += [f"   * - ``{parameter}``", f"     - {escaped(default) or '(empty)'}"]
+        lines += [f"     - {escaped(allowed)}", f"     - {escaped(meaning)}"]
+    return "\n".join(lines)
 
 
 def _code(function: Any) -> str:

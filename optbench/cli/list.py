@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import re
 from typing import TYPE_CHECKING, Any
 
 from optbench.cli.arguments import add_command
@@ -59,6 +60,10 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _describe(console: Console, name: str) -> None:
+    from rich.padding import Padding
+
+    from optbench.cli.catalogue import facts, parameter_rows
+
     registries = (PROBLEMS, OPTIMIZERS, SCHEDULES)
     holding = [registry for registry in registries if name in registry.names()]
     if not holding:
@@ -66,11 +71,17 @@ def _describe(console: Console, name: str) -> None:
         raise InputError(f"nothing is called {name!r}; {suggestion(name, names) or 'see optbench list'}")
     for registry in holding:
         target = registry[name]
+        documentation = inspect.getdoc(target) or "no description"
         console.print(f"{registry.kind} {name}", style="bold")
-        console.print(inspect.getdoc(target) or "no description")
-        citation = getattr(target, "citation", "")
-        if citation:
-            console.print(f"\nSource: {citation}")
-        if inspect.isfunction(target):
-            console.print("\n" + inspect.getsource(target), style="dim")
+        paragraphs = documentation.partition("\n\nParameters\n---")[0]
+        console.print(re.sub(r"(?<!\n)\n(?![\n ])", " ", paragraphs))  # folded anew to the width of the console
         console.print()
+        if described := facts(registry, name):
+            for label, text in described.items():
+                console.print(Padding(f"{label}: {text}", (0, 0, 0, 2)))
+            console.print()
+        if rows := parameter_rows(registry, name):
+            headings = ("parameter", "default", "allowed", "meaning")
+            print_table(console, "Parameters", headings, rows, text_columns=(0, 1, 2, 3))
+        if inspect.isfunction(target):
+            console.print(inspect.getsource(target), style="dim", soft_wrap=True)

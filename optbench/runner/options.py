@@ -17,7 +17,7 @@ import numpy as np
 
 from optbench.core.backend import PRECISIONS
 from optbench.core.errors import InputError
-from optbench.core.specs import check_names
+from optbench.core.specs import as_list, check_names
 
 MAX_INTEGER = 2**63 - 1  # largest integer of an Arrow column
 MAX_RATES = 10_000  # of a range; more are a typing error
@@ -53,7 +53,7 @@ def learning_rates(value: Any) -> tuple[float, ...]:
             value = dict(zip(("low", "high", "count"), map(float, value.split(":", 2)), strict=True))
         elif isinstance(value, str):
             value = value.split(",")
-        items = _rates_of_range(value) if isinstance(value, Mapping) else as_tuple(value)
+        items = _rates_of_range(value) if isinstance(value, Mapping) else as_list(value)
         if any(isinstance(item, bool) for item in items):
             raise TypeError
         rates = tuple(map(float, items))
@@ -83,11 +83,6 @@ def _number(text: str) -> int | float | str:
         except ValueError:
             continue
     return text
-
-
-def as_tuple(value: Any) -> tuple[Any, ...]:
-    """The items of an iterable; any other value, text included, is the only item."""
-    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
 
 
 def _rates_of_range(value: Mapping[str, Any]) -> list[float]:
@@ -180,7 +175,7 @@ class SweepOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.steps is not None and self.calls is not None:
-            raise InputError("a budget is either steps or calls; give one of them")
+            raise InputError("give either steps or calls, not both")
         if _is_integer(self.seeds) and not self.seed_numbers:
             raise InputError(f"seeds must be at least 1, not {self.seeds!r}")
         if min(self.seed_numbers) < 0 or len(set(self.seed_numbers)) < len(self.seed_numbers):
@@ -194,7 +189,7 @@ class SweepOptions(Options):
     @property
     def batch_sizes(self) -> tuple[int | None, ...]:
         """Batch sizes; None stands for all samples."""
-        return tuple(None if size is None else int(size) for size in as_tuple(self.batch_size))
+        return tuple(None if size is None else int(size) for size in as_list(self.batch_size))
 
 
 @dataclass(frozen=True, kw_only=True)

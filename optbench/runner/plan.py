@@ -18,13 +18,13 @@ import numpy as np
 
 from optbench.core.code_hash import source_hash
 from optbench.core.errors import InputError
-from optbench.core.specs import canonical
+from optbench.core.specs import as_list, canonical
 from optbench.optimizer import Optimizer, Recipe, make_recipe
 from optbench.optimizers.schedules import make_schedule
 from optbench.problem import Problem
 from optbench.results.schema import VERSION
 from optbench.runner.loop import check_pair
-from optbench.runner.options import SweepOptions, as_tuple
+from optbench.runner.options import SweepOptions
 
 DEFAULT_STEPS = 1000
 
@@ -206,7 +206,7 @@ def make_plans(
     separate = [key for key in swept if key not in recipe.sweepable]
     stacked = [key for key in swept if key in recipe.sweepable]
     plans = []
-    for batch_size, spec in itertools.product(sweep.batch_sizes, as_tuple(sweep.schedule)):
+    for batch_size, spec in itertools.product(sweep.batch_sizes, as_list(sweep.schedule)):
         check_pair(problem, recipe.kind, recipe.name, batch_size, sweep.stop_at_gradient)
         schedule, _ = make_schedule(spec)
         if schedule != "constant" and not recipe.takes_schedule:

@@ -215,7 +215,7 @@ def test_the_script_on_a_simulated_device(name: str, tmp_path: Path, capsys: pyt
         gpu.measure(HOST, device, store, quick=True, names=("beale",), tell=said.append)
         assert len(store.table_files("gpu")) == 8  # no file is overwritten
     assert main(["report", str(tmp_path / "results")]) == 0
-    assert "From which size on" in (tmp_path / "results" / "report.html").read_text("utf-8")
+    assert "Size at which the GPU takes over" in (tmp_path / "results" / "report.html").read_text("utf-8")
 
 
 def test_every_problem_grows_and_has_a_step_size() -> None:
