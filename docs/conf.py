@@ -34,13 +34,14 @@ extensions = [
     "llms",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-exclude_patterns = ["_build", "_ext", "gallery/*.rst", "tutorials/notebook"]
+exclude_patterns = ["_templates", "_build", "_ext", "gallery/*.rst", "tutorials/notebook"]
 default_role = "py:obj"  # `name` in a docstring links to what it names, or is set as code
 suppress_warnings = ["config.cache"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]
 myst_heading_anchors = 3
 
+templates_path = ["_templates"]
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc's sections state types and shapes
 numpydoc_show_class_members = False

@@ -70,6 +70,17 @@ class Optimizer:
         Number of d x d matrices per run that a step needs at once.
     max_dim : int or None
         Largest d for which these matrices are reasonable.
+
+    Examples
+    --------
+    >>> class Descent(optbench.Optimizer):
+    ...     def init(self, x, backend):
+    ...         return ()
+    ...
+    ...     def step(self, t, at, state):
+    ...         return at.x - 0.1 * at.g, state
+    >>> len(optbench.sweep("quadratic:dim=3", Descent, seeds=2, steps=20))
+    2
     """
 
     name: str = ""
@@ -83,13 +94,43 @@ class Optimizer:
     max_dim: ClassVar[int | None] = None
 
     def init(self, x: Array, backend: Backend) -> Any:
-        """State before the first step; x of shape (R, d)."""
+        """State before the first step.
+
+        Parameters
+        ----------
+        x : array of shape (R, d)
+            Start points.
+        backend : Backend
+            Where the state is to live.
+
+        Returns
+        -------
+        object
+            The state, which the first call of `step` receives.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not implement init()")
 
     def step(self, t: int, at: At, state: Any) -> tuple[Array, Any]:
-        """Next point (R, d) and state after the answer `at` to step t, counted from 1.
+        """Next points and state after the answer of the oracle.
 
         The arrays of `at` and `state` may be overwritten.
+
+        Parameters
+        ----------
+        t : int
+            Number of the step, from 1 on.
+        at : At
+            The points ``at.x`` (R, d), and the answer ``at.f`` (R, 1), ``at.g`` (R, d) and ``at.hessian`` (R, d, d), as
+            far as `oracle` asks for them.
+        state : object
+            The state that `init` or the previous step returned.
+
+        Returns
+        -------
+        x : array of shape (R, d)
+            Next points.
+        state : object
+            Next state.
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement step()")
 
@@ -105,8 +146,20 @@ class FirstOrder(Optimizer):
         Values by name; a sequence of length R holds one value per run.
     factor : callable, optional
         Function of the number of steps taken that returns the factor of the learning rate.
+    name : str, optional
+        Name for messages; by default that of the rule.
+    traits : Traits, optional
+        Declared properties; by default those of `Traits`.
     fused : bool
         Whether to run compiled if `Backend.fused` is None.
+
+    Examples
+    --------
+    >>> def sgd(xp, x, g, t, lr=0.1):
+    ...     return (x - lr * g,)
+    >>> problem = optbench.make_problem("quadratic", {"dim": 3})
+    >>> optbench.minimize(problem, optbench.FirstOrder(sgd, {"lr": 0.5}), steps=20).x.shape
+    (1, 3)
     """
 
     def __init__(
@@ -237,12 +290,30 @@ def traits_of(name: str, target: Any) -> Traits:
 def make_recipe(optimizer: Any, settings: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe of an optimizer, which is a name, a spec, a rule (registered or not) or an `Optimizer` class.
 
-    Text such as ``"0.9/0.99"`` or a sequence of values means one run for each value.
+    Parameters
+    ----------
+    optimizer : str, callable or type
+        A registered name, a spec such as ``"adam:beta1=0.8"``, an update rule, or an `Optimizer` class.
+    settings : mapping, optional
+        Hyperparameters by name. Text such as ``"0.9/0.99"`` or a sequence of values means one run for each value.
+
+    Returns
+    -------
+    Recipe
+        The optimizer with its checked settings; its method ``build`` returns an `Optimizer`.
 
     Raises
     ------
     InputError
         If there is no such optimizer or hyperparameter, or a value is impossible.
+
+    Examples
+    --------
+    >>> recipe = optbench.make_recipe("adam:beta1=0.8", {"lr": [0.01, 0.1]})
+    >>> recipe.spec
+    'adam:beta1=0.8,lr=0.01/0.1'
+    >>> recipe.build({"lr": 0.01, "beta1": 0.8}).hyperparameters["beta2"]
+    0.999
     """
     settings = dict(settings or {})
     if isinstance(optimizer, str):
@@ -287,13 +358,33 @@ def rule(function: Any = None, *, name: str | None = None, **traits: Any) -> Any
 
     Parameters
     ----------
+    function : callable
+        The rule ``function(xp, x, g, t, *state, **hyperparameters)``, which returns the tuple ``(x, *state)``. `xp` is the
+        array module, `x` and `g` are points and gradients (R, d), and t is the number of the step, from 1 on. State has
+        the shape (R, d) and starts at zero. Hyperparameters have defaults.
+    name : str, optional
+        Another name than that of the function.
     **traits
         Properties of the rule, such as ``elementwise=False``; see `Traits`.
+
+    Returns
+    -------
+    callable
+        The function; without `function`, a decorator.
 
     Raises
     ------
     InputError
         If the traits name state or hyperparameters that the rule does not have.
+
+    Examples
+    --------
+    >>> @optbench.rule(name="heavy_ball_example")
+    ... def heavy_ball(xp, x, g, t, v, lr=0.1, beta=0.9):
+    ...     v = beta * v - lr * g
+    ...     return x + v, v
+    >>> len(optbench.sweep("quadratic:dim=3", "heavy_ball_example", beta=[0.5, 0.9], seeds=2, steps=20))
+    4
     """
 
     def register(function: F) -> F:

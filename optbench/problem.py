@@ -42,7 +42,7 @@ class OracleFormula(NamedTuple):
 class Optimum:
     """The optimal value of a problem, and how it is known.
 
-    Attributes
+    Parameters
     ----------
     f : float
         Value at `x`, an upper bound of the infimum; gaps are measured from it.
@@ -54,6 +54,11 @@ class Optimum:
         How the interval was certified.
     gradient_norm : float or None
         Euclidean norm of the gradient at `x`.
+
+    Examples
+    --------
+    >>> optbench.make_problem("beale").optimum
+    Optimum(f=0.0, lower=0.0, x=array([3. , 0.5]), method='closed form', gradient_norm=None)
     """
 
     f: float
@@ -94,6 +99,21 @@ class Problem(Parametrized):
         Hash of data from files; empty if the parameters determine the problem.
     code_modules : tuple of str
         Modules, besides those of the class and its bases, whose code determines the results.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass(eq=False)
+    ... class Bowl(optbench.Problem):
+    ...     dim: int = 3
+    ...
+    ...     def place(self):
+    ...         self.xp = self.backend.xp
+    ...
+    ...     def value_and_grad(self, x, samples=None):
+    ...         return self.xp.sum(x**4, axis=-1), 4 * x**3
+    >>> len(optbench.compare(Bowl, ["adam", "sgd"], lr=0.1, seeds=2, steps=20))
+    4
     """
 
     kind = "problem"
@@ -139,6 +159,7 @@ class Problem(Parametrized):
         Parameters
         ----------
         x : array of shape (..., d)
+            Points.
         samples : array, optional
             Draws of the stochastic oracle; None for the full, noiseless objective. For finite sums, sample numbers of
             shape (b,), one batch for all points, or (S, b) with `x` of shape (S, ..., d), row s for the points x[s]. For
@@ -147,16 +168,35 @@ class Problem(Parametrized):
         Returns
         -------
         f : array of shape (...)
+            Values.
         g : array of shape (..., d)
+            Gradients.
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement value_and_grad()")
 
     def draw_start(self, rng: np.random.Generator) -> np.ndarray:
-        """A start point on the host, shape (d,), from the random stream of a seed. Standard normal by default."""
+        """A start point on the host from the random stream of a seed, standard normal by default.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            The random stream.
+
+        Returns
+        -------
+        numpy.ndarray of shape (d,)
+            The start point, float64.
+        """
         return rng.standard_normal(self.dim)
 
     def solve(self) -> Optimum | None:
-        """The optimum, if it is known or can be certified; else None."""
+        """Compute the optimum, if it is known or can be certified.
+
+        Returns
+        -------
+        Optimum or None
+            The optimum; None if it is not known.
+        """
         return None
 
     # ---- what a subclass may offer -----------------------------------------------------------------------------------
@@ -171,15 +211,49 @@ class Problem(Parametrized):
         return None
 
     def value(self, x: Array) -> Array:
-        """Full objective; x of shape (..., d) gives shape (...)."""
+        """Full objective.
+
+        Parameters
+        ----------
+        x : array of shape (..., d)
+            Points.
+
+        Returns
+        -------
+        array of shape (...)
+            Values.
+        """
         return self.value_and_grad(x)[0]
 
     def hvp(self, x: Array, v: Array) -> Array:
-        """Hessian-vector products H(x) v, (..., d), for x and v of shape (..., d); by default from `hessian`."""
+        """Products of Hessians and vectors, by default from `hessian`.
+
+        Parameters
+        ----------
+        x : array of shape (..., d)
+            Points.
+        v : array of shape (..., d)
+            Vectors.
+
+        Returns
+        -------
+        array of shape (..., d)
+            Products H(x) v.
+        """
         return (self.hessian(x) @ v[..., None])[..., 0]
 
     def hessian(self, x: Array) -> Array:
-        """Hessian; x of shape (..., d) gives shape (..., d, d).
+        """Hessian.
+
+        Parameters
+        ----------
+        x : array of shape (..., d)
+            Points.
+
+        Returns
+        -------
+        array of shape (..., d, d)
+            Symmetric matrices.
 
         Raises
         ------
@@ -216,17 +290,52 @@ class Problem(Parametrized):
         return Metric("x_1", None), Metric("x_2", None)
 
     def metrics(self, x: Array) -> dict[str, Array]:
-        """The metrics of `metric_types` by name, such as ``test_accuracy``; each (...) for x of shape (..., d)."""
+        """The metrics of `metric_types` by name, such as ``test_accuracy``.
+
+        Parameters
+        ----------
+        x : array of shape (..., d)
+            Points.
+
+        Returns
+        -------
+        dict of arrays of shape (...)
+            Values of each metric.
+        """
         if self.dim != 2 or self.view is None:
             return {}
         return {"x_1": x[..., 0], "x_2": x[..., 1]}
 
     def evaluate(self, x: Array) -> tuple[Array, dict[str, Array]]:
-        """`value` and `metrics` together, for problems whose metrics share work with the value."""
+        """`value` and `metrics` together, for problems whose metrics share work with the value.
+
+        Parameters
+        ----------
+        x : array of shape (..., d)
+            Points.
+
+        Returns
+        -------
+        f : array of shape (...)
+            Values.
+        metrics : dict of arrays of shape (...)
+            Values of each metric.
+        """
         return self.value(x), self.metrics(x)
 
     def check_metrics(self, names: Iterable[str]) -> None:
-        """Raise `InputError` unless `names` are those that `metric_types` declares."""
+        """Check that `metric_types` declares the metrics that were returned.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Names of the returned metrics.
+
+        Raises
+        ------
+        InputError
+            If a name is not declared, or a declared one is missing.
+        """
         declared, names = [metric.name for metric in self.metric_types], list(names)
         for name in names:
             if name not in declared:
@@ -239,18 +348,51 @@ class Problem(Parametrized):
                 raise InputError(f"{self.spec}: metrics() does not return {name!r}, which metric_types declares")
 
     def bytes_per_run(self, batch_size: int | None) -> int:
-        """Bytes of intermediate results per run during one evaluation."""
+        """Size of the intermediate results of one evaluation.
+
+        Parameters
+        ----------
+        batch_size : int or None
+            Samples in a mini-batch; None for all samples.
+
+        Returns
+        -------
+        int
+            Bytes per run.
+        """
         return 8 * 4 * self.dim
 
     def nanoseconds_per_run(self, batch_size: int | None) -> float:
         """Time of one value and gradient per run of a large stack, on one core; an error by a factor of three is harmless.
 
         Plans are cut into chunks by this estimate instead of measured times, so that the same call gives the same chunks.
+
+        Parameters
+        ----------
+        batch_size : int or None
+            Samples in a mini-batch; None for all samples.
+
+        Returns
+        -------
+        float
+            Nanoseconds.
         """
         return 0.25 * self.bytes_per_run(batch_size)
 
     def sampler(self, seeds: tuple[int, ...], batch_size: int | None) -> Sampler | None:
-        """The random draws of the stochastic oracle; None for an exact oracle.
+        """The random draws of the stochastic oracle.
+
+        Parameters
+        ----------
+        seeds : tuple of int, length S
+            One random stream for each seed.
+        batch_size : int or None
+            Samples in a mini-batch; None for all samples.
+
+        Returns
+        -------
+        Sampler or None
+            The draws of all steps; None for an exact oracle.
 
         Raises
         ------
@@ -268,13 +410,35 @@ class Problem(Parametrized):
         return Batches(seeds, self.n_samples, batch_size)
 
     def calls_per_step(self, batch_size: int | None) -> float:
-        """Cost of one step in full oracle calls: b/n for a mini-batch of b out of n samples, else 1."""
+        """Cost of one step in full oracle calls.
+
+        Parameters
+        ----------
+        batch_size : int or None
+            Samples in a mini-batch; None for all samples.
+
+        Returns
+        -------
+        float
+            b/n for a mini-batch of b out of n samples, else 1.
+        """
         return batch_size / self.n_samples if batch_size and self.n_samples else 1.0
 
     # ---- what every problem offers --------------------------------------------------------------------------------------
 
     def on(self, backend: Backend) -> Self:
-        """A copy of this problem with its arrays on `backend`; the problem itself if they are there already."""
+        """A copy of this problem with its arrays on another backend.
+
+        Parameters
+        ----------
+        backend : Backend
+            Array module, device and precision.
+
+        Returns
+        -------
+        Problem
+            The copy; the problem itself if its arrays are there already.
+        """
         if backend == self.backend:
             return self
         other = copy.copy(self)
@@ -291,11 +455,33 @@ class Problem(Parametrized):
         return self._host if self._host is not None else self
 
     def start(self, seed: int) -> Array:
-        """Start point of a seed; shape (d,). The numbers are the same on every backend."""
+        """Start point of a seed; the numbers are the same on every backend.
+
+        Parameters
+        ----------
+        seed : int
+            At least 0.
+
+        Returns
+        -------
+        array of shape (d,)
+            The start point.
+        """
         return self.backend.asarray(self.draw_start(stream("start", seed)))
 
     def starts(self, seeds: Iterable[int]) -> Array:
-        """Start points of several seeds; shape (S, d)."""
+        """Start points of several seeds.
+
+        Parameters
+        ----------
+        seeds : iterable of int, length S
+            Each at least 0.
+
+        Returns
+        -------
+        array of shape (S, d)
+            The start points, row by row.
+        """
         return self.backend.asarray(self.host._starts(tuple(seeds)))
 
     def _starts(self, seeds: tuple[int, ...]) -> np.ndarray:
@@ -346,7 +532,17 @@ class Problem(Parametrized):
         return _rebuild, (type(self), self.params, self.backend, self.fingerprint, solved)
 
     def points(self, x: Any) -> Array:
-        """`x` as points (..., d) on the backend of this problem.
+        """Convert values to points on the backend of this problem.
+
+        Parameters
+        ----------
+        x : array_like of shape (..., d)
+            Real numbers.
+
+        Returns
+        -------
+        array of shape (..., d)
+            The points; `x` itself if it is such an array.
 
         Raises
         ------
@@ -370,7 +566,25 @@ class Problem(Parametrized):
         return points
 
     def per_seed(self, samples: Array, x: Array) -> Array:
-        """Samples of shape (k,) or (S, k), shaped to broadcast against points of shape (..., d) or (S, ..., d)."""
+        """Samples in a shape that broadcasts against points.
+
+        Parameters
+        ----------
+        samples : array of shape (k,) or (S, k)
+            Samples for all points, or a row for each seed.
+        x : array of shape (..., d) or (S, ..., d)
+            Points.
+
+        Returns
+        -------
+        array of shape (k,) or (S, 1, ..., k)
+            The samples.
+
+        Raises
+        ------
+        InputError
+            If the points do not have a row for each seed.
+        """
         if samples.ndim == 1:
             return samples
         seeds, k = samples.shape
@@ -423,12 +637,30 @@ def problem(name: str) -> Callable[[T], T]:
 
 
 def make_problem(name: str, settings: dict[str, Any] | None = None) -> Problem:
-    """The registered problem `name` with the given parameters (text or values).
+    """The registered problem of a name.
+
+    Parameters
+    ----------
+    name : str
+        Name of the problem, without parameters.
+    settings : dict, optional
+        Parameters by name, as text or values; the others have their defaults.
+
+    Returns
+    -------
+    Problem
+        The problem, on NumPy in float64.
 
     Raises
     ------
     InputError
         If there is no such problem or parameter, or a value is impossible.
+
+    Examples
+    --------
+    >>> problem = optbench.make_problem("quadratic", {"dim": 10})
+    >>> problem.spec, problem.condition_number
+    ('quadratic:dim=10', 100.0)
     """
     cls = PROBLEMS[name]
     checked = coerce_all(f"problem {name!r}", parameters(cls), settings or {})

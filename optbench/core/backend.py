@@ -26,7 +26,7 @@ PRECISIONS = ("float64", "float32")
 class Backend:
     """Where arrays live: an array module, a device and a floating-point precision.
 
-    Attributes
+    Parameters
     ----------
     name : str
         ``"numpy"``, ``"cupy"``, or the name of another array-API namespace.
@@ -39,6 +39,18 @@ class Backend:
     fused : bool or None
         Whether update rules (`compile.rules`) and elementwise formulas of problems (`compile.elementwise`) run compiled;
         None leaves the choice to the optimizer, and does not compile formulas of problems.
+
+    See Also
+    --------
+    get_backend : The backend for a name.
+
+    Examples
+    --------
+    >>> backend = optbench.get_backend("numpy", precision="float32")
+    >>> backend.label
+    'numpy float32'
+    >>> backend.zeros((2, 3)).dtype
+    dtype('float32')
     """
 
     name: str
@@ -69,7 +81,18 @@ class Backend:
         return f"{self.name} {self.precision}"
 
     def asarray(self, values: Any) -> Array:
-        """Host values (anything NumPy can read) as an array of this backend's precision, on its device."""
+        """Host values as an array of this backend's precision, on its device.
+
+        Parameters
+        ----------
+        values : array_like
+            Anything that NumPy can read.
+
+        Returns
+        -------
+        array
+            Of the same shape.
+        """
         if self.name == "numpy":
             return np.asarray(values, dtype=self.precision)
         # contiguous, so that CuPy copies it through a page-locked buffer, without waiting for the device
@@ -77,7 +100,18 @@ class Backend:
         return self.xp.asarray(host, dtype=self.dtype, device=self.device)
 
     def indices(self, values: np.ndarray) -> Array:
-        """Host integers as an index array on the device."""
+        """Host integers as an index array on the device.
+
+        Parameters
+        ----------
+        values : array of int
+            NumPy array of any shape.
+
+        Returns
+        -------
+        array of int
+            Of the same shape.
+        """
         if self.name == "numpy":
             return np.asarray(values, dtype=np.intp)
         return self.xp.asarray(np.asarray(values, dtype=np.int64), device=self.device)
@@ -87,16 +121,48 @@ class Backend:
 
         In float32, 1 - 0.999 keeps four digits, and the fused rule would differ from the uncompiled one, which computes
         with Python floats.
+
+        Parameters
+        ----------
+        values : array of float
+            NumPy array of any shape.
+
+        Returns
+        -------
+        array of float64
+            Of the same shape.
         """
         host = np.asarray(values, dtype=np.float64, order="C")
         return host if self.name == "numpy" else self.xp.asarray(host, device=self.device)
 
     def zeros(self, shape: tuple[int, ...]) -> Array:
-        """Zeros of this precision on the device."""
+        """Zeros of this precision on the device.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Shape of the array.
+
+        Returns
+        -------
+        array
+            Of this shape.
+        """
         return self.xp.zeros(shape, dtype=self.dtype, device=self.device)
 
     def to_host(self, array: Array) -> np.ndarray:
-        """A NumPy copy or view of an array of this backend; waits for the device."""
+        """A NumPy copy or view of an array of this backend; waits for the device.
+
+        Parameters
+        ----------
+        array : array
+            Array of this backend, of any shape.
+
+        Returns
+        -------
+        numpy.ndarray
+            Of the same shape and dtype.
+        """
         if self.name == "numpy":
             return np.asarray(array)
         if self.name == "cupy":
@@ -118,14 +184,25 @@ class Backend:
                 cupy.cuda.get_current_stream().synchronize()
 
     def clock(self) -> float:
-        """Seconds of a monotonic clock, read once the device is idle."""
+        """Seconds of a monotonic clock, read once the device is idle.
+
+        Returns
+        -------
+        float
+            Time in seconds since an arbitrary moment.
+        """
         self.synchronize()
         return time.perf_counter()
 
     def peak_memory(self) -> int | None:
-        """Largest size of the device's memory pool since `free_memory`, in bytes; None on the CPU.
+        """Largest size of the device's memory pool since `free_memory`.
 
         The pool keeps freed memory, so its present size is its peak. Handles and code of the libraries are not in it.
+
+        Returns
+        -------
+        int or None
+            Size in bytes; None on the CPU.
         """
         if self.name != "cupy":
             return None
@@ -143,7 +220,21 @@ class Backend:
                 cupy.get_default_memory_pool().free_all_blocks()
 
     def solve_triangular(self, matrix: Array, rhs: Array, *, lower: bool) -> Array:
-        """Solve a triangular system `matrix @ y = rhs`; shapes (d, d) and (d, k).
+        """Solve a triangular system ``matrix @ y = rhs``.
+
+        Parameters
+        ----------
+        matrix : array of shape (d, d)
+            Triangular matrix.
+        rhs : array of shape (d, k)
+            Right-hand sides.
+        lower : bool
+            Whether the lower triangle is used, or the upper one.
+
+        Returns
+        -------
+        array of shape (d, k)
+            The solutions y.
 
         Raises
         ------
@@ -174,8 +265,14 @@ def get_backend(
         Device of the namespace, as its creation functions take it. For CuPy the number of the GPU, which becomes the
         current device of this thread, because functions such as `zeros` use that one. One process uses one GPU.
     precision : {"float64", "float32"}
+        Floating-point precision of all arrays.
     fused : bool, optional
         See `Backend`.
+
+    Returns
+    -------
+    Backend
+        The backend.
 
     Raises
     ------
@@ -183,6 +280,11 @@ def get_backend(
         If a GPU is requested and cannot be used; the message states the cause.
     InputError
         If the name or the precision is unknown.
+
+    Examples
+    --------
+    >>> optbench.get_backend("cpu").label
+    'numpy float64'
     """
     if isinstance(name, Backend):
         return name

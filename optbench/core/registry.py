@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Traits:
     """Declared properties of an optimizer or schedule, for the runner, the checks of settings and the property tests.
 
-    Attributes
+    Parameters
     ----------
     full_batch : bool
         Whether it cannot use mini-batches: it compares values at different points, or is defined by the full gradient.
@@ -46,6 +46,11 @@ class Traits:
         Fraction of the initial gap that it reaches within 400 steps on an easy quadratic.
     ranges : mapping of str to Interval or None
         Ranges of hyperparameters; None removes the default range of a standard name.
+
+    Examples
+    --------
+    >>> optbench.make_recipe("momentum").traits.special_cases
+    {'beta=0': 'sgd'}
     """
 
     full_batch: bool = False

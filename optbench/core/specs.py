@@ -22,7 +22,21 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A range of numbers; `closed` names the ends that belong to it, as in pandas."""
+    """A range of numbers.
+
+    Parameters
+    ----------
+    low, high : float
+        Ends of the range; unbounded by default.
+    closed : {"both", "left", "right", "neither"}
+        Ends that belong to the range, as in pandas.
+
+    Examples
+    --------
+    >>> unit = optbench.Interval(0, 1, closed="left")
+    >>> 0 in unit, 1 in unit, str(unit)
+    (True, False, 'in [0, 1)')
+    """
 
     low: float = -math.inf
     high: float = math.inf

@@ -23,7 +23,7 @@ class Trace:
 
     The value of iterate t is known after t + 1 answers of the oracle, so it costs (t + 1) `calls_per_step` oracle calls.
 
-    Attributes
+    Parameters
     ----------
     t : array of int, shape (C,)
         Checkpoints as numbers of steps: log-spaced, with 0 and the last.
@@ -39,6 +39,7 @@ class Trace:
         Steps to the first iterate that reaches each of `TARGETS`; inf if there is none, NaN if no optimum is known. Exact
         for full batches, at the resolution of the checkpoints for mini-batches.
     status : list of Status, length R
+        How each run ended.
     end : array of int, shape (R,)
         Iterate at which the run ended: the last one, or the first that reached the last target, had a small gradient or
         was not finite.
@@ -52,6 +53,13 @@ class Trace:
         Cost of one step in full oracle calls: 1, or b/n for mini-batches of b out of n samples.
     oracle : Oracle
         What each oracle call returned.
+
+    Examples
+    --------
+    >>> problem = optbench.make_problem("quadratic", {"dim": 3})
+    >>> trace = optbench.minimize(problem, optbench.make_recipe("adam").build({"lr": 0.1}), seeds=(0, 1), steps=50)
+    >>> trace.best.shape == (2, len(trace.t)), trace.x.shape
+    (True, (2, 3))
     """
 
     t: np.ndarray

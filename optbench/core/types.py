@@ -91,7 +91,15 @@ class Status(StrEnum):
 
 
 class Oracle(StrEnum):
-    """What one oracle call returns at a point; each kind includes the ones before it."""
+    """What one oracle call returns at a point; each kind includes the ones before it.
+
+    Examples
+    --------
+    >>> [str(kind) for kind in optbench.Oracle]
+    ['value', 'gradient', 'hessian']
+    >>> optbench.make_recipe("newton").kind.oracle
+    <Oracle.HESSIAN: 'hessian'>
+    """
 
     VALUE = "value"
     GRADIENT = "gradient"
@@ -102,7 +110,7 @@ class Oracle(StrEnum):
 class Metric:
     """A number other than the objective that a problem reports of an iterate.
 
-    Attributes
+    Parameters
     ----------
     name : str
         ``"test_accuracy"``, for example.
@@ -110,6 +118,11 @@ class Metric:
         Which values are better; None if neither is, as for coordinates.
     unit : str
         Empty for numbers without a unit, such as fractions.
+
+    Examples
+    --------
+    >>> optbench.Metric("test_accuracy", better="higher")
+    Metric(name='test_accuracy', better='higher', unit='')
     """
 
     name: str

@@ -179,7 +179,8 @@ def saddle(selection: Selection) -> Lesson | None:
         f"of {LEFT:g}, they have left.",
         f"Gradient descent (step size lr = {number(lr)}) {_leaving(plain['steps'])}. The distance grows by the factor "
         f"1 + lr |λ| per step, with λ = −1 the negative curvature{_factors(plain)}. That takes "
-        f"log({LEFT:g}/{number(offset)})/log(1 + lr |λ|) = {number(plain['steps_in_theory'])} steps. It leaves from almost every start (Lee et al. 2016).",
+        f"log({LEFT:g}/{number(offset)})/log(1 + lr |λ|) = {number(plain['steps_in_theory'])} steps. "
+        "It leaves from almost every start (Lee et al. 2016).",
     ]
     for name in [name for name in words if name in kinds]:
         size = kinds[name]["step_size"].iloc[0]
