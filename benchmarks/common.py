@@ -32,7 +32,7 @@ def stepper(
     """A function that continues from x (R, d) by a number of steps at each call, and returns the points."""
     latest: list[Any] = [x, init_state(optimizer, x, backend), 0]
 
-    def walk(count: int) -> Any:
+    def advance(count: int) -> Any:
         x, state, taken = latest
         with np.errstate(all="ignore"):
             for t in range(taken + 1, taken + count + 1):
@@ -40,7 +40,7 @@ def stepper(
         latest[:] = x, state, taken + count
         return x
 
-    return walk
+    return advance
 
 
 def seconds_of(run: Callable[[int], Any], count: int, clock: Callable[[], float] = time.perf_counter) -> float:

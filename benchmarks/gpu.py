@@ -413,7 +413,7 @@ def measure(
     *,
     quick: bool = False,
     names: Sequence[str] = (),
-    tell: Callable[[str], Any] = print,
+    report: Callable[[str], Any] = print,
 ) -> str:
     """Run all sections, store each when it is complete, and return the name of the measurement.
 
@@ -448,7 +448,7 @@ def measure(
             "note": "",
         }
         path = store.write_table("gpu", f"{name}-{section}", [common | row for row in rows], COLUMNS)
-        tell(f"{section}: {len(rows)} rows in {device.clock() - start:.0f} s, {path}")
+        report(f"{section}: {len(rows)} rows in {device.clock() - start:.0f} s, {path}")
     return name
 
 
@@ -466,7 +466,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(1, user_api="blas"):
-            measure(get_backend("cpu"), device, store, quick=options.quick, tell=functools.partial(print, flush=True))
+            measure(get_backend("cpu"), device, store, quick=options.quick, report=functools.partial(print, flush=True))
     except (BackendError, StoreError) as error:
         print(f"benchmarks.gpu: {error}", file=sys.stderr)
         return 1

@@ -47,29 +47,29 @@ def cases(suite: Any, method: str) -> list[Any]:
     ],
 )
 def test_benchmarks_run(suite: type, method: str, values: tuple[Any, ...]) -> None:
-    made = suite()
-    if hasattr(made, "setup"):
+    benchmark = suite()
+    if hasattr(benchmark, "setup"):
         try:
-            made.setup(*values)
+            benchmark.setup(*values)
         except NotImplementedError as reason:
             pytest.skip(str(reason))
-    result = getattr(made, method)(*values)
+    result = getattr(benchmark, method)(*values)
     if method.startswith("track"):
         assert 1 <= result < 1000
 
 
 def test_sweeps_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeps, "RATES", sweeps.RATES[:2])
-    made = sweeps.Sweep()
-    made.setup("quadratic", "together")
-    made.time_sweep("quadratic", "together")
+    benchmark = sweeps.Sweep()
+    benchmark.setup("quadratic", "together")
+    benchmark.time_sweep("quadratic", "together")
 
 
 def test_the_report_benchmark_builds_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    made = report.Report()
-    made.setup_cache()
-    made.peakmem_build()  # calls time_build
+    benchmark = report.Report()
+    benchmark.setup_cache()
+    benchmark.peakmem_build()  # calls time_build
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "425 runs" in page
     assert "Race of" in page
@@ -93,7 +93,7 @@ def time_another():
 
 
 @pytest.mark.parametrize(
-    ("figure", "said"),
+    ("figure", "message"),
     [
         pytest.param("1.0", "", id="well"),
         pytest.param("1 / 0", "asv run ended with 2", id="raises"),
@@ -101,7 +101,7 @@ def time_another():
         pytest.param("float('nan')", "suite.Case.track_case('numpy') has no figure: nan", id="nan"),
     ],
 )
-def test_a_failing_benchmark_fails_the_test(tmp_path: Path, figure: str, said: str) -> None:
+def test_a_failing_benchmark_fails_the_test(tmp_path: Path, figure: str, message: str) -> None:
     pytest.importorskip("asv", reason="the extra 'test' is not installed")
     script = ROOT / ".ci" / "run_benchmarks.py"
     if not script.exists() or shutil.which("git") is None:
@@ -114,8 +114,8 @@ def test_a_failing_benchmark_fails_the_test(tmp_path: Path, figure: str, said: s
     for command in (["init", "-q"], [*author, "commit", "-q", "--allow-empty", "-m", "a"]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
     done = run_python(str(script), str(tmp_path))
-    assert done.returncode == (1 if said else 0), done.stdout + done.stderr
-    assert said in done.stdout + done.stderr
+    assert done.returncode == (1 if message else 0), done.stdout + done.stderr
+    assert message in done.stdout + done.stderr
     assert {path.name for path in tmp_path.iterdir()} <= {"asv.conf.json", "benchmarks", ".git"}
 
 

@@ -169,19 +169,19 @@ def test_tables_of_known_numbers(tmp_path: Path) -> None:
         curve | {"measurement": "20250101T000000-b", "quantity": "first step out", "value": 1.0, "case": "old"},
     ]
     tables = tables_of(figures(rows))
-    found = {
+    cells = {
         name: [
             [getattr(cell.text, "name", cell.text) for cell in row.cells] for _, rows in table.groups for row in rows
         ]
         for name, table in tables.items()
     }
-    assert found == {
+    assert cells == {
         "curves": [["quadratic:dim=5, adam", "never of 200 steps (0.25)", "step 7 (not finite)", "", "", ""]],
         "steps": [["adam", "1000", "2000", "1500 (0.75)", "–", "–", "–", "–"]],
         "sweeps": [["quadratic d=10, adam, 100 runs, 20 steps", "float64", "8", "2", "–", "4", "–", "1.00e-15", "4"]],
         "sizes": [["rosenbrock", "d", "100", "10 at 1000", "–", "–"]],
     }
-    assert all(len(tables[name].heads) == len(lines[0]) for name, lines in found.items())
+    assert all(len(tables[name].heads) == len(lines[0]) for name, lines in cells.items())
 
     text = build_page(Runs.from_rows([]), tmp_path / "a.html", gpu=figures(rows)).read_text("utf-8")
     assert "GPU against CPU" in text
@@ -197,13 +197,13 @@ def test_tables_of_known_numbers(tmp_path: Path) -> None:
 def test_the_script_on_a_simulated_device(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     device = strict_backend() if name == "strict" else HOST
     store = Store(tmp_path / "results")
-    said: list[str] = []
-    made = gpu.measure(HOST, device, store, quick=True, names=("quadratic", "beale"), tell=said.append)
-    assert [line.split(":")[0] for line in said] == ["curves", "steps", "sweeps", "sizes"]
+    messages: list[str] = []
+    measurement = gpu.measure(HOST, device, store, quick=True, names=("quadratic", "beale"), report=messages.append)
+    assert [line.split(":")[0] for line in messages] == ["curves", "steps", "sweeps", "sizes"]
     assert len(store.table_files("gpu")) == 4
     rows = store.load_table("gpu")
     assert list(rows.columns) == list(gpu.COLUMNS)
-    assert set(rows["measurement"]) == {made}
+    assert set(rows["measurement"]) == {measurement}
     shares = rows.loc[rows["quantity"] == "share of envelope", "value"]
     assert (shares <= 1).all()
     apart = rows.loc[rows["quantity"] == "deviation after 20 steps"]
@@ -212,7 +212,7 @@ def test_the_script_on_a_simulated_device(name: str, tmp_path: Path, capsys: pyt
     assert [len(table) for table in tables_of(rows).values()] == [10, 4, 16, 2]
 
     if name == "numpy":  # slow with the other backend
-        gpu.measure(HOST, device, store, quick=True, names=("beale",), tell=said.append)
+        gpu.measure(HOST, device, store, quick=True, names=("beale",), report=messages.append)
         assert len(store.table_files("gpu")) == 8  # no file is overwritten
     assert main(["report", str(tmp_path / "results")]) == 0
     assert "Size at which the GPU takes over" in (tmp_path / "results" / "report.html").read_text("utf-8")
@@ -235,20 +235,20 @@ def test_too_little_memory_becomes_a_note(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(gpu, "_stepper", full)
     monkeypatch.setattr(gpu, "_walker", full)
-    said = "MemoryError: no room for 800 bytes"
-    assert {row["note"] for row in gpu.steps(HOST, sizes=(100,))} == {said}
+    message = "MemoryError: no room for 800 bytes"
+    assert {row["note"] for row in gpu.steps(HOST, sizes=(100,))} == {message}
     rows = list(gpu.sizes(HOST, HOST, names=("beale",), most=(10,)))
-    assert [(row["value"], row["note"]) for row in rows] == [(None, f"runs; {said}")] * 4  # contenders and precisions
+    assert [(row["value"], row["note"]) for row in rows] == 4 * [(None, f"runs; {message}")]
 
 
 def test_growth_ends_at_the_limits_of_time_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "calls_within", lambda *_: 1)
     monkeypatch.setattr(gpu, "seconds_of", lambda *_: 1.0)
-    asked: dict[str, Any] = {"names": ("beale",), "most": (10, 100, 1000)}
-    assert {row["size"] for row in gpu.sizes(HOST, HOST, **asked)} == {10}
-    assert {row["size"] for row in gpu.sizes(HOST, HOST, **asked, patience=2.0)} == {10, 100, 1000}
+    options: dict[str, Any] = {"names": ("beale",), "most": (10, 100, 1000)}
+    assert {row["size"] for row in gpu.sizes(HOST, HOST, **options)} == {10}
+    assert {row["size"] for row in gpu.sizes(HOST, HOST, **options, patience=2.0)} == {10, 100, 1000}
     monkeypatch.setattr(gpu, "MAX_STEP_BYTES", 100 * make_problem("beale").bytes_per_run(None))
-    assert {row["size"] for row in gpu.sizes(HOST, HOST, **asked, patience=2.0)} == {10, 100}
+    assert {row["size"] for row in gpu.sizes(HOST, HOST, **options, patience=2.0)} == {10, 100}
 
 
 def test_without_a_gpu_the_script_states_why(tmp_path: Path) -> None:
@@ -280,10 +280,10 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, request: pytes
 
 def test_a_chunk_fills_the_device() -> None:
     problem = make_problem("quadratic", {"dim": 2000, "rotate": False})
-    asked: dict[str, Any] = {"settings": {"lr": list(np.geomspace(0.01, 1, 10))}, "seeds": 10, "steps": 5}
-    (plan,) = make_plans(problem, "sgd", **asked)
+    options: dict[str, Any] = {"settings": {"lr": list(np.geomspace(0.01, 1, 10))}, "seeds": 10, "steps": 5}
+    (plan,) = make_plans(problem, "sgd", **options)
     assert len(list(chunks_of(plan))) > 1
-    (plan,) = make_plans(problem.on(strict_backend()), "sgd", **asked)
+    (plan,) = make_plans(problem.on(strict_backend()), "sgd", **options)
     assert len(list(chunks_of(plan))) == 1
 
 

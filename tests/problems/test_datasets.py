@@ -102,7 +102,7 @@ MANY = "".join(f"{i},{i + 0.5}\n" for i in range(60))
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "says"),
+    ("name", "text", "message"),
     [
         ("a.csv", "", "a.csv: the file is empty"),
         ("a.csv", "a,b\n", "0 rows of 2 columns"),
@@ -133,14 +133,14 @@ MANY = "".join(f"{i},{i + 0.5}\n" for i in range(60))
         ("a", "1 1:1", "unknown format; use one of the suffixes"),
     ],
 )
-def test_unusable_files_are_rejected(tmp_path: Path, name: str, text: str, says: str) -> None:
-    with pytest.raises(InputError, match=says) as caught:
+def test_unusable_files_are_rejected(tmp_path: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
         load(write(tmp_path, name, text))
     assert name in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("data", "target", "says"),
+    ("data", "target", "message"),
     [
         ("a.csv", "labl", "no column 'labl'; did you mean 'label'"),
         ("a.csv", "zzz", "no column 'zzz'; it has a, b, label"),
@@ -152,20 +152,20 @@ def test_unusable_files_are_rejected(tmp_path: Path, name: str, text: str, says:
         ("xyz", "", "no data set 'xyz'; choose breast_cancer"),
     ],
 )
-def test_missing_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, target: str, says: str) -> None:
+def test_missing_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, target: str, message: str) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path, "a.csv", GOOD_CSV)
     write(tmp_path, "a.svm", "1 1:1\n0 1:2\n")
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         load(data, target)
 
 
 def test_a_file_with_the_wrong_suffix(tmp_path: Path) -> None:
     broken = [b"no gzip", gzip.compress(GOOD_CSV.encode() * 99)[:40]]
     cases = [(name, content, "cannot be read") for name in ("a.csv.gz", "a.svm.gz") for content in broken]
-    for name, content, says in [*cases, ("a.csv", b"\xff\xfe\x00,\x80\n1,2\n", "malformed")]:
+    for name, content, message in [*cases, ("a.csv", b"\xff\xfe\x00,\x80\n1,2\n", "malformed")]:
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match=says):
+        with pytest.raises(InputError, match=message):
             load(str(tmp_path / name))
 
 
@@ -196,15 +196,15 @@ def test_synthetic_data_depend_on_the_seed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         ((5, 5, 10, 0), "more rows than columns, not 5 x 5"),
         ((50, 5, 0.5, 0), r"at least 1, not 0\.5"),
         ((2, 1, 1, 2), "single class"),  # both labels are equal
     ],
 )
-def test_impossible_synthetic_data(settings: tuple[int, int, float, int], says: str) -> None:
-    with pytest.raises(InputError, match=says):
+def test_impossible_synthetic_data(settings: tuple[int, int, float, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         synthetic(*settings)
 
 
@@ -241,7 +241,7 @@ def test_split_of_a_number_of_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("y", "fractions", "says"),
+    ("y", "fractions", "message"),
     [
         (10, (1.0,), "sum to less than 1"),
         (10, (-0.1,), "at least 0"),
@@ -250,8 +250,8 @@ def test_split_of_a_number_of_rows() -> None:
         (np.arange(10), (0.2,), "10 rows are too few to train on all 10 classes"),
     ],
 )
-def test_impossible_splits(y: np.ndarray | int, fractions: tuple[float, ...], says: str) -> None:
-    with pytest.raises(InputError, match=says):
+def test_impossible_splits(y: np.ndarray | int, fractions: tuple[float, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         split(y, fractions, 0)
 
 

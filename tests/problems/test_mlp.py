@@ -110,8 +110,8 @@ def test_lbfgs_reaches_the_optimum_of_the_autoencoder(spec: str, steps: int, gap
 
     problem = make(spec)
     options = {"maxiter": steps, "ftol": 0, "gtol": 1e-9, "maxfun": 10**5}
-    found = minimize(problem.value_and_grad, problem.start(0), jac=True, method="L-BFGS-B", options=options)
-    assert 0 <= found.fun - present(problem.optimum).lower < gap
+    result = minimize(problem.value_and_grad, problem.start(0), jac=True, method="L-BFGS-B", options=options)
+    assert 0 <= result.fun - present(problem.optimum).lower < gap
 
 
 @pytest.mark.parametrize(
@@ -167,10 +167,10 @@ def test_a_trained_network_generalizes() -> None:
 
     for spec in ("mlp:data=moons,hidden=16", "mlp:data=wine,hidden=8", "mlp:data=breast_cancer,activation=relu"):
         problem = make(spec)
-        found = minimize(
+        result = minimize(
             problem.value_and_grad, problem.start(0), jac=True, method="L-BFGS-B", options={"maxiter": 100}
         )
-        assert problem.metrics(found.x)["test_accuracy"] > 0.9
+        assert problem.metrics(result.x)["test_accuracy"] > 0.9
 
 
 @pytest.mark.parametrize(("activation", "gain"), [("tanh", 1), ("relu", 2)])
