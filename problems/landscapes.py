@@ -127,6 +127,12 @@ class Rosenbrock(Landscape):
     ----------
     Rosenbrock, The Computer Journal 3 (1960) 175-184; start: More, Garbow & Hillstrom, ACM TOMS 7 (1981) 17-41, problem
     1; second minimum: Shang & Qiu, Evolutionary Computation 14 (2006) 119-126.
+
+    Examples
+    --------
+    >>> f, g = optbench.problems.Rosenbrock(dim=3).value_and_grad(np.array([0.0, 0.0, 0.0]))
+    >>> float(f), g.tolist()
+    (2.0, [-2.0, -2.0, 0.0])
     """
 
     citation = "Rosenbrock, The Computer Journal 3 (1960) 175-184; More, Garbow & Hillstrom, ACM TOMS 7 (1981) 17-41"
@@ -182,6 +188,11 @@ class Beale(Plane):
     ----------
     Beale, Technical Report 25, Statistical Techniques Research Group, Princeton (1958); start: More, Garbow &
     Hillstrom, ACM TOMS 7 (1981) 17-41, problem 5.
+
+    Examples
+    --------
+    >>> float(optbench.problems.Beale().value(np.array([3.0, 0.5])))
+    0.0
     """
 
     citation = "Beale, Technical Report 25, Princeton (1958); More, Garbow & Hillstrom, ACM TOMS 7 (1981) 17-41"
@@ -218,6 +229,12 @@ class Himmelblau(Plane):
     References
     ----------
     Himmelblau, Applied Nonlinear Programming (McGraw-Hill 1972).
+
+    Examples
+    --------
+    >>> problem = optbench.problems.Himmelblau()
+    >>> float(problem.value(np.zeros(2))), problem.minimizers.shape
+    (170.0, (4, 2))
     """
 
     citation = "Himmelblau, Applied Nonlinear Programming (1972)"
@@ -257,6 +274,12 @@ class StyblinskiTang(Landscape):
     References
     ----------
     Styblinski & Tang, Neural Networks 3 (1990) 467-483.
+
+    Examples
+    --------
+    >>> problem = optbench.problems.StyblinskiTang(dim=3)
+    >>> round(problem.f_star, 4), problem.x_star.round(4).tolist()
+    (-117.4985, [-2.9035, -2.9035, -2.9035])
     """
 
     citation = "Styblinski & Tang, Neural Networks 3 (1990) 467-483"
@@ -305,6 +328,12 @@ class StrictSaddle(Landscape):
     ----------
     Nesterov, Introductory Lectures on Convex Optimization (2004), section 1.2.3 (the function at d = 2, lambda = 1);
     Lee, Simchowitz, Jordan & Recht, Gradient Descent Only Converges to Minimizers, COLT 2016 (strict saddles).
+
+    Examples
+    --------
+    >>> f, g = optbench.problems.StrictSaddle(curvature=4).value_and_grad(np.array([1.0, 0.0]))
+    >>> float(f), g.tolist()
+    (2.0, [4.0, 0.0])
     """
 
     citation = "Nesterov, Introductory Lectures on Convex Optimization (2004), section 1.2.3; Lee et al., COLT 2016"
@@ -366,6 +395,11 @@ class MonkeySaddle(Plane):
     ----------
     Hilbert & Cohn-Vossen, Anschauliche Geometrie (1932) (the surface); Anandkumar & Ge, Efficient
     Approaches for Escaping Higher Order Saddle Points in Non-Convex Optimization, COLT 2016 (as an optimization problem).
+
+    Examples
+    --------
+    >>> optbench.problems.MonkeySaddle().hessian(np.zeros(2)).tolist()
+    [[0.0, 0.0], [0.0, 0.0]]
     """
 
     citation = "Anandkumar & Ge, Efficient Approaches for Escaping Higher Order Saddle Points, COLT 2016"
@@ -413,6 +447,12 @@ class Valley(Plane):
     References
     ----------
     Nocedal & Wright, Numerical Optimization, 2nd ed. (2006), section 3.3 (steepest descent on such a quadratic).
+
+    Examples
+    --------
+    >>> problem = optbench.problems.Valley(condition=50, angle=0)
+    >>> np.diag(problem.hessian(np.zeros(2))).tolist(), problem.smoothness, problem.strong_convexity
+    ([0.02, 1.0], 1.0, 0.02)
     """
 
     citation = "Nocedal & Wright, Numerical Optimization, 2nd ed. (2006), section 3.3"

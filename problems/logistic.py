@@ -85,6 +85,13 @@ class Logistic(LearningProblem):
     Böhning, Multinomial logistic regression algorithm, Ann. Inst. Statist. Math. 44 (1992): the Hessian is at most
     (1/2) (I - 11^T/K) ⊗ Z^T Z / n, from which L follows; for two classes it is at most Z^T Z / (4n) (Böhning & Lindsay
     1988).
+
+    Examples
+    --------
+    >>> problem = optbench.problems.Logistic(data="synthetic", rows=100, columns=3, l2=0.1)
+    >>> f, g = problem.value_and_grad(np.zeros(problem.dim))
+    >>> round(float(f), 6), g.shape  # log 2 at zero weights
+    (0.693147, (4,))
     """
 
     citation = "Böhning, Multinomial logistic regression algorithm, Ann. Inst. Statist. Math. 44 (1992) 197-200"

@@ -56,6 +56,12 @@ class MLP(Perceptron):
     ----------
     Rumelhart, Hinton & Williams, Learning representations by back-propagating errors, Nature 323 (1986), equations 1-7.
     Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994): the R-operator.
+
+    Examples
+    --------
+    >>> problem = optbench.problems.MLP(data="moons", hidden=(8, 4), rows=100)
+    >>> problem.dim, problem.n_samples  # 2 * 8 + 8, 8 * 4 + 4 and 4 * 2 + 2 parameters
+    (70, 70)
     """
 
     citation = (
@@ -107,7 +113,7 @@ class TeacherStudent(Perceptron):
     Parameters
     ----------
     inputs, outputs : int
-        At least 1.
+        Numbers of inputs and outputs of both networks, at least 1.
     hidden : tuple of int
         Widths of the student's hidden layers.
     teacher_hidden : tuple of int
@@ -125,6 +131,12 @@ class TeacherStudent(Perceptron):
     ----------
     Saad & Solla, On-line learning in soft committee machines, Physical Review E 52 (1995): students and teachers of
     different widths, there with fixed output weights. Gradient and products with H as in `MLP`.
+
+    Examples
+    --------
+    >>> problem = optbench.problems.TeacherStudent(inputs=3, hidden=(4,), teacher_hidden=(2,))
+    >>> problem.dim, problem.f_star
+    (21, 0.0)
     """
 
     citation = "Saad & Solla, On-line learning in soft committee machines, Physical Review E 52 (1995)"
@@ -198,6 +210,12 @@ class LinearAutoencoder(Network):
     ----------
     Baldi & Hornik, Neural networks and principal component analysis: learning from examples without local minima, Neural
     Networks 2 (1989).
+
+    Examples
+    --------
+    >>> problem = optbench.problems.LinearAutoencoder(data="iris", hidden=2)
+    >>> problem.dim, bool(abs(problem.value(problem.x_star) - problem.f_star) < 1e-12)
+    (16, True)
     """
 
     citation = (

@@ -53,6 +53,14 @@ class Quadratic(Problem):
     References
     ----------
     Nesterov, Lectures on Convex Optimization (2018), section 2.1.2 (chain) and 2.1.4.
+
+    Examples
+    --------
+    >>> problem = optbench.problems.Quadratic(dim=3, condition=100)
+    >>> problem.eigenvalues.round(4).tolist()
+    [0.01, 0.1, 1.0]
+    >>> float(problem.value(problem.x_star)), problem.condition_number
+    (0.0, 100.0)
     """
 
     citation = "Nesterov, Lectures on Convex Optimization, 2nd ed. (2018), sections 2.1.2 and 2.1.4"

@@ -49,6 +49,17 @@ class Runs:
         Environments in which the rows were computed, see `environment`.
     x : array of shape (R, d), callable or None
         Last iterates in the order of the rows; None for stored runs.
+
+    Examples
+    --------
+    >>> runs = optbench.compare("quadratic:dim=5", ["adam", "sgd"], lr=[0.01, 0.1], seeds=3, steps=50)
+    >>> runs
+    <Runs: 12 runs of 2 methods on 1 problem: 12 used their budget>
+    >>> runs.table.groupby("method")["gap_best"].min().idxmin()
+    'adam'
+    >>> runs.save("runs.parquet")
+    >>> len(optbench.Runs.load("runs.parquet"))
+    12
     """
 
     def __init__(
@@ -62,7 +73,20 @@ class Runs:
 
     @classmethod
     def from_rows(cls, rows: list[dict[str, Any]], environments: Iterable[Mapping[str, str]] = ()) -> Runs:
-        """`Runs` from rows with the columns `COLUMNS`, and ``x`` if every row has a last iterate of the same size."""
+        """`Runs` from rows.
+
+        Parameters
+        ----------
+        rows : list of dict
+            Rows with the columns `COLUMNS`, and ``x`` if every row has a last iterate of the same size.
+        environments : iterable of dict
+            Environments in which the rows were computed, see `environment`.
+
+        Returns
+        -------
+        Runs
+            The runs, with labels of problems and methods.
+        """
         iterates = [row["x"] for row in rows if "x" in row]
         complete = iterates and len(iterates) == len(rows) and len({len(x) for x in iterates}) == 1
         return cls(
@@ -75,6 +99,16 @@ class Runs:
 
         Missing information is inferred: a target counts as reached at the first checkpoint at or below it, and a run whose
         last value is not finite counts as diverged.
+
+        Parameters
+        ----------
+        curves : DataFrame
+            `Runs.curves`, or a part of it with all columns and whole runs.
+
+        Returns
+        -------
+        Runs
+            The runs of these curves.
 
         Raises
         ------
@@ -150,6 +184,11 @@ class Runs:
     def save(self, path: str | Path) -> None:
         """Write the runs to one Parquet file, with their curves and environments, but without `x`.
 
+        Parameters
+        ----------
+        path : str or Path
+            The file; an existing one is replaced.
+
         Raises
         ------
         StoreError
@@ -162,6 +201,16 @@ class Runs:
     @classmethod
     def load(cls, path: str | Path) -> Runs:
         """The runs of a file that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        Runs
+            The runs; `x` is None.
 
         Raises
         ------

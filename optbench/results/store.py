@@ -40,6 +40,12 @@ class Store:
     ----------
     path : str or Path
         The folder; the first write creates it.
+
+    Examples
+    --------
+    >>> runs = optbench.sweep("quadratic:dim=5", "adam", lr=[0.01, 0.1], seeds=3, steps=50, store="results")
+    >>> len(optbench.Store("results").load())
+    6
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -52,7 +58,18 @@ class Store:
         return sorted(self._folder.glob("??/*.parquet"))
 
     def table_files(self, kind: str) -> list[Path]:
-        """All files of other tables of a kind, such as ``"races"`` or ``"gpu"``; oldest first."""
+        """All files of other tables of a kind, oldest first.
+
+        Parameters
+        ----------
+        kind : str
+            ``"races"`` or ``"gpu"``, for example.
+
+        Returns
+        -------
+        list of Path
+            The files.
+        """
         return sorted((self.path / kind / f"v{schema.VERSION}").glob("*.parquet"))
 
     def check_writable(self) -> None:
@@ -75,13 +92,34 @@ class Store:
             ) from None
 
     def keys(self, *, failed: bool = True) -> set[str]:
-        """Keys of the stored runs; without failed runs if `failed` is false."""
+        """Keys of the stored runs.
+
+        Parameters
+        ----------
+        failed : bool
+            Whether to include failed runs.
+
+        Returns
+        -------
+        set of str
+            The keys.
+        """
         tables = (schema.read_parquet(path, ["key", "status"], advice=_ADVICE) for path in self.files)
         rows = (row for table in tables for row in table.to_pylist())
         return {row["key"] for row in rows if failed or row["status"] != Status.FAILED}
 
     def write(self, rows: list[dict[str, Any]]) -> Path:
         """Store the rows of a chunk in one file.
+
+        Parameters
+        ----------
+        rows : list of dict
+            Rows with the columns `COLUMNS`.
+
+        Returns
+        -------
+        Path
+            The new file.
 
         Raises
         ------
@@ -94,7 +132,23 @@ class Store:
         return path
 
     def write_race(self, rows: list[dict[str, Any]]) -> Path:
-        """Store the rows of one race, with the columns `RACE_COLUMNS`."""
+        """Store the rows of one race.
+
+        Parameters
+        ----------
+        rows : list of dict
+            Rows with the columns `RACE_COLUMNS`.
+
+        Returns
+        -------
+        Path
+            The new file.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full or the folder cannot be written; no partial file remains.
+        """
         return self.write_table("races", rows[0]["race"], rows, schema.RACE_COLUMNS)
 
     def write_table(
@@ -109,8 +163,14 @@ class Store:
         name : str
             Name of the file; tables are read in the order of their names.
         rows : list of dict
+            Rows with these columns.
         columns : mapping
             Arrow type and meaning by name, as in `COLUMNS`.
+
+        Returns
+        -------
+        Path
+            The new file.
 
         Raises
         ------
@@ -125,6 +185,16 @@ class Store:
         """The stored runs: all, or those with the given keys.
 
         Runs may be stored several times, by several versions of the code or after a failure. Only the newest is returned.
+
+        Parameters
+        ----------
+        keys : iterable of str, optional
+            Keys of the runs to load; by default all.
+
+        Returns
+        -------
+        Runs
+            The runs, sorted by problem, method, step size, settings and seed.
 
         Raises
         ------
@@ -155,11 +225,34 @@ class Store:
         return Runs(rows, [json.loads(text) for text in sorted(environments)])
 
     def load_races(self) -> pd.DataFrame:
-        """All stored races: one row for each round and configuration, oldest race first."""
+        """All stored races.
+
+        Returns
+        -------
+        DataFrame
+            One row for each round and configuration, oldest race first, with the columns `RACE_COLUMNS`.
+
+        Raises
+        ------
+        StoreError
+            If a file cannot be read or lacks a column.
+        """
         return self.load_table("races", schema.RACE_COLUMNS)
 
     def load_table(self, kind: str, columns: Mapping[str, tuple[str, str]] | None = None) -> pd.DataFrame:
-        """All tables of a kind (see `write_table`) as one, with the given columns or all.
+        """All tables of a kind as one.
+
+        Parameters
+        ----------
+        kind : str
+            Name of the folder, see `write_table`.
+        columns : mapping, optional
+            Columns to read, as in `write_table`; by default all.
+
+        Returns
+        -------
+        DataFrame
+            The rows of all tables, oldest table first.
 
         Raises
         ------

@@ -95,10 +95,22 @@ def minimize(
     progress : callable, optional
         Called repeatedly with the number of steps since the last call.
 
+    Returns
+    -------
+    Trace
+        Curves, status and last iterate of each run.
+
     Raises
     ------
     InputError
         If optimizer and problem do not fit (see `check_pair`), or for invalid start points or steps.
+
+    Examples
+    --------
+    >>> problem = optbench.make_problem("quadratic", {"dim": 5})
+    >>> trace = optbench.minimize(problem, optbench.make_recipe("lbfgs").build({}), seeds=(0, 1), steps=20)
+    >>> trace.status
+    [<Status.BUDGET: 'budget'>, <Status.BUDGET: 'budget'>]
     """
     if not isinstance(optimizer, Optimizer):
         raise InputError(f"minimize takes an Optimizer, such as make_recipe('adam').build({{}}), not {optimizer!r}")

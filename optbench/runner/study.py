@@ -45,7 +45,22 @@ _SUITES = Path(__file__).parent / "suites"
 
 @dataclass(frozen=True)
 class Study:
-    """A checked study: its title and its plans."""
+    """A checked study: its title and its plans.
+
+    Parameters
+    ----------
+    title : str
+        Heading of the results.
+    plans : tuple of Plan
+        What to compute: an optimizer on a problem, with its settings and seeds.
+
+    Examples
+    --------
+    >>> content = {"title": "A valley", "compare": [{"problems": ["rosenbrock"], "optimizers": ["adam", "lbfgs"]}]}
+    >>> study = optbench.load_study(content)
+    >>> study.title, [plan.recipe.name for plan in study.plans]
+    ('A valley', ['adam', 'lbfgs'])
+    """
 
     title: str
     plans: tuple[Plan, ...]
@@ -75,7 +90,12 @@ def load_study(
     min_compiled : float
         See `make_plans`.
     **options
-        See `StudyOptions`; they replace those of the study.
+        Options of `compare`, such as `seeds` or `steps`; they replace those of the study.
+
+    Returns
+    -------
+    Study
+        The study, ready to `run`.
 
     Raises
     ------
@@ -83,6 +103,12 @@ def load_study(
         If the study does not exist or is not valid; the message names the file and the table.
     BackendError
         If the device cannot be used.
+
+    Examples
+    --------
+    >>> content = {"compare": [{"problems": ["rosenbrock"], "optimizers": ["adam", "lbfgs"]}]}
+    >>> len(optbench.load_study(content, seeds=3).plans)
+    2
     """
     if isinstance(study, Study):
         if options:

@@ -38,16 +38,13 @@ def sweep(
 ) -> Runs:
     """Run one optimizer on one problem with several settings and seeds at once.
 
-    >>> runs = optbench.sweep("logistic", "adam", lr=[1e-3, 1e-2, 1e-1], seeds=5, steps=500)
-    >>> runs.table, runs.curves
-
     Parameters
     ----------
     problem : Problem or str
         A problem, its class, or a spec such as ``"quadratic:dim=100"``.
     optimizer : str, rule or Optimizer class
         A registered name, a spec such as ``"adam:beta1=0.8"``, or your own update rule.
-    device, precision : str
+    device, precision : str, optional
         ``"cpu"`` or ``"gpu"``, ``"float64"`` or ``"float32"``. The defaults are those of the problem; for a spec they are
         ``"cpu"`` and ``"float64"``.
     fused : bool, optional
@@ -55,7 +52,7 @@ def sweep(
         takes seconds; the result is cached on disk.
     store : Store, str or Path, optional
         Results folder; runs that it contains are not computed again.
-    jobs, executor
+    jobs, executor : int or None, and concurrent.futures.Executor, optional
         Number of processes, or an executor; see `execute`. The default 1 computes in this process, None chooses the
         fastest number. Several processes need a script with ``if __name__ == "__main__":``.
     progress : bool, optional
@@ -73,6 +70,12 @@ def sweep(
     ------
     InputError, BackendError, StoreError
         Before work starts, if the request is not possible.
+
+    Examples
+    --------
+    >>> runs = optbench.sweep("quadratic:dim=10", "adam", lr=[1e-3, 1e-2, 1e-1], seeds=5, steps=200)
+    >>> len(runs.table), runs.x.shape
+    (15, (15, 10))
     """
     options = {name: settings.pop(name) for name in names_of(SweepOptions) if name in settings}
     plans = make_plans(
@@ -103,28 +106,34 @@ def compare(
 ) -> Runs:
     """Run every optimizer on every problem, each over a grid of learning rates and several seeds.
 
-    >>> runs = optbench.compare(["quadratic", "logistic:data=digits"], ["adam", "momentum:beta=0.5/0.9", my_rule])
-
     Parameters
     ----------
     problems : Problem, str, or a list of them
         Problems, their classes, or specs such as ``"quadratic:dim=100"``.
     optimizers : str, rule, Optimizer class, or a list of them
         Registered names, specs such as ``"adam:beta1=0.8"``, or your own update rules.
-    device, fused, store, jobs, executor, progress
-        See `sweep`.
+    device, fused, store, jobs, executor : optional
+        As in `sweep`.
     retry_failed : bool
         Whether to compute runs again that are stored as failed.
+    progress : bool, optional
+        As in `sweep`.
     {options}
 
     Returns
     -------
     Runs
+        One run for each problem, optimizer, setting and seed.
 
     Raises
     ------
     InputError, BackendError, StoreError
         Before work starts, if the request is not possible.
+
+    Examples
+    --------
+    >>> optbench.compare("quadratic:dim=10", ["adam", "momentum:beta=0.5/0.9"], lr=[0.01, 0.1], seeds=3, steps=50)
+    <Runs: 18 runs of 2 methods on 1 problem: 18 used their budget>
     """
     check_names("compare", names_of(StudyOptions), options)
     study = load_study(
@@ -149,26 +158,32 @@ def run(
 ) -> Runs:
     """Run a study: a suite of optbench, or your own.
 
-    >>> runs = optbench.run("study.toml", seeds=10, store="results")
+    Given options replace those of the study.
 
     Parameters
     ----------
     study : str, Path, dict or Study
         Name of a suite, path of a TOML file, a dictionary of the same form (see `optbench.runner.study`), or a result of
         `load_study`.
-    device, store, jobs, executor, retry_failed, progress
-        See `compare`.
+    device, store, jobs, executor, retry_failed, progress : optional
+        As in `compare`.
     {options}
-        Given options replace those of the study.
 
     Returns
     -------
     Runs
+        All runs of the study.
 
     Raises
     ------
     InputError, BackendError, StoreError
         Before work starts, if the request is not possible.
+
+    Examples
+    --------
+    >>> study = {"compare": [{"problems": ["quadratic:dim=10"], "optimizers": ["adam", "sgd"]}]}
+    >>> len(optbench.run(study, lr=[0.01, 0.1], seeds=3, steps=50))
+    12
     """
     plans = load_study(study, device=device, **options).plans
     return _execute(plans, store=store, jobs=jobs, executor=executor, retry_failed=retry_failed, progress=progress)

@@ -44,8 +44,6 @@ def check(
 ) -> list[ProblemCheck]:
     """Check what problems state: gradients, Hessians, optima, constants, mini-batches, shapes and metrics.
 
-    >>> [problem_check.passed for problem_check in optbench.check(["quadratic", "logistic:data=digits"])]
-
     Parameters
     ----------
     problems : Problem, str, or a list of them
@@ -55,10 +53,20 @@ def check(
     progress : bool, optional
         Whether to show a progress bar; by default in terminals and notebooks, if the call takes longer than a second.
 
+    Returns
+    -------
+    list of ProblemCheck
+        The findings for each problem; ``passed`` tells whether no check failed.
+
     Raises
     ------
     InputError
         If there is no such problem, or the seed is negative.
+
+    Examples
+    --------
+    >>> [problem_check.passed for problem_check in optbench.check(["quadratic:dim=5", "beale"])]
+    [True, True]
     """
     if seed < 0:
         raise InputError(f"seed must be at least 0, not {seed}")
@@ -75,8 +83,25 @@ def check(
 def check_problem(problem: Problem, seed: int = 0) -> ProblemCheck:
     """Check everything that a problem offers.
 
-    A check that raises an error becomes a failed finding with the message of the error. All random points, directions and
-    partitions are drawn with `seed`.
+    A check that raises an error becomes a failed finding with the message of the error.
+
+    Parameters
+    ----------
+    problem : Problem
+        Any problem, also of a plug-in.
+    seed : int
+        Seed of all random points, directions and partitions, at least 0.
+
+    Returns
+    -------
+    ProblemCheck
+        The problem and its findings, in the order of the checks.
+
+    Examples
+    --------
+    >>> check = optbench.check_problem(optbench.make_problem("beale"))
+    >>> check.passed, check.findings[1].check
+    (True, 'gradient')
     """
     findings: list[Finding] = []
     for name, check in CHECKS.items():

@@ -187,9 +187,22 @@ def check_gradient(problem: Problem, points: int = 3, seed: int = 0) -> list[Gra
 
     Parameters
     ----------
+    problem : Problem
+        Any problem, also of a plug-in.
     points : int
+        Number of points, at least 1.
     seed : int
         Seed of the points and of the sample of coordinates where d is above 2000.
+
+    Returns
+    -------
+    list of GradientCheck
+        Relative error, limit and worst coordinate for each point.
+
+    Examples
+    --------
+    >>> [check.passed for check in optbench.check_gradient(optbench.make_problem("beale"), points=2)]
+    [True, True]
     """
     rng = stream("check", seed)
     return [_check_gradient_at(problem, x, k, rng) for k, x in enumerate(points_around_start(problem, points, rng))]

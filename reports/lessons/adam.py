@@ -163,7 +163,8 @@ def decay(selection: Selection) -> Lesson | None:
     )
     points = [
         "Adam with l2 adds l2 · x to the gradient, where x are the weights, and divides by the average size: weights with "
-        "large gradients shrink less. AdamW subtracts lr · decay · x separately (Loshchilov & Hutter 2019).",
+        "large gradients shrink less. AdamW subtracts lr · decay · x separately, with lr the step size (Loshchilov & "
+        "Hutter 2019).",
         f"The best accuracy on test data is {100 * best:.1f} %. Strengths (l2 or decay) within one point of it go up to "
         f"{largest['adamw']} with AdamW, {largest['adam_l2']} with l2.",
     ]

@@ -14,7 +14,7 @@ from optbench.core.types import Status
 from ..figures import style
 from ..figures.convergence import CALLS_LABEL
 from ..figures.style import INK, PALETTE
-from ..wording import number, signed, wholes
+from ..wording import notation, number, signed, wholes
 from .base import GAP_LABEL, INFINITE_GAP, THEORY, Drawing, Lesson, Selection, gaps, line_figure, line_styles
 from .command import command_of
 
@@ -156,7 +156,7 @@ def scaling(selection: Selection) -> Lesson | None:
     points = [
         f"With batch size b = {int(sizes[0])}, an epoch has {int(sizes[-1] / sizes[0])} times as many steps as with b = "
         f"{int(sizes[-1])}.",
-        f"lr = {number(lr)} for all: the gaps differ by {_factor(spread['one'])} after one epoch, by "
+        f"Step size lr = {number(lr)} for all: the gaps differ by {_factor(spread['one'])} after one epoch, by "
         f"{_factor(spread_end['one'])} after {number(grid[-1])} epochs.",
         "lr proportional to b (linear scaling rule, Goyal et al. 2017; option --linear-scaling): "
         f"{_factor(spread['scaled'])}, then {_factor(spread_end['scaled'])}. While the iterate hardly moves, many small "
@@ -237,14 +237,15 @@ def schedules(selection: Selection) -> Lesson | None:
     ends = rows["step_size"].agg(["min", "max"]).tolist()
     edges = [name for name, line in best.iterrows() if line["step_size"] in ends]
     better = others["gap"].iloc[0] < constant["gap"]
+    gap_text = notation(best["gap"])
     gain = number(constant["gap"] / others["gap"].iloc[0])
     larger = number(others["step_size"].iloc[0] / constant["step_size"])
     who = "SGD" if optimizer == "sgd" else optimizer
     points = [
         f"{who}, batch size {size}, {steps} steps. Each schedule has the step size, of {rows['step_size'].nunique()}, with "
         "the smallest median gap of the last iterate.",
-        f"Final gaps: constant {number(constant['gap'])} (lr = {number(constant['step_size'])}), "
-        + ", ".join(f"{name} {number(line['gap'])} ({number(line['step_size'])})" for name, line in others.iterrows())
+        f"Final gaps: constant {gap_text(constant['gap'])} (step size lr = {number(constant['step_size'])}), "
+        + ", ".join(f"{name} {gap_text(line['gap'])} ({number(line['step_size'])})" for name, line in others.iterrows())
         + ".",
         "A large step size forgets the start fast but stalls at a gap proportional to lr (see mini-batch noise). A "
         "decreasing one has a fast start and a low end (Bottou, Curtis & Nocedal 2018, section 4.2)."

@@ -67,7 +67,7 @@ def valley(selection: Selection) -> Lesson | None:
     goal = f"{target_name(GOAL)} of the initial gap"
     points = [
         f"Condition number κ = L/μ = {number(kappa)}: curvature L across the valley, μ along it.",
-        f"Gradient descent (best lr = {number(lr)}) {_steps(slow['steps'], goal)} and crosses the floor in "
+        f"Gradient descent (best step size lr = {number(lr)}) {_steps(slow['steps'], goal)} and crosses the floor in "
         f"{slow['crossings']:.0f} of {slow['of']:.0f}. A step multiplies the distance across by 1 − lr L, along by "
         "1 − lr μ: a large lr, needed along, makes the first factor almost −1.",
         f"Momentum (best lr = {number(heavy_lr)}, β = {number(settings['beta'])}) {_steps(fast['steps'])} and crosses in "
@@ -177,9 +177,10 @@ def saddle(selection: Selection) -> Lesson | None:
     points = [
         f"All runs start {number(offset)} beside the line that leads into the saddle. Half way to a minimum, at a distance "
         f"of {LEFT:g}, they have left.",
-        f"Gradient descent (lr = {number(lr)}) {_leaving(plain['steps'])}. The distance grows by the factor 1 + lr |λ| per "
-        f"step, with λ = −1 the negative curvature{_factors(plain)}. That takes log({LEFT:g}/{number(offset)})/log(1 + lr "
-        f"|λ|) = {number(plain['steps_in_theory'])} steps. It leaves from almost every start (Lee et al. 2016).",
+        f"Gradient descent (step size lr = {number(lr)}) {_leaving(plain['steps'])}. The distance grows by the factor "
+        f"1 + lr |λ| per step, with λ = −1 the negative curvature{_factors(plain)}. That takes "
+        f"log({LEFT:g}/{number(offset)})/log(1 + lr |λ|) = {number(plain['steps_in_theory'])} steps. "
+        "It leaves from almost every start (Lee et al. 2016).",
     ]
     for name in [name for name in words if name in kinds]:
         size = kinds[name]["step_size"].iloc[0]

@@ -27,7 +27,7 @@ from reports.lessons import LESSONS, Lesson
 from reports.page.context import PageContext
 from reports.sections import landscapes
 from reports.sections import lessons as lessons_section
-from reports.wording import number
+from reports.wording import notation, number
 from tests.reports.conftest import page_of
 
 VALLEY, BATCHES = "valley:condition=50", "logistic:data=breast_cancer,l2=1"
@@ -104,7 +104,7 @@ def test_valley_counts_crossings_and_steps(runs: Runs, lessons: dict[str, Lesson
 
 def test_saddle_counts_steps(runs: Runs, lessons: dict[str, Lesson]) -> None:
     for optimizer, words in (
-        ("gradient_descent", "Gradient descent (lr = 0.1) leaves after {} steps"),
+        ("gradient_descent", "Gradient descent (step size lr = 0.1) leaves after {} steps"),
         ("adam", "Adam (lr = 0.1) leaves after {} steps"),
         ("newton", "Newton leaves after {} steps"),
     ):
@@ -192,7 +192,7 @@ def test_schedules_are_judged_by_their_last_iterate(runs: Runs, lessons: dict[st
         best[schedule] = min(best.get(schedule, np.inf), gap)
     assert set(best) == {"constant", "drops", "cosine", "linear", "inverse_sqrt:shift=100"}
     for name, gap in best.items():
-        assert f"{name} {number(gap)} (" in text_of(lessons["schedules"])
+        assert f"{name} {notation(best.values())(gap)} (" in text_of(lessons["schedules"])
 
 
 def test_differences_find_the_best_step(runs: Runs, lessons: dict[str, Lesson]) -> None:
