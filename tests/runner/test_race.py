@@ -360,7 +360,10 @@ SHORT = ["race", "--problem", "quadratic:dim=4", "--optimizer", "adam:lr=0.01", 
 SHORT += ["--rounds", "3", "--steps", "5"]
 
 
-def test_the_command_prints_and_stores(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_and_stores(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     assert main([*SHORT, "--problem", "logistic:data=iris", "--precision", "float32", "--no-fused"]) == 0
     out, err = capsys.readouterr()
     assert "4 configurations, 3 rounds of 5 steps" in err
