@@ -78,7 +78,9 @@ def members() -> Iterator[str]:
 # Checks of numpydoc: a docstring and a summary that is one sentence; parameters, their types and meanings; what is
 # returned; an example of each function and class. Not among them: capitals and full stops of descriptions (PR08, PR09),
 # which are also help texts; a summary may begin with a formula (SS02) or a plural (SS05); "See also" (SA01).
-CHECKS = set("GL08 SS01 SS03 SS06 PR01 PR02 PR03 PR04 PR06 PR07 PR10 RT01 RT03 YD01".split())
+CHECKS = {
+    "GL08", "SS01", "SS03", "SS06", "PR01", "PR02", "PR03", "PR04", "PR06", "PR07", "PR10", "RT01", "RT03", "YD01",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [*PUBLIC, *members()])
