@@ -101,7 +101,7 @@ class Optimizer:
         x : array of shape (R, d)
             Start points.
         backend : Backend
-            Where the state is to live.
+            Backend of the arrays of the state.
 
         Returns
         -------
@@ -120,8 +120,8 @@ class Optimizer:
         t : int
             Number of the step, from 1 on.
         at : At
-            The points ``at.x`` (R, d), and the answer ``at.f`` (R, 1), ``at.g`` (R, d) and ``at.hessian`` (R, d, d), as
-            far as `oracle` asks for them.
+            The points ``at.x`` (R, d), and the answer ``at.f`` (R, 1), ``at.g`` (R, d) and ``at.hessian`` (R, d, d); None
+            for what `oracle` does not include.
         state : object
             The state that `init` or the previous step returned.
 

@@ -50,6 +50,11 @@ def load_history(folder: str | Path) -> pd.DataFrame:
     ------
     InputError
         If there is no such folder.
+
+    Examples
+    --------
+    >>> reports.load_history(".asv/results").columns[:3]  # doctest: +SKIP
+    Index(['machine', 'environment', 'benchmark'], dtype='object')
     """
     folder = Path(folder)
     if not folder.is_dir():

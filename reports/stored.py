@@ -31,12 +31,28 @@ class StoredResults(NamedTuple):
 def load_results(folders: str | Path | Sequence[str | Path]) -> StoredResults:
     """The contents of results folders; of several folders, methods that differ are marked with the name of their folder.
 
+    Parameters
+    ----------
+    folders : str, Path or a list of them
+        Results folders.
+
+    Returns
+    -------
+    StoredResults
+        The named tuple ``(runs, races, gpu)``.
+
     Raises
     ------
     InputError
         If a folder is given twice or has no results.
     StoreError
         If a folder does not exist or cannot be read.
+
+    Examples
+    --------
+    >>> _ = optbench.sweep("quadratic:dim=5", "adam", lr=0.1, seeds=2, steps=20, store="results")
+    >>> reports.load_results("results").runs
+    <Runs: 2 runs of 1 method on 1 problem: 2 used their budget>
     """
     paths = [folders] if isinstance(folders, str | Path) else list(folders)
     names = comparison.store_labels([str(path) for path in paths])
@@ -69,10 +85,6 @@ def report(
 ) -> Path:
     """Write the page of results and return its path.
 
-    >>> optbench.report("results")
-    >>> optbench.report(["laptop", "server"], "comparison.html")
-    >>> optbench.report(optbench.compare("quadratic", ["adam", "sgd"]), "page.html")
-
     Parameters
     ----------
     results : Runs, str, Path, or a list of paths
@@ -95,10 +107,22 @@ def report(
     progress : bool, optional
         Whether to show a progress bar; by default in terminals and notebooks, if the call takes longer than a second.
 
+    Returns
+    -------
+    Path
+        The file that was written.
+
     Raises
     ------
     InputError, StoreError
         If there are no results, or the page cannot be written; an older page is then left unchanged.
+
+    Examples
+    --------
+    >>> page = optbench.report(["laptop", "server"], "comparison.html")  # doctest: +SKIP
+    >>> page = optbench.report(runs, "page.html", title="Two methods")
+    >>> page.name
+    'page.html'
     """
     page = Path("report.html")
     if isinstance(results, Runs):

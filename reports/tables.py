@@ -93,6 +93,11 @@ def columns(table: pd.DataFrame) -> list[Column]:
 def summary_table(runs: Runs) -> pd.DataFrame:
     """`metrics.summary` as text: one row a problem and method, best method first.
 
+    Parameters
+    ----------
+    runs : Runs
+        Any results.
+
     Returns
     -------
     DataFrame
@@ -101,6 +106,15 @@ def summary_table(runs: Runs) -> pd.DataFrame:
         target, "– (1/5)" where half or more missed it, "–" where all did), gap or objective at the end (0 where a gap is
         negative by rounding alone), runs that diverged, runs that failed (if any did), number of settings that were tried,
         and what an oracle call returns.
+
+    Examples
+    --------
+    >>> reports.summary_table(runs)[["problem", "method", "best settings"]]
+               problem    method best settings
+    0  quadratic:dim=5      adam          0.1*
+    1  quadratic:dim=5  momentum          0.1*
+    2       rosenbrock  momentum        0.001*
+    3       rosenbrock      adam          0.1*
     """
     table = lines(runs)
     shown = columns(table)
@@ -112,6 +126,26 @@ def markdown(table: pd.DataFrame) -> str:
     """A table of text, such as that of `summary_table`, in the Markdown of GitHub and Pandoc.
 
     Numbers are aligned to the right; characters that Markdown would interpret are escaped.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns of text.
+
+    Returns
+    -------
+    str
+        The table, a line for each row.
+
+    Examples
+    --------
+    >>> print(reports.markdown(reports.summary_table(runs)[["method", "diverged"]]))
+    | method | diverged |
+    | --- | ---: |
+    | adam | 0 |
+    | momentum | 0 |
+    | momentum | 10 of 15 |
+    | adam | 0 |
     """
     heads = [_MARKDOWN.sub(r"\\\g<0>", head) for head in table.columns]
     rule = ["---:" if _is_numeric(table[head]) else "---" for head in table.columns]
@@ -126,6 +160,22 @@ def latex(table: pd.DataFrame) -> str:
 
     Numbers such as 1e-4 become powers of ten. Rows with the same first cell form a group, which shows the cell once; a rule
     separates groups.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns of text.
+
+    Returns
+    -------
+    str
+        The environment ``tabular``.
+
+    Examples
+    --------
+    >>> text = reports.latex(reports.summary_table(runs)[["method", "diverged"]])
+    >>> text.count("adam"), text.count("toprule")
+    (2, 1)
     """
     kinds = "".join("r" if _is_numeric(table[head]) else "l" for head in table.columns)
     lines = [
@@ -206,6 +256,13 @@ def speed_table(races: pd.DataFrame) -> pd.DataFrame:
         to the first configuration on the problem, paired by rounds), oracle (its share of a step), optimizer (time of a
         step without its oracle call), reason (why the race may have been disturbed, or empty), finite (whether no round
         diverged). The interval of a number is in the column after it, whose name ends in "95 %".
+
+    Examples
+    --------
+    >>> reports.speed_table(races)[["configuration", "finite"]]
+      configuration  finite
+    0          adam    True
+    1      momentum    True
     """
     columns = ["race", "problem", "configuration", "method", "a step", "a step, 95 %", "times the first"]
     columns += ["times the first, 95 %", "oracle", "optimizer", "optimizer, 95 %", "reason", "finite"]
@@ -225,12 +282,24 @@ def seconds_table(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
 
     The fastest to the hardest target comes first. Problems whose optimal value is not known have no targets, and no rows.
 
+    Parameters
+    ----------
+    runs : Runs
+        Results on problems with a known optimum.
+    races : DataFrame
+        As in `speed_table`.
+
     Returns
     -------
     DataFrame
         problem, method, machine, update ("fused" or "as written"), backend, precision, race; "to 1e-2", "to 1e-4" and
         "to 1e-8" ("12.3 ms (4/5)" where one of five seeds missed the target, "–" where half or more did), each followed by
         its interval in a column whose name ends in "95 %"; disturbed (whether the race may have been).
+
+    Examples
+    --------
+    >>> sorted(reports.seconds_table(runs, races)["method"])
+    ['adam', 'momentum']
     """
     names = [f"to {target_name(t)}" for t in metrics.SHOWN_TARGETS]
     facts = ["problem", "method", "machine", "update", "backend", "precision", "race"]

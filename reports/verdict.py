@@ -56,7 +56,25 @@ def rankings(runs: Runs) -> list[Ranking]:
 
 
 def answer(runs: Runs) -> list[str]:
-    """The verdict in at most three lines of text, for the terminal."""
+    """The verdict in at most three lines of text, for the terminal.
+
+    Parameters
+    ----------
+    runs : Runs
+        Results on one or more problems.
+
+    Returns
+    -------
+    list of str
+        The lines.
+
+    Examples
+    --------
+    >>> for line in reports.answer(runs):
+    ...     print(line)
+    Over 2 problems: ...
+    2 problems are too few for any order to be significant.
+    """
     problems = complete_set(runs).problems
     found = rankings(runs)
     if len(problems) < 2 or not found:
@@ -103,12 +121,22 @@ def verb(beats_next: float) -> str:
 def overview_table(runs: Runs) -> pd.DataFrame:
     """All problems together, as text: one row a method of the ranking, the best first.
 
+    Parameters
+    ----------
+    runs : Runs
+        Results on problems with a known optimum.
+
     Returns
     -------
     DataFrame
         All columns are text: method, mean rank, 95 % interval (of it), solved (on how many problems the gap falls to 1e-4
         of the initial gap, in the median over seeds), calls (how many times the oracle calls of the best method it takes to
         get there, the median over the problems that it solves), diverged (share of all runs, over the whole grid), oracle.
+
+    Examples
+    --------
+    >>> sorted(reports.overview_table(runs)["method"])
+    ['adam', 'momentum']
     """
     complete = complete_set(runs)
     calls = profiles.relative_calls(runs, DEFAULT)
@@ -140,10 +168,21 @@ def headline(runs: Runs) -> list[Sentence]:
     A method leads if its mean rank is smaller than that of the next in 95 % of the resamples of
     `optbench.analysis.ranking.ranking`, and probably leads from 80 % on; below that it is too close to call.
 
+    Parameters
+    ----------
+    runs : Runs
+        Results on problems with a known optimum.
+
     Returns
     -------
     list of tuple of str
         Sentences in parts, to be joined without anything between; names of methods are of the class `Name`.
+
+    Examples
+    --------
+    >>> for sentence in reports.headline(runs):
+    ...     print("".join(sentence))
+    The first place is ...
     """
     chosen = complete_set(runs)
     if len(chosen.methods) < 2:

@@ -73,12 +73,12 @@ def _describe(console: Console, name: str) -> None:
         target = registry[name]
         documentation = inspect.getdoc(target) or "no description"
         console.print(f"{registry.kind} {name}", style="bold")
-        paragraphs = documentation.partition("\n\nParameters\n---")[0]
+        paragraphs = re.split(r"\n\n\w+\n---", documentation)[0]  # without sections such as "Parameters"
         console.print(re.sub(r"(?<!\n)\n(?![\n ])", " ", paragraphs))  # folded anew to the width of the console
         console.print()
         if described := facts(registry, name):
             for label, text in described.items():
-                console.print(Padding(f"{label}: {text}", (0, 0, 0, 2)))
+                console.print(Padding(f"{label}: {text}", (0, 0, 0, 2), expand=False))
             console.print()
         if rows := parameter_rows(registry, name):
             headings = ("parameter", "default", "allowed", "meaning")

@@ -52,10 +52,21 @@ def convergence(
     styles : style.Styles, optional
         Styles of methods, by default `style.method_styles` of the results.
 
+    Returns
+    -------
+    matplotlib Axes
+        The axes with the figure.
+
     Raises
     ------
     InputError
         If the problem is not among the results, or none is named and there are several.
+
+    Examples
+    --------
+    >>> ax = reports.convergence(runs, "rosenbrock")
+    >>> ax.get_title(loc="left")
+    'Smallest so far: rosenbrock'
     """
     runs = as_runs(runs)
     problem, part = one_problem(runs, problem)
@@ -81,6 +92,7 @@ def seconds_of(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     runs : Runs
+        Results with curves.
     races : DataFrame
         As `optbench.results.store.Store.load_races` returns them.
 
@@ -90,6 +102,12 @@ def seconds_of(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
         One row per problem, method, machine and checkpoint: problem, method, machine, backend, precision, fused, race,
         disturbed (whether the race may have been), seconds_per_call (median over rounds), calls, seconds, and the columns
         median, low, high and gap of `optbench.metrics.bands` for the smallest value so far.
+
+    Examples
+    --------
+    >>> table = reports.seconds_of(runs, races)
+    >>> sorted(set(table["method"])), bool((table["seconds"] > 0).all())
+    (['adam', 'momentum'], True)
     """
     who = ["problem", "method", "machine", "backend", "precision"]
     rates = timing.seconds_to_target(runs, races).sort_values("fused", ascending=False, kind="stable")
@@ -114,17 +132,30 @@ def convergence_seconds(
 
     Parameters
     ----------
+    runs : Runs
+        Results with curves.
     races : DataFrame
-        As for `seconds_of`.
+        As in `seconds_of`.
+    problem, ax : optional
+        As in `convergence`.
     machine : str, optional
         Which machine or GPU; needed if the methods raced on several.
+    emphasis, styles : optional
+        As in `convergence`.
 
-    The other parameters are those of `convergence`.
+    Returns
+    -------
+    matplotlib Axes
+        The axes with the figure.
 
     Raises
     ------
     InputError
         If the problem is not among the results, no method of it raced on the machine, or a choice is missing.
+
+    Examples
+    --------
+    >>> ax = reports.convergence_seconds(runs, races, "quadratic:dim=5")
     """
     problem, part = one_problem(runs, problem)
     table = seconds_of(part, races)

@@ -26,10 +26,29 @@ def generalization(runs: Runs, problem: str | None = None, ax: Axes | None = Non
 
     Parameters
     ----------
+    runs : Runs
+        Results on problems that report accuracy or loss, such as ``mlp`` and ``logistic``.
+    problem, ax : optional
+        As in `convergence`.
     kind : {"accuracy", "loss"}
         Draw the metrics of `optbench.analysis.metrics.final_metrics` that are better if higher (accuracy) or lower (loss).
 
-    The other parameters, and the errors, are those of `convergence`.
+    Returns
+    -------
+    matplotlib Axes
+        The axes with the figure.
+
+    Raises
+    ------
+    InputError
+        If the problem is not among the results, or none is named and there are several.
+
+    Examples
+    --------
+    >>> trained = optbench.compare("mlp:data=moons,rows=100", ["adam", "sgd"], lr=[0.01, 0.1], seeds=2, steps=20)
+    >>> ax = reports.generalization(trained)
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['train', 'validation', 'test']
     """
     problem, part = one_problem(runs, problem)
     ax = style.axes(ax)

@@ -36,10 +36,23 @@ def heatmap(runs: Runs, target: float = DEFAULT, ax: Axes | None = None) -> Axes
 
     Parameters
     ----------
+    runs : Runs
+        Results on problems with a known optimum.
     target : float
-        Fraction of the initial gap, rounded to the nearest of the 50 that are recorded.
+        Fraction of the initial gap, in (0, 1); rounded to the nearest of the 50 that are recorded.
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure of pyplot of the necessary size.
+
+    Returns
+    -------
+    matplotlib Axes
+        The axes with the figure.
+
+    Examples
+    --------
+    >>> ax = reports.heatmap(runs, target=1e-2)
+    >>> [label.get_text() for label in ax.get_xticklabels()]
+    ['quadratic:dim=5', 'rosenbrock']
     """
     table = shown_rows(runs, profiles.relative_calls(runs, target))
     methods, problems = row_order(runs, table), sorted(set(table["problem"]))

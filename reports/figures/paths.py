@@ -47,19 +47,32 @@ def paths(
 
     Parameters
     ----------
+    runs : Runs
+        Results on a problem with a `view`.
+    problem, ax : optional
+        As in `convergence`.
     seed : int
         Seed of the runs; the lowest one for methods that do not have it.
     most : int
         Largest number of methods.
     columns : int
         Maps in a row.
+    styles : style.Styles, optional
+        As in `convergence`.
 
-    The other parameters are those of `convergence`.
+    Returns
+    -------
+    matplotlib Axes
+        The axes with the figure.
 
     Raises
     ------
     InputError
         If the problem is not among the results, none is named and there are several, or level lines or paths are missing.
+
+    Examples
+    --------
+    >>> ax = reports.paths(runs, "rosenbrock", columns=2)
     """
     problem, part = one_problem(runs, problem)
     styles = styles or style.method_styles(runs)

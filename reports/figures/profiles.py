@@ -1,13 +1,6 @@
 """Performance profile, data profile, ECDF and mean ranks over all problems, as `optbench.analysis` computes them.
 
-The best methods of the ranking have colours and names, the others are grey. The functions share these parameters:
-
-ax : matplotlib Axes, optional
-    Where to draw; by default a new figure of pyplot.
-emphasis : int
-    Number of methods in colour.
-styles : mapping of str to style.Style, optional
-    Styles of methods, by default `style.method_styles` of the results.
+The best methods of the ranking have colours and names, the others are grey.
 """
 
 from __future__ import annotations
@@ -35,8 +28,34 @@ def performance_profile(
 ) -> Axes:
     """Share of problems on which a method needs at most a multiple of the fewest oracle calls; higher is better.
 
-    See `optbench.analysis.profiles.performance_profile`. `target` is a fraction of the initial gap, rounded to the nearest
-    of the 50 that are recorded.
+    See `optbench.analysis.profiles.performance_profile`.
+
+    Parameters
+    ----------
+    runs : Runs
+        Results on problems with a known optimum.
+    target : float
+        Fraction of the initial gap, in (0, 1); rounded to the nearest of the 50 that are recorded.
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure of pyplot.
+    **options
+        ``emphasis``: number of methods in colour. ``styles``: styles of methods, by default `style.method_styles` of the
+        results.
+
+    Returns
+    -------
+    matplotlib Axes
+        The axes with the figure.
+
+    References
+    ----------
+    Dolan & Moré, Mathematical Programming 91 (2002) 201-213.
+
+    Examples
+    --------
+    >>> ax = reports.performance_profile(runs, target=1e-2)
+    >>> ax.get_ylabel()
+    'share of problems'
     """
     title = f"Performance profile to {target_name(target)} of the initial gap"
     multiple = "oracle calls, as a multiple of the fewest on the problem"
@@ -49,7 +68,32 @@ def data_profile(
 ) -> Axes:
     """Share of problems that a method solves within a number of oracle calls; higher is better.
 
-    See `optbench.analysis.profiles.data_profile`. `target` is as for `performance_profile`.
+    See `optbench.analysis.profiles.data_profile`.
+
+    Parameters
+    ----------
+    runs : Runs
+        Results on problems with a known optimum.
+    target : float
+        Fraction of the initial gap, in (0, 1); rounded to the nearest of the 50 that are recorded.
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure of pyplot.
+    **options
+        ``emphasis``: number of methods in colour. ``styles``: styles of methods, by default `style.method_styles` of the
+        results.
+
+    Returns
+    -------
+    matplotlib Axes
+        The axes with the figure.
+
+    References
+    ----------
+    Moré & Wild, SIAM Journal on Optimization 20 (2009) 172-191.
+
+    Examples
+    --------
+    >>> ax = reports.data_profile(runs, target=1e-2)
     """
     title = f"Data profile to {target_name(target)} of the initial gap"
     return _draw(ax, runs, profiles.data_profile(runs, target), title, CALLS_LABEL, "share of problems", **options)
@@ -59,6 +103,29 @@ def ecdf(runs: Runs, ax: Axes | None = None, **options: Unpack[style.DrawOptions
     """Share of all targets that a method reaches within a number of oracle calls; higher is better.
 
     See `optbench.analysis.profiles.ecdf`.
+
+    Parameters
+    ----------
+    runs : Runs
+        Results on problems with a known optimum.
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure of pyplot.
+    **options
+        ``emphasis``: number of methods in colour. ``styles``: styles of methods, by default `style.method_styles` of the
+        results.
+
+    Returns
+    -------
+    matplotlib Axes
+        The axes with the figure.
+
+    References
+    ----------
+    Hansen et al., COCO, Optimization Methods and Software 36 (2021) 114-144.
+
+    Examples
+    --------
+    >>> ax = reports.ecdf(runs, emphasis=1)
     """
     table = profiles.ecdf(runs)
     if len(table):
@@ -110,6 +177,25 @@ def ranks(runs: Runs, ax: Axes | None = None, **options: Unpack[style.DrawOption
     """Mean rank of every method over problems, with its 95 % interval; further left is better.
 
     See `optbench.analysis.ranking.ranking`.
+
+    Parameters
+    ----------
+    runs : Runs
+        Results on problems with a known optimum.
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure of pyplot.
+    **options
+        ``emphasis``: number of methods in colour. ``styles``: styles of methods, by default `style.method_styles` of the
+        results.
+
+    Returns
+    -------
+    matplotlib Axes
+        The axes with the figure.
+
+    Examples
+    --------
+    >>> ax = reports.ranks(runs)
     """
     ax = style.axes(ax)
     styles = options.get("styles") or style.method_styles(runs)

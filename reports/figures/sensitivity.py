@@ -31,7 +31,26 @@ def sensitivity(
     upper quartile, and a ring marks the step size that `optbench.metrics.tuned` selects. At a hollow marker some seeds
     diverged, at a cross all did; their runs count with the initial value. Methods without a step size do not appear.
 
-    Parameters and errors are those of `convergence`.
+    Parameters
+    ----------
+    runs : Runs or DataFrame
+        Results, or `Runs.curves` or a part of it.
+    problem, ax, emphasis, styles : optional
+        As in `convergence`.
+
+    Returns
+    -------
+    matplotlib Axes
+        The axes with the figure.
+
+    Raises
+    ------
+    InputError
+        If the problem is not among the results, or none is named and there are several.
+
+    Examples
+    --------
+    >>> ax = reports.sensitivity(runs, "rosenbrock")
     """
     runs = as_runs(runs)
     problem, part = one_problem(runs, problem)

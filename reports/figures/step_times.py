@@ -55,10 +55,19 @@ def speed(races: pd.DataFrame, problem: str | None = None, ax: Axes | None = Non
     legend : bool
         Whether to put a legend below the axes.
 
+    Returns
+    -------
+    matplotlib Axes
+        The axes with the figure.
+
     Raises
     ------
     InputError
         If there is no race on the problem, or there are several races or problems and none is chosen.
+
+    Examples
+    --------
+    >>> ax = reports.speed(races)
     """
     problem = _raced(races, problem)
     part = races[races["problem"] == problem]
@@ -178,10 +187,19 @@ def step_times(
     styles : style.Styles, optional
         Styles of methods with runs, whose marks a page then highlights together with their curves.
 
+    Returns
+    -------
+    matplotlib Axes
+        The axes with the figure.
+
     Raises
     ------
     InputError
         If there is no race at all, or none on one of the problems.
+
+    Examples
+    --------
+    >>> ax = reports.step_times(races)
     """
     table = step_seconds(races)
     if table.empty:

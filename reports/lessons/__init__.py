@@ -44,6 +44,24 @@ def find_lessons(runs: Runs, *, styles: style.Styles | None = None) -> list[Less
     """The lessons that the results contain, in order of difficulty.
 
     Of several stores the first is used. Runs that failed are left out.
+
+    Parameters
+    ----------
+    runs : Runs
+        Results, such as those of the suite ``lesson``.
+    styles : style.Styles, optional
+        Styles of methods, by default `style.method_styles` of the results.
+
+    Returns
+    -------
+    list of Lesson
+        Question, answer and figures of each; empty if the runs contain none.
+
+    Examples
+    --------
+    >>> valley = optbench.compare("quadratic:dim=5", ["adam"], lr=0.1, seeds=1, steps=20)
+    >>> reports.find_lessons(valley)
+    []
     """
     rows = runs.rows
     if "store" in rows and runs.environments:

@@ -39,21 +39,25 @@ def build_page(
 ) -> Path:
     """Write an HTML page that works offline; the same results give the same bytes.
 
-    Title, command and progress as in `report`.
-
     Parameters
     ----------
+    runs : Runs
+        What to show; may have no rows.
     path : str or Path
         The file to write, or a folder (any path that does not end in .html or .htm), which gets an index.html.
+    title, command : str, optional
+        As in `report`.
     gpu : DataFrame, optional
         Measurements of `benchmarks.gpu`, with the columns `optbench.results.GPU_COLUMNS`.
     races : DataFrame, optional
         Races, as `optbench.results.store.Store.load_races` returns them; the source of all times on the page.
+    jobs : int or None
+        Number of processes that draw, from 1 on; None chooses it by the number of problems, up to 4. More than one
+        needs a script with ``if __name__ == "__main__":``, because processes are spawned. The page is the same.
     history : DataFrame, optional
         Results of asv, as `reports.load_history` returns them.
-    jobs : int or None
-        Number of processes that draw, from 1 on; by default it follows from the number of problems, up to 4. More than one
-        needs a script with ``if __name__ == "__main__":``, because processes are spawned. The page is the same.
+    progress : bool, optional
+        As in `report`.
 
     Returns
     -------
@@ -64,6 +68,11 @@ def build_page(
     ------
     StoreError
         If the page cannot be written; an older page is then left unchanged.
+
+    Examples
+    --------
+    >>> reports.build_page(runs, "page.html", title="Two methods").name  # doctest: +SKIP
+    'page.html'
     """
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
