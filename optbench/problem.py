@@ -637,14 +637,14 @@ def problem(name: str) -> Callable[[T], T]:
 
 
 def make_problem(name: str, settings: dict[str, Any] | None = None) -> Problem:
-    """The registered problem of a name.
+    """The registered problem of a name or spec.
 
     Parameters
     ----------
     name : str
-        Name of the problem, without parameters.
+        Name of the problem, or a spec such as ``"quadratic:dim=10"``.
     settings : dict, optional
-        Parameters by name, as text or values; the others have their defaults.
+        Further parameters by name, as text or values; the others have their defaults.
 
     Returns
     -------
@@ -658,12 +658,13 @@ def make_problem(name: str, settings: dict[str, Any] | None = None) -> Problem:
 
     Examples
     --------
-    >>> problem = optbench.make_problem("quadratic", {"dim": 10})
+    >>> problem = optbench.make_problem("quadratic:dim=10")
     >>> problem.spec, problem.condition_number
     ('quadratic:dim=10', 100.0)
     """
+    name, given = parse_spec(name)
     cls = PROBLEMS[name]
-    checked = coerce_all(f"problem {name!r}", parameters(cls), settings or {})
+    checked = coerce_all(f"problem {name!r}", parameters(cls), given | (settings or {}))
     try:
         problem: Problem = cls(**checked)
     except InputError:
@@ -685,8 +686,7 @@ def as_problem(problem: Any, settings: dict[str, Any] | None = None) -> Problem:
         If there is no such problem or parameter, or a value is impossible.
     """
     if isinstance(problem, str):
-        name, given = parse_spec(problem)
-        return make_problem(name, given | (settings or {}))
+        return make_problem(problem, settings)
     if isinstance(problem, type) and issubclass(problem, Problem):
         return problem(**(settings or {}))
     if not isinstance(problem, Problem) or settings:

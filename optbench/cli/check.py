@@ -1,4 +1,4 @@
-"""``optbench check``: is what problems state true?"""
+"""``optbench check``: test the gradients, Hessians and optima that problems state."""
 
 from __future__ import annotations
 

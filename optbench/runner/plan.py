@@ -38,8 +38,8 @@ ENGINE = (
 
 # A plan is compiled if it processes at least this many numbers: runs x steps x numbers in one run. For smaller plans,
 # loading and compiling take longer than they save. The first compilation on a machine takes seconds.
-MIN_COMPILED = 1e8  # in a command, which ends afterwards
-MIN_COMPILED_IN_SESSION = 5e5  # in a Python session, which can reuse the compiled code
+MIN_COMPILED_NUMBERS = 1e8  # in a command, which ends afterwards
+MIN_COMPILED_NUMBERS_IN_SESSION = 5e5  # in a Python session, which can reuse the compiled code
 
 
 class Parallelism(enum.Enum):
@@ -171,7 +171,7 @@ def make_plans(
     optimizer: Any,
     settings: Mapping[str, Any] | None = None,
     *,
-    min_compiled: float = MIN_COMPILED,
+    min_compiled: float = MIN_COMPILED_NUMBERS,
     **options: Any,
 ) -> list[Plan]:
     """The plans of a sweep: one for each batch size, schedule and combination of settings that cannot share an array.

@@ -268,7 +268,7 @@ def _measure(plan: Plan, seed: int) -> dict[str, Any]:
     optimizer = plan.build(plan.grid, (seed,))
     loop = Loop(plan.problem, optimizer, (seed,), plan.steps, plan.batch_size, 1)
     x0 = plan.problem.starts((seed,))  # (1, d)
-    seconds, oracle_seconds, x = _time_steps(loop, x0, _save_points(loop, x0))
+    seconds, oracle_seconds, x = _time_steps(loop, x0, _visited_points(loop, x0))
     return {
         "seconds": seconds,
         "oracle_seconds": oracle_seconds,
@@ -277,7 +277,7 @@ def _measure(plan: Plan, seed: int) -> dict[str, Any]:
     }
 
 
-def _save_points(loop: Loop, x0: Array) -> list[Array]:
+def _visited_points(loop: Loop, x0: Array) -> list[Array]:
     """Evenly spaced points, each (1, d), of an untimed run from x0, which also warms the caches."""
     points, stride = [], _stride(loop)
     x, state = loop.begin(x0)

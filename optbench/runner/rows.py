@@ -48,7 +48,7 @@ def chunk_rows(chunk: Chunk, result: ChunkResult) -> list[dict[str, Any]]:
     Lists are NumPy arrays, which Arrow converts faster than Python lists.
     """
     trace = result.trace
-    rows = list(_identity_columns(chunk, result))
+    rows = list(_common_columns(chunk, result))
     if trace is None:
         lists: dict[str, Any] = {name: [] for name, (kind, _) in COLUMNS.items() if kind.startswith(("list", "map"))}
         lists.pop("calls_to_target")
@@ -96,7 +96,7 @@ def _run_columns(trace: Trace, r: int) -> dict[str, Any]:
     }
 
 
-def _identity_columns(chunk: Chunk, result: ChunkResult) -> Iterator[dict[str, Any]]:
+def _common_columns(chunk: Chunk, result: ChunkResult) -> Iterator[dict[str, Any]]:
     """For each run of a chunk: the columns that identify it; all other columns are None."""
     plan, problem = chunk.plan, chunk.plan.problem
     common = dict.fromkeys(COLUMNS) | {

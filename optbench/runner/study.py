@@ -38,7 +38,7 @@ from optbench.optimizer import Recipe, make_recipe
 from optbench.problem import Problem, as_problem, on_device
 from optbench.runner.chunks import for_cores
 from optbench.runner.options import StudyOptions, learning_rates, names_of
-from optbench.runner.plan import MIN_COMPILED, Plan, make_plans
+from optbench.runner.plan import MIN_COMPILED_NUMBERS, Plan, make_plans
 
 SUITES = Path(__file__).parent / "suites"
 
@@ -76,7 +76,7 @@ def load_study(
     study: str | Path | Mapping[str, Any] | Study,
     *,
     device: str | Backend | None = None,
-    min_compiled: float = MIN_COMPILED,
+    min_compiled: float = MIN_COMPILED_NUMBERS,
     **options: Any,
 ) -> Study:
     """Load and check a study.

@@ -18,7 +18,7 @@ from optbench.results.store import Store
 from optbench.runner.chunks import for_cores, for_threads
 from optbench.runner.execute import execute
 from optbench.runner.options import StudyOptions, SweepOptions, names_of, with_options
-from optbench.runner.plan import MIN_COMPILED, MIN_COMPILED_IN_SESSION, Plan, make_plans
+from optbench.runner.plan import MIN_COMPILED_NUMBERS, MIN_COMPILED_NUMBERS_IN_SESSION, Plan, make_plans
 from optbench.runner.study import Study, load_study
 
 
@@ -83,7 +83,7 @@ def sweep(
     plans = make_plans(
         on_device(as_problem(problem), device, precision),
         make_recipe(optimizer, settings),
-        min_compiled=_min_compiled(fused, MIN_COMPILED_IN_SESSION),
+        min_compiled=_min_compiled(fused, MIN_COMPILED_NUMBERS_IN_SESSION),
         **options,
     )
     if jobs != 1 or executor is not None:
@@ -141,7 +141,7 @@ def compare(
     study = load_study(
         {"title": "A comparison", "compare": [{"problems": problems, "optimizers": optimizers, **options}]},
         device=device,
-        min_compiled=_min_compiled(fused, MIN_COMPILED),
+        min_compiled=_min_compiled(fused, MIN_COMPILED_NUMBERS),
     )
     return run(study, store=store, jobs=jobs, executor=executor, retry_failed=retry_failed, progress=progress)
 

@@ -80,15 +80,15 @@ def check(
     return checks
 
 
-def check_problem(problem: Problem, seed: int = 0) -> ProblemCheck:
+def check_problem(problem: Problem | type[Problem] | str, seed: int = 0) -> ProblemCheck:
     """Check everything that a problem offers.
 
     A check that raises an error becomes a failed finding with the message of the error.
 
     Parameters
     ----------
-    problem : Problem
-        Any problem, also of a plug-in.
+    problem : Problem, class or str
+        Any problem, also of a plug-in; or a spec such as ``"quadratic:dim=10"``.
     seed : int
         Seed of all random points, directions and partitions, at least 0.
 
@@ -99,10 +99,11 @@ def check_problem(problem: Problem, seed: int = 0) -> ProblemCheck:
 
     Examples
     --------
-    >>> check = optbench.check_problem(optbench.make_problem("beale"))
+    >>> check = optbench.check_problem("beale")
     >>> check.passed, check.findings[1].check
     (True, 'gradient')
     """
+    problem = as_problem(problem)
     findings: list[Finding] = []
     for name, check in CHECKS.items():
         try:

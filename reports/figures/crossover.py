@@ -48,7 +48,7 @@ def crossover(
     """Speed-up of the GPU over one core of the CPU, against the size of the problem; above 1 the GPU is faster.
 
     A ring marks the size from which the GPU is faster, see `crossing`, if that lies between the measured sizes. The
-    problems with the largest ratios have colours.
+    problems with the largest speed-ups are coloured, the others grey.
 
     Parameters
     ----------

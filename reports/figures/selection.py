@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from optbench.core.errors import InputError
+from optbench.core.specs import format_value, parse_spec
 from optbench.results.runs import Runs
 
 
@@ -33,7 +34,7 @@ def one_of(known: Iterable[str], name: str | None, missing: str, wrong: str, the
 
 
 def one_problem(runs: Runs, problem: str | None) -> tuple[str, Runs]:
-    """The name of the requested problem, and its runs.
+    """The label of the requested problem, which may be given by a spec, and its runs.
 
     Raises
     ------
@@ -41,11 +42,34 @@ def one_problem(runs: Runs, problem: str | None) -> tuple[str, Runs]:
         If the problem is not among the results, or none is named and there are several.
     """
     known = set(runs.rows["problem"])
+    if problem is not None and problem not in known and len(labels := _labels_of(problem, runs.rows)) == 1:
+        (problem,) = labels
     words = "choose a problem", "no results for problem", "the results have", "there are no results"
     problem = one_of(known, problem, *words)
     if known == {problem}:
         return problem, runs  # the same object, so that cached results are reused
     return problem, Runs(runs.rows[runs.rows["problem"] == problem], runs.environments)
+
+
+def _labels_of(spec: str, rows: pd.DataFrame) -> set[str]:
+    """Labels of the problems that have the name and the parameters of a spec."""
+    name, texts = parse_spec(spec)
+    settings = {key: format_value(_value(text)) for key, text in texts.items()}
+    labels = set()
+    for label, other, params in (
+        rows[["problem", "problem_name", "problem_params"]].dropna().drop_duplicates().to_numpy()
+    ):
+        values = {key: format_value(value) for key, value in json.loads(params).items()}
+        if name == other and settings.items() <= values.items():
+            labels.add(str(label))
+    return labels
+
+
+def _value(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def description_of(part: Runs) -> dict[str, Any]:

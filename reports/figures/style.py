@@ -230,7 +230,16 @@ def end_names(ax: Axes, lines: Lines, styles: Styles, leading: Sequence[str], wi
         )
         ax.plot([1.04, 1.075, 1.11], [at] * 3, **beside, **style.line, markevery=[1], gid=f"{gid}-key")
         name = shorten(names[i], width)
-        ax.text(1.13, at, name, **beside, va="center", fontsize=9.5, parse_math=False, gid=f"{gid}-name")
+        ax.text(
+            1.13,
+            at,
+            name,
+            **beside,
+            va="center",
+            fontsize=matplotlib.rcParams["ytick.labelsize"],
+            parse_math=False,
+            gid=f"{gid}-name",
+        )
 
 
 def _apart(heights: np.ndarray, gap: float) -> np.ndarray:

@@ -62,7 +62,7 @@ def section(context: PageContext) -> ComparisonSection | None:
 
 
 def _of_store(context: PageContext, method: str, store: str) -> MethodKey:
-    """A method of a store, shown by the name of the store."""
+    """The style and key of a method of one results folder, labelled with the folder's name."""
     return replace(context.method(f"{method} [{store}]"), name=store)
 
 

@@ -193,7 +193,7 @@ def _sweeps(rows: pd.DataFrame) -> Table:
     return _table(heading, lines)
 
 
-def _sizes(rows: pd.DataFrame) -> Table:
+def _crossovers(rows: pd.DataFrame) -> Table:
     times = step_seconds(rows).sort_values("size")
     lines = []
     for case, part in rows.groupby("case", sort=False):
@@ -213,4 +213,4 @@ def _sizes(rows: pd.DataFrame) -> Table:
     return _table(heading, lines)
 
 
-_TABLES = {"curves": _curves, "steps": _steps, "sweeps": _sweeps, "sizes": _sizes}
+_TABLES = {"curves": _curves, "steps": _steps, "sweeps": _sweeps, "sizes": _crossovers}

@@ -205,7 +205,7 @@ def test_a_race_takes_the_steps_of_a_run(optimizer: str, batch: int | None, fuse
     loop = loop_of(plan, 30, seed=3)
     x0 = plan.problem.starts((3,))
     start = np.array(x0)
-    points = race._save_points(loop, x0)
+    points = race._visited_points(loop, x0)
     *_, x = race._time_steps(loop, x0, points)
     trace = minimize(plan.problem, plan.build(plan.grid, (3,)), x0, seeds=(3,), steps=30, batch_size=batch)
     np.testing.assert_array_equal(x, trace.x)
@@ -218,7 +218,7 @@ def test_the_saved_points_are_few_and_evenly_spaced(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(race, "POINT_BYTES", 8 * 10 * 7)
     loop = loop_of(plan, 100)
     x0 = plan.problem.starts((0,))
-    points = race._save_points(loop, x0)
+    points = race._visited_points(loop, x0)
     assert len(points) == 7
     np.testing.assert_array_equal(points[1], race._time_steps(loop_of(plan, 15), x0, points)[2])
 
@@ -228,7 +228,7 @@ def test_the_timed_steps_read_nothing_on_the_host() -> None:
     loop = loop_of(plan, 5)
     x0 = plan.problem.starts((0,))
     with host_reads_forbidden():
-        race._time_steps(loop, x0, race._save_points(loop, x0))
+        race._time_steps(loop, x0, race._visited_points(loop, x0))
 
 
 def test_rules_are_compiled_unless_disabled() -> None:

@@ -408,3 +408,9 @@ def test_the_limit_with_rounding_is_bounded() -> None:
 def test_curvatures_of_a_quadratic() -> None:
     extremes = curvatures(Quadratic(dim=3, condition=10, spectrum="linear"), iterations=100)
     assert extremes == pytest.approx((1, 0.1), rel=1e-9)
+
+
+def test_a_problem_may_be_a_spec() -> None:
+    assert check_problem("quadratic:dim=5").problem.spec == "quadratic:dim=5"
+    with pytest.raises(InputError, match="did you mean 'quadratic'"):
+        check_problem("quadrati")

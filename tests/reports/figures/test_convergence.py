@@ -18,7 +18,7 @@ from optbench.analysis import metrics
 from optbench.core.errors import InputError
 from optbench.results.runs import Runs
 from reports import wording
-from reports.figures import convergence, sensitivity, style
+from reports.figures import convergence, selection, sensitivity, style
 from reports.figures.selection import gap_floor
 from reports.page.svg import to_svg
 from tests.reports.conftest import HOSTILE, NETWORK, NOISE, STEEP, VALLEY
@@ -237,6 +237,16 @@ def test_figures_need_a_problem(runs: Runs) -> None:
         reports.convergence(runs)
     with pytest.raises(InputError, match="no results for problem 'sphere'"):
         reports.sensitivity(runs, "sphere")
+
+
+def test_a_problem_may_be_named_by_a_spec() -> None:
+    problems = ["quadratic:dim=3", "quadratic:dim=3,condition=1e4", "logistic"]
+    runs = optbench.compare(problems, ["sgd"], lr=0.1, seeds=1, steps=3, progress=False)
+    labels = {"logistic": "logistic:data=breast_cancer", "quadratic:condition=1e4": "quadratic:dim=3,condition=10000"}
+    for spec, label in {**labels, "quadratic:condition=100": "quadratic:dim=3"}.items():
+        assert selection.one_problem(runs, spec)[0] == label
+    with pytest.raises(InputError, match="no results for problem 'quadratic'; the results have"):
+        selection.one_problem(runs, "quadratic")
 
 
 def test_one_problem_needs_no_name(runs: Runs) -> None:
