@@ -304,14 +304,17 @@ def _read_csv(path: Path, separator: str, target: str) -> tuple[np.ndarray, np.n
             f"{path}: its first line ({', '.join(names[:4])}{', ...' if names[4:] else ''}) looks like data; "
             "put a line of different column names above it"
         )
+    if len(frame) == 0 or len(names) < 2:
+        needs = (
+            f"{path}: {len(frame)} rows of {len(names)} columns; it needs rows with at least one feature and a label"
+        )
+        if len(names) < 2:
+            needs += f"; {path.suffix} files are separated by {'commas' if separator == ',' else 'tabs'}"
+        raise InputError(needs)
     target = target or names[-1]
     if target not in names:
         hint = suggestion(target, names) or f"it has {', '.join(names[:10])}{', ...' if names[10:] else ''}"
         raise InputError(f"{path}: there is no column {target!r}; {hint}")
-    if len(frame) == 0 or len(names) < 2:
-        raise InputError(
-            f"{path}: {len(frame)} rows of {len(names)} columns; it needs rows with at least one feature and a label"
-        )
     features = frame.drop(columns=target)
     for name, column in features.items():
         if not pd.api.types.is_numeric_dtype(column):

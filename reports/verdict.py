@@ -79,7 +79,6 @@ def answer(runs: Runs) -> list[str]:
     found = rankings(runs)
     if len(problems) < 2 or not found:
         return _answers_by_problem(runs)
-    few = statistics.sign_test(len(problems), 0) > 0.05
     lines = []
     for among, table in found:
         first, second = table.iloc[0], table.iloc[1]
@@ -87,11 +86,11 @@ def answer(runs: Runs) -> list[str]:
             places = (f"{line['method']} {rank(line['rank'])}" for line in (first, second))
             claim = f"too close to call (mean rank of {', '.join(places)})"
         else:
-            words = "is first" if few else verb(first["beats_next"])
+            words = verb(first["beats_next"], len(problems))
             interval = f"{rank(first['low'])} to {rank(first['high'])}"
             claim = f"{first['method']} {words}, mean rank {rank(first['rank'])} of {len(table)} ({interval})"
         lines.append(f"{among[0].upper()}{among[1:]}: {claim}" if among else f"Over {len(problems)} problems: {claim}")
-    if few:
+    if too_few(len(problems)):
         lines = [*lines[:2], f"{len(problems)} problems are too few for any order to be significant."]
     return lines
 
@@ -99,6 +98,7 @@ def answer(runs: Runs) -> list[str]:
 def _answers_by_problem(runs: Runs) -> list[str]:
     """Who leads on each of the first problems."""
     leaders = tables.leaders(runs)
+    alone = dict(runs.rows.groupby("problem")["method"].agg(lambda methods: len(set(methods)) == 1))
     lines = []
     for leader in leaders[:3]:
         words = "leads" if len(leader.methods) == 1 else "lead"
@@ -106,15 +106,25 @@ def _answers_by_problem(runs: Runs) -> list[str]:
         measured = f"{leader.result} to {leader.goal}"
         if "objective" in leader.goal:
             measured = f"{leader.goal.partition(',')[0]}: {leader.result}"
+        if leader.methods and alone[leader.problem]:
+            lines.append(f"{leader.methods[0]}: {measured}" + (f" on {leader.problem}" if len(leaders) > 1 else ""))
+            continue
         claim = f"{' and '.join(leader.methods)} {words}, {measured}" if leader.methods else leader.remark
         lines.append(f"{leader.problem}: {claim}")
-    if len(leaders) == 1 and leaders[0].methods:
+    if len(leaders) == 1 and leaders[0].methods and not alone[leaders[0].problem]:
         lines.append(leaders[0].remark)
     return lines
 
 
-def verb(beats_next: float) -> str:
+def too_few(problems: int) -> bool:
+    """Whether so few problems leave a sign test above 5 % even where a method is ahead on all of them."""
+    return statistics.sign_test(problems, 0) > 0.05
+
+
+def verb(beats_next: float, problems: int) -> str:
     """How surely the first of a ranking leads, by the share of resamples in which it is before the second."""
+    if too_few(problems):
+        return "is first"
     return "leads" if beats_next >= CLEAR else "probably leads"
 
 
@@ -129,9 +139,10 @@ def overview_table(runs: Runs) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        All columns are text: method, mean rank, 95 % interval (of it), solved (on how many problems the gap falls to 1e-4
-        of the initial gap, in the median over seeds), calls (how many times the oracle calls of the best method it takes to
-        get there, the median over the problems that it solves), diverged (share of all runs, over the whole grid), oracle.
+        All columns are text: method, mean rank, 95 % interval (of it), solved (on how many problems the gap falls to
+        1e-4 of the initial gap, in the median over seeds), × best where solved (how many times the oracle calls of
+        the best method it takes to get there, the median over the problems that it solves), diverged (share of all
+        runs, over the whole grid), oracle.
 
     Examples
     --------
@@ -154,7 +165,7 @@ def overview_table(runs: Runs) -> pd.DataFrame:
             [name, *place, f"{solved:.0f}/{len(complete.problems)}", factor(ratio), _share(diverged[name]), oracle]
         )
     goal = target_name(DEFAULT)
-    names = ["method", "mean rank", "95 % interval", f"solved to {goal}", "calls, × best", "diverged", "oracle"]
+    names = ["method", "mean rank", "95 % interval", f"solved to {goal}", "× best where solved", "diverged", "oracle"]
     return pd.DataFrame(lines, columns=names, dtype=object)
 
 
@@ -166,7 +177,8 @@ def headline(runs: Runs) -> list[Sentence]:
     """What the results say over all problems, in a few sentences, each only as strong as its numbers.
 
     A method leads if its mean rank is smaller than that of the next in 95 % of the resamples of
-    `optbench.analysis.ranking.ranking`, and probably leads from 80 % on; below that it is too close to call.
+    `optbench.analysis.ranking.ranking`, and probably leads from 80 % on; below that it is too close to call. With
+    fewer than six problems, a sign test cannot reach 5 %, and the method with the smallest mean rank only "is first".
 
     Parameters
     ----------
@@ -219,15 +231,27 @@ def _lead(runs: Runs, table: pd.DataFrame, among: str = "") -> Sentence:
     often = f"{'every resample' if beats == 1 else f'{percent(beats)} of resamples'} of problems and seeds. "
     close = f"{among}{'the' if among else 'The'} first place is too close to call {over}: "
     lead = f"mean rank {best} (95 % interval {interval})"
+    ties = table.loc[1:, "method"][np.isclose(table.loc[1:, "rank"], second["rank"], rtol=0, atol=1e-9)].tolist()
+    behind: Sentence = (*_listed(ties), f" ({next_best})")
+    if len(ties) > 1:
+        behind = (*_listed(ties), f" ({next_best} each), before ", other)
     claim: Sentence
     if beats >= LIKELY:
-        claim = (among, winner, f" {verb(beats)} {over}: {lead}, before ", other, f" ({next_best}) in {often}")
+        claim = (among, winner, f" {verb(beats, problems)} {over}: {lead}, before ", *behind, f" in {often}")
     elif first["rank"] < second["rank"]:
-        claim = (close, winner, f", {lead}, is before ", other, f" ({next_best}) in only {often}")
+        claim = (close, winner, f", {lead}, is before ", *behind, f" in only {often}")
     else:
         same = f" have the same mean rank, {best} (95 % intervals {interval} and {next_interval}). "
         claim = (close, winner, " and ", other, same)
     return (*claim, *_margin(runs, winner, other, problems))
+
+
+def _listed(methods: Sequence[str]) -> Sentence:
+    """Names with commas and a last "and" between them."""
+    parts = [part for method in methods for part in (", ", Name(method))][1:]
+    if len(methods) > 1:
+        parts[-2] = " and "
+    return tuple(parts)
 
 
 def _margin(runs: Runs, winner: Name, other: Name, problems: int) -> Sentence:

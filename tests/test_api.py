@@ -137,6 +137,11 @@ def test_bad_requests(arguments: dict[str, Any], message: str) -> None:
         optbench.compare(**({"problems": "quadratic", "optimizers": "adam"} | arguments))
 
 
+def test_a_misspelt_option_of_a_sweep_is_no_hyperparameter() -> None:
+    with pytest.raises(InputError, match="a sweep of adam has no parameter 'seed'; did you mean 'seeds'"):
+        optbench.sweep("quadratic", "adam", seed=3)
+
+
 def test_a_schedule_applies_to_the_optimizers_that_have_a_learning_rate() -> None:
     runs = optbench.compare("quadratic:dim=3", ["sgd", "lbfgs"], schedule=["constant", "cosine"], **FEW)
     schedules = runs.rows.groupby("optimizer")["schedule"].unique()

@@ -11,7 +11,8 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from optbench import __version__
@@ -58,18 +59,27 @@ def _show_warning(message: Any, category: Any, filename: str, lineno: int, file:
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, with the nearest command or option."""
 
+    commands: Mapping[str, Parser] = MappingProxyType({})  # every command, by name
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse unknown arguments here, where the command is known that was called with them."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
     def error(self, message: str) -> NoReturn:
         wrong = re.search(r"invalid choice: '?(\S+?)'? |unrecognized arguments: (\S+)", message)
-        hint = suggestion(wrong[1] or wrong[2].split("=")[0], self.spellings()) if wrong else ""
+        hint = ""
+        if wrong:
+            name = wrong[1] or wrong[2].split("=")[0]
+            owners = [parser.prog for parser in self.commands.values() if name in parser._option_string_actions]
+            hint = f"{name} belongs to {' and '.join(owners)}" if owners else suggestion(name, self.spellings())
         self.exit(2, f"optbench: {message.split(' (choose')[0]}; {hint or f'see {self.prog} --help'}\n")
 
     def spellings(self) -> set[str]:
-        """Commands and options of this parser and of those below it."""
-        known = {option for action in self._actions for option in action.option_strings}
-        for action in self._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                known.update(action.choices, *(parser.spellings() for parser in action.choices.values()))
-        return known
+        """Options of this parser, and all commands where none was called."""
+        return {*self._option_string_actions, *(() if self._subparsers is None else self.commands)}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -85,4 +95,6 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in (list, check, run, race, report):
         command.add_parser(commands)
+    for each in (parser, *commands.choices.values()):
+        each.commands = commands.choices
     return parser

@@ -23,9 +23,9 @@ EQUIVARIANCES = {
     "flip": "permutations and sign changes of coordinates",
     "shift": "shifts of x",
     "affine": "affine maps of x",
-    "scale": "a factor on f (at eps = 0)",
+    "scale": "multiplying f by a constant (at eps = 0)",
 }
-# of parameters that have one meaning in all rules and schedules
+# of parameters that have one meaning in all rules and schedules of optbench
 MEANINGS = {
     "lr": "learning rate",
     "beta": "decay rate of the momentum",
@@ -73,8 +73,7 @@ def _optimizer_facts(name: str) -> dict[str, str]:
     return {
         "An oracle call": ORACLES[recipe.kind.oracle],
         "Mini-batches": "no: values of different points are compared" if traits.full_batch else "yes",
-        "Commutes with": "; ".join(EQUIVARIANCES[change] for change in traits.equivariances)
-        or "nothing that is tested",
+        "Unchanged by": "; ".join(EQUIVARIANCES[change] for change in traits.equivariances) or "nothing that is tested",
         "Special cases": "; ".join(special_cases) or "none declared",
     }
 
@@ -86,7 +85,8 @@ def parameter_rows(registry: Registry, name: str) -> list[tuple[str, str, str, s
         declared = make_recipe(name).declared
     else:
         declared = parameters(target) if registry is PROBLEMS else schedule_parameters(name)
-    documented = MEANINGS | _documented(inspect.getdoc(target) or "")
+    common = MEANINGS if target.__module__.startswith("optbench.") else {}
+    documented = common | _documented(inspect.getdoc(target) or "")
     return [(p.name, format_value(p.default), _allowed(p), documented.get(p.name, "")) for p in declared.values()]
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from optbench.core.progress import ProgressBar
 
@@ -19,12 +20,24 @@ NAME = 18  # columns within which text is not folded
 UNLIMITED = 10_000  # columns of a pipe or a file, where COLUMNS sets no other width
 
 
+class StrippedOutput:
+    """Standard output without the blanks at the ends of lines, with which rich fills the columns of a table."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(re.sub(r" +(?=\n)", "", text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stdout, name)
+
+
 def make_console() -> Console:
     """Standard output."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else UNLIMITED
-    return Console(width=width, highlight=False, soft_wrap=False, markup=False, emoji=False)
+    terminal = sys.stdout.isatty()
+    width = None if terminal or "COLUMNS" in os.environ else UNLIMITED
+    file = None if terminal else cast(IO[str], StrippedOutput())
+    return Console(file=file, width=width, highlight=False, soft_wrap=False, markup=False, emoji=False)
 
 
 def print_table(
@@ -39,8 +52,9 @@ def print_table(
 ) -> None:
     """Print a table whose columns are numbers, but for `text_columns` and `short_columns`.
 
-    Where the console is too narrow, `optional` columns are dropped, the first of them first. Then text is folded, or cut
-    off in `short_columns`; numbers are never cut.
+    Where the console is too narrow, columns without any value ("–") are dropped, then `optional` columns, the first of
+    them first. Then text is folded, or cut off in `short_columns`. Numbers and the first `NAME` columns of a text are
+    never cut: rather, lines are longer than the console.
     """
     from rich.cells import cell_len
     from rich.table import Table
@@ -49,10 +63,13 @@ def print_table(
     widths = [max(cell_len(str(row[i])) for row in [headings, *cells]) for i in range(len(headings))]
     widths = [min(width, SHORT) if i in short_columns else width for i, width in enumerate(widths)]
     shown = [*range(len(headings))]
-    for column in optional:
+    empty = [i for i in shown if i not in text_columns and {str(row[i]) for row in cells} == {"–"}]
+    for column in dict.fromkeys([*empty, *optional]):
         if sum(widths[i] + GAP for i in shown) - GAP > console.width:
             shown.remove(column)
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
+    needed = sum((min(widths[i], NAME) if i in text_columns else widths[i]) + GAP for i in shown)
+    width = needed if needed - GAP > console.width else None
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim", width=width)
     room = console.width - GAP - sum(widths[i] + GAP for i in shown if i not in short_columns)
     for i in shown:
         number, short = i not in (*text_columns, *short_columns), i in short_columns
@@ -67,7 +84,7 @@ def print_table(
     for row in cells:
         table.add_row(*(row[i] for i in shown))
     console.print(title, style="bold")
-    console.print(table)
+    console.print(table, crop=False)
     console.print()
 
 

@@ -56,6 +56,7 @@ def execute(arguments: argparse.Namespace) -> int:
         print_table(console, title, headings, rows, text_columns=(0, 1, 3), short_columns=(2,), optional=(1,))
     titles = [(Text(name, "bold"), title) for name, title in suites().items()]
     print_table(console, "Suites", ("name", "title"), titles, text_columns=(0, 1))
+    console.print("optbench list NAME shows everything about one of them.")
     return 0
 
 
@@ -63,11 +64,15 @@ def _describe(console: Console, name: str) -> None:
     from rich.padding import Padding
 
     from optbench.cli.catalogue import facts, parameter_rows
+    from optbench.runner.study import SUITES, suites
 
     registries = (PROBLEMS, OPTIMIZERS, SCHEDULES)
     holding = [registry for registry in registries if name in registry.names()]
-    if not holding:
-        names = [known for registry in registries for known in registry.names()]
+    if title := suites().get(name):
+        console.print(f"suite {name}", style="bold")
+        console.print(f"{title}\n{SUITES / name}.toml\n", soft_wrap=True)
+    elif not holding:
+        names = [*suites(), *(known for registry in registries for known in registry.names())]
         raise InputError(f"nothing is called {name!r}; {suggestion(name, names) or 'see optbench list'}")
     for registry in holding:
         target = registry[name]

@@ -87,7 +87,7 @@ def _print_race(summary: pd.DataFrame, to_target: pd.DataFrame, first: pd.Series
             to_goal = duration(goal["seconds"], goal["seconds_low"], goal["seconds_high"]) if goal else ("", "")
             cells.append([*line, *to_goal] if tuned else line)
         print_table(console, str(problem), headings, cells, optional=(9, 7, 6, 5, 4, 2)[not tuned :])
-        disturbed = rows[rows["disturbed"]].assign(reason=rows["reason"].str.split("; ")).explode("reason")
+        disturbed = rows.assign(reason=rows["reason"].str.split("; "))[rows["disturbed"]].explode("reason")
         for reason, group in disturbed.groupby("reason", sort=False):
             console.print(f"* disturbed: {', '.join(group['configuration'])}: {reason}", style="yellow")
         for sentence in verdict(rows):

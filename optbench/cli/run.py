@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from optbench.results.runs import Runs
 
 # columns of the summary that a narrow terminal does without, in this order
-OPTIONAL_COLUMNS = ("oracle", "tried", "calls to 1e-2", "diverged", "95 % interval", "calls to 1e-8")
+OPTIONAL_COLUMNS = ("oracle", "tried", "95 % interval", "calls to 1e-8", "diverged", "calls to 1e-2")
 
 
 def add_parser(commands: Any) -> None:
@@ -98,7 +98,7 @@ def execute(arguments: argparse.Namespace) -> int:
             jobs=arguments.jobs,
             command=arguments.command_line,
         )
-        console.print(f"results  {arguments.store}\nreport   {page}", soft_wrap=True)
+        console.print(f"results  {Path(arguments.store)}/\nreport   {page}", soft_wrap=True)
     return _print_failures(runs)
 
 
@@ -139,7 +139,8 @@ def _print_summary(console: Console, runs: Runs, *, details: bool) -> None:
     for problem, part in parts if details or len(parts) == 1 else []:
         _print_frame(console, problem, summary_table(part).drop(columns="problem"))
     if len(parts) > 1 and not details:
-        counts = (len(parts) - len(complete.problems), "problem"), (len(complete.left_out), "method")
+        methods = runs.rows["method"].nunique()
+        counts = (len(parts) - len(complete.problems), "problem"), (methods - len(complete.methods), "method")
         lacks = " and ".join(plural(count, noun) for count, noun in counts if count)
         more = f"{lacks} more did not run everywhere or have no known optimum. " if lacks else ""
         console.print(f"{more}--details prints a table for each problem.")

@@ -23,8 +23,10 @@ class StoreError(OptbenchError, OSError):
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """The question ``did you mean 'sgd'?`` with the known name nearest to `name`; empty if none is near."""
+    """The question ``did you mean 'sgd'?`` with the known names nearest to `name`; empty if none is near."""
     names = list(known)
     alike = [other for other in names if other[:1] == name[:1]]
-    nearest = difflib.get_close_matches(name, names, 1, 0.6) or difflib.get_close_matches(name, alike, 1, 0.5)
-    return f"did you mean {nearest[0]!r}?" if nearest else ""
+    nearest = difflib.get_close_matches(name, names, 3, 0.6) or difflib.get_close_matches(name, alike, 3, 0.5)
+    ratios = [difflib.SequenceMatcher(None, other, name).ratio() for other in nearest]
+    equal = [repr(other) for other, ratio in zip(nearest, ratios, strict=True) if ratio == ratios[0]]
+    return f"did you mean {' or '.join(sorted(equal))}?" if equal else ""

@@ -48,6 +48,7 @@ def learning_rates(value: Any) -> tuple[float, ...]:
     InputError
         If a rate is not a positive number.
     """
+    given = value
     try:
         if isinstance(value, str) and ":" in value:
             value = dict(zip(("low", "high", "count"), map(float, value.split(":", 2)), strict=True))
@@ -61,10 +62,10 @@ def learning_rates(value: Any) -> tuple[float, ...]:
         raise
     except (TypeError, ValueError, KeyError, OverflowError):
         raise InputError(
-            f"lr must be a number, a list, low:high:count or {{low, high, per_decade}}, not {value!r}"
+            f"lr must be a number, a list, low:high:count or {{low, high, per_decade}}, not {given!r}"
         ) from None
     if not rates or not all(0 < rate < np.inf for rate in rates):
-        raise InputError(f"learning rates must be positive numbers, not {value!r}")
+        raise InputError(f"learning rates must be positive numbers, not {given!r}")
     return rates
 
 

@@ -40,7 +40,7 @@ from optbench.runner.chunks import for_cores
 from optbench.runner.options import StudyOptions, learning_rates, names_of
 from optbench.runner.plan import MIN_COMPILED_NUMBERS, Plan, make_plans
 
-_SUITES = Path(__file__).parent / "suites"
+SUITES = Path(__file__).parent / "suites"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Study:
 
 def suites() -> dict[str, str]:
     """Titles of the studies that come with optbench, by name."""
-    files = sorted(_SUITES.glob("*.toml"))
+    files = sorted(SUITES.glob("*.toml"))
     return {file.stem: tomllib.loads(file.read_text(encoding="utf-8"))["title"] for file in files}
 
 
@@ -161,9 +161,12 @@ def _read(study: str | Path) -> tuple[dict[str, Any], str, Path]:
     if path.suffix != ".toml" and not path.exists():
         names = list(suites())
         if study not in names:
-            hint = suggestion(place, names) or f"choose {' or '.join(names)}, or give the path of a .toml file"
+            files = map(str, path.parent.glob("*.toml"))
+            hint = (
+                suggestion(place, [*names, *files]) or f"choose {' or '.join(names)}, or give the path of a .toml file"
+            )
             raise InputError(f"no suite {place!r}; {hint}")
-        path, place, folder = _SUITES / f"{study}.toml", f"suite {study}", Path()
+        path, place, folder = SUITES / f"{study}.toml", f"suite {study}", Path()
     try:
         return tomllib.loads(path.read_text(encoding="utf-8")), place, folder
     except tomllib.TOMLDecodeError as error:

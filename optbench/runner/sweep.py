@@ -78,6 +78,8 @@ def sweep(
     (15, (15, 10))
     """
     options = {name: settings.pop(name) for name in names_of(SweepOptions) if name in settings}
+    recipe = make_recipe(optimizer)
+    check_names(f"a sweep of {recipe.name}", [*recipe.declared, *names_of(SweepOptions)], settings)
     plans = make_plans(
         on_device(as_problem(problem), device, precision),
         make_recipe(optimizer, settings),

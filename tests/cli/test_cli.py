@@ -8,11 +8,15 @@ import pandas as pd
 import pytest
 
 from optbench import __version__
+from optbench.analysis import timing
 from optbench.cli import main
 from optbench.cli.catalogue import facts, parameter_rows
+from optbench.cli.console import make_console, print_table
 from optbench.cli.race import verdict
+from optbench.core.imports import origin_of
 from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES, Registry
 from optbench.results.store import Store
+from optbench.runner.study import load_study, suites
 from tests.conftest import assert_refused, run_python
 
 SMALL = ["run", "--problem", "quadratic:dim=4", "--problem", "logistic:data=iris", "--optimizer", "adam"]
@@ -74,6 +78,39 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
         for name in registry.names():
             assert name in out
     assert "default" in out
+    assert out.endswith("\noptbench list NAME shows everything about one of them.\n")
+
+
+def test_list_shows_title_and_file_of_a_suite(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "default"]) == 0
+    name, title, file, *_ = lines_of(capsys)
+    assert name == "suite default"
+    assert title == suites()["default"]
+    assert load_study(file).title == title
+
+
+OWN_RULE = """
+import optbench
+
+@optbench.rule
+def adamax(xp, x, g, t, u, lr=0.001, beta2=0.999, eps=1e-8):
+    '''AdaMax.
+
+    Parameters
+    ----------
+    eps : float
+        Smallest norm.
+    '''
+    u = xp.maximum(beta2 * u, abs(g))
+    return x - lr * g / (u + eps), u
+"""
+
+
+def test_meanings_of_own_parameters_come_from_the_docstring(here: Path) -> None:
+    (here / "mine.py").write_text(OWN_RULE)
+    shown = run_python("-m", "optbench", "list", "--import", "mine.py", "adamax", cwd=here).stdout
+    assert "Smallest norm." in shown
+    assert "decay rate" not in shown
 
 
 def test_list_describes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,6 +159,13 @@ ONE, RACE = ([command, "--problem", "quadratic", "--optimizer", "adam"] for comm
         ([*ONE, "--batch-size", "8,x"], "batch_size must be a whole number"),
         ([*ONE, "--batch-size", "8"], "no mini-batches"),
         ([*ONE, "--lr", "0"], "positive numbers"),
+        ([*ONE, "--lr", "1e-2-10"], "low:high:count or {low, high, per_decade}, not '1e-2-10'"),
+        (["run", "study.tml"], "did you mean 'study.toml'?"),
+        (["run", "--problem", "quadratic", "--optimizer", "adam:beta=0.9"], "did you mean 'beta1' or 'beta2'?"),
+        (
+            ["check", "logistic:data=semicolon.csv"],
+            "at least one feature and a label; .csv files are separated by commas",
+        ),
         ([*ONE, "--lr", "1:2:1e12"], "from 1 to 10000"),
         ([*ONE, "--lr=-1:2:3"], "0 < low <= high"),
         ([*ONE, "--seeds", "9" * 30], "a number of seeds"),
@@ -162,6 +206,8 @@ def test_bad_requests_get_one_sentence(
     here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     (here / "file").write_text("")
+    (here / "study.toml").write_text("")
+    (here / "semicolon.csv").write_text("a;b;y\n1;2;0\n3;4;1\n")
     (here / "nan.csv").write_text("a,b,y\n1,2,0\n3,nan,1\n4,5,1\n")
     assert_refused(arguments, message, here, capsys)
 
@@ -235,6 +281,7 @@ def test_output_fits_the_terminal(
     lines = lines_of(capsys)
     paths = [line for line in lines if ".parquet" in line]
     assert max(len(line) for line in lines if line not in paths) <= columns
+    assert not [line for line in lines if line.endswith(" ")]
     assert not [line for line in lines if "\x1b" in line]  # no colour where the output is no terminal
 
 
@@ -246,6 +293,41 @@ def test_help_fits_80_columns(
     with pytest.raises(SystemExit):
         main([*command, "--help"])
     assert max(map(len, lines_of(capsys))) <= 80
+
+
+@pytest.mark.parametrize("columns", [20, 40, 70, 200])
+def test_tables_drop_columns_and_keep_names_and_numbers(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    headings = ["method", "calls to 1e-2", "calls to 1e-4", "calls to 1e-8", "diverged"]
+    rows = [["gradient_descent", "1234567", "–", "1234", "12 %"], ["adam", "–", "–", "99", "0 %"]]
+    print_table(make_console(), "a problem", headings, rows, optional=(1, 4))
+    out = capsys.readouterr().out
+    assert ("calls to 1e-4" in out) == (columns == 200)
+    assert ("calls to 1e-2" in out) == (columns >= 70)
+    assert ("diverged" in out) == (columns >= 70)
+    assert {"gradient_descent", "calls", "1e-8", "1234", "99"} <= set(out.split())
+
+
+def test_a_pipe_has_lines_without_trailing_blanks(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (
+        SMALL,
+        ["list"],
+        ["list", "adam", "logistic", "default"],
+        ["report", "results", "--table", "latex"],
+    ):
+        assert main(command) == 0
+        assert not [line for line in lines_of(capsys) if line.endswith(" ") or len(line) > 1000]
+
+
+def test_left_out_methods_are_counted_without_problems(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "s.toml").write_text(
+        "lr=[0.1]\nseeds=1\nsteps=3\n[[compare]]\nproblems=['quadratic:dim=3','quadratic:dim=4']\n"
+        "optimizers=['adam','sgd']\n[[compare]]\nproblems=['quadratic:dim=5']\noptimizers=['lbfgs']\n"
+    )
+    assert main(["run", "s.toml", "--no-report", "--jobs", "1"]) == 0
+    assert "1 problem and 1 method more did not run" in capsys.readouterr().out
 
 
 def test_run_answers_first_and_prints_a_table_for_each_problem_on_request(
@@ -277,7 +359,9 @@ def test_list_describes_what_a_registration_declares(registry: Registry, capsys:
         assert main(["list", name]) == 0
         out = capsys.readouterr().out
         rows = parameter_rows(registry, name)
-        assert all(meaning for *_, meaning in rows), f"a parameter of {name} has no meaning"
+        assert all(meaning for *_, meaning in rows) or origin_of(registry, name), (
+            f"a parameter of {name} has no meaning"
+        )
         words = [word for row in rows for text in row for word in text.split()]
         words += [word for text in facts(registry, name).values() for word in text.split()]
         assert {word for word in words if word not in out and len(word) < 20} == set()
@@ -288,6 +372,8 @@ def test_list_describes_what_a_registration_declares(registry: Registry, capsys:
     [
         (["rnu"], "did you mean 'run'?"),
         (["run", "--sedes", "3"], "unrecognized arguments: --sedes; did you mean '--seeds'?"),
+        (["report", "results", "--details"], "unrecognized arguments: --details; --details belongs to optbench run"),
+        (["list", "--rounds=3"], "--rounds belongs to optbench race"),
         (["run", "--optimizer", "adm"], "no optimizer 'adm'; did you mean 'adam'?"),
         (["check", "nothere"], "no problem 'nothere'; optbench list shows all problems"),
         (["race", "--rounds"], "see optbench race --help"),
@@ -317,6 +403,16 @@ def test_a_race_ends_with_its_verdict() -> None:
         "A step of sgd takes 2 times as long (95 %: 1.25 to 2.5) as one of lion",
         "The machine was busy: repeat the race before you rely on it.",
     ]
+
+
+def test_a_race_on_a_quiet_machine_names_no_disturbance(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = timing.race_summary
+    quiet = {"disturbed": False, "reason": ""}
+    monkeypatch.setattr(timing, "race_summary", lambda races: summary(races).assign(**quiet))
+    assert main([*RACE, "--rounds", "3", "--steps", "5"]) == 0
+    assert "disturbed" not in capsys.readouterr().out
 
 
 def test_without_a_page_nothing_that_draws_is_loaded(here: Path) -> None:

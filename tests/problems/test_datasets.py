@@ -107,6 +107,8 @@ MANY = "".join(f"{i},{i + 0.5}\n" for i in range(60))
         ("a.csv", "", "a.csv: the file is empty"),
         ("a.csv", "a,b\n", "0 rows of 2 columns"),
         ("a.csv", "y\n1\n2\n", "2 rows of 1 columns"),
+        ("a.csv", "a;y\n1;0\n2;1\n", "separated by commas"),
+        ("a.tsv", "a,y\n1,0\n2,1\n", "separated by tabs"),
         ("a.csv", "a,y\n1,0\n,1\n", "row 2, column 'a' is missing"),
         ("a.csv", "a,b,y\n1,1,0\n1,inf,1\n", "row 2, column 'b' is infinite"),
         ("a.csv", "a,b,y\n1,2,0\n1,red,1\n", "row 2, column 'b' is 'red', not a number; encode"),

@@ -58,7 +58,7 @@ def said(runs: Runs) -> str:
 
 def test_one_problem_and_two_optimizers_are_put_into_words() -> None:
     text = said(runs_with({"a": [2], "b": [8]}))
-    assert text.startswith("a leads on the one problem that both ran on: mean rank 1")
+    assert text.startswith("a is first on the one problem that both ran on: mean rank 1")
     assert "a reaches 1e-4 of the initial gap on it; there b needs 4 times as many oracle calls." in text
     assert "This rests on 1 problem and 3 seeds each: too few problems" in text
 
@@ -119,6 +119,24 @@ def test_between_the_two_one_probably_leads() -> None:
 def test_five_problems_are_said_to_be_too_few() -> None:
     text = said(runs_with({name: line[:5] for name, line in CLEAR.items()}))
     assert "too few problems for any order to be significant at 5 % (sign test, p ≥ 0.0625)" in text
+    assert text.startswith("fast is first over the 5 problems")
+    assert " leads " not in text
+
+
+def test_all_methods_that_tie_for_second_place_are_named() -> None:
+    text = said(runs_with({"fast": [2] * 8, "b": [20] * 8, "c": [20] * 8, "d": [20] * 8}))
+    assert "before b, c and d (3.00 each), before b in every resample" in text
+    two = said(runs_with({"fast": [2] * 8, "b": [20] * 8, "c": [20] * 8, "d": [40] * 8}))
+    assert "before b and c (2.50 each), before b in every resample" in two
+
+
+def test_one_method_on_one_problem_is_not_compared() -> None:
+    assert verdict.answer(runs_with({"a": [20]})) == ["a: 20 calls to 1e-10 of the initial gap"]
+    first, second = verdict.answer(runs_with({"a": [20, 1]}))
+    assert (first, second) == (
+        "a: 20 calls to 1e-10 of the initial gap on p0",
+        "a: 1 call to 1e-10 of the initial gap on p1",
+    )
 
 
 def test_hessians_are_named_as_the_caveat_and_the_best_without_them_is_told() -> None:
@@ -151,7 +169,7 @@ def test_divergence_over_the_grid_is_told() -> None:
                     more = {"settings": json.dumps({"lr": lr}), "step_size": lr}
                     rows.append(row(method, f"p{p}", seed, calls, **more, **lost))
     text = said(Runs.from_rows(rows))
-    assert "With a learning rate, sgd leads among 2" in text
+    assert "With a learning rate, sgd is first among 2" in text
     assert "33 % of the runs of sgd over 3 step sizes diverged." in text
     calm = [r for r in rows if r["optimizer"] != "sgd"]
     assert "None of the 12 runs of adam diverged, over 3 step sizes." in said(Runs.from_rows(calm))
