@@ -34,8 +34,8 @@ Make a problem by its name: ``optbench.make_problem("quadratic:dim=10")``, or ``
 line. Values below hold for the defaults.
 """
 OPTIMIZERS_PAGE = """
-Formulas are read from the code below them. In all rules x is the point, g the gradient there and t the number of the step,
-counted from 1; other letters are state that starts at zero.
+Each formula is generated from the code shown below it. In all rules x is the point, g the gradient there and t the number
+of the step, counted from 1; other letters are state that starts at zero.
 """
 SCHEDULES_PAGE = """
 A schedule is a factor on the learning rate; t is the number of steps already taken and T the number of all steps. With
@@ -99,7 +99,7 @@ def _optimizer(name: str, folder: Path) -> Iterable[str]:
     reports.paths(optbench.sweep(problem, name, **settings, seeds=1, steps=200), columns=1)
     tuned = ", at the best of four step sizes" if settings else ""
     caption = f"The path of ``{name}`` over ``{problem}`` in at most 200 steps{tuned}."
-    yield _picture(folder, f"optimizer-{name}", caption, f"Path of {name} over a valley", width="24rem")
+    yield _picture(folder, f"optimizer-{name}", caption, f"Path of {name} over a valley", width="16rem")
     code = _code(recipe.target) if inspect.isfunction(recipe.target) else ""
     if code:
         yield code

@@ -1,5 +1,5 @@
 """
-Seconds a step
+Time of a step
 ==============
 
 A race times single runs in turn and compares them within rounds. These times belong to the machine that built this page,
