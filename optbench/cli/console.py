@@ -65,10 +65,10 @@ def print_table(
     shown = [*range(len(headings))]
     empty = [i for i in shown if i not in text_columns and {str(row[i]) for row in cells} == {"–"}]
     for column in dict.fromkeys([*empty, *optional]):
-        if sum(widths[i] + GAP for i in shown) - GAP > console.width:
+        if sum(widths[i] + GAP for i in shown) > console.width:
             shown.remove(column)
     needed = sum((min(widths[i], NAME) if i in text_columns else widths[i]) + GAP for i in shown)
-    width = needed if needed - GAP > console.width else None
+    width = needed if needed > console.width else None
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim", width=width)
     room = console.width - GAP - sum(widths[i] + GAP for i in shown if i not in short_columns)
     for i in shown:

@@ -121,7 +121,7 @@ def normalized(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
 
 
 def centered(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
-    """A rule that combines parameters in a way that compiles: the sum of a single number is that number."""
+    """A rule that combines parameters and compiles with new Numba: the sum of a single number is that number."""
     return (x - lr * (g - xp.sum(g)),)
 
 
@@ -137,16 +137,19 @@ def helper(g: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("rule", "cause"),
-    [(normalized, "TypingError: No implementation of function 'sum'"), (centered, "its compiled form differs")],
+    [
+        (normalized, "TypingError: No implementation of function 'sum'"),
+        (centered, "its compiled form differs|TypingError: No implementation of function 'sum'"),
+    ],
 )
 def test_a_rule_that_cannot_be_compiled_runs_uncompiled(rule: Callable[..., Any], cause: str) -> None:
     cure = "if it combines parameters, declare it with @optbench.rule(elementwise=False)"
-    message = f"the rule {rule.__name__!r} runs uncompiled ({cause}); {cure}"
+    message = rf"the rule {rule.__name__!r} runs uncompiled \((?:{cause})\); {re.escape(cure)}"
     fusing._checked_kernel.cache_clear()
     problem = Quadratic(dim=4)
     plain = minimize(problem, FirstOrder(rule), steps=20)
     fused = problem.on(get_backend("numpy", fused=True))
-    with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
+    with pytest.warns(UserWarning, match=f"^{message}$"):
         first = minimize(fused, FirstOrder(rule), steps=20)
     again = minimize(fused, FirstOrder(rule), steps=20)  # a second warning would be an error
     np.testing.assert_array_equal(first.x, plain.x)
