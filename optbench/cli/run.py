@@ -142,8 +142,9 @@ def _print_summary(console: Console, runs: Runs, *, details: bool) -> None:
         methods = runs.rows["method"].nunique()
         counts = (len(parts) - len(complete.problems), "problem"), (methods - len(complete.methods), "method")
         lacks = " and ".join(plural(count, noun) for count, noun in counts if count)
-        more = f"{lacks} more did not run everywhere or have no known optimum. " if lacks else ""
-        console.print(f"{more}--details prints a table for each problem.")
+        if lacks:
+            console.print(f"Not shown: {lacks} (no known optimum, or not run together with the others).")
+        console.print("--details prints a table for each problem.")
 
 
 def _print_frame(console: Console, title: str, table: pd.DataFrame) -> None:
