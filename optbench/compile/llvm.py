@@ -1,0 +1,373 @@
+"""Graphs as LLVM IR, and IR as machine code.
+
+`Writer` writes the IR of one function as text: loops, loads and stores, and the operations of a graph. All arithmetic is
+strict IEEE arithmetic, so machine code gives the same digits as NumPy for all operations except those in `graph.INEXACT`.
+llvmlite compiles the text; object code is kept in `cache`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from optbench.compile import cache, elementary
+from optbench.compile.graph import Node, TraceError
+
+SIZES = {"double": 8, "float": 4, "i64": 8, "i32": 4, "i1": 1}
+KINDS = {"float64": "double", "float32": "float"}
+ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
+COMPARISONS = {"less": "olt", "less_equal": "ole", "greater": "ogt", "greater_equal": "oge"}
+COMPARISONS |= {"equal": "oeq", "not_equal": "une"}
+ELEMENTARY: dict[str, Callable[..., Any]] = {
+    name: getattr(elementary, name) for name in ("exp", "log", "log1p", "tanh")
+}
+
+
+class Value(NamedTuple):
+    """A value of the IR: its name or constant, the kind of its elements, and their number (0 for a scalar)."""
+
+    name: str
+    kind: str
+    lanes: int = 0
+
+    @property
+    def type(self) -> str:
+        return type_of(self.kind, self.lanes)
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.name}"
+
+
+def type_of(kind: str, lanes: int) -> str:
+    """The type of a scalar or vector in LLVM's notation."""
+    return f"<{lanes} x {kind}>" if lanes else kind
+
+
+class Writer:
+    """Writes one function ``void NAME(ptr arguments)``, whose arguments are an array of 64-bit integers and addresses.
+
+    Parameters
+    ----------
+    name : str
+    precision : str
+        Precision of arrays.
+    """
+
+    def __init__(self, name: str, precision: str) -> None:
+        self.name, self.kind = name, KINDS[precision]
+        self.kinds = elementary.DOUBLE, elementary.SINGLE
+        self.variables: list[str] = []  # of the entry block, where LLVM turns them into registers
+        self.lines: list[str] = []
+        self.declarations: set[str] = set()
+        self.count = 0
+
+    def text(self) -> str:
+        body = "\n".join(["entry:", *self.variables, *self.lines, "  ret void"])
+        return f"define void @{self.name}(ptr noalias %arguments) {{\n{body}\n}}\n"
+
+    def new(self) -> str:
+        self.count += 1
+        return f"%v{self.count}"
+
+    def write(self, text: str, kind: str = "i64", lanes: int = 0) -> Value:
+        """A new value, the result of an instruction."""
+        name = self.new()
+        self.lines.append(f"  {name} = {text}")
+        return Value(name, kind, lanes)
+
+    def constant(self, value: float, kind: str, lanes: int = 0) -> Value:
+        if kind in ("double", "float"):
+            if kind == "float":  # rounded once; written as the double of the same value
+                value = ctypes.c_float(value).value
+            one = f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+        else:
+            one = str(int(value))
+        return Value(f"<{', '.join([f'{kind} {one}'] * lanes)}>" if lanes else one, kind, lanes)
+
+    def variable(self, kind: str, lanes: int = 0, count: int = 1) -> Value:
+        """Memory of the function, for values that change in loops."""
+        name = self.new()
+        self.variables.append(f"  {name} = alloca [{count} x {type_of(kind, lanes)}], align 64")
+        return Value(name, "ptr")
+
+    def argument(self, position: int, kind: str = "i64") -> Value:
+        """An integer or address that the function was called with."""
+        place = self.write(f"getelementptr i64, ptr %arguments, i64 {position}", "ptr")
+        return self.write(f"load {kind}, {place}, align 8", kind)
+
+    # ---- integers, memory and loops --------------------------------------------------------------------------------------
+
+    def integer(self, op: str, a: Value, b: Value | int) -> Value:
+        """``add``, ``sub``, ``mul`` or another operation on 64-bit integers."""
+        return self.write(f"{op} i64 {a.name}, {b.name if isinstance(b, Value) else b}")
+
+    def address(self, base: Value, elements: Value | int, kind: str, lanes: int = 0) -> Value:
+        """The address of an element of an array; vectors are as long as their elements."""
+        position = elements.name if isinstance(elements, Value) else elements
+        return self.write(f"getelementptr {type_of(kind, lanes)}, ptr {base.name}, i64 {position}", "ptr")
+
+    def load(self, place: Value, kind: str, lanes: int = 0) -> Value:
+        return self.write(f"load {type_of(kind, lanes)}, ptr {place.name}, align {SIZES[kind]}", kind, lanes)
+
+    def store(self, value: Value, place: Value) -> None:
+        self.lines.append(f"  store {value}, ptr {place.name}, align {SIZES[value.kind]}")
+
+    @contextlib.contextmanager
+    def loop(self, start: Value | int, stop: Value | int, step: int = 1) -> Iterator[Value]:
+        """A loop over integers; the body is what is written inside."""
+        counter, label = self.variable("i64"), self.new()[1:]
+        self.store(start if isinstance(start, Value) else self.constant(start, "i64"), counter)
+        self.lines += [f"  br label %{label}.head", f"{label}.head:"]
+        i = self.load(counter, "i64")
+        go = self.write(f"icmp slt i64 {i.name}, {stop.name if isinstance(stop, Value) else stop}", "i1")
+        self.lines += [f"  br i1 {go.name}, label %{label}.body, label %{label}.end", f"{label}.body:"]
+        yield i
+        self.store(self.integer("add", i, step), counter)
+        self.lines += [f"  br label %{label}.head", f"{label}.end:"]
+
+    @contextlib.contextmanager
+    def only_if(self, condition: Value) -> Iterator[None]:
+        """What is written inside runs if the condition, an i1, holds."""
+        label = self.new()[1:]
+        self.lines += [f"  br i1 {condition.name}, label %{label}.then, label %{label}.end", f"{label}.then:"]
+        yield
+        self.lines += [f"  br label %{label}.end", f"{label}.end:"]
+
+    # ---- operations of graphs --------------------------------------------------------------------------------------------
+
+    def convert(self, a: Value, kind: str, lanes: int) -> Value:
+        """A value with another kind of elements, and as a vector."""
+        if a.kind == "i1" and kind != "i1":
+            a = self.write(f"uitofp {a} to {type_of(kind, a.lanes)}", kind, a.lanes)
+        if kind == "i1" and a.kind != "i1":
+            a = self.write(f"fcmp une {a}, {self.constant(0, a.kind, a.lanes).name}", "i1", a.lanes)
+        if a.kind != kind:
+            cast = "fptrunc" if kind == "float" else "fpext"
+            a = self.write(f"{cast} {a} to {type_of(kind, a.lanes)}", kind, a.lanes)
+        if lanes and not a.lanes:
+            one = self.write(f"insertelement {type_of(kind, lanes)} poison, {a}, i64 0", kind, lanes)
+            zeros = f"<{lanes} x i32> zeroinitializer"
+            a = self.write(f"shufflevector {one}, {type_of(kind, lanes)} poison, {zeros}", kind, lanes)
+        return a
+
+    def intrinsic(self, name: str, *args: Value) -> Value:
+        """A call of one of LLVM's functions for values of one type."""
+        kind, lanes = args[0].kind, args[0].lanes
+        suffix = f"v{lanes}" if lanes else ""
+        full = f"llvm.{name}.{suffix}f{8 * SIZES[kind]}"
+        self.declarations.add(f"declare {args[0].type} @{full}({', '.join(a.type for a in args)})")
+        return self.write(f"call {args[0].type} @{full}({', '.join(map(str, args))})", kind, lanes)
+
+    def compare(self, op: str, a: Value, b: Value) -> Value:
+        return self.write(f"fcmp {COMPARISONS[op]} {a}, {b.name}", "i1", a.lanes)
+
+    def select(self, condition: Value, a: Value, b: Value) -> Value:
+        return self.write(f"select {condition}, {a}, {b}", a.kind, a.lanes)
+
+    def operation(self, node: Node, args: Sequence[Value]) -> Value:
+        """An elementwise operation: weak values in double precision, others in that of the arrays."""
+        op, lanes = node.op, max(a.lanes for a in args)
+        if op.startswith("logical"):
+            args = [self.convert(a, "i1", lanes) for a in args]
+            if op == "logical_not":
+                return self.write(f"xor {args[0]}, {self.constant(1, 'i1', lanes).name}", "i1", lanes)
+            return self.write(f"{op.removeprefix('logical_')} {args[0]}, {args[1].name}", "i1", lanes)
+        kind = "double" if all(a.weak for a in node.args) else self.kind
+        if op == "where":
+            condition = self.convert(args[0], "i1", lanes)
+            kind = "i1" if node.truth else kind
+            return self.select(condition, *[self.convert(a, kind, lanes) for a in args[1:]])
+        a, *rest = [self.convert(a, kind, lanes) for a in args]
+        if op in ARITHMETIC:
+            return self.write(f"{ARITHMETIC[op]} {a}, {rest[0].name}", kind, lanes)
+        if op in COMPARISONS:
+            return self.compare(op, a, rest[0])
+        if op == "negative":
+            return self.write(f"fneg {a}", kind, lanes)
+        if op in ("sqrt", "abs"):
+            return self.intrinsic({"sqrt": "sqrt", "abs": "fabs"}[op], a)
+        if op in ("maximum", "minimum"):  # NaN if either is, as in NumPy
+            b = rest[0]
+            first = self.compare("greater" if op == "maximum" else "less", a, b)
+            nan = self.write(f"fcmp uno {a}, {a.name}", "i1", lanes)
+            return self.select(self.write(f"or {first}, {nan.name}", "i1", lanes), a, b)
+        if op == "sign":
+            zero, one = self.constant(0, kind, lanes), self.constant(1, kind, lanes)
+            y = self.select(self.compare("greater", a, zero), one, a)
+            return self.select(self.compare("less", a, zero), self.constant(-1, kind, lanes), y)
+        if op == "isnan":
+            return self.write(f"fcmp uno {a}, {a.name}", "i1", lanes)
+        if op == "isfinite":
+            difference = self.write(f"fsub {a}, {a.name}", kind, lanes)
+            return self.write(f"fcmp oeq {difference}, {self.constant(0, kind, lanes).name}", "i1", lanes)
+        if op in ELEMENTARY:
+            precision = elementary.DOUBLE if kind == "double" else elementary.SINGLE
+            result: Value = ELEMENTARY[op](Symbols(self), Symbol(self, a), precision).value
+            return result
+        if op == "pow":
+            return self._power(a, rest[0])
+        raise TraceError(f"uses {op}, which has no machine code")
+
+    def _power(self, a: Value, b: Value) -> Value:
+        """pow of the C library, which Python uses too, for each number; weak values only."""
+        self.declarations.add("declare double @pow(double, double)")
+        if not a.lanes:
+            return self.write(f"call double @pow({a}, {b})", "double")
+        result = Value("poison", "double", a.lanes)
+        for k in range(a.lanes):
+            x, y = (self.write(f"extractelement {v}, i64 {k}", "double") for v in (a, b))
+            one = self.write(f"call double @pow({x}, {y})", "double")
+            result = self.write(f"insertelement {result}, {one}, i64 {k}", "double", a.lanes)
+        return result
+
+
+class Symbol:
+    """A value with operators, for the formulas of `elementary`."""
+
+    def __init__(self, writer: Writer, value: Value) -> None:
+        self.writer, self.value = writer, value
+
+    def _with(self, op: str, other: Any, *, swap: bool = False) -> Symbol:
+        a = self.value
+        b = other.value if isinstance(other, Symbol) else self.writer.constant(other, a.kind, a.lanes)
+        if swap:
+            a, b = b, a
+        kind = "i1" if op[1:4] == "cmp" else a.kind
+        return Symbol(self.writer, self.writer.write(f"{op} {a}, {b.name}", kind, a.lanes))
+
+    def __add__(self, other: Any) -> Symbol:
+        return self._with("add" if self.value.kind[0] == "i" else "fadd", other)
+
+    def __sub__(self, other: Any) -> Symbol:
+        return self._with("sub" if self.value.kind[0] == "i" else "fsub", other)
+
+    def __rsub__(self, other: Any) -> Symbol:
+        return self._with("sub" if self.value.kind[0] == "i" else "fsub", other, swap=True)
+
+    __radd__ = __add__
+
+    def __mul__(self, other: Any) -> Symbol:
+        return self._with("fmul", other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Symbol:
+        return self._with("fdiv", other)
+
+    def __rtruediv__(self, other: Any) -> Symbol:
+        return self._with("fdiv", other, swap=True)
+
+    def __neg__(self) -> Symbol:
+        return Symbol(self.writer, self.writer.write(f"fneg {self.value}", self.value.kind, self.value.lanes))
+
+
+for _name, _op in {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}.items():
+    setattr(Symbol, f"__{_name}__", lambda self, other, _op=_op: self._with(f"fcmp {_op}", other))
+for _name, _op in {"and": "and", "or": "or", "lshift": "shl", "rshift": "ashr"}.items():
+    setattr(Symbol, f"__{_name}__", lambda self, other, _op=_op: self._with(_op, other))
+
+
+class Symbols:
+    """The functions that the formulas of `elementary` use."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+
+    def _values(self, *args: Any) -> list[Value]:
+        known = next(a.value for a in args if isinstance(a, Symbol) and a.value.kind != "i1")
+        return [a.value if isinstance(a, Symbol) else self.writer.constant(a, known.kind, known.lanes) for a in args]
+
+    def fma(self, a: Any, b: Any, c: Any) -> Symbol:
+        return Symbol(self.writer, self.writer.intrinsic("fma", *self._values(a, b, c)))
+
+    def sqrt(self, a: Symbol) -> Symbol:
+        return Symbol(self.writer, self.writer.intrinsic("sqrt", a.value))
+
+    def abs(self, a: Symbol) -> Symbol:
+        return Symbol(self.writer, self.writer.intrinsic("fabs", a.value))
+
+    def where(self, condition: Symbol, a: Any, b: Any) -> Symbol:
+        return Symbol(self.writer, self.writer.select(condition.value, *self._values(a, b)))
+
+    def bits(self, a: Symbol) -> Symbol:
+        return self._cast(a, f"i{8 * SIZES[a.value.kind]}")
+
+    def number(self, a: Symbol) -> Symbol:
+        return self._cast(a, "double" if a.value.kind == "i64" else "float")
+
+    def _cast(self, a: Symbol, kind: str) -> Symbol:
+        lanes = a.value.lanes
+        return Symbol(self.writer, self.writer.write(f"bitcast {a.value} to {type_of(kind, lanes)}", kind, lanes))
+
+
+# ---- machine code ----------------------------------------------------------------------------------------------------
+
+
+class Processor(NamedTuple):
+    """What the machine code is made for."""
+
+    cpu: str
+    features: str
+
+    @property
+    def vector_bytes(self) -> int:
+        """Length of a vector register."""
+        has = self.features.split(",")
+        return 64 if "+avx512f" in has else 32 if "+avx" in has else 16
+
+
+@functools.cache
+def processor() -> Processor:
+    """The processor of this machine."""
+    import llvmlite.binding as llvm
+
+    return Processor(llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+
+
+@functools.cache
+def _target() -> Any:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    cpu, features = processor()
+    return llvm.Target.from_default_triple().create_target_machine(cpu=cpu, features=features, opt=2, jit=True)
+
+
+def assemble(writers: Sequence[Writer]) -> str:
+    """The IR of a module with these functions."""
+    declarations = sorted(set().union(*(w.declarations for w in writers)))
+    return "\n".join([*(w.text() for w in writers), *declarations, ""])
+
+
+@functools.lru_cache(maxsize=512)
+def machine_code(ir: str, names: tuple[str, ...]) -> tuple[Callable[[int], None], ...]:
+    """The functions of a module, each called with the address of its arguments."""
+    import llvmlite.binding as llvm
+
+    target = _target()
+    module = llvm.parse_assembly("")
+    engine = llvm.create_mcjit_compiler(module, target)
+    key = cache.key(ir, *processor())
+    code = cache.load(key)
+    if code is None:
+        source = llvm.parse_assembly(ir)
+        source.verify()
+        options = llvm.create_pipeline_tuning_options(speed_level=2)
+        builder = llvm.create_pass_builder(target, options)
+        builder.getModulePassManager().run(source, builder)
+        code = target.emit_object(source)
+        cache.store(key, code)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    functions = []
+    for name in names:
+        function = prototype(engine.get_function_address(name))
+        function.engine = engine  # the code lives as long as its engine
+        functions.append(function)
+    return tuple(functions)
