@@ -21,29 +21,18 @@ import numpy as np
 
 Dims = tuple[int | str, ...]
 
-# functions of the array module for one, two or three arguments, with their meaning for weak values on the host
-FUNCTIONS: dict[str, Callable[..., Any]] = {
+# elementwise operations, and what they mean for weak values on the host
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    **dict(add=operator.add, subtract=operator.sub, multiply=operator.mul, divide=operator.truediv, pow=operator.pow),
+    **dict(remainder=operator.mod, floor_divide=operator.floordiv, negative=operator.neg),
+    **dict(less=operator.lt, less_equal=operator.le, greater=operator.gt, greater_equal=operator.ge),
+    **dict(equal=operator.eq, not_equal=operator.ne),
+    **dict(bitwise_and=operator.and_, bitwise_or=operator.or_, bitwise_not=operator.not_),
     **{name: getattr(np, name) for name in ("sqrt", "abs", "sign", "exp", "log", "log1p", "tanh", "isnan", "isfinite")},
-    **{name: getattr(np, name) for name in ("maximum", "minimum", "where", "logical_and", "logical_or", "logical_not")},
-}
-OPERATORS: dict[str, Callable[..., Any]] = {
-    "add": operator.add,
-    "subtract": operator.sub,
-    "multiply": operator.mul,
-    "divide": operator.truediv,
-    "pow": operator.pow,
-    "remainder": operator.mod,
-    "floor_divide": operator.floordiv,
-    "negative": operator.neg,
-    "less": operator.lt,
-    "less_equal": operator.le,
-    "greater": operator.gt,
-    "greater_equal": operator.ge,
-    "equal": operator.eq,
-    "not_equal": operator.ne,
+    **{name: getattr(np, name) for name in ("maximum", "minimum", "where")},
 }
 TRUTHS = {"less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "isnan", "isfinite"}
-TRUTHS |= {"logical_and", "logical_or", "logical_not"}
+CHOICES = {"where", "bitwise_and", "bitwise_or", "bitwise_not"}  # truths, if they are made of truths
 INEXACT = {"exp", "log", "log1p", "tanh", "matmul", "dot"}  # NumPy and compiled code may round them differently
 REDUCTIONS = {"sum", "max", "min", "dot"}
 
@@ -62,13 +51,22 @@ def refuse(message: str) -> TraceError:
     return TraceError(f"{message} (line {line} of {file.replace(chr(92), '/').rpartition('/')[2]}: {source})")
 
 
+def _operators(op: str) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
+    """An operator between a node and something else, and the same with the node on the right."""
+    return lambda a, b: a.graph.operation(op, a, b), lambda a, b: a.graph.operation(op, b, a)
+
+
+def _sign(op: str) -> Callable[[Any], Any]:
+    return lambda a: a.graph.operation(op, a)
+
+
 class Node:
     """One operation of a graph, or a leaf.
 
     Attributes
     ----------
     op : str
-        A name in `FUNCTIONS` or `OPERATORS`; ``input``, ``data``, ``column``, ``number`` or ``const`` for leaves; ``slice``
+        A name in `OPERATIONS`; ``input``, ``data``, ``column``, ``number`` or ``const`` for leaves; ``slice``
         (the elements of an array from ``value`` on), ``item`` (element ``value``), ``expand`` (a new last axis), ``concat``,
         ``matmul``; or a reduction over the last axis.
     args : tuple of Node
@@ -88,9 +86,9 @@ class Node:
     def __init__(self, graph: Graph, op: str, args: tuple[Node, ...], value: Any, dims: Dims) -> None:
         self.graph, self.op, self.args, self.value, self.dims = graph, op, args, value, dims
         self.id = len(graph.nodes)
-        self.weak = op in ("const", "number", "column") or (bool(args) and all(a.weak for a in args))
-        self.stepwise = (op == "number" and value in graph.stepwise) or (self.weak and any(a.stepwise for a in args))
-        self.truth = op in TRUTHS or (op == "where" and args[1].truth and args[2].truth)
+        self.weak: bool = op in ("const", "number", "column") or (bool(args) and all(a.weak for a in args))
+        self.truth: bool = op in TRUTHS or (op in CHOICES and all(a.truth for a in args[-2:]))
+        self.stepwise: bool = value in graph.stepwise if op == "number" else self.weak and any(a.stepwise for a in args)
 
     @property
     def shape(self) -> Dims:
@@ -128,7 +126,9 @@ class Node:
                     return self.graph.node("slice", self, value=start, dims=(*self.dims[:-1], stop - start))
             if isinstance(position, int) and isinstance(last, int) and -last <= position < last:
                 return self.graph.node("item", self, value=position % last, dims=self.dims[:-1])
-        raise refuse("takes elements of an array in a way that cannot be traced; use [..., i], [..., i:j] or [..., None]")
+        raise refuse(
+            "takes elements of an array in a way that cannot be traced; use [..., i], [..., i:j] or [..., None]"
+        )
 
     def _refuse_number(self, *_: Any) -> Any:
         raise refuse("turns a value that is only known when it runs into a Python number; use functions of xp")
@@ -138,7 +138,24 @@ class Node:
     def __setitem__(self, key: Any, value: Any) -> None:
         raise refuse("assigns to elements of an array; use xp.where or xp.concat")
 
-    def __pow__(self, other: Any) -> Node:
+    __add__, __radd__ = _operators("add")
+    __sub__, __rsub__ = _operators("subtract")
+    __mul__, __rmul__ = _operators("multiply")
+    __truediv__, __rtruediv__ = _operators("divide")
+    __mod__, __rmod__ = _operators("remainder")
+    __floordiv__, __rfloordiv__ = _operators("floor_divide")
+    __and__, __rand__ = _operators("bitwise_and")
+    __or__, __ror__ = _operators("bitwise_or")
+    __lshift__, _ = _operators("shift_left")
+    __rshift__, _ = _operators("shift_right")
+    __lt__, __gt__ = _operators("less")
+    __le__, __ge__ = _operators("less_equal")
+    __eq__, _ = _operators("equal")  # type: ignore[assignment]
+    __ne__, _ = _operators("not_equal")  # type: ignore[assignment]
+    __neg__, __abs__, __invert__ = _sign("negative"), _sign("abs"), _sign("bitwise_not")
+    _, __rpow__ = _operators("pow")
+
+    def __pow__(self, other: Any) -> Any:
         if self.weak or isinstance(other, Node):
             return self.graph.operation("pow", self, other)
         # as NumPy has it: x**2 is x * x, x**0.5 a root, and x**-1 a reciprocal
@@ -147,33 +164,11 @@ class Node:
             return simple[other]()
         raise refuse(f"raises an array to the power {other!r}; multiply, or use xp.sqrt or xp.exp")
 
-    def __rpow__(self, other: Any) -> Node:
-        return self.graph.operation("pow", other, self)
-
     def __matmul__(self, other: Any) -> Node:
         matrix = self.graph.wrap(other)
         if self.dims[-1:] != matrix.dims[:1] or self.ndim != 2 or matrix.ndim != 2 or "r" in matrix.dims or self.weak:
             raise refuse("multiplies matrices other than points (R, d) by a constant matrix (d, k)")
         return self.graph.node("matmul", self, matrix, dims=(self.dims[0], matrix.dims[1]))
-
-
-def _binary(name: str, *, swap: bool = False) -> Callable[[Node, Any], Node]:
-    if swap:
-        return lambda self, other: self.graph.operation(name, other, self)
-    return lambda self, other: self.graph.operation(name, self, other)
-
-
-for _name, _op in (("add", "add"), ("sub", "subtract"), ("mul", "multiply"), ("truediv", "divide")):
-    setattr(Node, f"__{_name}__", _binary(_op))
-    setattr(Node, f"__r{_name}__", _binary(_op, swap=True))
-for _name, _op in (("mod", "remainder"), ("floordiv", "floor_divide"), ("and", "logical_and"), ("or", "logical_or")):
-    setattr(Node, f"__{_name}__", _binary(_op))
-for _name, _op in (("lt", "less"), ("le", "less_equal"), ("gt", "greater"), ("ge", "greater_equal")):
-    setattr(Node, f"__{_name}__", _binary(_op))
-for _name, _op in (("eq", "equal"), ("ne", "not_equal")):
-    setattr(Node, f"__{_name}__", _binary(_op))
-for _name, _op in (("neg", "negative"), ("abs", "abs"), ("invert", "logical_not")):
-    setattr(Node, f"__{_name}__", lambda self, _op=_op: self.graph.operation(_op, self))
 
 
 class Graph:
@@ -247,14 +242,16 @@ class Graph:
         if isinstance(value, Node):
             return value
         if isinstance(value, bool | int | float | np.number | np.bool_):
-            return self.node("const", value=float(value), dims=())
+            return self.node("const", value=int(value) if isinstance(value, int) else float(value), dims=())
         if isinstance(value, np.ndarray) and value.dtype == self.dtype and 1 <= value.ndim <= 2:
             for k, known in enumerate(self.data):
                 if known is value:
                     return self.node("data", value=k, dims=value.shape)
             self.data.append(value)
             return self.node("data", value=len(self.data) - 1, dims=value.shape)
-        raise refuse(f"uses {type(value).__name__} {value!r:.40}, which is neither a number nor an array {self.precision}")
+        raise refuse(
+            f"uses {type(value).__name__} {value!r:.40}, which is neither a number nor an array {self.precision}"
+        )
 
     def operation(self, op: str, *args: Any) -> Node:
         """An elementwise operation on nodes, numbers and constant arrays."""
@@ -275,7 +272,9 @@ class Graph:
     def _reduce(self, op: str, a: Any, axis: Any, keepdims: bool) -> Node:
         a = self.wrap(a)
         if a.ndim and axis not in (-1, a.ndim - 1, (-1,), (a.ndim - 1,)):
-            raise refuse("combines the runs of a stack; reduce over axis=-1, the parameters of a run, with keepdims=True")
+            raise refuse(
+                "combines the runs of a stack; reduce over axis=-1, the parameters of a run, with keepdims=True"
+            )
         if a.weak or a.ndim == 0 or a.dims[-1] == "r":
             raise refuse("reduces something that has no parameter axis")
         if a.length is None:  # one number
@@ -337,7 +336,8 @@ class Graph:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        if name in FUNCTIONS or name in OPERATORS:
+        name = {"logical_and": "bitwise_and", "logical_or": "bitwise_or", "logical_not": "bitwise_not"}.get(name, name)
+        if name in OPERATIONS:
             return lambda *args: self.operation(name, *args)
         raise refuse(f"uses xp.{name}, which cannot be traced")
 
@@ -349,7 +349,7 @@ def evaluate(node: Node, values: Mapping[str, Any]) -> Any:
     if node.op in ("number", "column"):
         return values[node.value]
     args = [evaluate(a, values) for a in node.args]
-    return args[0] if node.op == "expand" else (OPERATORS.get(node.op) or FUNCTIONS[node.op])(*args)
+    return args[0] if node.op == "expand" else OPERATIONS[node.op](*args)
 
 
 def call(formula: Callable[..., Any], *args: Any, **keywords: Any) -> tuple[Node, ...]:

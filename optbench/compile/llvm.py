@@ -14,17 +14,16 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from optbench.compile import cache, elementary
-from optbench.compile.graph import Node, TraceError
+from optbench.compile import cache
+from optbench.compile.graph import CHOICES, Node, TraceError
 
 SIZES = {"double": 8, "float": 4, "i64": 8, "i32": 4, "i1": 1}
 KINDS = {"float64": "double", "float32": "float"}
 ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 COMPARISONS = {"less": "olt", "less_equal": "ole", "greater": "ogt", "greater_equal": "oge"}
 COMPARISONS |= {"equal": "oeq", "not_equal": "une"}
-ELEMENTARY: dict[str, Callable[..., Any]] = {
-    name: getattr(elementary, name) for name in ("exp", "log", "log1p", "tanh")
-}
+INTEGERS = {"add": "add", "subtract": "sub", "shift_left": "shl", "shift_right": "ashr"}
+INTEGERS |= {"bitwise_and": "and", "bitwise_or": "or", "bitwise_not": "xor"}
 
 
 class Value(NamedTuple):
@@ -59,7 +58,6 @@ class Writer:
 
     def __init__(self, name: str, precision: str) -> None:
         self.name, self.kind = name, KINDS[precision]
-        self.kinds = elementary.DOUBLE, elementary.SINGLE
         self.variables: list[str] = []  # of the entry block, where LLVM turns them into registers
         self.lines: list[str] = []
         self.declarations: set[str] = set()
@@ -171,16 +169,22 @@ class Writer:
     def operation(self, node: Node, args: Sequence[Value]) -> Value:
         """An elementwise operation: weak values in double precision, others in that of the arrays."""
         op, lanes = node.op, max(a.lanes for a in args)
-        if op.startswith("logical"):
-            args = [self.convert(a, "i1", lanes) for a in args]
-            if op == "logical_not":
-                return self.write(f"xor {args[0]}, {self.constant(1, 'i1', lanes).name}", "i1", lanes)
-            return self.write(f"{op.removeprefix('logical_')} {args[0]}, {args[1].name}", "i1", lanes)
-        kind = "double" if all(a.weak for a in node.args) else self.kind
+        kind = "double" if node.weak else self.kind
+        if all(a.truth for a in node.args[-2:]) and op in CHOICES:
+            kind = "i1"
+        integer = next((a.kind for a in args if a.kind in ("i32", "i64")), kind)
+        if op in INTEGERS and integer[0] == "i":
+            a, *rest = [self.convert(a, integer, lanes) for a in args]
+            b = rest[0] if rest else self.constant(1, integer, lanes)
+            return self.write(f"{INTEGERS[op]} {a}, {b.name}", integer, lanes)
+        if op in ("where", "bits", "number"):
+            kind = args[-1].kind if op != "where" else kind
         if op == "where":
             condition = self.convert(args[0], "i1", lanes)
-            kind = "i1" if node.truth else kind
             return self.select(condition, *[self.convert(a, kind, lanes) for a in args[1:]])
+        if op in ("bits", "number"):
+            kind = {"double": "i64", "float": "i32", "i64": "double", "i32": "float"}[kind]
+            return self.write(f"bitcast {args[0]} to {type_of(kind, lanes)}", kind, lanes)
         a, *rest = [self.convert(a, kind, lanes) for a in args]
         if op in ARITHMETIC:
             return self.write(f"{ARITHMETIC[op]} {a}, {rest[0].name}", kind, lanes)
@@ -188,29 +192,25 @@ class Writer:
             return self.compare(op, a, rest[0])
         if op == "negative":
             return self.write(f"fneg {a}", kind, lanes)
-        if op in ("sqrt", "abs"):
-            return self.intrinsic({"sqrt": "sqrt", "abs": "fabs"}[op], a)
-        if op in ("maximum", "minimum"):  # NaN if either is, as in NumPy
-            b = rest[0]
-            first = self.compare("greater" if op == "maximum" else "less", a, b)
-            nan = self.write(f"fcmp uno {a}, {a.name}", "i1", lanes)
-            return self.select(self.write(f"or {first}, {nan.name}", "i1", lanes), a, b)
+        if op in ("sqrt", "abs", "fma"):
+            return self.intrinsic({"abs": "fabs"}.get(op, op), a, *rest)
+        if op in ("maximum", "minimum"):
+            return self.larger(a, rest[0], "greater" if op == "maximum" else "less")
         if op == "sign":
             zero, one = self.constant(0, kind, lanes), self.constant(1, kind, lanes)
             y = self.select(self.compare("greater", a, zero), one, a)
             return self.select(self.compare("less", a, zero), self.constant(-1, kind, lanes), y)
-        if op == "isnan":
-            return self.write(f"fcmp uno {a}, {a.name}", "i1", lanes)
-        if op == "isfinite":
-            difference = self.write(f"fsub {a}, {a.name}", kind, lanes)
-            return self.write(f"fcmp oeq {difference}, {self.constant(0, kind, lanes).name}", "i1", lanes)
-        if op in ELEMENTARY:
-            precision = elementary.DOUBLE if kind == "double" else elementary.SINGLE
-            result: Value = ELEMENTARY[op](Symbols(self), Symbol(self, a), precision).value
-            return result
+        if op in ("isnan", "isfinite"):
+            b = a if op == "isnan" else self.write(f"fsub {a}, {a.name}", kind, lanes)
+            return self.write(f"fcmp {'uno' if op == 'isnan' else 'ord'} {b}, {b.name}", "i1", lanes)
         if op == "pow":
             return self._power(a, rest[0])
         raise TraceError(f"uses {op}, which has no machine code")
+
+    def larger(self, a: Value, b: Value, comparison: str = "greater") -> Value:
+        """The larger number, or the smaller one; NaN if either is, as in NumPy."""
+        nan = self.write(f"fcmp uno {a}, {a.name}", "i1", a.lanes)
+        return self.select(self.write(f"or {self.compare(comparison, a, b)}, {nan.name}", "i1", a.lanes), a, b)
 
     def _power(self, a: Value, b: Value) -> Value:
         """pow of the C library, which Python uses too, for each number; weak values only."""
@@ -223,85 +223,6 @@ class Writer:
             one = self.write(f"call double @pow({x}, {y})", "double")
             result = self.write(f"insertelement {result}, {one}, i64 {k}", "double", a.lanes)
         return result
-
-
-class Symbol:
-    """A value with operators, for the formulas of `elementary`."""
-
-    def __init__(self, writer: Writer, value: Value) -> None:
-        self.writer, self.value = writer, value
-
-    def _with(self, op: str, other: Any, *, swap: bool = False) -> Symbol:
-        a = self.value
-        b = other.value if isinstance(other, Symbol) else self.writer.constant(other, a.kind, a.lanes)
-        if swap:
-            a, b = b, a
-        kind = "i1" if op[1:4] == "cmp" else a.kind
-        return Symbol(self.writer, self.writer.write(f"{op} {a}, {b.name}", kind, a.lanes))
-
-    def __add__(self, other: Any) -> Symbol:
-        return self._with("add" if self.value.kind[0] == "i" else "fadd", other)
-
-    def __sub__(self, other: Any) -> Symbol:
-        return self._with("sub" if self.value.kind[0] == "i" else "fsub", other)
-
-    def __rsub__(self, other: Any) -> Symbol:
-        return self._with("sub" if self.value.kind[0] == "i" else "fsub", other, swap=True)
-
-    __radd__ = __add__
-
-    def __mul__(self, other: Any) -> Symbol:
-        return self._with("fmul", other)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Any) -> Symbol:
-        return self._with("fdiv", other)
-
-    def __rtruediv__(self, other: Any) -> Symbol:
-        return self._with("fdiv", other, swap=True)
-
-    def __neg__(self) -> Symbol:
-        return Symbol(self.writer, self.writer.write(f"fneg {self.value}", self.value.kind, self.value.lanes))
-
-
-for _name, _op in {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}.items():
-    setattr(Symbol, f"__{_name}__", lambda self, other, _op=_op: self._with(f"fcmp {_op}", other))
-for _name, _op in {"and": "and", "or": "or", "lshift": "shl", "rshift": "ashr"}.items():
-    setattr(Symbol, f"__{_name}__", lambda self, other, _op=_op: self._with(_op, other))
-
-
-class Symbols:
-    """The functions that the formulas of `elementary` use."""
-
-    def __init__(self, writer: Writer) -> None:
-        self.writer = writer
-
-    def _values(self, *args: Any) -> list[Value]:
-        known = next(a.value for a in args if isinstance(a, Symbol) and a.value.kind != "i1")
-        return [a.value if isinstance(a, Symbol) else self.writer.constant(a, known.kind, known.lanes) for a in args]
-
-    def fma(self, a: Any, b: Any, c: Any) -> Symbol:
-        return Symbol(self.writer, self.writer.intrinsic("fma", *self._values(a, b, c)))
-
-    def sqrt(self, a: Symbol) -> Symbol:
-        return Symbol(self.writer, self.writer.intrinsic("sqrt", a.value))
-
-    def abs(self, a: Symbol) -> Symbol:
-        return Symbol(self.writer, self.writer.intrinsic("fabs", a.value))
-
-    def where(self, condition: Symbol, a: Any, b: Any) -> Symbol:
-        return Symbol(self.writer, self.writer.select(condition.value, *self._values(a, b)))
-
-    def bits(self, a: Symbol) -> Symbol:
-        return self._cast(a, f"i{8 * SIZES[a.value.kind]}")
-
-    def number(self, a: Symbol) -> Symbol:
-        return self._cast(a, "double" if a.value.kind == "i64" else "float")
-
-    def _cast(self, a: Symbol, kind: str) -> Symbol:
-        lanes = a.value.lanes
-        return Symbol(self.writer, self.writer.write(f"bitcast {a.value} to {type_of(kind, lanes)}", kind, lanes))
 
 
 # ---- machine code ----------------------------------------------------------------------------------------------------
@@ -365,9 +286,8 @@ def machine_code(ir: str, names: tuple[str, ...]) -> tuple[Callable[[int], None]
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-    functions = []
-    for name in names:
-        function = prototype(engine.get_function_address(name))
-        function.engine = engine  # the code lives as long as its engine
-        functions.append(function)
-    return tuple(functions)
+    _engines.append(engine)  # functions live as long as their engine
+    return tuple([prototype(engine.get_function_address(name)) for name in names])
+
+
+_engines: list[Any] = []

@@ -12,11 +12,13 @@ products with matrices as one chain of fused multiply-adds per output, whatever 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from optbench.compile.graph import INEXACT, REDUCTIONS, Graph, Node, TraceError
+from optbench.compile import elementary
+from optbench.compile.graph import REDUCTIONS, Graph, Node, TraceError
 from optbench.compile.llvm import Value, Writer, assemble
 
 STRIP = 8  # columns of a packed matrix that are stored together
@@ -24,11 +26,14 @@ PAIRWISE = 128  # numbers that NumPy sums without splitting them
 MAX_UNROLLED = 16  # parameters
 
 # positions in the arguments of the function `steps`; addresses of data, columns and arrays follow
-FIRST_BLOCK, LAST_BLOCK, COUNT, TABLE, WIDTH, MARKS, F, SQUARES, SNAPSHOTS, PADDED, SCRATCH, BEGIN, END, STRIDE = range(14)
+FIRST_BLOCK, LAST_BLOCK, COUNT, TABLE, WIDTH, MARKS, F, SQUARES, SNAPSHOTS, PADDED, SCRATCH, BEGIN, END, STRIDE = range(
+    14
+)
 POINTERS = 14
 # and of the function `numbers`
 N_FIRST, N_COUNT, N_VALUES, N_FACTORS, N_TABLE = range(5)
 
+ELEMENTARY = {name: getattr(elementary, name) for name in ("exp", "log", "log1p", "tanh")}
 At = tuple[Value | None, int]  # a position in an array: a register, if it changes in a loop, and an offset
 
 
@@ -61,7 +66,11 @@ class Steps:
         for name, node in self.results.items():
             if node.dims != self.arrays[name].dims:
                 raise TraceError(f"returns {name} of shape {node.dims} instead of {self.arrays[name].dims}")
-        if self.f is not None and self.g is not None and (self.f.dims != ("r",) or self.g.dims != self.arrays["x"].dims):
+        if (
+            self.f is not None
+            and self.g is not None
+            and (self.f.dims != ("r",) or self.g.dims != self.arrays["x"].dims)
+        ):
             raise TraceError(f"returns a value and a gradient of shapes {self.f.dims} and {self.g.dims}")
         self.columns = [n.value for n in self.graph.nodes if n.op == "column"]
 
@@ -153,6 +162,9 @@ class StepWriter(Writer):
             return self.reduced(node, parts)
         if op == "matmul":
             return self.product_element(node, at[1])
+        if op in ELEMENTARY:
+            precision = elementary.DOUBLE if node.weak or self.kind == "double" else elementary.SINGLE
+            return self.value(ELEMENTARY[op](self.steps.graph, args[0], precision), at)
         return self.operation(node, [self.value(a, at) for a in args])
 
     def element(self, base: Value, at: At, *, by_runs: bool) -> Value:
@@ -200,9 +212,7 @@ class StepWriter(Writer):
     def add(self, node: Node, a: Value, b: Value) -> Value:
         if node.op in ("sum", "dot"):
             return self.write(f"fadd {a}, {b.name}", a.kind, a.lanes)
-        larger = self.compare("greater" if node.op == "max" else "less", a, b)
-        nan = self.write(f"fcmp uno {a}, {a.name}", "i1", a.lanes)
-        return self.select(self.write(f"or {larger}, {nan.name}", "i1", a.lanes), a, b)
+        return self.larger(a, b, "greater" if node.op == "max" else "less")
 
     def chain(self, node: Node, parts: Sequence[Value]) -> Value:
         result = parts[0]
@@ -226,7 +236,9 @@ class StepWriter(Writer):
         for k in range(size):
             position = (column // STRIP * size + k) * STRIP + column % STRIP
             h = self.load(self.address(self.pointers[matrix.value], position, self.kind), self.kind)
-            total = self.intrinsic("fma", self.value(points, (None, k)), self.convert(h, self.kind, self.run_lanes), total)
+            total = self.intrinsic(
+                "fma", self.value(points, (None, k)), self.convert(h, self.kind, self.run_lanes), total
+            )
         return total
 
     def product(self, node: Node) -> None:
@@ -357,7 +369,9 @@ class StepWriter(Writer):
                 self.copy(self.pointers["x"], target, size)
             else:
                 with self.loop(0, size) as i:
-                    x = self.load(self.address(self.pointers["x"], i, self.kind, self.run_lanes), self.kind, self.run_lanes)
+                    x = self.load(
+                        self.address(self.pointers["x"], i, self.kind, self.run_lanes), self.kind, self.run_lanes
+                    )
                     self.store(x, self.address(target, i, self.kind, self.run_lanes))
 
     # ---- passes over the parameters --------------------------------------------------------------------------------------
@@ -378,6 +392,9 @@ class StepWriter(Writer):
         results = list(steps.results.values())
         last = max([available[n.id] for n in results] + [available[n.id] - 1 for n in nodes if n.op in REDUCTIONS])
         for p in range(last + 1):
+            for n in nodes:  # one number per run, which may read iterates that are overwritten later
+                if n.length is None and not n.weak and available[n.id] == p:
+                    self.value(n)
             now = [n for n in nodes if available[n.id] == p + 1 and (n.op in REDUCTIONS or n.id in kept)]
             for n in now:
                 if n.id in kept:
@@ -426,7 +443,7 @@ class StepWriter(Writer):
             self.product(node)
             return
         cuts = sorted({0, self.length_of(node), *cuts_of(node, self.buffers)})
-        for low, high in zip(cuts, cuts[1:], strict=False):
+        for low, high in itertools.pairwise(cuts):
             self.bounds = low, high
             for at, vector in self.positions(low, high):
                 with self.scope():
