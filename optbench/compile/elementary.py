@@ -29,7 +29,7 @@ class Operations(Protocol):
     """What the functions use besides + - * / and comparisons of values with values and Python floats.
 
     `fma` is a * b + c rounded once, `bits` gives the bits of a number as an integer of the same width, `number` the
-    number with these bits. Integers support + << >> & | with Python integers and wrap around when they overflow.
+    number with these bits. Integers support + << >> & | with each other and with Python integers, and wrap around.
     Arguments of `fma`, and one of the two that `where` chooses from, may be Python floats, also infinities and NaN.
     """
 
