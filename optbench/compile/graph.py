@@ -23,14 +23,15 @@ Dims = tuple[int | str, ...]
 
 # elementwise operations, and what they mean for weak values on the host
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    **dict(add=operator.add, subtract=operator.sub, multiply=operator.mul, divide=operator.truediv, pow=operator.pow),
-    **dict(remainder=operator.mod, floor_divide=operator.floordiv, negative=operator.neg),
-    **dict(less=operator.lt, less_equal=operator.le, greater=operator.gt, greater_equal=operator.ge),
-    **dict(equal=operator.eq, not_equal=operator.ne),
-    **dict(bitwise_and=operator.and_, bitwise_or=operator.or_, bitwise_not=operator.not_),
+    **{"add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "divide": operator.truediv},
+    **{"pow": operator.pow, "remainder": operator.mod, "floor_divide": operator.floordiv, "negative": operator.neg},
+    **{"less": operator.lt, "less_equal": operator.le, "greater": operator.gt, "greater_equal": operator.ge},
+    **{"equal": operator.eq, "not_equal": operator.ne},
+    **{"bitwise_and": np.logical_and, "bitwise_or": np.logical_or, "bitwise_not": np.logical_not},
     **{name: getattr(np, name) for name in ("sqrt", "abs", "sign", "exp", "log", "log1p", "tanh", "isnan", "isfinite")},
     **{name: getattr(np, name) for name in ("maximum", "minimum", "where")},
 }
+INTERNAL = ("fma", "bits", "number", "shift_left", "shift_right")  # for the formulas of `elementary` only
 TRUTHS = {"less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "isnan", "isfinite"}
 CHOICES = {"where", "bitwise_and", "bitwise_or", "bitwise_not"}  # truths, if they are made of truths
 INEXACT = {"exp", "log", "log1p", "tanh", "matmul", "dot"}  # NumPy and compiled code may round them differently
@@ -67,7 +68,7 @@ class Node:
     ----------
     op : str
         A name in `OPERATIONS`; ``input``, ``data``, ``column``, ``number`` or ``const`` for leaves; ``slice``
-        (the elements of an array from ``value`` on), ``item`` (element ``value``), ``expand`` (a new last axis), ``concat``,
+        (elements of an array from ``value`` on), ``item`` (element ``value``), ``expand`` (a new last axis), ``concat``,
         ``matmul``; or a reduction over the last axis.
     args : tuple of Node
     value : object
@@ -150,8 +151,8 @@ class Node:
     __rshift__, _ = _operators("shift_right")
     __lt__, __gt__ = _operators("less")
     __le__, __ge__ = _operators("less_equal")
-    __eq__, _ = _operators("equal")  # type: ignore[assignment]
-    __ne__, _ = _operators("not_equal")  # type: ignore[assignment]
+    __eq__, _ = _operators("equal")
+    __ne__, _ = _operators("not_equal")
     __neg__, __abs__, __invert__ = _sign("negative"), _sign("abs"), _sign("bitwise_not")
     _, __rpow__ = _operators("pow")
 
@@ -159,9 +160,8 @@ class Node:
         if self.weak or isinstance(other, Node):
             return self.graph.operation("pow", self, other)
         # as NumPy has it: x**2 is x * x, x**0.5 a root, and x**-1 a reciprocal
-        simple = {1: lambda: self, 2: lambda: self * self, 0.5: lambda: self.graph.sqrt(self), -1: lambda: 1 / self}
-        if other in simple:
-            return simple[other]()
+        if other in (1, 2, 0.5, -1):
+            return {1: self, 2: self * self, 0.5: self.graph.operation("sqrt", self), -1: 1 / self}[other]
         raise refuse(f"raises an array to the power {other!r}; multiply, or use xp.sqrt or xp.exp")
 
     def __matmul__(self, other: Any) -> Node:
@@ -337,7 +337,7 @@ class Graph:
         if name.startswith("_"):
             raise AttributeError(name)
         name = {"logical_and": "bitwise_and", "logical_or": "bitwise_or", "logical_not": "bitwise_not"}.get(name, name)
-        if name in OPERATIONS:
+        if name in OPERATIONS or name in INTERNAL:
             return lambda *args: self.operation(name, *args)
         raise refuse(f"uses xp.{name}, which cannot be traced")
 

@@ -1,8 +1,8 @@
 """Loops over the steps of a rule, with the oracle of a problem or with given gradients, as LLVM IR.
 
-There are two layouts. With *runs* as lanes, a block of `lanes` runs advances together, and an array of a block is stored as
-(d, lanes). With *numbers* as lanes, one run advances at a time, and vectors hold consecutive numbers of its row. For small d
-everything of a step is unrolled and stays in registers.
+There are two layouts. With *runs* as lanes, a block of `lanes` runs advances together, and an array of a block has the
+shape (d, lanes). With *numbers* as lanes, one run advances at a time, and vectors hold consecutive numbers of its row. For
+small d everything of a step is unrolled and stays in registers.
 
 Otherwise a step is a sequence of passes over the parameters. A pass computes the reductions and buffers that need nothing
 but earlier ones; the last pass overwrites iterates and state. Sums are added in the order of NumPy's pairwise summation,
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,7 +77,7 @@ class Steps:
     @property
     def squares(self) -> Node | None:
         """Squared norm of the gradient."""
-        return None if self.g is None else self.graph.sum(self.g * self.g, axis=-1) if self.g.length else None
+        return None if self.g is None else self.graph.sum(self.graph.square(self.g), axis=-1)
 
 
 class StepWriter(Writer):
@@ -99,7 +99,7 @@ class StepWriter(Writer):
         self.unrolled = self.by_runs and steps.dim is not None and steps.dim <= MAX_UNROLLED
         self.vector = 0  # numbers in a vector of the pass that is being written
         self.tile = STRIP if vector_bytes == 64 else STRIP // 2
-        self.scopes: list[dict[Any, Value]] = [{}]
+        self.scopes: list[dict[tuple[Any, ...], Value]] = [{}]
         self.slots: dict[int, Node] = {}  # weak numbers, in a table with one row per step
         self.bounds: tuple[int, int] | None = None  # of the loop that is being written
         self.buffers: dict[int, Value] = {}  # addresses of nodes that are stored
@@ -125,13 +125,14 @@ class StepWriter(Writer):
         scalar = node.length is None
         vector = 0 if scalar else self.vector
         at = (None, 0) if scalar else at
-        key = (node.id, at[0] and at[0].name, at[1], vector)
+        key = (node.id, at[0].name if at[0] is not None else None, at[1], vector)
         for scope in reversed(self.scopes):
-            if key in scope:
-                return scope[key]
+            known = scope.get(key)
+            if known is not None:
+                return known
         outer, self.vector = self.vector, vector
-        result = self.scopes[-1][key] = self.compute(node, at)
-        self.vector = outer
+        result: Value = self.compute(node, at)
+        self.scopes[-1][key], self.vector = result, outer
         return result
 
     def compute(self, node: Node, at: At) -> Value:
@@ -164,7 +165,8 @@ class StepWriter(Writer):
             return self.product_element(node, at[1])
         if op in ELEMENTARY:
             precision = elementary.DOUBLE if node.weak or self.kind == "double" else elementary.SINGLE
-            return self.value(ELEMENTARY[op](self.steps.graph, args[0], precision), at)
+            expanded: Node = ELEMENTARY[op](self.steps.graph, args[0], precision)
+            return self.value(expanded, at)
         return self.operation(node, [self.value(a, at) for a in args])
 
     def element(self, base: Value, at: At, *, by_runs: bool) -> Value:
@@ -313,10 +315,10 @@ class StepWriter(Writer):
                 else:
                     self.passes(nodes, squares)
                     new = {}
-                if steps.f is not None:
+                if steps.f is not None and squares is not None:
                     position = self.integer("mul", k, self.argument(PADDED))
                     for target, node in ((F, steps.f), (SQUARES, squares)):
-                        result = self.value(node) if node is not None else self.value(steps.g * steps.g)
+                        result = self.value(node)
                         start = self.address(self.argument(target, "ptr"), position, "double")
                         place = self.address(start, block, "double", self.run_lanes)
                         self.store(self.convert(result, "double", self.run_lanes), place)
@@ -401,7 +403,8 @@ class StepWriter(Writer):
                     self.fill(n)
             # what reads other positions of the iterates has to be computed before they are overwritten
             main, update = steps.arrays["x"].dims[-1], p == last
-            together, alone = [], {}
+            together: list[Node] = []
+            alone: dict[int | str, list[Node]] = {}
             for n in now:
                 if n.op in REDUCTIONS and update and n.args[0].dims[-1] == main and not moves(n.args[0], self.buffers):
                     together.append(n)
@@ -460,18 +463,14 @@ class StepWriter(Writer):
             for i in range(low, high):
                 yield (None, i), 0
             return
-        if self.by_runs:
-            with self.loop(low, high) as i:
-                yield (i, 0), 0
-            return
-        if isinstance(low, int) and isinstance(high, int):
-            middle: int | Value = high - (high - low) % width
-        else:
-            middle = self.integer("sub", high, self.integer("srem", self.integer("sub", high, low), width))
-        with self.loop(low, middle, width) as i:
-            yield (i, 0), width
-        with self.loop(middle, high) as i:
-            yield (i, 0), 0
+        middle = low
+        if not self.by_runs:
+            first, last = (v if isinstance(v, Value) else self.constant(v, "i64") for v in (low, high))
+            middle = self.integer("sub", last, self.integer("srem", self.integer("sub", last, first), width))
+            with self.loop(low, middle, width) as start:
+                yield (start, 0), width
+        with self.loop(middle, high) as position:
+            yield (position, 0), 0
 
     def element_loop(self, length: int | str, reductions: Sequence[Node], *, update: bool) -> None:
         """One loop over positions that computes reductions, and overwrites iterates and states if `update`."""
@@ -491,8 +490,8 @@ class StepWriter(Writer):
             return
         if length < 8:
             parts: list[list[Value]] = []
-            for i in range(length):
-                parts.append(self.visit((None, i), reductions, update))
+            for k in range(length):
+                parts.append(self.visit((None, k), reductions, update))
             for k, n in enumerate(reductions):
                 self.result(n, self.chain(n, [p[k] for p in parts]))
             return
@@ -527,9 +526,9 @@ class StepWriter(Writer):
                     values = [self.write(f"extractelement {values[0]}, i64 {j}", self.kind) for j in range(8)]
                 self.store(self.tree(n, values), self.address(total, leaf, self.kind, self.run_lanes))
         rest: list[list[Value]] = []
-        for i in range(length - length % 8, length):
+        for last in range(length - length % 8, length):
             with self.scope():
-                rest.append(self.visit((None, i), reductions, update))
+                rest.append(self.visit((None, last), reductions, update))
         for k, (n, total) in enumerate(zip(reductions, totals, strict=True)):
             places = [self.address(total, m, self.kind, self.run_lanes) for m in range(len(leaves))]
             values = [self.load(place, self.kind, self.run_lanes) for place in places]
@@ -575,7 +574,7 @@ def reachable(outputs: Iterable[Node]) -> list[Node]:
     return [found[key] for key in sorted(found)]
 
 
-def moves(node: Node, stored: dict[int, Node], *, joined_only: bool = False) -> bool:
+def moves(node: Node, stored: Mapping[int, Any], *, joined_only: bool = False) -> bool:
     """Whether the value of a node at a position reads other positions of arrays that are not stored."""
     if node.op == "concat" or (node.op in ("slice", "item") and not joined_only):
         return True
