@@ -127,7 +127,7 @@ class StepWriter(Writer):
         at = (None, 0) if scalar else at
         key = (node.id, at[0].name if at[0] is not None else None, at[1], vector)
         for scope in reversed(self.scopes):
-            known = scope.get(key)
+            known: Value | None = scope.get(key)
             if known is not None:
                 return known
         outer, self.vector = self.vector, vector
