@@ -260,4 +260,5 @@ def same(a: Any, b: Any, tolerance: float) -> bool:
         return np.array_equal(a, b, equal_nan=True)
     finite = np.isfinite(a)
     scale = np.abs(a) + np.max(np.abs(a), initial=0.0, where=finite)
-    return np.array_equal(finite, np.isfinite(b)) and bool(np.all((np.abs(a - b) <= tolerance * scale)[finite]))
+    rest = np.array_equal(a[~finite], b[~finite], equal_nan=True)
+    return rest and bool(np.all((np.abs(a - b) <= tolerance * scale)[finite]))
