@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, overload
 import numpy as np
 
 from optbench.core.backend import Backend
+from optbench.core.column import Column
 from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS, Traits
 from optbench.core.specs import (
@@ -185,11 +186,19 @@ class FirstOrder(Optimizer):
     def init(self, x: Array, backend: Backend, kernel: Callable[..., Any] | None = None) -> tuple[Array, ...]:
         """State before the first step; `kernel` is the compiled rule, if it is to be used."""
         self.xp, self.kernel = backend.xp, kernel
-        to = backend.asarray if kernel is None else backend.as_float64
+
+        def column(values: Any) -> Any:
+            if backend.name == "numpy":
+                return Column.of(values, str(x.dtype))
+            return (
+                backend.as_float64(np.reshape(values, (-1, 1)))
+                if kernel
+                else backend.asarray(np.reshape(values, (-1, 1)))
+            )
+
         # Python floats never widen a float32 array
         self.arguments: dict[str, Any] = {
-            key: to(np.asarray(value, dtype=float)[:, None]) if key in self.swept else float(value)
-            for key, value in self.hyperparameters.items()
+            key: column(value) if key in self.swept else float(value) for key, value in self.hyperparameters.items()
         }
         shapes = dict.fromkeys(self.traits.per_run, (x.shape[0], 1))
         return tuple(backend.zeros(shapes.get(name, x.shape)) for name in state_names(self.rule))  # (R, d) or (R, 1)

@@ -13,7 +13,7 @@ import functools
 import multiprocessing
 import pickle
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -29,13 +29,6 @@ __all__ = ["Optimum", "Problem", "make_problem", "problem", "stream"]
 
 T = TypeVar("T", bound=type)
 View = tuple[tuple[float, float], tuple[float, float]]  # ranges of x and of y
-
-
-class OracleFormula(NamedTuple):
-    """The exact oracle of a problem as a pure function ``(xp, x, *data) -> (f, g)``, and its data."""
-
-    function: Callable[..., Any]
-    data: tuple[Any, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +88,8 @@ class Problem(Parametrized):
         surface and the path of every run are stored with the results.
     max_hessian_dim : int
         Largest d at which `hessian` is offered.
+    shares_matrix : bool
+        Whether the oracle is a product with one d x d matrix for all runs, which threads can share.
     fingerprint : str
         Hash of data from files; empty if the parameters determine the problem.
     code_modules : tuple of str
@@ -129,16 +124,10 @@ class Problem(Parametrized):
     strong_convexity: float | None = None
     minimizers: np.ndarray | None = None
     view: View | None = None
+    shares_matrix: bool = False
     backend: Backend = NUMPY
     _host: Self | None = None
     _cached_starts: tuple[tuple[int, ...], np.ndarray] | None = None
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        oracles = {"oracle_formula", "value_and_grad"}
-        definer = next(base for base in cls.__mro__ if oracles & vars(base).keys())
-        if "oracle_formula" not in vars(definer):  # the inherited formula is that of another oracle
-            cls.oracle_formula = Problem.oracle_formula  # type: ignore[method-assign]
 
     # ---- what a subclass implements ----------------------------------------------------------------------------------
 
@@ -200,15 +189,6 @@ class Problem(Parametrized):
         return None
 
     # ---- what a subclass may offer -----------------------------------------------------------------------------------
-
-    @property
-    def oracle_formula(self) -> OracleFormula | None:
-        """The exact oracle as a formula for points x of shape (R, d), or None.
-
-        The compiler joins it with the update rule into one loop, which saves calls for small problems. It may use the
-        operations of `compile.points`. Without a formula the loop calls `value_and_grad`.
-        """
-        return None
 
     def value(self, x: Array) -> Array:
         """Full objective.

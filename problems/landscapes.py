@@ -369,7 +369,7 @@ class StrictSaddle(Landscape):
         y = x[..., -1:]  # (..., 1)
         g = self.lambdas * x
         w = y * y - 1
-        f = 0.5 * self.xp.vecdot(g, x) + (0.25 * w * w - 0.25)[..., 0]
+        f = 0.5 * self.xp.sum(g * x, axis=-1) + (0.25 * w * w - 0.25)[..., 0]
         return f, g + self.escape * (y * w)
 
     def curvatures(self, x: Array) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 
@@ -11,17 +11,10 @@ from optbench.core.errors import InputError
 from optbench.core.random import Normals, Sampler
 from optbench.core.specs import NONNEGATIVE, Choices, Interval
 from optbench.core.types import Array
-from optbench.problem import Optimum, OracleFormula, Problem, problem, stream
+from optbench.problem import Optimum, Problem, problem, stream
 
 MAX_MATRIX = 20_000  # 3 GiB in float64
 SPECTRA = Choices(("log", "linear", "clusters", "distinct", "chain"))
-
-
-def _oracle(xp: Any, x: Array, center: Array, H: Array, f_star: float) -> tuple[Array, Array]:
-    """Value (...) and gradient (..., d) at points (..., d); H of shape (d, d), or (d,) if it is diagonal."""
-    e = x - center
-    g = e @ H if H.ndim == 2 else e * H
-    return 0.5 * xp.vecdot(e, g) + f_star, g
 
 
 @problem("quadratic")
@@ -97,6 +90,7 @@ class Quadratic(Problem):
             q = q * np.sign(np.diagonal(r))
             self._matrix = (q * self.eigenvalues) @ q.T
             self._matrix = (self._matrix + self._matrix.T) / 2
+        self.shares_matrix = self._matrix is not None
         self.smoothness = float(self.eigenvalues[-1])
         self.strong_convexity = float(self.eigenvalues[0])
         if self.dim == 2:
@@ -136,17 +130,13 @@ class Quadratic(Problem):
     def value_and_grad(self, x: Array, samples: Array | None = None) -> tuple[Array, Array]:
         """Objective (...) and gradient (..., d) at points (..., d); `samples` as in `Problem.value_and_grad`."""
         x = self.points(x)
-        f, g = _oracle(self.xp, x, self.center, self.H, self._f_star)
+        e = x - self.center
+        g = e * self.H if self._matrix is None else e @ self.H
+        f = 0.5 * self.xp.sum(e * g, axis=-1) + self._f_star
         if samples is not None:
             xi = self.per_seed(samples, x)
             f, g = f + self.xp.vecdot(x - self.center, xi), g + xi
         return f, g
-
-    @property
-    def oracle_formula(self) -> OracleFormula:
-        # the transpose, which equals H, multiplies columns without a copy
-        H = self.H if self._matrix is None else self.H.mT
-        return OracleFormula(_oracle, (self.center, H, self._f_star))
 
     def hessian(self, x: Array) -> Array:
         """Hessians (..., d, d) at points (..., d)."""

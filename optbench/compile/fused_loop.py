@@ -1,126 +1,189 @@
-"""A rule and an oracle formula compiled into one loop over steps, without calls of Python between steps."""
+"""A rule and the oracle of a problem compiled into one loop over steps, without calls of Python between steps."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
-from typing import Any
+import copy
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from optbench.compile.numba import loop
-from optbench.compile.rules import FASTMATH, update_line
-from optbench.core.specs import parameters, state_names
-from optbench.core.trace import Recorder, record_step
+from optbench.compile import llvm, steps
+from optbench.compile.graph import Graph, TraceError, call
+from optbench.compile.rules import address, in_threads, trace_rule
+from optbench.core.specs import state_names
 from optbench.core.types import Array
+from optbench.core.workers import granted_threads
 
-FEW_RUNS, MANY_PARAMETERS = 4, 1000  # a fused loop of fewer runs with more parameters is not faster
-BLOCK_NUMBERS = 5e9  # most products and sums in a block of steps, for a fraction of a second
-STEP_NUMBERS = 20_000  # fixed cost of a step, in products and sums
+MAX_UNROLLED_RUNS = 3  # at most as many runs advance one at a time if d is large
+MAX_DIM = 20_000  # the code of sums grows with d
+THREAD_WORK = 1e7  # products of a step from which blocks of runs share several threads
+CALL_WORK = 2e8  # operations of a call of machine code, for a fraction of a second
+
+
+class Values(NamedTuple):
+    """Results at k steps of R runs, of which c are checkpoints."""
+
+    f: np.ndarray  # (k, R)
+    norms: np.ndarray  # gradient norms, (k, R)
+    x: np.ndarray  # iterates at the checkpoints, (c, R, d)
 
 
 class FusedLoop:
-    """A rule and an oracle compiled together: many steps of all runs in one call. Points are stored as columns, (d, R).
+    """Many steps of all runs in one call of machine code.
 
     Parameters
     ----------
+    problem : Problem
+        Its ``value_and_grad`` is traced. Its backend is NumPy.
     rule : callable
-    function, data : callable and tuple
-        The oracle formula, see `Problem.oracle_formula`.
     x : array of shape (R, d)
         Start points.
     hyperparameters : mapping
-        Numbers by name, in the order of the rule; ``lr`` may be an array of shape (R,).
+        Numbers, or arrays of shape (R,), by name.
     factor : callable, optional
         Function of the number of steps taken that returns the factor of the learning rate.
-    steps : int
-        Steps of every run.
+    per_run : collection of str
+        State of the rule with one number per run.
+
+    Raises
+    ------
+    TraceError
+        If the rule or the oracle cannot be traced.
     """
 
     def __init__(
         self,
+        problem: Any,
         rule: Callable[..., Any],
-        function: Callable[..., Any],
-        data: tuple[Any, ...],
         x: Array,
         hyperparameters: Mapping[str, Any],
         factor: Callable[[int], float] | None,
-        steps: int,
+        per_run: Collection[str] = (),
     ) -> None:
-        self.rule = rule
-        # columns are multiplied by the transpose, which is fastest if its rows are contiguous
-        self._data = tuple(np.asfortranarray(part) if np.ndim(part) == 2 else part for part in data)
-        self._run = _loop_of_steps(rule, function)
-        self._x = np.ascontiguousarray(x.T)  # (d, R)
-        self._state = [np.zeros_like(self._x) for _ in state_names(rule)]  # each (d, R)
-        self._hyperparameters = [
-            np.array(np.broadcast_to(value, (x.shape[0],)), dtype=float) if name == "lr" else float(value)
-            for name, value in hyperparameters.items()
-        ]
-        self._factor, self.steps = factor, steps
-        work = x.size * max([x.shape[1] if np.ndim(part) == 2 else 1 for part in self._data] + [20])
-        self.max_block = max(1, int(BLOCK_NUMBERS / (work + STEP_NUMBERS)))  # steps
+        runs, d = x.shape
+        if d > MAX_DIM:
+            raise TraceError(f"has more than {MAX_DIM} parameters")
+        self.factor, self.runs, self.dim, self.dtype = factor, runs, d, np.asarray(x).dtype
+        swept = {name for name, value in hyperparameters.items() if np.ndim(value)}
+        numbers = {name: value for name, value in hyperparameters.items() if name not in swept}
+        self.graph = graph = Graph(str(self.dtype), numbers)
+        self.loop = trace_loop(graph, problem, rule, d, swept, per_run, factor=factor is not None)
+        size, vector_bytes = self.dtype.itemsize, llvm.processor().vector_bytes
+        self.lanes = _lanes(runs, vector_bytes // size, unrolled=d <= steps.MAX_UNROLLED)
+        block = max(1, self.lanes)
+        self.blocks = -(-runs // block)
+        self.padded = self.blocks * block
+        ir, self.width, self.scratch_size = steps.write_module(self.loop, list(numbers), self.lanes, vector_bytes)
+        self.ir = ir
+        self.steps, self.numbers = llvm.machine_code(ir, ("steps", "numbers"))
+        matrices = {node.args[1].value for node in graph.nodes if node.op == "matmul"}
+        data = [_packed(part) if k in matrices else _aligned(part) for k, part in enumerate(graph.data)]
+        columns = [self._pad(np.asarray(hyperparameters[name], float)[:, None])[:, 0] for name in self.loop.columns]
+        self._x = self._as_blocks(np.asarray(x))
+        shapes = {name: (self.blocks, 1 if name in per_run else d, block) for name in state_names(rule)}
+        self._arrays = [*data, *columns, self._x, *(_aligned(np.zeros(s, self.dtype)) for s in shapes.values())]
+        self._values = np.array([*numbers.values(), 0.0], dtype=float)
+        work = self.padded * d * (d if matrices else 1)  # products of a step
+        self.is_threaded = work >= THREAD_WORK
+        self.max_steps = max(1, int(CALL_WORK / (work + 20 * self.padded * d)))  # in one call
 
     @property
     def x(self) -> np.ndarray:
         """The iterates, (R, d)."""
-        return np.ascontiguousarray(self._x.T)
+        return self._as_rows(self._x)
 
-    def advance(self, first: int, last: int, recorder: Recorder) -> None:
-        """Evaluate and record the iterates `first <= t < last`; take a step after each except iterate `steps`."""
-        is_checkpoint = np.isin(np.arange(first, last), recorder.t)
-        f, best, norms = self._call(first, is_checkpoint, recorder)
-        recorder.extend(f=f, best=best, gradient_norm=norms)
+    def advance(self, first: int, last: int, is_checkpoint: np.ndarray) -> Values:
+        """Evaluate the iterates `first <= t < last`, and take a step after each of them.
 
-    def evaluate(self) -> tuple[np.ndarray, np.ndarray]:
-        """Values and gradient norms at the iterates, each (R,); takes no step."""
-        scratch = Recorder(self._x.shape[1], self.steps, np.array([self.steps]), None, stop=False)
-        (f,), _, (norms,) = self._call(self.steps, np.ones(1, dtype=bool), scratch)
-        return f, norms
-
-    def _call(self, first: int, is_checkpoint: np.ndarray, recorder: Recorder) -> np.ndarray:
-        """Evaluate, record and step once for each of `is_checkpoint`.
-
-        Returns value, smallest value and gradient norm at the checkpoints, (3, k, R). Stops once all runs have ended.
+        Parameters
+        ----------
+        is_checkpoint : array of bool, shape (last - first,)
+            The iterates to return.
         """
-        length = len(is_checkpoint)
-        curves = np.empty((3, int(is_checkpoint.sum()), recorder.runs))
-        factors = np.ones(length)
-        if self._factor is not None:
-            factors = np.array([self._factor(t) for t in range(first, first + length)])
-        common = self._x, curves, is_checkpoint, first, self.steps, factors, recorder.stop, recorder.state, self._data
-        count = self._run(*common, *self._state, *self._hyperparameters)
-        return curves[:, :count]
+        count, block = last - first, max(1, self.lanes)
+        marks = np.where(is_checkpoint, np.cumsum(is_checkpoint) - 1, -1)
+        f, squares = np.empty((2, count, self.padded))
+        x = np.empty((int(is_checkpoint.sum()), self.blocks, self.dim, block), self.dtype)
+        factors = np.array([1.0 if self.factor is None else self.factor(t) for t in range(first, last)])
+        table = np.empty((count, self.width + 1))
+        arguments = np.array([first, count, *map(address, (self._values, factors, table))])
+        self.numbers(address(arguments))
+        arguments = np.zeros(steps.POINTERS, np.int64)
+        arguments[[steps.COUNT, steps.WIDTH, steps.PADDED]] = count, self.width, self.padded
+        places = {steps.TABLE: table, steps.MARKS: marks, steps.F: f, steps.SQUARES: squares, steps.SNAPSHOTS: x}
+        for position, array in places.items():
+            arguments[position] = address(array)
+        arguments = np.append(arguments, [address(array) for array in self._arrays])
+
+        def part(low: int, high: int) -> None:
+            own, scratch = arguments.copy(), _aligned(np.empty(self.scratch_size + 1, self.dtype))
+            own[[steps.FIRST_BLOCK, steps.LAST_BLOCK, steps.SCRATCH]] = low, high, address(scratch)
+            self.steps(address(own))
+
+        in_threads(part, self.blocks, granted_threads() if self.is_threaded else 1)
+        # as the uncompiled loop has them: roots in the precision of the arrays
+        norms = np.sqrt(squares[:, : self.runs].astype(self.dtype)).astype(float)
+        return Values(f[:, : self.runs], norms, np.stack([self._as_rows(part) for part in x]) if len(x) else x)
+
+    def _pad(self, rows: np.ndarray) -> np.ndarray:
+        """Rows (R, k) with copies of the last one up to a whole number of blocks."""
+        return _aligned(np.concatenate([rows, np.repeat(rows[-1:], self.padded - self.runs, axis=0)]))
+
+    def _as_blocks(self, rows: np.ndarray) -> np.ndarray:
+        """Rows (R, d) as blocks (B, d, lanes)."""
+        return _aligned(np.swapaxes(self._pad(rows).reshape(self.blocks, -1, self.dim), 1, 2))
+
+    def _as_rows(self, blocks: np.ndarray) -> np.ndarray:
+        """Blocks (B, d, lanes) as rows (R, d)."""
+        return np.swapaxes(blocks, 1, 2).reshape(self.padded, self.dim)[: self.runs].copy()
 
 
-@functools.cache
-def _loop_of_steps(rule: Callable[..., Any], oracle: Callable[..., Any]) -> Callable[..., Any]:
-    """The compiled loop of a rule and an oracle; Numba compiles a version for each combination of data types."""
-    from optbench.compile import points
+def trace_loop(
+    graph: Graph,
+    problem: Any,
+    rule: Callable[..., Any],
+    d: int,
+    swept: Collection[str],
+    per_run: Collection[str],
+    *,
+    factor: bool,
+) -> steps.Steps:
+    """The oracle of a problem and a rule as one graph."""
+    x = graph.input("x", ("r", d))
+    symbolic = copy.copy(problem)
+    symbolic.xp = graph
+    results = call(symbolic.value_and_grad, x)
+    if len(results) != 2:
+        raise TraceError("returns more than a value and a gradient")
+    f, g = (graph.wrap(result) for result in results)
+    arrays, new = trace_rule(graph, rule, x, g, swept, per_run, factor=factor)
+    return steps.Steps(graph, arrays, new, f, g, d)
 
-    common = ["x", "_curves", "_is_checkpoint", "_first", "_steps", "_factors", "_stop", "_runs", "_data"]
-    lines = [
-        f"def run({', '.join([*common, *state_names(rule), *parameters(rule)])}):",
-        "    _count = 0",
-        "    for _k in range(_is_checkpoint.shape[0]):",
-        "        _f, _gradient = _oracle(_points, _points.Points(x), *_data)",
-        "        g = _gradient.array",
-        "        _record_step(_first + _k, _f, _stop, _runs)",
-        "        if _is_checkpoint[_k]:",
-        "            _squares, _best = _points.vecdot(_gradient, _gradient), _runs.best",
-        "            for _r in range(x.shape[1]):",
-        "                _curves[0, _count, _r], _curves[1, _count, _r] = _f[_r], _best[_r]",
-        "                _curves[2, _count, _r] = _xp.sqrt(_squares[_r])",
-        "            _count += 1",
-        "        if _k % 16 == 15 and not _runs.active.any():",
-        "            break",
-        "        t = float(_first + _k + 1)",
-        "        if t <= _steps:",
-        "            _factor = _factors[_k]",
-        "            for _i in range(x.shape[0]):",
-        "                for _r in range(x.shape[1]):",
-        f"                    {update_line(rule, '_i, _r', {'lr': 'lr[_r] * _factor'})}",
-        "    return _count",
-    ]
-    formulas = {"_rule": rule, "_oracle": oracle, "_record_step": record_step}
-    return loop(f"{rule.__name__}_fused", lines, formulas, FASTMATH, _points=points, _xp=np)
+
+def _lanes(runs: int, vector: int, *, unrolled: bool) -> int:
+    """Runs in a block: one or two vectors, whichever leaves fewer lanes empty; 0 for one run at a time."""
+    if runs == 1 or (runs <= MAX_UNROLLED_RUNS and not unrolled):
+        return 1 if unrolled and runs == 1 else 0
+    if runs <= vector:
+        return 1 << (runs - 1).bit_length()
+    padded = [-(-runs // lanes) * lanes for lanes in (vector, 2 * vector)]
+    return 2 * vector if padded[1] <= 1.1 * padded[0] else vector
+
+
+def _aligned(array: np.ndarray) -> np.ndarray:
+    """A copy that starts at a whole number of cache lines, as vectors should."""
+    memory = np.empty(array.nbytes + 64, np.uint8)
+    start = -address(memory) % 64
+    copied = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copied[...] = array
+    return copied
+
+
+def _packed(matrix: np.ndarray) -> np.ndarray:
+    """A matrix (K, n) in strips of 8 columns, (ceil(n / 8), K, 8); the last one is filled with zeros."""
+    rows, columns = matrix.shape
+    strips = -(-columns // steps.STRIP)
+    wide = np.zeros((rows, strips * steps.STRIP), matrix.dtype)
+    wide[:, :columns] = matrix
+    return _aligned(np.swapaxes(wide.reshape(rows, strips, steps.STRIP), 0, 1))

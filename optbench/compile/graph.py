@@ -110,7 +110,7 @@ class Node:
         return None if last in (1, "r") else last
 
     def __bool__(self) -> bool:
-        if self.weak and not self.dims and self.graph.values is not None:
+        if self.weak and not self.dims and not (self.stepwise and "t" not in self.graph.values):
             outcome = bool(evaluate(self, self.graph.values))
             self.graph.decisions.append((self, outcome))
             return outcome
@@ -195,7 +195,7 @@ class Graph:
     def __init__(
         self, precision: str, values: Mapping[str, Any] | None = None, stepwise: Sequence[str] = ("t", "factor")
     ) -> None:
-        self.precision, self.values, self.stepwise = precision, values, frozenset(stepwise)
+        self.precision, self.values, self.stepwise = precision, dict(values or {}), frozenset(stepwise)
         self.dtype = np.dtype(precision)
         self.nodes: list[Node] = []
         self.data: list[np.ndarray] = []

@@ -1,106 +1,204 @@
 """Update rules compiled into one pass over memory.
 
-On the CPU, Numba compiles the rule with NumPy as `xp`, and a generated loop calls it for every parameter of every run and
-overwrites iterates and state. On the GPU, `cupy.fuse` traces the rule. A rule that does not compile, or whose compiled form
-gives other results (because it combines parameters or runs), runs uncompiled with one warning.
-
-The compiler may multiply by reciprocals and fuse products with sums, so a fused step equals the plain one up to a few
-roundings.
+The rule is traced, and its graph is compiled for the processor or for a GPU. Iterates and state are overwritten. A rule
+that cannot be traced runs as it is written; so does one whose compiled form is not what it computes.
 """
 
 from __future__ import annotations
 
 import concurrent.futures as cf
 import functools
-import itertools
 import os
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from optbench.compile.numba import compile_checked, has_numba, loop
+from optbench.compile import llvm, steps
+from optbench.compile.graph import REDUCTIONS, Graph, Node, TraceError, call, evaluate
 from optbench.core.backend import Backend
+from optbench.core.column import Column
 from optbench.core.specs import parameters, state_names
 from optbench.core.types import Array
 from optbench.core.workers import available_cores
 
-# (x, g, t, state, hyperparameters) -> (x, state); on the CPU, x and state are overwritten
+# (x, g, t, state, hyperparameters) -> (x, state); x and state are overwritten
 Kernel = Callable[[Array, Array, int, Sequence[Array], Sequence[Any]], tuple[Array, tuple[Array, ...]]]
 
-FASTMATH = ("arcp", "contract")
 MIN_THREADED = 1 << 22  # size of an array; for smaller ones, threads cost more than they save
 
 
-def fuse(rule: Callable[..., Any], backend: Backend, swept: Collection[str] = ()) -> Kernel | None:
-    """The compiled form of a rule on a backend, or None if it has to run uncompiled.
+def trace_rule(
+    graph: Graph,
+    rule: Callable[..., Any],
+    x: Node,
+    g: Node,
+    swept: Collection[str],
+    per_run: Collection[str] = (),
+    *,
+    factor: bool = False,
+) -> tuple[dict[str, Node], dict[str, Node]]:
+    """The iterates and states of a rule as nodes, before and after a step.
 
     Parameters
     ----------
     swept : collection of str
-        Hyperparameters that are float64 arrays of shape (R, 1); the others are numbers.
+        Hyperparameters with one number per run.
+    per_run : collection of str
+        State with one number per run.
+    factor : bool
+        Whether the learning rate is multiplied by a number ``factor``, which changes from step to step.
+
+    Raises
+    ------
+    TraceError
+        If the rule cannot be traced.
     """
-    if backend.name == "cupy" or (backend.name == "numpy" and has_numba()):
-        return _checked_kernel(rule, backend, frozenset(swept))
+    names = state_names(rule)
+    states = {name: graph.input(name, ("r", 1) if name in per_run else x.dims) for name in names}
+    numbers = {name: graph.column(name) if name in swept else graph.number(name) for name in parameters(rule)}
+    if factor:
+        numbers["lr"] = numbers["lr"] * graph.number("factor")
+    results = call(rule, graph, x, g, graph.number("t"), *states.values(), **numbers)
+    if len(results) != 1 + len(names):
+        raise TraceError(f"returns {len(results)} arrays instead of {1 + len(names)}")
+    return {"x": x, **states}, {"x": results[0], **dict(zip(names, results[1:], strict=True))}
+
+
+def fuse(
+    rule: Callable[..., Any],
+    backend: Backend,
+    swept: Collection[str] = (),
+    per_run: Collection[str] = (),
+    dim: int = 13,
+) -> Kernel | None:
+    """The compiled form of a rule on a backend, or None, with one warning, if it has to run uncompiled.
+
+    Parameters
+    ----------
+    swept : collection of str
+        Hyperparameters that are columns of shape (R, 1); the others are numbers.
+    per_run : collection of str
+        State with one number per run.
+    dim : int
+        Number of parameters; a kernel of a rule that reduces over them holds for this number only.
+    """
+    if backend.name not in ("numpy", "cupy"):
+        return None
+    try:
+        kernel = RuleKernel(rule, backend.precision, frozenset(swept), frozenset(per_run), dim)
+        key = (rule, backend.precision, kernel.swept, kernel.per_run, dim if kernel.reduces else 0)
+        if key not in _is_correct:
+            _is_correct[key] = _agrees(rule, kernel, backend, dim if kernel.reduces else 13)
+        if _is_correct[key]:
+            return kernel
+        cause = "its compiled form differs"
+    except TraceError as error:
+        cause = f"it {error}"
+    _warn_once(f"the rule {rule.__name__!r} runs uncompiled, because {cause}")
     return None
 
 
+_is_correct: dict[Any, bool] = {}  # whether kernels compute what their rules compute
+
+
 @functools.cache
-def _checked_kernel(rule: Callable[..., Any], backend: Backend, swept: frozenset[str]) -> Kernel | None:
-    return compile_checked(
-        f"the rule {rule.__name__!r}",
-        lambda: _numba_kernel(rule, swept) if backend.name == "numpy" else _cupy_kernel(rule),
-        lambda kernel: _difference(rule, kernel, backend, swept) <= 64 * backend.eps,
-        "if it combines parameters, declare it with @optbench.rule(elementwise=False)",
-    )
+def _warn_once(message: str) -> None:
+    warnings.warn(message, stacklevel=4)
 
 
-def _difference(rule: Callable[..., Any], kernel: Kernel, backend: Backend, swept: Collection[str]) -> float:
-    """Largest relative difference between a rule and its kernel over three steps of a small stack."""
-    rng = np.random.default_rng(0)
-    declared = parameters(rule)
-    x = backend.asarray(rng.standard_normal((2, 3)))
-    # state is not negative, because a rule may take its root
-    state: Sequence[Array] = [backend.asarray(rng.standard_normal((2, 3)) ** 2) for _ in state_names(rule)]
-    fused_x, fused_state = x + 0, tuple(s + 0 for s in state)
-    numbers = {name: float(p.default) for name, p in declared.items()}
-    hyperparameters = [backend.as_float64(np.full((2, 1), v)) if name in swept else v for name, v in numbers.items()]
-    worst = 0.0
-    with np.errstate(all="ignore"):
-        for t in (1, 2, 3):
-            g = backend.asarray(rng.standard_normal((2, 3)))
-            x, *state = rule(backend.xp, x, g, t, *state, **numbers)
-            fused_x, fused_state = kernel(fused_x, g, t, fused_state, hyperparameters)
-            for a, b in zip([x, *state], [fused_x, *fused_state], strict=True):
-                a, b = backend.to_host(a), backend.to_host(b)
-                if not np.array_equal(np.isfinite(a), np.isfinite(b)):
-                    return np.inf
-                worst = max(worst, float(np.nanmax(np.abs(a - b) / (np.abs(a) + 1e-6), initial=0.0)))
-    return worst
+class RuleKernel:
+    """One step of a rule for a stack of runs on the CPU; see `fuse` for the parameters.
 
+    A rule may decide in Python on numbers, as in ``if t == 1``. Then there is a variant for each outcome.
 
-# ---- CPU -------------------------------------------------------------------------------------------------------------
+    Raises
+    ------
+    TraceError
+        If the rule cannot be traced.
+    """
 
+    def __init__(
+        self, rule: Callable[..., Any], precision: str, swept: Collection[str], per_run: Collection[str], dim: int
+    ) -> None:
+        self.rule, self.precision, self.swept, self.per_run, self.dim = rule, precision, swept, per_run, dim
+        declared = parameters(rule)
+        self.names = list(declared)
+        # with the default values, to find out whether the rule can be traced
+        first = _Variant(self, {name: float(p.default) for name, p in declared.items()} | {"t": 1})
+        self.variants = [first]
+        self.reduces = not first.is_elementwise  # whether it combines the parameters of a run
 
-def _numba_kernel(rule: Callable[..., Any], swept: Collection[str]) -> Kernel:
-    run = loop(rule.__name__, step_lines(rule, swept), {"_rule": rule}, FASTMATH, _xp=np)
+    @property
+    def exact(self) -> bool:
+        """Whether all variants so far give the same digits as the rule."""
+        return all(variant.graph.exact for variant in self.variants)
 
-    def kernel(x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
-        g = np.ascontiguousarray(g)
-
-        def part(rows: slice, numbers: slice) -> None:
-            values = [p[rows] if np.ndim(p) else p for p in hyperparameters]
-            # t as a float, because the compiler moves a power with a float exponent out of the loop
-            run(x[rows, numbers], g[rows, numbers], float(t), *(s[rows, numbers] for s in state), *values)
-
-        threads = _threads() if x.size >= MIN_THREADED else 1
-        if threads == 1:
-            run(x, g, float(t), *state, *hyperparameters)
+    def __call__(self, x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
+        values = dict(zip(self.names, hyperparameters, strict=True)) | {"t": t}
+        for variant in self.variants:
+            if all(bool(evaluate(node, values)) == outcome for node, outcome in variant.graph.decisions):
+                break
         else:
-            list(_pool(threads).map(part, *zip(*_parts(x.shape[0], x.shape[1], threads), strict=True)))
+            variant = _Variant(self, values)
+            self.variants.append(variant)
+        variant.run(np.asarray(x), np.ascontiguousarray(g, self.precision), t, state, values)
         return x, tuple(state)
 
-    return kernel
+
+class _Variant:
+    """Machine code of a rule for some outcomes of its decisions."""
+
+    def __init__(self, kernel: RuleKernel, values: Mapping[str, Any]) -> None:
+        def trace(length: int | str) -> steps.Steps:
+            self.graph = graph = Graph(kernel.precision, values)
+            x, g = (graph.input(name, ("r", length)) for name in ("x", "_g"))
+            arrays, results = trace_rule(graph, kernel.rule, x, g, kernel.swept, kernel.per_run)
+            return steps.Steps(graph, {"_g": g, **arrays}, results)
+
+        loop = trace("i")
+        self.is_elementwise = not any(node.op in REDUCTIONS for node in self.graph.nodes)
+        if not self.is_elementwise:
+            loop = trace(kernel.dim)
+        self.names = [name for name in kernel.names if name not in kernel.swept]
+        ir, width, scratch = steps.write_module(loop, self.names, 0, llvm.processor().vector_bytes)
+        self.steps, self.numbers = llvm.machine_code(ir, ("steps", "numbers"))
+        self.columns = loop.columns
+        self.data = [np.ascontiguousarray(part) for part in self.graph.data]
+        self.values, self.factors, self.table = np.empty(len(self.names) + 1), np.ones(1), np.empty(width + 1)
+        self.scratch_size = scratch
+        self.number_arguments = np.array([0, 1, *map(address, (self.values, self.factors, self.table))])
+        pointers = len(self.data) + len(self.columns) + len(loop.arrays)
+        self.arguments = np.zeros(steps.POINTERS + pointers, np.int64)
+        self.arguments[[steps.COUNT, steps.TABLE, steps.WIDTH]] = 1, address(self.table), width
+
+    def run(self, x: np.ndarray, g: np.ndarray, t: int, state: Sequence[Any], values: Mapping[str, Any]) -> None:
+        """Overwrite iterates (R, d) and states."""
+        runs, d = x.shape
+        self.values[:-1] = [values[name] for name in self.names]
+        self.number_arguments[0] = t - 1
+        self.numbers(address(self.number_arguments))
+        columns = [np.ascontiguousarray(values[name], float) for name in self.columns]  # (R, 1) each
+        arrays = [*self.data, *columns, g, x, *state]
+        self.arguments[steps.POINTERS :] = [address(a) for a in arrays]
+        self.arguments[[steps.LAST_BLOCK, steps.END, steps.STRIDE]] = runs, d, d
+        count = runs if not self.is_elementwise or runs >= _threads() else 0
+
+        def part(low: int, high: int) -> None:
+            own, scratch = self.arguments.copy(), np.empty(self.scratch_size + 1, x.dtype)
+            rows, numbers = ((low, high), (0, d)) if count else ((0, runs), (low, high))
+            own[[steps.FIRST_BLOCK, steps.LAST_BLOCK, steps.BEGIN, steps.END]] = *rows, *numbers
+            own[steps.SCRATCH] = address(scratch)
+            self.steps(address(own))
+
+        in_threads(part, count or d, _threads() if x.size >= MIN_THREADED else 1)
+
+
+def address(array: Any) -> int:
+    """The address of an array's memory, faster than ``array.ctypes.data``."""
+    place: int = array.__array_interface__["data"][0]
+    return place
 
 
 def _threads() -> int:
@@ -115,57 +213,51 @@ def _pool(threads: int) -> cf.ThreadPoolExecutor:
     return cf.ThreadPoolExecutor(threads, thread_name_prefix="optbench")
 
 
-def _parts(runs: int, numbers: int, count: int) -> list[tuple[slice, slice]]:
-    """At least `count` contiguous parts of an array (runs, numbers): rows, or parts of one row."""
-    if runs >= count:
-        edges = [round(k * runs / count) for k in range(count + 1)]
-        return [(slice(a, b), slice(None)) for a, b in itertools.pairwise(edges)]
-    each = -(-count // runs)
-    edges = [round(k * numbers / each) for k in range(each + 1)]
-    return [(slice(r, r + 1), slice(a, b)) for r in range(runs) for a, b in itertools.pairwise(edges)]
+def in_threads(part: Callable[[int, int], None], length: int, threads: int) -> None:
+    """Call ``part(low, high)`` for the whole range, or for one piece of it on every thread; results do not depend on it."""
+    threads = min(threads, length)
+    if threads <= 1:
+        part(0, length)
+    else:
+        edges = [round(k * length / threads) for k in range(threads + 1)]
+        list(_pool(threads).map(part, edges[:-1], edges[1:]))
 
 
-def step_lines(rule: Callable[..., Any], swept: Collection[str]) -> list[str]:
-    """Source of one step over arrays (R, d), with the rule's names of state and hyperparameters."""
-    names = list(parameters(rule))
-    return [
-        f"def run({', '.join(['x', 'g', 't', *state_names(rule), *names])}):",
-        "    for _r in range(x.shape[0]):",
-        *(f"        _swept_{name} = {name}[_r, 0]" for name in names if name in swept),
-        "        for _i in range(x.shape[1]):",
-        f"            {update_line(rule, '_r, _i', {name: f'_swept_{name}' for name in names if name in swept})}",
-    ]
+def _agrees(rule: Callable[..., Any], kernel: RuleKernel, backend: Backend, dim: int) -> bool:
+    """Whether a kernel computes what the rule computes: three steps of stacks at several scales, and of one run alone."""
+    rng = np.random.default_rng(0)
+    declared = parameters(rule)
+    for scale, runs in ((1.0, 3), (1e-6, 3), (1e4, 3), (0.0, 2), (1.0, 1)):
+        # every other run has another value, because the kernel must not take that of its neighbour
+        factors = 1 - 0.1 * (np.arange(runs) % 2)
+        numbers = {name: float(p.default) for name, p in declared.items()}
+        values = {
+            name: Column.of(value * factors, kernel.precision) if name in kernel.swept else value
+            for name, value in numbers.items()
+        }
+        x = backend.asarray(scale * rng.standard_normal((runs, dim)))
+        shapes = dict.fromkeys(kernel.per_run, (runs, 1))
+        # state is not negative, because a rule may take its root
+        state: Any = [
+            backend.asarray(scale * rng.standard_normal(shapes.get(name, x.shape)) ** 2) for name in state_names(rule)
+        ]
+        y, copies = x + 0, [s + 0 for s in state]
+        with np.errstate(all="ignore"):
+            for t in (1, 2, 3):
+                g = backend.asarray(scale * rng.standard_normal((runs, dim)))
+                x, *state = rule(backend.xp, x, g, t, *state, **values)
+                kernel(y, g, t, copies, tuple(values.values()))
+                pairs = zip([x, *state], [y, *copies], strict=True)
+                if not all(same(a, b, 0.0 if kernel.exact else 64 * backend.eps) for a, b in pairs):
+                    return False
+    return True
 
 
-def update_line(rule: Callable[..., Any], index: str, values: Mapping[str, str]) -> str:
-    """The line that calls the rule at an index; `values` replace names of hyperparameters.
-
-    Names of the loop begin with an underscore, so that they differ from those of the rule.
-    """
-    names = [*state_names(rule), *parameters(rule)]
-    if any(name.startswith("_") for name in names):
-        raise ValueError("its state or a hyperparameter has a name that begins with an underscore")
-    cells = [f"{name}[{index}]" for name in ("x", *state_names(rule))]
-    numbers = [values.get(name, name) for name in parameters(rule)]
-    arguments = ["_xp", cells[0], f"g[{index}]", "t", *cells[1:], *numbers]
-    return f"{', '.join(cells)}{',' if len(cells) == 1 else ''} = _rule({', '.join(arguments)})"
-
-
-# ---- GPU -------------------------------------------------------------------------------------------------------------
-
-
-def _cupy_kernel(rule: Callable[..., Any]) -> Kernel:
-    import cupy
-
-    # cupy.fuse takes positional arrays and numbers, and its traced functions know cupy, not the compat namespace; swept
-    # hyperparameters are float64 whatever the arrays are, as on the CPU, and would widen the results
-    def traced(x: Any, *args: Any) -> Any:
-        return tuple(result.astype(x.dtype, copy=False) for result in rule(cupy, x, *args))
-
-    fused = cupy.fuse(kernel_name=rule.__name__)(traced)
-
-    def kernel(x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
-        new_x, *new_state = fused(x, g, t, *state, *hyperparameters)
-        return new_x, tuple(new_state)
-
-    return kernel
+def same(a: Any, b: Any, tolerance: float) -> bool:
+    """Whether arrays agree, up to a multiple of their magnitude and of their largest element."""
+    a, b = np.asarray(a), np.asarray(b)
+    if tolerance == 0.0 or a.shape != b.shape:
+        return np.array_equal(a, b, equal_nan=True)
+    finite = np.isfinite(a)
+    scale = np.abs(a) + np.max(np.abs(a), initial=0.0, where=finite)
+    return np.array_equal(finite, np.isfinite(b)) and bool(np.all((np.abs(a - b) <= tolerance * scale)[finite]))

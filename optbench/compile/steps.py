@@ -576,7 +576,7 @@ def reachable(outputs: Iterable[Node]) -> list[Node]:
 
 def moves(node: Node, stored: Mapping[int, Any], *, joined_only: bool = False) -> bool:
     """Whether the value of a node at a position reads other positions of arrays that are not stored."""
-    if node.op == "concat" or (node.op in ("slice", "item") and not joined_only):
+    if node.op == "concat" or (node.op in ("slice", "item") and node.args[0].length is not None and not joined_only):
         return True
     if node.op in REDUCTIONS or node.weak:
         return False
@@ -649,6 +649,13 @@ def write_module(steps: Steps, names: Sequence[str], lanes: int, vector_bytes: i
     lanes : int
         Runs in a block, or 0 for numbers as lanes.
     """
-    writer = StepWriter(steps, lanes, vector_bytes)
-    numbers = write_numbers(list(writer.slots.values()), names, steps.graph.precision)
-    return assemble([writer, numbers]), len(writer.slots), writer.scratch_numbers
+    outputs = [n.id for n in (*steps.arrays.values(), *steps.results.values(), steps.f, steps.g) if n is not None]
+    key = (steps.graph.signature, tuple(outputs), tuple(names), lanes, vector_bytes)
+    if key not in _modules:
+        writer = StepWriter(steps, lanes, vector_bytes)
+        numbers = write_numbers(list(writer.slots.values()), names, steps.graph.precision)
+        _modules[key] = assemble([writer, numbers]), len(writer.slots), writer.scratch_numbers
+    return _modules[key]
+
+
+_modules: dict[Any, tuple[str, int, int]] = {}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import NamedTuple
 
 import numpy as np
 
 from optbench.core.types import Oracle, Status
 
 TARGETS = 10.0 ** (-0.2 * np.arange(1, 51))  # fractions of the initial gap, (50,)
-STATUSES = (Status.BUDGET, Status.TARGET, Status.GRADIENT, Status.DIVERGED)  # by number, for compiled loops
+STATUSES = (Status.BUDGET, Status.TARGET, Status.GRADIENT, Status.DIVERGED)  # by number
 BUDGET, TARGET, GRADIENT, DIVERGED = range(4)
 MAX_BLOCK = 4096  # steps whose values wait on the device
 MAX_BLOCK_BYTES = 1 << 24  # bytes of them
@@ -94,32 +93,6 @@ def checkpoints(steps: int, count: int) -> np.ndarray:
     return t
 
 
-class RunState(NamedTuple):
-    """State of the runs of a stack, as arrays that `record_step` changes in place; see `Trace` for the results.
-
-    Attributes
-    ----------
-    active : array of bool, shape (R,)
-        Runs that have not ended.
-    status : array of int, shape (R,)
-        Positions in `STATUSES`.
-    reached : array of int, shape (R,)
-        Number of targets reached.
-    targets : array of shape (R, 50)
-        Values to reach.
-    """
-
-    active: np.ndarray
-    status: np.ndarray
-    best: np.ndarray
-    end: np.ndarray
-    f_end: np.ndarray
-    best_end: np.ndarray
-    steps_to_target: np.ndarray
-    reached: np.ndarray
-    targets: np.ndarray
-
-
 class Recorder:
     """Collects the values of a stack of runs for a `Trace`.
 
@@ -168,11 +141,6 @@ class Recorder:
         self.first_block, self.growth = (8, 1.125) if often else (64, 8.0)
         self.next_fold = min(self.first_block, self.max_block, steps + 1) - 1  # iterate after which to fold
 
-    @property
-    def state(self) -> RunState:
-        """The arrays that `record_step` changes."""
-        return RunState(**{name: getattr(self, name) for name in RunState._fields})
-
     def begin(self, f: np.ndarray) -> None:
         """Compute the targets of every run from its first value; f of shape (R,)."""
         if self.f_star is not None:
@@ -220,7 +188,7 @@ class Recorder:
         diverged = np.full(len(self.best), len(times))  # position of the first value that is not finite, (R,)
         if not finite.all():
             diverged = np.where(finite.all(axis=0), diverged, np.argmin(finite, axis=0))
-        best = np.minimum.accumulate(np.where(finite, values, np.inf), axis=0)
+        best = np.minimum.accumulate(values if finite.all() else np.where(finite, values, np.inf), axis=0)
         np.minimum(best, self.best, out=best)
         if self.folded == 0:
             self.begin(values[0])
@@ -280,22 +248,3 @@ class Recorder:
             calls_per_step=calls_per_step,
             oracle=oracle,
         )
-
-
-def record_step(t, f, stop, runs):  # type: ignore[no-untyped-def]
-    """Record the values f (R,) of iterate t in a `RunState`; the form of `Recorder.fold` for compiled loops."""
-    for r in range(f.shape[0]):
-        finite = np.isfinite(f[r])
-        if finite:
-            runs.best[r] = min(runs.best[r], f[r])
-        if not runs.active[r]:
-            continue
-        if not finite:
-            runs.status[r], runs.end[r], runs.active[r] = DIVERGED, t, False
-            continue
-        runs.f_end[r], runs.best_end[r] = f[r], runs.best[r]
-        while runs.reached[r] < runs.targets.shape[1] and f[r] <= runs.targets[r, runs.reached[r]]:
-            runs.steps_to_target[r, runs.reached[r]] = t
-            runs.reached[r] += 1
-        if stop and runs.reached[r] == runs.targets.shape[1]:
-            runs.status[r], runs.end[r], runs.active[r] = TARGET, t, False

@@ -16,6 +16,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 IDLE_SECONDS = 60.0  # a new pool costs about a second, an idle worker about 150 MB
@@ -245,8 +246,22 @@ def _libraries(modules: int) -> Any:
     return ThreadpoolController()
 
 
-def blas_threads(count: int = 1) -> Any:
-    """A context in which BLAS uses `count` threads."""
+@contextlib.contextmanager
+def blas_threads(count: int = 1) -> Iterator[None]:
+    """A context in which BLAS, and compiled loops with large matrices, use `count` threads."""
     import threadpoolctl  # noqa: F401 - imported first, because the number of modules is the key of the cache
 
-    return _libraries(len(sys.modules)).limit(limits=count, user_api="blas")
+    token = _granted.set(count)
+    try:
+        with _libraries(len(sys.modules)).limit(limits=count, user_api="blas"):
+            yield
+    finally:
+        _granted.reset(token)
+
+
+_granted: ContextVar[int] = ContextVar("threads", default=1)
+
+
+def granted_threads() -> int:
+    """The number of threads of the innermost `blas_threads`, 1 outside of it."""
+    return _granted.get()

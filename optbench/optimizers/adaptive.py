@@ -70,6 +70,6 @@ def dog(xp, x, g, t, s, r, G, r_eps=1e-6, eps=1e-8):
     """
     r = xp.maximum(r, xp.linalg.vector_norm(s, axis=-1, keepdims=True))
     r = xp.maximum(r, r_eps + 0 * r)
-    G = G + xp.vecdot(g, g)[..., None]
+    G = G + xp.sum(g * g, axis=-1, keepdims=True)
     step = r / xp.sqrt(G + eps) * g
     return x - step, s - step, r, G

@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from optbench.core.imports import Imports
 from optbench.core.trace import Trace
 from optbench.runner.loop import minimize
-from optbench.runner.plan import Parallelism, Plan
+from optbench.runner.plan import STEP_SECONDS, Parallelism, Plan, plan_seconds, run_nanoseconds
 
 # An array has as many runs as fit CHUNK_BYTES of intermediate results, but at least CHUNK_RUNS if MEMORY_BYTES allow it.
 # Measurements: docs/explanation/design-notes/2026-11-23-chunks.md.
@@ -33,20 +31,6 @@ MIN_CORE_RUNS = 20  # runs per chunk when a plan is cut for cores
 MIN_CORE_SECONDS = 0.5  # work of a plan that is cut for cores; starting processes does not pay for less
 MIN_CORE_NANOSECONDS = 2000.0  # per run and step; below, overhead dominates and smaller chunks save no time
 SINGLE_RUN_NANOSECONDS = 1e6  # per run and step; above, runs with their own d x d matrices gain nothing from sharing
-
-STEP_SECONDS = 4e-5  # overhead of a step
-
-
-def run_nanoseconds(plan: Plan) -> float:
-    """Estimated time of one step of one run in a large array, on one core."""
-    kind, d = plan.recipe.kind, plan.problem.dim
-    optimizer: float = 3.0 * d + 3.0 * kind.matrices * d**2 + (0.4 * d**3 if kind.oracle == "hessian" else 0.0)
-    return plan.problem.nanoseconds_per_run(plan.batch_size) + optimizer
-
-
-def plan_seconds(plan: Plan) -> float:
-    """Estimated seconds of a plan, on one core."""
-    return run_nanoseconds(plan) * plan.size * plan.steps * 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,8 +164,7 @@ def for_cores(plans: Sequence[Plan]) -> list[Plan]:
 def for_threads(plans: Sequence[Plan]) -> list[Plan]:
     """Like `for_cores`, except that a single plan with products of one large shared matrix uses threads.
 
-    Threads are faster there, because each process would read the whole matrix. BLAS rounds differently with another number
-    of threads, so use this only if the results record that number.
+    Threads are faster there, because each process would read the whole matrix. Results do not depend on their number.
     """
     if len(plans) == 1 and _is_matrix_loop(plans[0]) and plan_seconds(plans[0]) >= MIN_CORE_SECONDS:
         return [dataclasses.replace(plans[0], parallelism=Parallelism.THREADS)]
@@ -191,10 +174,6 @@ def for_threads(plans: Sequence[Plan]) -> list[Plan]:
 def _is_matrix_loop(plan: Plan) -> bool:
     """Whether a plan is one compiled loop with products of a matrix that all runs share."""
     problem, backend = plan.problem, plan.problem_as_run.backend
-    if backend.name != "numpy" or not backend.fused or plan.stop_at_gradient is not None:
-        return False
-    is_rule = not isinstance(plan.recipe.target, type) and set(plan.grid[0]) <= {"lr"}
-    if not is_rule or problem.oracle_formula is None or problem.sampler(plan.seeds, plan.batch_size) is not None:
-        return False
-    _, data = problem.oracle_formula
-    return run_nanoseconds(plan) >= MIN_CORE_NANOSECONDS and any(np.ndim(part) == 2 for part in data)
+    is_loop = backend.name == "numpy" and backend.fused and not isinstance(plan.recipe.target, type)
+    is_exact = problem.sampler(plan.seeds, plan.batch_size) is None
+    return bool(problem.shares_matrix and is_loop and is_exact and run_nanoseconds(plan) >= MIN_CORE_NANOSECONDS)

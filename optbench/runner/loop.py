@@ -7,17 +7,19 @@ compiled code: the kernel of an update rule, or rule and oracle as one fused loo
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from optbench.compile.fused_loop import FEW_RUNS, MANY_PARAMETERS, FusedLoop
-from optbench.compile.numba import compile_checked
-from optbench.compile.rules import fuse
+from optbench.compile.fused_loop import FusedLoop
+from optbench.compile.graph import TraceError
+from optbench.compile.rules import fuse, same
 from optbench.core.backend import Backend
 from optbench.core.errors import InputError
 from optbench.core.random import Normals, Sampler
+from optbench.core.specs import state_names
 from optbench.core.trace import Recorder, Trace, checkpoints
 from optbench.core.types import Array, Oracle
 from optbench.optimizer import At, FirstOrder, Optimizer
@@ -131,11 +133,47 @@ def minimize(
 
 
 def init_state(optimizer: Optimizer, x: Array, backend: Backend) -> Any:
-    """State of an optimizer at its start points (R, d); a rule is compiled if the backend or the optimizer says so."""
+    """State of an optimizer at its start points (R, d); a rule is compiled if the backend or the optimizer says so.
+
+    Raises
+    ------
+    InputError
+        If a rule combines the runs of a stack.
+    """
     if not isinstance(optimizer, FirstOrder):
         return optimizer.init(x, backend)
-    compiled = optimizer.traits.elementwise and (optimizer.fused if backend.fused is None else backend.fused)
-    return optimizer.init(x, backend, fuse(optimizer.rule, backend, optimizer.swept) if compiled else None)
+    rule, per_run, kernel = optimizer.rule, optimizer.traits.per_run, None
+    if (optimizer.fused if backend.fused is None else backend.fused) and x.dtype == backend.dtype:
+        kernel = fuse(rule, backend, optimizer.swept, per_run, x.shape[1])
+    if kernel is None and not _keeps_runs_apart(rule, backend, per_run, x.shape[1]):
+        raise InputError(
+            f"the rule {optimizer.name!r} combines the runs of a stack, so each would depend on the others; reduce over "
+            "the parameters of a run: axis=-1, keepdims=True"
+        )
+    return optimizer.init(x, backend, kernel)
+
+
+@functools.lru_cache(maxsize=256)
+def _keeps_runs_apart(rule: Callable[..., Any], backend: Backend, per_run: tuple[str, ...], d: int) -> bool:
+    """Whether two steps of a rule give a run the same numbers alone as in a stack of three."""
+    rng = np.random.default_rng(0)
+    x, first, second = (backend.asarray(rng.standard_normal((3, d))) for _ in range(3))
+    zeros = [backend.zeros((3, 1 if name in per_run else d)) for name in state_names(rule)]
+    try:
+        with np.errstate(all="ignore"):
+            rows = [slice(k, k + 1) for k in range(3)]
+            stack, *alone = (_two_steps(rule, backend, k, x, zeros, (first, second)) for k in (slice(0, 3), *rows))
+    except Exception:  # whatever is wrong with the rule, its first step shows it
+        return True
+    # products of matrices round a row of a stack in another way
+    return all(same(stack[k], row[0], backend.eps**0.5) for k, row in enumerate(alone))
+
+
+def _two_steps(rule: Callable[..., Any], backend: Backend, rows: slice, x: Array, state: Any, gradients: Any) -> Any:
+    x, state = x[rows, :], [s[rows, :] for s in state]
+    for t, g in enumerate(gradients, 1):
+        x, *state = rule(backend.xp, x, g[rows, :], t, *state)
+    return backend.to_host(x)
 
 
 class Loop:
@@ -184,29 +222,48 @@ class Loop:
         t, f_star = checkpoints(self.steps, count), self.problem.f_star
         recorder = Recorder(self.runs, self.steps, t, f_star, stop, tolerance=tolerance, sparse=self.stochastic)
         x, state = self.begin(x0)
-        fused_loop = self._fused_loop(x) if tolerance is None else None
+        fused_loop = self._fused_loop(x)
         report = progress or (lambda steps: None)
-        x = self._steps(x, state, recorder, report) if fused_loop is None else _run_fused(fused_loop, recorder, report)
+        if fused_loop is None:
+            x = self._steps(x, state, recorder, report)
+        else:
+            x = _run_fused(fused_loop, self.problem, recorder, report)
         return recorder.trace(self.backend.to_host(x), self.calls_per_step, Oracle(self.optimizer.oracle))
 
     def _fused_loop(self, x: Array) -> FusedLoop | None:
         """Optimizer and oracle as one compiled loop that starts at x; None if other work is needed between steps."""
-        problem, optimizer = self.problem, self.optimizer
-        if self.stochastic or not isinstance(optimizer, FirstOrder):
+        optimizer = self.optimizer
+        if self.stochastic or not isinstance(optimizer, FirstOrder) or self.backend.name != "numpy":
             return None
-        few = x.shape[0] < FEW_RUNS and x.shape[1] > MANY_PARAMETERS
-        if optimizer.kernel is None or self.backend.name != "numpy" or few or optimizer.swept - {"lr"}:
+        if optimizer.kernel is None:
             return None
-        formula = problem.oracle_formula
-        if formula is None or problem.metrics(x):
+
+        def loop_from(points: Array) -> FusedLoop:
+            settings = optimizer.hyperparameters
+            return FusedLoop(self.problem, optimizer.rule, points, settings, optimizer.factor, optimizer.traits.per_run)
+
+        try:
+            fused_loop = loop_from(x)
+        except TraceError:  # such as an oracle that reshapes its points
             return None
-        fused_loop = FusedLoop(optimizer.rule, *formula, x, optimizer.hyperparameters, optimizer.factor, self.steps)
-        kind = (type(problem), formula.function, optimizer.rule, self.backend.precision, *map(np.ndim, formula.data))
-        if kind not in _is_correct:
-            name = f"the oracle formula of {problem.spec}"
-            checked = compile_checked(name, lambda: fused_loop, lambda loop: _agrees(loop, problem, x))
-            _is_correct[kind] = checked is not None
-        return fused_loop if _is_correct[kind] else None
+        if fused_loop.ir not in _is_correct:
+            _is_correct[fused_loop.ir] = all(self._agrees(loop_from, scale * x) for scale in (1.0, 1e-3, 1e3))
+        return fused_loop if _is_correct[fused_loop.ir] else None
+
+    def _agrees(self, loop_from: Callable[[Array], FusedLoop], x: Array) -> bool:
+        """Whether three steps of a fused loop from points (R, d) give what the oracle and the rule give."""
+        fused_loop, optimizer = loop_from(x), self.optimizer
+        values = fused_loop.advance(0, 4, np.ones(4, dtype=bool))
+        x, state = x + 0, optimizer.init(x, self.backend)
+        tolerance = 0.0 if fused_loop.graph.exact else self.backend.eps**0.5
+        for t in range(4):
+            at = self.evaluate(t, x)
+            norms = self.xp.linalg.vector_norm(at.g, axis=-1)
+            results = (at.f[:, 0], values.f[t]), (norms, values.norms[t]), (x, values.x[t])
+            if not all(same(a, b, tolerance) for a, b in results):
+                return False
+            x, state = optimizer.step(t + 1, at, state)
+        return True
 
     def _steps(self, x: Array, state: Any, recorder: Recorder, progress: Callable[[int], None]) -> Array:
         """Evaluate, record, step. Returns the last iterates (R, d)."""
@@ -267,27 +324,33 @@ class Loop:
         return self.backend.to_host(self.xp.stack(rows)).astype(float, copy=False)
 
 
-_is_correct: dict[Any, bool] = {}  # whether each kind of fused loop agrees with `value_and_grad`
+_is_correct: dict[str, bool] = {}  # whether each kind of fused loop agrees with the oracle and the rule
 
 
-def _agrees(fused_loop: FusedLoop, problem: Problem, x: Array) -> bool:
-    """Whether values and gradient norms of a fused loop agree with `value_and_grad` at the points x, (R, d)."""
-    f, g = problem.value_and_grad(x)
-    pairs = zip(fused_loop.evaluate(), (f, np.linalg.vector_norm(g, axis=-1)), strict=True)
-    return all(np.allclose(a, b, rtol=problem.backend.eps**0.5, equal_nan=True) for a, b in pairs)
-
-
-def _run_fused(fused_loop: FusedLoop, recorder: Recorder, progress: Callable[[int], None]) -> Array:
-    """Take all steps, in blocks. Returns the last iterates (R, d)."""
-    first, steps = 0, recorder.steps
-    recorder.begin(fused_loop.evaluate()[0])
-    while first <= steps and not recorder.finished:
-        # the first block is short, in case all runs diverge early
-        last = min(first + min(fused_loop.max_block, 10**9 if first else recorder.first_block), steps + 1)
-        fused_loop.advance(first, last, recorder)
-        progress(last - first)
+def _run_fused(
+    fused_loop: FusedLoop, problem: Problem, recorder: Recorder, progress: Callable[[int], None]
+) -> np.ndarray:
+    """Take all steps. Returns the last iterates (R, d). The recorder decides when a run ends, as in the other loop."""
+    first = 0
+    while first <= recorder.steps and not recorder.finished:
+        last = recorder.next_fold + 1
+        is_checkpoint = np.isin(np.arange(first, last), recorder.t)
+        is_wanted = is_checkpoint if problem.metric_types else np.zeros_like(is_checkpoint)
+        is_wanted[-1] |= last > recorder.steps  # the last iterate, after which the machine code takes one more step
+        parts = []
+        for low in range(first, last, fused_loop.max_steps):
+            high = min(low + fused_loop.max_steps, last)
+            parts.append(fused_loop.advance(low, high, is_wanted[low - first : high - first]))
+            progress(high - low)
+        f, norms, x = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        curves = {"gradient_norm": norms[is_checkpoint]}
+        if problem.metric_types:
+            metrics = problem.metrics(x)
+            problem.check_metrics(metrics)
+            curves |= {name: np.asarray(values) for name, values in metrics.items()}
+        recorder.fold(last - 1, f, curves, norms if recorder.tolerance is not None else None)
         first = last
-    return fused_loop.x
+    return x[-1] if first > recorder.steps else fused_loop.x
 
 
 class _Feed:

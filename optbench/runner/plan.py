@@ -29,17 +29,19 @@ from optbench.runner.options import SweepOptions
 DEFAULT_STEPS = 1000
 
 # modules whose source is part of every key, besides those of the problem and the optimizer
-_COMPILE = ("rules", "fused_loop", "numba", "points", "elementwise", "fastmath", "dots")
+_COMPILE = ("graph", "llvm", "steps", "elementary", "rules", "fused_loop", "elementwise")
 ENGINE = (
     *("optbench.optimizer", "optbench.runner.loop", "optbench.core.trace"),
     *(f"optbench.compile.{name}" for name in _COMPILE),
     *("optbench.core.random", "optbench.optimizers.schedules", "optbench.problem"),
 )
 
-# A plan is compiled if it processes at least this many numbers: runs x steps x numbers in one run. For smaller plans,
-# loading and compiling take longer than they save. The first compilation on a machine takes seconds.
-MIN_COMPILED_NUMBERS = 1e8  # in a command, which ends afterwards
-MIN_COMPILED_NUMBERS_IN_SESSION = 5e5  # in a Python session, which can reuse the compiled code
+STEP_SECONDS = 4e-5  # overhead of a step as it is written
+
+# Seconds that compiling takes in a new process: the compiler, and the code of a loop, or of all formulas of a problem.
+# A plan is compiled if this is less than a part of its time as it is written, so that it never takes much longer.
+COMPILE_SECONDS, FORMULAS_SECONDS = 0.15, 0.35
+MIN_GAIN = 2.0
 
 
 class Parallelism(enum.Enum):
@@ -166,12 +168,31 @@ class Plan:
         return self.recipe.build(fixed | swept, factor, fused=self.fused)
 
 
+def run_nanoseconds(plan: Plan) -> float:
+    """Estimated time of one step of one run in a large array, on one core."""
+    kind, d = plan.recipe.kind, plan.problem.dim
+    optimizer: float = 3.0 * d + 3.0 * kind.matrices * d**2 + (0.4 * d**3 if kind.oracle == "hessian" else 0.0)
+    return plan.problem.nanoseconds_per_run(plan.batch_size) + optimizer
+
+
+def plan_seconds(plan: Plan) -> float:
+    """Estimated seconds of a plan, on one core."""
+    return run_nanoseconds(plan) * plan.size * plan.steps * 1e-9
+
+
+def pays_to_compile(plan: Plan) -> bool:
+    """Whether compiling saves time in a new process, by estimates that are the same on all machines."""
+    has_formulas = type(plan.problem).choose_kernels is not Problem.choose_kernels
+    seconds = FORMULAS_SECONDS if has_formulas else COMPILE_SECONDS
+    return plan.steps * STEP_SECONDS + plan_seconds(plan) >= MIN_GAIN * seconds
+
+
 def make_plans(
     problem: Problem,
     optimizer: Any,
     settings: Mapping[str, Any] | None = None,
     *,
-    min_compiled: float = MIN_COMPILED_NUMBERS,
+    fused: bool | None = None,
     **options: Any,
 ) -> list[Plan]:
     """The plans of a sweep: one for each batch size, schedule and combination of settings that cannot share an array.
@@ -183,8 +204,8 @@ def make_plans(
     optimizer : str, rule, Optimizer class or Recipe
     settings : mapping
         Hyperparameters by name; sequences are swept, several as their product. A Recipe has its own settings.
-    min_compiled : float
-        Compile a plan if it processes at least this many numbers. The size of the whole plan counts, so the result of a
+    fused : bool, optional
+        Whether to compile; by default if it saves time, see `pays_to_compile`. The whole plan counts, so the result of a
         run does not depend on how many runs are already stored.
     **options
         See `SweepOptions`.
@@ -224,22 +245,22 @@ def make_plans(
                 {key: v * scale if key == "lr" else v for key, v in zip(stacked, point, strict=True)}
                 for point in itertools.product(*(swept[key] for key in stacked))
             )
-            width = problem.bytes_per_run(batch_size) / 32  # d, or more with large intermediate results
-            plans.append(
-                Plan(
-                    problem=problem,
-                    recipe=recipe._replace(settings=fixed | dict(zip(separate, values, strict=True))),
-                    grid=grid or ({},),
-                    seeds=sweep.seed_numbers,
-                    schedule=schedule,
-                    steps=steps,
-                    batch_size=batch_size,
-                    stop_at_target=sweep.stop_at_target,
-                    stop_at_gradient=None if sweep.stop_at_gradient is None else float(sweep.stop_at_gradient),
-                    checkpoint_count=int(sweep.checkpoint_count),
-                    fused=len(grid) * len(sweep.seed_numbers) * steps * width >= min_compiled,
-                )
+            plan = Plan(
+                problem=problem,
+                recipe=recipe._replace(settings=fixed | dict(zip(separate, values, strict=True))),
+                grid=grid or ({},),
+                seeds=sweep.seed_numbers,
+                schedule=schedule,
+                steps=steps,
+                batch_size=batch_size,
+                stop_at_target=sweep.stop_at_target,
+                stop_at_gradient=None if sweep.stop_at_gradient is None else float(sweep.stop_at_gradient),
+                checkpoint_count=int(sweep.checkpoint_count),
+                fused=bool(fused),
             )
+            if fused is None:
+                plan = dataclasses.replace(plan, fused=pays_to_compile(plan))
+            plans.append(plan)
     return plans
 
 

@@ -38,7 +38,7 @@ from optbench.optimizer import Recipe, make_recipe
 from optbench.problem import Problem, as_problem, on_device
 from optbench.runner.chunks import for_cores
 from optbench.runner.options import StudyOptions, learning_rates, names_of
-from optbench.runner.plan import MIN_COMPILED_NUMBERS, Plan, make_plans
+from optbench.runner.plan import Plan, make_plans
 
 SUITES = Path(__file__).parent / "suites"
 
@@ -76,7 +76,7 @@ def load_study(
     study: str | Path | Mapping[str, Any] | Study,
     *,
     device: str | Backend | None = None,
-    min_compiled: float = MIN_COMPILED_NUMBERS,
+    fused: bool | None = None,
     **options: Any,
 ) -> Study:
     """Load and check a study.
@@ -87,7 +87,7 @@ def load_study(
         Name of a suite, path of a TOML file, or a dictionary of the same form. A Study is returned as it is.
     device : str, Backend or None
         ``"cpu"`` or ``"gpu"``; by default that of each problem, which is the CPU for a spec.
-    min_compiled : float
+    fused : bool, optional
         See `make_plans`.
     **options
         Options of `compare`, such as `seeds` or `steps`; they replace those of the study.
@@ -144,7 +144,7 @@ def load_study(
                     for name, value in sweep_options.items()
                     if name not in usable or _RATE_OPTIONS[name](recipe)
                 }
-                plans += make_plans(problem, recipe, min_compiled=min_compiled, **applicable)
+                plans += make_plans(problem, recipe, fused=fused, **applicable)
     return Study(str(content.get("title", place or "A study")), tuple(for_cores(plans)))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures as cf
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from optbench.results.store import Store
 from optbench.runner.chunks import for_cores, for_threads
 from optbench.runner.execute import execute
 from optbench.runner.options import StudyOptions, SweepOptions, names_of, with_options
-from optbench.runner.plan import MIN_COMPILED_NUMBERS, MIN_COMPILED_NUMBERS_IN_SESSION, Plan, make_plans
+from optbench.runner.plan import Plan, make_plans
 from optbench.runner.study import Study, load_study
 
 
@@ -48,8 +47,7 @@ def sweep(
         ``"cpu"`` or ``"gpu"``, ``"float64"`` or ``"float32"``. The defaults are those of the problem; for a spec they are
         ``"cpu"`` and ``"float64"``.
     fused : bool, optional
-        Whether to compile rules and oracles; by default if the sweep is large enough. The first compilation of a rule
-        takes seconds; the result is cached on disk.
+        Whether to compile rules and oracles; by default if the sweep is large enough for that to save time.
     store : Store, str or Path, optional
         Results folder; runs that it contains are not computed again.
     jobs, executor : int or None, and concurrent.futures.Executor, optional
@@ -83,11 +81,10 @@ def sweep(
     plans = make_plans(
         on_device(as_problem(problem), device, precision),
         make_recipe(optimizer, settings),
-        min_compiled=_min_compiled(fused, MIN_COMPILED_NUMBERS_IN_SESSION),
+        fused=fused,
         **options,
     )
     if jobs != 1 or executor is not None:
-        # stored runs are computed with one BLAS thread, as their environment says
         plans = for_threads(plans) if executor is None and store is None else for_cores(plans)
     return _execute(plans, store=store, jobs=jobs, executor=executor, progress=progress)
 
@@ -141,7 +138,7 @@ def compare(
     study = load_study(
         {"title": "A comparison", "compare": [{"problems": problems, "optimizers": optimizers, **options}]},
         device=device,
-        min_compiled=_min_compiled(fused, MIN_COMPILED_NUMBERS),
+        fused=fused,
     )
     return run(study, store=store, jobs=jobs, executor=executor, retry_failed=retry_failed, progress=progress)
 
@@ -189,10 +186,6 @@ def run(
     """
     plans = load_study(study, device=device, **options).plans
     return _execute(plans, store=store, jobs=jobs, executor=executor, retry_failed=retry_failed, progress=progress)
-
-
-def _min_compiled(fused: bool | None, default: float) -> float:
-    return default if fused is None else 0.0 if fused else math.inf
 
 
 def _execute(
