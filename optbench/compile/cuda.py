@@ -9,14 +9,13 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from optbench.compile.graph import Dims, Graph, Node, TraceError, call, evaluate
 from optbench.core.backend import Backend
-from optbench.core.specs import parameters, state_names
 from optbench.core.types import Array
 
 THREADS = 256  # per block
@@ -163,53 +162,46 @@ def load(text: str, name: str) -> Callable[..., None]:
     return loaded
 
 
-def print_rule(rule: Callable[..., Any], precision: str, swept: Collection[str], values: Mapping[str, Any]) -> Kernel:
-    """The kernel of an update rule, which overwrites iterates and state (R, d). Raises TraceError.
+class RuleStep:
+    """One step of a traced update rule.
 
-    It holds for all `values` of `t` and hyperparameters that give the same ``graph.decisions``.
+    Parameters
+    ----------
+    arrays : mapping of str to Node
+        The gradients, iterates and states of the rule, all (R, d).
+    results : sequence of Node
+        New iterates and states.
+
+    Raises
+    ------
+    TraceError
+        If the rule combines parameters, or does something else for which kernels have no text.
     """
-    graph = Graph(precision, values)
-    x, g, *state = arrays = [graph.input(name, ("r", "d")) for name in ("x", "g", *state_names(rule))]
-    weak = [graph.column(name) if name in swept else graph.number(name) for name in parameters(rule)]
-    results = [graph.wrap(r) for r in call(rule, graph, x, g, graph.number("t"), *state, *weak)]
-    if [r.dims for r in results] != [x.dims] * (1 + len(state)):
-        raise TraceError(f"returns arrays {[r.dims for r in results]} instead of {1 + len(state)} of shape {x.dims}")
-    return Kernel(rule.__name__, "rd", arrays, results, [0, *range(2, len(arrays))])
 
+    def __init__(self, name: str, arrays: Mapping[str, Node], results: Sequence[Node], backend: Backend) -> None:
+        nodes, self.backend = list(arrays.values()), backend
+        if any(node.dims != ("r", "d") for node in (*nodes, *results)):
+            raise TraceError(f"has arrays of shapes {[node.dims for node in (*nodes, *results)]}, not only (R, d)")
+        self.kernel = Kernel(name, "rd", nodes, results, range(1, len(nodes)))
+        self.swept = [node.value for node in nodes[0].graph.nodes if node.op == "column"]
+        self.given: list[Any] = []  # columns of hyperparameters, and what the kernel gets of them
+        self.columns: list[Array] = []
 
-def rule_kernel(rule: Callable[..., Any], backend: Backend, swept: Collection[str] = ()) -> Callable[..., Any]:
-    """A function (x, g, t, state, hyperparameters) that overwrites iterates and state (R, d) and returns them.
-
-    Swept hyperparameters have the shape (R, 1). A rule that decides in Python on `t` or on a number has one kernel for each
-    outcome, compiled by the step that needs it first. Raises TraceError, at any step.
-    """
-    kernels: list[Kernel] = []
-    columns: dict[
-        str, tuple[list[Any], list[Array]]
-    ] = {}  # of each kernel, and the hyperparameters for which they hold
-
-    def run(x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
-        values = dict(zip(parameters(rule), hyperparameters, strict=True)) | {"t": t}
-        arrays = [backend.xp.ascontiguousarray(a, dtype=backend.dtype) for a in (x, g, *state)]
+    def run(self, x: Array, g: Array, t: int, state: Sequence[Array], values: Mapping[str, Any]) -> Any:
+        """Overwrite iterates and state, and return them; `values` are numbers and NumPy columns (R, 1)."""
+        backend, runs = self.backend, x.shape[0]
+        arrays = [backend.xp.ascontiguousarray(a, dtype=backend.dtype) for a in (g, x, *state)]
         if any(a.shape != x.shape for a in arrays):
-            raise ValueError(f"{rule.__name__} takes arrays of one shape, not {[a.shape for a in arrays]}")
-        fits = (k for k in kernels if all(bool(evaluate(n, values)) == outcome for n, outcome in k.graph.decisions))
-        kernel = next(fits, None)
-        if kernel is None:
-            kernels.append(kernel := print_rule(rule, backend.precision, swept, values))
-        given = [values[name] for name in parameters(rule) if name in swept]
-        held, made = columns.get(kernel.text, ([], []))
-        if len(held) != len(given) or any(a is not b for a, b in zip(held, given, strict=True)):
-            made = []
-            for k, kind in kernel.columns:
-                numbers = backend.xp.asarray(evaluate(kernel.graph.nodes[k], values), dtype=TYPES[kind])
-                made.append(backend.xp.ascontiguousarray(backend.xp.broadcast_to(numbers, (x.shape[0], 1))))
-            columns[kernel.text] = given, made
+            raise ValueError(f"a rule takes arrays of one shape, not {[a.shape for a in arrays]}")
+        given = [values[name] for name in self.swept]
+        if not self.given or any(a is not b for a, b in zip(self.given, given, strict=True)):
+            weak = [(evaluate(self.kernel.graph.nodes[k], values), kind) for k, kind in self.kernel.columns]
+            columns = [np.broadcast_to(np.asarray(value, TYPES[kind]), (runs, 1)) for value, kind in weak]
+            self.columns = [backend.as_float64(c) if c.dtype == np.float64 else backend.asarray(c) for c in columns]
+            self.given = given
         # without columns, all runs are one row
-        kernel.launch(x.shape if made else (1, math.prod(x.shape)), [*arrays, *made], values)
-        return arrays[0], tuple(arrays[2:])
-
-    return run
+        self.kernel.launch(x.shape if self.columns else (1, math.prod(x.shape)), [*arrays, *self.columns], values)
+        return arrays[1], tuple(arrays[2:])
 
 
 def formula_kernel(formula: Callable[..., Any], indices: str, backend: Backend) -> Callable[..., tuple[Array, ...]]:
