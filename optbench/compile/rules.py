@@ -163,8 +163,8 @@ class _Variant:
         if not self.is_elementwise:
             loop = trace(kernel.dim)
         self.names = [name for name in kernel.names if name not in kernel.swept]
-        ir, width, scratch = steps.write_module(loop, self.names, 0, llvm.processor().vector_bytes)
-        self.steps, self.numbers = llvm.machine_code(ir, ("steps", "numbers"))
+        self.ir, width, scratch = steps.write_module(loop, self.names, 0, llvm.processor().vector_bytes)
+        self.steps, self.numbers = llvm.machine_code(self.ir, ("steps", "numbers"))
         self.columns = loop.columns
         self.data = [np.ascontiguousarray(part) for part in self.graph.data]
         self.values, self.factors, self.table = np.empty(len(self.names) + 1), np.ones(1), np.empty(width + 1)
