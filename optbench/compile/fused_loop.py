@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -15,9 +16,10 @@ from optbench.core.specs import state_names
 from optbench.core.types import Array
 from optbench.core.workers import granted_threads
 
-MAX_UNROLLED_RUNS = 3  # at most as many runs advance one at a time if d is large
+MAX_SINGLE = 3  # at most as many runs advance one at a time if d is large
 MAX_DIM = 20_000  # the code of sums grows with d
 THREAD_WORK = 1e7  # products of a step from which blocks of runs share several threads
+NAMES = ("steps", "numbers")  # functions of the machine code
 CALL_WORK = 2e8  # operations of a call of machine code, for a fraction of a second
 
 
@@ -25,8 +27,9 @@ class Values(NamedTuple):
     """Results at k steps of R runs, of which c are checkpoints."""
 
     f: np.ndarray  # (k, R)
-    norms: np.ndarray  # gradient norms, (k, R)
-    x: np.ndarray  # iterates at the checkpoints, (c, R, d)
+    best: np.ndarray  # smallest finite value so far, (k, R)
+    norms: np.ndarray  # gradient norms at the steps that were asked for, (c, R)
+    x: np.ndarray  # iterates at those steps, (s, R, d)
 
 
 class FusedLoop:
@@ -70,13 +73,13 @@ class FusedLoop:
         self.graph = graph = Graph(str(self.dtype), numbers)
         self.loop = trace_loop(graph, problem, rule, d, swept, per_run, factor=factor is not None)
         size, vector_bytes = self.dtype.itemsize, llvm.processor().vector_bytes
-        self.lanes = _lanes(runs, vector_bytes // size, unrolled=d <= steps.MAX_UNROLLED)
+        self.lanes = _lanes(runs, d, vector_bytes // size)
         block = max(1, self.lanes)
         self.blocks = -(-runs // block)
         self.padded = self.blocks * block
         ir, self.width, self.scratch_size = steps.write_module(self.loop, list(numbers), self.lanes, vector_bytes)
         self.ir = ir
-        self.steps, self.numbers = llvm.machine_code(ir, ("steps", "numbers"))
+        self.steps, _ = llvm.machine_code(ir, NAMES)
         matrices = {node.args[1].value for node in graph.nodes if node.op == "matmul"}
         data = [_packed(part) if k in matrices else _aligned(part) for k, part in enumerate(graph.data)]
         columns = [self._pad(np.asarray(hyperparameters[name], float)[:, None])[:, 0] for name in self.loop.columns]
@@ -84,6 +87,7 @@ class FusedLoop:
         shapes = {name: (self.blocks, 1 if name in per_run else d, block) for name in state_names(rule)}
         self._arrays = [*data, *columns, self._x, *(_aligned(np.zeros(s, self.dtype)) for s in shapes.values())]
         self._values = np.array([*numbers.values(), 0.0], dtype=float)
+        self._least = np.full(self.padded, np.inf)
         work = self.padded * d * (d if matrices else 1)  # products of a step
         self.is_threaded = work >= THREAD_WORK
         self.max_steps = max(1, int(CALL_WORK / (work + 20 * self.padded * d)))  # in one call
@@ -93,27 +97,28 @@ class FusedLoop:
         """The iterates, (R, d)."""
         return self._as_rows(self._x)
 
-    def advance(self, first: int, last: int, is_checkpoint: np.ndarray) -> Values:
+    def advance(self, first: int, last: int, with_norm: np.ndarray, with_x: np.ndarray) -> Values:
         """Evaluate the iterates `first <= t < last`, and take a step after each of them.
 
         Parameters
         ----------
-        is_checkpoint : array of bool, shape (last - first,)
-            The iterates to return.
+        with_norm, with_x : arrays of bool, shape (last - first,)
+            The steps at which gradient norms and iterates are wanted.
         """
-        count, block = last - first, max(1, self.lanes)
-        marks = np.where(is_checkpoint, np.cumsum(is_checkpoint) - 1, -1)
-        f, squares = np.empty((2, count, self.padded))
-        x = np.empty((int(is_checkpoint.sum()), self.blocks, self.dim, block), self.dtype)
-        factors = np.array([1.0 if self.factor is None else self.factor(t) for t in range(first, last)])
-        table = np.empty((count, self.width + 1))
-        arguments = np.array([first, count, *map(address, (self._values, factors, table))])
-        self.numbers(address(arguments))
+        count = last - first
+        f, best = np.empty((2, count, self.padded))
+        # squares at other steps go to an additional row
+        squares = np.empty((int(with_norm.sum()) + 1, self.padded))
+        x = np.empty((int(with_x.sum()), *self._x.shape), self.dtype)
+        arrays = {
+            **{steps.F: f, steps.BEST: best, steps.LEAST: self._least, steps.SQUARES: squares, steps.SNAPSHOTS: x},
+            steps.TABLE: self._table(first, last),
+            steps.ROWS: np.where(with_norm, np.cumsum(with_norm) - 1, len(squares) - 1),
+            steps.MARKS: np.where(with_x, np.cumsum(with_x) - 1, -1),
+        }
         arguments = np.zeros(steps.POINTERS, np.int64)
         arguments[[steps.COUNT, steps.WIDTH, steps.PADDED]] = count, self.width, self.padded
-        places = {steps.TABLE: table, steps.MARKS: marks, steps.F: f, steps.SQUARES: squares, steps.SNAPSHOTS: x}
-        for position, array in places.items():
-            arguments[position] = address(array)
+        arguments[list(arrays)] = [address(array) for array in arrays.values()]
         arguments = np.append(arguments, [address(array) for array in self._arrays])
 
         def part(low: int, high: int) -> None:
@@ -123,8 +128,18 @@ class FusedLoop:
 
         in_threads(part, self.blocks, granted_threads() if self.is_threaded else 1)
         # as the uncompiled loop has them: roots in the precision of the arrays
-        norms = np.sqrt(squares[:, : self.runs].astype(self.dtype)).astype(float)
-        return Values(f[:, : self.runs], norms, np.stack([self._as_rows(part) for part in x]) if len(x) else x)
+        norms = np.sqrt(squares[:-1, : self.runs].astype(self.dtype)).astype(float)
+        rows = np.empty((len(x), self.runs, self.dim), self.dtype)
+        for k, blocks in enumerate(x):
+            rows[k] = self._as_rows(blocks)
+        return Values(f[:, : self.runs], best[:, : self.runs], norms, rows)
+
+    def _table(self, first: int, last: int) -> np.ndarray:
+        """The weak numbers of steps, (last - first, width)."""
+        factors = (
+            b"" if self.factor is None else np.array([self.factor(t) for t in range(first, last)], float).tobytes()
+        )
+        return _table_of(self.ir, self._values.tobytes(), factors, first, last, self.width)
 
     def _pad(self, rows: np.ndarray) -> np.ndarray:
         """Rows (R, k) with copies of the last one up to a whole number of blocks."""
@@ -161,10 +176,20 @@ def trace_loop(
     return steps.Steps(graph, arrays, new, f, g, d)
 
 
-def _lanes(runs: int, vector: int, *, unrolled: bool) -> int:
+@functools.lru_cache(maxsize=64)  # most plans of a study have the same numbers at each step
+def _table_of(ir: str, values: bytes, factors: bytes, first: int, last: int, width: int) -> np.ndarray:
+    _, numbers = llvm.machine_code(ir, NAMES)
+    table = np.empty((last - first, width))
+    arrays = np.frombuffer(values), np.frombuffer(factors) if factors else np.ones(last - first), table
+    arguments = np.array([first, last - first, *map(address, arrays)])
+    numbers(address(arguments))
+    return table
+
+
+def _lanes(runs: int, d: int, vector: int) -> int:
     """Runs in a block: one or two vectors, whichever leaves fewer lanes empty; 0 for one run at a time."""
-    if runs == 1 or (runs <= MAX_UNROLLED_RUNS and not unrolled):
-        return 1 if unrolled and runs == 1 else 0
+    if d >= 8 and runs <= (MAX_SINGLE if d > steps.MAX_UNROLLED else 1):
+        return 0
     if runs <= vector:
         return 1 << (runs - 1).bit_length()
     padded = [-(-runs // lanes) * lanes for lanes in (vector, 2 * vector)]

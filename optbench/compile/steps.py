@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,10 +27,8 @@ PAIRWISE = 128  # numbers that NumPy sums without splitting them
 MAX_UNROLLED = 16  # parameters
 
 # positions in the arguments of the function `steps`; addresses of data, columns and arrays follow
-FIRST_BLOCK, LAST_BLOCK, COUNT, TABLE, WIDTH, MARKS, F, SQUARES, SNAPSHOTS, PADDED, SCRATCH, BEGIN, END, STRIDE = range(
-    14
-)
-POINTERS = 14
+FIRST_BLOCK, LAST_BLOCK, COUNT, TABLE, WIDTH, F, BEST, LEAST, SQUARES, ROWS, SNAPSHOTS, MARKS = range(12)
+PADDED, SCRATCH, BEGIN, END, STRIDE, POINTERS = range(12, 18)
 # and of the function `numbers`
 N_FIRST, N_COUNT, N_VALUES, N_FACTORS, N_TABLE = range(5)
 
@@ -299,6 +298,9 @@ class StepWriter(Writer):
             squares, outputs = steps.squares, list(steps.results.values())
             outputs += [n for n in (steps.f, squares) if n is not None]
             nodes = reachable(outputs)
+            least = self.variable("double", self.run_lanes)
+            if steps.f is not None:
+                self.store(self.load(self.place_of_run(LEAST, 0), "double", self.run_lanes), least)
             with self.loop(0, self.argument(COUNT)) as k, self.scope():
                 row = self.integer("mul", k, self.argument(WIDTH))
                 self.row_of_table = self.address(self.argument(TABLE, "ptr"), row, "double")
@@ -316,17 +318,33 @@ class StepWriter(Writer):
                     self.passes(nodes, squares)
                     new = {}
                 if steps.f is not None and squares is not None:
-                    position = self.integer("mul", k, self.argument(PADDED))
-                    for target, node in ((F, steps.f), (SQUARES, squares)):
-                        result = self.value(node)
-                        start = self.address(self.argument(target, "ptr"), position, "double")
-                        place = self.address(start, block, "double", self.run_lanes)
-                        self.store(self.convert(result, "double", self.run_lanes), place)
+                    f, square = (self.convert(self.value(n), "double", self.run_lanes) for n in (steps.f, squares))
+                    self.store(f, self.place_of_run(F, k))
+                    self.store(self.smaller(f, least), self.place_of_run(BEST, k))
+                    row = self.load(self.address(self.argument(ROWS, "ptr"), k, "i64"), "i64")
+                    self.store(square, self.place_of_run(SQUARES, row))
                 for name, values in new.items():
                     for i, value in enumerate(values):
                         value = self.convert(value, self.kind, self.run_lanes)
                         self.store(value, self.place(self.pointers[name], (None, i), by_runs=True))
+            if steps.f is not None:
+                self.store(self.load(least, "double", self.run_lanes), self.place_of_run(LEAST, 0))
             self.end_block()
+
+    def place_of_run(self, argument: int, row: Value | int) -> Value:
+        """The place of a block of runs in a row of an array (rows, runs)."""
+        position = self.integer("mul", self.argument(PADDED), row)
+        start = self.address(self.argument(argument, "ptr"), position, "double")
+        return self.address(start, self.block, "double", self.run_lanes)
+
+    def smaller(self, f: Value, least: Value) -> Value:
+        """The smallest finite value so far, which is kept."""
+        before = self.load(least, f.kind, f.lanes)
+        is_less = self.compare("less", f, before)
+        is_finite = self.compare("greater", f, self.constant(-math.inf, f.kind, f.lanes))
+        after = self.select(self.write(f"and {is_less}, {is_finite.name}", "i1", f.lanes), f, before)
+        self.store(after, least)
+        return after
 
     @staticmethod
     def rows_of(node: Node) -> int:

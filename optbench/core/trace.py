@@ -12,7 +12,7 @@ from optbench.core.types import Oracle, Status
 TARGETS = 10.0 ** (-0.2 * np.arange(1, 51))  # fractions of the initial gap, (50,)
 STATUSES = (Status.BUDGET, Status.TARGET, Status.GRADIENT, Status.DIVERGED)  # by number
 BUDGET, TARGET, GRADIENT, DIVERGED = range(4)
-MAX_BLOCK = 4096  # steps whose values wait on the device
+MAX_BLOCK = 16384  # steps whose values wait on the device
 MAX_BLOCK_BYTES = 1 << 24  # bytes of them
 
 
@@ -152,7 +152,14 @@ class Recorder:
     def finished(self) -> bool:
         return not self.active.any()
 
-    def fold(self, t: int, values: np.ndarray, curves: dict[str, np.ndarray], norms: np.ndarray | None = None) -> None:
+    def fold(
+        self,
+        t: int,
+        values: np.ndarray,
+        curves: dict[str, np.ndarray],
+        norms: np.ndarray | None = None,
+        best: np.ndarray | None = None,
+    ) -> None:
         """Record the k iterates up to t that follow the last fold, with c checkpoints among them.
 
         Parameters
@@ -163,13 +170,15 @@ class Recorder:
             Metrics, gradient norms and, if `sparse`, the objective as ``f``.
         norms : array of shape (k, R)
             Gradient norms, if there is a tolerance.
+        best : array of shape (k, R), optional
+            Smallest finite value of each run so far, if it is known.
         """
         marks = self.t[(self.t >= self.folded) & (self.t <= t)]
         times = np.arange(self.folded, t + 1)
         if self.sparse:
             times, values = marks, curves.pop("f", np.empty((0, self.runs)))
         if len(times):
-            best = self._fold_values(times, values, norms)
+            best = self._fold_values(times, values, norms, best)
             rows = np.searchsorted(times, marks)
             curves.setdefault("gradient_norm", np.full((len(marks), self.runs), np.nan))
             self.extend(f=values[rows], best=best[rows], **curves)
@@ -182,14 +191,17 @@ class Recorder:
         for name, part in curves.items():
             self.curves.setdefault(name, []).append(part)
 
-    def _fold_values(self, times: np.ndarray, values: np.ndarray, norms: np.ndarray | None) -> np.ndarray:
+    def _fold_values(
+        self, times: np.ndarray, values: np.ndarray, norms: np.ndarray | None, best: np.ndarray | None
+    ) -> np.ndarray:
         """Running best, steps to targets and endings; times (k,), values (k, R). Returns the running best (k, R)."""
         finite = np.isfinite(values)
         diverged = np.full(len(self.best), len(times))  # position of the first value that is not finite, (R,)
         if not finite.all():
             diverged = np.where(finite.all(axis=0), diverged, np.argmin(finite, axis=0))
-        best = np.minimum.accumulate(values if finite.all() else np.where(finite, values, np.inf), axis=0)
-        np.minimum(best, self.best, out=best)
+        if best is None:
+            best = np.minimum.accumulate(np.where(finite, values, np.inf), axis=0)
+            np.minimum(best, self.best, out=best)
         if self.folded == 0:
             self.begin(values[0])
         self.best = best[-1]
@@ -213,19 +225,24 @@ class Recorder:
         self, closer: np.ndarray, times: np.ndarray, values: np.ndarray, best: np.ndarray, limit: np.ndarray
     ) -> None:
         """Record targets that the runs `closer` reach before the positions `limit`, (R,), and ends at the last target."""
-        if not len(closer):
-            return
+        is_new = (self.best[closer, None] <= self.targets[closer]) & np.isinf(self.steps_to_target[closer])
+        row, target = np.nonzero(is_new)
+        run = closer[row]
         # best never rises, so the first position at which it is at most a target is found by bisection
-        rows = zip(np.ascontiguousarray(-best.T[closer]), -self.targets[closer], strict=True)
-        first = np.stack([rising.searchsorted(levels) for rising, levels in rows])  # (closer, 50)
-        run, target = np.nonzero((first < limit[closer, None]) & np.isinf(self.steps_to_target[closer]))
-        self.steps_to_target[closer[run], target] = times[first[run, target]]
+        levels, low, high = self.targets[run, target], np.zeros(len(run), int), np.full(len(run), len(times) - 1)
+        while (low < high).any():
+            middle = (low + high) // 2
+            is_reached = best[middle, run] <= levels
+            low, high = np.where(is_reached, low, middle + 1), np.where(is_reached, middle, high)
+        in_time = high < limit[run]
+        run, target, position = run[in_time], target[in_time], high[in_time]
+        self.steps_to_target[run, target] = times[position]
         self.reached[closer] = np.isfinite(self.steps_to_target[closer]).sum(axis=1)
         if self.stop:
-            for r, last in zip(closer, first[:, -1], strict=True):
-                if np.isfinite(self.steps_to_target[r, -1]):
-                    self.status[r], self.end[r], self.active[r] = TARGET, times[last], False
-                    self.f_end[r], self.best_end[r] = values[last, r], best[last, r]
+            is_last = target == len(TARGETS) - 1
+            for r, last in zip(run[is_last], position[is_last], strict=True):
+                self.status[r], self.end[r], self.active[r] = TARGET, times[last], False
+                self.f_end[r], self.best_end[r] = values[last, r], best[last, r]
 
     def trace(self, x: np.ndarray, calls_per_step: float, oracle: Oracle) -> Trace:
         """The trace of the runs whose last iterates are x, (R, d)."""

@@ -143,7 +143,7 @@ def init_state(optimizer: Optimizer, x: Array, backend: Backend) -> Any:
     if not isinstance(optimizer, FirstOrder):
         return optimizer.init(x, backend)
     rule, per_run, kernel = optimizer.rule, optimizer.traits.per_run, None
-    if (optimizer.fused if backend.fused is None else backend.fused) and x.dtype == backend.dtype:
+    if _is_compiled(optimizer, x, backend):
         kernel = fuse(rule, backend, optimizer.swept, per_run, x.shape[1])
     if kernel is None and not _keeps_runs_apart(rule, backend, per_run, x.shape[1]):
         raise InputError(
@@ -151,6 +151,11 @@ def init_state(optimizer: Optimizer, x: Array, backend: Backend) -> Any:
             "the parameters of a run: axis=-1, keepdims=True"
         )
     return optimizer.init(x, backend, kernel)
+
+
+def _is_compiled(optimizer: FirstOrder, x: Array, backend: Backend) -> bool:
+    """Whether a rule is to be compiled for these points."""
+    return bool(optimizer.fused if backend.fused is None else backend.fused) and x.dtype == backend.dtype
 
 
 @functools.lru_cache(maxsize=256)
@@ -212,20 +217,23 @@ class Loop:
 
     def begin(self, x0: Array) -> tuple[Array, Any]:
         """A copy of the start points (R, d), because a fused rule overwrites them, and the state of the optimizer."""
-        # at least as precise as the problem
-        x = self.xp.asarray(x0, dtype=self.xp.result_type(x0.dtype, self.backend.dtype), copy=True)
+        x = self._start(x0)
         return x, init_state(self.optimizer, x, self.backend)
+
+    def _start(self, x0: Array) -> Array:
+        """A copy of points, at least as precise as the problem."""
+        return self.xp.asarray(x0, dtype=self.xp.result_type(x0.dtype, self.backend.dtype), copy=True)
 
     def run(
         self, x0: Array, stop: bool, tolerance: float | None, count: int, progress: Callable[[int], None] | None
     ) -> Trace:
         t, f_star = checkpoints(self.steps, count), self.problem.f_star
         recorder = Recorder(self.runs, self.steps, t, f_star, stop, tolerance=tolerance, sparse=self.stochastic)
-        x, state = self.begin(x0)
+        x = self._start(x0)
         fused_loop = self._fused_loop(x)
         report = progress or (lambda steps: None)
         if fused_loop is None:
-            x = self._steps(x, state, recorder, report)
+            x = self._steps(x, init_state(self.optimizer, x, self.backend), recorder, report)
         else:
             x = _run_fused(fused_loop, self.problem, recorder, report)
         return recorder.trace(self.backend.to_host(x), self.calls_per_step, Oracle(self.optimizer.oracle))
@@ -235,7 +243,7 @@ class Loop:
         optimizer = self.optimizer
         if self.stochastic or not isinstance(optimizer, FirstOrder) or self.backend.name != "numpy":
             return None
-        if optimizer.kernel is None:
+        if not _is_compiled(optimizer, x, self.backend):
             return None
 
         def loop_from(points: Array) -> FusedLoop:
@@ -253,7 +261,7 @@ class Loop:
     def _agrees(self, loop_from: Callable[[Array], FusedLoop], x: Array) -> bool:
         """Whether three steps of a fused loop from points (R, d) give what the oracle and the rule give."""
         fused_loop, optimizer = loop_from(x), self.optimizer
-        values = fused_loop.advance(0, 4, np.ones(4, dtype=bool))
+        values = fused_loop.advance(0, 4, np.ones(4, dtype=bool), np.ones(4, dtype=bool))
         x, state = x + 0, optimizer.init(x, self.backend)
         tolerance = 0.0 if fused_loop.graph.exact else self.backend.eps**0.5
         for t in range(4):
@@ -331,24 +339,27 @@ def _run_fused(
     fused_loop: FusedLoop, problem: Problem, recorder: Recorder, progress: Callable[[int], None]
 ) -> np.ndarray:
     """Take all steps. Returns the last iterates (R, d). The recorder decides when a run ends, as in the other loop."""
-    first = 0
+    first, has_metrics = 0, bool(problem.metrics(fused_loop.x))
     while first <= recorder.steps and not recorder.finished:
         last = recorder.next_fold + 1
-        is_checkpoint = np.isin(np.arange(first, last), recorder.t)
-        is_wanted = is_checkpoint if problem.metric_types else np.zeros_like(is_checkpoint)
-        is_wanted[-1] |= last > recorder.steps  # the last iterate, after which the machine code takes one more step
+        is_checkpoint = np.zeros(last - first, dtype=bool)
+        is_checkpoint[recorder.t[(recorder.t >= first) & (recorder.t < last)] - first] = True
+        with_norm = is_checkpoint if recorder.tolerance is None else np.ones_like(is_checkpoint)
+        with_x = is_checkpoint.copy() if has_metrics else np.zeros_like(is_checkpoint)
+        with_x[-1] |= last > recorder.steps  # the last iterate, after which the machine code takes one more step
         parts = []
         for low in range(first, last, fused_loop.max_steps):
             high = min(low + fused_loop.max_steps, last)
-            parts.append(fused_loop.advance(low, high, is_wanted[low - first : high - first]))
+            where = slice(low - first, high - first)
+            parts.append(fused_loop.advance(low, high, with_norm[where], with_x[where]))
             progress(high - low)
-        f, norms, x = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        curves = {"gradient_norm": norms[is_checkpoint]}
-        if problem.metric_types:
+        f, best, norms, x = (a[0] if len(a) == 1 else np.concatenate(a) for a in zip(*parts, strict=True))
+        curves = {"gradient_norm": norms if recorder.tolerance is None else norms[is_checkpoint]}
+        if has_metrics:
             metrics = problem.metrics(x)
             problem.check_metrics(metrics)
-            curves |= {name: np.asarray(values) for name, values in metrics.items()}
-        recorder.fold(last - 1, f, curves, norms if recorder.tolerance is not None else None)
+            curves |= {name: np.asarray(values)[: len(curves["gradient_norm"])] for name, values in metrics.items()}
+        recorder.fold(last - 1, f, curves, None if recorder.tolerance is None else norms, best)
         first = last
     return x[-1] if first > recorder.steps else fused_loop.x
 
