@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from optbench.compile import llvm
 from optbench.compile.fused_loop import FusedLoop
 from optbench.compile.graph import TraceError
 from optbench.compile.rules import fuse, same
@@ -155,7 +156,8 @@ def init_state(optimizer: Optimizer, x: Array, backend: Backend) -> Any:
 
 def _is_compiled(optimizer: FirstOrder, x: Array, backend: Backend) -> bool:
     """Whether a rule is to be compiled for these points."""
-    return bool(optimizer.fused if backend.fused is None else backend.fused) and x.dtype == backend.dtype
+    is_wanted = optimizer.fused if backend.fused is None else backend.fused
+    return bool(is_wanted) and x.dtype == backend.dtype and (backend.name != "numpy" or llvm.is_available())
 
 
 @functools.lru_cache(maxsize=256)
