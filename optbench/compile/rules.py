@@ -76,7 +76,20 @@ def fuse(
     per_run: Collection[str] = (),
     dim: int = 13,
 ) -> Kernel | None:
-    """The compiled form of a rule on a backend, or None, with one warning, if it has to run uncompiled.
+    """The compiled form of a rule on a backend, or None if it has to run uncompiled, with one warning; see `compiled`."""
+    if backend.name not in ("numpy", "cupy"):
+        return None
+    result = compiled(rule, backend, swept, per_run, dim)
+    if not isinstance(result, str):
+        return result
+    _warn_once(f"the rule {rule.__name__!r} runs uncompiled, because {result}")
+    return None
+
+
+def compiled(
+    rule: Callable[..., Any], backend: Backend, swept: Collection[str], per_run: Collection[str], dim: int
+) -> Kernel | str:
+    """The compiled form of a rule on a backend, or why it has to run uncompiled.
 
     Parameters
     ----------
@@ -88,7 +101,7 @@ def fuse(
         Number of parameters; a kernel of a rule that reduces over them holds for this number only.
     """
     if backend.name not in ("numpy", "cupy"):
-        return None
+        return f"there is no compiler for arrays of {backend.name}"
     try:
         kernel = RuleKernel(rule, backend, frozenset(swept), frozenset(per_run), dim)
         key = (rule, backend.name, backend.precision, kernel.swept, kernel.per_run, dim if kernel.reduces else 0)
@@ -96,11 +109,9 @@ def fuse(
             _is_correct[key] = _agrees(rule, kernel, backend, dim if kernel.reduces else 13)
         if _is_correct[key]:
             return kernel
-        cause = "its compiled form differs"
+        return "its compiled form differs"
     except TraceError as error:
-        cause = f"it {error}"
-    _warn_once(f"the rule {rule.__name__!r} runs uncompiled, because {cause}")
-    return None
+        return f"it {error}"
 
 
 _is_correct: dict[Any, bool] = {}  # whether kernels compute what their rules compute
