@@ -74,11 +74,11 @@ def commented(writer: steps.StepWriter) -> Iterator[str]:
         comment, match = "", re.fullmatch(r"  (?:(%\w+) = )?(\w+) (.*)", line)
         register, instruction, rest = match.groups() if match else ("", "", "")
         operands = re.findall(r"%v\d+", rest)
-        meant = [known.get(operand) for operand in operands]
+        meant: list[Any] = [known.get(operand) for operand in operands]
         if "%arguments" in rest:
             known[register] = int(rest.split()[-1])
         elif instruction == "getelementptr":
-            is_slot = meant[0] == steps.TABLE and not rest.split()[-1].startswith("%")
+            is_slot = isinstance(meant[0], int) and meant[0] == steps.TABLE and not rest.split()[-1].startswith("%")
             known[register] = slots[int(rest.split()[-1])] if is_slot else meant[0]
         elif instruction == "load" and "double" in rest and isinstance(meant[0], int):
             known[register] = list(arrays.values())[meant[0] - steps.POINTERS]
@@ -112,7 +112,7 @@ def cuda_text(rule: Callable[..., Any]) -> str:
 TEXTS = {"graph": (graph_text, "text"), "llvm": (llvm_text, "llvm"), "cuda": (cuda_text, "cuda")}
 
 
-class Kernel(Directive):
+class Kernel(Directive):  # type: ignore[misc]  # docutils has no types
     """``kernel:: llvm adam``: a text of `TEXTS` for a registered rule."""
 
     required_arguments = 2
