@@ -18,7 +18,7 @@ import numpy as np
 from optbench.compile import llvm, steps
 from optbench.compile.graph import REDUCTIONS, Graph, Node, TraceError, call, evaluate
 from optbench.core.backend import Backend
-from optbench.core.column import Column
+from optbench.core.column import Column, rule_module
 from optbench.core.specs import parameters, state_names
 from optbench.core.types import Array
 from optbench.core.workers import available_cores
@@ -63,7 +63,7 @@ def trace_rule(
     results = call(rule, graph, x, g, graph.number("t"), *states.values(), **numbers)
     if len(results) != 1 + len(names):
         raise TraceError(f"returns {len(results)} arrays instead of {1 + len(names)}")
-    return {"x": x, **states}, {"x": results[0], **dict(zip(names, results[1:], strict=True))}
+    return {"x": x, **states}, dict(zip(("x", *names), map(graph.wrap, results), strict=True))
 
 
 def fuse(
@@ -225,7 +225,7 @@ def in_threads(part: Callable[[int, int], None], length: int, threads: int) -> N
 
 def _agrees(rule: Callable[..., Any], kernel: RuleKernel, backend: Backend, dim: int) -> bool:
     """Whether a kernel computes what the rule computes: three steps of stacks at several scales, and of one run alone."""
-    rng = np.random.default_rng(0)
+    rng, xp = np.random.default_rng(0), rule_module(backend)
     declared = parameters(rule)
     for scale, runs in ((1.0, 3), (1e-6, 3), (1e4, 3), (0.0, 2), (1.0, 1)):
         # every other run has another value, because the kernel must not take that of its neighbour
@@ -245,7 +245,7 @@ def _agrees(rule: Callable[..., Any], kernel: RuleKernel, backend: Backend, dim:
         with np.errstate(all="ignore"):
             for t in (1, 2, 3):
                 g = backend.asarray(scale * rng.standard_normal((runs, dim)))
-                x, *state = rule(backend.xp, x, g, t, *state, **values)
+                x, *state = rule(xp, x, g, t, *state, **values)
                 kernel(y, g, t, copies, tuple(values.values()))
                 pairs = zip([x, *state], [y, *copies], strict=True)
                 if not all(same(a, b, 0.0 if kernel.exact else 64 * backend.eps) for a, b in pairs):

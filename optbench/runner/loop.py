@@ -17,6 +17,7 @@ from optbench.compile.fused_loop import FusedLoop
 from optbench.compile.graph import TraceError
 from optbench.compile.rules import fuse, same
 from optbench.core.backend import Backend
+from optbench.core.column import rule_module
 from optbench.core.errors import InputError
 from optbench.core.random import Normals, Sampler
 from optbench.core.specs import state_names
@@ -177,7 +178,7 @@ def _keeps_runs_apart(rule: Callable[..., Any], backend: Backend, per_run: tuple
 def _two_steps(rule: Callable[..., Any], backend: Backend, rows: slice, x: Array, state: Any, gradients: Any) -> Any:
     x, state = x[rows, :], [s[rows, :] for s in state]
     for t, g in enumerate(gradients, 1):
-        x, *state = rule(backend.xp, x, g[rows, :], t, *state)
+        x, *state = rule(rule_module(backend), x, g[rows, :], t, *state)
     return backend.to_host(x)
 
 
