@@ -188,13 +188,9 @@ class FirstOrder(Optimizer):
         self.xp, self.kernel = rule_module(backend), kernel
 
         def column(values: Any) -> Any:
-            if backend.name == "numpy":
+            if kernel or backend.name == "numpy":
                 return Column.of(values, str(x.dtype))
-            return (
-                backend.as_float64(np.reshape(values, (-1, 1)))
-                if kernel
-                else backend.asarray(np.reshape(values, (-1, 1)))
-            )
+            return backend.asarray(np.reshape(values, (-1, 1)))
 
         # Python floats never widen a float32 array
         self.arguments: dict[str, Any] = {

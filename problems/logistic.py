@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from optbench.compile.elementwise import FEW_RUNS, batch_sums, kernel
+from optbench.compile.elementwise import kernel
 from optbench.core.specs import NONNEGATIVE, Interval
 from optbench.core.types import Array, Metric
 from optbench.problem import Optimum, problem
@@ -150,11 +150,10 @@ class Logistic(LearningProblem):
         return np.eye(self.heads)[y] if self.heads > 1 else np.empty((len(y), 0))
 
     def choose_kernels(self) -> None:
-        # letters of the axes: r runs, d parameters, b samples
-        self._ridge = kernel(ridge, "rd, rd, , -> rd", self.backend)
+        # letters of the axes: s batches, l points, d parameters, b samples; r runs
+        self._ridge = kernel(ridge, "sld, sld, , -> sld", self.backend)
         if self.heads == 1:
-            self._weights = kernel(_weights, "rb -> rb, log1p r, sum r", self.backend)
-            self._batch_sums = batch_sums(_weights, self.backend)
+            self._weights = kernel(_weights, "slb -> slb, log1p sl, sum sl", self.backend)
             self._losses = kernel(_losses, "rb -> log1p r, sum r, sum r", self.backend)
             self._curvatures = kernel(_curvatures, "rb -> rb", self.backend)
         else:
@@ -174,21 +173,13 @@ class Logistic(LearningProblem):
             seeds = 1 if samples.ndim == 1 else samples.shape[0]
             count = samples.shape[-1]
             runs = xp.reshape(x, (seeds, -1, self.dim))  # (S, L, d)
-            if self.heads == 1 and self._batch_sums is not None and runs.shape[1] <= FEW_RUNS:
-                f, g = self._batch_sums(runs, self.Z, xp.reshape(samples, (seeds, count)))
-                return self._mean(f, x, count), self._with_ridge(g, x, -1 / count)
             flat = xp.reshape(samples, (-1,))
             # gathered once per seed, for all its runs
             Z = xp.reshape(xp.take(self.Z, flat, axis=0), (seeds, count, self.width))  # (S, b, p + 1)
             y = xp.reshape(xp.take(self._codes, flat, axis=0), (seeds, count, -1)) if self.heads > 1 else None
             f, g = self._sums(runs, Z, y)
-        return self._mean(f, x, count), self._with_ridge(g, x, 1 / count)
-
-    def _with_ridge(self, g: Array, x: Array, share: float) -> Array:
-        """`share` times a sum of gradients plus the gradient of the regularization; of the shape of x."""
-        flat = (-1, self.dim)
-        (g,) = self._ridge(self.xp.reshape(g, flat), self.xp.reshape(x, flat), share, self.l2)
-        return self.xp.reshape(g, x.shape)
+        (g,) = self._ridge(g, runs, (-1 if self.heads == 1 else 1) / count, self.l2)
+        return self._mean(xp.reshape(f, x.shape[:-1]), x, count), xp.reshape(g, x.shape)
 
     def _mean(self, f: Array, x: Array, count: int) -> Array:
         """The objective (...) at points x (..., d), from sums of the losses."""
@@ -199,12 +190,14 @@ class Logistic(LearningProblem):
         return self._value_and_accuracy(self.points(x), self.Z, self._codes)[0]
 
     def _sums(self, x: Array, Z: Array, y: Array | None) -> tuple[Array, Array]:
-        """Sums of the losses (S, L) of points (S, L, d), and of their gradients, over samples Z (S or 1, b, p + 1)."""
+        """Sums of the losses (S, L) of points (S, L, d), and of their gradients, over samples Z (S or 1, b, p + 1).
+
+        With two classes, the gradients have the other sign.
+        """
         reshape = self.xp.reshape
         if self.heads == 1 or y is None:
-            margin = x @ Z.mT  # (S, L, b)
-            weight, loss, excess = self._weights(reshape(margin, (-1, margin.shape[-1])))
-            return reshape(loss + excess, x.shape[:-1]), -(reshape(weight, margin.shape) @ Z)
+            weight, loss, excess = self._weights(x @ Z.mT)  # of the margins, (S, L, b)
+            return loss + excess, weight @ Z
         loss, slope, _ = self._cross_entropy.gradient(*self._scores(x, Z, y))
         seeds, runs, heads, b = slope.shape
         return loss, reshape(reshape(slope, (seeds, runs * heads, b)) @ Z, x.shape)

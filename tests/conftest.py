@@ -14,7 +14,6 @@ from typing import IO, Any, TypeVar
 import numpy as np
 import pytest
 
-from optbench.compile.numba import has_numba
 from optbench.core.backend import Backend, get_backend, gpu_problem
 
 T = TypeVar("T")
@@ -53,8 +52,6 @@ def made_backend(name: str) -> Backend:
     if name == "cupy" and gpu_problem():
         pytest.skip(str(gpu_problem()))
     if name == "numpy fused":
-        if not has_numba():
-            pytest.skip("Numba is not installed")
         return get_backend("numpy", fused=True)
     return get_backend(name)
 

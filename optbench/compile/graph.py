@@ -92,7 +92,7 @@ class Node:
     def __init__(self, graph: Graph, op: str, args: tuple[Node, ...], value: Any, dims: Dims) -> None:
         self.graph, self.op, self.args, self.value, self.dims = graph, op, args, value, dims
         self.id = len(graph.nodes)
-        self.weak: bool = op in ("const", "number", "column") or (bool(args) and all(a.weak for a in args))
+        self.weak: bool = all(a.weak for a in args) if args else op in ("const", "number", "column")
         self.truth: bool = op in TRUTHS or (op in CHOICES and all(a.truth for a in args[-2:]))
         self.stepwise: bool = value in graph.stepwise if op == "number" else self.weak and any(a.stepwise for a in args)
 
@@ -234,8 +234,10 @@ class Graph:
         """An array that is known when the code runs."""
         return self.node("input", value=name, dims=dims)
 
-    def number(self, name: str) -> Node:
-        """A weak number that is known when the code runs."""
+    def number(self, name: str | Node) -> Node:
+        """A weak number that is known when the code runs; for a node of bits, the number that has them."""
+        if isinstance(name, Node):
+            return self.operation("number", name)
         return self.node("number", value=name, dims=())
 
     def column(self, name: str) -> Node:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from optbench.compile import cache
 from optbench.compile.graph import CHOICES, Node, TraceError
 
-SIZES = {"double": 8, "float": 4, "i64": 8, "i32": 4, "i1": 1}
+SIZES = {"double": 8, "float": 4, "ptr": 8, "i64": 8, "i32": 4, "i1": 1}
 KINDS = {"float64": "double", "float32": "float"}
 ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 COMPARISONS = {"less": "olt", "less_equal": "ole", "greater": "ogt", "greater_equal": "oge"}
@@ -174,7 +174,10 @@ class Writer:
             kind = "i1"
         integer = next((a.kind for a in args if a.kind in ("i32", "i64")), kind)
         if op in INTEGERS and integer[0] == "i":
-            a, *rest = [self.convert(a, integer, lanes) for a in args]
+            a, *rest = [
+                self.constant(n.value, integer, lanes) if n.op == "const" else self.convert(a, integer, lanes)
+                for n, a in zip(node.args, args, strict=True)
+            ]
             b = rest[0] if rest else self.constant(1, integer, lanes)
             return self.write(f"{INTEGERS[op]} {a}, {b.name}", integer, lanes)
         if op in ("where", "bits", "number"):
@@ -266,8 +269,8 @@ def assemble(writers: Sequence[Writer]) -> str:
 
 
 @functools.lru_cache(maxsize=512)
-def machine_code(ir: str, names: tuple[str, ...]) -> tuple[Callable[[int], None], ...]:
-    """The functions of a module, each called with the address of its arguments."""
+def machine_code(ir: str, names: tuple[str, ...]) -> tuple[Callable[[int | bytes], None], ...]:
+    """The functions of a module, each called with the address of its arguments, or with their bytes."""
     import llvmlite.binding as llvm
 
     target = _target()

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from optbench.compile import llvm, steps
+from optbench.compile import cuda, llvm, steps
 from optbench.compile.graph import REDUCTIONS, Graph, Node, TraceError, call, evaluate
-from optbench.core.backend import Backend
+from optbench.core.backend import Backend, get_backend
 from optbench.core.column import Column, rule_module
 from optbench.core.specs import parameters, state_names
 from optbench.core.types import Array
@@ -87,8 +87,8 @@ def fuse(
     if backend.name not in ("numpy", "cupy"):
         return None
     try:
-        kernel = RuleKernel(rule, backend.precision, frozenset(swept), frozenset(per_run), dim)
-        key = (rule, backend.precision, kernel.swept, kernel.per_run, dim if kernel.reduces else 0)
+        kernel = RuleKernel(rule, backend, frozenset(swept), frozenset(per_run), dim)
+        key = (rule, backend.name, backend.precision, kernel.swept, kernel.per_run, dim if kernel.reduces else 0)
         if key not in _is_correct:
             _is_correct[key] = _agrees(rule, kernel, backend, dim if kernel.reduces else 13)
         if _is_correct[key]:
@@ -109,7 +109,7 @@ def _warn_once(message: str) -> None:
 
 
 class RuleKernel:
-    """One step of a rule for a stack of runs on the CPU; see `fuse` for the parameters.
+    """One step of a rule for a stack of runs; see `fuse` for the parameters.
 
     A rule may decide in Python on numbers, as in ``if t == 1``. Then there is a variant for each outcome.
 
@@ -120,20 +120,21 @@ class RuleKernel:
     """
 
     def __init__(
-        self, rule: Callable[..., Any], precision: str, swept: Collection[str], per_run: Collection[str], dim: int
+        self, rule: Callable[..., Any], backend: Backend, swept: Collection[str], per_run: Collection[str], dim: int
     ) -> None:
-        self.rule, self.precision, self.swept, self.per_run, self.dim = rule, precision, swept, per_run, dim
+        self.rule, self.backend, self.swept, self.per_run, self.dim = rule, backend, swept, per_run, dim
+        self.variant = _DeviceVariant if backend.name == "cupy" else _Variant
         declared = parameters(rule)
         self.names = list(declared)
         # with the default values, to find out whether the rule can be traced
-        first = _Variant(self, {name: float(p.default) for name, p in declared.items()} | {"t": 1})
-        self.variants = [first]
+        first = self.variant(self, {name: float(p.default) for name, p in declared.items()} | {"t": 1})
+        self.variants: list[_Variant | _DeviceVariant] = [first]
         self.reduces = not first.is_elementwise  # whether it combines the parameters of a run
 
     @property
     def exact(self) -> bool:
-        """Whether all variants so far give the same digits as the rule."""
-        return all(variant.graph.exact for variant in self.variants)
+        """Whether all variants so far give the same digits as the rule in NumPy."""
+        return self.backend.name == "numpy" and all(variant.graph.exact for variant in self.variants)
 
     def __call__(self, x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
         values = dict(zip(self.names, hyperparameters, strict=True)) | {"t": t}
@@ -141,10 +142,9 @@ class RuleKernel:
             if all(bool(evaluate(node, values)) == outcome for node, outcome in variant.graph.decisions):
                 break
         else:
-            variant = _Variant(self, values)
+            variant = self.variant(self, values)
             self.variants.append(variant)
-        variant.run(np.asarray(x), np.ascontiguousarray(g, self.precision), t, state, values)
-        return x, tuple(state)
+        return variant.run(x, g, t, state, values)
 
 
 class _Variant:
@@ -152,7 +152,7 @@ class _Variant:
 
     def __init__(self, kernel: RuleKernel, values: Mapping[str, Any]) -> None:
         def trace(length: int | str) -> steps.Steps:
-            self.graph = graph = Graph(kernel.precision, values)
+            self.graph = graph = Graph(kernel.backend.precision, values)
             x, g = (graph.input(name, ("r", length)) for name in ("x", "_g"))
             arrays, results = trace_rule(graph, kernel.rule, x, g, kernel.swept, kernel.per_run)
             return steps.Steps(graph, {"_g": g, **arrays}, results)
@@ -173,26 +173,41 @@ class _Variant:
         self.arguments = np.zeros(steps.POINTERS + pointers, np.int64)
         self.arguments[[steps.COUNT, steps.TABLE, steps.WIDTH]] = 1, address(self.table), width
 
-    def run(self, x: np.ndarray, g: np.ndarray, t: int, state: Sequence[Any], values: Mapping[str, Any]) -> None:
-        """Overwrite iterates (R, d) and states."""
-        runs, d = x.shape
+    def run(self, x: Array, g: Array, t: int, state: Sequence[Array], values: Mapping[str, Any]) -> Any:
+        """Overwrite iterates (R, d) and states, and return them."""
+        points, g = np.asarray(x), np.ascontiguousarray(g, x.dtype)
+        runs, d = points.shape
         self.values[:-1] = [values[name] for name in self.names]
         self.number_arguments[0] = t - 1
         self.numbers(address(self.number_arguments))
         columns = [np.ascontiguousarray(values[name], float) for name in self.columns]  # (R, 1) each
-        arrays = [*self.data, *columns, g, x, *state]
+        arrays = [*self.data, *columns, g, points, *state]
         self.arguments[steps.POINTERS :] = [address(a) for a in arrays]
         self.arguments[[steps.LAST_BLOCK, steps.END, steps.STRIDE]] = runs, d, d
         count = runs if not self.is_elementwise or runs >= _threads() else 0
 
         def part(low: int, high: int) -> None:
-            own, scratch = self.arguments.copy(), np.empty(self.scratch_size + 1, x.dtype)
+            own, scratch = self.arguments.copy(), np.empty(self.scratch_size + 1, points.dtype)
             rows, numbers = ((low, high), (0, d)) if count else ((0, runs), (low, high))
             own[[steps.FIRST_BLOCK, steps.LAST_BLOCK, steps.BEGIN, steps.END]] = *rows, *numbers
             own[steps.SCRATCH] = address(scratch)
             self.steps(address(own))
 
-        in_threads(part, count or d, _threads() if x.size >= MIN_THREADED else 1)
+        in_threads(part, count or d, _threads() if points.size >= MIN_THREADED else 1)
+        return x, tuple(state)
+
+
+class _DeviceVariant:
+    """A kernel for the GPU of a rule for some outcomes of its decisions."""
+
+    is_elementwise = True
+
+    def __init__(self, kernel: RuleKernel, values: Mapping[str, Any]) -> None:
+        self.graph = graph = Graph(kernel.backend.precision, values)
+        x, g = (graph.input(name, ("r", "d")) for name in ("x", "_g"))
+        arrays, results = trace_rule(graph, kernel.rule, x, g, kernel.swept, kernel.per_run)
+        new = [graph.wrap(value) for value in results.values()]
+        self.run = cuda.RuleStep(kernel.rule.__name__, {"_g": g, **arrays}, new, kernel.backend).run
 
 
 def address(array: Any) -> int:
@@ -225,29 +240,32 @@ def in_threads(part: Callable[[int, int], None], length: int, threads: int) -> N
 
 def _agrees(rule: Callable[..., Any], kernel: RuleKernel, backend: Backend, dim: int) -> bool:
     """Whether a kernel computes what the rule computes: three steps of stacks at several scales, and of one run alone."""
-    rng, xp = np.random.default_rng(0), rule_module(backend)
+    rng, xp = np.random.default_rng(0), rule_module(get_backend("numpy", precision=backend.precision))
     declared = parameters(rule)
+    precision = backend.precision
     for scale, runs in ((1.0, 3), (1e-6, 3), (1e4, 3), (0.0, 2), (1.0, 1)):
         # every other run has another value, because the kernel must not take that of its neighbour
         factors = 1 - 0.1 * (np.arange(runs) % 2)
         numbers = {name: float(p.default) for name, p in declared.items()}
         values = {
-            name: Column.of(value * factors, kernel.precision) if name in kernel.swept else value
+            name: Column.of(value * factors, precision) if name in kernel.swept else value
             for name, value in numbers.items()
         }
-        x = backend.asarray(scale * rng.standard_normal((runs, dim)))
+        x = (scale * rng.standard_normal((runs, dim))).astype(precision)
         shapes = dict.fromkeys(kernel.per_run, (runs, 1))
         # state is not negative, because a rule may take its root
         state: Any = [
-            backend.asarray(scale * rng.standard_normal(shapes.get(name, x.shape)) ** 2) for name in state_names(rule)
+            (scale * rng.standard_normal(shapes.get(name, x.shape)) ** 2).astype(precision)
+            for name in state_names(rule)
         ]
-        y, copies = x + 0, [s + 0 for s in state]
+        y, copies = backend.asarray(x.copy()), tuple(backend.asarray(s.copy()) for s in state)
         with np.errstate(all="ignore"):
             for t in (1, 2, 3):
-                g = backend.asarray(scale * rng.standard_normal((runs, dim)))
+                g = (scale * rng.standard_normal((runs, dim))).astype(precision)
+                # on the host, where columns are rounded as numbers are
                 x, *state = rule(xp, x, g, t, *state, **values)
-                kernel(y, g, t, copies, tuple(values.values()))
-                pairs = zip([x, *state], [y, *copies], strict=True)
+                y, copies = kernel(y, backend.asarray(g), t, copies, tuple(values.values()))
+                pairs = zip([x, *state], map(backend.to_host, [y, *copies]), strict=True)
                 if not all(same(a, b, 0.0 if kernel.exact else 64 * backend.eps) for a, b in pairs):
                     return False
     return True
@@ -260,4 +278,5 @@ def same(a: Any, b: Any, tolerance: float) -> bool:
         return np.array_equal(a, b, equal_nan=True)
     finite = np.isfinite(a)
     scale = np.abs(a) + np.max(np.abs(a), initial=0.0, where=finite)
-    return np.array_equal(finite, np.isfinite(b)) and bool(np.all((np.abs(a - b) <= tolerance * scale)[finite]))
+    rest = np.array_equal(a[~finite], b[~finite], equal_nan=True)
+    return rest and bool(np.all((np.abs(a - b) <= tolerance * scale)[finite]))

@@ -12,18 +12,18 @@ import pytest
 
 from optbench.compile import elementwise as kernels
 from optbench.compile.elementwise import kernel
-from optbench.compile.numba import has_numba
+from optbench.compile.graph import Node
+from optbench.compile.llvm import Value
+from optbench.compile.loops import LoopWriter, parse
 from optbench.core.backend import Backend, get_backend
 from optbench.core.specs import parse_spec
 from optbench.problem import Problem, make_problem
 from problems import learning, logistic, network
 from tests.conftest import run_python
 
-numba = pytest.mark.skipif(not has_numba(), reason="Numba is not installed")
-
 # all formulas of the problems, with their indices
 FORMULAS: list[tuple[Callable[..., Any], str]] = [
-    (logistic._weights, "rb -> rb, log1p r, sum r"),
+    (logistic._weights, "slb -> slb, log1p sl, sum sl"),
     (logistic._losses, "rb -> log1p r, sum r, sum r"),
     (logistic._curvatures, "rb -> rb"),
     (network._tanh, "slhb, slh -> slhb"),
@@ -31,7 +31,7 @@ FORMULAS: list[tuple[Callable[..., Any], str]] = [
     (network._tanh_slope, "slhb, slhb -> slhb, sum slh"),
     (network._relu_slope, "slhb, slhb -> slhb, sum slh"),
     (network._residuals, "slqb, slq, sqb, -> slqb, sum sl, sum slq"),
-    (learning.ridge, "rd, rd, , -> rd"),
+    (learning.ridge, "sld, sld, , -> sld"),
     (learning._scores, "slqb, slq, sqb -> slqb, max slb, sum slb"),
     (learning._exponentials, "slqb, slb, slb -> slqb, sum slb"),
     (learning._losses, "slb, slb, slb, -> slb, slb"),
@@ -70,12 +70,14 @@ def copies(given: list[Any]) -> list[Any]:
     return [value.copy() if isinstance(value, np.ndarray) else value for value in given]
 
 
-@numba
+SIZES = [(2, 3, 4, 45), (1, 1, 1, 1), (3, 2, 5, 1), (1, 4, 2, 128), (0, 3, 2, 5), (2, 1, 1, 0)]
+SIZES += [(1, 2, 3, length) for length in (7, 8, 16, 37, 129, 1000, 5000)]
+EXACT = {"_relu", "_tanh_slope", "_relu_slope", "_residuals", "ridge", "_scores", "_slopes", "_correct"}
+
+
 @EVERY_FORMULA
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize(
-    "sizes", [(2, 3, 4, 45), (1, 1, 1, 1), (3, 2, 5, 1), (1, 4, 2, 128), (0, 3, 2, 5), (2, 1, 1, 0)]
-)
+@pytest.mark.parametrize("sizes", SIZES)
 def test_compiled_kernels_equal_the_formula(
     formula: Callable[..., Any], indices: str, precision: str, sizes: tuple[int, ...]
 ) -> None:
@@ -87,13 +89,16 @@ def test_compiled_kernels_equal_the_formula(
     with np.errstate(all="ignore"):
         expected = plain(*given)
         result = kernel(formula, indices, fused(precision))(*copies(given))
-    rtol = 1e-13 if precision == "float64" else 2e-5
+    assert LoopWriter(formula, *parse(indices), precision).graph.exact == (formula.__name__ in EXACT)
     for a, b in zip(expected, result, strict=True):
         assert (b.shape, b.dtype) == (a.shape, np.dtype(precision))
-        np.testing.assert_allclose(b, a, rtol=rtol, atol=rtol / 10)
+        if formula.__name__ in EXACT:
+            np.testing.assert_array_equal(b, a)
+        else:  # elementary functions differ by some units in the last place
+            rtol = 32 * float(np.finfo(precision).eps)
+            np.testing.assert_allclose(b, a, rtol=rtol, atol=rtol)
 
 
-@numba
 @EVERY_FORMULA
 def test_arrays_of_any_layout(formula: Callable[..., Any], indices: str) -> None:
     given = arrays(indices, dict(zip("slqbrhd", range(3, 10), strict=True)))
@@ -112,18 +117,19 @@ def test_arrays_of_any_layout(formula: Callable[..., Any], indices: str) -> None
         np.testing.assert_array_equal(value, original)
 
 
-@numba
 def test_arrays_of_wrong_shapes_are_rejected() -> None:
     run = kernel(learning.ridge, "rd, rd, , -> rd", fused())
     with pytest.raises(ValueError, match="ridge takes arrays rd, rd"):
         run(np.ones((2, 3)), np.ones((3, 2)), 1.0, 1.0)
+    with pytest.raises(ValueError, match="ridge takes arrays rd, rd"):
+        run(np.ones((2, 3, 1)), np.ones((2, 3, 1)), 1.0, 1.0)
 
 
 MARGINS = [0.0, -0.0, 1e-300, -1e-300, 40.0, -40.0, 800.0, -800.0, 1e308, -1e308, np.inf, -np.inf, np.nan]
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize("fusing", [False, pytest.param(True, marks=numba)])
+@pytest.mark.parametrize("fusing", [False, True])
 def test_extreme_margins(precision: str, fusing: bool) -> None:
     backend = get_backend("numpy", precision=precision, fused=fusing)
     with np.errstate(all="ignore"):
@@ -154,6 +160,10 @@ def same(xp: Any, e: Any) -> Any:
     return (e,)
 
 
+def exponential(xp: Any, x: Any) -> Any:
+    return (xp.exp(-x * x / (1 + abs(x))),)
+
+
 # ---- problems --------------------------------------------------------------------------------------------------------
 
 
@@ -161,7 +171,6 @@ def points(problem: Problem, *lead: int) -> np.ndarray:
     return np.random.default_rng(3).standard_normal((*lead, problem.dim)) / 2
 
 
-@numba
 @pytest.mark.parametrize("spec", PROBLEMS)
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_a_fused_problem_equals_the_plain_one(spec: str, precision: str) -> None:
@@ -183,7 +192,6 @@ def test_a_fused_problem_equals_the_plain_one(spec: str, precision: str) -> None
         np.testing.assert_allclose(others[name], values, **close)
 
 
-@numba
 @pytest.mark.parametrize("spec", PROBLEMS)
 def test_the_fused_gradient_agrees_with_differences(spec: str) -> None:
     problem = make_problem(*parse_spec(spec)).on(fused())
@@ -254,45 +262,75 @@ def test_copies_share_arrays_and_keep_the_flag(spec: str, monkeypatch: pytest.Mo
 def test_nothing_is_compiled_before_the_first_call() -> None:
     code = (
         "import sys, problems; from optbench.core.backend import get_backend; "
-        "problems.MLP(data='iris').on(get_backend(fused=True)); print('numba' in sys.modules)"
+        "problems.MLP(data='iris').on(get_backend(fused=True)); print('llvmlite' in sys.modules)"
     )
     assert run_python("-c", code).stdout.strip() == "False"
 
 
-def centered(xp: Any, x: Any) -> Any:
-    """Combines elements in a way that compiles: the maximum of a single number is that number."""
-    return (x - xp.maximum(x, xp.flip(x)),)
+def flipped(xp: Any, x: Any) -> Any:
+    return (x - xp.flip(x),)
 
 
-def unknown(xp: Any, x: Any) -> Any:
-    return (xp.cumulative_sum(x, axis=0),)
+def summed(xp: Any, x: Any) -> Any:
+    return (x - xp.sum(x, axis=-1, keepdims=True),)
 
 
-@numba
-@pytest.mark.parametrize("formula", [centered, unknown])
-def test_a_formula_that_is_not_elementwise_runs_uncompiled(
-    formula: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from optbench.compile import fastmath
+def branching(xp: Any, x: Any) -> Any:
+    return (x if x > 0 else -x,)
 
-    monkeypatch.setattr(fastmath, "flip", fastmath.abs, raising=False)
+
+def selected(xp: Any, x: Any) -> Any:
+    return (x[..., ::-1],)
+
+
+@pytest.mark.parametrize(
+    ("formula", "cause"),
+    [
+        (flipped, r"uses xp.flip.*line \d+ of test_elementwise.py: return \(x - xp.flip"),
+        (summed, r"reduces .*line \d+ of test_elementwise.py: return \(x - xp.sum"),
+        (branching, r"decides in Python.*line \d+ of test_elementwise.py: return \(x if x > 0"),
+        (selected, r"takes elements.*line \d+ of test_elementwise.py: return \(x\["),
+    ],
+)
+def test_a_formula_that_is_not_elementwise_runs_uncompiled(formula: Callable[..., Any], cause: str) -> None:
     kernels._checked_kernel.cache_clear()
-    x = np.random.default_rng(0).standard_normal((3, 4))
+    x = np.random.default_rng(0).uniform(0.1, 2, (1, 1))
     run = kernel(formula, "rb -> rb", fused())
-    with pytest.warns(UserWarning, match=f"the formula '{formula.__name__}' runs uncompiled"):
+    with pytest.warns(UserWarning, match=f"the formula '{formula.__name__}' runs uncompiled, because it {cause}"):
         result = run(x)
     np.testing.assert_array_equal(result[0], formula(get_backend().xp, x)[0])
     run(x)  # a second warning would be an error
     kernel(formula, "rb -> rb", fused())(x)
 
 
-def test_without_numba_formulas_run_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "has_numba", lambda: False)
-    host = make_problem("logistic", {})
-    quick = host.on(fused())
-    x = points(host, 3)
-    for a, b in zip(host.value_and_grad(x), quick.value_and_grad(x), strict=True):
-        np.testing.assert_array_equal(a, b)
+class Wrong(LoopWriter):
+    """Writes code that is wrong for numbers of one sign, at the end of a row, for large numbers or for zero."""
+
+    fault = ""
+
+    def compute(self, node: Node) -> Value:
+        value = super().compute(node)
+        faults: dict[str, Callable[[], Value | None]] = {
+            "sign": lambda: self.compare("less", value, self.constant(0, value.kind, value.lanes)),
+            "end": lambda: self.mask,
+            "large": lambda: self.compare("greater", value, self.constant(1e3, value.kind, value.lanes)),
+            "zero": lambda: self.compare("equal", value, self.constant(0, value.kind, value.lanes)),
+        }
+        condition = faults[self.fault]() if node.op == "input" else None
+        return value if condition is None else self.select(condition, self.constant(3, value.kind, value.lanes), value)
+
+
+@pytest.mark.parametrize("fault", ["sign", "end", "large", "zero"])
+@pytest.mark.parametrize("formula", [same, exponential])
+def test_wrong_code_is_not_used(formula: Callable[..., Any], fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "LoopWriter", Wrong)
+    monkeypatch.setattr(Wrong, "fault", fault)
+    kernels._checked_kernel.cache_clear()
+    x = np.linspace(-2, 2, 20).reshape(2, 10)
+    with pytest.warns(UserWarning, match=f"the formula '{formula.__name__}' runs uncompiled, because its compiled"):
+        result = kernel(formula, "rb -> rb", fused())(x.copy())
+    kernels._checked_kernel.cache_clear()
+    np.testing.assert_array_equal(result[0], formula(np, x)[0])
 
 
 def test_other_array_modules_run_plain() -> None:
@@ -303,26 +341,6 @@ def test_other_array_modules_run_plain() -> None:
     assert bool(strict.all(result == 0.75))
 
 
-@numba
-@pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize(("seeds", "runs", "batch"), [(1, 1, 1), (2, 3, 4), (3, 10, 11), (1, 2, 9001)])
-def test_sums_over_mini_batches_equal_the_formula(precision: str, seeds: int, runs: int, batch: int) -> None:
-    rng = np.random.default_rng(0)
-    w = 3 * rng.standard_normal((seeds, runs, 13)).astype(precision)
-    Z = rng.standard_normal((50, 13)).astype(precision)
-    samples = rng.integers(0, 50, (seeds, batch))
-    sums = kernels.batch_sums(logistic._weights, fused(precision))
-    assert sums is not None
-    f, g = sums(w, Z, samples)
-    margins = np.einsum("slk,sbk->slb", w.astype(float), Z[samples].astype(float))
-    weight, e, excess = logistic._weights(np, margins)
-    size = 100 * batch**0.5 * np.finfo(precision).eps
-    np.testing.assert_allclose(f, np.sum(np.log1p(e) + excess, axis=-1), rtol=size)
-    np.testing.assert_allclose(g, np.einsum("slb,sbk->slk", weight, Z[samples]), rtol=size, atol=size * batch)
-    assert f.dtype == g.dtype == w.dtype
-
-
-@numba
 def test_a_diverged_run_does_not_change_others_of_its_batch() -> None:
     problem = make_problem("logistic").on(fused())
     x = problem.starts(range(3))[:, None, :] * np.array([1.0, 1e160, np.nan])[:, None]
@@ -336,20 +354,98 @@ def test_a_diverged_run_does_not_change_others_of_its_batch() -> None:
     assert np.isnan(g_all[:, 2]).all()
 
 
-@numba
-@pytest.mark.parametrize("runs", [kernels.FEW_RUNS, kernels.FEW_RUNS + 1])
-def test_few_and_many_runs_of_a_batch_give_the_same(runs: int) -> None:
-    plain = make_problem("logistic")
-    x = 0.5 * np.random.default_rng(0).standard_normal((2, runs, plain.dim))
-    samples = np.random.default_rng(1).integers(0, plain.n_samples, (2, 37))
-    for a, b in zip(plain.on(fused()).value_and_grad(x, samples), plain.value_and_grad(x, samples), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+# ---- elementary functions and reductions -----------------------------------------------------------------------------
 
 
-@numba
-def test_batch_sums_of_another_formula_run_uncompiled() -> None:
-    def counted(xp: Any, m: Any) -> Any:
-        return m, np.sum(m), m
+def elementary(name: str) -> Callable[..., Any]:
+    def formula(xp: Any, x: Any) -> Any:
+        return (getattr(xp, name)(x),)
 
-    with pytest.warns(UserWarning, match="over mini-batches runs uncompiled"):
-        assert kernels.batch_sums(counted, fused()) is None
+    return formula
+
+
+def over(name: str, x: np.ndarray) -> np.ndarray:
+    """A compiled elementary function of every number."""
+    return np.asarray(kernel(elementary(name), "b -> b", fused(str(x.dtype)))(x.copy())[0])
+
+
+def sizes(low: float, high: float, count: int = 50_000) -> np.ndarray:
+    """Positive numbers spread over orders of magnitude, from 10^low to 10^high."""
+    return 10.0 ** np.random.default_rng(0).uniform(low, high, count)
+
+
+def spread(low: float, high: float, count: int = 200_000) -> np.ndarray:
+    return np.random.default_rng(1).uniform(low, high, count)
+
+
+ARGUMENTS = {
+    "exp": [spread(-750, 712), spread(-1, 1), -sizes(-320, 0), sizes(-320, 0)],
+    "tanh": [spread(-25, 25), spread(-1, 1), sizes(-320, 300), -sizes(-320, 300)],
+    "log": [sizes(-323, 308), spread(0.5, 2), 1 + spread(-1e-8, 1e-8), 1 - sizes(-16, -1)],
+    "log1p": [spread(0, 1), spread(-1, 1), sizes(-320, 308), -sizes(-320, 0), sizes(-17, 0) - 1],
+}
+BOUNDS = {"exp": 1.0, "tanh": 2.5, "log": 1.0, "log1p": 1.5}  # units in the last place
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="no wider numbers to compare with")
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_machine_code_is_within_units_in_the_last_place(name: str, precision: str) -> None:
+    with np.errstate(all="ignore"):
+        x = np.concatenate(ARGUMENTS[name]).astype(precision)
+        exact = getattr(np, name)(x.astype(np.longdouble))
+        nearest = exact.astype(precision)
+        result = over(name, x)
+        finite = np.isfinite(nearest)
+        np.testing.assert_array_equal(result[~finite], nearest[~finite])
+        ulps = np.abs(result[finite] - exact[finite]) / np.spacing(np.abs(nearest[finite]))
+    assert ulps.max() < BOUNDS[name]
+
+
+SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 5e-324, -5e-324, 1e-45, 1.0, -1.0, -2.0, 1e308, -1e308])
+
+
+@pytest.mark.parametrize("name", [*ARGUMENTS, "sqrt", "abs", "sign"])
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_special_values_equal_those_of_numpy(name: str, precision: str) -> None:
+    with np.errstate(all="ignore"):
+        x = SPECIAL.astype(precision)
+        expected, result = getattr(np, name)(x), over(name, x)
+    np.testing.assert_allclose(result, expected, rtol=4 * float(np.finfo(precision).eps))
+    zero = expected == 0
+    assert np.array_equal(np.signbit(result[zero]), np.signbit(expected[zero])) or name == "sign"
+
+
+LENGTHS = [0, 1, 7, 8, 9, 31, 37, 64, 100, 127, 128, 129, 136, 137, 256, 1000, 1031, 4096, 5000, 10_000]
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_sums_have_the_order_of_numpy(length: int, precision: str, rng: np.random.Generator) -> None:
+    a = (10.0 ** rng.uniform(-3, 3, (3, 2, length)) * rng.choice([-1, 1], (3, 2, length))).astype(precision)
+    for indices, axes in (("rhb -> sum rh", -1), ("rhb -> sum r", (1, 2)), ("rhb -> sum rb", 1)):
+        np.testing.assert_array_equal(kernel(same, indices, fused(precision))(a)[0], np.sum(a, axis=axes))
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_sums_of_log1p(length: int, precision: str, rng: np.random.Generator) -> None:
+    run = kernel(same, "rb -> log1p r", fused(precision))
+    info = np.finfo(precision)
+    for e in (rng.uniform(0, 1, length), np.ones(length), 10.0 ** -rng.uniform(0, 30, length), np.zeros(length)):
+        e = e.astype(precision)
+        exact = np.sum(np.log1p(e.astype(np.longdouble))).astype(float)
+        assert run(e[None])[0][0] == pytest.approx(exact, rel=(8 + length**0.5) * float(info.eps), abs=0)
+    if length:
+        e[-1] = np.nan
+        assert np.isnan(run(e[None])[0][0])
+
+
+def test_numbers_are_rounded_once(rng: np.random.Generator) -> None:
+    def scaled(xp: Any, x: Any, share: Any, l2: Any) -> Any:
+        return x * (share * l2) - share / 3, xp.maximum(x, share - l2)
+
+    x = rng.standard_normal((3, 19)).astype(np.float32)
+    expected = scaled(np, x, 0.1, 1 / 3)
+    for a, b in zip(kernel(scaled, "rb, , -> rb, rb", fused("float32"))(x.copy(), 0.1, 1 / 3), expected, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -1,0 +1,297 @@
+"""Loops over the elements of arrays around an elementwise formula, as LLVM IR."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from optbench.compile import elementary
+from optbench.compile.graph import Graph, Node, TraceError, call
+from optbench.compile.llvm import SIZES, Value, Writer, assemble, type_of
+from optbench.compile.steps import ELEMENTARY, PAIRWISE, reachable
+
+VECTOR_BYTES = 64  # on all processors; several registers where they are shorter
+FACTORS = {"double": 512, "float": 64}  # 1 + e <= 2 that are multiplied before a logarithm; products do not overflow
+SUM = "sum"  # name of a function
+
+
+class Result(NamedTuple):
+    """One result of a formula."""
+
+    reduction: str  # empty for none
+    letters: str
+    overwrites: bool  # whether the loops write it to the argument in the same position
+
+
+def parse(indices: str) -> tuple[list[str], list[Result]]:
+    """Indices of the arguments, and the results."""
+    left, right = indices.split("->")
+    arguments = [part.strip() for part in left.split(",")]
+    results = []
+    for k, part in enumerate(right.split(",")):
+        *reduction, letters = part.split()
+        results.append(Result("".join(reduction), letters, not reduction and arguments[k : k + 1] == [letters]))
+    return arguments, results
+
+
+class LoopWriter(Writer):
+    """Writes nested loops over the letters of a formula, the last one in vectors.
+
+    A value is computed in the outermost loop that has all its letters. The terms of sums over the last letters are stored,
+    and added up in NumPy's order. The arguments of the function are the sizes of the axes, the arguments of the formula,
+    the results that do not overwrite one, and an array for these terms. Arrays are the addresses of Python's objects.
+
+    Raises
+    ------
+    TraceError
+        If the formula cannot be traced.
+    """
+
+    def __init__(
+        self, formula: Callable[..., Any], arguments: Sequence[str], results: Sequence[Result], precision: str
+    ) -> None:
+        super().__init__("loops", precision)
+        self.whole, self.results, self.lanes = arguments[0], results, VECTOR_BYTES // SIZES[self.kind]
+        self.graph = graph = Graph(precision)
+        self.axes = [*map(str, range(len(self.whole) - 1)), "r"]  # the graph refuses reductions over "r"
+        self.letters = {f"a{k}": letters for k, letters in enumerate(arguments)}
+        self.nodes = [graph.wrap(value) for value in call(formula, graph, *map(self.symbol, self.letters))]
+        if len(self.nodes) != len(results):
+            raise TraceError(f"returns {len(self.nodes)} numbers instead of {len(results)}")
+        self.sizes = [self.argument(k) for k in range(len(self.whole))]
+        slots = iter(range(len(self.whole), 100))
+        self.pointers = {
+            name: self.array(next(slots)) if letters else self.argument(next(slots), "double")
+            for name, letters in self.letters.items()
+        }
+        self.outputs = [
+            self.pointers[f"a{k}"] if result.overwrites else self.array(next(slots)) for k, result in enumerate(results)
+        ]
+        self.terms: dict[int, tuple[int, Value]] = {}  # by result: the first of the letters, and memory
+        memory: Value | None = None
+        for k, result in enumerate(results):
+            lacks = self.whole[-1] not in result.letters
+            if result.reduction not in (("sum", "log1p") if lacks else ("", "sum", "max")):
+                raise TraceError(f"has a result {result.reduction} {result.letters}, which has no compiled form")
+            if lacks and result.reduction == "sum":
+                first = max([self.whole.index(letter) + 1 for letter in result.letters], default=0)
+                memory = memory or self.array(next(slots))
+                self.terms[k] = first, memory
+                memory = self.address(memory, self.product(first), self.kind)
+        self.known: dict[int, Value] = {}
+        self.indices: list[Value] = []  # of the loops around
+        self.mask: Value | None = None  # of the numbers of a vector, at the end of a row
+        self.level(0)
+
+    def symbol(self, name: str) -> Node:
+        """The node of an argument."""
+        letters = self.letters[name]
+        dims = [axis if letter in letters else 1 for axis, letter in zip(self.axes, self.whole, strict=True)]
+        return self.graph.input(name, tuple(dims)) if letters else self.graph.number(name)
+
+    def array(self, slot: int) -> Value:
+        """The address of the numbers of an array, which follows the header that all Python objects have."""
+        field = self.write(f"getelementptr i8, {self.argument(slot, 'ptr')}, i64 {object.__basicsize__}", "ptr")
+        return self.load(field, "ptr")
+
+    def module(self) -> str:
+        """The IR of the loops, with the function for sums."""
+        return assemble([self, SumWriter(self.graph.precision)] if self.terms else [self])
+
+    # ---- values ----------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Values that are computed inside are known inside only."""
+        outer, self.known = self.known, dict(self.known)
+        yield
+        self.known = outer
+
+    def value(self, node: Node) -> Value:
+        """The value of a node, for a vector of numbers if it changes along the last letter."""
+        if node.id not in self.known:
+            self.known[node.id] = self.compute(node)
+        return self.known[node.id]
+
+    def compute(self, node: Node) -> Value:
+        if node.op == "const":
+            return self.constant(node.value, "double")
+        if node.op == "number" and not node.args:
+            return self.pointers[node.value]
+        if node.op == "input":
+            place = self.place(self.pointers[node.value], self.letters[node.value])
+            return self.load_vector(place) if node.dims[-1] == "r" else self.load(place, self.kind)
+        if node.op in ELEMENTARY:
+            precision = elementary.DOUBLE if node.weak or self.kind == "double" else elementary.SINGLE
+            return self.value(ELEMENTARY[node.op](self.graph, node.args[0], precision))
+        return self.operation(node, [self.value(a) for a in node.args])
+
+    def place(self, base: Value, letters: str) -> Value:
+        """The address of an element, or where no loop runs over a letter, of the first one."""
+        position: Value | None = None
+        for k, letter in enumerate(self.whole):
+            if letter in letters:
+                position = position and self.integer("mul", position, self.sizes[k])
+                if k < len(self.indices):
+                    index = self.indices[k]
+                    position = self.integer("add", position, index) if position else index
+        return self.address(base, position or 0, self.kind)
+
+    def product(self, first: int) -> Value:
+        """The size of the axes from `first` on."""
+        return functools.reduce(lambda a, b: self.integer("mul", a, b), self.sizes[first:])
+
+    def load_vector(self, place: Value) -> Value:
+        if self.mask is None:
+            return self.load(place, self.kind, self.lanes)
+        name, zeros = (
+            self.masked("load", f"ptr, i32, <{self.lanes} x i1>, {self.vector}"),
+            f"{self.vector} zeroinitializer",
+        )
+        text = f"call {self.vector} @{name}({place}, i32 {SIZES[self.kind]}, {self.mask}, {zeros})"
+        return self.write(text, self.kind, self.lanes)
+
+    def store_vector(self, value: Value, place: Value) -> None:
+        if self.mask is None:
+            self.store(value, place)
+            return
+        name = self.masked("store", f"{self.vector}, ptr, i32, <{self.lanes} x i1>")
+        self.lines.append(f"  call void @{name}({value}, {place}, i32 {SIZES[self.kind]}, {self.mask})")
+
+    @property
+    def vector(self) -> str:
+        return type_of(self.kind, self.lanes)
+
+    def masked(self, access: str, types: str) -> str:
+        name = f"llvm.masked.{access}.v{self.lanes}f{8 * SIZES[self.kind]}.p0"
+        self.declarations.add(f"declare {self.vector if access == 'load' else 'void'} @{name}({types})")
+        return name
+
+    # ---- loops -----------------------------------------------------------------------------------------------------------
+
+    def level(self, k: int) -> None:
+        """The loop over letter k, with the loops inside."""
+        with self.scope():
+            for node in reachable(self.nodes):
+                if max([j + 1 for j, axis in enumerate(node.dims) if axis != 1], default=0) == k:
+                    self.value(node)
+            if k == len(self.whole) - 1:
+                self.row()
+            else:
+                with self.loop(0, self.sizes[k]) as i:
+                    self.indices.append(i)
+                    self.level(k + 1)
+                    self.indices.pop()
+        for j, (first, memory) in self.terms.items():
+            if first == k:
+                text = f"call {self.kind} @{SUM}({memory}, {self.product(first)})"
+                self.add(j, self.write(text, self.kind))
+
+    def add(self, k: int, value: Value) -> None:
+        """Add to a number of a result."""
+        place = self.place(self.outputs[k], self.results[k].letters)
+        self.store(self.write(f"fadd {self.load(place, self.kind)}, {value.name}", self.kind), place)
+
+    def row(self) -> None:
+        """The loop over the last letter: first the part that does not fill a vector, then whole vectors."""
+        length, zero = self.sizes[-1], self.constant(0, self.kind)
+        whole = self.integer("and", length, -self.lanes)
+        self.products: dict[int, Value] = {}  # of 1 + e, less 1
+        totals: dict[int, Value] = {}
+        for k, result in enumerate(self.results):
+            if result.reduction == "log1p":
+                self.products[k], totals[k] = self.variable(self.kind, self.lanes), self.variable(self.kind)
+                self.store(self.convert(zero, self.kind, self.lanes), self.products[k])
+                self.store(zero, totals[k])
+        with self.only_if(self.write(f"icmp ne {length}, {whole.name}", "i1")):
+            rest = self.convert(self.integer("sub", length, whole), "i64", self.lanes)
+            numbers = ", ".join(f"i64 {j}" for j in range(self.lanes))
+            self.mask = self.write(f"icmp sgt {rest}, <{numbers}>", "i1", self.lanes)
+            self.visit(whole)
+            self.mask = None
+        if not self.products:
+            with self.loop(0, whole, self.lanes) as i:
+                self.visit(i)
+            return
+        step = self.lanes * FACTORS[self.kind]
+        with self.loop(0, self.integer("add", whole, 1), step) as start:  # at least once, for the part of a vector
+            stop = self.integer("add", start, step)
+            stop = self.select(self.write(f"icmp slt {stop}, {whole.name}", "i1"), stop, whole)
+            with self.loop(start, stop, self.lanes) as i:
+                self.visit(i)
+            for k, product in self.products.items():
+                symbol = self.graph.input("product", (*[1] * (len(self.whole) - 1), "r"))
+                with self.scope():
+                    self.known[symbol.id] = self.load(product, self.kind, self.lanes)
+                    logarithms = self.value(self.graph.operation("log1p", symbol))
+                self.store(self.convert(zero, self.kind, self.lanes), product)
+                total = self.load(totals[k], self.kind)
+                for j in range(self.lanes):
+                    part = self.write(f"extractelement {logarithms}, i64 {j}", self.kind)
+                    total = self.write(f"fadd {total}, {part.name}", self.kind)
+                self.store(total, totals[k])
+        for k, total in totals.items():
+            self.add(k, self.load(total, self.kind))
+
+    def visit(self, i: Value) -> None:
+        """The results at numbers from i on. All are computed before arguments are overwritten."""
+        self.indices.append(i)
+        with self.scope():
+            values = [self.convert(self.value(node), self.kind, self.lanes) for node in self.nodes]
+        for k, (result, value) in enumerate(zip(self.results, values, strict=True)):
+            if k in self.products:
+                if self.mask is not None:
+                    value = self.select(self.mask, value, self.constant(0, self.kind, self.lanes))
+                # (1 + p)(1 + e) = 1 + (p + (p e + e)) keeps the digits of small numbers
+                product = self.load(self.products[k], self.kind, self.lanes)
+                more = self.intrinsic("fma", product, value, value)
+                self.store(self.write(f"fadd {product}, {more.name}", self.kind, self.lanes), self.products[k])
+                continue
+            if k in self.terms:
+                first, memory = self.terms[k]
+                place = self.place(memory, self.whole[first:])
+            else:
+                place = self.place(self.outputs[k], result.letters)
+                if result.reduction == "sum":
+                    value = self.write(f"fadd {self.load_vector(place)}, {value.name}", self.kind, self.lanes)
+                elif result.reduction == "max":
+                    value = self.larger(self.load_vector(place), value)
+            self.store_vector(value, place)
+        self.indices.pop()
+
+
+class SumWriter(Writer):
+    """Writes a function that adds up n numbers in the order of NumPy's pairwise summation."""
+
+    def __init__(self, precision: str) -> None:
+        super().__init__(SUM, precision)
+        kind, n = self.kind, Value("%n", "i64")
+        numbers, result = Value("%a", "ptr"), self.variable(kind)
+        with self.only_if(self.write(f"icmp sgt {n}, {PAIRWISE}", "i1")):
+            half = self.integer("and", self.integer("lshr", n, 1), -8)
+            rest = self.address(numbers, half, kind)
+            a = self.write(f"call {kind} @{SUM}({numbers}, {half})", kind)
+            b = self.write(f"call {kind} @{SUM}({rest}, {self.integer('sub', n, half)})", kind)
+            self.store(self.write(f"fadd {a}, {b.name}", kind), result)
+        with self.only_if(self.write(f"icmp sle {n}, {PAIRWISE}", "i1")):
+            sums, whole = self.variable(kind, 8), self.integer("and", n, -8)
+            self.store(self.constant(-0.0, kind, 8), sums)
+            with self.loop(0, whole, 8) as i:
+                more = self.load(self.address(numbers, i, kind), kind, 8)
+                self.store(self.write(f"fadd {self.load(sums, kind, 8)}, {more.name}", kind, 8), sums)
+            eight = self.load(sums, kind, 8)
+            for distance in (1, 2, 4):  # ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7))
+                order = f"<8 x i32> <{', '.join(f'i32 {j ^ distance}' for j in range(8))}>"
+                other = self.write(f"shufflevector {eight}, {eight}, {order}", kind, 8)
+                eight = self.write(f"fadd {eight}, {other.name}", kind, 8)
+            self.store(self.write(f"extractelement {eight}, i64 0", kind), result)
+            with self.loop(whole, n) as i:
+                total, one = self.load(result, kind), self.load(self.address(numbers, i, kind), kind)
+                self.store(self.write(f"fadd {total}, {one.name}", kind), result)
+        self.total = self.load(result, kind)
+
+    def text(self) -> str:
+        body = "\n".join(["entry:", *self.variables, *self.lines, f"  ret {self.total}"])
+        return f"define internal {self.kind} @{self.name}(ptr %a, i64 %n) {{\n{body}\n}}\n"
