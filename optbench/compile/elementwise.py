@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from optbench.compile.graph import TraceError
-from optbench.compile.llvm import machine_code
+from optbench.compile.llvm import is_available, machine_code
 from optbench.compile.loops import LoopWriter, parse
 from optbench.compile.rules import same
 from optbench.compile.steps import PAIRWISE
@@ -55,7 +55,7 @@ def kernel(formula: Callable[..., Any], indices: str, backend: Backend) -> Kerne
         Function of arrays with these axes that returns a tuple of arrays. A result may overwrite the argument in the same
         position if both have the same axes.
     """
-    if backend.name == "numpy" and backend.fused:
+    if backend.name == "numpy" and backend.fused and is_available():
         return _Compiled(formula, indices, backend)
     return _uncompiled(formula, indices, backend)
 

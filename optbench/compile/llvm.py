@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import importlib.util
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -242,6 +243,11 @@ class Processor(NamedTuple):
         """Length of a vector register."""
         has = self.features.split(",")
         return 64 if "+avx512f" in has else 32 if "+avx" in has else 16
+
+
+def is_available() -> bool:
+    """Whether llvmlite is installed; it may not be available yet for new versions of Python."""
+    return importlib.util.find_spec("llvmlite") is not None
 
 
 @functools.cache

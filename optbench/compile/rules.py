@@ -7,7 +7,9 @@ that cannot be traced runs as it is written; so does one whose compiled form is 
 from __future__ import annotations
 
 import concurrent.futures as cf
+import ctypes
 import functools
+import operator
 import os
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -74,7 +76,20 @@ def fuse(
     per_run: Collection[str] = (),
     dim: int = 13,
 ) -> Kernel | None:
-    """The compiled form of a rule on a backend, or None, with one warning, if it has to run uncompiled.
+    """The compiled form of a rule on a backend, or None if it has to run uncompiled, with one warning; see `compiled`."""
+    if backend.name not in ("numpy", "cupy"):
+        return None
+    result = compiled(rule, backend, swept, per_run, dim)
+    if not isinstance(result, str):
+        return result
+    _warn_once(f"the rule {rule.__name__!r} runs uncompiled, because {result}")
+    return None
+
+
+def compiled(
+    rule: Callable[..., Any], backend: Backend, swept: Collection[str], per_run: Collection[str], dim: int
+) -> Kernel | str:
+    """The compiled form of a rule on a backend, or why it has to run uncompiled.
 
     Parameters
     ----------
@@ -86,7 +101,7 @@ def fuse(
         Number of parameters; a kernel of a rule that reduces over them holds for this number only.
     """
     if backend.name not in ("numpy", "cupy"):
-        return None
+        return f"there is no compiler for arrays of {backend.name}"
     try:
         kernel = RuleKernel(rule, backend, frozenset(swept), frozenset(per_run), dim)
         key = (rule, backend.name, backend.precision, kernel.swept, kernel.per_run, dim if kernel.reduces else 0)
@@ -94,11 +109,9 @@ def fuse(
             _is_correct[key] = _agrees(rule, kernel, backend, dim if kernel.reduces else CHECKED_DIM)
         if _is_correct[key]:
             return kernel
-        cause = "its compiled form differs"
+        return "its compiled form differs"
     except TraceError as error:
-        cause = f"it {error}"
-    _warn_once(f"the rule {rule.__name__!r} runs uncompiled, because {cause}")
-    return None
+        return f"it {error}"
 
 
 _is_correct: dict[Any, bool] = {}  # whether kernels compute what their rules compute
@@ -185,34 +198,47 @@ class _Variant:
         self.steps, self.numbers = llvm.machine_code(self.ir, ("steps", "numbers"))
         self.columns = loop.columns
         self.data = [np.ascontiguousarray(part) for part in self.graph.data]
-        self.values, self.factors, self.table = np.empty(len(self.names) + 1), np.ones(1), np.empty(width + 1)
-        self.scratch_size = scratch
-        self.number_arguments = np.array([0, 1, *map(address, (self.values, self.factors, self.table))])
-        pointers = len(self.data) + len(self.columns) + len(loop.arrays)
-        self.arguments = np.zeros(steps.POINTERS + pointers, np.int64)
-        self.arguments[[steps.COUNT, steps.TABLE, steps.WIDTH]] = 1, address(self.table), width
+        self.scratch = np.empty(scratch + 1, kernel.backend.precision)
+        self.changes = any(node.stepwise for node in self.graph.nodes)  # whether numbers change from step to step
+        self.values, self.table = (ctypes.c_double * (len(self.names) + 1))(), (ctypes.c_double * (width + 1))()
+        self.numbers_known: list[float] | None = None
+        self.number_arguments = (ctypes.c_int64 * 5)(
+            0, 1, ctypes.addressof(self.values), 0, ctypes.addressof(self.table)
+        )
+        self.arguments = (ctypes.c_int64 * (steps.POINTERS + len(self.data) + len(self.columns) + len(loop.arrays)))()
+        self.arguments[steps.COUNT], self.arguments[steps.WIDTH] = 1, width
+        self.arguments[steps.TABLE], self.arguments[steps.SCRATCH] = ctypes.addressof(self.table), address(self.scratch)
+        self.arrays: Sequence[Any] = ()  # of the last step, whose addresses are in the arguments
 
     def run(self, x: Array, g: Array, t: int, state: Sequence[Array], values: Mapping[str, Any]) -> Any:
         """Overwrite iterates (R, d) and states, and return them."""
-        points, g = np.asarray(x), np.ascontiguousarray(g, x.dtype)
-        runs, d = points.shape
-        self.values[:-1] = [values[name] for name in self.names]
-        self.number_arguments[0] = t - 1
-        self.numbers(address(self.number_arguments))
-        columns = [np.ascontiguousarray(values[name], float) for name in self.columns]  # (R, 1) each
-        arrays = [*self.data, *columns, g, points, *state]
-        self.arguments[steps.POINTERS :] = [address(a) for a in arrays]
-        self.arguments[[steps.LAST_BLOCK, steps.END, steps.STRIDE]] = runs, d, d
+        arguments, (runs, d) = self.arguments, x.shape
+        numbers = [values[name] for name in self.names]
+        if self.changes or numbers != self.numbers_known:
+            self.numbers_known, self.values[: len(numbers)], self.number_arguments[0] = numbers, numbers, t - 1
+            self.numbers(ctypes.addressof(self.number_arguments))
+        arrays = [*(values[name] for name in self.columns), x, *state]
+        if len(arrays) != len(self.arrays) or not all(map(operator.is_, arrays, self.arrays)):
+            self.arrays = arrays
+            places = [address(a) for a in (*self.data, *arrays)]
+            first = len(self.data) + len(self.columns)
+            arguments[steps.POINTERS :] = [*places[:first], 0, *places[first:]]
+            arguments[steps.LAST_BLOCK], arguments[steps.END], arguments[steps.STRIDE] = runs, d, d
+        gradients = np.ascontiguousarray(g, x.dtype)  # (R, d)
+        arguments[-2 - len(state)] = address(gradients)
+        if x.size < MIN_THREADED:
+            self.steps(ctypes.addressof(arguments))
+            return x, tuple(state)
         count = runs if not self.is_elementwise or runs >= _threads() else 0
 
         def part(low: int, high: int) -> None:
-            own, scratch = self.arguments.copy(), np.empty(self.scratch_size + 1, points.dtype)
-            rows, numbers = ((low, high), (0, d)) if count else ((0, runs), (low, high))
-            own[[steps.FIRST_BLOCK, steps.LAST_BLOCK, steps.BEGIN, steps.END]] = *rows, *numbers
+            own, scratch = type(arguments)(*arguments), np.empty_like(self.scratch)
             own[steps.SCRATCH] = address(scratch)
-            self.steps(address(own))
+            edges = (steps.FIRST_BLOCK, steps.LAST_BLOCK) if count else (steps.BEGIN, steps.END)
+            own[edges[0]], own[edges[1]] = low, high
+            self.steps(ctypes.addressof(own))
 
-        in_threads(part, count or d, _threads() if points.size >= MIN_THREADED else 1)
+        in_threads(part, count or d, _threads())
         return x, tuple(state)
 
 

@@ -29,9 +29,9 @@ from optbench.runner.options import SweepOptions
 DEFAULT_STEPS = 1000
 
 # modules whose source is part of every key, besides those of the problem and the optimizer
-_COMPILE = ("graph", "llvm", "steps", "elementary", "rules", "fused_loop", "elementwise")
+_COMPILE = ("graph", "elementary", "llvm", "steps", "loops", "cuda", "rules", "fused_loop", "elementwise")
 ENGINE = (
-    *("optbench.optimizer", "optbench.runner.loop", "optbench.core.trace"),
+    *("optbench.optimizer", "optbench.runner.loop", "optbench.core.trace", "optbench.core.column"),
     *(f"optbench.compile.{name}" for name in _COMPILE),
     *("optbench.core.random", "optbench.optimizers.schedules", "optbench.problem"),
 )
