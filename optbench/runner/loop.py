@@ -19,6 +19,7 @@ from optbench.compile.fused_loop import FusedLoop
 from optbench.compile.graph import TraceError
 from optbench.compile.rules import fuse, same
 from optbench.core.backend import Backend, get_backend
+from optbench.core.column import rule_module
 from optbench.core.errors import InputError
 from optbench.core.random import Normals, Sampler
 from optbench.core.specs import state_names
@@ -184,7 +185,7 @@ def _keeps_runs_apart(rule: Callable[..., Any], per_run: tuple[str, ...], d: int
 def _two_steps(rule: Callable[..., Any], backend: Backend, rows: slice, x: Array, state: Any, gradients: Any) -> Any:
     x, state = x[rows, :] + 0, [s[rows, :] + 0 for s in state]
     for t, g in enumerate(gradients, 1):
-        x, *state = rule(backend.xp, x, g[rows, :] + 0, t, *state)
+        x, *state = rule(rule_module(backend), x, g[rows, :] + 0, t, *state)
     return np.asarray(x)
 
 
@@ -228,8 +229,9 @@ class Loop:
         return x, init_state(self.optimizer, x, self.backend)
 
     def _start(self, x0: Array) -> Array:
-        """A copy of points, at least as precise as the problem."""
-        return self.xp.asarray(x0, dtype=self.xp.result_type(x0.dtype, self.backend.dtype), copy=True)
+        """A copy of points (R, d), row by row as machine code reads them, and at least as precise as the problem."""
+        x = self.xp.asarray(x0, dtype=self.xp.result_type(x0.dtype, self.backend.dtype), copy=True)
+        return self.xp.reshape(self.xp.reshape(x, (-1,)), x.shape)
 
     def run(
         self, x0: Array, stop: bool, tolerance: float | None, count: int, progress: Callable[[int], None] | None
@@ -262,13 +264,15 @@ class Loop:
         except TraceError:  # such as an oracle that reshapes its points
             return None
         if fused_loop.ir not in _is_correct:
-            _is_correct[fused_loop.ir] = all(self._agrees(loop_from, scale * x) for scale in (1.0, 1e-3, 1e3))
+            # late steps too, because a rule may choose by t
+            cases = (1.0, 0), (1e-3, 30), (1e3, 1000)
+            _is_correct[fused_loop.ir] = all(self._agrees(loop_from, scale * x, first) for scale, first in cases)
         return fused_loop if _is_correct[fused_loop.ir] else None
 
-    def _agrees(self, loop_from: Callable[[Array], FusedLoop], x: Array) -> bool:
+    def _agrees(self, loop_from: Callable[[Array], FusedLoop], x: Array, first: int) -> bool:
         """Whether three steps of a fused loop from points (R, d) give what the oracle and the rule give."""
         fused_loop, optimizer = loop_from(x), self.optimizer
-        values = fused_loop.advance(0, 4, np.ones(4, dtype=bool), np.ones(4, dtype=bool))
+        values = fused_loop.advance(first, first + 4, np.ones(4, dtype=bool), np.ones(4, dtype=bool))
         x, state = x + 0, optimizer.init(x, self.backend)
         tolerance = 0.0 if fused_loop.graph.exact else self.backend.eps**0.5
         for t in range(4):
@@ -277,7 +281,7 @@ class Loop:
             results = (at.f[:, 0], values.f[t]), (norms, values.norms[t]), (x, values.x[t])
             if not all(same(a, b, tolerance) for a, b in results):
                 return False
-            x, state = optimizer.step(t + 1, at, state)
+            x, state = optimizer.step(first + t + 1, at, state)
         return True
 
     def _steps(self, x: Array, state: Any, recorder: Recorder, progress: Callable[[int], None]) -> Array:
