@@ -31,12 +31,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import calls_within, seconds_of, stepper
+from optbench.compile.rules import compiled
 from optbench.core.backend import Backend, get_backend
 from optbench.core.errors import BackendError, InputError, StoreError
 from optbench.core.registry import PROBLEMS
 from optbench.core.specs import parse_spec
 from optbench.core.types import Array
-from optbench.optimizer import At, Optimizer, make_recipe
+from optbench.optimizer import At, FirstOrder, Optimizer, make_recipe
 from optbench.problem import Problem, make_problem
 from optbench.results.environment import environment
 from optbench.results.store import Store
@@ -152,6 +153,13 @@ def settings_of(problem: Problem, name: str) -> dict[str, float]:
     return {"lr": 0.01 if name == "adam" else (1.0 if name == "gradient_descent" else 0.1) / L}
 
 
+def refusal(optimizer: Optimizer, backend: Backend, d: int) -> str:
+    """Why the rule of an optimizer does not run compiled for d parameters; empty if it does."""
+    assert isinstance(optimizer, FirstOrder)
+    result = compiled(optimizer.rule, backend, optimizer.swept, optimizer.traits.per_run, d)
+    return f"not compiled, because {result}" if isinstance(result, str) else ""
+
+
 def optimizers_for(problem: Problem) -> Iterator[tuple[str, int | None]]:
     """Names and batch sizes of the optimizers whose curves are compared on a problem."""
     for name in OPTIMIZERS_SHOWN:
@@ -189,9 +197,12 @@ def curves(
                     contenders["cpu"] = host, False
                 for contender, (backend, fused) in contenders.items():
                     backend = dataclasses.replace(backend, precision=precision, fused=fused)
+                    row = {"case": case, "precision": precision, "contender": contender}
+                    if fused and (reason := refusal(build(), backend, problem.dim)):
+                        yield row | {"quantity": "first step out", "value": None, "note": reason}
+                        continue
                     values = trajectory(problem.on(backend), build(), many, steps, batch=batch)[..., 0]
                     out, share = first_out(values, reference, allowed)
-                    row = {"case": case, "precision": precision, "contender": contender}
                     yield row | {"quantity": "first step out", "value": out, "note": note}
                     yield row | {"quantity": "share of envelope", "value": share}
 
@@ -239,10 +250,17 @@ def steps(
                     backend = dataclasses.replace(device, precision=precision, fused=update == "fused")
                     row = {"case": case, "precision": precision, "size": shape[0] * shape[1]}
                     row |= {"contender": update or "copy", "quantity": "bytes a second"}
+                    if update == "fused" and (reason := refusal(_method(case, 1), backend, shape[1])):
+                        yield row | {"value": None, "note": reason}
+                        continue
                     make = functools.partial(_stepper, case, shape, backend)
                     yield from timed_rows(
                         row, make, backend, seconds, repeats, MOVES[case] * width * shape[0] * shape[1]
                     )
+
+
+def _method(name: str, runs: int) -> Optimizer:
+    return make_recipe(name).build({"lr": np.full(runs, 1e-3)})
 
 
 def _stepper(case: str, shape: tuple[int, int], backend: Backend) -> Callable[[int], Any]:
@@ -256,7 +274,7 @@ def _stepper(case: str, shape: tuple[int, int], backend: Backend) -> Callable[[i
                 backend.xp.asarray(x, copy=True)
 
         return copies
-    optimizer = make_recipe(case).build({"lr": np.full(shape[0], 1e-3)})
+    optimizer = _method(case, shape[0])
     f = backend.zeros((shape[0], 1))
     return stepper(optimizer, lambda x: At(x, f, g), x, backend)
 

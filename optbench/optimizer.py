@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, overload
 import numpy as np
 
 from optbench.core.backend import Backend
-from optbench.core.column import Column
+from optbench.core.column import Column, rule_module
 from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS, Traits
 from optbench.core.specs import (
@@ -185,7 +185,7 @@ class FirstOrder(Optimizer):
 
     def init(self, x: Array, backend: Backend, kernel: Callable[..., Any] | None = None) -> tuple[Array, ...]:
         """State before the first step; `kernel` is the compiled rule, if it is to be used."""
-        self.xp, self.kernel = backend.xp, kernel
+        self.xp, self.kernel = rule_module(backend), kernel
 
         def column(values: Any) -> Any:
             if kernel or backend.name == "numpy":

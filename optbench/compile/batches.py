@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from optbench.compile.graph import TraceError, call
-from optbench.compile.llvm import Value, assemble, machine_code
+from optbench.compile.llvm import Value, assemble, is_available, machine_code
 from optbench.compile.loops import FACTORS, FormulaWriter
 from optbench.compile.rules import same
 from optbench.core.backend import Backend
@@ -42,7 +42,7 @@ def batch_sums(formula: Callable[..., Any], backend: Backend) -> Sums | None:
         (S, L) at the margins w^T z, and of z times the weights (S, L, d), where all L points of a seed use its batch. None
         if the backend does not compile formulas.
     """
-    if not (backend.name == "numpy" and backend.fused):
+    if not (backend.name == "numpy" and backend.fused and is_available()):
         return None
     return lambda w, Z, samples: _checked_sums(formula, backend.precision)(w, Z, samples)
 

@@ -204,12 +204,13 @@ class RuleStep:
         return arrays[1], tuple(arrays[2:])
 
 
-def formula_kernel(formula: Callable[..., Any], indices: str, backend: Backend) -> Callable[..., tuple[Array, ...]]:
+def formula_kernel(
+    formula: Callable[..., Any], axes: Sequence[str], backend: Backend
+) -> Callable[..., tuple[Array, ...]]:
     """A function of arrays that returns the results of an elementwise formula, all with the axes of the first argument.
 
-    See `elementwise.kernel` for `indices`; reductions are left to the caller. Raises TraceError.
+    `axes` are the letters of every argument, see `elementwise.kernel`. Raises TraceError.
     """
-    axes = [part.strip() for part in indices.split("->")[0].split(",")]
     graph, whole = Graph(backend.precision, stepwise=()), axes[0]
     dims = [tuple([letter if letter in letters else 1 for letter in whole]) for letters in axes]
     nodes = [graph.input(str(k), dims[k]) if letters else graph.number(str(k)) for k, letters in enumerate(axes)]
@@ -224,7 +225,7 @@ def formula_kernel(formula: Callable[..., Any], indices: str, backend: Backend) 
             for v, letters in zip(values, axes, strict=True)
         ):
             raise ValueError(
-                f"{formula.__name__} takes arrays {indices}, not {[getattr(v, 'shape', ()) for v in values]}"
+                f"{formula.__name__} takes arrays {', '.join(axes)}, not {[getattr(v, 'shape', ()) for v in values]}"
             )
         inputs = [backend.xp.ascontiguousarray(v, dtype=backend.dtype) for v, a in zip(values, axes, strict=True) if a]
         shape, numbers = tuple(sizes.values()), {str(k): float(v) for k, v in enumerate(values) if not axes[k]}

@@ -1,7 +1,8 @@
 """Elementwise formulas: pure functions of numbers that run on whole arrays or compiled.
 
-`kernel` takes the axes of a formula as einsum does. On a fused CPU backend the formula is traced and compiled into nested
-loops that read and write every array once. Elsewhere it runs on whole arrays. Only sums and maxima may combine elements.
+`kernel` takes the axes of a formula as einsum does. On a fused backend the formula is traced and compiled: on the CPU into
+nested loops that read and write every array once, on a GPU into a kernel whose results are reduced afterwards. Elsewhere it
+runs on whole arrays. Only sums and maxima may combine elements.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from optbench.compile import cuda
 from optbench.compile.graph import TraceError
 from optbench.compile.llvm import is_available, machine_code
-from optbench.compile.loops import LoopWriter, parse
+from optbench.compile.loops import LoopWriter, Result, parse
 from optbench.compile.rules import same
 from optbench.compile.steps import PAIRWISE
 from optbench.core.backend import Backend
@@ -55,7 +57,7 @@ def kernel(formula: Callable[..., Any], indices: str, backend: Backend) -> Kerne
         Function of arrays with these axes that returns a tuple of arrays. A result may overwrite the argument in the same
         position if both have the same axes.
     """
-    if backend.name == "numpy" and backend.fused and is_available():
+    if backend.fused and (backend.name == "cupy" or (backend.name == "numpy" and is_available())):
         return _Compiled(formula, indices, backend)
     return _uncompiled(formula, indices, backend)
 
@@ -67,11 +69,7 @@ def _uncompiled(formula: Callable[..., Any], indices: str, backend: Backend) -> 
     arguments, results = parse(indices)
     whole, xp = arguments[0], backend.xp
     missing = [tuple(k for k, letter in enumerate(whole) if letter not in letters) for letters in arguments]
-    over = [tuple(k for k, letter in enumerate(whole) if letter not in result.letters) for result in results]
-    if backend.name == "cupy":
-        formula, space = _cupy_formula(formula), None
-    else:
-        space = xp
+    over = _reduced_axes(arguments, results)
 
     def run(*arrays: Any) -> tuple[Array, ...]:
         spread = []
@@ -79,7 +77,7 @@ def _uncompiled(formula: Callable[..., Any], indices: str, backend: Backend) -> 
             for axis in axes if letters else ():
                 value = xp.expand_dims(value, axis=axis)
             spread.append(value)
-        values = formula(space, *spread)
+        values = formula(xp, *spread)
         return tuple(
             _reduce(value, result.reduction, axes, backend)
             for value, result, axes in zip(values, results, over, strict=True)
@@ -88,12 +86,8 @@ def _uncompiled(formula: Callable[..., Any], indices: str, backend: Backend) -> 
     return run
 
 
-def _cupy_formula(formula: Callable[..., Any]) -> Callable[..., Any]:
-    import cupy
-
-    # cupy.fuse takes positional arrays and numbers, and its traced functions know cupy, not the compat namespace
-    fused = cupy.fuse(kernel_name=formula.__name__)(lambda *args: formula(cupy, *args))
-    return lambda _, *args: fused(*args)
+def _reduced_axes(arguments: Sequence[str], results: Sequence[Result]) -> list[tuple[int, ...]]:
+    return [tuple(k for k, letter in enumerate(arguments[0]) if letter not in result.letters) for result in results]
 
 
 def _reduce(value: Array, reduction: str, axes: tuple[int, ...], backend: Backend) -> Array:
@@ -143,7 +137,8 @@ def _checked_kernel(formula: Callable[..., Any], indices: str, backend: Backend)
     """A compiled kernel that computes what the formula computes; or, with one warning, the formula on whole arrays."""
     plain = _uncompiled(formula, indices, backend)
     try:
-        compiled, exact = _compiled_kernel(formula, indices, backend.precision)
+        build = _device_kernel if backend.name == "cupy" else _compiled_kernel
+        compiled, exact = build(formula, indices, backend)
         if _agrees(plain, compiled, indices, backend, 0.0 if exact else 64 * backend.eps):
             return compiled
         cause = "its compiled form differs"
@@ -161,29 +156,28 @@ def _agrees(plain: Kernel, compiled: Kernel, indices: str, backend: Backend, tol
     sizes = dict(zip(arguments[0], [*range(2, len(arguments[0]) + 1), PAIRWISE + 13], strict=True))
     for scale in (1.0, -1.0, 1e-3, -1e-3, 1e3, -1e3, 0.0):
         # absolute values, because a formula may take the logarithm of an argument
-        arrays: list[Any] = [
-            backend.asarray(abs(scale) * np.abs(rng.standard_normal([sizes[letter] for letter in letters])))
-            if letters
-            else 0.3
-            for letters in arguments
+        numbers: list[Any] = [
+            abs(scale) * np.abs(rng.standard_normal([sizes[letter] for letter in letters])) for letters in arguments
         ]
-        arrays[0] = np.copysign(arrays[0], arrays[0].dtype.type(scale))
+        numbers[0] = np.copysign(numbers[0], scale)
+        arrays = [backend.asarray(a) if letters else 0.3 for a, letters in zip(numbers, arguments, strict=True)]
         with np.errstate(all="ignore"):
             expected = plain(*arrays)
-            actual = compiled(*[value if isinstance(value, float) else value.copy() for value in arrays])
-            if not all(a.dtype == b.dtype and same(a, b, tolerance) for a, b in zip(expected, actual, strict=True)):
+            actual = compiled(*[value if isinstance(value, float) else value + 0 for value in arrays])
+            pairs = [(backend.to_host(a), backend.to_host(b)) for a, b in zip(expected, actual, strict=True)]
+            if not all(a.dtype == b.dtype and same(a, b, tolerance) for a, b in pairs):
                 return False
     return True
 
 
-def _compiled_kernel(formula: Callable[..., Any], indices: str, precision: str) -> tuple[Kernel, bool]:
+def _compiled_kernel(formula: Callable[..., Any], indices: str, backend: Backend) -> tuple[Kernel, bool]:
     """A compiled kernel, and whether it has to give the same digits as the formula."""
     arguments, results = parse(indices)
-    whole, dtype = arguments[0], np.dtype(precision)
+    whole, dtype = arguments[0], np.dtype(backend.precision)
     axes_in = [[whole.index(letter) for letter in letters] for letters in arguments]
     axes_out = [[whole.index(letter) for letter in result.letters] for result in results]
     initial = [None if result.overwrites else INITIAL[result.reduction] for result in results]
-    writer = LoopWriter(formula, arguments, results, precision)
+    writer = LoopWriter(formula, arguments, results, backend.precision)
     (code,) = machine_code(writer.module(), (writer.name,), unroll=False)
     parts = [first for first, _ in writer.terms.values()]
     formats = [*("q" if letters else "d" for letters in arguments), *("q" for make in initial if make)]
@@ -218,3 +212,19 @@ def _compiled_kernel(formula: Callable[..., Any], indices: str, precision: str) 
         return tuple(outputs)
 
     return compiled_kernel, writer.graph.exact
+
+
+def _device_kernel(formula: Callable[..., Any], indices: str, backend: Backend) -> tuple[Kernel, bool]:
+    """The same for a GPU, whose functions may round differently."""
+    arguments, results = parse(indices)
+    run, over = cuda.formula_kernel(formula, arguments, backend), _reduced_axes(arguments, results)
+
+    def device_kernel(*arrays: Any) -> tuple[Array, ...]:
+        return tuple(
+            [
+                _reduce(value, result.reduction, axes, backend)
+                for value, result, axes in zip(run(*arrays), results, over, strict=True)
+            ]
+        )
+
+    return device_kernel, False

@@ -14,6 +14,7 @@ import linecache
 import math
 import operator
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,9 @@ TRUTHS = {"less", "less_equal", "greater", "greater_equal", "equal", "not_equal"
 CHOICES = {"where", "bitwise_and", "bitwise_or", "bitwise_not"}  # truths, if they are made of truths
 INEXACT = {"exp", "log", "log1p", "tanh", "matmul", "dot"}  # NumPy and compiled code may round them differently
 REDUCTIONS = {"sum", "max", "min", "dot"}
+# names that no state or hyperparameter can have: iterates, gradients, number of the step, factor of the learning rate
+X, G, T, FACTOR = ".x", ".g", ".t", ".factor"
+WEAK_ONLY = {"pow", "remainder", "floor_divide"}
 
 
 class TraceError(Exception):
@@ -47,7 +51,10 @@ def refuse(message: str) -> TraceError:
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename == __file__:
         frame = frame.f_back
-    file, line = frame.f_code.co_filename, frame.f_lineno
+    return _at(message, frame.f_code.co_filename, frame.f_lineno)
+
+
+def _at(message: str, file: str, line: int) -> TraceError:
     source = linecache.getline(file, line).strip()
     return TraceError(f"{message} (line {line} of {file.replace(chr(92), '/').rpartition('/')[2]}: {source})")
 
@@ -110,7 +117,7 @@ class Node:
         return None if last in (1, "r") else last
 
     def __bool__(self) -> bool:
-        if self.weak and not self.dims and not (self.stepwise and "t" not in self.graph.values):
+        if self.weak and not self.dims and not (self.stepwise and T not in self.graph.values):
             outcome = bool(evaluate(self, self.graph.values))
             self.graph.decisions.append((self, outcome))
             return outcome
@@ -193,7 +200,7 @@ class Graph:
     inf, nan, pi, e = math.inf, math.nan, math.pi, math.e
 
     def __init__(
-        self, precision: str, values: Mapping[str, Any] | None = None, stepwise: Sequence[str] = ("t", "factor")
+        self, precision: str, values: Mapping[str, Any] | None = None, stepwise: Sequence[str] = (T, FACTOR)
     ) -> None:
         self.precision, self.values, self.stepwise = precision, dict(values or {}), frozenset(stepwise)
         self.dtype = np.dtype(precision)
@@ -258,6 +265,8 @@ class Graph:
     def operation(self, op: str, *args: Any) -> Node:
         """An elementwise operation on nodes, numbers and constant arrays."""
         nodes = tuple([self.wrap(a) for a in args])
+        if op in WEAK_ONLY and not all(n.weak for n in nodes):
+            raise refuse(f"uses {op} on arrays; use products, xp.sqrt, xp.exp or xp.where")
         return self.node(op, *nodes, dims=self._broadcast(nodes))
 
     @staticmethod
@@ -279,6 +288,8 @@ class Graph:
             )
         if a.weak or a.ndim == 0 or a.dims[-1] == "r":
             raise refuse("reduces something that has no parameter axis")
+        if a.truth:
+            raise refuse("reduces truth values; use xp.where to make numbers of them")
         if a.length is None:  # one number
             return a if keepdims else self.node("item", a, value=0, dims=a.dims[:-1])
         return self.node(op, a, dims=(*a.dims[:-1], 1) if keepdims else a.dims[:-1])
@@ -367,11 +378,8 @@ def call(formula: Callable[..., Any], *args: Any, **keywords: Any) -> tuple[Node
     except TraceError:
         raise
     except Exception as error:  # symbols meet arbitrary code
-        place = error.__traceback__
-        while place is not None and place.tb_next is not None:
-            place = place.tb_next
-        line = f" (line {place.tb_lineno})" if place is not None else ""
-        raise TraceError(f"{type(error).__name__}: {error}{line}") from error
+        places = [place for place in traceback.extract_tb(error.__traceback__) if place.filename != __file__]
+        raise _at(f"raises {type(error).__name__}: {error}", places[-1].filename, places[-1].lineno or 0) from error
     if not isinstance(results, tuple | list) or not all(isinstance(r, Node | int | float) for r in results):
         raise TraceError(f"returns {type(results).__name__} instead of a tuple of arrays")
     return tuple(results)

@@ -285,6 +285,7 @@ def machine_code(ir: str, names: tuple[str, ...], *, unroll: bool = True) -> tup
     target = _target()
     module = llvm.parse_assembly("")
     engine = llvm.create_mcjit_compiler(module, target)
+    _engines.append(engine)  # functions live as long as their engine, and so does the target
     key = cache.key(f"{ir}; unroll={unroll}", *processor())
     code = cache.load(key)
     if code is None:
@@ -299,7 +300,6 @@ def machine_code(ir: str, names: tuple[str, ...], *, unroll: bool = True) -> tup
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-    _engines.append(engine)  # functions live as long as their engine
     return tuple([prototype(engine.get_function_address(name)) for name in names])
 
 

@@ -15,13 +15,12 @@ import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import array_api_compat.numpy
 import numpy as np
 
 from optbench.compile import cuda, llvm, steps
-from optbench.compile.graph import REDUCTIONS, Graph, Node, TraceError, call, evaluate
-from optbench.core.backend import Backend
-from optbench.core.column import Column
+from optbench.compile.graph import FACTOR, REDUCTIONS, G, Graph, Node, T, TraceError, X, call, evaluate
+from optbench.core.backend import Backend, get_backend
+from optbench.core.column import Column, rule_module
 from optbench.core.specs import parameters, state_names
 from optbench.core.types import Array
 from optbench.core.workers import available_cores
@@ -29,6 +28,7 @@ from optbench.core.workers import available_cores
 # (x, g, t, state, hyperparameters) -> (x, state); x and state are overwritten
 Kernel = Callable[[Array, Array, int, Sequence[Array], Sequence[Any]], tuple[Array, tuple[Array, ...]]]
 
+CHECKED_DIM = 37  # whole vectors, and numbers that are left over
 MIN_THREADED = 1 << 22  # size of an array; for smaller ones, threads cost more than they save
 
 
@@ -51,7 +51,7 @@ def trace_rule(
     per_run : collection of str
         State with one number per run.
     factor : bool
-        Whether the learning rate is multiplied by a number ``factor``, which changes from step to step.
+        Whether the learning rate is multiplied by a number, which changes from step to step.
 
     Raises
     ------
@@ -62,11 +62,11 @@ def trace_rule(
     states = {name: graph.input(name, ("r", 1) if name in per_run else x.dims) for name in names}
     numbers = {name: graph.column(name) if name in swept else graph.number(name) for name in parameters(rule)}
     if factor:
-        numbers["lr"] = numbers["lr"] * graph.number("factor")
-    results = call(rule, graph, x, g, graph.number("t"), *states.values(), **numbers)
+        numbers["lr"] = numbers["lr"] * graph.number(FACTOR)
+    results = call(rule, graph, x, g, graph.number(T), *states.values(), **numbers)
     if len(results) != 1 + len(names):
         raise TraceError(f"returns {len(results)} arrays instead of {1 + len(names)}")
-    return {"x": x, **states}, {"x": results[0], **dict(zip(names, results[1:], strict=True))}
+    return {X: x, **states}, dict(zip((X, *names), map(graph.wrap, results), strict=True))
 
 
 def fuse(
@@ -76,7 +76,20 @@ def fuse(
     per_run: Collection[str] = (),
     dim: int = 13,
 ) -> Kernel | None:
-    """The compiled form of a rule on a backend, or None, with one warning, if it has to run uncompiled.
+    """The compiled form of a rule on a backend, or None if it has to run uncompiled, with one warning; see `compiled`."""
+    if backend.name not in ("numpy", "cupy"):
+        return None
+    result = compiled(rule, backend, swept, per_run, dim)
+    if not isinstance(result, str):
+        return result
+    _warn_once(f"the rule {rule.__name__!r} runs uncompiled, because {result}")
+    return None
+
+
+def compiled(
+    rule: Callable[..., Any], backend: Backend, swept: Collection[str], per_run: Collection[str], dim: int
+) -> Kernel | str:
+    """The compiled form of a rule on a backend, or why it has to run uncompiled.
 
     Parameters
     ----------
@@ -88,19 +101,17 @@ def fuse(
         Number of parameters; a kernel of a rule that reduces over them holds for this number only.
     """
     if backend.name not in ("numpy", "cupy"):
-        return None
+        return f"there is no compiler for arrays of {backend.name}"
     try:
         kernel = RuleKernel(rule, backend, frozenset(swept), frozenset(per_run), dim)
         key = (rule, backend.name, backend.precision, kernel.swept, kernel.per_run, dim if kernel.reduces else 0)
         if key not in _is_correct:
-            _is_correct[key] = _agrees(rule, kernel, backend, dim if kernel.reduces else 13)
+            _is_correct[key] = _agrees(rule, kernel, backend, dim if kernel.reduces else CHECKED_DIM)
         if _is_correct[key]:
             return kernel
-        cause = "its compiled form differs"
+        return "its compiled form differs"
     except TraceError as error:
-        cause = f"it {error}"
-    _warn_once(f"the rule {rule.__name__!r} runs uncompiled, because {cause}")
-    return None
+        return f"it {error}"
 
 
 _is_correct: dict[Any, bool] = {}  # whether kernels compute what their rules compute
@@ -130,9 +141,10 @@ class RuleKernel:
         declared = parameters(rule)
         self.names = list(declared)
         # with the default values, to find out whether the rule can be traced
-        first = self.variant(self, {name: float(p.default) for name, p in declared.items()} | {"t": 1})
+        first = self.variant(self, {name: float(p.default) for name, p in declared.items()} | {T: 1})
         self.variants: list[_Variant | _DeviceVariant] = [first]
         self.reduces = not first.is_elementwise  # whether it combines the parameters of a run
+        self.refusal = ""  # why there are no more variants
 
     @property
     def exact(self) -> bool:
@@ -140,14 +152,31 @@ class RuleKernel:
         return self.backend.name == "numpy" and all(variant.graph.exact for variant in self.variants)
 
     def __call__(self, x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
-        values = dict(zip(self.names, hyperparameters, strict=True)) | {"t": t}
+        settings = dict(zip(self.names, hyperparameters, strict=True))
+        values = settings | {T: t}
         for variant in self.variants:
             if all(bool(evaluate(node, values)) == outcome for node, outcome in variant.graph.decisions):
-                break
-        else:
-            variant = self.variant(self, values)
-            self.variants.append(variant)
-        return variant.run(x, g, t, state, values)
+                return variant.run(x, g, t, state, values)
+        # the first step of a variant is compared with the rule
+        with np.errstate(all="ignore"):
+            y, *new = self.rule(rule_module(self.backend), x + 0, g, t, *[s + 0 for s in state], **settings)
+        cause = self.refusal
+        if not cause:
+            try:
+                variant = self.variant(self, values)
+                self.variants.append(variant)
+                result = variant.run(x, g, t, state, values)
+                pairs = zip((y, *new), (result[0], *result[1]), strict=True)
+                to, tolerance = self.backend.to_host, 0.0 if self.exact else 64 * self.backend.eps
+                if all(same(to(a), to(b), tolerance) for a, b in pairs):
+                    return result
+                self.variants.remove(variant)
+                cause = "its compiled form differs"
+            except TraceError as error:
+                cause = f"it {error}"
+            self.refusal = cause
+            _warn_once(f"the rule {self.rule.__name__!r} runs uncompiled for some t, because {cause}")
+        return y, tuple(new)
 
 
 class _Variant:
@@ -156,9 +185,9 @@ class _Variant:
     def __init__(self, kernel: RuleKernel, values: Mapping[str, Any]) -> None:
         def trace(length: int | str) -> steps.Steps:
             self.graph = graph = Graph(kernel.backend.precision, values)
-            x, g = (graph.input(name, ("r", length)) for name in ("x", "_g"))
+            x, g = (graph.input(name, ("r", length)) for name in (X, G))
             arrays, results = trace_rule(graph, kernel.rule, x, g, kernel.swept, kernel.per_run)
-            return steps.Steps(graph, {"_g": g, **arrays}, results)
+            return steps.Steps(graph, {G: g, **arrays}, results)
 
         loop = trace("i")
         self.is_elementwise = not any(node.op in REDUCTIONS for node in self.graph.nodes)
@@ -220,10 +249,10 @@ class _DeviceVariant:
 
     def __init__(self, kernel: RuleKernel, values: Mapping[str, Any]) -> None:
         self.graph = graph = Graph(kernel.backend.precision, values)
-        x, g = (graph.input(name, ("r", "d")) for name in ("x", "_g"))
+        x, g = (graph.input(name, ("r", "d")) for name in (X, G))
         arrays, results = trace_rule(graph, kernel.rule, x, g, kernel.swept, kernel.per_run)
         new = [graph.wrap(value) for value in results.values()]
-        self.run = cuda.RuleStep(kernel.rule.__name__, {"_g": g, **arrays}, new, kernel.backend).run
+        self.run = cuda.RuleStep(kernel.rule.__name__, {G: g, **arrays}, new, kernel.backend).run
 
 
 def address(array: Any) -> int:
@@ -255,8 +284,8 @@ def in_threads(part: Callable[[int, int], None], length: int, threads: int) -> N
 
 
 def _agrees(rule: Callable[..., Any], kernel: RuleKernel, backend: Backend, dim: int) -> bool:
-    """Whether a kernel computes what the rule computes: three steps of stacks at several scales, and of one run alone."""
-    rng = np.random.default_rng(0)
+    """Whether a kernel computes what the rule computes: steps of stacks at several scales, and of one run alone."""
+    rng, xp = np.random.default_rng(0), rule_module(get_backend("numpy", precision=backend.precision))
     declared = parameters(rule)
     precision = backend.precision
     for scale, runs in ((1.0, 3), (1e-6, 3), (1e4, 3), (0.0, 2), (1.0, 1)):
@@ -276,10 +305,10 @@ def _agrees(rule: Callable[..., Any], kernel: RuleKernel, backend: Backend, dim:
         ]
         y, copies = backend.asarray(x.copy()), tuple(backend.asarray(s.copy()) for s in state)
         with np.errstate(all="ignore"):
-            for t in (1, 2, 3):
+            for t in (1, 2, 30, 1000):  # late steps too, because a rule may choose by t
                 g = (scale * rng.standard_normal((runs, dim))).astype(precision)
                 # on the host, where columns are rounded as numbers are
-                x, *state = rule(array_api_compat.numpy, x, g, t, *state, **values)
+                x, *state = rule(xp, x, g, t, *state, **values)
                 y, copies = kernel(y, backend.asarray(g), t, copies, tuple(values.values()))
                 pairs = zip([x, *state], map(backend.to_host, [y, *copies]), strict=True)
                 if not all(same(a, b, 0.0 if kernel.exact else 64 * backend.eps) for a, b in pairs):

@@ -1,12 +1,15 @@
-"""Numbers that differ between the runs of a stack, with the precision of Python numbers."""
+"""Hyperparameters of rules: numbers that differ between runs, and functions of numbers, as precise as Python's numbers."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from optbench.core.backend import Backend
 
 
 class Column(np.ndarray):
@@ -75,3 +78,32 @@ def _power(a: float, b: float) -> float:
         return math.inf
     except ValueError:
         return math.inf if a == 0 else math.nan
+
+
+class _Functions:
+    """An array module whose functions of numbers return Python numbers."""
+
+    def __init__(self, xp: Any) -> None:
+        self._xp = xp
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._xp, name)
+        if not callable(value) or isinstance(value, type):
+            return value
+
+        def function(*args: Any, **options: Any) -> Any:
+            result = value(*args, **options)
+            return result.item() if isinstance(result, np.generic | np.ndarray) and result.ndim == 0 else result
+
+        setattr(self, name, function)  # the next time it is found at once
+        return function
+
+
+@functools.cache
+def rule_module(backend: Backend) -> Any:
+    """The array module with which rules are called.
+
+    On NumPy in float32, its functions return Python numbers where NumPy returns float64 without axes, such as the root of
+    a hyperparameter, because that would make float64 of the arrays that it meets.
+    """
+    return _Functions(backend.xp) if (backend.name, backend.precision) == ("numpy", "float32") else backend.xp

@@ -8,6 +8,7 @@ compiled code: the kernel of an update rule, or rule and oracle as one fused loo
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,8 @@ from optbench.compile import llvm
 from optbench.compile.fused_loop import FusedLoop
 from optbench.compile.graph import TraceError
 from optbench.compile.rules import fuse, same
-from optbench.core.backend import Backend
+from optbench.core.backend import Backend, get_backend
+from optbench.core.column import rule_module
 from optbench.core.errors import InputError
 from optbench.core.random import Normals, Sampler
 from optbench.core.specs import state_names
@@ -37,7 +39,8 @@ def check_pair(
     Raises
     ------
     InputError
-        If the optimizer needs exact values or gradients and they are noisy, the problem has no Hessian, or d is too large.
+        If the optimizer needs exact values or gradients and they are noisy, the problem has no Hessian, d is too large, or
+        a rule combines the runs of a stack.
     """
     is_stochastic = problem.sampler((0,), batch_size) is not None
     if is_stochastic and kind.traits.full_batch:
@@ -54,6 +57,13 @@ def check_pair(
             raise InputError(f"stop_at_gradient needs the full gradient at every step, but {why}; leave it out")
     if kind.oracle == Oracle.HESSIAN and not problem.has_hessian:
         raise InputError(f"{name} needs Hessians, which {problem.spec} does not provide at d = {problem.dim}")
+    if isinstance(kind, FirstOrder):
+        precision = problem.backend.precision
+        if not _keeps_runs_apart(kind.rule, kind.traits.per_run, problem.dim, precision):
+            raise InputError(
+                f"the rule {name!r} combines the runs of a stack, so each would depend on the others; reduce over the "
+                "parameters of a run: axis=-1, keepdims=True"
+            )
     if kind.max_dim is not None and problem.dim > kind.max_dim:
         raise InputError(
             f"{name} stores d x d numbers for each run; d = {problem.dim} of {problem.spec} is above {kind.max_dim}"
@@ -134,23 +144,12 @@ def minimize(
 
 
 def init_state(optimizer: Optimizer, x: Array, backend: Backend) -> Any:
-    """State of an optimizer at its start points (R, d); a rule is compiled if the backend or the optimizer says so.
-
-    Raises
-    ------
-    InputError
-        If a rule combines the runs of a stack.
-    """
+    """State of an optimizer at its start points (R, d); a rule is compiled if the backend or the optimizer says so."""
     if not isinstance(optimizer, FirstOrder):
         return optimizer.init(x, backend)
     rule, per_run, kernel = optimizer.rule, optimizer.traits.per_run, None
     if _is_compiled(optimizer, x, backend):
         kernel = fuse(rule, backend, optimizer.swept, per_run, x.shape[1])
-    if kernel is None and not _keeps_runs_apart(rule, backend, per_run, x.shape[1]):
-        raise InputError(
-            f"the rule {optimizer.name!r} combines the runs of a stack, so each would depend on the others; reduce over "
-            "the parameters of a run: axis=-1, keepdims=True"
-        )
     return optimizer.init(x, backend, kernel)
 
 
@@ -161,26 +160,33 @@ def _is_compiled(optimizer: FirstOrder, x: Array, backend: Backend) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def _keeps_runs_apart(rule: Callable[..., Any], backend: Backend, per_run: tuple[str, ...], d: int) -> bool:
+def _keeps_runs_apart(rule: Callable[..., Any], per_run: tuple[str, ...], d: int, precision: str) -> bool:
     """Whether two steps of a rule give a run the same numbers alone as in a stack of three."""
-    rng = np.random.default_rng(0)
-    x, first, second = (backend.asarray(rng.standard_normal((3, d))) for _ in range(3))
-    zeros = [backend.zeros((3, 1 if name in per_run else d)) for name in state_names(rule)]
-    try:
-        with np.errstate(all="ignore"):
-            rows = [slice(k, k + 1) for k in range(3)]
-            stack, *alone = (_two_steps(rule, backend, k, x, zeros, (first, second)) for k in (slice(0, 3), *rows))
-    except Exception:  # whatever is wrong with the rule, its first step shows it
-        return True
-    # products of matrices round a row of a stack in another way
-    return all(same(stack[k], row[0], backend.eps**0.5) for k, row in enumerate(alone))
+    backend = get_backend(precision=precision)
+    # large numbers too, because a rule may clip them only
+    for size, scale in itertools.product(dict.fromkeys((min(d, 50), d)), (1.0, 1e4)):
+        rng = np.random.default_rng(0)
+        x, first, second = (backend.asarray(scale * rng.standard_normal((3, size))) for _ in range(3))
+        zeros = [backend.zeros((3, 1 if name in per_run else size)) for name in state_names(rule)]
+        try:
+            with np.errstate(all="ignore"):
+                parts = [slice(0, 3), *(slice(k, k + 1) for k in range(3))]
+                stack, *alone = (_two_steps(rule, backend, rows, x, zeros, (first, second)) for rows in parts)
+        except Exception:  # it is for another size, or its first step will show what is wrong
+            continue
+        # products of matrices round a row of a stack in another way
+        if not all(same(stack[k], row[0], backend.eps**0.5) for k, row in enumerate(alone)):
+            return False
+        if size < d and scale > 1:
+            break
+    return True
 
 
 def _two_steps(rule: Callable[..., Any], backend: Backend, rows: slice, x: Array, state: Any, gradients: Any) -> Any:
-    x, state = x[rows, :], [s[rows, :] for s in state]
+    x, state = x[rows, :] + 0, [s[rows, :] + 0 for s in state]
     for t, g in enumerate(gradients, 1):
-        x, *state = rule(backend.xp, x, g[rows, :], t, *state)
-    return backend.to_host(x)
+        x, *state = rule(rule_module(backend), x, g[rows, :] + 0, t, *state)
+    return np.asarray(x)
 
 
 class Loop:
@@ -223,8 +229,9 @@ class Loop:
         return x, init_state(self.optimizer, x, self.backend)
 
     def _start(self, x0: Array) -> Array:
-        """A copy of points, at least as precise as the problem."""
-        return self.xp.asarray(x0, dtype=self.xp.result_type(x0.dtype, self.backend.dtype), copy=True)
+        """A copy of points (R, d), row by row as machine code reads them, and at least as precise as the problem."""
+        x = self.xp.asarray(x0, dtype=self.xp.result_type(x0.dtype, self.backend.dtype), copy=True)
+        return self.xp.reshape(self.xp.reshape(x, (-1,)), x.shape)
 
     def run(
         self, x0: Array, stop: bool, tolerance: float | None, count: int, progress: Callable[[int], None] | None
@@ -257,13 +264,15 @@ class Loop:
         except TraceError:  # such as an oracle that reshapes its points
             return None
         if fused_loop.ir not in _is_correct:
-            _is_correct[fused_loop.ir] = all(self._agrees(loop_from, scale * x) for scale in (1.0, 1e-3, 1e3))
+            # late steps too, because a rule may choose by t
+            cases = (1.0, 0), (1e-3, 30), (1e3, 1000)
+            _is_correct[fused_loop.ir] = all(self._agrees(loop_from, scale * x, first) for scale, first in cases)
         return fused_loop if _is_correct[fused_loop.ir] else None
 
-    def _agrees(self, loop_from: Callable[[Array], FusedLoop], x: Array) -> bool:
+    def _agrees(self, loop_from: Callable[[Array], FusedLoop], x: Array, first: int) -> bool:
         """Whether three steps of a fused loop from points (R, d) give what the oracle and the rule give."""
         fused_loop, optimizer = loop_from(x), self.optimizer
-        values = fused_loop.advance(0, 4, np.ones(4, dtype=bool), np.ones(4, dtype=bool))
+        values = fused_loop.advance(first, first + 4, np.ones(4, dtype=bool), np.ones(4, dtype=bool))
         x, state = x + 0, optimizer.init(x, self.backend)
         tolerance = 0.0 if fused_loop.graph.exact else self.backend.eps**0.5
         for t in range(4):
@@ -272,7 +281,7 @@ class Loop:
             results = (at.f[:, 0], values.f[t]), (norms, values.norms[t]), (x, values.x[t])
             if not all(same(a, b, tolerance) for a, b in results):
                 return False
-            x, state = optimizer.step(t + 1, at, state)
+            x, state = optimizer.step(first + t + 1, at, state)
         return True
 
     def _steps(self, x: Array, state: Any, recorder: Recorder, progress: Callable[[int], None]) -> Array:

@@ -43,7 +43,7 @@ _COMPILE = (
     "batches",
 )
 ENGINE = (
-    *("optbench.optimizer", "optbench.runner.loop", "optbench.core.trace"),
+    *("optbench.optimizer", "optbench.runner.loop", "optbench.core.trace", "optbench.core.column"),
     *(f"optbench.compile.{name}" for name in _COMPILE),
     *("optbench.core.random", "optbench.optimizers.schedules", "optbench.problem"),
 )

@@ -139,7 +139,7 @@ def _curves(rows: pd.DataFrame) -> Table:
         for way in ways:
             out, share = (first.get((case, *way, quantity)) for quantity in ("first step out", "share of envelope"))
             if out is None or share is None:
-                cells.append("")
+                cells.append("" if out is None else "not compiled")
                 continue
             text = f"step {out['value']:.0f}" if pd.notna(out["value"]) else f"never {out['note']}"
             cells.append(f"{text} ({'not finite' if np.isinf(share['value']) else number(share['value'])})")

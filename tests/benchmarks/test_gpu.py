@@ -19,6 +19,7 @@ import optbench
 from optbench.cli import main
 from optbench.compile import rules as fusing
 from optbench.core.backend import Backend, get_backend, gpu_problem
+from optbench.core.column import Column
 from optbench.core.errors import StoreError
 from optbench.core.registry import OPTIMIZERS, PROBLEMS
 from optbench.core.specs import parameters, state_names
@@ -203,18 +204,35 @@ def test_the_script_on_a_simulated_device(name: str, tmp_path: Path, capsys: pyt
     rows = store.load_table("gpu")
     assert list(rows.columns) == list(gpu.COLUMNS)
     assert set(rows["measurement"]) == {measurement}
+    refused = rows[rows["note"].str.startswith("not compiled")]
+    assert len(refused) == (0 if name == "numpy" else len(rows[rows["contender"].isin(["gpu fused", "fused"])]))
+    assert refused["value"].isna().all()
+    rows = rows.drop(refused.index)
     shares = rows.loc[rows["quantity"] == "share of envelope", "value"]
     assert (shares <= 1).all()
     apart = rows.loc[rows["quantity"] == "deviation after 20 steps"]
     assert (apart.loc[apart["precision"] == "float64", "value"] < 1e-12).all()
     assert (rows.loc[rows["quantity"].isin(["bytes a second", "seconds a step"]), "value"] > 0).all()
-    assert [len(table) for table in tables_of(rows).values()] == [10, 4, 16, 2]
+    assert [len(table) for table in tables_of(store.load_table("gpu")).values()] == [10, 4, 16, 2]
 
     if name == "numpy":  # slow with the other backend
         gpu.measure(HOST, device, store, quick=True, names=("beale",), report=messages.append)
         assert len(store.table_files("gpu")) == 8  # no file is overwritten
     assert main(["report", str(tmp_path / "results")]) == 0
     assert "Size at which the GPU takes over" in (tmp_path / "results" / "report.html").read_text("utf-8")
+
+
+def test_what_does_not_run_compiled_is_not_called_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "compiled", lambda *_: "its compiled form differs")
+    curves = list(gpu.curves(HOST, HOST, names=("quadratic:dim=5",), steps=3, seeds=1))
+    steps = list(gpu.steps(HOST, sizes=(100,), seconds=1e-3, repeats=1))
+    fused = [row for row in [*curves, *steps] if "fused" in row["contender"]]
+    assert len(fused) == 2 * 3 + 2 * 2  # precisions times rules
+    reason = "not compiled, because its compiled form differs"
+    assert {(row["value"], row["note"]) for row in fused} == {(None, reason)}
+    (table,) = tables_of(figures([row | {"section": "curves"} for row in curves])).values()
+    lines = [[getattr(cell.text, "name", cell.text) for cell in row.cells] for _, rows in table.groups for row in rows]
+    assert [line.count("not compiled") for line in lines] == [2, 2, 2, 0, 0]
 
 
 def test_every_problem_grows_and_has_a_step_size() -> None:
@@ -286,11 +304,14 @@ def test_a_chunk_fills_the_device() -> None:
     assert len(list(chunks_of(plan))) == 1
 
 
-def assert_precision_is_kept(kernel: Any, rule: str, backend: Backend) -> None:
-    """A step of a fused rule at its defaults returns arrays of the backend's precision."""
+def assert_precision_is_kept(rule: str, backend: Backend) -> None:
+    """A step of a compiled rule at its defaults, all of them columns, returns arrays of the backend's precision."""
+    target = OPTIMIZERS[rule]
+    kernel = fusing.fuse(target, backend, list(parameters(target)))  # a warning would be an error
+    assert kernel is not None
     x = backend.asarray(np.ones((2, 3)))
-    columns = [backend.as_float64(np.full((2, 1), float(p.default))) for p in parameters(OPTIMIZERS[rule]).values()]
-    new, state = kernel(x, x, 1, [x for _ in state_names(OPTIMIZERS[rule])], columns)
+    columns = [Column.of(np.full(2, float(p.default)), backend.precision) for p in parameters(target).values()]
+    new, state = kernel(x, x, 1, [x + 0 for _ in state_names(target)], columns)
     assert {array.dtype for array in (new, *state)} == {np.dtype(backend.precision)}
 
 
@@ -306,9 +327,8 @@ def device(request: pytest.FixtureRequest) -> Backend:
 @pytest.mark.gpu
 @pytest.mark.parametrize("rule", RULES)
 def test_fused_rules_on_a_gpu(device: Backend, rule: str) -> None:
-    kernel = fusing.fuse(OPTIMIZERS[rule], device)  # a warning would be an error
-    assert kernel is not None
-    assert_precision_is_kept(kernel, rule, device)
+    assert fusing.fuse(OPTIMIZERS[rule], device) is not None  # a warning would be an error
+    assert_precision_is_kept(rule, device)
 
 
 @pytest.mark.gpu

@@ -21,35 +21,21 @@ import pytest
 
 from optbench.compile import cuda
 from optbench.compile.cuda import Kernel, RuleStep, formula_kernel, literal
-from optbench.compile.graph import Graph, TraceError, call
-from optbench.compile.rules import RuleKernel, fuse, trace_rule
+from optbench.compile.elementwise import kernel
+from optbench.compile.graph import Graph, Node, TraceError, call
+from optbench.compile.loops import parse
+from optbench.compile.rules import RuleKernel, fuse, same, trace_rule
 from optbench.core.backend import Backend, get_backend
 from optbench.core.column import Column
 from optbench.core.registry import OPTIMIZERS
 from optbench.core.specs import parameters, state_names
-from problems import learning, logistic, network
+from problems import learning
+from tests.compile.test_elementwise import EVERY_FORMULA, FORMULAS
+from tests.conftest import noting
 
 RULES = [
     name for name in OPTIMIZERS.names() if inspect.isfunction(OPTIMIZERS[name]) and OPTIMIZERS.traits(name).elementwise
 ]
-# all formulas of the problems, with the axes of their arguments
-FORMULAS: list[tuple[Callable[..., Any], str]] = [
-    (logistic._weights, "rb"),
-    (logistic._losses, "rb"),
-    (logistic._curvatures, "rb"),
-    (network._tanh, "slhb, slh"),
-    (network._relu, "slhb, slh"),
-    (network._tanh_slope, "slhb, slhb"),
-    (network._relu_slope, "slhb, slhb"),
-    (network._residuals, "slqb, slq, sqb, "),
-    (learning.ridge, "rd, rd, , "),
-    (learning._scores, "slqb, slq, sqb"),
-    (learning._exponentials, "slqb, slb, slb"),
-    (learning._losses, "slb, slb, slb, "),
-    (learning._slopes, "slqb, slb, sqb, "),
-    (learning._correct, "slb, slb"),
-]
-EVERY_FORMULA = pytest.mark.parametrize(("formula", "indices"), FORMULAS, ids=[f.__name__ for f, _ in FORMULAS])
 PRECISIONS = pytest.mark.parametrize("precision", ["float64", "float32"])
 STEPS = {(1, 1): 100, (3, 7): 200, (2, 33): 100, (5, 1031): 20}  # by shape
 SCALES = {"float32": (1.0, 1e-22, 1e12, 1e-40), "float64": (1.0, 1e-160, 1e100, 1e-310)}  # the last ones are subnormal
@@ -212,13 +198,12 @@ def test_rules_equal_the_formula(name: str, way: str, precision: str) -> None:
             follow(rule, precision, swept_names(rule, way), shape, steps)
 
 
-def traced(formula: Callable[..., Any], axes: list[str], precision: str) -> Graph:
+def traced(formula: Callable[..., Any], axes: list[str], precision: str) -> tuple[list[Node], list[Node]]:
+    """Inputs and results of a formula."""
     graph = Graph(precision, stepwise=())
     dims = [tuple([letter if letter in part else 1 for letter in axes[0]]) for part in axes]
-    call(
-        formula, graph, *[graph.input(str(k), dims[k]) if part else graph.number(str(k)) for k, part in enumerate(axes)]
-    )
-    return graph
+    nodes = [graph.input(str(k), dims[k]) if part else graph.number(str(k)) for k, part in enumerate(axes)]
+    return [node for node in nodes if node.op == "input"], [graph.wrap(r) for r in call(formula, graph, *nodes)]
 
 
 @PRECISIONS
@@ -226,8 +211,8 @@ def traced(formula: Callable[..., Any], axes: list[str], precision: str) -> Grap
 @pytest.mark.usefixtures("simulated")
 def test_formulas_equal_the_text(formula: Callable[..., Any], indices: str, precision: str) -> None:
     backend, rng = device(precision), np.random.default_rng(0)
-    axes = [part.strip() for part in indices.split(",")]
-    run, graph = formula_kernel(formula, indices, backend), traced(formula, axes, precision)
+    axes, _ = parse(indices)
+    run, graph = formula_kernel(formula, axes, backend), traced(formula, axes, precision)[0][0].graph
     # a logarithm of up to 715 may cancel
     atol = 715 * backend.eps if any(node.op == "log" for node in graph.nodes) else 0.0
     for lengths in ((1, 1, 1, 1), (2, 3, 5, 7), (1, 4, 33, 2), (3, 1, 2, 1031), (2, 3, 1, 0)):
@@ -249,6 +234,29 @@ def test_formulas_equal_the_text(formula: Callable[..., Any], indices: str, prec
                 assert_equal(a, b, graph.exact, atol)
 
 
+@PRECISIONS
+@EVERY_FORMULA
+@pytest.mark.usefixtures("simulated")
+def test_formulas_pass_the_check_at_their_first_use(
+    formula: Callable[..., Any], indices: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = dict(zip(parse(indices)[0][0], (2, 3, 5, 7)[-len(parse(indices)[0][0]) :], strict=True))
+    rng = np.random.default_rng(0)
+    launches: list[Any] = []
+    given: list[Any] = [
+        rng.uniform(0.1, 2, [sizes[letter] for letter in part]).astype(precision) if part else 0.3
+        for part in parse(indices)[0]
+    ]
+    run = kernel(formula, indices, dataclasses.replace(device(precision), fused=True))
+    run(*given)  # a warning would be an error
+    monkeypatch.setattr(cuda.Kernel, "launch", noting(cuda.Kernel.launch, launches))
+    for a, b in zip(run(*given), kernel(formula, indices, device(precision))(*given), strict=True):
+        assert a.dtype == b.dtype
+        with np.errstate(invalid="ignore"):  # inf - inf
+            assert same(a, b, 32 * float(np.finfo(precision).eps))
+    assert len(launches) == 1
+
+
 @pytest.mark.usefixtures("simulated")
 def test_threads_go_on_where_the_grid_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "MAX_BLOCKS", (1, 2, 2))
@@ -257,7 +265,7 @@ def test_threads_go_on_where_the_grid_ends(monkeypatch: pytest.MonkeyPatch) -> N
         follow(OPTIMIZERS["adam"], "float64", ("lr",), (9, 1031), 2)
         follow(OPTIMIZERS["adam"], "float64", ("lr",), (700, 3), 2)
     e, scale, y = (rng.standard_normal(shape) for shape in ((2, 5, 300, 3), (2, 5, 3), (2, 300, 3)))
-    for result in formula_kernel(learning._slopes, "slqb, slb, sqb, ", device("float64"))(e, scale, y, 0.5):
+    for result in formula_kernel(learning._slopes, ["slqb", "slb", "sqb", ""], device("float64"))(e, scale, y, 0.5):
         np.testing.assert_array_equal(result, e * scale[:, :, None, :] - 0.5 * y[:, None, :, :])
 
 
@@ -392,7 +400,7 @@ def test_arrays_of_any_layout_and_wrong_shapes() -> None:
         rule_kernel(OPTIMIZERS["sgd"], "float64")(np.ones((2, 3)), np.ones((3, 2)), 1, (), (0.5,))
     with pytest.raises(ValueError, match="broadcast"):
         rule_kernel(OPTIMIZERS["sgd"], "float64", ["lr"])(np.ones((2, 3)), np.ones((2, 3)), 1, (), (np.ones((3, 1)),))
-    ridge = formula_kernel(learning.ridge, "rd, rd, , ", device("float64"))
+    ridge = formula_kernel(learning.ridge, ["rd", "rd", "", ""], device("float64"))
     np.testing.assert_array_equal(ridge(g, x, 2.0, 1.0)[0], 2 * g + x)
     with pytest.raises(ValueError, match="ridge takes arrays rd, rd"):
         ridge(np.ones((2, 3)), np.ones((3, 2)), 1.0, 1.0)
@@ -495,15 +503,13 @@ def all_kernels(precision: str) -> list[tuple[str, str, bool]]:
         for way in ("numbers", "lr", "columns")
     ]
     for formula, indices in FORMULAS:
-        axes = [part.strip() for part in indices.split(",")]
-        graph = traced(formula, axes, precision)
-        inputs = [node for node in graph.nodes if node.op == "input"]
-        kernels.append(Kernel(formula.__name__, axes[0], inputs, graph.nodes[-1:]))
+        axes, _ = parse(indices)
+        kernels.append(Kernel(formula.__name__, axes[0], *traced(formula, axes, precision)))
     result = []
-    for k, kernel in enumerate(kernels):
-        name = f"{kernel.name}_{k}"
-        double = any(kind == "double" for _, kind in [*kernel.columns, *kernel.numbers])
-        result.append((kernel.text.replace(f"{kernel.name}(", f"{name}("), name, double))
+    for k, one in enumerate(kernels):
+        name = f"{one.name}_{k}"
+        double = any(kind == "double" for _, kind in [*one.columns, *one.numbers])
+        result.append((one.text.replace(f"{one.name}(", f"{name}("), name, double))
     return result
 
 
