@@ -31,6 +31,7 @@ extensions = [
     "mathml",
     "catalogue",
     "commands",
+    "kernels",
     "llms",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}

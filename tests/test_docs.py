@@ -20,6 +20,9 @@ import numpy as np
 import pytest
 
 import optbench
+from optbench.compile.graph import TraceError
+from optbench.compile.rules import RuleKernel
+from optbench.core.backend import get_backend
 from optbench.core.registry import OPTIMIZERS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -56,6 +59,39 @@ def test_formulas_of_the_catalogue_are_those_of_the_code(monkeypatch: pytest.Mon
     assert r"\frac{\mathrm{lr} \, \hat{m}}{\sqrt{\hat{v}} + \varepsilon}" in latex_of(OPTIMIZERS["adam"])
     with pytest.raises(ValueError, match="has no form as an equation"):
         latex_of(OPTIMIZERS["dog"])
+
+
+def test_kernels_of_the_compiler_page_name_every_operation_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(DOCS / "_ext"), *sys.path])
+    kernels = importlib.import_module("kernels")
+    adam = OPTIMIZERS["adam"]
+    strong = kernels.graph_text(adam).split("strong, for every number:\n")[1].split("results:")[0]
+    operations = [line.strip() for line in strong.splitlines()]
+    assert len(operations) == 14
+    ir = kernels.llvm_text(adam)
+    assert sorted(re.findall(r"fast|; (n\d+ = .*)", ir)) == sorted(operations)
+    assert sorted(re.findall(r"= load <16 x double>.*; (\w+)", ir)) == ["g", "m", "v", "x"]
+    assert re.findall(r"store <16 x double>.*; (\w+) =", ir) == ["x", "m", "v"]
+    body = re.findall(r"const float v(\d+) = (?!a\d)", kernels.cuda_text(adam))
+    assert sorted(body) == sorted(re.findall(r"(?m)^n(\d+)", "\n".join(operations)))
+
+
+def refusals() -> list[tuple[str, str]]:
+    """What rules return, and why they are not compiled, as the page on the compiler has it."""
+    table = (DOCS / "explanation/compiler.md").read_text("utf-8").split("| A rule that returns |")[1].split("\n\n")[0]
+    return re.findall(r"^\| `(.+?)` \| (.+?) \|$", table, re.MULTILINE)
+
+
+def test_the_compiler_page_lists_refusals() -> None:
+    assert len(refusals()) > 8
+
+
+@pytest.mark.parametrize(("result", "message"), refusals())
+def test_refusals_of_the_compiler_page(result: str, message: str) -> None:
+    rule = eval(f"lambda xp, x, g, t, lr=0.1: ({result},)", {"np": np})
+    with pytest.raises(TraceError) as raised:
+        RuleKernel(rule, get_backend("numpy"), frozenset(), frozenset(), 13)
+    assert str(raised.value).startswith(message)
 
 
 PUBLIC = {

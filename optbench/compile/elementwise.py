@@ -178,7 +178,7 @@ def _compiled_kernel(formula: Callable[..., Any], indices: str, backend: Backend
     axes_out = [[whole.index(letter) for letter in result.letters] for result in results]
     initial = [None if result.overwrites else INITIAL[result.reduction] for result in results]
     writer = LoopWriter(formula, arguments, results, backend.precision)
-    (code,) = machine_code(writer.module(), (writer.name,))
+    (code,) = machine_code(writer.module(), (writer.name,), unroll=False)
     parts = [first for first, _ in writer.terms.values()]
     formats = [*("q" if letters else "d" for letters in arguments), *("q" for make in initial if make)]
     pack = struct.Struct("".join(["q" * len(whole), *formats, "q" * bool(parts)])).pack

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from optbench.compile import llvm, steps
-from optbench.compile.graph import Graph, TraceError, call
+from optbench.compile.graph import Graph, TraceError, X, call
 from optbench.compile.rules import address, in_threads, trace_rule
 from optbench.core.specs import state_names
 from optbench.core.types import Array
@@ -165,7 +165,7 @@ def trace_loop(
     factor: bool,
 ) -> steps.Steps:
     """The oracle of a problem and a rule as one graph."""
-    x = graph.input("x", ("r", d))
+    x = graph.input(X, ("r", d))
     symbolic = copy.copy(problem)
     symbolic.xp = graph
     results = call(symbolic.value_and_grad, x)

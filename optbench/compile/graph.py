@@ -37,6 +37,8 @@ TRUTHS = {"less", "less_equal", "greater", "greater_equal", "equal", "not_equal"
 CHOICES = {"where", "bitwise_and", "bitwise_or", "bitwise_not"}  # truths, if they are made of truths
 INEXACT = {"exp", "log", "log1p", "tanh", "matmul", "dot"}  # NumPy and compiled code may round them differently
 REDUCTIONS = {"sum", "max", "min", "dot"}
+# names that no state or hyperparameter can have: iterates, gradients, number of the step, factor of the learning rate
+X, G, T, FACTOR = ".x", ".g", ".t", ".factor"
 WEAK_ONLY = {"pow", "remainder", "floor_divide"}
 
 
@@ -115,7 +117,7 @@ class Node:
         return None if last in (1, "r") else last
 
     def __bool__(self) -> bool:
-        if self.weak and not self.dims and not (self.stepwise and "t" not in self.graph.values):
+        if self.weak and not self.dims and not (self.stepwise and T not in self.graph.values):
             outcome = bool(evaluate(self, self.graph.values))
             self.graph.decisions.append((self, outcome))
             return outcome
@@ -198,7 +200,7 @@ class Graph:
     inf, nan, pi, e = math.inf, math.nan, math.pi, math.e
 
     def __init__(
-        self, precision: str, values: Mapping[str, Any] | None = None, stepwise: Sequence[str] = ("t", "factor")
+        self, precision: str, values: Mapping[str, Any] | None = None, stepwise: Sequence[str] = (T, FACTOR)
     ) -> None:
         self.precision, self.values, self.stepwise = precision, dict(values or {}), frozenset(stepwise)
         self.dtype = np.dtype(precision)

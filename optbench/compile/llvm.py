@@ -275,20 +275,24 @@ def assemble(writers: Sequence[Writer]) -> str:
 
 
 @functools.lru_cache(maxsize=512)
-def machine_code(ir: str, names: tuple[str, ...]) -> tuple[Callable[[int | bytes], None], ...]:
-    """The functions of a module, each called with the address of its arguments, or with their bytes."""
+def machine_code(ir: str, names: tuple[str, ...], *, unroll: bool = True) -> tuple[Callable[[int | bytes], None], ...]:
+    """The functions of a module, each called with the address of its arguments, or with their bytes.
+
+    To unroll loops takes about as long as all the rest, and loops over vectors with much to compute gain little.
+    """
     import llvmlite.binding as llvm
 
     target = _target()
     module = llvm.parse_assembly("")
     engine = llvm.create_mcjit_compiler(module, target)
     _engines.append(engine)  # functions live as long as their engine, and so does the target
-    key = cache.key(ir, *processor())
+    key = cache.key(f"{ir}; unroll={unroll}", *processor())
     code = cache.load(key)
     if code is None:
         source = llvm.parse_assembly(ir)
         source.verify()
         options = llvm.create_pipeline_tuning_options(speed_level=2)
+        options.loop_unrolling = unroll
         builder = llvm.create_pass_builder(target, options)
         builder.getModulePassManager().run(source, builder)
         code = target.emit_object(source)

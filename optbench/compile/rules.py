@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from optbench.compile import cuda, llvm, steps
-from optbench.compile.graph import REDUCTIONS, Graph, Node, TraceError, call, evaluate
+from optbench.compile.graph import FACTOR, REDUCTIONS, G, Graph, Node, T, TraceError, X, call, evaluate
 from optbench.core.backend import Backend, get_backend
 from optbench.core.column import Column, rule_module
 from optbench.core.specs import parameters, state_names
@@ -51,7 +51,7 @@ def trace_rule(
     per_run : collection of str
         State with one number per run.
     factor : bool
-        Whether the learning rate is multiplied by a number ``factor``, which changes from step to step.
+        Whether the learning rate is multiplied by a number, which changes from step to step.
 
     Raises
     ------
@@ -62,11 +62,11 @@ def trace_rule(
     states = {name: graph.input(name, ("r", 1) if name in per_run else x.dims) for name in names}
     numbers = {name: graph.column(name) if name in swept else graph.number(name) for name in parameters(rule)}
     if factor:
-        numbers["lr"] = numbers["lr"] * graph.number("factor")
-    results = call(rule, graph, x, g, graph.number("t"), *states.values(), **numbers)
+        numbers["lr"] = numbers["lr"] * graph.number(FACTOR)
+    results = call(rule, graph, x, g, graph.number(T), *states.values(), **numbers)
     if len(results) != 1 + len(names):
         raise TraceError(f"returns {len(results)} arrays instead of {1 + len(names)}")
-    return {"x": x, **states}, dict(zip(("x", *names), map(graph.wrap, results), strict=True))
+    return {X: x, **states}, dict(zip((X, *names), map(graph.wrap, results), strict=True))
 
 
 def fuse(
@@ -141,7 +141,7 @@ class RuleKernel:
         declared = parameters(rule)
         self.names = list(declared)
         # with the default values, to find out whether the rule can be traced
-        first = self.variant(self, {name: float(p.default) for name, p in declared.items()} | {"t": 1})
+        first = self.variant(self, {name: float(p.default) for name, p in declared.items()} | {T: 1})
         self.variants: list[_Variant | _DeviceVariant] = [first]
         self.reduces = not first.is_elementwise  # whether it combines the parameters of a run
         self.refusal = ""  # why there are no more variants
@@ -153,7 +153,7 @@ class RuleKernel:
 
     def __call__(self, x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
         settings = dict(zip(self.names, hyperparameters, strict=True))
-        values = settings | {"t": t}
+        values = settings | {T: t}
         for variant in self.variants:
             if all(bool(evaluate(node, values)) == outcome for node, outcome in variant.graph.decisions):
                 return variant.run(x, g, t, state, values)
@@ -185,9 +185,9 @@ class _Variant:
     def __init__(self, kernel: RuleKernel, values: Mapping[str, Any]) -> None:
         def trace(length: int | str) -> steps.Steps:
             self.graph = graph = Graph(kernel.backend.precision, values)
-            x, g = (graph.input(name, ("r", length)) for name in ("x", "_g"))
+            x, g = (graph.input(name, ("r", length)) for name in (X, G))
             arrays, results = trace_rule(graph, kernel.rule, x, g, kernel.swept, kernel.per_run)
-            return steps.Steps(graph, {"_g": g, **arrays}, results)
+            return steps.Steps(graph, {G: g, **arrays}, results)
 
         loop = trace("i")
         self.is_elementwise = not any(node.op in REDUCTIONS for node in self.graph.nodes)
@@ -249,7 +249,7 @@ class _DeviceVariant:
 
     def __init__(self, kernel: RuleKernel, values: Mapping[str, Any]) -> None:
         self.graph = graph = Graph(kernel.backend.precision, values)
-        x, g = (graph.input(name, ("r", "d")) for name in ("x", "_g"))
+        x, g = (graph.input(name, ("r", "d")) for name in (X, G))
         arrays, results = trace_rule(graph, kernel.rule, x, g, kernel.swept, kernel.per_run)
         new = [graph.wrap(value) for value in results.values()]
         nodes, self.backend = [g, *arrays.values()], kernel.backend

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from optbench.compile import elementary
-from optbench.compile.graph import REDUCTIONS, Graph, Node, TraceError
+from optbench.compile.graph import FACTOR, REDUCTIONS, Graph, Node, T, TraceError, X
 from optbench.compile.llvm import Value, Writer, assemble
 
 STRIP = 8  # columns of a packed matrix that are stored together
@@ -44,9 +44,9 @@ class Steps:
     ----------
     graph : Graph
     arrays : dict
-        Iterates ``x``, gradients ``g`` if they are given, and the states, in the order of the arguments.
+        Iterates `X`, gradients `G` if they are given, and the states, in the order of the arguments.
     results : dict
-        New values of ``x`` and the states.
+        New values of the iterates and the states.
     f, g : Node or None
         Value and gradient of the oracle; None if gradients are given.
     dim : int or None
@@ -64,12 +64,8 @@ class Steps:
     def __post_init__(self) -> None:
         for name, node in self.results.items():
             if node.dims != self.arrays[name].dims:
-                raise TraceError(f"returns {name} of shape {node.dims} instead of {self.arrays[name].dims}")
-        if (
-            self.f is not None
-            and self.g is not None
-            and (self.f.dims != ("r",) or self.g.dims != self.arrays["x"].dims)
-        ):
+                raise TraceError(f"returns {name.strip('.')} of shape {node.dims} instead of {self.arrays[name].dims}")
+        if self.f is not None and self.g is not None and (self.f.dims != ("r",) or self.g.dims != self.arrays[X].dims):
             raise TraceError(f"returns a value and a gradient of shapes {self.f.dims} and {self.g.dims}")
         self.columns = [n.value for n in self.graph.nodes if n.op == "column"]
 
@@ -379,18 +375,18 @@ class StepWriter(Writer):
 
     def snapshot(self, k: Value) -> None:
         """Copy the iterates where the step has a number of a snapshot, not -1."""
-        size = self.rows_of(self.steps.arrays["x"])
+        size = self.rows_of(self.steps.arrays[X])
         number = self.load(self.address(self.argument(MARKS, "ptr"), k, "i64"), "i64")
         with self.only_if(self.write(f"icmp sge i64 {number.name}, 0", "i1")):
             run = self.integer("add", self.integer("mul", number, self.argument(PADDED)), 0)
             start = self.address(self.argument(SNAPSHOTS, "ptr"), self.integer("mul", run, size), self.kind)
             target = self.address(start, self.integer("mul", self.block, size), self.kind, self.run_lanes)
             if self.unrolled:
-                self.copy(self.pointers["x"], target, size)
+                self.copy(self.pointers[X], target, size)
             else:
                 with self.loop(0, size) as i:
                     x = self.load(
-                        self.address(self.pointers["x"], i, self.kind, self.run_lanes), self.kind, self.run_lanes
+                        self.address(self.pointers[X], i, self.kind, self.run_lanes), self.kind, self.run_lanes
                     )
                     self.store(x, self.address(target, i, self.kind, self.run_lanes))
 
@@ -420,7 +416,7 @@ class StepWriter(Writer):
                 if n.id in kept:
                     self.fill(n)
             # what reads other positions of the iterates has to be computed before they are overwritten
-            main, update = steps.arrays["x"].dims[-1], p == last
+            main, update = steps.arrays[X].dims[-1], p == last
             together: list[Node] = []
             alone: dict[int | str, list[Node]] = {}
             for n in now:
@@ -433,7 +429,7 @@ class StepWriter(Writer):
             if update:
                 self.element_loop(main, together, update=True)
         for name, node in steps.results.items():
-            if node.length is None and steps.arrays["x"].length is not None:  # one number per run
+            if node.length is None and steps.arrays[X].length is not None:  # one number per run
                 value = self.convert(self.value(node), self.kind, self.run_lanes)
                 self.store(value, self.place(self.pointers[name], (None, 0), by_runs=self.by_runs))
 
@@ -453,7 +449,7 @@ class StepWriter(Writer):
                 found[n.args[0].id] = n.args[0]
         for name, n in self.steps.results.items():
             if moves(n, found):
-                raise TraceError(f"computes {name} from other parameters")
+                raise TraceError(f"computes {name.strip('.')} from other parameters")
         return [n for n in nodes if n.id in found]
 
     def fill(self, node: Node) -> None:
@@ -573,7 +569,7 @@ class StepWriter(Writer):
             new = {
                 name: self.convert(self.value(node, at), self.kind, lanes)
                 for name, node in self.steps.results.items()
-                if node.dims == self.steps.arrays["x"].dims
+                if node.dims == self.steps.arrays[X].dims
             }
             for name, value in new.items():
                 self.store(value, self.place(self.pointers[name], at, by_runs=self.by_runs))
@@ -643,9 +639,9 @@ def write_numbers(slots: Sequence[Node], names: Sequence[str], precision: str) -
         for n in reachable(slots):
             if n.op == "const":
                 known[n.id] = w.constant(n.value, "double")
-            elif n.op == "number" and n.value == "t":
+            elif n.op == "number" and n.value == T:
                 known[n.id] = t
-            elif n.op == "number" and n.value == "factor":
+            elif n.op == "number" and n.value == FACTOR:
                 known[n.id] = w.load(w.address(factors, k, "double"), "double")
             elif n.op == "number":
                 known[n.id] = w.load(w.address(values, names.index(n.value), "double"), "double")

@@ -31,8 +31,8 @@ class Traits:
     full_batch : bool
         Whether it cannot use mini-batches: it compares values at different points, or is defined by the full gradient.
     elementwise : bool
-        Whether a rule updates each number from its own gradient and state, so that it can be compiled. A rule that
-        combines parameters of a run, for example by a norm, runs uncompiled.
+        Whether a rule updates each number from its own gradient and state, and does not combine parameters of a run, for
+        example by a norm.
     per_run : tuple of str
         State of a rule that is one number per run, of shape (R, 1); other state has the shape (R, d).
     decay : str or None

@@ -155,9 +155,10 @@ def sums_of_state(xp: Any, x: Any, g: Any, t: int, v: Any, lr: float = 0.1, beta
     return x - lr * ratio * v, v
 
 
-def clashing(xp: Any, x: Any, g: Any, t: int, r: Any, steps: Any, lr=0.1, i=0.5, factor=1.0, _k=2.0) -> Any:  # type: ignore[no-untyped-def]
+def clashing(xp: Any, y: Any, h: Any, k: int, x: Any, g: Any, r: Any, lr=0.1, t=0.5, factor=0.7, _g=2.0) -> Any:  # type: ignore[no-untyped-def]
     """Names of state and hyperparameters that code around the rule could have."""
-    return x - lr * factor * i * g, i * r + g * g / _k, steps + r
+    x = t * x + h / k
+    return y - lr * factor * t * x, x, g * _g + h * h, r + x
 
 
 UNKNOWN = [
