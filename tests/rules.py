@@ -138,11 +138,11 @@ def clashing(xp: Any, y: Any, h: Any, k: int, x: Any, g: Any, r: Any, lr=0.1, t=
     return y - lr * factor * t * x, x, g * _g + h * h, r + x
 
 
-UNKNOWN = [
+UNKNOWN: list[Any] = [
     *(radam, by_value, by_norm, normalized, largest, centered, signs, amsgrad, chosen, restarted, in_place, swapped),
     *(gathered, powers, of_t, helped, closure(3.0), sums_of_state, clashing),
 ]
-STATE_PER_RUN = {gathered: ("G",)}
+STATE_PER_RUN: dict[Any, tuple[str, ...]] = {gathered: ("G",)}
 
 
 def curved(xp: Any, x: Any, g: Any, t: int, v: Any, lr: float = 0.1, rate: float = 0.05) -> Any:
