@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from optbench.compile.batches import FEW_RUNS, batch_sums
 from optbench.compile.elementwise import kernel
 from optbench.core.specs import NONNEGATIVE, Interval
 from optbench.core.types import Array, Metric
@@ -154,6 +155,7 @@ class Logistic(LearningProblem):
         self._ridge = kernel(ridge, "sld, sld, , -> sld", self.backend)
         if self.heads == 1:
             self._weights = kernel(_weights, "slb -> slb, log1p sl, sum sl", self.backend)
+            self._batch_sums = batch_sums(_weights, self.backend)
             self._losses = kernel(_losses, "rb -> log1p r, sum r, sum r", self.backend)
             self._curvatures = kernel(_curvatures, "rb -> rb", self.backend)
         else:
@@ -173,11 +175,14 @@ class Logistic(LearningProblem):
             seeds = 1 if samples.ndim == 1 else samples.shape[0]
             count = samples.shape[-1]
             runs = xp.reshape(x, (seeds, -1, self.dim))  # (S, L, d)
-            flat = xp.reshape(samples, (-1,))
-            # gathered once per seed, for all its runs
-            Z = xp.reshape(xp.take(self.Z, flat, axis=0), (seeds, count, self.width))  # (S, b, p + 1)
-            y = xp.reshape(xp.take(self._codes, flat, axis=0), (seeds, count, -1)) if self.heads > 1 else None
-            f, g = self._sums(runs, Z, y)
+            if self.heads == 1 and self._batch_sums is not None and runs.shape[1] <= FEW_RUNS:
+                f, g = self._batch_sums(runs, self.Z, xp.reshape(samples, (seeds, count)))
+            else:
+                flat = xp.reshape(samples, (-1,))
+                # gathered once per seed, for all its runs
+                Z = xp.reshape(xp.take(self.Z, flat, axis=0), (seeds, count, self.width))  # (S, b, p + 1)
+                y = xp.reshape(xp.take(self._codes, flat, axis=0), (seeds, count, -1)) if self.heads > 1 else None
+                f, g = self._sums(runs, Z, y)
         (g,) = self._ridge(g, runs, (-1 if self.heads == 1 else 1) / count, self.l2)
         return self._mean(xp.reshape(f, x.shape[:-1]), x, count), xp.reshape(g, x.shape)
 

@@ -22,7 +22,7 @@ from optbench.results.environment import environment
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-PACKAGES = ("numpy", "numba", "scipy", "jax", "optax", "torch", "benchopt")
+PACKAGES = ("numpy", "llvmlite", "scipy", "jax", "optax", "torch", "benchopt")
 SECTIONS = {
     "rules": (
         "Update rules",

@@ -10,17 +10,19 @@ import dataclasses
 import functools
 import json
 import os
+import struct
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 
 from benchmarks.common import calls_within
 from benchmarks.peers import benchopt_peer, jax_peer, numpy_peer, optbench_peer, scipy_peer, torch_peer
 from benchmarks.peers.work import Work, deviation, works
+from optbench.compile.llvm import Writer, assemble, machine_code
+from optbench.compile.rules import address
 from problems import Logistic
 
 TOLERANCE = 1e-9  # largest relative difference between contenders, float64
@@ -68,29 +70,44 @@ def compared(
 # ---- fused rules -----------------------------------------------------------------------------------------------------
 
 
-@numba.njit(fastmath=True)
-def copy(a: Any, b: Any) -> None:
-    for i in range(a.size):
-        b[0, i] = a[0, i]
+def memory_pattern(size: int, arrays: int) -> Callable[[int], None]:
+    """The memory accesses of steps of a rule: g is read; x and the state, the given number of arrays, are read and written.
 
-
-def memory_pattern(arrays: int) -> Callable[[np.ndarray, np.ndarray], None]:
-    """The memory accesses of a step of a rule: g in a (1, n); x and the state in b (arrays, n)."""
-
-    @numba.njit(fastmath=True)
-    def loop(a: Any, b: Any) -> None:
-        for i in range(a.shape[1]):
-            g = a[0, i]
+    Without arrays, g is copied. The arithmetic is one product and one sum per number, in vectors. The function takes a
+    number of steps.
+    """
+    w = Writer("pattern", "float64")
+    n, a, b = w.argument(0), w.argument(1, "ptr"), w.argument(2, "ptr")
+    whole = w.integer("and", n, -8)
+    for start, stop, step, lanes in ((w.constant(0, "i64"), whole, 8, 8), (whole, n, 1, 0)):
+        with w.loop(start, stop, step) as i:
+            g = w.load(w.address(a, i, "double"), "double", lanes)
+            if not arrays:
+                w.store(g, w.address(b, i, "double"))
             for k in range(arrays):
-                b[k, i] = 0.5 * b[k, i] + g
+                place = w.address(b, w.integer("add", w.integer("mul", n, k), i), "double")
+                half = w.write(
+                    f"fmul {w.load(place, 'double', lanes)}, {w.constant(0.5, 'double', lanes).name}", "double", lanes
+                )
+                w.store(w.write(f"fadd {half}, {g.name}", "double", lanes), place)
+    (code,) = machine_code(assemble([w]), (w.name,))
 
-    return loop
+    g_numbers, numbers = np.arange(1.0, size + 1), np.ones((max(arrays, 1), size))
+    arguments = struct.pack("3q", size, address(g_numbers), address(numbers))
+    code(arguments)
+    if not np.array_equal(numbers, np.broadcast_to(0.5 + g_numbers if arrays else g_numbers, numbers.shape)):
+        raise SystemExit("the loop that shows what memory allows does not compute what it should")
+
+    def steps(count: int, kept: Any = (g_numbers, numbers)) -> None:
+        for _ in range(count):
+            code(arguments)
+
+    return steps
 
 
 def fused_rules(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
     rows = []
     for rule, (_, arrays) in numpy_peer.RULES.items():
-        limits: dict[str, Callable[..., None]] = {"memory pattern": memory_pattern(1 + arrays), "copy": copy}
         for size in (100, 10_000) if quick else (100, 1000, 10_000, 100_000, 1_000_000, 10_000_000):
             rng = np.random.default_rng(0)
             x, g, lr = rng.standard_normal(size), rng.standard_normal(size), 1e-3
@@ -105,15 +122,7 @@ def fused_rules(quick: bool, repeats: int, cores: int) -> list[dict[str, Any]]:
             worst = max(
                 check(f"{rule} {size}", name, result, first["optbench plain"]) for name, result in first.items()
             )
-            buffers = np.ones((1, size)), np.ones((1 + arrays, size))
-
-            def limit(loop: Callable[..., None], count: int, buffers: Any = buffers) -> None:
-                for _ in range(count):
-                    loop(*buffers)
-
-            for name, loop in limits.items():
-                steppers[name] = functools.partial(limit, loop)
-                steppers[name](1)
+            steppers |= {"memory pattern": memory_pattern(size, 1 + arrays), "copy": memory_pattern(size, 0)}
             counts = {name: calls_within(step, 0.002 if quick else 0.05) for name, step in steppers.items()}
             calls: Runners = {name: functools.partial(step, counts[name]) for name, step in steppers.items()}
             per = {name: 1e9 / (count * size) for name, count in counts.items()}

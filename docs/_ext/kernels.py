@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,7 +12,7 @@ from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
 
 from optbench.compile import cuda, steps
-from optbench.compile.graph import Graph, Node
+from optbench.compile.graph import G, Graph, Node, X
 from optbench.compile.rules import trace_rule
 from optbench.compile.steps import Steps
 from optbench.core.registry import OPTIMIZERS
@@ -24,19 +25,25 @@ LEAVES = ("input", "number", "column", "const")
 def traced(rule: Callable[..., Any], precision: str = "float64", axis: str = "i", swept: tuple[str, ...] = ()) -> Steps:
     """A step of a rule for any number of parameters."""
     graph = Graph(precision)
-    x, g = (graph.input(name, ("r", axis)) for name in ("x", "g"))
+    x, g = (graph.input(name, ("r", axis)) for name in (X, G))
     arrays, results = trace_rule(graph, rule, x, g, swept)
-    return Steps(graph, {"g": g, **arrays}, results)
+    return Steps(graph, {G: g, **arrays}, results)
 
 
 def name_of(node: Node) -> str:
-    return str(node.value) if node.op in LEAVES else f"n{node.id}"
+    return str(node.value).lstrip(".") if node.op in LEAVES else f"n{node.id}"
 
 
 def formula_of(node: Node, *, deep: bool = False) -> str:
     """A node in terms of its arguments, or if `deep` of inputs and numbers."""
     names = [formula_of(a, deep=True) if deep and a.op not in LEAVES else name_of(a) for a in node.args]
     return f" {SIGNS[node.op]} ".join(names) if node.op in SIGNS else f"{node.op}({', '.join(names)})"
+
+
+def source_text(rule: Callable[..., Any]) -> str:
+    """The definition of a rule, without its decorator."""
+    lines = inspect.getsource(rule).splitlines()
+    return "\n".join(lines[next(k for k, line in enumerate(lines) if line.startswith("def ")) :])
 
 
 def graph_text(rule: Callable[..., Any]) -> str:
@@ -51,7 +58,7 @@ def graph_text(rule: Callable[..., Any]) -> str:
     lines = []
     for title, part in parts.items():
         lines += [f"{title}:", *(f"    {name_of(n)} = {formula_of(n)}" for n in part)]
-    results = [f"    {name} = {name_of(node)}" for name, node in step.results.items()]
+    results = [f"    {name_of(step.arrays[key])} = {name_of(node)}" for key, node in step.results.items()]
     return "\n".join([*lines, "results:", *results])
 
 
@@ -85,7 +92,7 @@ def commented(writer: steps.StepWriter) -> Iterator[str]:
         elif instruction in ("load", "insertelement", "shufflevector"):
             known[register] = next((m for m in meant if m is not None), None)
         elif instruction == "store" and all(m is not None for m in meant) and isinstance(meant[0], Node):
-            comment = f"{list(arrays)[meant[1] - steps.POINTERS]} = {name_of(meant[0])}"
+            comment = f"{name_of(list(arrays.values())[meant[1] - steps.POINTERS])} = {name_of(meant[0])}"
         elif instruction in INSTRUCTIONS or "@llvm." in rest:
             op = INSTRUCTIONS.get(instruction) or rest.split("@llvm.")[1].split(".")[0]
             ids = [id(m) for m in meant]  # because nodes that are compared become another node
@@ -109,7 +116,12 @@ def cuda_text(rule: Callable[..., Any]) -> str:
     return cuda.HEADER + "\n".join([*meaning, head, *body])
 
 
-TEXTS = {"graph": (graph_text, "text"), "llvm": (llvm_text, "llvm"), "cuda": (cuda_text, "cuda")}
+TEXTS = {
+    "source": (source_text, "python"),
+    "graph": (graph_text, "text"),
+    "llvm": (llvm_text, "llvm"),
+    "cuda": (cuda_text, "cuda"),
+}
 
 
 class Kernel(Directive):  # type: ignore[misc]  # docutils has no types

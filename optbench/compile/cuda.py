@@ -29,58 +29,66 @@ HEADER = """#define KERNEL extern "C" __global__ void
 #define INFINITY __int_as_float(0x7f800000)
 #define NAN __int_as_float(0x7fffffff)
 """
-SIGNS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "bitwise_and": "&&", "bitwise_or": "||"}
-SIGNS |= {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!="}
-LOGIC = ("bitwise_and", "bitwise_or", "bitwise_not")
-TEXTS = {op: f"{{0}} {sign} {{1}}" for op, sign in SIGNS.items()}
+LOGIC = {"bitwise_and": "{0} != 0 && {1} != 0", "bitwise_or": "{0} != 0 || {1} != 0", "bitwise_not": "{0} == 0"}
+SIGNS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "equal": "==", "not_equal": "!="}
+SIGNS |= {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">="}
+TEXTS = LOGIC | {op: f"{{0}} {sign} {{1}}" for op, sign in SIGNS.items()}  # truths are 0 and 1
 TEXTS |= {name: f"{name}{{f}}({{0}})" for name in ("sqrt", "exp", "log", "log1p", "tanh")}
-TEXTS |= {"abs": "fabs{f}({0})", "pow": "pow{f}({0}, {1})", "negative": "-{0}", "bitwise_not": "!{0}"}
+TEXTS |= {"abs": "fabs{f}({0})", "pow": "pow{f}({0}, {1})", "negative": "-{0}", "where": "{0} != 0 ? {1} : {2}"}
 TEXTS |= {
     op: f"{{0}} {s} {{1}} || {{0}} != {{0}} ? {{0}} : {{1}}" for op, s in {"maximum": ">", "minimum": "<"}.items()
 }
-TEXTS |= {"where": "{0} ? {1} : {2}", "sign": "{0} > 0 ? 1 : {0} < 0 ? -1 : {0} == 0 ? 0 : {0}"}
+TEXTS |= {"sign": "{0} > 0 ? 1 : {0} < 0 ? -1 : {0} == 0 ? 0 : {0}"}
 TEXTS |= {"isnan": "{0} != {0}", "isfinite": "{0} - {0} == {0} - {0}"}
 
 
 class Kernel:
     """A kernel over arrays with the axes `letters`: the last one on x, then y and z, then a loop.
 
-    Dimensions of `arrays` are letters or 1. `results` overwrite the arrays whose numbers are `targets`; without
-    them, they have arrays of their own.
-
-    Attributes
+    Parameters
     ----------
-    text : str
-        A function of the lengths of the axes, `arrays`, arrays for results, `columns` and `numbers`.
-    columns, numbers : dict
-        Names of weak values, one per run or a single one, by number of the node and type.
+    arrays : sequence of Node
+        The arguments, the first with all axes. Their dimensions are letters, or 1.
+    results : sequence of Node
+        What is written, with all axes: over the arguments with the numbers `targets`, or to new arrays.
+
+    Raises
+    ------
+    TraceError
+        If it combines numbers of one array, or uses an operation for which there is no text.
     """
 
     def __init__(
         self, name: str, letters: str, arrays: Sequence[Node], results: Sequence[Node], targets: Sequence[int] = ()
     ) -> None:
-        self.name, self.letters, self.graph = "optbench_" + _identifier(name), letters, arrays[0].graph
+        if targets and any(node.dims != tuple(letters) for node in (*arrays, *results)):
+            raise TraceError(f"returns arrays of shapes {[node.dims for node in results]}, not only {tuple(letters)}")
+        self.name, self.letters, self.arrays, self.targets = _identifier(name), letters, arrays, targets
+        self.graph, self.results = arrays[0].graph, results
+        self.swept = [node.value for node in self.graph.nodes if node.op == "column"]
+        # names of weak values by number of the node and type: one per run, or a single one
         self.columns: dict[tuple[int, str], str] = {}
         self.numbers: dict[tuple[int, str], str] = {}
+        self._given: list[Any] = []  # swept hyperparameters, and what the kernel gets of them
+        self._made: list[Array] = []
         self._known: dict[tuple[int, str], str] = {}
         self._lines: list[list[str]] = [[] for _ in range(len(letters) + 1)]  # before the loops, and in each of them
-        self._arrays = {a.id: f"a{k}_{_identifier(a.value)}" for k, a in enumerate(arrays)}  # a rule may use words of C
-        real = {"float32": "float", "float64": "double"}[self.graph.precision]
-        names = list(self._arrays.values())
+        self._names = {a.id: f"a{k}_{_identifier(a.value)}" for k, a in enumerate(arrays)}  # a rule may use words of C
+        names, real = list(self._names.values()), {"float32": "float", "float64": "double"}[self.graph.precision]
         outputs = [names[k] for k in targets] or [f"o{k}" for k in range(len(results))]
-        values = [self.value(node, real) for node in results]
+        values = [self._value(node, real) for node in results]
         for output, value in zip(outputs, values, strict=True):  # after all loads
             self._lines[-1].append(f"{output}[{self._index(tuple(letters))}] = {value};")
         body = self._lines[0]
         for k, (letter, lines) in enumerate(zip(letters, self._lines[1:], strict=True)):
             axis = "xyz"[len(letters) - 1 - k : len(letters) - k]
-            body.append(f"EACH(i_{letter}, n_{letter}, {axis}) {{" if axis else f"ALL(i_{letter}, n_{letter}) {{")
-            body += ["  " * (k + 1) + line for line in lines]
+            loop = f"EACH(i_{letter}, n_{letter}, {axis})" if axis else f"ALL(i_{letter}, n_{letter})"
+            body += ["  " * k + loop + " {", *("  " * (k + 1) + line for line in lines)]
         declared = [f"const long long n_{letter}" for letter in letters]
         declared += [f"{real} *{a}" for a in dict.fromkeys([*names, *outputs])]
         declared += [f"const {kind} *{c}" for (_, kind), c in self.columns.items()]
         declared += [f"const {kind} {s}" for (_, kind), s in self.numbers.items()]
-        head = f"KERNEL {self.name}({', '.join(declared)}) {{"
+        head = f"KERNEL optbench_{self.name}({', '.join(declared)}) {{"
         self.text = "\n  ".join([head, *body, "}" * len(letters)]) + "\n}\n"
 
     def _index(self, dims: Dims) -> str:
@@ -89,51 +97,66 @@ class Kernel:
         text = functools.reduce(lambda outer, i: f"({outer} * n{i[1:]} + {i})", rest, first)
         return text.removeprefix("(").removesuffix(")")
 
-    def value(self, node: Node, kind: str) -> str:
+    def _value(self, node: Node, kind: str) -> str:
         """A name or literal of this type for a value, after the line that computes it, as far outside as possible."""
-        key, name = (node.id, kind), f"v{node.id}"
-        level = max((self.letters.index(str(letter)) + 1 for letter in node.dims if letter != 1), default=0)
         if node.op == "const":
             return literal(node.value, kind)
-        if key in self._known:
+        if (key := (node.id, kind)) in self._known:
             return self._known[key]
+        level = max((self.letters.index(str(letter)) + 1 for letter in node.dims if letter != 1), default=0)
+        name = f"v{node.id}"
         if node.weak and not node.dims:
-            name = self.numbers[key] = f"s{len(self.numbers)}"
-            self._known[key] = f"({name} != 0)" if node.truth else name
-            return self._known[key]
+            name = self._known[key] = self.numbers[key] = f"s{len(self.numbers)}"
+            return name
         if node.weak and not node.stepwise:
             column = self.columns[key] = f"c{len(self.columns)}"
-            name, text = f"{column}_r", f"{column}[i_r]{' != 0' if node.truth else ''}"
+            name, text = f"{column}_r", f"{column}[i_r]"
         elif node.weak and kind != "double":
-            name, text = f"{name}_{kind}", self.value(node, "double")
+            name, text = f"{name}_{kind}", self._value(node, "double")
         elif node.op == "input":
-            text = f"{self._arrays[node.id]}[{self._index(node.dims)}]"
+            text = f"{self._names[node.id]}[{self._index(node.dims)}]"
         elif node.op in TEXTS and (node.truth or node.op not in LOGIC):
-            args = [self.value(a, kind) for a in node.args]
-            for k, a in enumerate(node.args):
-                if node.op in LOGIC or (node.op == "where" and k == 0):
-                    args[k] = args[k] if a.truth else f"({args[k]} != 0)"
-                elif a.truth and not (node.op == "where" and node.truth):
-                    args[k] = f"({kind}){args[k]}"
-            text = TEXTS[node.op].format(*args, f="f" if kind == "float" else "")
+            text = TEXTS[node.op].format(*[self._value(a, kind) for a in node.args], f="f" if kind == "float" else "")
         else:
             raise TraceError(f"uses {node.op}, and kernels treat every number alone")
-        self._lines[level].append(f"const {'int' if node.truth else kind} {name} = {text};")
+        self._lines[level].append(f"const {kind} {name} = {text};")
         self._known[key] = name
         return name
 
     @functools.cached_property
-    def function(self) -> Callable[..., None]:
-        return load(HEADER + self.text, self.name)
+    def _function(self) -> Callable[..., None]:
+        return load(HEADER + self.text, f"optbench_{self.name}")
 
-    def launch(self, sizes: Sequence[int], arrays: Sequence[Array], values: Mapping[str, Any]) -> None:
-        """Run it on arrays of `sizes`, one length per letter; `arrays` end with those of `columns`."""
-        x, y, z = (*sizes[:-4:-1], 1, 1)[:3]
+    def run(self, backend: Backend, given: Sequence[Array], values: Mapping[str, Any]) -> list[Array]:
+        """The results for arguments, numbers and columns (R, 1) of the host. Columns are moved to the GPU once."""
+        xp, shape = backend.xp, given[0].shape
+        lengths = dict(zip(self.letters, shape, strict=True))
+        if any(
+            a.shape != tuple([lengths[str(i)] for i in n.dims if i != 1])
+            for a, n in zip(given, self.arrays, strict=True)
+        ):
+            raise ValueError(
+                f"{self.name} takes arrays {[n.dims for n in self.arrays]}, not {[a.shape for a in given]}"
+            )
+        arrays = [xp.ascontiguousarray(a, dtype=backend.dtype) for a in given]
+        own = (
+            [] if self.targets else [xp.empty(shape, dtype=backend.dtype, device=backend.device) for _ in self.results]
+        )
+        swept = [values[name] for name in self.swept]
+        if not self._given or any(a is not b for a, b in zip(self._given, swept, strict=True)):
+            weak = [np.asarray(evaluate(self.graph.nodes[k], values), TYPES[kind]) for k, kind in self.columns]
+            columns = [np.broadcast_to(c, (shape[0], 1)) for c in weak]
+            self._made = [backend.as_float64(c) if c.dtype == np.float64 else backend.asarray(c) for c in columns]
+            self._given = swept
+        if not self._made and all(a.shape == shape for a in arrays):  # all axes are one
+            shape = (*[1] * (len(shape) - 1), math.prod(shape))
+        x, y, z = (*shape[:-4:-1], 1, 1)[:3]
         across = min(THREADS, 1 << max(0, x - 1).bit_length())
         block = (across, min(THREADS // across, 1 << max(0, y - 1).bit_length()), 1)
         grid = tuple([min(max(1, -(-n // b)), most) for n, b, most in zip((x, y, z), block, MAX_BLOCKS, strict=True)])
         numbers = [TYPES[kind](evaluate(self.graph.nodes[k], values)) for k, kind in self.numbers]
-        self.function(grid, block, (*map(np.int64, sizes), *arrays, *numbers))
+        self._function(grid, block, (*map(np.int64, shape), *arrays, *own, *self._made, *numbers))
+        return own or [arrays[k] for k in self.targets]
 
 
 def _identifier(name: Any) -> str:
@@ -141,7 +164,7 @@ def _identifier(name: Any) -> str:
 
 
 def literal(value: float, kind: str) -> str:
-    """A number as text, rounded to its type, without another rounding."""
+    """A number as text, rounded to its type and exact from there on."""
     with np.errstate(over="ignore"):
         value = float(TYPES[kind](value))
     digits = (
@@ -162,48 +185,6 @@ def load(text: str, name: str) -> Callable[..., None]:
     return loaded
 
 
-class RuleStep:
-    """One step of a traced update rule.
-
-    Parameters
-    ----------
-    arrays : mapping of str to Node
-        The gradients, iterates and states of the rule, all (R, d).
-    results : sequence of Node
-        New iterates and states.
-
-    Raises
-    ------
-    TraceError
-        If the rule combines parameters, or does something else for which kernels have no text.
-    """
-
-    def __init__(self, name: str, arrays: Mapping[str, Node], results: Sequence[Node], backend: Backend) -> None:
-        nodes, self.backend = list(arrays.values()), backend
-        if any(node.dims != ("r", "d") for node in (*nodes, *results)):
-            raise TraceError(f"has arrays of shapes {[node.dims for node in (*nodes, *results)]}, not only (R, d)")
-        self.kernel = Kernel(name, "rd", nodes, results, range(1, len(nodes)))
-        self.swept = [node.value for node in nodes[0].graph.nodes if node.op == "column"]
-        self.given: list[Any] = []  # columns of hyperparameters, and what the kernel gets of them
-        self.columns: list[Array] = []
-
-    def run(self, x: Array, g: Array, t: int, state: Sequence[Array], values: Mapping[str, Any]) -> Any:
-        """Overwrite iterates and state, and return them; `values` are numbers and NumPy columns (R, 1)."""
-        backend, runs = self.backend, x.shape[0]
-        arrays = [backend.xp.ascontiguousarray(a, dtype=backend.dtype) for a in (g, x, *state)]
-        if any(a.shape != x.shape for a in arrays):
-            raise ValueError(f"a rule takes arrays of one shape, not {[a.shape for a in arrays]}")
-        given = [values[name] for name in self.swept]
-        if not self.given or any(a is not b for a, b in zip(self.given, given, strict=True)):
-            weak = [(evaluate(self.kernel.graph.nodes[k], values), kind) for k, kind in self.kernel.columns]
-            columns = [np.broadcast_to(np.asarray(value, TYPES[kind]), (runs, 1)) for value, kind in weak]
-            self.columns = [backend.as_float64(c) if c.dtype == np.float64 else backend.asarray(c) for c in columns]
-            self.given = given
-        # without columns, all runs are one row
-        self.kernel.launch(x.shape if self.columns else (1, math.prod(x.shape)), [*arrays, *self.columns], values)
-        return arrays[1], tuple(arrays[2:])
-
-
 def formula_kernel(
     formula: Callable[..., Any], axes: Sequence[str], backend: Backend
 ) -> Callable[..., tuple[Array, ...]]:
@@ -219,18 +200,9 @@ def formula_kernel(
     kernel = Kernel(formula.__name__, whole, [n for n in nodes if n.op == "input"], distinct)
 
     def run(*values: Any) -> tuple[Array, ...]:
-        sizes = dict(zip(whole, values[0].shape, strict=True))
-        if any(
-            getattr(v, "shape", ()) != tuple([sizes[a] for a in letters])
-            for v, letters in zip(values, axes, strict=True)
-        ):
-            raise ValueError(
-                f"{formula.__name__} takes arrays {', '.join(axes)}, not {[getattr(v, 'shape', ()) for v in values]}"
-            )
-        inputs = [backend.xp.ascontiguousarray(v, dtype=backend.dtype) for v, a in zip(values, axes, strict=True) if a]
-        shape, numbers = tuple(sizes.values()), {str(k): float(v) for k, v in enumerate(values) if not axes[k]}
-        outputs = {r.id: backend.xp.empty(shape, dtype=backend.dtype, device=backend.device) for r in distinct}
-        kernel.launch(shape, [*inputs, *outputs.values()], numbers)
+        arrays = [v for v, letters in zip(values, axes, strict=True) if letters]
+        numbers = {str(k): float(v) for k, v in enumerate(values) if not axes[k]}
+        outputs = dict(zip([r.id for r in distinct], kernel.run(backend, arrays, numbers), strict=True))
         return tuple([outputs[r.id] for r in results])
 
     return run

@@ -55,7 +55,8 @@ def kernel(formula: Callable[..., Any], indices: str, backend: Backend) -> Kerne
     -------
     callable
         Function of arrays with these axes that returns a tuple of arrays. A result may overwrite the argument in the same
-        position if both have the same axes.
+        position if both have the same axes. On the CPU, formulas without exp, log, log1p and tanh have the same digits
+        compiled and uncompiled; other orders of sums are possible where the last axis has length 1.
     """
     if backend.fused and (backend.name == "cupy" or (backend.name == "numpy" and is_available())):
         return _Compiled(formula, indices, backend)
@@ -77,11 +78,8 @@ def _uncompiled(formula: Callable[..., Any], indices: str, backend: Backend) -> 
             for axis in axes if letters else ():
                 value = xp.expand_dims(value, axis=axis)
             spread.append(value)
-        values = formula(xp, *spread)
-        return tuple(
-            _reduce(value, result.reduction, axes, backend)
-            for value, result, axes in zip(values, results, over, strict=True)
-        )
+        parts = zip(formula(xp, *spread), results, over, strict=True)
+        return tuple([_reduce(value, result.reduction, axes, backend) for value, result, axes in parts])
 
     return run
 
@@ -178,7 +176,7 @@ def _compiled_kernel(formula: Callable[..., Any], indices: str, backend: Backend
     axes_out = [[whole.index(letter) for letter in result.letters] for result in results]
     initial = [None if result.overwrites else INITIAL[result.reduction] for result in results]
     writer = LoopWriter(formula, arguments, results, backend.precision)
-    (code,) = machine_code(writer.module(), (writer.name,))
+    (code,) = machine_code(writer.module(), (writer.name,), unroll=False)
     parts = [first for first, _ in writer.terms.values()]
     formats = [*("q" if letters else "d" for letters in arguments), *("q" for make in initial if make)]
     pack = struct.Struct("".join(["q" * len(whole), *formats, "q" * bool(parts)])).pack
@@ -220,11 +218,7 @@ def _device_kernel(formula: Callable[..., Any], indices: str, backend: Backend) 
     run, over = cuda.formula_kernel(formula, arguments, backend), _reduced_axes(arguments, results)
 
     def device_kernel(*arrays: Any) -> tuple[Array, ...]:
-        return tuple(
-            [
-                _reduce(value, result.reduction, axes, backend)
-                for value, result, axes in zip(run(*arrays), results, over, strict=True)
-            ]
-        )
+        parts = zip(run(*arrays), results, over, strict=True)
+        return tuple([_reduce(value, result.reduction, axes, backend) for value, result, axes in parts])
 
     return device_kernel, False

@@ -202,7 +202,8 @@ class Writer:
             return self.larger(a, rest[0], "greater" if op == "maximum" else "less")
         if op == "sign":
             zero, one = self.constant(0, kind, lanes), self.constant(1, kind, lanes)
-            y = self.select(self.compare("greater", a, zero), one, a)
+            y = self.write(f"fsub {a}, {a.name}", kind, lanes)  # NaN, or 0.0 for both zeros
+            y = self.select(self.compare("greater", a, zero), one, y)
             return self.select(self.compare("less", a, zero), self.constant(-1, kind, lanes), y)
         if op in ("isnan", "isfinite"):
             b = a if op == "isnan" else self.write(f"fsub {a}, {a.name}", kind, lanes)
@@ -275,20 +276,24 @@ def assemble(writers: Sequence[Writer]) -> str:
 
 
 @functools.lru_cache(maxsize=512)
-def machine_code(ir: str, names: tuple[str, ...]) -> tuple[Callable[[int | bytes], None], ...]:
-    """The functions of a module, each called with the address of its arguments, or with their bytes."""
+def machine_code(ir: str, names: tuple[str, ...], *, unroll: bool = True) -> tuple[Callable[[int | bytes], None], ...]:
+    """The functions of a module, each called with the address of its arguments, or with their bytes.
+
+    To unroll loops takes about as long as all the rest, and loops over vectors with much to compute gain little.
+    """
     import llvmlite.binding as llvm
 
     target = _target()
     module = llvm.parse_assembly("")
     engine = llvm.create_mcjit_compiler(module, target)
     _engines.append(engine)  # functions live as long as their engine, and so does the target
-    key = cache.key(ir, *processor())
+    key = cache.key(f"{ir}; unroll={unroll}", *processor())
     code = cache.load(key)
     if code is None:
         source = llvm.parse_assembly(ir)
         source.verify()
         options = llvm.create_pipeline_tuning_options(speed_level=2)
+        options.loop_unrolling = unroll
         builder = llvm.create_pass_builder(target, options)
         builder.getModulePassManager().run(source, builder)
         code = target.emit_object(source)

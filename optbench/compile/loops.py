@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from optbench.compile import elementary
@@ -36,71 +37,25 @@ def parse(indices: str) -> tuple[list[str], list[Result]]:
     return arguments, results
 
 
-class LoopWriter(Writer):
-    """Writes nested loops over the letters of a formula, the last one in vectors.
+class FormulaWriter(Writer):
+    """Writes code that evaluates a formula for vectors of numbers.
 
-    A value is computed in the outermost loop that has all its letters. The terms of sums over the last letters are stored,
-    and added up in NumPy's order. The arguments of the function are the sizes of the axes, the arguments of the formula,
-    the results that do not overwrite one, and an array for these terms. Arrays are the addresses of Python's objects.
-
-    Raises
-    ------
-    TraceError
-        If the formula cannot be traced.
+    Attributes
+    ----------
+    graph : Graph
+    lanes : int
+        Numbers in a vector.
+    known : dict
+        Values of nodes, by their numbers.
+    mask : Value or None
+        Which numbers of a vector there are, at the end of a row.
     """
 
-    def __init__(
-        self, formula: Callable[..., Any], arguments: Sequence[str], results: Sequence[Result], precision: str
-    ) -> None:
-        super().__init__("loops", precision)
-        self.whole, self.results, self.lanes = arguments[0], results, VECTOR_BYTES // SIZES[self.kind]
-        self.graph = graph = Graph(precision)
-        self.axes = [*map(str, range(len(self.whole) - 1)), "r"]  # the graph refuses reductions over "r"
-        self.letters = {f"a{k}": letters for k, letters in enumerate(arguments)}
-        self.nodes = [graph.wrap(value) for value in call(formula, graph, *map(self.symbol, self.letters))]
-        if len(self.nodes) != len(results):
-            raise TraceError(f"returns {len(self.nodes)} numbers instead of {len(results)}")
-        self.sizes = [self.argument(k) for k in range(len(self.whole))]
-        slots = iter(range(len(self.whole), 100))
-        self.pointers = {
-            name: self.array(next(slots)) if letters else self.argument(next(slots), "double")
-            for name, letters in self.letters.items()
-        }
-        self.outputs = [
-            self.pointers[f"a{k}"] if result.overwrites else self.array(next(slots)) for k, result in enumerate(results)
-        ]
-        self.terms: dict[int, tuple[int, Value]] = {}  # by result: the first of the letters, and memory
-        memory: Value | None = None
-        for k, result in enumerate(results):
-            lacks = self.whole[-1] not in result.letters
-            if result.reduction not in (("sum", "log1p") if lacks else ("", "sum", "max")):
-                raise TraceError(f"has a result {result.reduction} {result.letters}, which has no compiled form")
-            if lacks and result.reduction == "sum":
-                first = max([self.whole.index(letter) + 1 for letter in result.letters], default=0)
-                memory = memory or self.array(next(slots))
-                self.terms[k] = first, memory
-                memory = self.address(memory, self.product(first), self.kind)
+    def __init__(self, name: str, precision: str) -> None:
+        super().__init__(name, precision)
+        self.graph, self.lanes = Graph(precision), VECTOR_BYTES // SIZES[self.kind]
         self.known: dict[int, Value] = {}
-        self.indices: list[Value] = []  # of the loops around
-        self.mask: Value | None = None  # of the numbers of a vector, at the end of a row
-        self.level(0)
-
-    def symbol(self, name: str) -> Node:
-        """The node of an argument."""
-        letters = self.letters[name]
-        dims = [axis if letter in letters else 1 for axis, letter in zip(self.axes, self.whole, strict=True)]
-        return self.graph.input(name, tuple(dims)) if letters else self.graph.number(name)
-
-    def array(self, slot: int) -> Value:
-        """The address of the numbers of an array, which follows the header that all Python objects have."""
-        field = self.write(f"getelementptr i8, {self.argument(slot, 'ptr')}, i64 {object.__basicsize__}", "ptr")
-        return self.load(field, "ptr")
-
-    def module(self) -> str:
-        """The IR of the loops, with the function for sums."""
-        return assemble([self, SumWriter(self.graph.precision)] if self.terms else [self])
-
-    # ---- values ----------------------------------------------------------------------------------------------------------
+        self.mask: Value | None = None
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
@@ -110,7 +65,7 @@ class LoopWriter(Writer):
         self.known = outer
 
     def value(self, node: Node) -> Value:
-        """The value of a node, for a vector of numbers if it changes along the last letter."""
+        """The value of a node, for a vector of numbers if it differs among them."""
         if node.id not in self.known:
             self.known[node.id] = self.compute(node)
         return self.known[node.id]
@@ -118,30 +73,53 @@ class LoopWriter(Writer):
     def compute(self, node: Node) -> Value:
         if node.op == "const":
             return self.constant(node.value, "double")
-        if node.op == "number" and not node.args:
-            return self.pointers[node.value]
-        if node.op == "input":
-            place = self.place(self.pointers[node.value], self.letters[node.value])
-            return self.load_vector(place) if node.dims[-1] == "r" else self.load(place, self.kind)
         if node.op in ELEMENTARY:
             precision = elementary.DOUBLE if node.weak or self.kind == "double" else elementary.SINGLE
             return self.value(ELEMENTARY[node.op](self.graph, node.args[0], precision))
         return self.operation(node, [self.value(a) for a in node.args])
 
-    def place(self, base: Value, letters: str) -> Value:
-        """The address of an element, or where no loop runs over a letter, of the first one."""
-        position: Value | None = None
-        for k, letter in enumerate(self.whole):
-            if letter in letters:
-                position = position and self.integer("mul", position, self.sizes[k])
-                if k < len(self.indices):
-                    index = self.indices[k]
-                    position = self.integer("add", position, index) if position else index
-        return self.address(base, position or 0, self.kind)
+    def log1p(self, value: Value) -> Value:
+        """log1p of every number of a vector."""
+        symbol = self.graph.input("product", ("r",))
+        with self.scope():
+            self.known[symbol.id] = value
+            return self.value(self.graph.operation("log1p", symbol))
 
-    def product(self, first: int) -> Value:
-        """The size of the axes from `first` on."""
-        return functools.reduce(lambda a, b: self.integer("mul", a, b), self.sizes[first:])
+    def multiply(self, place: Value, e: Value) -> None:
+        """Multiply 1 + p by 1 + e, for p in memory: p + (p e + e), which keeps the digits of small numbers."""
+        p = self.load(place, self.kind, self.lanes)
+        more = self.intrinsic("fma", p, e, e)
+        self.store(self.write(f"fadd {p}, {more.name}", self.kind, self.lanes), place)
+
+    def least(self, a: Value, b: Value) -> Value:
+        """The smaller one of two integers."""
+        return self.select(self.write(f"icmp slt {a}, {b.name}", "i1"), a, b)
+
+    def array(self, slot: int) -> Value:
+        """The address of the numbers of an array, which follows the header that all Python objects have."""
+        field = self.write(f"getelementptr i8, {self.argument(slot, 'ptr')}, i64 {object.__basicsize__}", "ptr")
+        return self.load(field, "ptr")
+
+    @contextlib.contextmanager
+    def end_of_row(self, length: Value) -> Iterator[Value]:
+        """What is written inside runs for the part of a row that does not fill a vector; gives its position."""
+        whole = self.integer("and", length, -self.lanes)
+        with self.only_if(self.write(f"icmp ne {length}, {whole.name}", "i1")):
+            self.mask = self.first(self.integer("sub", length, whole), range(self.lanes))
+            yield whole
+            self.mask = None
+
+    def first(self, count: Value, numbers: Iterable[int]) -> Value:
+        """Which of some numbers are less than `count`."""
+        vector = ", ".join(f"i64 {j}" for j in numbers)
+        return self.write(f"icmp sgt {self.convert(count, 'i64', self.lanes)}, <{vector}>", "i1", self.lanes)
+
+    def vectors(self, length: Value) -> Iterator[Value]:
+        """The positions of the vectors of a row. The body is written twice, for its end and for whole vectors."""
+        with self.end_of_row(length) as whole:
+            yield whole
+        with self.loop(0, whole, self.lanes) as i:
+            yield i
 
     def load_vector(self, place: Value) -> Value:
         if self.mask is None:
@@ -168,6 +146,88 @@ class LoopWriter(Writer):
         name = f"llvm.masked.{access}.v{self.lanes}f{8 * SIZES[self.kind]}.p0"
         self.declarations.add(f"declare {self.vector if access == 'load' else 'void'} @{name}({types})")
         return name
+
+
+class LoopWriter(FormulaWriter):
+    """Writes nested loops over the letters of a formula, the last one in vectors.
+
+    A value is computed in the outermost loop that has all its letters. The terms of sums over the last letters are stored,
+    and added up in NumPy's order. The arguments of the function are the sizes of the axes, the arguments of the formula,
+    the results that do not overwrite one, and an array for these terms. Arrays are the addresses of Python's objects.
+
+    Raises
+    ------
+    TraceError
+        If the formula cannot be traced.
+    """
+
+    def __init__(
+        self, formula: Callable[..., Any], arguments: Sequence[str], results: Sequence[Result], precision: str
+    ) -> None:
+        super().__init__("loops", precision)
+        self.whole, self.results, graph = arguments[0], results, self.graph
+        self.axes = [*map(str, range(len(self.whole) - 1)), "r"]  # the graph refuses reductions over "r"
+        self.letters = {f"a{k}": letters for k, letters in enumerate(arguments)}
+        self.nodes = [graph.wrap(value) for value in call(formula, graph, *map(self.symbol, self.letters))]
+        if len(self.nodes) != len(results):
+            raise TraceError(f"returns {len(self.nodes)} numbers instead of {len(results)}")
+        self.sizes = [self.argument(k) for k in range(len(self.whole))]
+        slots = itertools.count(len(self.whole))
+        self.pointers = {
+            name: self.array(next(slots)) if letters else self.argument(next(slots), "double")
+            for name, letters in self.letters.items()
+        }
+        self.outputs = [
+            self.pointers[f"a{k}"] if result.overwrites else self.array(next(slots)) for k, result in enumerate(results)
+        ]
+        self.terms: dict[int, tuple[int, Value]] = {}  # by result: the first of the letters, and memory
+        memory: Value | None = None
+        for k, result in enumerate(results):
+            lacks = self.whole[-1] not in result.letters
+            if result.reduction not in (("sum", "log1p") if lacks else ("", "sum", "max")):
+                raise TraceError(f"has a result {result.reduction} {result.letters}, which has no compiled form")
+            if lacks and result.reduction == "sum":
+                first = max([self.whole.index(letter) + 1 for letter in result.letters], default=0)
+                memory = memory or self.array(next(slots))
+                self.terms[k] = first, memory
+                memory = self.address(memory, self.product(first), self.kind)
+        self.indices: list[Value] = []  # of the loops around
+        self.level(0)
+
+    def symbol(self, name: str) -> Node:
+        """The node of an argument."""
+        letters = self.letters[name]
+        dims = [axis if letter in letters else 1 for axis, letter in zip(self.axes, self.whole, strict=True)]
+        return self.graph.input(name, tuple(dims)) if letters else self.graph.number(name)
+
+    def module(self) -> str:
+        """The IR of the loops, with the function for sums."""
+        return assemble([self, SumWriter(self.graph.precision)] if self.terms else [self])
+
+    # ---- values ----------------------------------------------------------------------------------------------------------
+
+    def compute(self, node: Node) -> Value:
+        if node.op == "number" and not node.args:
+            return self.pointers[node.value]
+        if node.op == "input":
+            place = self.place(self.pointers[node.value], self.letters[node.value])
+            return self.load_vector(place) if node.dims[-1] == "r" else self.load(place, self.kind)
+        return super().compute(node)
+
+    def place(self, base: Value, letters: str) -> Value:
+        """The address of an element, or where no loop runs over a letter, of the first one."""
+        position: Value | None = None
+        for k, letter in enumerate(self.whole):
+            if letter in letters:
+                position = position and self.integer("mul", position, self.sizes[k])
+                if k < len(self.indices):
+                    index = self.indices[k]
+                    position = self.integer("add", position, index) if position else index
+        return self.address(base, position or 0, self.kind)
+
+    def product(self, first: int) -> Value:
+        """The size of the axes from `first` on."""
+        return functools.reduce(lambda a, b: self.integer("mul", a, b), self.sizes[first:])
 
     # ---- loops -----------------------------------------------------------------------------------------------------------
 
@@ -197,7 +257,6 @@ class LoopWriter(Writer):
     def row(self) -> None:
         """The loop over the last letter: first the part that does not fill a vector, then whole vectors."""
         length, zero = self.sizes[-1], self.constant(0, self.kind)
-        whole = self.integer("and", length, -self.lanes)
         self.products: dict[int, Value] = {}  # of 1 + e, less 1
         totals: dict[int, Value] = {}
         for k, result in enumerate(self.results):
@@ -205,27 +264,18 @@ class LoopWriter(Writer):
                 self.products[k], totals[k] = self.variable(self.kind, self.lanes), self.variable(self.kind)
                 self.store(self.convert(zero, self.kind, self.lanes), self.products[k])
                 self.store(zero, totals[k])
-        with self.only_if(self.write(f"icmp ne {length}, {whole.name}", "i1")):
-            rest = self.convert(self.integer("sub", length, whole), "i64", self.lanes)
-            numbers = ", ".join(f"i64 {j}" for j in range(self.lanes))
-            self.mask = self.write(f"icmp sgt {rest}, <{numbers}>", "i1", self.lanes)
-            self.visit(whole)
-            self.mask = None
         if not self.products:
-            with self.loop(0, whole, self.lanes) as i:
+            for i in self.vectors(length):
                 self.visit(i)
             return
+        with self.end_of_row(length) as whole:
+            self.visit(whole)
         step = self.lanes * FACTORS[self.kind]
         with self.loop(0, self.integer("add", whole, 1), step) as start:  # at least once, for the part of a vector
-            stop = self.integer("add", start, step)
-            stop = self.select(self.write(f"icmp slt {stop}, {whole.name}", "i1"), stop, whole)
-            with self.loop(start, stop, self.lanes) as i:
+            with self.loop(start, self.least(self.integer("add", start, step), whole), self.lanes) as i:
                 self.visit(i)
             for k, product in self.products.items():
-                symbol = self.graph.input("product", (*[1] * (len(self.whole) - 1), "r"))
-                with self.scope():
-                    self.known[symbol.id] = self.load(product, self.kind, self.lanes)
-                    logarithms = self.value(self.graph.operation("log1p", symbol))
+                logarithms = self.log1p(self.load(product, self.kind, self.lanes))
                 self.store(self.convert(zero, self.kind, self.lanes), product)
                 total = self.load(totals[k], self.kind)
                 for j in range(self.lanes):
@@ -244,10 +294,7 @@ class LoopWriter(Writer):
             if k in self.products:
                 if self.mask is not None:
                     value = self.select(self.mask, value, self.constant(0, self.kind, self.lanes))
-                # (1 + p)(1 + e) = 1 + (p + (p e + e)) keeps the digits of small numbers
-                product = self.load(self.products[k], self.kind, self.lanes)
-                more = self.intrinsic("fma", product, value, value)
-                self.store(self.write(f"fadd {product}, {more.name}", self.kind, self.lanes), self.products[k])
+                self.multiply(self.products[k], value)
                 continue
             if k in self.terms:
                 first, memory = self.terms[k]

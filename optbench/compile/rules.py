@@ -252,7 +252,13 @@ class _DeviceVariant:
         x, g = (graph.input(name, ("r", "d")) for name in (X, G))
         arrays, results = trace_rule(graph, kernel.rule, x, g, kernel.swept, kernel.per_run)
         new = [graph.wrap(value) for value in results.values()]
-        self.run = cuda.RuleStep(kernel.rule.__name__, {G: g, **arrays}, new, kernel.backend).run
+        nodes, self.backend = [g, *arrays.values()], kernel.backend
+        self.kernel = cuda.Kernel(kernel.rule.__name__, "rd", nodes, new, range(1, len(nodes)))
+
+    def run(self, x: Array, g: Array, t: int, state: Sequence[Array], values: Mapping[str, Any]) -> Any:
+        """Overwrite iterates (R, d) and states, and return them."""
+        x, *new = self.kernel.run(self.backend, [g, x, *state], values)
+        return x, tuple(new)
 
 
 def address(array: Any) -> int:

@@ -29,7 +29,19 @@ from optbench.runner.options import SweepOptions
 DEFAULT_STEPS = 1000
 
 # modules whose source is part of every key, besides those of the problem and the optimizer
-_COMPILE = ("graph", "elementary", "llvm", "steps", "loops", "cuda", "rules", "fused_loop", "elementwise")
+_COMPILE = (
+    "graph",
+    "elementary",
+    "llvm",
+    "steps",
+    "loops",
+    "cuda",
+    "rules",
+    "fused_loop",
+    "elementwise",
+    "loops",
+    "batches",
+)
 ENGINE = (
     *("optbench.optimizer", "optbench.runner.loop", "optbench.core.trace", "optbench.core.column"),
     *(f"optbench.compile.{name}" for name in _COMPILE),

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @pytest.mark.slow
 def test_peers_agree() -> None:
-    for library in ("jax", "optax", "torch", "numba"):
+    for library in ("jax", "optax", "torch"):
         pytest.importorskip(
             library, reason=f"{library} is not installed; benchmarks/peers/run.sh makes its environment"
         )
