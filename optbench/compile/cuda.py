@@ -160,7 +160,7 @@ class Kernel:
 
 
 def _identifier(name: Any) -> str:
-    return re.sub(r"\W", "_", str(name), flags=re.ASCII)
+    return re.sub(r"\W", "_", str(name).lstrip("."), flags=re.ASCII)
 
 
 def literal(value: float, kind: str) -> str:
