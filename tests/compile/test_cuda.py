@@ -304,7 +304,7 @@ def radam(xp, x, g, t, m, v, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):  # type
 
 
 def clipped(xp, x, g, t, v, lr=0.1, beta=0.9, most=1.0):  # type: ignore[no-untyped-def]
-    v = beta * v + xp.clip(g, -most, most)
+    v = beta * v + xp.clip(xp.where(xp.isfinite(g), g, 0.0), -most, most)
     return x - lr * xp.maximum(xp.minimum(v, 10 * most), -xp.inf), v
 
 
