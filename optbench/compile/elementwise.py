@@ -77,11 +77,8 @@ def _uncompiled(formula: Callable[..., Any], indices: str, backend: Backend) -> 
             for axis in axes if letters else ():
                 value = xp.expand_dims(value, axis=axis)
             spread.append(value)
-        values = formula(xp, *spread)
-        return tuple(
-            _reduce(value, result.reduction, axes, backend)
-            for value, result, axes in zip(values, results, over, strict=True)
-        )
+        parts = zip(formula(xp, *spread), results, over, strict=True)
+        return tuple([_reduce(value, result.reduction, axes, backend) for value, result, axes in parts])
 
     return run
 
@@ -220,11 +217,7 @@ def _device_kernel(formula: Callable[..., Any], indices: str, backend: Backend) 
     run, over = cuda.formula_kernel(formula, arguments, backend), _reduced_axes(arguments, results)
 
     def device_kernel(*arrays: Any) -> tuple[Array, ...]:
-        return tuple(
-            [
-                _reduce(value, result.reduction, axes, backend)
-                for value, result, axes in zip(run(*arrays), results, over, strict=True)
-            ]
-        )
+        parts = zip(run(*arrays), results, over, strict=True)
+        return tuple([_reduce(value, result.reduction, axes, backend) for value, result, axes in parts])
 
     return device_kernel, False

@@ -10,6 +10,7 @@ precision, and the result is rounded once, where it meets an array. Everything e
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import math
 import operator
@@ -118,9 +119,10 @@ class Node:
 
     def __bool__(self) -> bool:
         if self.weak and not self.dims and not (self.stepwise and T not in self.graph.values):
-            outcome = bool(evaluate(self, self.graph.values))
-            self.graph.decisions.append((self, outcome))
-            return outcome
+            with contextlib.suppress(KeyError):  # the value of a number is not given
+                outcome = bool(evaluate(self, self.graph.values))
+                self.graph.decisions.append((self, outcome))
+                return outcome
         raise refuse("decides in Python on a value that is only known when it runs; use xp.where")
 
     def __getitem__(self, key: Any) -> Node:

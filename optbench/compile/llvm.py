@@ -202,7 +202,8 @@ class Writer:
             return self.larger(a, rest[0], "greater" if op == "maximum" else "less")
         if op == "sign":
             zero, one = self.constant(0, kind, lanes), self.constant(1, kind, lanes)
-            y = self.select(self.compare("greater", a, zero), one, a)
+            y = self.write(f"fsub {a}, {a.name}", kind, lanes)  # NaN, or 0.0 for both zeros
+            y = self.select(self.compare("greater", a, zero), one, y)
             return self.select(self.compare("less", a, zero), self.constant(-1, kind, lanes), y)
         if op in ("isnan", "isfinite"):
             b = a if op == "isnan" else self.write(f"fsub {a}, {a.name}", kind, lanes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -171,7 +172,7 @@ class LoopWriter(FormulaWriter):
         if len(self.nodes) != len(results):
             raise TraceError(f"returns {len(self.nodes)} numbers instead of {len(results)}")
         self.sizes = [self.argument(k) for k in range(len(self.whole))]
-        slots = iter(range(len(self.whole), 100))
+        slots = itertools.count(len(self.whole))
         self.pointers = {
             name: self.array(next(slots)) if letters else self.argument(next(slots), "double")
             for name, letters in self.letters.items()

@@ -369,7 +369,8 @@ def _run_fused(
         if has_metrics:
             metrics = problem.metrics(x)
             problem.check_metrics(metrics)
-            curves |= {name: np.asarray(values)[: len(curves["gradient_norm"])] for name, values in metrics.items()}
+            rows = len(curves["gradient_norm"])
+            curves |= {name: np.asarray(values, dtype=float)[:rows] for name, values in metrics.items()}
         recorder.fold(last - 1, f, curves, None if recorder.tolerance is None else norms, best)
         first = last
     return x[-1] if first > recorder.steps else fused_loop.x

@@ -279,6 +279,10 @@ def branching(xp: Any, x: Any) -> Any:
     return (x if x > 0 else -x,)
 
 
+def deciding(xp: Any, x: Any, share: Any) -> Any:
+    return (x if share > 0 else -x,)
+
+
 def selected(xp: Any, x: Any) -> Any:
     return (x[..., ::-1],)
 
@@ -289,18 +293,20 @@ def selected(xp: Any, x: Any) -> Any:
         (flipped, r"uses xp.flip.*line \d+ of test_elementwise.py: return \(x - xp.flip"),
         (summed, r"reduces .*line \d+ of test_elementwise.py: return \(x - xp.sum"),
         (branching, r"decides in Python.*line \d+ of test_elementwise.py: return \(x if x > 0"),
+        (deciding, r"decides in Python.*line \d+ of test_elementwise.py: return \(x if share > 0"),
         (selected, r"takes elements.*line \d+ of test_elementwise.py: return \(x\["),
     ],
 )
 def test_a_formula_that_is_not_elementwise_runs_uncompiled(formula: Callable[..., Any], cause: str) -> None:
     kernels._checked_kernel.cache_clear()
-    x = np.random.default_rng(0).uniform(0.1, 2, (1, 1))
-    run = kernel(formula, "rb -> rb", fused())
+    given: list[Any] = [np.random.default_rng(0).uniform(0.1, 2, (1, 1)), 0.5][: 1 + (formula is deciding)]
+    indices = "rb, -> rb" if formula is deciding else "rb -> rb"
+    run = kernel(formula, indices, fused())
     with pytest.warns(UserWarning, match=f"the formula '{formula.__name__}' runs uncompiled, because it {cause}"):
-        result = run(x)
-    np.testing.assert_array_equal(result[0], formula(get_backend().xp, x)[0])
-    run(x)  # a second warning would be an error
-    kernel(formula, "rb -> rb", fused())(x)
+        result = run(*given)
+    np.testing.assert_array_equal(result[0], formula(get_backend().xp, *given)[0])
+    run(*given)  # a second warning would be an error
+    kernel(formula, indices, fused())(*given)
 
 
 class Wrong(LoopWriter):
