@@ -55,7 +55,8 @@ def kernel(formula: Callable[..., Any], indices: str, backend: Backend) -> Kerne
     -------
     callable
         Function of arrays with these axes that returns a tuple of arrays. A result may overwrite the argument in the same
-        position if both have the same axes.
+        position if both have the same axes. On the CPU, formulas without exp, log, log1p and tanh have the same digits
+        compiled and uncompiled; other orders of sums are possible where the last axis has length 1.
     """
     if backend.fused and (backend.name == "cupy" or (backend.name == "numpy" and is_available())):
         return _Compiled(formula, indices, backend)

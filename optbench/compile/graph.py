@@ -17,6 +17,7 @@ import operator
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ INEXACT = {"exp", "log", "log1p", "tanh", "matmul", "dot"}  # NumPy and compiled
 REDUCTIONS = {"sum", "max", "min", "dot"}
 # names that no state or hyperparameter can have: iterates, gradients, number of the step, factor of the learning rate
 X, G, T, FACTOR = ".x", ".g", ".t", ".factor"
+NOT_FORMULAS = (__file__, str(Path(np.__file__).parent))
 WEAK_ONLY = {"pow", "remainder", "floor_divide"}
 
 
@@ -48,9 +50,9 @@ class TraceError(Exception):
 
 
 def refuse(message: str) -> TraceError:
-    """An error that names the line of the formula, the innermost one outside of this module."""
+    """An error that names the line of the formula, the innermost one outside of this module and of NumPy."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(NOT_FORMULAS):
         frame = frame.f_back
     return _at(message, frame.f_code.co_filename, frame.f_lineno)
 
@@ -380,8 +382,8 @@ def call(formula: Callable[..., Any], *args: Any, **keywords: Any) -> tuple[Node
     except TraceError:
         raise
     except Exception as error:  # symbols meet arbitrary code
-        places = [place for place in traceback.extract_tb(error.__traceback__) if place.filename != __file__]
-        raise _at(f"raises {type(error).__name__}: {error}", places[-1].filename, places[-1].lineno or 0) from error
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(NOT_FORMULAS)]
+        raise _at(f"raises {type(error).__name__}: {error}", frames[-1].filename, frames[-1].lineno or 0) from error
     if not isinstance(results, tuple | list) or not all(isinstance(r, Node | int | float) for r in results):
         raise TraceError(f"returns {type(results).__name__} instead of a tuple of arrays")
     return tuple(results)

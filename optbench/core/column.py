@@ -13,7 +13,7 @@ from optbench.core.backend import Backend
 
 
 class Column(np.ndarray):
-    """One number per run, (R, 1), in float64. Like a Python number it is rounded only where it meets an array.
+    """One number (or truth) per run, (R, 1), in float64. Like a Python number it is rounded only where it meets an array.
 
     So a run gets the same digits whether its hyperparameters are numbers, or are stacked with those of other runs: in
     float32, ``1 - 0.999`` would keep four digits otherwise.
@@ -51,13 +51,15 @@ class Column(np.ndarray):
                 return type(value)(map(plain, value))
             if isinstance(value, Column):
                 value = value.view(np.ndarray)
-                return value.astype(self.precision) if meets_array else value
+                return value.astype(self.precision) if meets_array and value.dtype.kind == "f" else value
             return value
 
         result = function(*map(plain, args), **{key: plain(value) for key, value in options.items()})
-        if meets_array or not isinstance(result, np.ndarray) or result.dtype != np.float64:
+        if meets_array or not isinstance(result, np.ndarray) or result.shape[1:] != (1,):
             return result
-        return Column.of(result, self.precision) if result.shape[1:] == (1,) else result
+        column = result.view(Column)  # of truths too, which a rule may multiply by numbers
+        column.precision = self.precision
+        return column
 
 
 def _is_array(value: Any) -> bool:
