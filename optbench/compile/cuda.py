@@ -72,15 +72,15 @@ class Kernel:
         self._given: list[Any] = []  # swept hyperparameters, and what the kernel gets of them
         self._made: list[Array] = []
         self._known: dict[tuple[int, str], str] = {}
-        self._lines: list[list[str]] = [[] for _ in range(len(letters) + 1)]  # before the loops, and in each of them
+        self._lines: list[list[str]] = [[] for _ in letters]  # of each loop
         self._names = {a.id: f"a{k}_{_identifier(a.value)}" for k, a in enumerate(arrays)}  # a rule may use words of C
         names, real = list(self._names.values()), {"float32": "float", "float64": "double"}[self.graph.precision]
         outputs = [names[k] for k in targets] or [f"o{k}" for k in range(len(results))]
         values = [self._value(node, real) for node in results]
         for output, value in zip(outputs, values, strict=True):  # after all loads
             self._lines[-1].append(f"{output}[{self._index(tuple(letters))}] = {value};")
-        body = self._lines[0]
-        for k, (letter, lines) in enumerate(zip(letters, self._lines[1:], strict=True)):
+        body: list[str] = []
+        for k, (letter, lines) in enumerate(zip(letters, self._lines, strict=True)):
             axis = "xyz"[len(letters) - 1 - k : len(letters) - k]
             loop = f"EACH(i_{letter}, n_{letter}, {axis})" if axis else f"ALL(i_{letter}, n_{letter})"
             body += ["  " * k + loop + " {", *("  " * (k + 1) + line for line in lines)]
@@ -103,7 +103,6 @@ class Kernel:
             return literal(node.value, kind)
         if (key := (node.id, kind)) in self._known:
             return self._known[key]
-        level = max((self.letters.index(str(letter)) + 1 for letter in node.dims if letter != 1), default=0)
         name = f"v{node.id}"
         if node.weak and not node.dims:
             name = self._known[key] = self.numbers[key] = f"s{len(self.numbers)}"
@@ -119,7 +118,9 @@ class Kernel:
             text = TEXTS[node.op].format(*[self._value(a, kind) for a in node.args], f="f" if kind == "float" else "")
         else:
             raise TraceError(f"uses {node.op}, and kernels treat every number alone")
-        self._lines[level].append(f"const {kind} {name} = {text};")
+        self._lines[max(self.letters.index(str(i)) for i in node.dims if i != 1)].append(
+            f"const {kind} {name} = {text};"
+        )
         self._known[key] = name
         return name
 
@@ -160,7 +161,7 @@ class Kernel:
 
 
 def _identifier(name: Any) -> str:
-    return re.sub(r"\W", "_", str(name), flags=re.ASCII)
+    return re.sub(r"\W", "_", str(name).lstrip("."), flags=re.ASCII)
 
 
 def literal(value: float, kind: str) -> str:

@@ -38,6 +38,7 @@ RULES = [
 ]
 PRECISIONS = pytest.mark.parametrize("precision", ["float64", "float32"])
 STEPS = {(1, 1): 100, (3, 7): 200, (2, 33): 100, (5, 1031): 20}  # by shape
+SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -2.0, 5e-324)
 SCALES = {"float32": (1.0, 1e-22, 1e12, 1e-40), "float64": (1.0, 1e-160, 1e100, 1e-310)}  # the last ones are subnormal
 
 
@@ -223,6 +224,7 @@ def test_formulas_equal_the_text(formula: Callable[..., Any], indices: str, prec
                 v.reshape([sizes[letter] if letter in part else 1 for letter in axes[0]]) if part else v
                 for v, part in zip(given, axes, strict=True)
             ]
+            given[0].flat[: len(SPECIAL)] = SPECIAL[: given[0].size]
             with np.errstate(all="ignore"):
                 expected, actual = formula(np, *spread), run(*given)
             for a, b in zip(actual, expected, strict=True):
@@ -265,7 +267,7 @@ def test_threads_go_on_where_the_grid_ends(monkeypatch: pytest.MonkeyPatch) -> N
         np.testing.assert_array_equal(result, e * scale[:, :, None, :] - 0.5 * y[:, None, :, :])
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (100, 2), (1, 10**8), (10**6, 3), (10, 10**7), (0, 5)])
+@pytest.mark.parametrize("shape", [(1, 1), (100, 2), (1, 10**8), (10**6, 3), (70_000, 300), (10, 10**7), (0, 5)])
 @pytest.mark.parametrize("swept", [(), ("lr",)])
 def test_every_launch_is_allowed(
     shape: tuple[int, int], swept: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -302,7 +304,7 @@ def radam(xp, x, g, t, m, v, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):  # type
 
 
 def clipped(xp, x, g, t, v, lr=0.1, beta=0.9, most=1.0):  # type: ignore[no-untyped-def]
-    v = beta * v + xp.clip(g, -most, most)
+    v = beta * v + xp.clip(xp.where(xp.isfinite(g), g, 0.0), -most, most)
     return x - lr * xp.maximum(xp.minimum(v, 10 * most), -xp.inf), v
 
 
@@ -338,6 +340,21 @@ def test_unknown_rules_equal_the_formula(rule: Callable[..., Any], swept: tuple[
     with np.errstate(all="ignore"):
         for shape in ((3, 7), (2, 33)):
             follow(rule, precision, swept, shape, 60)
+
+
+@PRECISIONS
+@pytest.mark.parametrize("rule", [*map(OPTIMIZERS.__getitem__, RULES), radam, clipped, by_signs, swapped, smooth])
+@pytest.mark.usefixtures("simulated")
+def test_infinities_nan_and_zeros(rule: Callable[..., Any], precision: str) -> None:
+    values, count = defaults(rule), len(SPECIAL) ** 3
+    columns = np.meshgrid(*[np.array(SPECIAL)] * 3)
+    x, g, *states = [c.reshape(1, count).astype(precision) for c in (*columns, columns[2])]
+    state = states[: len(state_names(rule))]
+    with np.errstate(all="ignore"):
+        expected = rule(Weak(), x + 0, g, 1, *[s + 0 for s in state], **values)
+        new, new_state = rule_kernel(rule, precision)(x, g, 1, state, tuple(values.values()))
+    for a, b in zip((new, *new_state), expected, strict=True):
+        assert_equal(a, b, kernel_of(rule, precision).graph.exact)
 
 
 def by_columns(xp, x, g, t, lr=0.1, beta=0.9):  # type: ignore[no-untyped-def]
