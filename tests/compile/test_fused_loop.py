@@ -112,12 +112,12 @@ def test_every_number_of_parameters(dim: int, precision: str, used: list[FusedLo
         if declared.range is not None and dim not in declared.range:
             continue
         for rule, runs in (("adam", (17, 3)[dim > 16]), ("dog", (1, 9)[k % 2])):
-            plain, fused = both(used, make_problem(f"{spec}{dim}"), rule, runs=runs, precision=precision)
+            plain, fused = both(used, make_problem(f"{spec}{dim}"), rule, runs=runs, precision=precision, steps=150)
             assert_same(fused, plain)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("runs", [1, 2, 3, 4, 5, 8, 9, 15, 16, 17, 33, 100])
+@pytest.mark.parametrize("runs", [1, 2, 3, 4, 8, 9, 16, 17, 33, 100])
 def test_every_number_of_runs(runs: int, precision: str, used: list[FusedLoop]) -> None:
     for dim in (5, 21):
         plain, fused = both(used, Rosenbrock(dim=dim), "nesterov", runs=runs, precision=precision)
