@@ -57,8 +57,11 @@ def test_formulas_of_the_catalogue_are_those_of_the_code(monkeypatch: pytest.Mon
     assert latex_of(OPTIMIZERS["sgd"]) == r"x \leftarrow x - \mathrm{lr} \, g"
     assert r"v &\leftarrow \rho \, v + (1 - \rho) \, {g}^{2}" in latex_of(OPTIMIZERS["rmsprop"])
     assert r"\frac{\mathrm{lr} \, \hat{m}}{\sqrt{\hat{v}} + \varepsilon}" in latex_of(OPTIMIZERS["adam"])
+    dog = latex_of(OPTIMIZERS["dog"])
+    assert r"\max(r, \lVert s \rVert)" in dog
+    assert r"G + \sum_i g_i^{2}" in dog
     with pytest.raises(ValueError, match="has no form as an equation"):
-        latex_of(OPTIMIZERS["dog"])
+        latex_of(latex_of)
 
 
 def test_kernels_of_the_compiler_page_name_every_operation_once(monkeypatch: pytest.MonkeyPatch) -> None:

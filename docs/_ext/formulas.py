@@ -104,6 +104,10 @@ def _call(function: ast.expr, arguments: list[ast.expr]) -> tuple[str, int]:
     match name, texts:
         case "sqrt", [a]:
             return rf"\sqrt{{{a}}}", ATOM
+        case "sum", [a]:  # over the parameters of a run
+            return rf"\sum_i {_indexed(arguments[0])}", PRODUCT
+        case "vector_norm", [a]:
+            return rf"\lVert {a} \rVert", ATOM
         case "abs", [a]:
             return f"|{a}|", ATOM
         case "pow", [a, b]:
@@ -115,6 +119,14 @@ def _call(function: ast.expr, arguments: list[ast.expr]) -> tuple[str, int]:
         case (("maximum" | "minimum"), _):
             return rf"\{name[:3]}({', '.join(texts)})", ATOM
     return rf"\operatorname{{{_escaped(name)}}}({', '.join(texts)})", ATOM
+
+
+def _indexed(node: ast.expr) -> str:
+    """A term of a sum over i: a product of names, each with the index."""
+    match node:
+        case ast.BinOp(left=ast.Name(id=a), op=ast.Mult(), right=ast.Name(id=b)):
+            return f"{_name(a)}_i^{{2}}" if a == b else rf"{_name(a)}_i \, {_name(b)}_i"
+    raise ValueError(f"the sum of {ast.unparse(node)} has no form as an equation")
 
 
 def _bound(node: ast.expr, strength: int) -> str:

@@ -152,11 +152,13 @@ class RuleKernel:
         return self.backend.name == "numpy" and all(variant.graph.exact for variant in self.variants)
 
     def __call__(self, x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
+        if not self.variants[0].graph.decisions:
+            return self.variants[0].run(x, g, t, state, hyperparameters)
         settings = dict(zip(self.names, hyperparameters, strict=True))
         values = settings | {T: t}
         for variant in self.variants:
             if all(bool(evaluate(node, values)) == outcome for node, outcome in variant.graph.decisions):
-                return variant.run(x, g, t, state, values)
+                return variant.run(x, g, t, state, hyperparameters)
         # the first step of a variant is compared with the rule
         with np.errstate(all="ignore"):
             y, *new = self.rule(rule_module(self.backend), x + 0, g, t, *[s + 0 for s in state], **settings)
@@ -165,7 +167,7 @@ class RuleKernel:
             try:
                 variant = self.variant(self, values)
                 self.variants.append(variant)
-                result = variant.run(x, g, t, state, values)
+                result = variant.run(x, g, t, state, hyperparameters)
                 pairs = zip((y, *new), (result[0], *result[1]), strict=True)
                 to, tolerance = self.backend.to_host, 0.0 if self.exact else 64 * self.backend.eps
                 if all(same(to(a), to(b), tolerance) for a, b in pairs):
@@ -193,42 +195,44 @@ class _Variant:
         self.is_elementwise = not any(node.op in REDUCTIONS for node in self.graph.nodes)
         if not self.is_elementwise:
             loop = trace(kernel.dim)
-        self.names = [name for name in kernel.names if name not in kernel.swept]
-        self.ir, width, scratch = steps.write_module(loop, self.names, 0, llvm.processor().vector_bytes)
+        names = [name for name in kernel.names if name not in kernel.swept]
+        self.ir, width, scratch = steps.write_module(loop, names, 0, llvm.processor().vector_bytes)
         self.steps, self.numbers = llvm.machine_code(self.ir, ("steps", "numbers"))
-        self.columns = loop.columns
+        self.numbers_at, self.columns_at = (list(map(kernel.names.index, part)) for part in (names, loop.columns))
         self.data = [np.ascontiguousarray(part) for part in self.graph.data]
         self.scratch = np.empty(scratch + 1, kernel.backend.precision)
         self.changes = any(node.stepwise for node in self.graph.nodes)  # whether numbers change from step to step
-        self.values, self.table = (ctypes.c_double * (len(self.names) + 1))(), (ctypes.c_double * (width + 1))()
+        self.values, self.table = (ctypes.c_double * (len(names) + 1))(), (ctypes.c_double * (width + 1))()
         self.numbers_known: list[float] | None = None
-        self.number_arguments = (ctypes.c_int64 * 5)(
-            0, 1, ctypes.addressof(self.values), 0, ctypes.addressof(self.table)
-        )
-        self.arguments = (ctypes.c_int64 * (steps.POINTERS + len(self.data) + len(self.columns) + len(loop.arrays)))()
+        places = ctypes.addressof(self.values), 0, ctypes.addressof(self.table)
+        self.number_arguments = (ctypes.c_int64 * 5)(0, 1, *places)
+        self.arguments = (ctypes.c_int64 * (steps.POINTERS + len(self.data) + len(loop.columns) + len(loop.arrays)))()
         self.arguments[steps.COUNT], self.arguments[steps.WIDTH] = 1, width
         self.arguments[steps.TABLE], self.arguments[steps.SCRATCH] = ctypes.addressof(self.table), address(self.scratch)
-        self.arrays: Sequence[Any] = ()  # of the last step, whose addresses are in the arguments
+        self.places = ctypes.addressof(self.number_arguments), ctypes.addressof(self.arguments)
+        self.arrays: list[Any] = []  # of the last step, whose addresses are in the arguments
 
-    def run(self, x: Array, g: Array, t: int, state: Sequence[Array], values: Mapping[str, Any]) -> Any:
+    def run(self, x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
         """Overwrite iterates (R, d) and states, and return them."""
-        arguments, (runs, d) = self.arguments, x.shape
-        numbers = [values[name] for name in self.names]
+        arguments = self.arguments
+        numbers = [hyperparameters[k] for k in self.numbers_at]
         if self.changes or numbers != self.numbers_known:
             self.numbers_known, self.values[: len(numbers)], self.number_arguments[0] = numbers, numbers, t - 1
-            self.numbers(ctypes.addressof(self.number_arguments))
-        arrays = [*(values[name] for name in self.columns), x, *state]
+            self.numbers(self.places[0])
+        arrays = [*[hyperparameters[k] for k in self.columns_at], x, *state]
         if len(arrays) != len(self.arrays) or not all(map(operator.is_, arrays, self.arrays)):
             self.arrays = arrays
-            places = [address(a) for a in (*self.data, *arrays)]
-            first = len(self.data) + len(self.columns)
-            arguments[steps.POINTERS :] = [*places[:first], 0, *places[first:]]
-            arguments[steps.LAST_BLOCK], arguments[steps.END], arguments[steps.STRIDE] = runs, d, d
+            addresses = [address(a) for a in (*self.data, *arrays)]
+            first = len(self.data) + len(self.columns_at)
+            arguments[steps.POINTERS :] = [*addresses[:first], 0, *addresses[first:]]
+            arguments[steps.LAST_BLOCK], arguments[steps.END] = x.shape
+            arguments[steps.STRIDE] = x.shape[1]
         gradients = np.ascontiguousarray(g, x.dtype)  # (R, d)
         arguments[-2 - len(state)] = address(gradients)
         if x.size < MIN_THREADED:
-            self.steps(ctypes.addressof(arguments))
+            self.steps(self.places[1])
             return x, tuple(state)
+        runs, d = x.shape
         count = runs if not self.is_elementwise or runs >= _threads() else 0
 
         def part(low: int, high: int) -> None:
@@ -252,19 +256,22 @@ class _DeviceVariant:
         x, g = (graph.input(name, ("r", "d")) for name in (X, G))
         arrays, results = trace_rule(graph, kernel.rule, x, g, kernel.swept, kernel.per_run)
         new = [graph.wrap(value) for value in results.values()]
-        nodes, self.backend = [g, *arrays.values()], kernel.backend
+        nodes, self.backend, self.names = [g, *arrays.values()], kernel.backend, kernel.names
         self.kernel = cuda.Kernel(kernel.rule.__name__, "rd", nodes, new, range(1, len(nodes)))
 
-    def run(self, x: Array, g: Array, t: int, state: Sequence[Array], values: Mapping[str, Any]) -> Any:
+    def run(self, x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
         """Overwrite iterates (R, d) and states, and return them."""
+        values = dict(zip(self.names, hyperparameters, strict=True)) | {T: t}
         x, *new = self.kernel.run(self.backend, [g, x, *state], values)
         return x, tuple(new)
 
 
 def address(array: Any) -> int:
-    """The address of an array's memory, faster than ``array.ctypes.data``."""
-    place: int = array.__array_interface__["data"][0]
-    return place
+    """The address of the numbers of a NumPy array, which follows the header that all Python objects have.
+
+    This is nine times faster than ``array.ctypes.data``.
+    """
+    return ctypes.c_int64.from_address(id(array) + object.__basicsize__).value
 
 
 def _threads() -> int:

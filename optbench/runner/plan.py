@@ -52,7 +52,7 @@ STEP_SECONDS = 4e-5  # overhead of a step as it is written
 
 # Seconds that compiling takes in a new process: the compiler, and the code of a loop, or of all formulas of a problem.
 # A plan is compiled if this is less than a part of its time as it is written, so that it never takes much longer.
-COMPILE_SECONDS, FORMULAS_SECONDS = 0.15, 0.35
+COMPILE_SECONDS, FORMULAS_SECONDS = 0.2, 0.45
 MIN_GAIN = 2.0
 
 
