@@ -459,7 +459,8 @@ class StepWriter(Writer):
             self.buffers[node.id] = buffer
             self.product(node)
             return
-        cuts = sorted({0, self.length_of(node), *cuts_of(node, self.buffers)})
+        length = self.length_of(node)
+        cuts = sorted({0, length, *(cut for cut in cuts_of(node, self.buffers) if 0 < cut < length)})
         for low, high in itertools.pairwise(cuts):
             self.bounds = low, high
             for at, vector in self.positions(low, high):
