@@ -243,7 +243,7 @@ def test_traits_that_name_unknown_arguments_are_rejected(traits: dict[str, Any],
 
 
 @pytest.mark.usefixtures("registry")
-def test_a_rule_that_is_not_elementwise_runs_uncompiled_without_a_warning(starts: np.ndarray) -> None:
+def test_a_rule_that_is_not_elementwise_needs_no_warning(starts: np.ndarray) -> None:
     @rule(elementwise=False)
     def unit_step(xp: Any, x: Any, g: Any, t: int, lr: Any = 0.1) -> tuple[Any, ...]:
         return (x - lr * g / xp.linalg.vector_norm(g, axis=-1, keepdims=True),)
