@@ -448,7 +448,7 @@ class StepWriter(Writer):
             if n.op in REDUCTIONS and moves(n.args[0], found, joined_only=True):
                 found[n.args[0].id] = n.args[0]
         for name, n in self.steps.results.items():
-            if moves(n, found):
+            if n.id not in found and moves(n, found):
                 raise TraceError(f"computes {name.strip('.')} from other parameters")
         return [n for n in nodes if n.id in found]
 
