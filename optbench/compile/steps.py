@@ -361,7 +361,7 @@ class StepWriter(Writer):
             if n.op in REDUCTIONS and cuts_of(n.args[0], found):
                 found.add(n.args[0].id)
         for name, n in self.steps.results.items():
-            if moves(n, found):
+            if n.id not in found and moves(n, found):
                 raise TraceError(f"computes {name.strip('.')} from other parameters")
         return found
 
