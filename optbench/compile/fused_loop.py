@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
@@ -167,7 +168,7 @@ def trace_loop(
     """The oracle of a problem and a rule as one graph."""
     x = graph.input(X, ("r", d))
     symbolic = copy.copy(problem)
-    symbolic.xp = graph
+    symbolic.xp, symbolic.backend = graph, dataclasses.replace(problem.backend, xp=graph)
     results = call(symbolic.value_and_grad, x)
     if len(results) != 2:
         raise TraceError("returns more than a value and a gradient")

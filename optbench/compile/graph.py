@@ -128,7 +128,8 @@ class Node:
         raise refuse("decides in Python on a value that is only known when it runs; use xp.where")
 
     def __getitem__(self, key: Any) -> Node:
-        if isinstance(key, tuple) and len(key) == 2 and (key[0] is ... or (key[0] == slice(None) and self.ndim == 2)):
+        rows = self.ndim == (1 if isinstance(key, tuple) and key[1:] == (None,) else 2)
+        if isinstance(key, tuple) and len(key) == 2 and (key[0] is ... or (key[0] == slice(None) and rows)):
             position, last = key[1], self.dims[-1] if self.dims else None
             if position is None and self.length is None and not self.weak:
                 return self.graph.node("expand", self, dims=(*self.dims, 1))

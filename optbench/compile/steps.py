@@ -448,7 +448,7 @@ class StepWriter(Writer):
             if n.op in REDUCTIONS and moves(n.args[0], found, joined_only=True):
                 found[n.args[0].id] = n.args[0]
         for name, n in self.steps.results.items():
-            if moves(n, found):
+            if n.id not in found and moves(n, found):
                 raise TraceError(f"computes {name.strip('.')} from other parameters")
         return [n for n in nodes if n.id in found]
 
@@ -459,7 +459,8 @@ class StepWriter(Writer):
             self.buffers[node.id] = buffer
             self.product(node)
             return
-        cuts = sorted({0, self.length_of(node), *cuts_of(node, self.buffers)})
+        length = self.length_of(node)
+        cuts = sorted({0, length, *(cut for cut in cuts_of(node, self.buffers) if 0 < cut < length)})
         for low, high in itertools.pairwise(cuts):
             self.bounds = low, high
             for at, vector in self.positions(low, high):

@@ -156,7 +156,9 @@ def init_state(optimizer: Optimizer, x: Array, backend: Backend) -> Any:
 def _is_compiled(optimizer: FirstOrder, x: Array, backend: Backend) -> bool:
     """Whether a rule is to be compiled for these points."""
     is_wanted = optimizer.fused if backend.fused is None else backend.fused
-    return bool(is_wanted) and x.dtype == backend.dtype and (backend.name != "numpy" or llvm.is_available())
+    # kernels for a GPU have no reductions
+    can = llvm.is_available() if backend.name == "numpy" else optimizer.traits.elementwise
+    return bool(is_wanted) and can and x.dtype == backend.dtype
 
 
 @functools.lru_cache(maxsize=256)

@@ -29,6 +29,9 @@ from optbench.core.backend import Backend, get_backend
 from optbench.core.column import Column
 from optbench.core.registry import OPTIMIZERS
 from optbench.core.specs import parameters, state_names
+from optbench.optimizer import make_recipe
+from optbench.problem import make_problem
+from optbench.runner.loop import minimize
 from problems import learning
 from tests.compile.test_elementwise import EVERY_FORMULA, FORMULAS
 from tests.conftest import noting
@@ -473,6 +476,20 @@ def test_literals_are_exact() -> None:
     assert literal(-1.0, "float") == "(-0x1.0000000000000p+0f)"  # so that a sign before it is no decrement
 
 
+@pytest.mark.parametrize("spec", ["logistic:data=iris", "mlp:data=iris,hidden=4", "quadratic:dim=5"])
+@pytest.mark.usefixtures("simulated")
+def test_runs_with_kernels_equal_those_as_written(spec: str) -> None:
+    problem = make_problem(spec)
+    curves: list[Any] = []
+    for backend in (get_backend("numpy"), dataclasses.replace(device("float64"), fused=True)):
+        optimizer = make_recipe("adam").build({"lr": [0.01, 0.1, 0.3]}, lambda t: 1 / (1 + t))
+        done = minimize(problem.on(backend), optimizer, steps=50, seeds=(0,), x0=problem.start(0) + np.zeros((3, 1)))
+        assert (getattr(optimizer, "kernel", None) is not None) == (backend.name == "cupy")
+        curves.append(done.x)
+    plain, compiled_run = curves
+    np.testing.assert_allclose(compiled_run, plain, rtol=1e-9)
+
+
 # ---- the text as CUDA ----------------------------------------------------------------------------------------------------
 
 
@@ -524,7 +541,7 @@ def all_kernels(precision: str) -> list[tuple[str, str, bool]]:
         axes, _ = parse(indices)
         kernels.append(Kernel(formula.__name__, axes[0], *traced(formula, axes, precision)))
     result = []
-    for k, one in enumerate(kernels):
+    for k, one in enumerate({one.text: one for one in kernels}.values()):
         name = f"optbench_{one.name}_{k}"
         double = any(kind == "double" for _, kind in [*one.columns, *one.numbers])
         result.append((one.text.replace(f"optbench_{one.name}(", f"{name}("), name, double))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -77,6 +77,28 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[FusedLoop]:
 
     monkeypatch.setattr(looping, "_run_fused", noted)
     return loops
+
+
+@pytest.fixture(autouse=True)
+def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Machine code writes nothing next to its arrays, which would end the process much later, if at all."""
+    copies: list[np.ndarray] = []
+    align = fusing._aligned
+
+    def with_margins(array: np.ndarray) -> np.ndarray:
+        margin = 128 // array.dtype.itemsize  # whole cache lines
+        wide = align(np.full(array.size + 2 * margin, 12345.0, array.dtype))  # (margin + size + margin,)
+        copies.append(wide)
+        inner = wide[margin : margin + array.size].reshape(array.shape)
+        inner[...] = array
+        return inner
+
+    monkeypatch.setattr(fusing, "_aligned", with_margins)
+    yield
+    for wide in copies:
+        margin = 128 // wide.dtype.itemsize
+        assert (wide[:margin] == 12345).all()
+        assert (wide[-margin:] == 12345).all()
 
 
 def both(used: list[FusedLoop], problem: Problem, rule: Any, **options: Any) -> tuple[Trace, Trace]:
@@ -341,6 +363,26 @@ def test_the_oracle_of_a_user_is_compiled(dim: int, precision: str, used: list[F
     plain, fused = both(used, Bowl(dim=dim), "momentum", precision=precision)
     assert np.isnan(plain.steps_to_target).all()
     assert_same(fused, plain)
+
+
+@dataclass(eq=False)
+class Joined(Bowl):
+    """Slices of joined arrays that begin and end anywhere, of other lengths than the parameters."""
+
+    def value_and_grad(self, x: Any, samples: Any = None) -> tuple[Any, Any]:
+        xp, d = self.xp, self.dim
+        twice = xp.concat([x, 0.5 * x[..., :1], self.weights * x], axis=-1)  # (..., 2 d + 1)
+        middle = (2 * twice - x[..., -1:])[..., 2 : d + 2]
+        ends = xp.concat([twice[..., d:], xp.max(x, axis=-1)[..., None]], axis=-1)[..., 1 : d + 1]
+        return xp.sum((twice * twice)[..., 1:], axis=-1) + xp.sum(ends, axis=-1) ** 2, middle + 0.1 * ends * x
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("dim", [2, 3, 16, 17, 40, 150])
+def test_slices_of_joined_arrays(dim: int, precision: str, used: list[FusedLoop]) -> None:
+    for runs in (1, 9):
+        plain, fused = both(used, Joined(dim=dim), "adam", precision=precision, runs=runs, steps=50)
+        assert_same(fused, plain)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

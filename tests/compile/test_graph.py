@@ -63,6 +63,7 @@ def test_signatures_tell_formulas_apart() -> None:
         (lambda xp, x, t, lr: xp.sum(x, axis=-1), ("r",), False, False),
         (lambda xp, x, t, lr: xp.sum(x, axis=1, keepdims=True), ("r", 1), False, False),
         (lambda xp, x, t, lr: xp.max(x, axis=-1)[..., None] * x, ("r", D), False, False),
+        (lambda xp, x, t, lr: xp.sum(x, axis=-1)[:, None] * x, ("r", D), False, False),
         (lambda xp, x, t, lr: x[..., 1:4], ("r", 3), False, False),
         (lambda xp, x, t, lr: x[:, -2:], ("r", 2), False, False),
         (lambda xp, x, t, lr: x[..., -1], ("r",), False, False),
