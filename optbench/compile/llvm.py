@@ -224,6 +224,17 @@ class Writer:
             return self._power(a, rest[0])
         raise TraceError(f"uses {op}, which has no machine code")
 
+    def plus(self, a: Value, b: Value) -> Value:
+        return self.write(f"fadd {a}, {b.name}", a.kind, a.lanes)
+
+    def across(self, a: Value) -> Value:
+        """The sum of the numbers of a vector: neighbours first, then pairs, and so on."""
+        for distance in (1, 2, 4, 8)[: a.lanes.bit_length() - 1]:
+            order = ", ".join(f"i32 {j ^ distance}" for j in range(a.lanes))
+            other = self.write(f"shufflevector {a}, {a}, <{a.lanes} x i32> <{order}>", a.kind, a.lanes)
+            a = self.plus(a, other)
+        return self.write(f"extractelement {a}, i64 0", a.kind)
+
     def larger(self, a: Value, b: Value, comparison: str = "greater") -> Value:
         """The larger number, or the smaller one; NaN if either is, as in NumPy."""
         nan = self.write(f"fcmp uno {a}, {a.name}", "i1", a.lanes)
