@@ -34,6 +34,7 @@ PADDED, SCRATCH, BEGIN, END, STRIDE, POINTERS = range(12, 18)
 N_FIRST, N_COUNT, N_VALUES, N_FACTORS, N_TABLE = range(5)
 
 START = {"sum": -0.0, "dot": -0.0, "max": -math.inf, "min": math.inf}  # of reductions; it changes nothing
+NAMES = ("steps", "numbers")  # functions of the machine code
 ELEMENTARY: dict[str, Callable[..., Node]] = {
     name: getattr(elementary, name) for name in ("exp", "log", "log1p", "tanh")
 }
