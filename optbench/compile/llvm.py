@@ -47,6 +47,11 @@ def type_of(kind: str, lanes: int) -> str:
     return f"<{lanes} x {kind}>" if lanes else kind
 
 
+def name_of(value: Value | int) -> str:
+    """An integer in LLVM's notation."""
+    return value.name if isinstance(value, Value) else str(value)
+
+
 class Writer:
     """Writes one function ``void NAME(ptr arguments)``, whose arguments are an array of 64-bit integers and addresses.
 
@@ -100,20 +105,27 @@ class Writer:
 
     # ---- integers, memory and loops --------------------------------------------------------------------------------------
 
-    def integer(self, op: str, a: Value, b: Value | int) -> Value:
+    def integer(self, op: str, a: Value | int, b: Value | int) -> Value:
         """``add``, ``sub``, ``mul`` or another operation on 64-bit integers."""
-        return self.write(f"{op} i64 {a.name}, {b.name if isinstance(b, Value) else b}")
+        return self.write(f"{op} i64 {name_of(a)}, {name_of(b)}")
 
-    def address(self, base: Value, elements: Value | int, kind: str, lanes: int = 0) -> Value:
+    def address(self, base: Value, position: Value | int, kind: str, lanes: int = 0) -> Value:
         """The address of an element of an array; vectors are as long as their elements."""
-        position = elements.name if isinstance(elements, Value) else elements
-        return self.write(f"getelementptr {type_of(kind, lanes)}, ptr {base.name}, i64 {position}", "ptr")
+        return self.write(f"getelementptr {type_of(kind, lanes)}, ptr {base.name}, i64 {name_of(position)}", "ptr")
 
     def load(self, place: Value, kind: str, lanes: int = 0) -> Value:
         return self.write(f"load {type_of(kind, lanes)}, ptr {place.name}, align {SIZES[kind]}", kind, lanes)
 
     def store(self, value: Value, place: Value) -> None:
         self.lines.append(f"  store {value}, ptr {place.name}, align {SIZES[value.kind]}")
+
+    def load_at(self, base: Value, position: Value | int, kind: str, lanes: int = 0) -> Value:
+        """An element of an array."""
+        return self.load(self.address(base, position, kind, lanes), kind, lanes)
+
+    def store_at(self, value: Value, base: Value, position: Value | int) -> None:
+        """Store an element of an array."""
+        self.store(value, self.address(base, position, value.kind, value.lanes))
 
     @contextlib.contextmanager
     def loop(self, start: Value | int, stop: Value | int, step: int = 1) -> Iterator[Value]:
@@ -122,7 +134,7 @@ class Writer:
         self.store(start if isinstance(start, Value) else self.constant(start, "i64"), counter)
         self.lines += [f"  br label %{label}.head", f"{label}.head:"]
         i = self.load(counter, "i64")
-        go = self.write(f"icmp slt i64 {i.name}, {stop.name if isinstance(stop, Value) else stop}", "i1")
+        go = self.write(f"icmp slt i64 {i.name}, {name_of(stop)}", "i1")
         self.lines += [f"  br i1 {go.name}, label %{label}.body, label %{label}.end", f"{label}.body:"]
         yield i
         self.store(self.integer("add", i, step), counter)
