@@ -137,13 +137,11 @@ def _checked_kernel(formula: Callable[..., Any], indices: str, backend: Backend)
     rng = np.random.default_rng(0)
 
     def case(scale: float) -> list[Any]:
-        """Numbers of several scales and both signs, or zeros."""
+        """Numbers of a scale; those of the first argument have its sign."""
+        shapes = [[sizes[letter] for letter in letters] for letters in arguments]
         # absolute values, because a formula may take the logarithm of an argument
-        numbers: list[Any] = [
-            abs(scale) * np.abs(rng.standard_normal([sizes[letter] for letter in letters])) for letters in arguments
-        ]
-        numbers[0] = np.copysign(numbers[0], scale)
-        return [backend.asarray(a) if letters else 0.3 for a, letters in zip(numbers, arguments, strict=True)]
+        first, *others = [abs(scale) * np.abs(rng.standard_normal(shape)) for shape in shapes]
+        return [backend.asarray(a) if np.ndim(a) else 0.3 for a in (np.copysign(first, scale), *others)]
 
     cases = map(case, (1.0, -1.0, 1e-3, -1e-3, 1e3, -1e3, 0.0))
     return checked(f"the formula {formula.__name__!r}", plain, build, cases, backend)
@@ -185,38 +183,28 @@ def _compiled_kernel(writer: LoopWriter, name: str, indices: str) -> Callable[..
     whole, dtype = arguments[0], writer.graph.dtype
     axes_in = [[whole.index(letter) for letter in letters] for letters in arguments]
     axes_out = [[whole.index(letter) for letter in result.letters] for result in results]
-    initial = [None if result.overwrites else INITIAL[result.reduction] for result in results]
+    created = [(INITIAL[r.reduction], axes) for r, axes in zip(results, axes_out, strict=True) if not r.overwrites]
     (code,) = machine_code(writer.module(), (writer.name,), unroll=False)
     parts = [first for first, _ in writer.terms.values()]
-    formats = [*("q" if letters else "d" for letters in arguments), *("q" for make in initial if make)]
+    formats = [*("q" if letters else "d" for letters in arguments), *("q" for _ in created)]
     pack = struct.Struct("".join(["q" * len(whole), *formats, "q" * bool(parts)])).pack
 
-    def wrong(arrays: Sequence[Any]) -> ValueError:
-        return ValueError(f"{name} takes arrays {indices}, not {[np.shape(value) for value in arrays]}")
-
     def run(*arrays: Any) -> tuple[Array, ...]:
-        shape = arrays[0].shape
+        shape: Any = arrays[0].shape if arrays[0].ndim == len(whole) else None
         inputs: list[Any] = []
-        if len(shape) != len(whole):
-            raise wrong(arrays)
         for value, axes in zip(arrays, axes_in, strict=True):
             if axes:
                 # the loops themselves check nothing
                 if value.shape != (shape if len(axes) == len(whole) else tuple([shape[axis] for axis in axes])):
-                    raise wrong(arrays)
+                    raise ValueError(f"{name} takes arrays {indices}, not {[np.shape(value) for value in arrays]}")
                 if value.dtype != dtype or not value.flags.carray:
                     value = np.array(value, dtype, order="C")
             inputs.append(value)
-        used, outputs = inputs.copy(), []
-        for k, (make, axes) in enumerate(zip(initial, axes_out, strict=True)):
-            if make is None:
-                outputs.append(inputs[k])
-            else:
-                outputs.append(make([shape[axis] for axis in axes], dtype))
-                used.append(outputs[-1])
-        if parts:
-            used.append(np.empty(sum([math.prod(shape[first:]) for first in parts]), dtype))
-        code(pack(*shape, *[id(value) if isinstance(value, np.ndarray) else value for value in used]))
-        return tuple(outputs)
+        new = [create([shape[axis] for axis in axes], dtype) for create, axes in created]
+        terms = [np.empty(sum([math.prod(shape[first:]) for first in parts]), dtype)] if parts else []
+        used = [id(value) if isinstance(value, np.ndarray) else value for value in (*inputs, *new, *terms)]
+        code(pack(*shape, *used))
+        following = iter(new)
+        return tuple([inputs[k] if result.overwrites else next(following) for k, result in enumerate(results)])
 
     return run

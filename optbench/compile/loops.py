@@ -222,14 +222,12 @@ class LoopWriter(FormulaWriter):
 
     def place(self, base: Value, letters: str) -> Value:
         """The address of an element, or where no loop runs over a letter, of the first one."""
-        position: Value | None = None
-        for k, letter in enumerate(self.whole):
+        position = self.constant(0, "i64")
+        for k, (letter, size) in enumerate(zip(self.whole, self.sizes, strict=True)):
             if letter in letters:
-                position = position and self.integer("mul", position, self.sizes[k])
-                if k < len(self.indices):
-                    index = self.indices[k]
-                    position = self.integer("add", position, index) if position else index
-        return self.address(base, position or 0, self.kind)
+                index = self.indices[k] if k < len(self.indices) else 0
+                position = self.integer("add", self.integer("mul", position, size), index)
+        return self.address(base, position, self.kind)
 
     def product(self, first: int) -> Value:
         """The size of the axes from `first` on."""
