@@ -110,10 +110,10 @@ class FusedLoop:
         # squares at other steps go to an additional row
         squares = np.empty((int(with_norm.sum()) + 1, self.padded))
         x = np.empty((int(with_x.sum()), *self._x.shape), self.dtype)
-        factors = np.array([1.0 if self.factor is None else self.factor(t) for t in range(first, last)], float)
+        factors = b"" if self.factor is None else np.array([*map(self.factor, range(first, last))], float).tobytes()
         arrays = {
             **{steps.F: f, steps.BEST: best, steps.LEAST: self._least, steps.SQUARES: squares, steps.SNAPSHOTS: x},
-            steps.TABLE: _table_of(self.ir, self._values.tobytes(), factors.tobytes(), first, self.width),
+            steps.TABLE: _table_of(self.ir, self._values.tobytes(), factors, first, count, self.width),
             steps.ROWS: np.where(with_norm, np.cumsum(with_norm) - 1, len(squares) - 1),
             steps.MARKS: np.where(with_x, np.cumsum(with_x) - 1, -1),
         }
@@ -157,13 +157,14 @@ def trace_loop(
 
 
 @functools.lru_cache(maxsize=64)  # most plans of a study have the same numbers at each step
-def _table_of(ir: str, values: bytes, factors: bytes, first: int, width: int) -> np.ndarray:
-    """The weak numbers of steps, (steps, width)."""
+def _table_of(ir: str, values: bytes, factors: bytes, first: int, count: int, width: int) -> np.ndarray:
+    """The weak numbers of steps, (count, width)."""
     _, numbers = llvm.machine_code(ir, steps.NAMES)
-    arrays = np.frombuffer(values), np.frombuffer(factors), np.empty((len(factors) // 8, width))
-    arguments = np.array([first, len(arrays[2]), *map(address, arrays)])
+    table = np.empty((count, width))
+    arrays = np.frombuffer(values), np.frombuffer(factors) if factors else np.ones(count), table
+    arguments = np.array([first, count, *map(address, arrays)])
     numbers(address(arguments))
-    return arrays[2]
+    return table
 
 
 def _lanes(runs: int, d: int, vector: int) -> int:

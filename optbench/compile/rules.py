@@ -69,6 +69,15 @@ def trace_rule(
     return {X: x, **states}, dict(zip((X, *names), map(graph.wrap, results), strict=True))
 
 
+def trace_step(
+    rule: Rule, graph: Graph, length: int | str, swept: Collection[str] = (), per_run: Collection[str] = ()
+) -> steps.Steps:
+    """A step of a rule with given gradients, for arrays (R, length); see `trace_rule`."""
+    x, g = (graph.input(name, ("r", length)) for name in (X, G))
+    arrays, results = trace_rule(graph, rule, x, g, swept, per_run)
+    return steps.Steps(graph, {G: g, **arrays}, results)
+
+
 def fuse(
     rule: Rule, backend: Backend, swept: Collection[str] = (), per_run: Collection[str] = (), dim: int = 13
 ) -> Kernel | None:
@@ -137,6 +146,10 @@ class RuleKernel:
         self.reduces = not first.is_elementwise  # whether it combines the parameters of a run
         self.refusal = ""  # why there are no more variants
 
+    def trace(self, values: Mapping[str, Any], length: int | str) -> steps.Steps:
+        """A step with the decisions that the rule takes for these values."""
+        return trace_step(self.rule, Graph(self.backend.precision, values), length, self.swept, self.per_run)
+
     def agrees(self, expected: Iterable[Array], actual: tuple[Array, tuple[Array, ...]]) -> bool:
         """Whether results of the rule and the kernel are equal: bit by bit, if all variants so far have NumPy's digits."""
         exact = self.backend.name == "numpy" and all(variant.graph.exact for variant in self.variants)
@@ -173,16 +186,11 @@ class _Variant:
     """Machine code of a rule for some outcomes of its decisions."""
 
     def __init__(self, kernel: RuleKernel, values: Mapping[str, Any]) -> None:
-        def trace(length: int | str) -> steps.Steps:
-            self.graph = graph = Graph(kernel.backend.precision, values)
-            x, g = (graph.input(name, ("r", length)) for name in (X, G))
-            arrays, results = trace_rule(graph, kernel.rule, x, g, kernel.swept, kernel.per_run)
-            return steps.Steps(graph, {G: g, **arrays}, results)
-
-        loop = trace("i")
-        self.is_elementwise = not any(node.op in REDUCTIONS for node in self.graph.nodes)
+        loop = kernel.trace(values, "i")
+        self.is_elementwise = not any(node.op in REDUCTIONS for node in loop.graph.nodes)
         if not self.is_elementwise:
-            loop = trace(kernel.dim)
+            loop = kernel.trace(values, kernel.dim)
+        self.graph = loop.graph
         names = [name for name in kernel.names if name not in kernel.swept]
         self.ir, width, scratch = steps.write_module(loop, names, 0, llvm.processor().vector_bytes)
         self.steps, self.numbers = llvm.machine_code(self.ir, steps.NAMES)
@@ -232,12 +240,11 @@ class _DeviceVariant:
     is_elementwise = True
 
     def __init__(self, kernel: RuleKernel, values: Mapping[str, Any]) -> None:
-        self.graph = graph = Graph(kernel.backend.precision, values)
-        x, g = (graph.input(name, ("r", "d")) for name in (X, G))
-        arrays, results = trace_rule(graph, kernel.rule, x, g, kernel.swept, kernel.per_run)
-        new = [graph.wrap(value) for value in results.values()]
-        nodes, self.backend, self.names = [g, *arrays.values()], kernel.backend, kernel.names
-        self.kernel = cuda.Kernel(kernel.rule.__name__, "rd", nodes, new, range(1, len(nodes)))
+        step, self.backend, self.names = kernel.trace(values, "d"), kernel.backend, kernel.names
+        self.graph, arrays = step.graph, list(step.arrays.values())
+        self.kernel = cuda.Kernel(
+            kernel.rule.__name__, "rd", arrays, list(step.results.values()), range(1, len(arrays))
+        )
 
     def run(self, x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
         """Overwrite iterates (R, d) and states, and return them."""
