@@ -227,9 +227,9 @@ class Writer:
     def plus(self, a: Value, b: Value) -> Value:
         return self.write(f"fadd {a}, {b.name}", a.kind, a.lanes)
 
-    def across(self, a: Value) -> Value:
-        """The sum of the numbers of a vector: neighbours first, then pairs, and so on."""
-        for distance in (1, 2, 4, 8)[: a.lanes.bit_length() - 1]:
+    def across(self, a: Value, distances: Sequence[int] = ()) -> Value:
+        """The sum of the numbers of a vector: its halves first, or the numbers at these distances from each other."""
+        for distance in distances or [a.lanes >> k for k in range(1, a.lanes.bit_length())]:
             order = ", ".join(f"i32 {j ^ distance}" for j in range(a.lanes))
             other = self.write(f"shufflevector {a}, {a}, <{a.lanes} x i32> <{order}>", a.kind, a.lanes)
             a = self.plus(a, other)

@@ -310,7 +310,7 @@ class SumWriter(Writer):
             with self.loop(0, whole, 8) as i:
                 more = self.load(self.address(numbers, i, kind), kind, 8)
                 self.store(self.plus(self.load(sums, kind, 8), more), sums)
-            self.store(self.across(self.load(sums, kind, 8)), result)
+            self.store(self.across(self.load(sums, kind, 8), (1, 2, 4)), result)
             with self.loop(whole, n) as i:
                 self.store(self.plus(self.load(result, kind), self.load(self.address(numbers, i, kind), kind)), result)
         self.total = self.load(result, kind)
