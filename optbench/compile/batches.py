@@ -17,7 +17,7 @@ from optbench.core.backend import Backend
 from optbench.core.types import Array
 
 FEW_RUNS = 32  # runs per batch; with more of them, matrix products are faster
-TOGETHER = 8  # samples for which the arrays of the runs are read and written once
+TOGETHER = 4  # samples for which the arrays of the runs are read and written once
 
 
 def batch_sums(formula: Callable[..., Any], backend: Backend) -> Kernel | None:
