@@ -15,11 +15,12 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from optbench.compile import cache
+from optbench.compile import cache, elementary
 from optbench.compile.graph import CHOICES, Node, TraceError
 
 SIZES = {"double": 8, "float": 4, "ptr": 8, "i64": 8, "i32": 4, "i1": 1}
 KINDS = {"float64": "double", "float32": "float"}
+ELEMENTARY = ("exp", "log", "log1p", "tanh")
 ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 COMPARISONS = {"less": "olt", "less_equal": "ole", "greater": "ogt", "greater_equal": "oge"}
 COMPARISONS |= {"equal": "oeq", "not_equal": "une"}
@@ -178,6 +179,12 @@ class Writer:
 
     def select(self, condition: Value, a: Value, b: Value) -> Value:
         return self.write(f"select {condition}, {a}, {b}", a.kind, a.lanes)
+
+    def in_arithmetic(self, node: Node) -> Node:
+        """exp, log, log1p or tanh in plain arithmetic."""
+        precision = elementary.DOUBLE if node.weak or self.kind == "double" else elementary.SINGLE
+        formula: Callable[..., Node] = getattr(elementary, node.op)
+        return formula(node.graph, *node.args, precision)
 
     def operation(self, node: Node, args: Sequence[Value]) -> Value:
         """An elementwise operation: weak values in double precision, others in that of the arrays."""

@@ -8,10 +8,9 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from optbench.compile import elementary
 from optbench.compile.graph import Graph, Node, TraceError, call
-from optbench.compile.llvm import SIZES, Value, Writer, assemble, type_of
-from optbench.compile.steps import ELEMENTARY, PAIRWISE, reachable
+from optbench.compile.llvm import ELEMENTARY, SIZES, Value, Writer, assemble, type_of
+from optbench.compile.steps import PAIRWISE, reachable
 
 VECTOR_BYTES = 64  # on all processors; several registers where they are shorter
 FACTORS = {"double": 512, "float": 64}  # 1 + e <= 2 that are multiplied before a logarithm; products do not overflow
@@ -83,8 +82,7 @@ class FormulaWriter(Writer):
         if node.op == "const":
             return self.constant(node.value, "double")
         if node.op in ELEMENTARY:
-            precision = elementary.DOUBLE if node.weak or self.kind == "double" else elementary.SINGLE
-            return self.value(ELEMENTARY[node.op](self.graph, node.args[0], precision))
+            return self.value(self.in_arithmetic(node))
         return self.operation(node, [self.value(a) for a in node.args])
 
     def log1p(self, value: Value) -> Value:
