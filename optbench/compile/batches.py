@@ -17,7 +17,7 @@ from optbench.core.backend import Backend
 from optbench.core.types import Array
 
 FEW_RUNS = 32  # runs per batch; with more of them, matrix products are faster
-TOGETHER = 8  # samples for which the arrays of the runs are read and written once
+TOGETHER = 4  # samples for which the arrays of the runs are read and written once
 
 
 def batch_sums(formula: Callable[..., Any], backend: Backend) -> Kernel | None:
@@ -103,8 +103,8 @@ class BatchWriter(FormulaWriter):
         size = self.integer("and", self.integer("add", self.slots, 15), -16)  # whole vectors
         *self.memory, flag = (self.address(memory, self.integer("mul", size, k), self.kind) for k in range(4))
         with self.loop(0, self.integer("mul", seeds, self.batch)) as k:
-            sample = self.load(self.address(samples, k, "i64"), "i64")
-            with self.only_if(self.write(f"icmp uge {sample}, {n.name}", "i1")):
+            missing = self.write(f"icmp uge {self.load_at(samples, k, 'i64')}, {n.name}", "i1")
+            with self.only_if(missing):
                 self.store(self.constant(1, self.kind), flag)
         right = self.write(f"fcmp oeq {self.load(flag, self.kind)}, {self.constant(0, self.kind).name}", "i1")
         with self.only_if(right), self.loop(0, seeds) as seed:
@@ -120,8 +120,8 @@ class BatchWriter(FormulaWriter):
         """Margins, weights and losses of the samples from the first on, and their parts of the gradients."""
         last, rows = self.integer("sub", self.batch, 1), []
         for j in range(TOGETHER):  # at the end of a batch the last one is repeated, with a weight of 0
-            place = self.address(numbers, self.least(self.integer("add", first, j), last), "i64")
-            rows.append(self.address(self.Z, self.integer("mul", self.load(place, "i64"), self.d), self.kind))
+            sample = self.load_at(numbers, self.least(self.integer("add", first, j), last), "i64")
+            rows.append(self.address(self.Z, self.integer("mul", sample, self.d), self.kind))
         with self.loop(0, self.runs, 2) as r:
             pair = r, self.least(self.integer("add", r, 1), self.integer("sub", self.runs, 1))
             sums = [[self.zeros() for _ in rows] for _ in pair]
@@ -130,14 +130,14 @@ class BatchWriter(FormulaWriter):
                 for run, totals in zip(pair, sums, strict=True):
                     w = self.load_vector(self.place(self.w, run, i))
                     for z, total in zip(zs, totals, strict=True):
-                        self.store(self.intrinsic("fma", w, z, self.load(total, self.kind, self.lanes)), total)
+                        self.store(self.intrinsic("fma", w, z, self.vector_in(total)), total)
             for run, totals in zip(pair, sums, strict=True):
                 for j, total in enumerate(totals):
-                    self.store(self.across(self.load(total, self.kind, self.lanes)), self.slot(run, j))
+                    self.store(self.across(self.vector_in(total)), self.slot(run, j))
         there = self.first(self.integer("sub", self.batch, first), [k % TOGETHER for k in range(self.lanes)])
         with self.loop(0, self.slots, self.lanes) as k, self.scope():
             margins, products, rests = (self.address(a, k, self.kind) for a in self.memory)
-            self.known[self.margin.id] = self.load(margins, self.kind, self.lanes)
+            self.known[self.margin.id] = self.vector_in(margins)
             values = [self.convert(self.value(node), self.kind, self.lanes) for node in self.nodes]
             weight, e, rest = (self.select(there, v, self.constant(0, self.kind, self.lanes)) for v in values)
             self.store(weight, margins)
@@ -158,8 +158,8 @@ class BatchWriter(FormulaWriter):
         zeros = self.constant(0, self.kind, self.lanes)
         with self.loop(0, self.slots, self.lanes) as k:
             margins, products, rests = (self.address(a, k, self.kind) for a in self.memory)
-            self.store(self.log1p(self.load(products, self.kind, self.lanes)), margins)
-            self.increase(margins, self.load(rests, self.kind, self.lanes))
+            self.store(self.log1p(self.vector_in(products)), margins)
+            self.increase(margins, self.vector_in(rests))
             self.store(zeros, products)
             self.store(zeros, rests)
         with self.loop(0, self.runs) as r:

@@ -86,16 +86,16 @@ def _whole_arrays(
 
     def run(*arrays: Any) -> tuple[Array, ...]:
         numbers = on_device(*arrays) if on_device else formula(xp, *map(spread, arrays, missing))
-        parts = zip(numbers, results, over, strict=True)
-        return tuple([_reduce(value, result.reduction, axes, backend) for value, result, axes in parts])
+        values = []
+        for value, (reduction, *_), axes in zip(numbers, results, over, strict=True):
+            if reduction == "log1p":
+                value = _sum_log1p(value, axes, backend)
+            elif reduction:
+                value = getattr(xp, reduction)(value, axis=axes)
+            values.append(value)
+        return tuple(values)
 
     return run
-
-
-def _reduce(value: Array, reduction: str, axes: tuple[int, ...], backend: Backend) -> Array:
-    if reduction == "log1p":
-        return _sum_log1p(value, axes, backend)
-    return getattr(backend.xp, reduction)(value, axis=axes) if reduction else value
 
 
 def _sum_log1p(e: Array, axes: tuple[int, ...], backend: Backend) -> Array:

@@ -15,11 +15,12 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from optbench.compile import cache
+from optbench.compile import cache, elementary
 from optbench.compile.graph import CHOICES, Node, TraceError
 
 SIZES = {"double": 8, "float": 4, "ptr": 8, "i64": 8, "i32": 4, "i1": 1}
 KINDS = {"float64": "double", "float32": "float"}
+ELEMENTARY = ("exp", "log", "log1p", "tanh")
 ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv", "negative": "fneg"}
 INTRINSICS = {"sqrt": "sqrt", "abs": "fabs", "fma": "fma"}
 COMPARISONS = {"less": "olt", "less_equal": "ole", "greater": "ogt", "greater_equal": "oge"}
@@ -180,6 +181,12 @@ class Writer:
     def select(self, condition: Value, a: Value, b: Value) -> Value:
         return self.write(f"select {condition}, {a}, {b}", a.kind, a.lanes)
 
+    def in_arithmetic(self, node: Node) -> Node:
+        """exp, log, log1p or tanh in plain arithmetic."""
+        precision = elementary.DOUBLE if node.weak or self.kind == "double" else elementary.SINGLE
+        formula: Callable[..., Node] = getattr(elementary, node.op)
+        return formula(node.graph, *node.args, precision)
+
     def operation(self, node: Node, args: Sequence[Value]) -> Value:
         """An elementwise operation: weak values in double precision, others in that of the arrays."""
         op, lanes = node.op, max(a.lanes for a in args)
@@ -222,9 +229,9 @@ class Writer:
     def plus(self, a: Value, b: Value) -> Value:
         return self.write(f"fadd {a}, {b.name}", a.kind, a.lanes)
 
-    def across(self, a: Value) -> Value:
-        """The sum of the numbers of a vector: neighbours first, then pairs, and so on."""
-        for distance in (1, 2, 4, 8)[: a.lanes.bit_length() - 1]:
+    def across(self, a: Value, distances: Sequence[int] = ()) -> Value:
+        """The sum of the numbers of a vector: its halves first, or the numbers at these distances from each other."""
+        for distance in distances or [a.lanes >> k for k in range(1, a.lanes.bit_length())]:
             order = ", ".join(f"i32 {j ^ distance}" for j in range(a.lanes))
             other = self.write(f"shufflevector {a}, {a}, <{a.lanes} x i32> <{order}>", a.kind, a.lanes)
             a = self.plus(a, other)

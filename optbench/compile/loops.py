@@ -8,10 +8,9 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from optbench.compile import elementary
 from optbench.compile.graph import Graph, Node, TraceError, call
-from optbench.compile.llvm import SIZES, Value, Writer, assemble, type_of
-from optbench.compile.steps import ELEMENTARY, PAIRWISE, reachable
+from optbench.compile.llvm import ELEMENTARY, SIZES, Value, Writer, assemble, type_of
+from optbench.compile.steps import PAIRWISE, reachable
 
 VECTOR_BYTES = 64  # on all processors; several registers where they are shorter
 FACTORS = {"double": 512, "float": 64}  # 1 + e <= 2 that are multiplied before a logarithm; products do not overflow
@@ -47,8 +46,8 @@ class FormulaWriter(Writer):
         Numbers in a vector.
     known : dict
         Values of nodes, by their numbers.
-    mask : Value or None
-        Which numbers of a vector there are, at the end of a row.
+    mask : Value
+        Which numbers of a vector there are: all, except at the end of a row.
     """
 
     def __init__(self, name: str, precision: str) -> None:
@@ -56,7 +55,7 @@ class FormulaWriter(Writer):
         self.graph, self.lanes = Graph(precision), VECTOR_BYTES // SIZES[self.kind]
         self.positions = itertools.count()  # of arguments of the function
         self.known: dict[int, Value] = {}
-        self.mask: Value | None = None
+        self.mask = self.constant(1, "i1", self.lanes)
 
     def next(self, kind: str = "i64") -> Value:
         """The next argument of the function."""
@@ -83,8 +82,7 @@ class FormulaWriter(Writer):
         if node.op == "const":
             return self.constant(node.value, "double")
         if node.op in ELEMENTARY:
-            precision = elementary.DOUBLE if node.weak or self.kind == "double" else elementary.SINGLE
-            return self.value(ELEMENTARY[node.op](self.graph, node.args[0], precision))
+            return self.value(self.in_arithmetic(node))
         return self.operation(node, [self.value(a) for a in node.args])
 
     def log1p(self, value: Value) -> Value:
@@ -99,9 +97,9 @@ class FormulaWriter(Writer):
         """What is written inside runs for the part of a row that does not fill a vector; gives its position."""
         whole = self.integer("and", length, -self.lanes)
         with self.only_if(self.write(f"icmp ne {length}, {whole.name}", "i1")):
-            self.mask = self.first(self.integer("sub", length, whole), range(self.lanes))
+            everything, self.mask = self.mask, self.first(self.integer("sub", length, whole), range(self.lanes))
             yield whole
-            self.mask = None
+            self.mask = everything
 
     def first(self, count: Value, numbers: Iterable[int]) -> Value:
         """Which of some numbers are less than `count`."""
@@ -120,28 +118,25 @@ class FormulaWriter(Writer):
             yield i
 
     def load_vector(self, place: Value) -> Value:
-        if self.mask is None:
-            return self.load(place, self.kind, self.lanes)
-        zeros = f"{type_of(self.kind, self.lanes)} zeroinitializer"
+        vector = type_of(self.kind, self.lanes)
+        types, arguments = f"ptr, i32, {self.mask.type}, {vector}", f"{place}, i32 {SIZES[self.kind]}, {self.mask}"
         return self.write(
-            self.masked("load", f"{place}, i32 {SIZES[self.kind]}, {self.mask}, {zeros}"), self.kind, self.lanes
+            f"{self.masked('load', vector, types)}({arguments}, {vector} zeroinitializer)", self.kind, self.lanes
         )
 
     def store_vector(self, value: Value, place: Value) -> None:
-        if self.mask is None:
-            self.store(value, place)
-        else:
-            self.lines.append("  " + self.masked("store", f"{value}, {place}, i32 {SIZES[self.kind]}, {self.mask}"))
+        function = self.masked("store", "void", f"{value.type}, ptr, i32, {self.mask.type}")
+        self.lines.append(f"  {function}({value}, {place}, i32 {SIZES[self.kind]}, {self.mask})")
 
-    def masked(self, access: str, arguments: str) -> str:
-        """A call that loads or stores a part of a vector."""
-        vector = type_of(self.kind, self.lanes)
-        result = vector if access == "load" else "void"
-        types = ["ptr", "i32", f"<{self.lanes} x i1>"]
-        types = [*types, vector] if access == "load" else [vector, *types]
+    def masked(self, access: str, result: str, types: str) -> str:
+        """The start of a call that loads or stores the numbers of a vector that there are."""
         name = f"llvm.masked.{access}.v{self.lanes}f{8 * SIZES[self.kind]}.p0"
-        self.declarations.add(f"declare {result} @{name}({', '.join(types)})")
-        return f"call {result} @{name}({arguments})"
+        self.declarations.add(f"declare {result} @{name}({types})")
+        return f"call {result} @{name}"
+
+    def vector_in(self, place: Value) -> Value:
+        """A whole vector in memory of the function."""
+        return self.load(place, self.kind, self.lanes)
 
     def zeros(self) -> Value:
         """A vector of zeros, in memory of the function."""
@@ -151,11 +146,11 @@ class FormulaWriter(Writer):
 
     def increase(self, place: Value, more: Value) -> None:
         """Add to a vector in memory."""
-        self.store(self.plus(self.load(place, self.kind, self.lanes), more), place)
+        self.store(self.plus(self.vector_in(place), more), place)
 
     def multiply(self, place: Value, e: Value) -> None:
         """Multiply 1 + p by 1 + e, for p in memory: p + (p e + e), which keeps the digits of small numbers."""
-        self.increase(place, self.intrinsic("fma", self.load(place, self.kind, self.lanes), e, e))
+        self.increase(place, self.intrinsic("fma", self.vector_in(place), e, e))
 
 
 class LoopWriter(FormulaWriter):
@@ -270,10 +265,10 @@ class LoopWriter(FormulaWriter):
             with self.loop(start, self.least(self.integer("add", start, group), whole), self.lanes) as i:
                 self.visit(i)
             for k in logs:
-                self.increase(totals[k], self.log1p(self.load(self.products[k], self.kind, self.lanes)))
+                self.increase(totals[k], self.log1p(self.vector_in(self.products[k])))
                 self.store(self.constant(0, self.kind, self.lanes), self.products[k])
         for k in logs:
-            self.add(k, self.across(self.load(totals[k], self.kind, self.lanes)))
+            self.add(k, self.across(self.vector_in(totals[k])))
 
     def visit(self, i: Value) -> None:
         """The results at numbers from i on. All are computed before arguments are overwritten."""
@@ -282,9 +277,7 @@ class LoopWriter(FormulaWriter):
             values = [self.convert(self.value(node), self.kind, self.lanes) for node in self.nodes]
         for k, (result, value) in enumerate(zip(self.results, values, strict=True)):
             if k in self.products:
-                if self.mask is not None:
-                    value = self.select(self.mask, value, self.constant(0, self.kind, self.lanes))
-                self.multiply(self.products[k], value)
+                self.multiply(self.products[k], self.select(self.mask, value, self.constant(0, self.kind, self.lanes)))
                 continue
             first, memory = self.terms.get(k, (0, self.outputs[k]))
             place = self.place(memory, self.whole[first:] if k in self.terms else result.letters)
@@ -315,7 +308,7 @@ class SumWriter(Writer):
             with self.loop(0, whole, 8) as i:
                 more = self.load(self.address(numbers, i, kind), kind, 8)
                 self.store(self.plus(self.load(sums, kind, 8), more), sums)
-            self.store(self.across(self.load(sums, kind, 8)), result)
+            self.store(self.across(self.load(sums, kind, 8), (1, 2, 4)), result)
             with self.loop(whole, n) as i:
                 self.store(self.plus(self.load(result, kind), self.load(self.address(numbers, i, kind), kind)), result)
         self.total = self.load(result, kind)

@@ -15,13 +15,12 @@ import contextlib
 import functools
 import itertools
 import math
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optbench.compile import elementary
 from optbench.compile.graph import FACTOR, REDUCTIONS, Graph, Node, T, TraceError, X
-from optbench.compile.llvm import Value, Writer, assemble
+from optbench.compile.llvm import ELEMENTARY, Value, Writer, assemble
 
 STRIP = 8  # columns of a packed matrix that are stored together
 PAIRWISE = 128  # numbers that NumPy sums without splitting them
@@ -35,9 +34,6 @@ N_FIRST, N_COUNT, N_VALUES, N_FACTORS, N_TABLE = range(5)
 
 START = {"sum": -0.0, "dot": -0.0, "max": -math.inf, "min": math.inf}  # of reductions; it changes nothing
 NAMES = ("steps", "numbers")  # functions of the machine code
-ELEMENTARY: dict[str, Callable[..., Node]] = {
-    name: getattr(elementary, name) for name in ("exp", "log", "log1p", "tanh")
-}
 At = tuple[Value | None, int]  # a position in an array: a register, if it changes in a loop, and an offset
 
 
@@ -139,8 +135,7 @@ class StepWriter(Writer):
         if op == "matmul":
             return self.product_element(node, at[1])
         if op in ELEMENTARY:
-            precision = elementary.DOUBLE if node.weak or self.kind == "double" else elementary.SINGLE
-            return self.value(ELEMENTARY[op](self.steps.graph, args[0], precision), at)
+            return self.value(self.in_arithmetic(node), at)
         return self.operation(node, [self.value(a, at) for a in args])
 
     def place(self, base: Value, at: At, lanes: int) -> Value:
