@@ -26,8 +26,6 @@ from optbench.core.types import Array
 from optbench.core.workers import available_cores
 
 Rule = Callable[..., Any]
-# (x, g, t, state, hyperparameters) -> (x, state); x and state are overwritten
-Kernel = Callable[[Array, Array, int, Sequence[Array], Sequence[Any]], tuple[Array, tuple[Array, ...]]]
 
 CHECKED_DIM = 37  # whole vectors, and numbers that are left over
 MIN_THREADED = 1 << 22  # size of an array; for smaller ones, threads cost more than they save
@@ -80,7 +78,7 @@ def trace_step(
 
 def fuse(
     rule: Rule, backend: Backend, swept: Collection[str] = (), per_run: Collection[str] = (), dim: int = 13
-) -> Kernel | None:
+) -> RuleKernel | None:
     """The compiled form of a rule on a backend, or None if it has to run uncompiled, with one warning; see `compiled`."""
     result = compiled(rule, backend, swept, per_run, dim)
     if isinstance(result, str) and backend.name in ("numpy", "cupy"):
@@ -158,6 +156,7 @@ class RuleKernel:
         return all(same(to(a), to(b), tolerance) for a, b in pairs)
 
     def __call__(self, x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
+        """Overwrite iterates (R, d) and states, and return them."""
         if not self.variants[0].graph.decisions:
             return self.variants[0].run(x, g, t, state, hyperparameters)
         settings = dict(zip(self.names, hyperparameters, strict=True))

@@ -235,7 +235,8 @@ class StepWriter(Writer):
 
     def write_function(self) -> None:
         steps = self.steps
-        nodes = reachable([n for n in (*steps.results.values(), steps.f, steps.squares) if n is not None])
+        oracle = [n for n in (steps.f, steps.squares) if n is not None]
+        nodes = reachable([*steps.results.values(), *oracle])
         with self.loop(self.argument(FIRST_BLOCK), self.argument(LAST_BLOCK)) as self.block, self.scope():
             names: list[Any] = [*range(len(steps.graph.data)), *steps.columns, *steps.arrays]
             self.pointers = {name: self.argument(POINTERS + k, "ptr") for k, name in enumerate(names)}
@@ -253,17 +254,17 @@ class StepWriter(Writer):
                 self.row_of_table = self.address(self.argument(TABLE, "ptr"), row, "double")
                 for n in [a for user in nodes if not user.weak for a in user.args if a.weak]:
                     self.value(n)  # before loops over numbers
-                if steps.f is not None:
+                if oracle:
                     self.snapshot(k)
                 if self.unrolled:
-                    for oracle in (steps.f, steps.squares):
-                        if oracle is not None:
-                            self.value(oracle)  # before iterates are overwritten
-                    self.overwrite([(n, (None, i)) for n in steps.results for i in range(length_of(steps.arrays[n]))])
+                    for n in oracle:
+                        self.value(n)  # before iterates are overwritten
+                    rows_of = {name: range(length_of(node)) for name, node in steps.arrays.items()}
+                    self.overwrite([(name, (None, i)) for name in steps.results for i in rows_of[name]])
                 else:
                     self.passes(nodes)
-                if steps.f is not None and steps.squares is not None:
-                    self.record(k, steps.f, steps.squares)
+                if oracle:
+                    self.record(k, *oracle)
             for name, place in memory.items():
                 if name in steps.results:
                     self.copy(self.pointers[name], place, length_of(steps.arrays[name]))
