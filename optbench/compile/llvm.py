@@ -21,7 +21,8 @@ from optbench.compile.graph import CHOICES, Node, TraceError
 SIZES = {"double": 8, "float": 4, "ptr": 8, "i64": 8, "i32": 4, "i1": 1}
 KINDS = {"float64": "double", "float32": "float"}
 ELEMENTARY = ("exp", "log", "log1p", "tanh")
-ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
+ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv", "negative": "fneg"}
+INTRINSICS = {"sqrt": "sqrt", "abs": "fabs", "fma": "fma"}
 COMPARISONS = {"less": "olt", "less_equal": "ole", "greater": "ogt", "greater_equal": "oge"}
 COMPARISONS |= {"equal": "oeq", "not_equal": "une"}
 INTEGERS = {"add": "add", "subtract": "sub", "shift_left": "shl", "shift_right": "ashr"}
@@ -189,9 +190,7 @@ class Writer:
     def operation(self, node: Node, args: Sequence[Value]) -> Value:
         """An elementwise operation: weak values in double precision, others in that of the arrays."""
         op, lanes = node.op, max(a.lanes for a in args)
-        kind = "double" if node.weak else self.kind
-        if all(a.truth for a in node.args[-2:]) and op in CHOICES:
-            kind = "i1"
+        kind = "i1" if op in CHOICES and node.truth else "double" if node.weak else self.kind
         integer = next((a.kind for a in args if a.kind in ("i32", "i64")), kind)
         if op in INTEGERS and integer[0] == "i":
             a, *rest = [
@@ -200,23 +199,19 @@ class Writer:
             ]
             b = rest[0] if rest else self.constant(1, integer, lanes)
             return self.write(f"{INTEGERS[op]} {a}, {b.name}", integer, lanes)
-        if op in ("where", "bits", "number"):
-            kind = args[-1].kind if op != "where" else kind
         if op == "where":
             condition = self.convert(args[0], "i1", lanes)
             return self.select(condition, *[self.convert(a, kind, lanes) for a in args[1:]])
         if op in ("bits", "number"):
-            kind = {"double": "i64", "float": "i32", "i64": "double", "i32": "float"}[kind]
+            kind = {"double": "i64", "float": "i32", "i64": "double", "i32": "float"}[args[0].kind]
             return self.write(f"bitcast {args[0]} to {type_of(kind, lanes)}", kind, lanes)
         a, *rest = [self.convert(a, kind, lanes) for a in args]
         if op in ARITHMETIC:
-            return self.write(f"{ARITHMETIC[op]} {a}, {rest[0].name}", kind, lanes)
+            return self.write(f"{ARITHMETIC[op]} {', '.join([str(a), *(b.name for b in rest)])}", kind, lanes)
         if op in COMPARISONS:
             return self.compare(op, a, rest[0])
-        if op == "negative":
-            return self.write(f"fneg {a}", kind, lanes)
-        if op in ("sqrt", "abs", "fma"):
-            return self.intrinsic({"abs": "fabs"}.get(op, op), a, *rest)
+        if op in INTRINSICS:
+            return self.intrinsic(INTRINSICS[op], a, *rest)
         if op in ("maximum", "minimum"):
             return self.larger(a, rest[0], "greater" if op == "maximum" else "less")
         if op == "sign":

@@ -33,6 +33,7 @@ PADDED, SCRATCH, BEGIN, END, STRIDE, POINTERS = range(12, 18)
 N_FIRST, N_COUNT, N_VALUES, N_FACTORS, N_TABLE = range(5)
 
 START = {"sum": -0.0, "dot": -0.0, "max": -math.inf, "min": math.inf}  # of reductions; it changes nothing
+NAMES = ("steps", "numbers")  # functions of the machine code
 At = tuple[Value | None, int]  # a position in an array: a register, if it changes in a loop, and an offset
 
 
@@ -158,7 +159,7 @@ class StepWriter(Writer):
     def add(self, node: Node, a: Value, b: Value) -> Value:
         """Two terms of a reduction as one."""
         if node.op in ("sum", "dot"):
-            return self.write(f"fadd {a}, {b.name}", a.kind, a.lanes)
+            return self.plus(a, b)
         return self.larger(a, b, "greater" if node.op == "max" else "less")
 
     def chain(self, node: Node, terms: Iterable[Value]) -> Value:
@@ -268,17 +269,9 @@ class StepWriter(Writer):
                     self.copy(self.pointers[name], place, length_of(steps.arrays[name]))
 
     def copy(self, source: Value, target: Value, rows: int) -> None:
-        """Copy the rows of a block, without a loop if they are unrolled."""
-
-        def one(i: Value | int) -> None:
+        """Copy the rows of a block."""
+        with self.loop(0, rows) as i:
             self.store_at(self.load_at(source, i, self.kind, self.lanes), target, i)
-
-        if self.unrolled:
-            for row in range(rows):
-                one(row)
-        else:
-            with self.loop(0, rows) as i:
-                one(i)
 
     def snapshot(self, k: Value) -> None:
         """Copy the iterates where the step has a number of a snapshot, not -1."""
