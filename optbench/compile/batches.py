@@ -61,7 +61,7 @@ def _checked_sums(formula: Callable[..., Any], backend: Backend) -> Kernel:
             w, Z = (np.ascontiguousarray(a, dtype) for a in (w, Z))
             samples = np.ascontiguousarray(samples, np.int64)
             f, g = np.zeros((seeds, runs), dtype), np.zeros(w.shape, dtype)
-            memory = np.zeros(3 * ((TOGETHER * runs + 15) // 16 * 16) + 1, dtype)
+            memory = np.zeros(3 * ((TOGETHER * runs + 27) // 16 * 16) + 1, dtype)
             code(pack(seeds, runs, d, batch, n, *map(id, (w, Z, samples, f, g, memory))))
             if memory[-1]:  # a number of a sample is negative or too large
                 return plain(w, Z, samples)
@@ -100,7 +100,7 @@ class BatchWriter(FormulaWriter):
         seeds, self.runs, self.d, self.batch, n = (self.next() for _ in range(5))
         self.w, self.Z, samples, self.f, self.g, memory = (self.array() for _ in range(6))
         self.slots = self.integer("mul", self.runs, TOGETHER)
-        size = self.integer("and", self.integer("add", self.slots, 15), -16)  # whole vectors
+        size = self.integer("and", self.integer("add", self.slots, 27), -16)  # whole vectors, also at the last run
         *self.memory, flag = (self.address(memory, self.integer("mul", size, k), self.kind) for k in range(4))
         with self.loop(0, self.integer("mul", seeds, self.batch)) as k:
             missing = self.write(f"icmp uge {self.load_at(samples, k, 'i64')}, {n.name}", "i1")
@@ -131,9 +131,8 @@ class BatchWriter(FormulaWriter):
                     w = self.load_vector(self.place(self.w, run, i))
                     for z, total in zip(zs, totals, strict=True):
                         self.store(self.intrinsic("fma", w, z, self.vector_in(total)), total)
-            for run, totals in zip(pair, sums, strict=True):
-                for j, total in enumerate(totals):
-                    self.store(self.across(self.vector_in(total)), self.slot(run, j))
+            # also written to the slots of later runs, which follow
+            self.store(self.across(*[self.vector_in(total) for totals in sums for total in totals]), self.slot(r, 0))
         there = self.first(self.integer("sub", self.batch, first), [k % TOGETHER for k in range(self.lanes)])
         with self.loop(0, self.slots, self.lanes) as k, self.scope():
             margins, products, rests = (self.address(a, k, self.kind) for a in self.memory)
@@ -164,7 +163,7 @@ class BatchWriter(FormulaWriter):
             self.store(zeros, rests)
         with self.loop(0, self.runs) as r:
             place = self.address(self.f, self.integer("add", self.first_run, r), self.kind)
-            loss = self.across(self.load(self.slot(r, 0), self.kind, TOGETHER))
+            loss = self.sum_of(self.load(self.slot(r, 0), self.kind, TOGETHER))
             self.store(self.plus(self.load(place, self.kind), loss), place)
 
     def place(self, matrix: Value, r: Value, i: Value) -> Value:

@@ -229,13 +229,21 @@ class Writer:
     def plus(self, a: Value, b: Value) -> Value:
         return self.write(f"fadd {a}, {b.name}", a.kind, a.lanes)
 
-    def across(self, a: Value, distances: Sequence[int] = ()) -> Value:
-        """The sum of the numbers of a vector: its halves first, or the numbers at these distances from each other."""
-        for distance in distances or [a.lanes >> k for k in range(1, a.lanes.bit_length())]:
-            order = ", ".join(f"i32 {j ^ distance}" for j in range(a.lanes))
-            other = self.write(f"shufflevector {a}, {a}, <{a.lanes} x i32> <{order}>", a.kind, a.lanes)
-            a = self.plus(a, other)
-        return self.write(f"extractelement {a}, i64 0", a.kind)
+    def across(self, *vectors: Value) -> Value:
+        """The sums of the numbers of vectors, neighbours first, as the first numbers of a vector."""
+        lanes, parts = vectors[0].lanes, list(vectors)
+        for _ in range(lanes.bit_length() - 1):
+            pairs = list(zip(parts[::2], parts[1::2], strict=True)) if len(parts) > 1 else [(parts[0], parts[0])]
+            parts = []
+            for a, b in pairs:
+                orders = [", ".join(f"i32 {j}" for j in range(start, 2 * lanes, 2)) for start in (0, 1)]
+                texts = [f"shufflevector {a}, {b}, <{lanes} x i32> <{order}>" for order in orders]
+                parts.append(self.plus(*[self.write(text, a.kind, lanes) for text in texts]))
+        return parts[0]
+
+    def sum_of(self, vector: Value) -> Value:
+        """The sum of the numbers of a vector, neighbours first."""
+        return self.write(f"extractelement {self.across(vector)}, i64 0", vector.kind)
 
     def larger(self, a: Value, b: Value, comparison: str = "greater") -> Value:
         """The larger number, or the smaller one; NaN if either is, as in NumPy."""

@@ -268,7 +268,7 @@ class LoopWriter(FormulaWriter):
                 self.increase(totals[k], self.log1p(self.vector_in(self.products[k])))
                 self.store(self.constant(0, self.kind, self.lanes), self.products[k])
         for k in logs:
-            self.add(k, self.across(self.vector_in(totals[k])))
+            self.add(k, self.sum_of(self.vector_in(totals[k])))
 
     def visit(self, i: Value) -> None:
         """The results at numbers from i on. All are computed before arguments are overwritten."""
@@ -308,7 +308,7 @@ class SumWriter(Writer):
             with self.loop(0, whole, 8) as i:
                 more = self.load(self.address(numbers, i, kind), kind, 8)
                 self.store(self.plus(self.load(sums, kind, 8), more), sums)
-            self.store(self.across(self.load(sums, kind, 8), (1, 2, 4)), result)
+            self.store(self.sum_of(self.load(sums, kind, 8)), result)
             with self.loop(whole, n) as i:
                 self.store(self.plus(self.load(result, kind), self.load(self.address(numbers, i, kind), kind)), result)
         self.total = self.load(result, kind)
