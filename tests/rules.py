@@ -87,6 +87,11 @@ def swapped(xp: Any, x: Any, g: Any, t: int, one: Any, other: Any, lr: float = 0
     return x - lr * (one - 0.5 * other + g), other, beta * one + g
 
 
+def remembered(xp: Any, x: Any, g: Any, t: int, before: Any, old: Any, lr: float = 0.1) -> Any:
+    """State that is the gradient and the iterate as they are."""
+    return x - lr * (g - 0.5 * before / (1 + xp.sum(before * g, axis=-1, keepdims=True) ** 2) + 0.1 * old), g, x
+
+
 def gathered(xp: Any, x: Any, g: Any, t: int, s: Any, G: Any, lr: float = 0.1) -> Any:
     """AdaGrad-Norm (Ward, Wu & Bottou 2019): state G with one number per run."""
     G = G + xp.sum(g * g, axis=-1, keepdims=True)
@@ -140,7 +145,7 @@ def clashing(xp: Any, y: Any, h: Any, k: int, x: Any, g: Any, r: Any, lr=0.1, t=
 
 UNKNOWN: list[Any] = [
     *(radam, by_value, by_norm, normalized, largest, centered, signs, amsgrad, chosen, restarted, in_place, swapped),
-    *(gathered, powers, of_t, helped, closure(3.0), sums_of_state, clashing),
+    *(remembered, gathered, powers, of_t, helped, closure(3.0), sums_of_state, clashing),
 ]
 STATE_PER_RUN: dict[Any, tuple[str, ...]] = {gathered: ("G",)}
 

@@ -12,8 +12,8 @@ from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
 
 from optbench.compile import cuda, steps
-from optbench.compile.graph import G, Graph, Node, X
-from optbench.compile.rules import trace_rule
+from optbench.compile.graph import Graph, Node
+from optbench.compile.rules import trace_step
 from optbench.compile.steps import Steps
 from optbench.core.registry import OPTIMIZERS
 
@@ -24,10 +24,7 @@ LEAVES = ("input", "number", "column", "const")
 
 def traced(rule: Callable[..., Any], precision: str = "float64", axis: str = "i", swept: tuple[str, ...] = ()) -> Steps:
     """A step of a rule for any number of parameters."""
-    graph = Graph(precision)
-    x, g = (graph.input(name, ("r", axis)) for name in (X, G))
-    arrays, results = trace_rule(graph, rule, x, g, swept)
-    return Steps(graph, {G: g, **arrays}, results)
+    return trace_step(rule, Graph(precision), axis, swept)
 
 
 def name_of(node: Node) -> str:

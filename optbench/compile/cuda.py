@@ -29,17 +29,15 @@ HEADER = """#define KERNEL extern "C" __global__ void
 #define INFINITY __int_as_float(0x7f800000)
 #define NAN __int_as_float(0x7fffffff)
 """
-LOGIC = {"bitwise_and": "{0} != 0 && {1} != 0", "bitwise_or": "{0} != 0 || {1} != 0", "bitwise_not": "{0} == 0"}
 SIGNS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "equal": "==", "not_equal": "!="}
 SIGNS |= {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">="}
-TEXTS = LOGIC | {op: f"{{0}} {sign} {{1}}" for op, sign in SIGNS.items()}  # truths are 0 and 1
+TEXTS = {op: f"{{0}} {sign} {{1}}" for op, sign in SIGNS.items()}  # truths are 0 and 1
 TEXTS |= {name: f"{name}{{f}}({{0}})" for name in ("sqrt", "exp", "log", "log1p", "tanh")}
 TEXTS |= {"abs": "fabs{f}({0})", "pow": "pow{f}({0}, {1})", "negative": "-{0}", "where": "{0} != 0 ? {1} : {2}"}
-TEXTS |= {
-    op: f"{{0}} {s} {{1}} || {{0}} != {{0}} ? {{0}} : {{1}}" for op, s in {"maximum": ">", "minimum": "<"}.items()
-}
+TEXTS |= {"maximum": "{0} > {1} || {0} != {0} ? {0} : {1}", "minimum": "{0} < {1} || {0} != {0} ? {0} : {1}"}
 TEXTS |= {"sign": "{0} > 0 ? 1 : {0} < 0 ? -1 : {0} == 0 ? 0 : {0}"}
 TEXTS |= {"isnan": "{0} != {0}", "isfinite": "{0} - {0} == {0} - {0}"}
+TEXTS |= {"bitwise_and": "{0} != 0 && {1} != 0", "bitwise_or": "{0} != 0 || {1} != 0", "bitwise_not": "{0} == 0"}
 
 
 class Kernel:
@@ -114,13 +112,12 @@ class Kernel:
             name, text = f"{name}_{kind}", self._value(node, "double")
         elif node.op == "input":
             text = f"{self._names[node.id]}[{self._index(node.dims)}]"
-        elif node.op in TEXTS and (node.truth or node.op not in LOGIC):
+        elif node.op in TEXTS and (node.truth or not node.op.startswith("bitwise")):
             text = TEXTS[node.op].format(*[self._value(a, kind) for a in node.args], f="f" if kind == "float" else "")
         else:
             raise TraceError(f"uses {node.op}, and kernels treat every number alone")
-        self._lines[max(self.letters.index(str(i)) for i in node.dims if i != 1)].append(
-            f"const {kind} {name} = {text};"
-        )
+        innermost = max(self.letters.index(str(i)) for i in node.dims if i != 1)
+        self._lines[innermost].append(f"const {kind} {name} = {text};")
         self._known[key] = name
         return name
 
@@ -130,34 +127,28 @@ class Kernel:
 
     def run(self, backend: Backend, given: Sequence[Array], values: Mapping[str, Any]) -> list[Array]:
         """The results for arguments, numbers and columns (R, 1) of the host. Columns are moved to the GPU once."""
-        xp, shape = backend.xp, given[0].shape
-        lengths = dict(zip(self.letters, shape, strict=True))
-        if any(
-            a.shape != tuple([lengths[str(i)] for i in n.dims if i != 1])
-            for a, n in zip(given, self.arrays, strict=True)
-        ):
-            raise ValueError(
-                f"{self.name} takes arrays {[n.dims for n in self.arrays]}, not {[a.shape for a in given]}"
-            )
-        arrays = [xp.ascontiguousarray(a, dtype=backend.dtype) for a in given]
-        own = (
-            [] if self.targets else [xp.empty(shape, dtype=backend.dtype, device=backend.device) for _ in self.results]
-        )
+        xp, shape, dtype = backend.xp, given[0].shape, backend.dtype
+        lengths: dict[Any, int] = dict(zip(self.letters, shape, strict=True))
+        shapes = [a.shape for a in given]
+        if shapes != [tuple([lengths[i] for i in node.dims if i != 1]) for node in self.arrays]:
+            raise ValueError(f"{self.name} takes arrays {[node.dims for node in self.arrays]}, not {shapes}")
+        arrays = [xp.ascontiguousarray(a, dtype=dtype) for a in given]
+        new = [] if self.targets else [xp.empty(shape, dtype=dtype, device=backend.device) for _ in self.results]
         swept = [values[name] for name in self.swept]
-        if not self._given or any(a is not b for a, b in zip(self._given, swept, strict=True)):
+        if list(map(id, swept)) != list(map(id, self._given)):
             weak = [np.asarray(evaluate(self.graph.nodes[k], values), TYPES[kind]) for k, kind in self.columns]
             columns = [np.broadcast_to(c, (shape[0], 1)) for c in weak]
             self._made = [backend.as_float64(c) if c.dtype == np.float64 else backend.asarray(c) for c in columns]
             self._given = swept
-        if not self._made and all(a.shape == shape for a in arrays):  # all axes are one
+        if not self._made and shapes == [shape] * len(shapes):  # all axes are one
             shape = (*[1] * (len(shape) - 1), math.prod(shape))
         x, y, z = (*shape[:-4:-1], 1, 1)[:3]
         across = min(THREADS, 1 << max(0, x - 1).bit_length())
         block = (across, min(THREADS // across, 1 << max(0, y - 1).bit_length()), 1)
         grid = tuple([min(max(1, -(-n // b)), most) for n, b, most in zip((x, y, z), block, MAX_BLOCKS, strict=True)])
         numbers = [TYPES[kind](evaluate(self.graph.nodes[k], values)) for k, kind in self.numbers]
-        self._function(grid, block, (*map(np.int64, shape), *arrays, *own, *self._made, *numbers))
-        return own or [arrays[k] for k in self.targets]
+        self._function(grid, block, (*map(np.int64, shape), *arrays, *new, *self._made, *numbers))
+        return new or [arrays[k] for k in self.targets]
 
 
 def _identifier(name: Any) -> str:
@@ -168,9 +159,8 @@ def literal(value: float, kind: str) -> str:
     """A number as text, rounded to its type and exact from there on."""
     with np.errstate(over="ignore"):
         value = float(TYPES[kind](value))
-    digits = (
-        abs(value).hex() + "f" * (kind == "float") if math.isfinite(value) else "NAN" if value != value else "INFINITY"
-    )
+    suffix = "f" if kind == "float" else ""
+    digits = abs(value).hex() + suffix if math.isfinite(value) else "NAN" if value != value else "INFINITY"
     return f"(-{digits})" if math.copysign(1, value) < 0 else digits
 
 
@@ -197,13 +187,13 @@ def formula_kernel(
     dims = [tuple([letter if letter in letters else 1 for letter in whole]) for letters in axes]
     nodes = [graph.input(str(k), dims[k]) if letters else graph.number(str(k)) for k, letters in enumerate(axes)]
     results = [graph.wrap(r) for r in call(formula, graph, *nodes)]
-    distinct = list({r.id: r for r in results}.values())
-    kernel = Kernel(formula.__name__, whole, [n for n in nodes if n.op == "input"], distinct)
+    distinct = {r.id: r for r in results}
+    kernel = Kernel(formula.__name__, whole, [n for n in nodes if n.op == "input"], list(distinct.values()))
 
     def run(*values: Any) -> tuple[Array, ...]:
         arrays = [v for v, letters in zip(values, axes, strict=True) if letters]
         numbers = {str(k): float(v) for k, v in enumerate(values) if not axes[k]}
-        outputs = dict(zip([r.id for r in distinct], kernel.run(backend, arrays, numbers), strict=True))
+        outputs = dict(zip(distinct, kernel.run(backend, arrays, numbers), strict=True))
         return tuple([outputs[r.id] for r in results])
 
     return run

@@ -11,7 +11,7 @@ import functools
 import math
 import struct
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy as np
 from optbench.compile import cuda
 from optbench.compile.graph import TraceError
 from optbench.compile.llvm import is_available, machine_code
-from optbench.compile.loops import LoopWriter, Result, parse
+from optbench.compile.loops import LoopWriter, parse
 from optbench.compile.rules import same
 from optbench.compile.steps import PAIRWISE
 from optbench.core.backend import Backend
@@ -59,39 +59,43 @@ def kernel(formula: Callable[..., Any], indices: str, backend: Backend) -> Kerne
         compiled and uncompiled; other orders of sums are possible where the last axis has length 1.
     """
     if backend.fused and (backend.name == "cupy" or (backend.name == "numpy" and is_available())):
-        return _Compiled(formula, indices, backend)
-    return _uncompiled(formula, indices, backend)
+        return first_call_makes(lambda: _checked_kernel(formula, indices, backend))
+    return _whole_arrays(formula, indices, backend)
+
+
+def first_call_makes(make: Callable[[], Kernel]) -> Kernel:
+    """A kernel that is made when it is called for the first time."""
+    made = functools.cache(make)
+    return lambda *arrays: made()(*arrays)
 
 
 # ---- the formula on whole arrays ----------------------------------------------------------------------------------------
 
 
-def _uncompiled(formula: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
+def _whole_arrays(
+    formula: Callable[..., Any], indices: str, backend: Backend, on_device: Kernel | None = None
+) -> Kernel:
+    """The formula, or its kernel for the device, and then its reductions on whole arrays."""
     arguments, results = parse(indices)
     whole, xp = arguments[0], backend.xp
-    missing = [tuple(k for k, letter in enumerate(whole) if letter not in letters) for letters in arguments]
-    over = _reduced_axes(arguments, results)
+    over = [tuple([k for k, letter in enumerate(whole) if letter not in result.letters]) for result in results]
+    missing = [[k for k, letter in enumerate(whole) if letters and letter not in letters] for letters in arguments]
+
+    def spread(value: Any, axes: Sequence[int]) -> Any:
+        return functools.reduce(lambda array, axis: xp.expand_dims(array, axis=axis), axes, value)
 
     def run(*arrays: Any) -> tuple[Array, ...]:
-        spread = []
-        for value, axes, letters in zip(arrays, missing, arguments, strict=True):
-            for axis in axes if letters else ():
-                value = xp.expand_dims(value, axis=axis)
-            spread.append(value)
-        parts = zip(formula(xp, *spread), results, over, strict=True)
-        return tuple([_reduce(value, result.reduction, axes, backend) for value, result, axes in parts])
+        numbers = on_device(*arrays) if on_device else formula(xp, *map(spread, arrays, missing))
+        values = []
+        for value, (reduction, *_), axes in zip(numbers, results, over, strict=True):
+            if reduction == "log1p":
+                value = _sum_log1p(value, axes, backend)
+            elif reduction:
+                value = getattr(xp, reduction)(value, axis=axes)
+            values.append(value)
+        return tuple(values)
 
     return run
-
-
-def _reduced_axes(arguments: Sequence[str], results: Sequence[Result]) -> list[tuple[int, ...]]:
-    return [tuple(k for k, letter in enumerate(arguments[0]) if letter not in result.letters) for result in results]
-
-
-def _reduce(value: Array, reduction: str, axes: tuple[int, ...], backend: Backend) -> Array:
-    if reduction == "log1p":
-        return _sum_log1p(value, axes, backend)
-    return getattr(backend.xp, reduction)(value, axis=axes) if reduction else value
 
 
 def _sum_log1p(e: Array, axes: tuple[int, ...], backend: Backend) -> Array:
@@ -116,109 +120,91 @@ def _sum_log1p(e: Array, axes: tuple[int, ...], backend: Backend) -> Array:
 # ---- the formula in compiled loops --------------------------------------------------------------------------------------
 
 
-class _Compiled:
-    """A kernel that is compiled and compared with its formula on its first call."""
-
-    def __init__(self, formula: Callable[..., Any], indices: str, backend: Backend) -> None:
-        self.definition = formula, indices, backend
-
-    def __call__(self, *arrays: Any) -> tuple[Array, ...]:
-        return self.kernel(*arrays)
-
-    @functools.cached_property
-    def kernel(self) -> Kernel:
-        return _checked_kernel(*self.definition)
-
-
 @functools.cache
 def _checked_kernel(formula: Callable[..., Any], indices: str, backend: Backend) -> Kernel:
-    """A compiled kernel that computes what the formula computes; or, with one warning, the formula on whole arrays."""
-    plain = _uncompiled(formula, indices, backend)
+    arguments, results = parse(indices)
+    plain = _whole_arrays(formula, indices, backend)
+
+    def build() -> tuple[Kernel, float]:
+        if backend.name == "cupy":  # whose functions may round differently
+            on_device = cuda.formula_kernel(formula, arguments, backend)
+            return _whole_arrays(formula, indices, backend, on_device), 64.0
+        writer = LoopWriter(formula, arguments, results, backend.precision)
+        return _compiled_kernel(writer, formula.__name__, indices), 0.0 if writer.graph.exact else 64.0
+
+    # all axes differ; rows end with a part of a vector, and are longer than what a sum adds up in one piece
+    sizes = dict(zip(arguments[0], [*range(2, len(arguments[0]) + 1), PAIRWISE + 13], strict=True))
+    rng = np.random.default_rng(0)
+
+    def case(scale: float) -> list[Any]:
+        """Numbers of a scale; those of the first argument have its sign."""
+        shapes = [[sizes[letter] for letter in letters] for letters in arguments]
+        # absolute values, because a formula may take the logarithm of an argument
+        first, *others = [abs(scale) * np.abs(rng.standard_normal(shape)) for shape in shapes]
+        return [backend.asarray(a) if np.ndim(a) else 0.3 for a in (np.copysign(first, scale), *others)]
+
+    cases = map(case, (1.0, -1.0, 1e-3, -1e-3, 1e3, -1e3, 0.0))
+    return checked(f"the formula {formula.__name__!r}", plain, build, cases, backend)
+
+
+def checked(
+    what: str,
+    plain: Kernel,
+    build: Callable[[], tuple[Kernel, float]],
+    cases: Iterable[Sequence[Any]],
+    backend: Backend,
+) -> Kernel:
+    """A compiled kernel that computes what `plain` computes for all cases of arguments; or `plain`, with one warning.
+
+    `build` returns the kernel, and how far it may be from `plain`, in rounding errors. It may raise TraceError.
+    """
     try:
-        build = _device_kernel if backend.name == "cupy" else _compiled_kernel
-        compiled, exact = build(formula, indices, backend)
-        if _agrees(plain, compiled, indices, backend, 0.0 if exact else 64 * backend.eps):
+        compiled, tolerance = build()
+        for arrays in cases:
+            with np.errstate(all="ignore"):
+                expected = plain(*arrays)
+                actual = compiled(*[value if isinstance(value, float) else value + 0 for value in arrays])
+                pairs = [(backend.to_host(a), backend.to_host(b)) for a, b in zip(expected, actual, strict=True)]
+                agree = all(a.dtype == b.dtype and same(a, b, tolerance * backend.eps) for a, b in pairs)
+            if not agree:
+                cause = "its compiled form differs"
+                break
+        else:
             return compiled
-        cause = "its compiled form differs"
     except TraceError as error:
         cause = f"it {error}"
-    warnings.warn(f"the formula {formula.__name__!r} runs uncompiled, because {cause}", stacklevel=4)
+    warnings.warn(f"{what} runs uncompiled, because {cause}", stacklevel=5)
     return plain
 
 
-def _agrees(plain: Kernel, compiled: Kernel, indices: str, backend: Backend, tolerance: float) -> bool:
-    """Whether a kernel computes what its formula computes, for numbers of several scales and both signs, and for zeros."""
-    rng = np.random.default_rng(0)
-    arguments, _ = parse(indices)
-    # all axes differ; rows end with a part of a vector, and are longer than what a sum adds up in one piece
-    sizes = dict(zip(arguments[0], [*range(2, len(arguments[0]) + 1), PAIRWISE + 13], strict=True))
-    for scale in (1.0, -1.0, 1e-3, -1e-3, 1e3, -1e3, 0.0):
-        # absolute values, because a formula may take the logarithm of an argument
-        numbers: list[Any] = [
-            abs(scale) * np.abs(rng.standard_normal([sizes[letter] for letter in letters])) for letters in arguments
-        ]
-        numbers[0] = np.copysign(numbers[0], scale)
-        arrays = [backend.asarray(a) if letters else 0.3 for a, letters in zip(numbers, arguments, strict=True)]
-        with np.errstate(all="ignore"):
-            expected = plain(*arrays)
-            actual = compiled(*[value if isinstance(value, float) else value + 0 for value in arrays])
-            pairs = [(backend.to_host(a), backend.to_host(b)) for a, b in zip(expected, actual, strict=True)]
-            if not all(a.dtype == b.dtype and same(a, b, tolerance) for a, b in pairs):
-                return False
-    return True
-
-
-def _compiled_kernel(formula: Callable[..., Any], indices: str, backend: Backend) -> tuple[Kernel, bool]:
-    """A compiled kernel, and whether it has to give the same digits as the formula."""
+def _compiled_kernel(writer: LoopWriter, name: str, indices: str) -> Callable[..., tuple[Array, ...]]:
+    """The machine code of loops as a kernel."""
     arguments, results = parse(indices)
-    whole, dtype = arguments[0], np.dtype(backend.precision)
+    whole, dtype = arguments[0], writer.graph.dtype
     axes_in = [[whole.index(letter) for letter in letters] for letters in arguments]
     axes_out = [[whole.index(letter) for letter in result.letters] for result in results]
-    initial = [None if result.overwrites else INITIAL[result.reduction] for result in results]
-    writer = LoopWriter(formula, arguments, results, backend.precision)
+    created = [(INITIAL[r.reduction], axes) for r, axes in zip(results, axes_out, strict=True) if not r.overwrites]
     (code,) = machine_code(writer.module(), (writer.name,), unroll=False)
     parts = [first for first, _ in writer.terms.values()]
-    formats = [*("q" if letters else "d" for letters in arguments), *("q" for make in initial if make)]
+    formats = [*("q" if letters else "d" for letters in arguments), *("q" for _ in created)]
     pack = struct.Struct("".join(["q" * len(whole), *formats, "q" * bool(parts)])).pack
 
-    def wrong(arrays: Sequence[Any]) -> ValueError:
-        return ValueError(f"{formula.__name__} takes arrays {indices}, not {[np.shape(value) for value in arrays]}")
-
-    def compiled_kernel(*arrays: Any) -> tuple[Array, ...]:
-        shape = arrays[0].shape
+    def run(*arrays: Any) -> tuple[Array, ...]:
+        shape: Any = arrays[0].shape if arrays[0].ndim == len(whole) else None
         inputs: list[Any] = []
-        if len(shape) != len(whole):
-            raise wrong(arrays)
         for value, axes in zip(arrays, axes_in, strict=True):
             if axes:
                 # the loops themselves check nothing
                 if value.shape != (shape if len(axes) == len(whole) else tuple([shape[axis] for axis in axes])):
-                    raise wrong(arrays)
+                    raise ValueError(f"{name} takes arrays {indices}, not {[np.shape(value) for value in arrays]}")
                 if value.dtype != dtype or not value.flags.carray:
                     value = np.array(value, dtype, order="C")
             inputs.append(value)
-        used, outputs = inputs.copy(), []
-        for k, (make, axes) in enumerate(zip(initial, axes_out, strict=True)):
-            if make is None:
-                outputs.append(inputs[k])
-            else:
-                outputs.append(make([shape[axis] for axis in axes], dtype))
-                used.append(outputs[-1])
-        if parts:
-            used.append(np.empty(sum([math.prod(shape[first:]) for first in parts]), dtype))
-        code(pack(*shape, *[id(value) if isinstance(value, np.ndarray) else value for value in used]))
-        return tuple(outputs)
+        new = [create([shape[axis] for axis in axes], dtype) for create, axes in created]
+        terms = [np.empty(sum([math.prod(shape[first:]) for first in parts]), dtype)] if parts else []
+        used = [id(value) if isinstance(value, np.ndarray) else value for value in (*inputs, *new, *terms)]
+        code(pack(*shape, *used))
+        following = iter(new)
+        return tuple([inputs[k] if result.overwrites else next(following) for k, result in enumerate(results)])
 
-    return compiled_kernel, writer.graph.exact
-
-
-def _device_kernel(formula: Callable[..., Any], indices: str, backend: Backend) -> tuple[Kernel, bool]:
-    """The same for a GPU, whose functions may round differently."""
-    arguments, results = parse(indices)
-    run, over = cuda.formula_kernel(formula, arguments, backend), _reduced_axes(arguments, results)
-
-    def device_kernel(*arrays: Any) -> tuple[Array, ...]:
-        parts = zip(run(*arrays), results, over, strict=True)
-        return tuple([_reduce(value, result.reduction, axes, backend) for value, result, axes in parts])
-
-    return device_kernel, False
+    return run

@@ -12,7 +12,7 @@ import numpy as np
 
 from optbench.compile import llvm, steps
 from optbench.compile.graph import Graph, TraceError, X, call
-from optbench.compile.rules import address, in_threads, trace_rule
+from optbench.compile.rules import Rule, address, in_threads, trace_rule
 from optbench.core.specs import state_names
 from optbench.core.types import Array
 from optbench.core.workers import granted_threads
@@ -20,7 +20,6 @@ from optbench.core.workers import granted_threads
 MAX_SINGLE = 3  # at most as many runs advance one at a time if d is large
 MAX_DIM = 20_000  # the code of sums grows with d
 THREAD_WORK = 1e7  # products of a step from which blocks of runs share several threads
-NAMES = ("steps", "numbers")  # functions of the machine code
 CALL_WORK = 2e8  # operations of a call of machine code, for a fraction of a second
 
 
@@ -59,7 +58,7 @@ class FusedLoop:
     def __init__(
         self,
         problem: Any,
-        rule: Callable[..., Any],
+        rule: Rule,
         x: Array,
         hyperparameters: Mapping[str, Any],
         factor: Callable[[int], float] | None,
@@ -78,9 +77,9 @@ class FusedLoop:
         block = max(1, self.lanes)
         self.blocks = -(-runs // block)
         self.padded = self.blocks * block
-        ir, self.width, self.scratch_size = steps.write_module(self.loop, list(numbers), self.lanes, vector_bytes)
-        self.ir = ir
-        self.steps, _ = llvm.machine_code(ir, NAMES)
+        self.ir, self.width, scratch = steps.write_module(self.loop, list(numbers), self.lanes, vector_bytes)
+        self.steps, _ = llvm.machine_code(self.ir, steps.NAMES)
+        self.scratch = np.empty(scratch + 1, self.dtype)
         matrices = {node.args[1].value for node in graph.nodes if node.op == "matmul"}
         data = [_packed(part) if k in matrices else _aligned(part) for k, part in enumerate(graph.data)]
         columns = [self._pad(np.asarray(hyperparameters[name], float)[:, None])[:, 0] for name in self.loop.columns]
@@ -96,7 +95,7 @@ class FusedLoop:
     @property
     def x(self) -> np.ndarray:
         """The iterates, (R, d)."""
-        return self._as_rows(self._x)
+        return self._as_rows(self._x).copy()
 
     def advance(self, first: int, last: int, with_norm: np.ndarray, with_x: np.ndarray) -> Values:
         """Evaluate the iterates `first <= t < last`, and take a step after each of them.
@@ -111,36 +110,23 @@ class FusedLoop:
         # squares at other steps go to an additional row
         squares = np.empty((int(with_norm.sum()) + 1, self.padded))
         x = np.empty((int(with_x.sum()), *self._x.shape), self.dtype)
+        factors = b"" if self.factor is None else np.array([*map(self.factor, range(first, last))], float).tobytes()
         arrays = {
             **{steps.F: f, steps.BEST: best, steps.LEAST: self._least, steps.SQUARES: squares, steps.SNAPSHOTS: x},
-            steps.TABLE: self._table(first, last),
+            steps.TABLE: _table_of(self.ir, self._values.tobytes(), factors, first, count, self.width),
             steps.ROWS: np.where(with_norm, np.cumsum(with_norm) - 1, len(squares) - 1),
             steps.MARKS: np.where(with_x, np.cumsum(with_x) - 1, -1),
         }
         arguments = np.zeros(steps.POINTERS, np.int64)
-        arguments[[steps.COUNT, steps.WIDTH, steps.PADDED]] = count, self.width, self.padded
+        values = {steps.COUNT: count, steps.WIDTH: self.width, steps.PADDED: self.padded, steps.LAST_BLOCK: self.blocks}
+        arguments[list(values)] = list(values.values())
         arguments[list(arrays)] = [address(array) for array in arrays.values()]
         arguments = np.append(arguments, [address(array) for array in self._arrays])
-
-        def part(low: int, high: int) -> None:
-            own, scratch = arguments.copy(), _aligned(np.empty(self.scratch_size + 1, self.dtype))
-            own[[steps.FIRST_BLOCK, steps.LAST_BLOCK, steps.SCRATCH]] = low, high, address(scratch)
-            self.steps(address(own))
-
-        in_threads(part, self.blocks, granted_threads() if self.is_threaded else 1)
+        edges, threads = (steps.FIRST_BLOCK, steps.LAST_BLOCK), granted_threads() if self.is_threaded else 1
+        in_threads(self.steps, arguments, edges, lambda: _aligned(self.scratch), threads)
         # as the uncompiled loop has them: roots in the precision of the arrays
         norms = np.sqrt(squares[:-1, : self.runs].astype(self.dtype)).astype(float)
-        rows = np.empty((len(x), self.runs, self.dim), self.dtype)
-        for k, blocks in enumerate(x):
-            rows[k] = self._as_rows(blocks)
-        return Values(f[:, : self.runs], best[:, : self.runs], norms, rows)
-
-    def _table(self, first: int, last: int) -> np.ndarray:
-        """The weak numbers of steps, (last - first, width)."""
-        factors = (
-            b"" if self.factor is None else np.array([self.factor(t) for t in range(first, last)], float).tobytes()
-        )
-        return _table_of(self.ir, self._values.tobytes(), factors, first, last, self.width)
+        return Values(f[:, : self.runs], best[:, : self.runs], norms, self._as_rows(x))
 
     def _pad(self, rows: np.ndarray) -> np.ndarray:
         """Rows (R, k) with copies of the last one up to a whole number of blocks."""
@@ -151,19 +137,12 @@ class FusedLoop:
         return _aligned(np.swapaxes(self._pad(rows).reshape(self.blocks, -1, self.dim), 1, 2))
 
     def _as_rows(self, blocks: np.ndarray) -> np.ndarray:
-        """Blocks (B, d, lanes) as rows (R, d)."""
-        return np.swapaxes(blocks, 1, 2).reshape(self.padded, self.dim)[: self.runs].copy()
+        """Blocks (..., B, d, lanes) as rows (..., R, d)."""
+        return np.swapaxes(blocks, -1, -2).reshape(*blocks.shape[:-3], self.padded, self.dim)[..., : self.runs, :]
 
 
 def trace_loop(
-    graph: Graph,
-    problem: Any,
-    rule: Callable[..., Any],
-    d: int,
-    swept: Collection[str],
-    per_run: Collection[str],
-    *,
-    factor: bool,
+    graph: Graph, problem: Any, rule: Rule, d: int, swept: Collection[str], per_run: Collection[str], *, factor: bool
 ) -> steps.Steps:
     """The oracle of a problem and a rule as one graph."""
     x = graph.input(X, ("r", d))
@@ -178,11 +157,12 @@ def trace_loop(
 
 
 @functools.lru_cache(maxsize=64)  # most plans of a study have the same numbers at each step
-def _table_of(ir: str, values: bytes, factors: bytes, first: int, last: int, width: int) -> np.ndarray:
-    _, numbers = llvm.machine_code(ir, NAMES)
-    table = np.empty((last - first, width))
-    arrays = np.frombuffer(values), np.frombuffer(factors) if factors else np.ones(last - first), table
-    arguments = np.array([first, last - first, *map(address, arrays)])
+def _table_of(ir: str, values: bytes, factors: bytes, first: int, count: int, width: int) -> np.ndarray:
+    """The weak numbers of steps, (count, width)."""
+    _, numbers = llvm.machine_code(ir, steps.NAMES)
+    table = np.empty((count, width))
+    arrays = np.frombuffer(values), np.frombuffer(factors) if factors else np.ones(count), table
+    arguments = np.array([first, count, *map(address, arrays)])
     numbers(address(arguments))
     return table
 

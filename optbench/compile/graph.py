@@ -11,6 +11,7 @@ precision, and the result is rounded once, where it meets an array. Everything e
 from __future__ import annotations
 
 import contextlib
+import functools
 import linecache
 import math
 import operator
@@ -95,23 +96,12 @@ class Node:
     __hash__ = object.__hash__
 
     def __init__(self, graph: Graph, op: str, args: tuple[Node, ...], value: Any, dims: Dims) -> None:
-        self.graph, self.op, self.args, self.value, self.dims = graph, op, args, value, dims
+        self.graph, self.op, self.args, self.value, self.dims, self.shape = graph, op, args, value, dims, dims
+        self.ndim, self.dtype = len(dims), graph.dtype
         self.id = len(graph.nodes)
         self.weak: bool = all(a.weak for a in args) if args else op in ("const", "number", "column")
         self.truth: bool = op in TRUTHS or (op in CHOICES and all(a.truth for a in args[-2:]))
         self.stepwise: bool = value in graph.stepwise if op == "number" else self.weak and any(a.stepwise for a in args)
-
-    @property
-    def shape(self) -> Dims:
-        return self.dims
-
-    @property
-    def ndim(self) -> int:
-        return len(self.dims)
-
-    @property
-    def dtype(self) -> Any:
-        return self.graph.dtype
 
     @property
     def length(self) -> int | str | None:
@@ -258,11 +248,10 @@ class Graph:
         if isinstance(value, bool | int | float | np.number | np.bool_):
             return self.node("const", value=int(value) if isinstance(value, int) else float(value), dims=())
         if isinstance(value, np.ndarray) and value.dtype == self.dtype and 1 <= value.ndim <= 2:
-            for k, known in enumerate(self.data):
-                if known is value:
-                    return self.node("data", value=k, dims=value.shape)
-            self.data.append(value)
-            return self.node("data", value=len(self.data) - 1, dims=value.shape)
+            if not any(known is value for known in self.data):
+                self.data.append(value)
+            position = next(k for k, known in enumerate(self.data) if known is value)
+            return self.node("data", value=position, dims=value.shape)
         raise refuse(
             f"uses {type(value).__name__} {value!r:.40}, which is neither a number nor an array {self.precision}"
         )
@@ -285,7 +274,7 @@ class Graph:
                 dims[k] = length if length != 1 else dims[k]
         return tuple(dims)
 
-    def _reduce(self, op: str, a: Any, axis: Any, keepdims: bool) -> Node:
+    def _reduce(self, op: str, a: Any, axis: Any = None, keepdims: bool = False) -> Node:
         a = self.wrap(a)
         if a.ndim and axis not in (-1, a.ndim - 1, (-1,), (a.ndim - 1,)):
             raise refuse(
@@ -301,17 +290,8 @@ class Graph:
 
     # ---- the array module ------------------------------------------------------------------------------------------------
 
-    def sum(self, a: Any, axis: Any = None, keepdims: bool = False) -> Node:
-        return self._reduce("sum", a, axis, keepdims)
-
-    def max(self, a: Any, axis: Any = None, keepdims: bool = False) -> Node:
-        return self._reduce("max", a, axis, keepdims)
-
-    def min(self, a: Any, axis: Any = None, keepdims: bool = False) -> Node:
-        return self._reduce("min", a, axis, keepdims)
-
     def vecdot(self, a: Any, b: Any, axis: int = -1) -> Node:
-        return self._reduce("dot", self.operation("multiply", a, b), axis, False)
+        return self._reduce("dot", self.operation("multiply", a, b), axis)
 
     def vector_norm(self, a: Any, axis: Any = None, keepdims: bool = False) -> Node:
         a = self.wrap(a)
@@ -335,15 +315,12 @@ class Graph:
 
     def concat(self, arrays: Sequence[Any], axis: int = 0) -> Node:
         parts = tuple([self.wrap(a) for a in arrays])
-        lengths = [p.dims[-1] if p.ndim else None for p in parts]
         if axis not in (-1, parts[0].ndim - 1) or len({p.dims[:-1] for p in parts}) != 1:
             raise refuse("joins arrays along another axis than the parameters of a run")
-        total = 0
-        for length in lengths:
-            if not isinstance(length, int):
-                raise refuse("joins arrays of unknown length")
-            total += length
-        return self.node("concat", *parts, dims=(*parts[0].dims[:-1], total))
+        lengths = [length for p in parts for length in p.dims[-1:] if isinstance(length, int)]
+        if len(lengths) < len(parts):
+            raise refuse("joins arrays of unknown length")
+        return self.node("concat", *parts, dims=(*parts[0].dims[:-1], sum(lengths)))
 
     def stack(self, arrays: Sequence[Any], axis: int = 0) -> Node:
         parts = [self.wrap(a) for a in arrays]
@@ -355,8 +332,10 @@ class Graph:
         if name.startswith("_"):
             raise AttributeError(name)
         name = {"logical_and": "bitwise_and", "logical_or": "bitwise_or", "logical_not": "bitwise_not"}.get(name, name)
+        if name in ("sum", "max", "min"):
+            return functools.partial(self._reduce, name)
         if name in OPERATIONS or name in INTERNAL:
-            return lambda *args: self.operation(name, *args)
+            return functools.partial(self.operation, name)
         raise refuse(f"uses xp.{name}, which cannot be traced")
 
 

@@ -15,12 +15,14 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from optbench.compile import cache
+from optbench.compile import cache, elementary
 from optbench.compile.graph import CHOICES, Node, TraceError
 
 SIZES = {"double": 8, "float": 4, "ptr": 8, "i64": 8, "i32": 4, "i1": 1}
 KINDS = {"float64": "double", "float32": "float"}
-ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
+ELEMENTARY = ("exp", "log", "log1p", "tanh")
+ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv", "negative": "fneg"}
+INTRINSICS = {"sqrt": "sqrt", "abs": "fabs", "fma": "fma"}
 COMPARISONS = {"less": "olt", "less_equal": "ole", "greater": "ogt", "greater_equal": "oge"}
 COMPARISONS |= {"equal": "oeq", "not_equal": "une"}
 INTEGERS = {"add": "add", "subtract": "sub", "shift_left": "shl", "shift_right": "ashr"}
@@ -45,6 +47,11 @@ class Value(NamedTuple):
 def type_of(kind: str, lanes: int) -> str:
     """The type of a scalar or vector in LLVM's notation."""
     return f"<{lanes} x {kind}>" if lanes else kind
+
+
+def name_of(value: Value | int) -> str:
+    """An integer in LLVM's notation."""
+    return value.name if isinstance(value, Value) else str(value)
 
 
 class Writer:
@@ -100,20 +107,27 @@ class Writer:
 
     # ---- integers, memory and loops --------------------------------------------------------------------------------------
 
-    def integer(self, op: str, a: Value, b: Value | int) -> Value:
+    def integer(self, op: str, a: Value | int, b: Value | int) -> Value:
         """``add``, ``sub``, ``mul`` or another operation on 64-bit integers."""
-        return self.write(f"{op} i64 {a.name}, {b.name if isinstance(b, Value) else b}")
+        return self.write(f"{op} i64 {name_of(a)}, {name_of(b)}")
 
-    def address(self, base: Value, elements: Value | int, kind: str, lanes: int = 0) -> Value:
+    def address(self, base: Value, position: Value | int, kind: str, lanes: int = 0) -> Value:
         """The address of an element of an array; vectors are as long as their elements."""
-        position = elements.name if isinstance(elements, Value) else elements
-        return self.write(f"getelementptr {type_of(kind, lanes)}, ptr {base.name}, i64 {position}", "ptr")
+        return self.write(f"getelementptr {type_of(kind, lanes)}, ptr {base.name}, i64 {name_of(position)}", "ptr")
 
     def load(self, place: Value, kind: str, lanes: int = 0) -> Value:
         return self.write(f"load {type_of(kind, lanes)}, ptr {place.name}, align {SIZES[kind]}", kind, lanes)
 
     def store(self, value: Value, place: Value) -> None:
         self.lines.append(f"  store {value}, ptr {place.name}, align {SIZES[value.kind]}")
+
+    def load_at(self, base: Value, position: Value | int, kind: str, lanes: int = 0) -> Value:
+        """An element of an array."""
+        return self.load(self.address(base, position, kind, lanes), kind, lanes)
+
+    def store_at(self, value: Value, base: Value, position: Value | int) -> None:
+        """Store an element of an array."""
+        self.store(value, self.address(base, position, value.kind, value.lanes))
 
     @contextlib.contextmanager
     def loop(self, start: Value | int, stop: Value | int, step: int = 1) -> Iterator[Value]:
@@ -122,7 +136,7 @@ class Writer:
         self.store(start if isinstance(start, Value) else self.constant(start, "i64"), counter)
         self.lines += [f"  br label %{label}.head", f"{label}.head:"]
         i = self.load(counter, "i64")
-        go = self.write(f"icmp slt i64 {i.name}, {stop.name if isinstance(stop, Value) else stop}", "i1")
+        go = self.write(f"icmp slt i64 {i.name}, {name_of(stop)}", "i1")
         self.lines += [f"  br i1 {go.name}, label %{label}.body, label %{label}.end", f"{label}.body:"]
         yield i
         self.store(self.integer("add", i, step), counter)
@@ -167,12 +181,16 @@ class Writer:
     def select(self, condition: Value, a: Value, b: Value) -> Value:
         return self.write(f"select {condition}, {a}, {b}", a.kind, a.lanes)
 
+    def in_arithmetic(self, node: Node) -> Node:
+        """exp, log, log1p or tanh in plain arithmetic."""
+        precision = elementary.DOUBLE if node.weak or self.kind == "double" else elementary.SINGLE
+        formula: Callable[..., Node] = getattr(elementary, node.op)
+        return formula(node.graph, *node.args, precision)
+
     def operation(self, node: Node, args: Sequence[Value]) -> Value:
         """An elementwise operation: weak values in double precision, others in that of the arrays."""
         op, lanes = node.op, max(a.lanes for a in args)
-        kind = "double" if node.weak else self.kind
-        if all(a.truth for a in node.args[-2:]) and op in CHOICES:
-            kind = "i1"
+        kind = "i1" if op in CHOICES and node.truth else "double" if node.weak else self.kind
         integer = next((a.kind for a in args if a.kind in ("i32", "i64")), kind)
         if op in INTEGERS and integer[0] == "i":
             a, *rest = [
@@ -181,23 +199,19 @@ class Writer:
             ]
             b = rest[0] if rest else self.constant(1, integer, lanes)
             return self.write(f"{INTEGERS[op]} {a}, {b.name}", integer, lanes)
-        if op in ("where", "bits", "number"):
-            kind = args[-1].kind if op != "where" else kind
         if op == "where":
             condition = self.convert(args[0], "i1", lanes)
             return self.select(condition, *[self.convert(a, kind, lanes) for a in args[1:]])
         if op in ("bits", "number"):
-            kind = {"double": "i64", "float": "i32", "i64": "double", "i32": "float"}[kind]
+            kind = {"double": "i64", "float": "i32", "i64": "double", "i32": "float"}[args[0].kind]
             return self.write(f"bitcast {args[0]} to {type_of(kind, lanes)}", kind, lanes)
         a, *rest = [self.convert(a, kind, lanes) for a in args]
         if op in ARITHMETIC:
-            return self.write(f"{ARITHMETIC[op]} {a}, {rest[0].name}", kind, lanes)
+            return self.write(f"{ARITHMETIC[op]} {', '.join([str(a), *(b.name for b in rest)])}", kind, lanes)
         if op in COMPARISONS:
             return self.compare(op, a, rest[0])
-        if op == "negative":
-            return self.write(f"fneg {a}", kind, lanes)
-        if op in ("sqrt", "abs", "fma"):
-            return self.intrinsic({"abs": "fabs"}.get(op, op), a, *rest)
+        if op in INTRINSICS:
+            return self.intrinsic(INTRINSICS[op], a, *rest)
         if op in ("maximum", "minimum"):
             return self.larger(a, rest[0], "greater" if op == "maximum" else "less")
         if op == "sign":
@@ -211,6 +225,25 @@ class Writer:
         if op == "pow":
             return self._power(a, rest[0])
         raise TraceError(f"uses {op}, which has no machine code")
+
+    def plus(self, a: Value, b: Value) -> Value:
+        return self.write(f"fadd {a}, {b.name}", a.kind, a.lanes)
+
+    def across(self, *vectors: Value) -> Value:
+        """The sums of the numbers of vectors, neighbours first, as the first numbers of a vector."""
+        lanes, parts = vectors[0].lanes, list(vectors)
+        for _ in range(lanes.bit_length() - 1):
+            pairs = list(zip(parts[::2], parts[1::2], strict=True)) if len(parts) > 1 else [(parts[0], parts[0])]
+            parts = []
+            for a, b in pairs:
+                orders = [", ".join(f"i32 {j}" for j in range(start, 2 * lanes, 2)) for start in (0, 1)]
+                texts = [f"shufflevector {a}, {b}, <{lanes} x i32> <{order}>" for order in orders]
+                parts.append(self.plus(*[self.write(text, a.kind, lanes) for text in texts]))
+        return parts[0]
+
+    def sum_of(self, vector: Value) -> Value:
+        """The sum of the numbers of a vector, neighbours first."""
+        return self.write(f"extractelement {self.across(vector)}, i64 0", vector.kind)
 
     def larger(self, a: Value, b: Value, comparison: str = "greater") -> Value:
         """The larger number, or the smaller one; NaN if either is, as in NumPy."""

@@ -8,10 +8,9 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from optbench.compile import elementary
 from optbench.compile.graph import Graph, Node, TraceError, call
-from optbench.compile.llvm import SIZES, Value, Writer, assemble, type_of
-from optbench.compile.steps import ELEMENTARY, PAIRWISE, reachable
+from optbench.compile.llvm import ELEMENTARY, SIZES, Value, Writer, assemble, type_of
+from optbench.compile.steps import PAIRWISE, reachable
 
 VECTOR_BYTES = 64  # on all processors; several registers where they are shorter
 FACTORS = {"double": 512, "float": 64}  # 1 + e <= 2 that are multiplied before a logarithm; products do not overflow
@@ -47,15 +46,24 @@ class FormulaWriter(Writer):
         Numbers in a vector.
     known : dict
         Values of nodes, by their numbers.
-    mask : Value or None
-        Which numbers of a vector there are, at the end of a row.
+    mask : Value
+        Which numbers of a vector there are: all, except at the end of a row.
     """
 
     def __init__(self, name: str, precision: str) -> None:
         super().__init__(name, precision)
         self.graph, self.lanes = Graph(precision), VECTOR_BYTES // SIZES[self.kind]
+        self.positions = itertools.count()  # of arguments of the function
         self.known: dict[int, Value] = {}
-        self.mask: Value | None = None
+        self.mask = self.constant(1, "i1", self.lanes)
+
+    def next(self, kind: str = "i64") -> Value:
+        """The next argument of the function."""
+        return self.argument(next(self.positions), kind)
+
+    def array(self) -> Value:
+        """The address of the numbers of the next argument, which follows the header that all Python objects have."""
+        return self.load(self.address(self.next("ptr"), object.__basicsize__, "i8"), "ptr")
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
@@ -65,7 +73,7 @@ class FormulaWriter(Writer):
         self.known = outer
 
     def value(self, node: Node) -> Value:
-        """The value of a node, for a vector of numbers if it differs among them."""
+        """The value of a node, for a vector of numbers if it differs along the last axis."""
         if node.id not in self.known:
             self.known[node.id] = self.compute(node)
         return self.known[node.id]
@@ -74,8 +82,7 @@ class FormulaWriter(Writer):
         if node.op == "const":
             return self.constant(node.value, "double")
         if node.op in ELEMENTARY:
-            precision = elementary.DOUBLE if node.weak or self.kind == "double" else elementary.SINGLE
-            return self.value(ELEMENTARY[node.op](self.graph, node.args[0], precision))
+            return self.value(self.in_arithmetic(node))
         return self.operation(node, [self.value(a) for a in node.args])
 
     def log1p(self, value: Value) -> Value:
@@ -85,34 +92,23 @@ class FormulaWriter(Writer):
             self.known[symbol.id] = value
             return self.value(self.graph.operation("log1p", symbol))
 
-    def multiply(self, place: Value, e: Value) -> None:
-        """Multiply 1 + p by 1 + e, for p in memory: p + (p e + e), which keeps the digits of small numbers."""
-        p = self.load(place, self.kind, self.lanes)
-        more = self.intrinsic("fma", p, e, e)
-        self.store(self.write(f"fadd {p}, {more.name}", self.kind, self.lanes), place)
-
-    def least(self, a: Value, b: Value) -> Value:
-        """The smaller one of two integers."""
-        return self.select(self.write(f"icmp slt {a}, {b.name}", "i1"), a, b)
-
-    def array(self, slot: int) -> Value:
-        """The address of the numbers of an array, which follows the header that all Python objects have."""
-        field = self.write(f"getelementptr i8, {self.argument(slot, 'ptr')}, i64 {object.__basicsize__}", "ptr")
-        return self.load(field, "ptr")
-
     @contextlib.contextmanager
     def end_of_row(self, length: Value) -> Iterator[Value]:
         """What is written inside runs for the part of a row that does not fill a vector; gives its position."""
         whole = self.integer("and", length, -self.lanes)
         with self.only_if(self.write(f"icmp ne {length}, {whole.name}", "i1")):
-            self.mask = self.first(self.integer("sub", length, whole), range(self.lanes))
+            everything, self.mask = self.mask, self.first(self.integer("sub", length, whole), range(self.lanes))
             yield whole
-            self.mask = None
+            self.mask = everything
 
     def first(self, count: Value, numbers: Iterable[int]) -> Value:
         """Which of some numbers are less than `count`."""
         vector = ", ".join(f"i64 {j}" for j in numbers)
         return self.write(f"icmp sgt {self.convert(count, 'i64', self.lanes)}, <{vector}>", "i1", self.lanes)
+
+    def least(self, a: Value, b: Value) -> Value:
+        """The smaller one of two integers."""
+        return self.select(self.write(f"icmp slt {a}, {b.name}", "i1"), a, b)
 
     def vectors(self, length: Value) -> Iterator[Value]:
         """The positions of the vectors of a row. The body is written twice, for its end and for whole vectors."""
@@ -122,30 +118,39 @@ class FormulaWriter(Writer):
             yield i
 
     def load_vector(self, place: Value) -> Value:
-        if self.mask is None:
-            return self.load(place, self.kind, self.lanes)
-        name, zeros = (
-            self.masked("load", f"ptr, i32, <{self.lanes} x i1>, {self.vector}"),
-            f"{self.vector} zeroinitializer",
+        vector = type_of(self.kind, self.lanes)
+        types, arguments = f"ptr, i32, {self.mask.type}, {vector}", f"{place}, i32 {SIZES[self.kind]}, {self.mask}"
+        return self.write(
+            f"{self.masked('load', vector, types)}({arguments}, {vector} zeroinitializer)", self.kind, self.lanes
         )
-        text = f"call {self.vector} @{name}({place}, i32 {SIZES[self.kind]}, {self.mask}, {zeros})"
-        return self.write(text, self.kind, self.lanes)
 
     def store_vector(self, value: Value, place: Value) -> None:
-        if self.mask is None:
-            self.store(value, place)
-            return
-        name = self.masked("store", f"{self.vector}, ptr, i32, <{self.lanes} x i1>")
-        self.lines.append(f"  call void @{name}({value}, {place}, i32 {SIZES[self.kind]}, {self.mask})")
+        function = self.masked("store", "void", f"{value.type}, ptr, i32, {self.mask.type}")
+        self.lines.append(f"  {function}({value}, {place}, i32 {SIZES[self.kind]}, {self.mask})")
 
-    @property
-    def vector(self) -> str:
-        return type_of(self.kind, self.lanes)
-
-    def masked(self, access: str, types: str) -> str:
+    def masked(self, access: str, result: str, types: str) -> str:
+        """The start of a call that loads or stores the numbers of a vector that there are."""
         name = f"llvm.masked.{access}.v{self.lanes}f{8 * SIZES[self.kind]}.p0"
-        self.declarations.add(f"declare {self.vector if access == 'load' else 'void'} @{name}({types})")
-        return name
+        self.declarations.add(f"declare {result} @{name}({types})")
+        return f"call {result} @{name}"
+
+    def vector_in(self, place: Value) -> Value:
+        """A whole vector in memory of the function."""
+        return self.load(place, self.kind, self.lanes)
+
+    def zeros(self) -> Value:
+        """A vector of zeros, in memory of the function."""
+        place = self.variable(self.kind, self.lanes)
+        self.store(self.constant(0, self.kind, self.lanes), place)
+        return place
+
+    def increase(self, place: Value, more: Value) -> None:
+        """Add to a vector in memory."""
+        self.store(self.plus(self.vector_in(place), more), place)
+
+    def multiply(self, place: Value, e: Value) -> None:
+        """Multiply 1 + p by 1 + e, for p in memory: p + (p e + e), which keeps the digits of small numbers."""
+        self.increase(place, self.intrinsic("fma", self.vector_in(place), e, e))
 
 
 class LoopWriter(FormulaWriter):
@@ -154,6 +159,11 @@ class LoopWriter(FormulaWriter):
     A value is computed in the outermost loop that has all its letters. The terms of sums over the last letters are stored,
     and added up in NumPy's order. The arguments of the function are the sizes of the axes, the arguments of the formula,
     the results that do not overwrite one, and an array for these terms. Arrays are the addresses of Python's objects.
+
+    Attributes
+    ----------
+    terms : dict
+        By number of the result: the first of the letters over which it is a sum, and the memory of the terms.
 
     Raises
     ------
@@ -165,22 +175,15 @@ class LoopWriter(FormulaWriter):
         self, formula: Callable[..., Any], arguments: Sequence[str], results: Sequence[Result], precision: str
     ) -> None:
         super().__init__("loops", precision)
-        self.whole, self.results, graph = arguments[0], results, self.graph
-        self.axes = [*map(str, range(len(self.whole) - 1)), "r"]  # the graph refuses reductions over "r"
+        self.whole, self.results = arguments[0], results
         self.letters = {f"a{k}": letters for k, letters in enumerate(arguments)}
-        self.nodes = [graph.wrap(value) for value in call(formula, graph, *map(self.symbol, self.letters))]
+        self.nodes = [self.graph.wrap(value) for value in call(formula, self.graph, *map(self.symbol, self.letters))]
         if len(self.nodes) != len(results):
             raise TraceError(f"returns {len(self.nodes)} numbers instead of {len(results)}")
-        self.sizes = [self.argument(k) for k in range(len(self.whole))]
-        slots = itertools.count(len(self.whole))
-        self.pointers = {
-            name: self.array(next(slots)) if letters else self.argument(next(slots), "double")
-            for name, letters in self.letters.items()
-        }
-        self.outputs = [
-            self.pointers[f"a{k}"] if result.overwrites else self.array(next(slots)) for k, result in enumerate(results)
-        ]
-        self.terms: dict[int, tuple[int, Value]] = {}  # by result: the first of the letters, and memory
+        self.sizes = [self.next() for _ in self.whole]
+        self.pointers = {a: self.array() if letters else self.next("double") for a, letters in self.letters.items()}
+        self.outputs = [self.pointers[f"a{k}"] if r.overwrites else self.array() for k, r in enumerate(results)]
+        self.terms: dict[int, tuple[int, Value]] = {}
         memory: Value | None = None
         for k, result in enumerate(results):
             lacks = self.whole[-1] not in result.letters
@@ -188,23 +191,21 @@ class LoopWriter(FormulaWriter):
                 raise TraceError(f"has a result {result.reduction} {result.letters}, which has no compiled form")
             if lacks and result.reduction == "sum":
                 first = max([self.whole.index(letter) + 1 for letter in result.letters], default=0)
-                memory = memory or self.array(next(slots))
+                memory = memory or self.array()
                 self.terms[k] = first, memory
                 memory = self.address(memory, self.product(first), self.kind)
         self.indices: list[Value] = []  # of the loops around
-        self.level(0)
 
     def symbol(self, name: str) -> Node:
-        """The node of an argument."""
-        letters = self.letters[name]
-        dims = [axis if letter in letters else 1 for axis, letter in zip(self.axes, self.whole, strict=True)]
-        return self.graph.input(name, tuple(dims)) if letters else self.graph.number(name)
+        """The node of an argument. The last axis is "r", over which graphs refuse reductions."""
+        axes = zip([*map(str, range(len(self.whole) - 1)), "r"], self.whole, strict=True)
+        dims = tuple([axis if letter in self.letters[name] else 1 for axis, letter in axes])
+        return self.graph.input(name, dims) if self.letters[name] else self.graph.number(name)
 
     def module(self) -> str:
         """The IR of the loops, with the function for sums."""
+        self.level(0)
         return assemble([self, SumWriter(self.graph.precision)] if self.terms else [self])
-
-    # ---- values ----------------------------------------------------------------------------------------------------------
 
     def compute(self, node: Node) -> Value:
         if node.op == "number" and not node.args:
@@ -216,20 +217,16 @@ class LoopWriter(FormulaWriter):
 
     def place(self, base: Value, letters: str) -> Value:
         """The address of an element, or where no loop runs over a letter, of the first one."""
-        position: Value | None = None
-        for k, letter in enumerate(self.whole):
+        position = self.constant(0, "i64")
+        for k, (letter, size) in enumerate(zip(self.whole, self.sizes, strict=True)):
             if letter in letters:
-                position = position and self.integer("mul", position, self.sizes[k])
-                if k < len(self.indices):
-                    index = self.indices[k]
-                    position = self.integer("add", position, index) if position else index
-        return self.address(base, position or 0, self.kind)
+                index = self.indices[k] if k < len(self.indices) else 0
+                position = self.integer("add", self.integer("mul", position, size), index)
+        return self.address(base, position, self.kind)
 
     def product(self, first: int) -> Value:
         """The size of the axes from `first` on."""
         return functools.reduce(lambda a, b: self.integer("mul", a, b), self.sizes[first:])
-
-    # ---- loops -----------------------------------------------------------------------------------------------------------
 
     def level(self, k: int) -> None:
         """The loop over letter k, with the loops inside."""
@@ -246,44 +243,32 @@ class LoopWriter(FormulaWriter):
                     self.indices.pop()
         for j, (first, memory) in self.terms.items():
             if first == k:
-                text = f"call {self.kind} @{SUM}({memory}, {self.product(first)})"
-                self.add(j, self.write(text, self.kind))
+                self.add(j, self.write(f"call {self.kind} @{SUM}({memory}, {self.product(first)})", self.kind))
 
     def add(self, k: int, value: Value) -> None:
         """Add to a number of a result."""
         place = self.place(self.outputs[k], self.results[k].letters)
-        self.store(self.write(f"fadd {self.load(place, self.kind)}, {value.name}", self.kind), place)
+        self.store(self.plus(self.load(place, self.kind), value), place)
 
     def row(self) -> None:
-        """The loop over the last letter: first the part that does not fill a vector, then whole vectors."""
-        length, zero = self.sizes[-1], self.constant(0, self.kind)
-        self.products: dict[int, Value] = {}  # of 1 + e, less 1
-        totals: dict[int, Value] = {}
-        for k, result in enumerate(self.results):
-            if result.reduction == "log1p":
-                self.products[k], totals[k] = self.variable(self.kind, self.lanes), self.variable(self.kind)
-                self.store(self.convert(zero, self.kind, self.lanes), self.products[k])
-                self.store(zero, totals[k])
-        if not self.products:
-            for i in self.vectors(length):
-                self.visit(i)
-            return
-        with self.end_of_row(length) as whole:
+        """The loop over the last letter: first the part that does not fill a vector, then whole vectors.
+
+        For sums of log1p(e), the 1 + e are multiplied, in groups before each logarithm. Products are stored less 1.
+        """
+        logs = [k for k, result in enumerate(self.results) if result.reduction == "log1p"]
+        self.products = {k: self.zeros() for k in logs}
+        totals = {k: self.zeros() for k in logs}
+        with self.end_of_row(self.sizes[-1]) as whole:
             self.visit(whole)
-        step = self.lanes * FACTORS[self.kind]
-        with self.loop(0, self.integer("add", whole, 1), step) as start:  # at least once, for the part of a vector
-            with self.loop(start, self.least(self.integer("add", start, step), whole), self.lanes) as i:
+        group = self.lanes * FACTORS[self.kind] if logs else 1 << 62
+        with self.loop(0, self.integer("add", whole, 1), group) as start:  # at least once, for the part of a vector
+            with self.loop(start, self.least(self.integer("add", start, group), whole), self.lanes) as i:
                 self.visit(i)
-            for k, product in self.products.items():
-                logarithms = self.log1p(self.load(product, self.kind, self.lanes))
-                self.store(self.convert(zero, self.kind, self.lanes), product)
-                total = self.load(totals[k], self.kind)
-                for j in range(self.lanes):
-                    part = self.write(f"extractelement {logarithms}, i64 {j}", self.kind)
-                    total = self.write(f"fadd {total}, {part.name}", self.kind)
-                self.store(total, totals[k])
-        for k, total in totals.items():
-            self.add(k, self.load(total, self.kind))
+            for k in logs:
+                self.increase(totals[k], self.log1p(self.vector_in(self.products[k])))
+                self.store(self.constant(0, self.kind, self.lanes), self.products[k])
+        for k in logs:
+            self.add(k, self.sum_of(self.vector_in(totals[k])))
 
     def visit(self, i: Value) -> None:
         """The results at numbers from i on. All are computed before arguments are overwritten."""
@@ -292,19 +277,14 @@ class LoopWriter(FormulaWriter):
             values = [self.convert(self.value(node), self.kind, self.lanes) for node in self.nodes]
         for k, (result, value) in enumerate(zip(self.results, values, strict=True)):
             if k in self.products:
-                if self.mask is not None:
-                    value = self.select(self.mask, value, self.constant(0, self.kind, self.lanes))
-                self.multiply(self.products[k], value)
+                self.multiply(self.products[k], self.select(self.mask, value, self.constant(0, self.kind, self.lanes)))
                 continue
-            if k in self.terms:
-                first, memory = self.terms[k]
-                place = self.place(memory, self.whole[first:])
-            else:
-                place = self.place(self.outputs[k], result.letters)
-                if result.reduction == "sum":
-                    value = self.write(f"fadd {self.load_vector(place)}, {value.name}", self.kind, self.lanes)
-                elif result.reduction == "max":
-                    value = self.larger(self.load_vector(place), value)
+            first, memory = self.terms.get(k, (0, self.outputs[k]))
+            place = self.place(memory, self.whole[first:] if k in self.terms else result.letters)
+            if result.reduction == "max":
+                value = self.larger(self.load_vector(place), value)
+            elif result.reduction == "sum" and k not in self.terms:
+                value = self.plus(self.load_vector(place), value)
             self.store_vector(value, place)
         self.indices.pop()
 
@@ -321,22 +301,16 @@ class SumWriter(Writer):
             rest = self.address(numbers, half, kind)
             a = self.write(f"call {kind} @{SUM}({numbers}, {half})", kind)
             b = self.write(f"call {kind} @{SUM}({rest}, {self.integer('sub', n, half)})", kind)
-            self.store(self.write(f"fadd {a}, {b.name}", kind), result)
+            self.store(self.plus(a, b), result)
         with self.only_if(self.write(f"icmp sle {n}, {PAIRWISE}", "i1")):
             sums, whole = self.variable(kind, 8), self.integer("and", n, -8)
             self.store(self.constant(-0.0, kind, 8), sums)
             with self.loop(0, whole, 8) as i:
                 more = self.load(self.address(numbers, i, kind), kind, 8)
-                self.store(self.write(f"fadd {self.load(sums, kind, 8)}, {more.name}", kind, 8), sums)
-            eight = self.load(sums, kind, 8)
-            for distance in (1, 2, 4):  # ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7))
-                order = f"<8 x i32> <{', '.join(f'i32 {j ^ distance}' for j in range(8))}>"
-                other = self.write(f"shufflevector {eight}, {eight}, {order}", kind, 8)
-                eight = self.write(f"fadd {eight}, {other.name}", kind, 8)
-            self.store(self.write(f"extractelement {eight}, i64 0", kind), result)
+                self.store(self.plus(self.load(sums, kind, 8), more), sums)
+            self.store(self.sum_of(self.load(sums, kind, 8)), result)
             with self.loop(whole, n) as i:
-                total, one = self.load(result, kind), self.load(self.address(numbers, i, kind), kind)
-                self.store(self.write(f"fadd {total}, {one.name}", kind), result)
+                self.store(self.plus(self.load(result, kind), self.load(self.address(numbers, i, kind), kind)), result)
         self.total = self.load(result, kind)
 
     def text(self) -> str:

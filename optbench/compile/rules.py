@@ -12,7 +12,7 @@ import functools
 import operator
 import os
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,7 @@ from optbench.core.specs import parameters, state_names
 from optbench.core.types import Array
 from optbench.core.workers import available_cores
 
-# (x, g, t, state, hyperparameters) -> (x, state); x and state are overwritten
-Kernel = Callable[[Array, Array, int, Sequence[Array], Sequence[Any]], tuple[Array, tuple[Array, ...]]]
+Rule = Callable[..., Any]
 
 CHECKED_DIM = 37  # whole vectors, and numbers that are left over
 MIN_THREADED = 1 << 22  # size of an array; for smaller ones, threads cost more than they save
@@ -34,12 +33,11 @@ MIN_THREADED = 1 << 22  # size of an array; for smaller ones, threads cost more 
 
 def trace_rule(
     graph: Graph,
-    rule: Callable[..., Any],
+    rule: Rule,
     x: Node,
     g: Node,
     swept: Collection[str],
     per_run: Collection[str] = (),
-    *,
     factor: bool = False,
 ) -> tuple[dict[str, Node], dict[str, Node]]:
     """The iterates and states of a rule as nodes, before and after a step.
@@ -69,26 +67,28 @@ def trace_rule(
     return {X: x, **states}, dict(zip((X, *names), map(graph.wrap, results), strict=True))
 
 
+def trace_step(
+    rule: Rule, graph: Graph, length: int | str, swept: Collection[str] = (), per_run: Collection[str] = ()
+) -> steps.Steps:
+    """A step of a rule with given gradients, for arrays (R, length); see `trace_rule`."""
+    x, g = (graph.input(name, ("r", length)) for name in (X, G))
+    arrays, results = trace_rule(graph, rule, x, g, swept, per_run)
+    return steps.Steps(graph, {G: g, **arrays}, results)
+
+
 def fuse(
-    rule: Callable[..., Any],
-    backend: Backend,
-    swept: Collection[str] = (),
-    per_run: Collection[str] = (),
-    dim: int = 13,
-) -> Kernel | None:
+    rule: Rule, backend: Backend, swept: Collection[str] = (), per_run: Collection[str] = (), dim: int = 13
+) -> RuleKernel | None:
     """The compiled form of a rule on a backend, or None if it has to run uncompiled, with one warning; see `compiled`."""
-    if backend.name not in ("numpy", "cupy"):
-        return None
     result = compiled(rule, backend, swept, per_run, dim)
-    if not isinstance(result, str):
-        return result
-    _warn_once(f"the rule {rule.__name__!r} runs uncompiled, because {result}")
-    return None
+    if isinstance(result, str) and backend.name in ("numpy", "cupy"):
+        _warn_once(f"the rule {rule.__name__!r} runs uncompiled, because {result}")
+    return None if isinstance(result, str) else result
 
 
 def compiled(
-    rule: Callable[..., Any], backend: Backend, swept: Collection[str], per_run: Collection[str], dim: int
-) -> Kernel | str:
+    rule: Rule, backend: Backend, swept: Collection[str], per_run: Collection[str], dim: int
+) -> RuleKernel | str:
     """The compiled form of a rule on a backend, or why it has to run uncompiled.
 
     Parameters
@@ -106,10 +106,8 @@ def compiled(
         kernel = RuleKernel(rule, backend, frozenset(swept), frozenset(per_run), dim)
         key = (rule, backend.name, backend.precision, kernel.swept, kernel.per_run, dim if kernel.reduces else 0)
         if key not in _is_correct:
-            _is_correct[key] = _agrees(rule, kernel, backend, dim if kernel.reduces else CHECKED_DIM)
-        if _is_correct[key]:
-            return kernel
-        return "its compiled form differs"
+            _is_correct[key] = _is_right(kernel, dim if kernel.reduces else CHECKED_DIM)
+        return kernel if _is_correct[key] else "its compiled form differs"
     except TraceError as error:
         return f"it {error}"
 
@@ -134,7 +132,7 @@ class RuleKernel:
     """
 
     def __init__(
-        self, rule: Callable[..., Any], backend: Backend, swept: Collection[str], per_run: Collection[str], dim: int
+        self, rule: Rule, backend: Backend, swept: Collection[str], per_run: Collection[str], dim: int
     ) -> None:
         self.rule, self.backend, self.swept, self.per_run, self.dim = rule, backend, swept, per_run, dim
         self.variant = _DeviceVariant if backend.name == "cupy" else _Variant
@@ -146,12 +144,19 @@ class RuleKernel:
         self.reduces = not first.is_elementwise  # whether it combines the parameters of a run
         self.refusal = ""  # why there are no more variants
 
-    @property
-    def exact(self) -> bool:
-        """Whether all variants so far give the same digits as the rule in NumPy."""
-        return self.backend.name == "numpy" and all(variant.graph.exact for variant in self.variants)
+    def trace(self, values: Mapping[str, Any], length: int | str) -> steps.Steps:
+        """A step with the decisions that the rule takes for these values."""
+        return trace_step(self.rule, Graph(self.backend.precision, values), length, self.swept, self.per_run)
+
+    def agrees(self, expected: Iterable[Array], actual: tuple[Array, tuple[Array, ...]]) -> bool:
+        """Whether results of the rule and the kernel are equal: bit by bit, if all variants so far have NumPy's digits."""
+        exact = self.backend.name == "numpy" and all(variant.graph.exact for variant in self.variants)
+        pairs = zip(expected, (actual[0], *actual[1]), strict=True)
+        to, tolerance = self.backend.to_host, 0.0 if exact else 64 * self.backend.eps
+        return all(same(to(a), to(b), tolerance) for a, b in pairs)
 
     def __call__(self, x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
+        """Overwrite iterates (R, d) and states, and return them."""
         if not self.variants[0].graph.decisions:
             return self.variants[0].run(x, g, t, state, hyperparameters)
         settings = dict(zip(self.names, hyperparameters, strict=True))
@@ -161,43 +166,33 @@ class RuleKernel:
                 return variant.run(x, g, t, state, hyperparameters)
         # the first step of a variant is compared with the rule
         with np.errstate(all="ignore"):
-            y, *new = self.rule(rule_module(self.backend), x + 0, g, t, *[s + 0 for s in state], **settings)
-        cause = self.refusal
-        if not cause:
+            expected = self.rule(rule_module(self.backend), x + 0, g, t, *[s + 0 for s in state], **settings)
+        if not self.refusal:
             try:
-                variant = self.variant(self, values)
-                self.variants.append(variant)
-                result = variant.run(x, g, t, state, hyperparameters)
-                pairs = zip((y, *new), (result[0], *result[1]), strict=True)
-                to, tolerance = self.backend.to_host, 0.0 if self.exact else 64 * self.backend.eps
-                if all(same(to(a), to(b), tolerance) for a, b in pairs):
+                self.variants.append(self.variant(self, values))
+                result = self.variants[-1].run(x, g, t, state, hyperparameters)
+                if self.agrees(expected, result):
                     return result
-                self.variants.remove(variant)
-                cause = "its compiled form differs"
+                self.variants.pop()
+                self.refusal = "its compiled form differs"
             except TraceError as error:
-                cause = f"it {error}"
-            self.refusal = cause
-            _warn_once(f"the rule {self.rule.__name__!r} runs uncompiled for some t, because {cause}")
-        return y, tuple(new)
+                self.refusal = f"it {error}"
+            _warn_once(f"the rule {self.rule.__name__!r} runs uncompiled for some t, because {self.refusal}")
+        return expected[0], tuple(expected[1:])
 
 
 class _Variant:
     """Machine code of a rule for some outcomes of its decisions."""
 
     def __init__(self, kernel: RuleKernel, values: Mapping[str, Any]) -> None:
-        def trace(length: int | str) -> steps.Steps:
-            self.graph = graph = Graph(kernel.backend.precision, values)
-            x, g = (graph.input(name, ("r", length)) for name in (X, G))
-            arrays, results = trace_rule(graph, kernel.rule, x, g, kernel.swept, kernel.per_run)
-            return steps.Steps(graph, {G: g, **arrays}, results)
-
-        loop = trace("i")
-        self.is_elementwise = not any(node.op in REDUCTIONS for node in self.graph.nodes)
+        loop = kernel.trace(values, "i")
+        self.is_elementwise = not any(node.op in REDUCTIONS for node in loop.graph.nodes)
         if not self.is_elementwise:
-            loop = trace(kernel.dim)
+            loop = kernel.trace(values, kernel.dim)
+        self.graph = loop.graph
         names = [name for name in kernel.names if name not in kernel.swept]
         self.ir, width, scratch = steps.write_module(loop, names, 0, llvm.processor().vector_bytes)
-        self.steps, self.numbers = llvm.machine_code(self.ir, ("steps", "numbers"))
+        self.steps, self.numbers = llvm.machine_code(self.ir, steps.NAMES)
         self.numbers_at, self.columns_at = (list(map(kernel.names.index, part)) for part in (names, loop.columns))
         self.data = [np.ascontiguousarray(part) for part in self.graph.data]
         self.scratch = np.empty(scratch + 1, kernel.backend.precision)
@@ -232,17 +227,9 @@ class _Variant:
         if x.size < MIN_THREADED:
             self.steps(self.places[1])
             return x, tuple(state)
-        runs, d = x.shape
-        count = runs if not self.is_elementwise or runs >= _threads() else 0
-
-        def part(low: int, high: int) -> None:
-            own, scratch = type(arguments)(*arguments), np.empty_like(self.scratch)
-            own[steps.SCRATCH] = address(scratch)
-            edges = (steps.FIRST_BLOCK, steps.LAST_BLOCK) if count else (steps.BEGIN, steps.END)
-            own[edges[0]], own[edges[1]] = low, high
-            self.steps(ctypes.addressof(own))
-
-        in_threads(part, count or d, _threads())
+        by_runs = not self.is_elementwise or x.shape[0] >= _threads()
+        edges = (steps.FIRST_BLOCK, steps.LAST_BLOCK) if by_runs else (steps.BEGIN, steps.END)
+        in_threads(self.steps, arguments, edges, self.scratch.copy, _threads())
         return x, tuple(state)
 
 
@@ -252,12 +239,11 @@ class _DeviceVariant:
     is_elementwise = True
 
     def __init__(self, kernel: RuleKernel, values: Mapping[str, Any]) -> None:
-        self.graph = graph = Graph(kernel.backend.precision, values)
-        x, g = (graph.input(name, ("r", "d")) for name in (X, G))
-        arrays, results = trace_rule(graph, kernel.rule, x, g, kernel.swept, kernel.per_run)
-        new = [graph.wrap(value) for value in results.values()]
-        nodes, self.backend, self.names = [g, *arrays.values()], kernel.backend, kernel.names
-        self.kernel = cuda.Kernel(kernel.rule.__name__, "rd", nodes, new, range(1, len(nodes)))
+        step, self.backend, self.names = kernel.trace(values, "d"), kernel.backend, kernel.names
+        self.graph, arrays = step.graph, list(step.arrays.values())
+        self.kernel = cuda.Kernel(
+            kernel.rule.__name__, "rd", arrays, list(step.results.values()), range(1, len(arrays))
+        )
 
     def run(self, x: Array, g: Array, t: int, state: Sequence[Array], hyperparameters: Sequence[Any]) -> Any:
         """Overwrite iterates (R, d) and states, and return them."""
@@ -286,45 +272,60 @@ def _pool(threads: int) -> cf.ThreadPoolExecutor:
     return cf.ThreadPoolExecutor(threads, thread_name_prefix="optbench")
 
 
-def in_threads(part: Callable[[int, int], None], length: int, threads: int) -> None:
-    """Call ``part(low, high)`` for the whole range, or for one piece of it on every thread; results do not depend on it."""
-    threads = min(threads, length)
-    if threads <= 1:
+def in_threads(
+    code: Callable[[int], None], arguments: Any, edges: tuple[int, int], scratch: Callable[[], np.ndarray], threads: int
+) -> None:
+    """Call machine code for a range, or for a piece of it on every thread; results do not depend on it.
+
+    Parameters
+    ----------
+    code : callable
+        The function `steps`.
+    arguments : array of int64
+    edges : tuple of int
+        Positions of the first and last number of the range, which begins with 0, in the arguments.
+    scratch : callable
+        Makes the scratch memory of a thread.
+    """
+
+    def part(low: int, high: int) -> None:
+        own, memory = np.array(arguments, np.int64), scratch()
+        own[[*edges, steps.SCRATCH]] = low, high, address(memory)
+        code(address(own))
+
+    length = arguments[edges[1]]
+    threads = max(1, min(threads, length))
+    limits = [round(k * length / threads) for k in range(threads + 1)]
+    if threads == 1:
         part(0, length)
     else:
-        edges = [round(k * length / threads) for k in range(threads + 1)]
-        list(_pool(threads).map(part, edges[:-1], edges[1:]))
+        list(_pool(threads).map(part, limits[:-1], limits[1:]))
 
 
-def _agrees(rule: Callable[..., Any], kernel: RuleKernel, backend: Backend, dim: int) -> bool:
-    """Whether a kernel computes what the rule computes: steps of stacks at several scales, and of one run alone."""
-    rng, xp = np.random.default_rng(0), rule_module(get_backend("numpy", precision=backend.precision))
-    declared = parameters(rule)
-    precision = backend.precision
+def _is_right(kernel: RuleKernel, dim: int) -> bool:
+    """Whether a kernel computes what its rule computes: steps of stacks at several scales, and of one run alone."""
+    rule, backend, precision = kernel.rule, kernel.backend, kernel.backend.precision
+    rng, xp = np.random.default_rng(0), rule_module(get_backend("numpy", precision=precision))
+
+    def stack(scale: float, runs: int, columns: int) -> np.ndarray:
+        return (scale * rng.standard_normal((runs, columns))).astype(precision)
+
     for scale, runs in ((1.0, 3), (1e-6, 3), (1e4, 3), (0.0, 2), (1.0, 1)):
         # every other run has another value, because the kernel must not take that of its neighbour
         factors = 1 - 0.1 * (np.arange(runs) % 2)
-        numbers = {name: float(p.default) for name, p in declared.items()}
-        values = {
-            name: Column.of(value * factors, precision) if name in kernel.swept else value
-            for name, value in numbers.items()
-        }
-        x = (scale * rng.standard_normal((runs, dim))).astype(precision)
-        shapes = dict.fromkeys(kernel.per_run, (runs, 1))
+        values: dict[str, Any] = {name: float(p.default) for name, p in parameters(rule).items()}
+        values |= {name: Column.of(values[name] * factors, precision) for name in kernel.swept}
         # state is not negative, because a rule may take its root
-        state: Any = [
-            (scale * rng.standard_normal(shapes.get(name, x.shape)) ** 2).astype(precision)
-            for name in state_names(rule)
-        ]
+        widths = [1 if name in kernel.per_run else dim for name in state_names(rule)]
+        x, *state = stack(scale, runs, dim), *(np.abs(stack(scale, runs, width)) for width in widths)
         y, copies = backend.asarray(x.copy()), tuple(backend.asarray(s.copy()) for s in state)
         with np.errstate(all="ignore"):
             for t in (1, 2, 30, 1000):  # late steps too, because a rule may choose by t
-                g = (scale * rng.standard_normal((runs, dim))).astype(precision)
+                g = stack(scale, runs, dim)
                 # on the host, where columns are rounded as numbers are
                 x, *state = rule(xp, x, g, t, *state, **values)
                 y, copies = kernel(y, backend.asarray(g), t, copies, tuple(values.values()))
-                pairs = zip([x, *state], map(backend.to_host, [y, *copies]), strict=True)
-                if not all(same(a, b, 0.0 if kernel.exact else 64 * backend.eps) for a, b in pairs):
+                if not kernel.agrees((x, *state), (y, copies)):
                     return False
     return True
 

@@ -35,6 +35,7 @@ from optbench.runner.loop import minimize
 from problems import learning
 from tests.compile.test_elementwise import EVERY_FORMULA, FORMULAS
 from tests.conftest import noting
+from tests.rules import STATE_PER_RUN
 
 RULES = [
     name for name in OPTIMIZERS.names() if inspect.isfunction(OPTIMIZERS[name]) and OPTIMIZERS.traits(name).elementwise
@@ -402,7 +403,7 @@ def on_values(xp, x, g, t, lr=0.1):  # type: ignore[no-untyped-def]
         (total, "uses sum"),
         (row, "uses dot|uses expand"),
         (first_only, "returns 1 arrays instead of 2"),
-        (constant, r"returns arrays of shapes \[\(\)\], not only"),
+        (constant, r"returns x of shape \(\) instead of"),
         (modulo, "uses remainder"),
         (on_values, r"decides in Python .*line \d+ of test_cuda.py"),
     ],
@@ -410,6 +411,12 @@ def on_values(xp, x, g, t, lr=0.1):  # type: ignore[no-untyped-def]
 def test_other_rules_are_refused(rule: Callable[..., Any], message: str) -> None:
     with pytest.raises(TraceError, match=message):
         kernel_of(rule, "float64")
+
+
+@pytest.mark.parametrize(("rule", "names"), STATE_PER_RUN.items())
+def test_state_with_one_number_per_run_is_refused(rule: Callable[..., Any], names: tuple[str, ...]) -> None:
+    with pytest.raises(TraceError, match=r"returns arrays of shapes .*\('r', 1\).*, not only \('r', 'd'\)"):
+        RuleKernel(rule, device("float64"), (), names, 13)
 
 
 @pytest.mark.usefixtures("simulated")

@@ -318,7 +318,7 @@ class Wrong(LoopWriter):
         value = super().compute(node)
         faults: dict[str, Callable[[], Value | None]] = {
             "sign": lambda: self.compare("less", value, self.constant(0, value.kind, value.lanes)),
-            "end": lambda: self.mask,
+            "end": lambda: self.mask if self.mask.name.startswith("%") else None,
             "large": lambda: self.compare("greater", value, self.constant(1e3, value.kind, value.lanes)),
             "zero": lambda: self.compare("equal", value, self.constant(0, value.kind, value.lanes)),
         }

@@ -127,19 +127,19 @@ def test_every_rule_on_every_landscape(problem: str, precision: str, used: list[
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("dim", [1, 3, 5, 7, 8, 16, 17, 40, 130, 300])
+@pytest.mark.parametrize("dim", [1, 3, 8, 16, 17, 40, 130, 300])
 def test_every_number_of_parameters(dim: int, precision: str, used: list[FusedLoop]) -> None:
     for k, spec in enumerate(SIZED):
         declared = parameters(PROBLEMS[spec.partition(":")[0]])["dim"]
         if declared.range is not None and dim not in declared.range:
             continue
-        for rule, runs in (("adam", (17, 3)[dim > 16]), ("dog", (1, 9)[k % 2])):
-            plain, fused = both(used, make_problem(f"{spec}{dim}"), rule, runs=runs, precision=precision, steps=150)
-            assert_same(fused, plain)
+        rule, runs = (("adam", (17, 3)[dim > 16]), ("dog", (1, 9)[k % 2]))[(k + dim) % 2]
+        plain, fused = both(used, make_problem(f"{spec}{dim}"), rule, runs=runs, precision=precision, steps=150)
+        assert_same(fused, plain)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("runs", [1, 2, 3, 4, 8, 9, 16, 17, 33, 100])
+@pytest.mark.parametrize("runs", [1, 2, 3, 9, 17, 100])
 def test_every_number_of_runs(runs: int, precision: str, used: list[FusedLoop]) -> None:
     for dim in (5, 21):
         plain, fused = both(used, Rosenbrock(dim=dim), "nesterov", runs=runs, precision=precision)

@@ -74,7 +74,7 @@ def assert_kernel(rule: Any, per_run: Any, swept: list[str], shape: tuple[int, i
         assert_bits(a, b)
 
 
-SHAPES = [(3, 1), (1, 7), (2, 16), (3, 33), (2, 130), (1, 300)]
+SHAPES = [(3, 33), (3, 1), (1, 7), (2, 130), (1, 300)]
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -83,7 +83,7 @@ def test_kernels_have_the_digits_of_registered_rules(rule: str, precision: str) 
     target = OPTIMIZERS[rule]
     declared = list(parameters(target))
     for shape in SHAPES:
-        for swept in ([], declared[:1], declared):
+        for swept in ([], declared[:1], declared)[: 3 if shape == SHAPES[0] else 2]:
             assert_kernel(target, PER_RUN[rule], swept, shape, precision)
 
 

@@ -63,7 +63,7 @@ def test_layouts_and_vector_widths_give_equal_digits(
     expected = results(loop_of(problem, rule, precision, 5, swept=True))
     write: Any = printing.write_module
     texts = set()
-    for lanes, vector_bytes in [(0, 16), (0, 64), (1, 32), (2, 16), (4, 32), (8, 64), (16, 16), (32, 32)]:
+    for lanes, vector_bytes in [(0, 16), (0, 64), (1, 32), (2, 16), (4, 64), (8, 32), (16, 16)]:
         with monkeypatch.context() as patch:
             patch.setattr(fusing, "_lanes", lambda *args, lanes=lanes, **more: lanes)
             patch.setattr(printing, "write_module", lambda *args, b=vector_bytes: write(*args[:-1], b))
@@ -71,7 +71,7 @@ def test_layouts_and_vector_widths_give_equal_digits(
         texts.add(loop.ir)
         for name, a, b in zip(("f", "best", "norms", "x"), expected, results(loop), strict=True):
             np.testing.assert_array_equal(b, a, err_msg=f"{name}, {lanes} lanes, {vector_bytes} bytes")
-    assert len(texts) >= 7
+    assert len(texts) >= 6
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -94,7 +94,10 @@ def functions(ir: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("rule", RULES)
-def test_kernels_are_strict_and_keep_their_precision(rule: str, precision: str) -> None:
+def test_kernels_are_strict_and_keep_their_precision(
+    rule: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llvm, "machine_code", lambda ir, names: (None,) * len(names))  # only the text is read
     backend = get_backend("numpy", precision=precision)
     texts: list[Any] = [
         getattr(v, "ir", "")
