@@ -261,6 +261,7 @@ class StepWriter(Writer):
                     self.snapshot(k)
                 if not self.unrolled:
                     self.passes(nodes)
+                # new values before the record of the old ones: other orders are up to a quarter slower
                 rows = [(name, length_of(steps.arrays[name])) for name in steps.results] if self.unrolled else []
                 new = self.new_values([(name, (None, i)) for name, length in rows for i in range(length)])
                 if oracle:
