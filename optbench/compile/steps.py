@@ -262,12 +262,12 @@ class StepWriter(Writer):
                 if not self.unrolled:
                     self.passes(nodes)
                 # new values before the record of the old ones: other orders are up to a quarter slower
-                rows = [(name, length_of(steps.arrays[name])) for name in steps.results] if self.unrolled else []
-                new = self.new_values([(name, (None, i)) for name, length in rows for i in range(length)])
+                counts = [(key, length_of(steps.arrays[key])) for key in steps.results] if self.unrolled else []
+                new = self.new_values([(key, (None, i)) for key, length in counts for i in range(length)])
                 if oracle:
                     self.record(k, *oracle)
-                for value, place in new:
-                    self.store(value, place)
+                for value, target in new:
+                    self.store(value, target)
             if oracle:
                 self.store(self.load(self.least, "double", self.lanes), self.place_of_run(LEAST, 0))
             for name, place in memory.items():
