@@ -50,10 +50,10 @@ ENGINE = (
 
 STEP_SECONDS = 4e-5  # overhead of a step as it is written
 
-# Seconds that compiling takes in a new process: the compiler, and the code of a loop, or of all formulas of a problem.
-# A plan is compiled if this is less than a part of its time as it is written, so that it never takes much longer.
-COMPILE_SECONDS, FORMULAS_SECONDS = 0.2, 0.45
-MIN_GAIN = 2.0
+# A plan is compiled if it takes at least so many seconds as it is written: a loop over steps, or one of the problems with
+# several formulas, which gain less. Compiling and loading the compiler took 0.05 to 0.15 s and 0.1 to 0.4 s, so a first
+# sweep in a new process takes at most about 1.2 times as long as uncompiled, usually much less.
+MIN_LOOP_SECONDS, MIN_FORMULAS_SECONDS = 0.2, 0.9
 
 
 class Parallelism(enum.Enum):
@@ -195,8 +195,8 @@ def plan_seconds(plan: Plan) -> float:
 def pays_to_compile(plan: Plan) -> bool:
     """Whether compiling saves time in a new process, by estimates that are the same on all machines."""
     has_formulas = type(plan.problem).choose_kernels is not Problem.choose_kernels
-    seconds = FORMULAS_SECONDS if has_formulas else COMPILE_SECONDS
-    return plan.steps * STEP_SECONDS + plan_seconds(plan) >= MIN_GAIN * seconds
+    seconds = MIN_FORMULAS_SECONDS if has_formulas else MIN_LOOP_SECONDS
+    return plan.steps * STEP_SECONDS + plan_seconds(plan) >= seconds
 
 
 def make_plans(
