@@ -39,8 +39,7 @@ def check_pair(
     Raises
     ------
     InputError
-        If the optimizer needs exact values or gradients and they are noisy, the problem has no Hessian, d is too large, or
-        a rule combines the runs of a stack.
+        If the optimizer needs exact values or gradients and they are noisy, the problem has no Hessian, or d is too large.
     """
     is_stochastic = problem.sampler((0,), batch_size) is not None
     if is_stochastic and kind.traits.full_batch:
@@ -57,13 +56,6 @@ def check_pair(
             raise InputError(f"stop_at_gradient needs the full gradient at every step, but {why}; leave it out")
     if kind.oracle == Oracle.HESSIAN and not problem.has_hessian:
         raise InputError(f"{name} needs Hessians, which {problem.spec} does not provide at d = {problem.dim}")
-    if isinstance(kind, FirstOrder):
-        precision = problem.backend.precision
-        if not _keeps_runs_apart(kind.rule, kind.traits.per_run, problem.dim, precision):
-            raise InputError(
-                f"the rule {name!r} combines the runs of a stack, so each would depend on the others; reduce over the "
-                "parameters of a run: axis=-1, keepdims=True"
-            )
     if kind.max_dim is not None and problem.dim > kind.max_dim:
         raise InputError(
             f"{name} stores d x d numbers for each run; d = {problem.dim} of {problem.spec} is above {kind.max_dim}"
@@ -116,7 +108,8 @@ def minimize(
     Raises
     ------
     InputError
-        If optimizer and problem do not fit (see `check_pair`), or for invalid start points or steps.
+        If optimizer and problem do not fit (see `check_pair`), a rule combines the runs of a stack, or for invalid start
+        points or steps.
 
     Examples
     --------
@@ -197,6 +190,14 @@ class Loop:
     def __init__(
         self, problem: Problem, optimizer: Optimizer, seeds: tuple[int, ...], steps: int, batch: int | None, runs: int
     ) -> None:
+        if isinstance(optimizer, FirstOrder):
+            # here instead of before all work, because a rule may end its process, which must not be that of a study
+            precision = problem.backend.precision
+            if not _keeps_runs_apart(optimizer.rule, optimizer.traits.per_run, problem.dim, precision):
+                raise InputError(
+                    f"the rule {optimizer.name!r} combines the runs of a stack, so each would depend on the others; "
+                    "reduce over the parameters of a run: axis=-1, keepdims=True"
+                )
         self.problem, self.optimizer, self.steps, self.runs = problem, optimizer, steps, runs
         self.backend = problem.backend
         self.xp = problem.backend.xp
