@@ -50,10 +50,11 @@ ENGINE = (
 
 STEP_SECONDS = 4e-5  # overhead of a step as it is written
 
-# A plan is compiled if it takes at least so many seconds as it is written: a loop over steps, or one of the problems with
-# several formulas, which gain less. Compiling and loading the compiler took 0.05 to 0.15 s and 0.1 to 0.4 s, so a first
-# sweep in a new process takes at most about 1.2 times as long as uncompiled, usually much less.
-MIN_LOOP_SECONDS, MIN_FORMULAS_SECONDS = 0.2, 0.9
+# A plan is compiled if it takes at least so many seconds as it is written: a loop over steps; or what gains less, namely
+# problems with several formulas, and products with a large matrix. Compiling and loading the compiler took 0.05 to 0.15 s
+# and 0.1 to 0.4 s, so a first sweep in a new process should never take more than 1.2 times as long as uncompiled.
+MIN_LOOP_SECONDS, MIN_OTHER_SECONDS = 0.2, 0.9
+LARGE_MATRIX = 300  # parameters
 
 
 class Parallelism(enum.Enum):
@@ -194,8 +195,10 @@ def plan_seconds(plan: Plan) -> float:
 
 def pays_to_compile(plan: Plan) -> bool:
     """Whether compiling saves time in a new process, by estimates that are the same on all machines."""
-    has_formulas = type(plan.problem).choose_kernels is not Problem.choose_kernels
-    seconds = MIN_FORMULAS_SECONDS if has_formulas else MIN_LOOP_SECONDS
+    problem = plan.problem
+    has_formulas = type(problem).choose_kernels is not Problem.choose_kernels
+    has_large_matrix = problem.shares_matrix and problem.dim >= LARGE_MATRIX
+    seconds = MIN_OTHER_SECONDS if has_formulas or has_large_matrix else MIN_LOOP_SECONDS
     return plan.steps * STEP_SECONDS + plan_seconds(plan) >= seconds
 
 
