@@ -82,12 +82,13 @@ class Status(StrEnum):
     TARGET = "target"  # it reached the last target
     GRADIENT = "gradient"  # its gradient became small enough
     DIVERGED = "diverged"  # an iterate, or its value, was not finite
-    FAILED = "failed"  # the computation raised an error
+    INVALID = "invalid"  # its problem contradicts itself, for example by a value below its certified lower bound
+    FAILED = "failed"  # the computation raised an error, or ended its process, or exceeded its limits
 
     @property
     def is_lost(self) -> bool:
-        """Whether the run has no valid end: it diverged or failed."""
-        return self in (Status.DIVERGED, Status.FAILED)
+        """Whether the run has no valid end: it diverged, is invalid or failed."""
+        return self in (Status.DIVERGED, Status.INVALID, Status.FAILED)
 
 
 class Oracle(StrEnum):

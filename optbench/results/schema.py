@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-VERSION = 2  # of this schema: part of every key and of the folders of a store
+VERSION = 3  # of this schema: part of every key and of the folders of a store
 
 # name -> (Arrow type, meaning), in the order of the columns
 COLUMNS: dict[str, tuple[str, str]] = {
@@ -47,7 +47,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "chunk_runs": ("int64", "runs computed in the same array"),
     "fused": ("bool", "whether rules and oracles were compiled where possible"),
     "status": ("string", "how the run ended, see `Status`"),
-    "error": ("string", "why a run failed"),
+    "error": ("string", "why a run failed or is invalid"),
     "end": ("int64", "number of steps at which the run ended"),
     "oracle": ("string", "what every oracle call returned, see `Oracle`"),
     "calls": ("double", "oracle calls up to the end; a mini-batch of b out of n samples counts b / n"),
@@ -64,7 +64,8 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "f_star_method": ("string", "how the optimum was determined"),
     "calls_to_target": (
         "list<double>",
-        "oracle calls to each of 50 targets; inf if missed, null if no optimum is known",
+        "oracle calls to each of 50 targets; inf if missed; null for targets that the precision or the certificate of the "
+        "optimum cannot resolve, and if no optimum is known",
     ),
     "exact_targets": ("bool", "whether calls_to_target is exact; otherwise rounded up to checkpoints"),
     "t": ("list<int64>", "checkpoints: numbers of steps"),

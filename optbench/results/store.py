@@ -1,10 +1,10 @@
 """Results on disk: Parquet files named by their content and written atomically.
 
-A store is a folder. Its folder ``v2``, where 2 is the version of the schema, has one file for each chunk of runs, named by
+A store is a folder. Its folder ``v3``, where 3 is the version of the schema, has one file for each chunk of runs, named by
 a hash of their keys. Files are written under a temporary name and renamed, so that a killed process leaves no partial file
 and several processes can write at once. Files are never changed or deleted.
 
-Timings do not follow from their inputs, so they have no keys: every race adds a file to ``races/v2``. Other tables, such as
+Timings do not follow from their inputs, so they have no keys: every race adds a file to ``races/v3``. Other tables, such as
 those of `benchmarks.gpu`, are stored in the same way.
 """
 

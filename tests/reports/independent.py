@@ -54,7 +54,7 @@ def stored(folder: Path) -> list[Row]:
         "problem_spec", "data_hash", "optimizer", "fixed", "schedule", "batch_size", "settings", "seed", "steps",
         "precision", "backend",
     ]  # fmt: skip
-    for path in sorted((folder / "v2").glob("??/*.parquet")):
+    for path in sorted((folder / "v3").glob("??/*.parquet")):
         for row in pq.read_table(path).to_pylist():
             key = tuple(row[name] for name in question)
             if key not in newest or (row["created"], row["key"]) > (newest[key]["created"], newest[key]["key"]):

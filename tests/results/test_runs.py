@@ -99,7 +99,7 @@ def test_files_without_runs_are_named(tmp_path: Path) -> None:
         Runs.load(tmp_path)
     Store(tmp_path / "results").write_table("gpu", "a", [{"a": 1.0}], {"a": ("double", "a number")})
     with pytest.raises(StoreError, match="contains no runs"):
-        Runs.load(tmp_path / "results" / "gpu" / "v2" / "a.parquet")
+        Runs.load(tmp_path / "results" / "gpu" / "v3" / "a.parquet")
 
 
 def test_a_file_that_cannot_be_written_is_left_as_it_was(tmp_path: Path, request: pytest.FixtureRequest) -> None:

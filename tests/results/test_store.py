@@ -122,8 +122,8 @@ def test_stray_temporary_files_are_ignored_and_a_broken_file_is_named(tmp_path: 
 
 
 def test_a_foreign_table_is_named(tmp_path: Path) -> None:
-    (tmp_path / "v2" / "aa").mkdir(parents=True)
-    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "v2" / "aa" / "x.parquet")
+    (tmp_path / "v3" / "aa").mkdir(parents=True)
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "v3" / "aa" / "x.parquet")
     for read in (Store(tmp_path).load, Store(tmp_path).keys):
         with pytest.raises(StoreError, match=r"x\.parquet cannot be read"):
             read()
