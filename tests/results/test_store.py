@@ -135,8 +135,8 @@ def test_results_of_another_version_are_not_hidden(tmp_path: Path) -> None:
     for use in (store.load, store.check_writable):
         with pytest.raises(StoreError, match=r"v1' was written by another version of optbench.*choose another folder"):
             use()
-    (tmp_path / "races" / "v3").mkdir(parents=True)
-    with pytest.raises(StoreError, match=r"v3' was written by another version"):
+    (tmp_path / "races" / "v2").mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"v2' was written by another version"):
         store.load_races()
     assert store.load_table("gpu").empty
 
