@@ -185,7 +185,8 @@ class Runs:
     def __add__(self, other: Runs) -> Runs:
         """The runs of both, with new labels that distinguish methods by budget and precision.
 
-        A run that both have is included once: a failed row only if there is no other, then the newest. `x` is available if both have it with the same dimension.
+        A run that both have is included once: a failed row only if there is no other, then the newest. `x` is available if
+        both have it with the same dimension.
         """
         if not isinstance(other, Runs):
             return NotImplemented
