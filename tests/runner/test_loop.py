@@ -45,6 +45,9 @@ class Counting(Quadratic):
         return super().hessian(x)
 
 
+AT_OPTIMUM = Counter(value=1)  # the loop's own call, which finds the rounding of values there
+
+
 @pytest.mark.parametrize(
     ("name", "requests"),
     [("adam", {"gradient": 31}), ("lbfgs", {"gradient": 31}), ("newton", {"gradient": 31, "hessian": 31})]
@@ -54,7 +57,7 @@ def test_every_oracle_call_is_counted(name: str, requests: dict[str, int]) -> No
     problem = Counting(dim=5)
     trace = minimize(problem, build(name), steps=30, checkpoint_count=5)
     assert trace.calls[-1] == 31
-    assert problem.requests == Counter(requests)
+    assert problem.requests == Counter(requests) + AT_OPTIMUM
 
 
 def test_a_mini_batch_counts_its_fraction() -> None:
@@ -256,7 +259,7 @@ def test_an_oracle_may_be_a_string() -> None:
     problem = Counting(dim=3)
     trace = minimize(problem, Written(), steps=4)
     assert trace.oracle is Oracle.VALUE
-    assert problem.requests == Counter(value=5)
+    assert problem.requests == Counter(value=5) + AT_OPTIMUM
 
 
 @pytest.mark.parametrize(
