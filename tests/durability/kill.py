@@ -25,7 +25,7 @@ from typing import Any
 from optbench.results.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-LIMIT = 90.0  # seconds in which a command must end, whatever was killed; it has a few seconds of work
+LIMIT = 60.0  # seconds in which a command must end, whatever was killed; it has a few seconds of work
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 MARK = "OPTBENCH_TEST_RUN"  # environment variable by which all processes of a command are found
 EXCLUDED = ("created", "chunk_runs", "device_bytes")  # columns that may differ between two runs of a study
