@@ -71,10 +71,13 @@ class PartsOfSweeps(RuleBasedStateMachine):
 
     @initialize(target=stores)
     def first_store(self) -> str:
-        return self.new_store()
+        return self.add_store()
 
     @rule(target=stores)
     def new_store(self) -> str:
+        return self.add_store()
+
+    def add_store(self) -> str:
         name = f"store{len(self.keys)}"
         self.keys[name] = set()
         return name
@@ -114,11 +117,11 @@ class PartsOfSweeps(RuleBasedStateMachine):
             files[number % len(files)].unlink()
             self.keys[store] = Store(self.folder / store).keys()
 
-    @rule(source=stores, target=stores)
-    def copy_files(self, source: str, target: str) -> None:
-        if (self.folder / source).is_dir() and source != target:
-            shutil.copytree(self.folder / source, self.folder / target, dirs_exist_ok=True)
-            self.keys[target] |= self.keys[source]
+    @rule(source=stores, destination=stores)
+    def copy_files(self, source: str, destination: str) -> None:
+        if (self.folder / source).is_dir() and source != destination:
+            shutil.copytree(self.folder / source, self.folder / destination, dirs_exist_ok=True)
+            self.keys[destination] |= self.keys[source]
 
     @invariant()
     def stores_have_what_was_computed(self) -> None:
