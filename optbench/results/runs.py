@@ -28,10 +28,23 @@ _ENDINGS = {Status.TARGET: "reached the last target", Status.GRADIENT: "reached 
 
 
 def newest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The newest row of each run, whichever version of the code computed it."""
-    identity = ["problem_spec", "data_hash", "optimizer", "fixed", "schedule", "batch_size", "settings", "seed"]
-    identity += ["steps", "precision", "backend"]
-    return rows.sort_values(["created", "key"]).drop_duplicates(identity, keep="last")
+    """The newest row of each run that did not fail, whichever version of the code computed it; else the newest failed one.
+
+    Rows of the same run have the same ``identity``, or the same method, settings and seed where there is none.
+    """
+    identity = rows["identity"].astype(object)
+    if (unknown := identity.isna()).any():
+        names = ["problem_spec", "data_hash", "optimizer", "fixed", "schedule", "batch_size", "settings", "seed"]
+        names += ["steps", "precision", "backend"]
+        facts = rows.loc[unknown, names].itertuples(index=False, name=None)
+        identity[unknown] = [repr(values) for values in facts]
+    return by_precedence(rows).assign(run=identity).drop_duplicates("run", keep="last").drop(columns="run")
+
+
+def by_precedence(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows, sorted: a later row of a run replaces earlier ones. Failed rows come first, then old ones."""
+    succeeded = rows["status"] != Status.FAILED
+    return rows.assign(succeeded=succeeded).sort_values(["succeeded", "created", "key"]).drop(columns="succeeded")
 
 
 def finite_or_none(value: Any) -> float | None:
@@ -49,6 +62,9 @@ class Runs:
         Environments in which the rows were computed, see `environment`.
     x : array of shape (R, d), callable or None
         Last iterates in the order of the rows; None for stored runs.
+    missing : int
+        Number of requested runs without a row, because they could not be computed or stored; the same request computes
+        them.
 
     Examples
     --------
@@ -67,8 +83,10 @@ class Runs:
         rows: pd.DataFrame | Callable[[], pd.DataFrame],
         environments: Iterable[Mapping[str, str]] = (),
         x: np.ndarray | Callable[[], np.ndarray | None] | None = None,
+        *,
+        missing: int = 0,
     ) -> None:
-        self._rows, self._x = rows, x
+        self._rows, self._x, self.missing = rows, x, missing
         self.environments = [dict(e) for e in environments]
 
     @classmethod
@@ -152,7 +170,7 @@ class Runs:
         return cls(labels.reset_index(drop=True).join(frame))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Runs, (self.rows, self.environments, self.x)
+        return functools.partial(Runs, missing=self.missing), (self.rows, self.environments, self.x)
 
     @functools.cached_property
     def rows(self) -> pd.DataFrame:
@@ -167,7 +185,8 @@ class Runs:
     def __add__(self, other: Runs) -> Runs:
         """The runs of both, with new labels that distinguish methods by budget and precision.
 
-        Of equal runs only the newest is included. `x` is available if both have it with the same dimension.
+        A run that both have is included once: a failed row only if there is no other, then the newest. `x` is available if
+        both have it with the same dimension.
         """
         if not isinstance(other, Runs):
             return NotImplemented
@@ -179,7 +198,8 @@ class Runs:
         x = None
         if self.x is not None and other.x is not None and self.x.shape[1] == other.x.shape[1]:
             x = np.concatenate([self.x, other.x])[index]
-        return Runs(add_labels(rows.loc[index].reset_index(drop=True)), environments.values(), x)
+        labelled = add_labels(rows.loc[index].reset_index(drop=True))
+        return Runs(labelled, environments.values(), x, missing=self.missing + other.missing)
 
     def save(self, path: str | Path) -> None:
         """Write the runs to one Parquet file, with their curves and environments, but without `x`.
@@ -232,13 +252,15 @@ class Runs:
         return len(self.rows)
 
     def __repr__(self) -> str:
+        missing = f"; {self.missing} missing" if self.missing else ""
         if self.rows.empty:
-            return "<Runs: none>"
+            return f"<Runs: none{missing}>"
         counts = {"run": len(self.rows)} | {name: self.rows[name].nunique() for name in ("method", "problem")}
         runs, methods, problems = (f"{count} {name}{'s' * (count > 1)}" for name, count in counts.items())
         budget = "used its budget" if (self.rows["status"] == Status.BUDGET).sum() == 1 else "used their budget"
         endings = self.rows["status"].replace(_ENDINGS | {Status.BUDGET: budget}).value_counts()
-        return f"<Runs: {runs} of {methods} on {problems}: {', '.join(f'{n} {text}' for text, n in endings.items())}>"
+        ended = ", ".join(f"{n} {text}" for text, n in endings.items())
+        return f"<Runs: {runs} of {methods} on {problems}: {ended}{missing}>"
 
     def _repr_html_(self) -> str:
         """Summary for notebooks: one line for each problem and method, at its best settings."""

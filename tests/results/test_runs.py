@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,35 @@ def test_a_sum_has_the_newest_of_equal_runs() -> None:
     )
     for both in (old + new, new + old):
         assert both.rows["f_end"].tolist() == [7.0]
+
+
+@pytest.mark.parametrize("identity", ["the same", None])
+def test_a_sum_has_failed_runs_only_where_nothing_else_is(identity: str | None) -> None:
+    good, failed, again = (
+        Runs.from_rows(
+            [run_row(problem_spec="p", optimizer="adam", identity=identity, key=key, created=key, status=status)]
+        )
+        for key, status in (("1", "budget"), ("2", "failed"), ("3", "failed"))
+    )
+    for both in (good + failed, failed + good, good + failed + again, failed + again + good):
+        assert both.rows["key"].tolist() == ["1"]
+    assert (failed + again).rows["key"].tolist() == ["3"]
+
+
+def test_runs_of_other_identities_are_all_in_a_sum() -> None:
+    one, two = (
+        Runs.from_rows([run_row(problem_spec="p", optimizer="adam", identity=name, key=name)]) for name in ("a", "b")
+    )
+    assert sorted((one + two).rows["key"]) == ["a", "b"]
+
+
+def test_missing_runs_are_counted() -> None:
+    some = Runs(Runs.from_rows([run_row(problem_spec="p", optimizer="adam", key="1")]).rows, missing=3)
+    assert repr(some) == "<Runs: 1 run of 1 method on 1 problem: 1 used its budget; 3 missing>"
+    both = some + Runs(Runs.from_rows([]).rows, missing=2)
+    assert (both.missing, Runs.from_rows([]).missing) == (5, 0)
+    assert pickle.loads(pickle.dumps(both)).missing == 5
+    assert repr(Runs(Runs.from_rows([]).rows, missing=1)) == "<Runs: none; 1 missing>"
 
 
 def test_nothing_can_be_added() -> None:
