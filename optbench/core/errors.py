@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import sysconfig
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
+
+_OWN = [Path(__file__).parents[1], *(Path(__file__).parents[2] / name for name in ("problems", "reports"))]
+_INSTALLED = {Path(sysconfig.get_paths()[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 
 
 class OptbenchError(Exception):
@@ -20,6 +26,30 @@ class BackendError(OptbenchError, RuntimeError):
 
 class StoreError(OptbenchError, OSError):
     """The results folder cannot be read or written."""
+
+
+MAX_TEXT = 500  # characters of a message of someone else's code
+
+
+def error_text(error: BaseException) -> str:
+    """Type and message of an error in one line, and the file and line of the user's code that raised it."""
+    try:
+        message = " ".join(str(error).split())
+    except Exception as other:  # its __str__ raises
+        message = f"(no message, because its __str__ raises {type(other).__name__})"
+    if len(message) > MAX_TEXT:
+        message = f"{message[:MAX_TEXT]}..."
+    message = message.encode("utf-8", "replace").decode()  # lone surrogates cannot be stored
+    name = type(error).__name__
+    lines = [(f.f_code.co_filename, line) for f, line in traceback.walk_tb(error.__traceback__)]
+    lines = [(file, line) for file, line in lines if _is_of_user(file)]
+    place = f" ({Path(lines[-1][0]).name}, line {lines[-1][1]})" if lines else ""
+    return (f"{name}: {message}" if message else name) + place
+
+
+def _is_of_user(filename: str) -> bool:
+    """Whether a file belongs neither to Python nor to an installed package nor to optbench."""
+    return not filename.startswith("<") and not any(Path(filename).is_relative_to(p) for p in (*_OWN, *_INSTALLED))
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

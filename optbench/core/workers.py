@@ -431,6 +431,11 @@ class _Reporter:
         self.amount, self.sent = 0.0, time.monotonic()
 
 
+def in_worker() -> bool:
+    """Whether this process is a worker."""
+    return _reporter is not None
+
+
 def report_progress(amount: float) -> None:
     """In a worker: add to the progress of its pool."""
     assert _reporter is not None
