@@ -131,7 +131,8 @@ class WorkerPool:
         function : callable
         *arguments
         limit : float, optional
-            Seconds after which the worker is killed, counted from when it begins to call the function.
+            Seconds after which the worker is killed, counted from when it begins to call the function, or from when that
+        function calls `restart_clock`.
 
         Returns
         -------
@@ -440,6 +441,12 @@ def report_progress(amount: float) -> None:
     """In a worker: add to the progress of its pool."""
     assert _reporter is not None
     _reporter.add(amount)
+
+
+def restart_clock() -> None:
+    """In a worker: let the time limit of the task begin now, after its preparations."""
+    assert _reporter is not None
+    _reporter.pipe.send(("begin", None))
 
 
 def _work(pipe: Any) -> None:

@@ -319,6 +319,9 @@ def _compute_pickled(pickled: bytes, store: Store | None, memory: int | None) ->
                 "move it to a file and import it, or compute with jobs=1"
             ) from None
         raise
+    if store is not None:
+        import pyarrow.parquet  # noqa: F401 - takes a second, which does not count
+    workers.restart_clock()
     if isinstance(item, Problem):
         return solve_sent(item, memory)
     return compute_sent(item, store, workers.report_progress, memory)
