@@ -10,9 +10,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import math
 import multiprocessing
 import pickle
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -33,18 +35,20 @@ View = tuple[tuple[float, float], tuple[float, float]]  # ranges of x and of y
 
 @dataclasses.dataclass(frozen=True)
 class Optimum:
-    """The optimal value of a problem, and how it is known.
+    """The optimal value of a problem as an interval, and how it is known.
+
+    `Problem.optimum` checks what `Problem.solve` returns: all numbers must be finite and real, and lower <= f.
 
     Parameters
     ----------
     f : float
-        Value at `x`, an upper bound of the infimum; gaps are measured from it.
+        Upper bound of the infimum, usually the value at `x`; gaps are measured from it. Round it up.
     lower : float
-        Certified lower bound of the infimum; the infimum lies in [lower, f].
+        Lower bound of the infimum, which lies in [lower, f]. Round it down. A run with a value below it is invalid.
     x : array of shape (d,), or None
         A global minimizer (NumPy, float64); None if only the infimum is known.
     method : str
-        How the interval was certified.
+        How the interval is known.
     gradient_norm : float or None
         Euclidean norm of the gradient at `x`.
 
@@ -59,6 +63,39 @@ class Optimum:
     x: np.ndarray | None
     method: str
     gradient_norm: float | None = None
+
+    @classmethod
+    def of_exact(
+        cls, value: Fraction, x: np.ndarray | None, method: str, gradient_norm: float | None = None
+    ) -> Optimum:
+        """The optimum of an exactly known value: the smallest interval of two floats that contains it.
+
+        Parameters
+        ----------
+        value : Fraction
+            The infimum.
+        x, method, gradient_norm
+            As of the class.
+
+        Returns
+        -------
+        Optimum
+            Its `f` and `lower` are equal if the value is a float, else neighbours.
+
+        Examples
+        --------
+        >>> from fractions import Fraction
+        >>> optimum = optbench.Optimum.of_exact(Fraction(1, 3), None, "closed form")
+        >>> optimum.lower < Fraction(1, 3) < optimum.f
+        True
+        """
+        nearest = float(value)
+        f, lower = nearest, nearest
+        if nearest < value:
+            f = math.nextafter(nearest, math.inf)
+        elif nearest > value:
+            lower = math.nextafter(nearest, -math.inf)
+        return cls(f, lower, x, method, gradient_norm)
 
 
 class Problem(Parametrized):
@@ -179,12 +216,12 @@ class Problem(Parametrized):
         return rng.standard_normal(self.dim)
 
     def solve(self) -> Optimum | None:
-        """Compute the optimum, if it is known or can be certified.
+        """Compute the optimum, if it is known or can be bounded closely.
 
         Returns
         -------
         Optimum or None
-            The optimum; None if it is not known.
+            The optimum, whose interval is rounded outward; None if it is not known.
         """
         return None
 
@@ -472,12 +509,34 @@ class Problem(Parametrized):
 
     @property
     def optimum(self) -> Optimum | None:
-        """The optimum, computed on the host on first access; None if it is not known."""
+        """The optimum, computed and checked on the host on first access; None if it is not known.
+
+        Raises
+        ------
+        InputError
+            If `solve` returns something else than an `Optimum` or None, numbers that are not finite and real, a lower
+            bound above f, or an x of another shape. Errors of `solve` itself pass through.
+        """
         return self.host._optimum
 
     @functools.cached_property
     def _optimum(self) -> Optimum | None:
-        return self.solve()
+        optimum = self.solve()
+        try:
+            return None if optimum is None else _checked(optimum, self.dim)
+        except ValueError as error:
+            raise InputError(
+                f"{self.spec}: solve() must return a valid optbench.Optimum, or None if no optimum is known, but {error}"
+            ) from None
+
+    @property
+    def is_solved(self) -> bool:
+        """Whether `optimum` is known already, so that asking for it calls no `solve`."""
+        return "_optimum" in vars(self.host)
+
+    def set_optimum(self, optimum: Optimum | None) -> None:
+        """Set the optimum that another process has solved and checked."""
+        vars(self.host)["_optimum"] = optimum
 
     @property
     def f_star(self) -> float | None:
@@ -573,6 +632,53 @@ class Problem(Parametrized):
                 f"samples of shape {(seeds, k)} need points of shape ({seeds}, ..., {self.dim}), not {tuple(x.shape)}"
             )
         return self.backend.xp.reshape(samples, (seeds, *(1,) * (x.ndim - 2), k))
+
+
+def _checked(optimum: Any, dim: int) -> Optimum:
+    """An optimum with plain floats and a read-only x of shape (d,); ValueError says what is wrong with it."""
+    if not isinstance(optimum, Optimum):
+        raise ValueError(f"it returned {_shortened(optimum)}")
+    f, lower = (_real(getattr(optimum, name), name) for name in ("f", "lower"))
+    if lower > f:
+        raise ValueError(f"the lower bound {lower!r} is above f = {f!r}; lower must be at most f")
+    norm = optimum.gradient_norm
+    if norm is not None and not (norm := _real(norm, "gradient_norm")) >= 0:
+        raise ValueError(f"gradient_norm is {norm!r}; a norm is at least 0")
+    if not isinstance(optimum.method, str):
+        raise ValueError(f"method is {_shortened(optimum.method)}; give a text that says how the optimum is known")
+    return Optimum(f, lower, None if optimum.x is None else _minimizer(optimum.x, dim), optimum.method, norm)
+
+
+def _real(value: Any, name: str) -> float:
+    """A finite real number as a float."""
+    try:
+        number = np.asarray(value)
+    except Exception:
+        number = np.asarray(None)
+    if number.shape or number.dtype.kind not in "fiu" or not np.isfinite(number):
+        raise ValueError(f"{name} is {_shortened(value)}; give a finite float")
+    return float(number)
+
+
+def _minimizer(x: Any, dim: int) -> np.ndarray:
+    """A point of shape (d,) with finite real coordinates as a read-only copy."""
+    try:
+        point = np.array(x)
+    except Exception:
+        point = np.array(None)
+    if point.shape != (dim,) or point.dtype.kind not in "fiu" or not np.isfinite(point).all():
+        what = f"an array of shape {point.shape} and type {point.dtype}" if point.shape else _shortened(x)
+        what = f"{what} with a value that is not finite" if point.shape == (dim,) and point.dtype.kind == "f" else what
+        raise ValueError(f"x is {what}; give finite floats of shape ({dim},), or None if only the value is known")
+    point = point.astype(float)
+    point.flags.writeable = False
+    return point
+
+
+def _shortened(value: Any) -> str:
+    """The repr of any value on one line of at most 80 characters."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 # Problems that this worker process has received, in order of last use. Most chunks need the same few, and creating one (a

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Annotated
 
 import numpy as np
@@ -82,7 +83,7 @@ class Quadratic(Problem):
         self.eigenvalues = self._spectrum()  # ascending, (d,)
         if self.spectrum == "chain":
             self._center = 1 - np.arange(1, self.dim + 1) / (self.dim + 1)
-            self._f_star = (-1 + 1 / (self.dim + 1)) / 8
+            self._f_star = self._chain_optimum().f
             self._matrix = (2 * np.eye(self.dim) - np.eye(self.dim, k=1) - np.eye(self.dim, k=-1)) / 4
         elif self.rotate and self.dim > 1:
             # with these signs, QR of a Gaussian matrix gives the Haar distribution (Mezzadri 2007)
@@ -152,8 +153,18 @@ class Quadratic(Problem):
         v = self.points(v)
         return v * self.H if self._matrix is None else v @ self.H
 
-    def solve(self) -> Optimum:
-        return Optimum(self._f_star, self._f_star, self._center, "exact by construction", 0.0)
+    def solve(self) -> Optimum | None:
+        """The optimum; None if rounding errors of a rotated matrix could make its smallest eigenvalue negative."""
+        if self.spectrum == "chain":
+            return self._chain_optimum()
+        if self._matrix is not None and not self.eigenvalues[0] > self.dim * np.finfo(float).eps:
+            return None
+        return Optimum(0.0, 0.0, self._center, "exact by construction", 0.0)
+
+    def _chain_optimum(self) -> Optimum:
+        """(-1 + 1/(d + 1)) / 8, rounded outward; f is the value at x*."""
+        value = Fraction(-self.dim, 8 * (self.dim + 1))
+        return Optimum.of_exact(value, self._center, "exact by construction", 0.0)
 
     def nanoseconds_per_run(self, batch_size: int | None) -> float:
         return self.dim * (1.0 if self._matrix is None else 1.0 + 0.05 * self.dim)

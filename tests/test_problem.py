@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from optbench.core.backend import Backend
 from optbench.core.errors import InputError
 from optbench.core.registry import PROBLEMS
 from optbench.core.specs import parse_spec
+from optbench.core.trace import TARGETS
 from optbench.core.types import Array, Metric
 from optbench.optimizer import make_recipe
-from optbench.problem import Problem, make_problem
+from optbench.problem import Optimum, Problem, make_problem
 from optbench.runner.loop import minimize
 from optbench.verify.check import check_problem
 from problems.learning import LearningProblem
@@ -354,3 +356,88 @@ def test_a_worker_keeps_the_problems_used_last(
     module._receive("d", bowl)
     assert list(module._received)[-1] == "d"
     assert len(module._received) == (1 if "MAX_RECEIVED_BYTES" in most else 2)
+
+
+# ---- what solve() returns is checked ---------------------------------------------------------------------------------
+
+POINT = np.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("returned", "reason"),
+    [
+        (0.0, "it returned 0.0"),
+        ((0.0, 0.0, POINT, "a tuple"), "it returned (0.0, 0.0, array"),
+        (Optimum(np.nan, 0.0, POINT, ""), "f is nan; give a finite float"),
+        (Optimum(np.inf, 0.0, POINT, ""), "f is inf"),
+        (Optimum(0.0, -np.inf, POINT, ""), "lower is -inf"),
+        (Optimum(0.0, np.nan, POINT, ""), "lower is nan"),
+        (Optimum(1j, 0.0, POINT, ""), "f is 1j"),  # type: ignore[arg-type]
+        (Optimum("0", 0.0, POINT, ""), "f is '0'"),  # type: ignore[arg-type]
+        (Optimum(True, 0.0, POINT, ""), "f is True"),
+        (Optimum(0.0, None, POINT, ""), "lower is None"),  # type: ignore[arg-type]
+        (Optimum(np.zeros(1), 0.0, POINT, ""), "f is array([0.])"),  # type: ignore[arg-type]
+        (Optimum([[1], [1, 2]], 0.0, POINT, ""), "f is [[1], [1, 2]]"),  # type: ignore[arg-type]
+        (Optimum(1.0, 2.0, POINT, ""), "the lower bound 2.0 is above f = 1.0"),
+        (
+            Optimum(0.0, 0.0, np.zeros(2), ""),
+            "x is an array of shape (2,) and type float64; give finite floats of shape (3,)",
+        ),
+        (Optimum(0.0, 0.0, np.zeros((1, 3)), ""), "x is an array of shape (1, 3)"),
+        (Optimum(0.0, 0.0, np.array([0, np.nan, 0]), ""), "with a value that is not finite; give finite floats"),
+        (Optimum(0.0, 0.0, POINT + 1j, ""), "type complex128"),
+        (Optimum(0.0, 0.0, "abc", ""), "x is 'abc'"),  # type: ignore[arg-type]
+        (Optimum(0.0, 0.0, POINT, None), "method is None"),  # type: ignore[arg-type]
+        (Optimum(0.0, 0.0, POINT, "", np.nan), "gradient_norm is nan"),
+        (Optimum(0.0, 0.0, POINT, "", -1.0), "gradient_norm is -1.0"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_impossible_optima_are_refused(returned: Any, reason: str) -> None:
+    class Stated(Problem):
+        name = "stated"
+        dim = 3
+
+        def solve(self) -> Any:
+            return returned
+
+    with pytest.raises(InputError) as caught:
+        _ = Stated().optimum
+    text = str(caught.value)
+    assert text.startswith("stated: solve() must return a valid optbench.Optimum, or None if no optimum is known, but ")
+    assert reason in text
+    assert "\n" not in text
+
+
+def test_optima_become_plain_floats_and_a_read_only_copy() -> None:
+    center = np.array([1, 2, 3], dtype=np.float32)
+
+    class Stated(Problem):
+        dim = 3
+
+        def solve(self) -> Optimum:
+            return Optimum(np.float32(0.5), np.array(0), center, "a guess", 0)  # type: ignore[arg-type]
+
+    optimum = present(Stated().optimum)
+    assert (optimum.f, optimum.lower, optimum.gradient_norm) == (0.5, 0.0, 0.0)
+    assert all(type(value) is float for value in (optimum.f, optimum.lower, optimum.gradient_norm))
+    x = present(optimum.x)
+    assert (x.dtype, x.tolist(), x.flags.writeable) == (np.dtype(float), [1, 2, 3], False)
+    center[0] = 7
+    assert x[0] == 1
+
+
+@pytest.mark.parametrize("value", [Fraction(1, 3), Fraction(-1, 3), Fraction(0), Fraction(-1, 4), Fraction(10**30 + 1)])
+def test_exact_optima_are_rounded_outward(value: Fraction) -> None:
+    optimum = Optimum.of_exact(value, None, "closed form")
+    assert optimum.lower <= value <= optimum.f
+    assert optimum.f in (optimum.lower, np.nextafter(optimum.lower, np.inf))
+    assert (optimum.f == optimum.lower) == (Fraction(float(value)) == value)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_intervals_are_far_narrower_than_the_last_target(spec: str) -> None:
+    problem = make(spec)
+    if (optimum := problem.optimum) is not None:
+        gap = float(problem.value(problem.start(0))) - optimum.f
+        assert optimum.f - optimum.lower <= 1e-3 * TARGETS[-1] * gap

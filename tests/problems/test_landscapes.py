@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from scipy.optimize import rosen, rosen_der, rosen_hess
@@ -15,6 +17,19 @@ from tests.test_problem import SPECS, make
 LANDSCAPES = pytest.mark.parametrize(
     "landscape", [problem for problem in map(make, SPECS) if isinstance(problem, Landscape)], ids=str
 )
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 7, 50, 1000])
+def test_the_optimum_of_styblinski_tang_is_rounded_outward(dim: int) -> None:
+    """The minimum of the quartic q by Newton's method in exact fractions, certified by q'' > 34 around it."""
+    t = Fraction(-2.903534027771177)
+    for _ in range(3):
+        t = (t - (2 * t**3 - 16 * t + Fraction(5, 2)) / (6 * t**2 - 16)).limit_denominator(10**40)
+    upper = (t**4 - 16 * t**2 + 5 * t) / 2
+    lower = upper - (2 * t**3 - 16 * t + Fraction(5, 2)) ** 2 / 68
+    optimum = present(StyblinskiTang(dim=dim).optimum)
+    assert optimum.lower <= dim * lower <= dim * upper <= optimum.f
+    assert optimum.f == np.nextafter(optimum.lower, np.inf)
 
 
 # ---- values from the literature --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import math
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,57 @@ def test_optimum_of_a_large_problem_agrees(settings: dict[str, Any], monkeypatch
     assert products.method.startswith("Newton-CG")
     assert products.f == pytest.approx(dense.f, abs=1e-14)
     assert products.f - products.lower < 1e-12
+
+
+def decimal_optimum(problem: Logistic) -> decimal.Decimal:
+    """The optimal value by Newton's method with 40 digits, from the formula for two classes."""
+    number = decimal.Decimal
+    rows = [[number(float(z)) for z in row] for row in problem._train[0]]  # (n, p + 1), times the classes -1 and 1
+    n, d, l2 = len(rows), problem.dim, number(problem.l2)
+    w = [number(float(value)) for value in present(present(problem.optimum).x)]
+
+    def dot(a: list[decimal.Decimal], b: list[decimal.Decimal]) -> decimal.Decimal:
+        return sum((x * y for x, y in zip(a, b, strict=True)), number(0))
+
+    for _ in range(3):
+        slopes = [1 / (1 + dot(row, w).exp()) for row in rows]
+        g = [l2 * w[j] - dot(slopes, [row[j] for row in rows]) / n for j in range(d)]
+        curved = [s * (1 - s) / n for s in slopes]
+        H = [
+            [dot(curved, [r[i] * r[j] for r in rows]) + (l2 if i == j else number(0)) for j in range(d)]
+            for i in range(d)
+        ]
+        for i in range(d):  # Gaussian elimination of (H | g)
+            for k in range(i + 1, d):
+                ratio = H[k][i] / H[i][i]
+                H[k] = [a - ratio * b for a, b in zip(H[k], H[i], strict=True)]
+                g[k] -= ratio * g[i]
+        p = [number(0)] * d
+        for i in reversed(range(d)):
+            p[i] = (g[i] - dot(H[i], p)) / H[i][i]
+        w = [a - b for a, b in zip(w, p, strict=True)]
+    losses = [(1 + (-dot(row, w)).exp()).ln() for row in rows]
+    return sum(losses, number(0)) / n + l2 / 2 * dot(w, w)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_interval_contains_the_optimum_of_exact_arithmetic(seed: int) -> None:
+    problem = Logistic(data="synthetic", rows=15, columns=2, l2=[1.0, 0.1, 1e-2, 1e-4][seed], seed=seed)
+    optimum = present(problem.optimum)
+    with decimal.localcontext(prec=40):
+        exact = decimal_optimum(problem)
+        assert decimal.Decimal(optimum.lower) <= exact <= decimal.Decimal(optimum.f)
+        assert decimal.Decimal(optimum.f) - exact < decimal.Decimal("2e-15") * exact
+
+
+@KINDS
+def test_extended_precision_narrows_the_interval(settings: dict[str, Any]) -> None:
+    problem = Logistic(**settings)
+    x = present(present(problem.optimum).x)
+    wide, narrow = (problem._value_with_bounds(x, kind) for kind in (np.float64, np.longdouble))
+    assert abs(wide[0] - narrow[0]) <= wide[1]
+    if np.finfo(np.longdouble).eps < np.finfo(float).eps:
+        assert narrow[1] < wide[1] / 2
 
 
 def test_no_optimum_without_regularization() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
@@ -90,6 +91,30 @@ def test_optimum_of_the_autoencoder_is_certified(spec: str) -> None:
     assert optimum.f - optimum.lower < 1e-12 * scale
     assert abs(f - optimum.f) < 1e-14 * scale
     assert np.linalg.norm(g) == optimum.gradient_norm < 1e-13 * scale
+
+
+@pytest.mark.parametrize("spec", ["autoencoder:data=iris,hidden=1", "autoencoder:data=iris,hidden=3,scaling=feature"])
+def test_the_interval_of_the_autoencoder_contains_exact_values(spec: str) -> None:
+    """Against the value at x* and half the sum of the smallest eigenvalues of the Gram matrix, in exact fractions."""
+    problem = cast(LinearAutoencoder, make(spec))
+    optimum = present(problem.optimum)
+    X = [[Fraction(float(value)) for value in row] for row in problem.X]  # (n, p)
+    p, h = len(X[0]), problem.hidden
+    x = [Fraction(float(value)) for value in present(optimum.x)]
+    W1, W2 = (
+        [x[start + k * width : start + (k + 1) * width] for k in range(rows)]
+        for start, rows, width in ((0, h, p), (h * p, p, h))
+    )
+    product = [[sum(W2[i][k] * W1[k][j] for k in range(h)) for j in range(p)] for i in range(p)]
+    residuals = ((row[i] - sum(product[i][j] * row[j] for j in range(p))) ** 2 for row in X for i in range(p))
+    assert sum(residuals) / (2 * len(X)) <= optimum.f
+    # eigenvalues by Rayleigh quotients, whose errors are squares of those of the eigenvectors
+    gram = [[sum(row[i] * row[j] for row in X) / len(X) for j in range(p)] for i in range(p)]
+    V = [[Fraction(float(value)) for value in row] for row in np.linalg.eigh(np.array(gram, dtype=float))[1].T]
+    rayleigh = [sum(v[i] * gram[i][j] * v[j] for i in range(p) for j in range(p)) for v in V]
+    exact = float(sum(rayleigh[: p - h])) / 2
+    assert optimum.lower <= exact * (1 + 1e-15)
+    assert optimum.f >= exact * (1 - 1e-15)
 
 
 def test_optimum_of_the_autoencoder_on_digits() -> None:

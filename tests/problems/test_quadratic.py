@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -135,3 +137,21 @@ def test_exact_quadratics_have_no_sampler() -> None:
 def test_noise_of_other_seeds_is_rejected() -> None:
     with pytest.raises(InputError, match=r"need points of shape \(2, \.\.\., 4\)"):
         Quadratic(dim=4, noise=1).value_and_grad(np.ones((3, 4)), np.ones((2, 4)))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 9, 99, 1000])
+def test_the_optimum_of_the_chain_is_rounded_outward(dim: int) -> None:
+    problem = Quadratic(dim=dim, spectrum="chain")
+    optimum = present(problem.optimum)
+    assert optimum.lower <= Fraction(-dim, 8 * (dim + 1)) <= optimum.f
+    assert optimum.f - optimum.lower < 1e-16
+    assert problem.value(present(optimum.x)) == optimum.f
+
+
+def test_a_matrix_that_rounding_may_make_indefinite_has_no_stated_optimum() -> None:
+    assert Quadratic(dim=50, condition=1e15).optimum is None
+    assert present(Quadratic(dim=50, condition=1e15, rotate=False).optimum).f == 0
+    for condition in (1e8, 1e13):
+        problem = Quadratic(dim=50, condition=condition)
+        assert present(problem.optimum).f == 0
+        assert np.linalg.eigvalsh(problem.hessian(np.zeros(50)))[0] > 0
