@@ -542,6 +542,15 @@ class Problem(Parametrized):
             ) from None
 
     @property
+    def is_solved(self) -> bool:
+        """Whether `optimum` is known already, so that asking for it calls no `solve`."""
+        return "_optimum" in vars(self.host)
+
+    def set_optimum(self, optimum: Optimum | None) -> None:
+        """Set the optimum that another process has solved and checked."""
+        vars(self.host)["_optimum"] = optimum
+
+    @property
     def f_star(self) -> float | None:
         """Optimal value, or None where it is not known."""
         return None if self.optimum is None else self.optimum.f

@@ -196,7 +196,13 @@ def coerce(owner: str, parameter: Parameter, value: Any) -> Any:
     return result
 
 
-_TYPE_NAMES = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", type(None): "none"}
+_TYPE_NAMES = {
+    int: "a whole number below 2^63",
+    float: "a finite number",
+    bool: "true or false",
+    str: "text",
+    type(None): "none",
+}
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 

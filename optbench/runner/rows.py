@@ -30,16 +30,13 @@ def time_now() -> str:
 
 @dataclass(frozen=True, eq=False)
 class ChunkResult:
-    """Trace of a chunk or the error that stopped it, peak device memory, and time of completion."""
+    """Trace of a chunk or the error that stopped it, peak device memory, time of completion, and a known description."""
 
     trace: Trace | None
     error: str | None = None
     device_bytes: int | None = None
     created: str = dataclasses.field(default_factory=time_now)
-
-    @classmethod
-    def failed(cls, error: BaseException) -> ChunkResult:
-        return cls(None, f"{type(error).__name__}: {error}")
+    description: str | None = None
 
 
 def chunk_rows(chunk: Chunk, result: ChunkResult) -> list[dict[str, Any]]:
@@ -110,9 +107,9 @@ def _common_columns(chunk: Chunk, result: ChunkResult) -> Iterator[dict[str, Any
         "fused": plan.problem_as_run.backend.fused is True,
         "device_bytes": result.device_bytes,
         # after a failure the problem is not evaluated again, because it may have ended a process
-        "description": describe(problem, evaluate=result.trace is not None),
+        "description": result.description or describe(problem, evaluate=result.trace is not None),
     }
-    if problem.optimum is not None:
+    if problem.is_solved and problem.optimum is not None:
         optimum = problem.optimum
         common |= {"f_star": optimum.f, "f_star_lower": optimum.lower, "f_star_method": optimum.method}
     by_point = [(point, method_columns(plan, point)) for point in chunk.grid]

@@ -191,7 +191,7 @@ def test_spec_names_what_differs_and_what_is_always_shown() -> None:
         ({"turn": -1.0}, "turn must be above -1, not -1"),
         ({"shape": "oval"}, "shape must be one of square, round, not 'oval'"),
         ({"shape": "round", "turn": 1.0}, "thing 'grid:size=3,shape=round': turn has no effect here; leave it out"),
-        ({"size": "many"}, "thing 'grid': size must be a whole number, not 'many'"),
+        ({"size": "many"}, "thing 'grid': size must be a whole number below 2.63, not 'many'"),
     ],
 )
 def test_wrong_parameters_are_named(settings: dict[str, object], message: str) -> None:
