@@ -7,6 +7,7 @@ to import are imported by the command that needs them.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import shlex
 import sys
@@ -17,14 +18,20 @@ from typing import Any, NoReturn
 
 from optbench import __version__
 from optbench.cli import check, list, race, report, run
-from optbench.core.errors import OptbenchError, suggestion
+from optbench.core.errors import InputError, OptbenchError, suggestion
+from optbench.core.specs import check_text
 from optbench.core.workers import environment_variables
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns the exit status: 0 well, 1 a result is wrong or a run failed, 2 the request is impossible."""
     arguments = [*(sys.argv[1:] if argv is None else argv)]
-    options = make_parser().parse_args(arguments)
+    try:
+        for argument in arguments:
+            check_text("command line", argument)
+        options = make_parser().parse_args(arguments)
+    except InputError as error:
+        return _refuse(error)
     options.command_line = shlex.join(["optbench", *arguments])
     # stored with results, whichever process stores them
     variables = environment_variables({"OPTBENCH_COMMAND": options.command_line})
@@ -37,23 +44,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
                 import_all(options.imports)
             return int(options.execute(options))
-        except OptbenchError as error:
-            print(f"optbench: {error}", file=sys.stderr)
-            return 2
-        except MemoryError as error:
-            print(f"optbench: there is not enough memory ({error or 'none left'}); request less", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print(f"optbench: interrupted; {options.after_interrupt}", file=sys.stderr)
-            return 130
-        except BrokenPipeError:
-            # the reader of a pipe (head, less) has gone; nothing is left to say to it
-            sys.stderr.close()
+        except BrokenPipeError:  # the reader of a pipe (head, less) has gone; nothing is left to say to it
             return 141
+        except (OptbenchError, RecursionError) as error:
+            return _refuse(error)
+        except OSError as error:
+            return _refuse(OptbenchError(error))
+        except MemoryError as error:
+            return _refuse(f"there is not enough memory ({error or 'none left'}); request less")
+        except KeyboardInterrupt:
+            _say(f"interrupted; {options.after_interrupt}")
+            return 130
+
+
+def _say(message: str) -> None:
+    with contextlib.suppress(OSError):  # as of a full disk
+        print(f"optbench: {message}", file=sys.stderr)
+
+
+def _refuse(reason: object) -> int:
+    _say(str(reason))
+    return 2
 
 
 def _show_warning(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
-    print(f"optbench: warning: {message}", file=sys.stderr)
+    _say(f"warning: {message}")
 
 
 class Parser(argparse.ArgumentParser):

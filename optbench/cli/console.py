@@ -34,10 +34,16 @@ def make_console() -> Console:
     """Standard output."""
     from rich.console import Console
 
+    class QuietConsole(Console):
+        """Leaves a pipe whose reader has gone to `cli.main`."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
     terminal = sys.stdout.isatty()
     width = None if terminal or "COLUMNS" in os.environ else UNLIMITED
     file = None if terminal else cast(IO[str], StrippedOutput())
-    return Console(file=file, width=width, highlight=False, soft_wrap=False, markup=False, emoji=False)
+    return QuietConsole(file=file, width=width, highlight=False, soft_wrap=False, markup=False, emoji=False)
 
 
 def print_table(

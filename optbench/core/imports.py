@@ -9,17 +9,20 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from optbench.core.errors import InputError
+from optbench.core.errors import InputError, shown
 from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES, Registry
+from optbench.core.specs import check_text
 
 _PREFIX = "optbench_import_"  # of the module names of imported files
 _imported: dict[str, str] = {}  # absolute path or module name -> name of the module
+_lock = threading.RLock()  # reentrant, because a file may import others in the same way
 
 
 class Imports:
@@ -50,9 +53,10 @@ def import_all(sources: str | Path | Iterable[str | Path], folder: Path | None =
     InputError
         If one does not exist or cannot be imported; the message names the file and the line.
     """
-    for source in [sources] if isinstance(sources, str | Path) else sources:
+    for source in sources if isinstance(sources, Iterable) and not isinstance(sources, str | Path) else [sources]:
         if not isinstance(source, str | Path):
-            raise InputError(f"import takes paths of Python files and names of modules, not {source!r}")
+            raise InputError(f"import takes paths of Python files and names of modules, not {shown(source)}")
+        check_text("import", str(source))
         before = _registered()
         is_file = str(source).endswith(".py")
         name = _import(str(((folder or Path()) / source).resolve()) if is_file else str(source))
@@ -80,10 +84,16 @@ def _module_of(target: Any) -> str | None:
 
 def _import(source: str) -> str:
     """Import an absolute path or a module and return the module's name; a file that has not changed is not run again."""
+    with _lock:  # of a file that another thread imports, no half is seen
+        return _import_alone(source)
+
+
+def _import_alone(source: str) -> str:
     path = Path(source)
     is_file = source.endswith(".py")
     if is_file and not path.is_file():
-        raise InputError(f"cannot import {source!r}: there is no such file")
+        reason = "it is not a file" if path.exists() else "there is no such file"
+        raise InputError(f"cannot import {source!r}: {reason}")
     # first during the import, as for a script, so that it finds its own packages `problems` and `reports`; last afterwards,
     # so that a user's files do not hide later imports
     folder = str(path.parent if is_file else Path.cwd())
@@ -92,7 +102,7 @@ def _import(source: str) -> str:
     sys.path.insert(0, folder)
     try:
         name = _run_file(path) if is_file else importlib.import_module(source).__name__
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"cannot import {source!r}: {_describe(error, source)}") from error
     finally:
         sys.path.remove(folder)
@@ -121,7 +131,7 @@ def _run_file(path: Path) -> str:
     return name
 
 
-def _describe(error: Exception, source: str) -> str:
+def _describe(error: BaseException, source: str) -> str:
     """An error, and the line of the file that raised it."""
     if isinstance(error, SyntaxError):
         file = "" if error.filename == source else f"{error.filename}, "

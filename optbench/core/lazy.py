@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
+
+# Modules of optbench that threads request at the same time are imported one after the other. Without this, two imports may
+# each wait for a package that the other one is importing, which Python ends by an error in one of them.
+_lock = threading.RLock()
+
+
+def import_alone(module: str, package: str | None = None) -> ModuleType:
+    """Import a module of optbench while no other thread does so by this function; it must not wait for another thread."""
+    with _lock:
+        return importlib.import_module(module, package)
 
 
 def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
@@ -24,7 +36,7 @@ def attach_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable
     def load(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(modules[name], package), name)
+        value = getattr(import_alone(modules[name], package), name)
         namespace[name] = value
         return value
 

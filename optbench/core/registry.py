@@ -7,15 +7,15 @@ Plug-in packages name theirs in the entry-point groups ``optbench.problems``, ``
 
 from __future__ import annotations
 
-import functools
-import importlib
 import sys
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from optbench.core.errors import InputError, suggestion
+from optbench.core.errors import InputError, shown, suggestion
+from optbench.core.lazy import import_alone
 from optbench.core.specs import Interval
 
 if TYPE_CHECKING:
@@ -80,8 +80,10 @@ class Registry:
         self._builtin = builtin
         self._objects: dict[str, Any] = {}
         self._traits: dict[str, Traits] = {}
+        self._entries: dict[str, EntryPoint] | None = None
         self._aliases: set[str] = set()  # entry points to objects that are registered under another name
-        self._loaded = False
+        # No module that registers objects is imported under this lock: the import system has its own, without deadlocks.
+        self._lock = threading.RLock()
 
     def register(self, name: str, target: Any, traits: Traits | None = None) -> None:
         """Register `target` under `name`, with its traits.
@@ -91,19 +93,22 @@ class Registry:
         InputError
             If the name belongs to another object.
         """
-        known = self._objects.get(name)
-        if known is not None and known is not target and _origin(known) != _origin(target):
-            raise InputError(
-                f"two {self.kind}s are called {name!r}: {_origin(known)} and {_origin(target)}; rename one"
-            )
-        self._objects[name] = target
-        self._traits[name] = traits or Traits()
-        self._aliases.discard(name)
+        if not name:
+            raise InputError(f"the {self.kind} {_origin(target)} needs a name")
+        with self._lock:
+            known = self._objects.get(name)
+            if known is not None and known is not target and _origin(known) != _origin(target):
+                raise InputError(
+                    f"two {self.kind}s are called {name!r}: {_origin(known)} and {_origin(target)}; rename one"
+                )
+            self._traits[name] = traits or Traits()  # first, for other threads that already find the object
+            self._objects[name] = target
+            self._aliases.discard(name)
 
     def traits(self, name: str, target: Any = None) -> Traits:
         """The traits declared for a name; with a target, those declared for it under this name or another."""
         if target is not None and self._objects.get(name) is not target:
-            name = next((other for other, known in self._objects.items() if known is target), "")
+            name = next((other for other, known in list(self._objects.items()) if known is target), "")
         return self._traits.get(name, Traits())
 
     def __getitem__(self, name: str) -> Any:
@@ -112,7 +117,7 @@ class Registry:
             self._load_plugin(name)
         if name not in self._objects:
             hint = suggestion(name, [*self._objects, *self._plugins])
-            raise InputError(f"no {self.kind} {name!r}; {hint or f'optbench list shows all {self.kind}s'}")
+            raise InputError(f"no {self.kind} {shown(name)}; {hint or f'optbench list shows all {self.kind}s'}")
         return self._objects[name]
 
     def names(self) -> list[str]:
@@ -121,32 +126,38 @@ class Registry:
         for name in list(self._plugins):
             if name not in self._objects:
                 self._load_plugin(name)
-        return [name for name in self._objects if name not in self._aliases]
+        return [name for name in list(self._objects) if name not in self._aliases]
 
     def plugin_of(self, name: str) -> str | None:
         """The package of a plug-in; None for objects of optbench."""
         target = self._objects.get(name)
-        for entry in self._plugins.values():
+        for entry in list(self._plugins.values()):
             if entry.name == name or (target is not None and self._objects.get(entry.name) is target):
                 return entry.dist.name if entry.dist is not None else None
         return None
 
     def _load_builtin(self) -> None:
-        if not self._loaded:
-            self._loaded = True
-            for module in self._builtin:
-                importlib.import_module(module)
+        """Import the modules of optbench, or wait for the thread that does; a failed import is tried again."""
+        for module in self._builtin:
+            import_alone(module)
 
-    @functools.cached_property
+    @property
     def _plugins(self) -> dict[str, EntryPoint]:
-        """Entry points by name, without those whose names optbench uses itself."""
+        """Entry points by name, without those whose names optbench uses itself; read once."""
+        with self._lock:
+            if self._entries is None:
+                self._entries = self._read_entry_points()
+            return self._entries
+
+    def _read_entry_points(self) -> dict[str, EntryPoint]:
         from importlib.metadata import entry_points
 
         plugins: dict[str, EntryPoint] = {}
         for entry in sorted(entry_points(group=self.group), key=lambda e: (e.name, e.value)):
             known = self._objects.get(entry.name)
             # a plug-in that has been imported already may have registered its objects by decorators
-            imported = getattr(sys.modules.get(entry.module), entry.attr or "", None)
+            module, _, attribute = entry.value.partition(":")
+            imported = getattr(sys.modules.get(module.strip()), attribute.strip(), None)
             if entry.name in plugins or (known is not None and known is not imported):
                 warnings.warn(
                     f"the plug-in {entry.value!r} offers a second {self.kind} {entry.name!r}; it is not used",
@@ -157,24 +168,28 @@ class Registry:
         return plugins
 
     def _load_plugin(self, name: str) -> None:
-        entry = self._plugins[name]
+        entry = self._plugins.get(name)
+        if entry is None:  # another thread found it to be broken
+            return
         package = entry.dist.name if entry.dist is not None else entry.value
         try:
             target = entry.load()
             if not callable(target):
                 raise TypeError(f"{entry.value} is a {type(target).__name__}; name the object: {entry.module}:NAME")
-        except Exception as error:  # the other plug-ins remain usable
-            del self._plugins[name]
-            warnings.warn(
-                f"the {self.kind} {name!r} of the package {package!r} cannot be used ({error}); it is left out",
-                stacklevel=3,
-            )
+        except (Exception, SystemExit) as error:  # the other plug-ins remain usable
+            if self._plugins.pop(name, None) is not None:
+                reason = f"{type(error).__name__}: {error}" if isinstance(error, SystemExit) else error
+                warnings.warn(
+                    f"the {self.kind} {name!r} of the package {package!r} cannot be used ({reason}); it is left out",
+                    stacklevel=3,
+                )
             return
-        if name not in self._objects:
-            if any(known is target for known in self._objects.values()):  # a decorator gave it another name
-                self._aliases.add(name)
-            self._traits[name] = self.traits(name, target)
-            self._objects[name] = target
+        with self._lock:
+            if name not in self._objects:
+                if any(known is target for known in self._objects.values()):  # a decorator gave it another name
+                    self._aliases.add(name)
+                self._traits[name] = self.traits(name, target)
+                self._objects[name] = target
 
 
 def _origin(target: Any) -> str:
@@ -183,4 +198,4 @@ def _origin(target: Any) -> str:
 
 PROBLEMS = Registry("problem", ("optbench.problems",))
 OPTIMIZERS = Registry("optimizer", ("optbench.optimizers",))
-SCHEDULES = Registry("schedule", ("optbench.optimizers.schedules",))
+SCHEDULES = Registry("schedule", ("optbench.optimizers",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -15,7 +16,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from optbench.core.errors import InputError, suggestion
+from optbench.core.errors import InputError, shown, suggestion
+
+MAX_INTEGER = 2**63 - 1  # largest integer of an array, and of an Arrow column
 
 T = TypeVar("T")
 
@@ -123,18 +126,25 @@ def parse_spec(text: str) -> tuple[str, dict[str, str]]:
     InputError
         If a parameter is not of the form ``name=value``.
     """
+    check_text("spec", text)
     name, _, rest = text.strip().partition(":")
     settings: dict[str, str] = {}
     for part in filter(None, (piece.strip() for piece in rest.split(","))):
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
             raise InputError(
-                f"{part!r} in {text!r} is not name=value; write for example quadratic:dim=100,condition=1e4"
+                f"{shown(part)} in {shown(text)} is not name=value; write for example quadratic:dim=100,condition=1e4"
             )
         if key.strip() in settings:
-            raise InputError(f"{key.strip()!r} is given twice in {text!r}")
+            raise InputError(f"{shown(key.strip())} is given twice in {shown(text)}")
         settings[key.strip()] = value.strip()
     return name.strip(), settings
+
+
+def check_text(owner: str, text: str) -> None:
+    """Raise `InputError` for text that no file name and no table can hold: with NUL, or bytes that are not UTF-8."""
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise InputError(f"{owner}: {shown(text)} contains NUL or is not UTF-8; write it without such characters")
 
 
 def coerce_all(owner: str, declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,8 +158,8 @@ def check_names(owner: str, declared: Iterable[str], given: Iterable[str]) -> No
     declared = list(declared)
     for name in given:
         if name not in declared:
-            hint = suggestion(name, declared) or "it has: " + (", ".join(declared) or "none")
-            raise InputError(f"{owner} has no parameter {name!r}; {hint}")
+            hint = suggestion(str(name), declared) or "it has: " + (", ".join(declared) or "none")
+            raise InputError(f"{owner} has no parameter {shown(name)}; {hint}")
 
 
 def coerce(owner: str, parameter: Parameter, value: Any) -> Any:
@@ -172,9 +182,13 @@ def coerce(owner: str, parameter: Parameter, value: Any) -> Any:
             continue
     else:
         expected = " or ".join(_TYPE_NAMES.get(kind, "numbers such as 32-16") for kind in kinds)
-        raise InputError(f"{owner}: {parameter.name} must be {expected}, not {value!r}")
+        raise InputError(f"{owner}: {parameter.name} must be {expected}, not {shown(value)}")
+    if isinstance(result, str):
+        check_text(f"{owner}: {parameter.name}", result)
     if parameter.choices is not None and result not in parameter.choices:
-        raise InputError(f"{owner}: {parameter.name} must be one of {', '.join(parameter.choices)}, not {result!r}")
+        raise InputError(
+            f"{owner}: {parameter.name} must be one of {', '.join(parameter.choices)}, not {shown(result)}"
+        )
     for number in result if isinstance(result, tuple) else (result,):
         if parameter.range is not None and number is not None and number not in parameter.range:
             every = "every number of " if isinstance(result, tuple) else ""
@@ -182,7 +196,13 @@ def coerce(owner: str, parameter: Parameter, value: Any) -> Any:
     return result
 
 
-_TYPE_NAMES = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", type(None): "none"}
+_TYPE_NAMES = {
+    int: "a whole number below 2^63",
+    float: "a finite number",
+    bool: "true or false",
+    str: "text",
+    type(None): "none",
+}
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -200,9 +220,12 @@ def _as_type(kind: Any, value: Any) -> Any:
     if kind in (bool, type(None)) and isinstance(value, kind):
         return value
     if kind is int and not isinstance(value, bool):
-        number = float(value)
-        if number == int(number):
-            return int(value) if isinstance(value, numbers.Integral) else int(number)
+        with contextlib.suppress(ValueError):
+            value = int(value) if isinstance(value, str | numbers.Integral) else value  # exact, unlike a float
+        if not isinstance(value, int) and float(value) == int(float(value)):
+            value = int(float(value))  # whole numbers may be written 1e4
+        if isinstance(value, int) and abs(value) <= MAX_INTEGER:
+            return value
     if kind is float and not isinstance(value, bool) and math.isfinite(number := float(value)):
         return number + 0.0  # turns -0.0 into 0.0, so that both have one key
     if kind is str and isinstance(value, str | Path):

@@ -17,9 +17,8 @@ import numpy as np
 
 from optbench.core.backend import PRECISIONS
 from optbench.core.errors import InputError
-from optbench.core.specs import as_list, check_names
+from optbench.core.specs import MAX_INTEGER, as_list, check_names
 
-MAX_INTEGER = 2**63 - 1  # largest integer of an Arrow column
 MAX_RATES = 10_000  # of a range; more are a typing error
 MIN_ROUNDS = 3  # fewer give no interval
 

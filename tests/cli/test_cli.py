@@ -174,7 +174,7 @@ ONE, RACE = ([command, "--problem", "quadratic", "--optimizer", "adam"] for comm
         ([*ONE, "--schedule", "drops:at=2"], "at must be in (0, 1), not 2"),
         (["run", ""], "cannot read the study"),
         (["run", "--problem", "quadratic:dim=1000000", "--optimizer", "adam"], "dim must be at most 20000"),
-        (["check", "quadratic:dim=1e30,rotate=false"], "cannot be created"),
+        (["check", "quadratic:dim=1e30,rotate=false"], "dim must be a whole number below 2^63, not '1e30'"),
         (["check", "mlp:hidden=-3"], "hidden must be numbers"),
         ([*ONE, "--steps", "0"], "at least one step"),
         ([*ONE, "--schedule", "cosin"], "did you mean 'cosine'"),

@@ -22,6 +22,7 @@ from optbench.optimizer import make_recipe, rule
 from optbench.optimizers.adaptive import adam
 from optbench.optimizers.gradient import momentum, sgd
 from optbench.problem import make_problem
+from tests.conftest import run_python
 
 
 @pytest.mark.parametrize("registry", [PROBLEMS, OPTIMIZERS, SCHEDULES], ids=lambda r: r.kind)
@@ -190,7 +191,7 @@ def test_spec_names_what_differs_and_what_is_always_shown() -> None:
         ({"turn": -1.0}, "turn must be above -1, not -1"),
         ({"shape": "oval"}, "shape must be one of square, round, not 'oval'"),
         ({"shape": "round", "turn": 1.0}, "thing 'grid:size=3,shape=round': turn has no effect here; leave it out"),
-        ({"size": "many"}, "thing 'grid': size must be a whole number, not 'many'"),
+        ({"size": "many"}, "thing 'grid': size must be a whole number below 2.63, not 'many'"),
     ],
 )
 def test_wrong_parameters_are_named(settings: dict[str, object], message: str) -> None:
@@ -274,3 +275,87 @@ def test_source_hash_distinguishes_closures() -> None:
     assert source_hash([scaled(1.0)]) == source_hash([scaled(1.0)])
     assert source_hash([scaled(1.0)]) != source_hash([scaled(2.0)])
     assert source_hash([lambda x: x.sin()]) != source_hash([lambda x: x.cos()])
+
+
+THREADS = """
+import os, sys, threading
+import optbench
+
+def ask(barrier, errors, question):
+    barrier.wait()
+    try:
+        question()
+    except BaseException as error:
+        errors.append(error)
+
+def by_import():
+    from optbench.core.imports import import_all
+    import_all("mine.py")
+    optbench.make_recipe("lately:lr=0.1")
+
+def by_registry(kind, name):
+    from optbench.core import registry
+    assert name in getattr(registry, kind).names()
+
+def by_module():
+    from optbench.optimizers.schedules import make_schedule
+    make_schedule("cosine:warmup=0.1")
+
+questions = [
+    lambda: optbench.make_problem("quadratic:dim=3"),
+    lambda: optbench.make_recipe("adam"),
+    lambda: by_registry("PROBLEMS", "rosenbrock"),
+    lambda: by_registry("OPTIMIZERS", "lbfgs"),
+    lambda: by_registry("SCHEDULES", "linear"),
+    by_module,
+    by_import,
+]
+for repetition in range(6):
+    if os.fork() == 0:  # in each process nothing is loaded yet
+        sys.setswitchinterval(1e-5)
+        barrier, errors = threading.Barrier(2 * len(questions)), []
+        threads = [threading.Thread(target=ask, args=(barrier, errors, question)) for question in questions * 2]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        print(errors, end="")
+        sys.stdout.flush()
+        os._exit(len(errors))
+    assert os.wait()[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="repeats by forks")
+def test_many_threads_may_ask_first(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import time\nimport optbench\ntime.sleep(0.05)\n\n"
+        "@optbench.rule\ndef lately(xp, x, g, t, lr=0.1):\n    return (x - lr * g,)\n"
+    )
+    path = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
+    done = run_python("-W", "ignore", "-c", THREADS, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path})
+    assert (done.stdout, done.returncode) == ("[]" * 6, 0), done.stderr
+
+
+def test_a_module_that_fails_while_it_registers_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "halves.py").write_text(
+        "from tests.core.test_registry import SHARED\nSHARED[0].register('a', len)\n1 / 0\n"
+    )
+    registry = Registry("optimizer", ("halves",))
+    monkeypatch.setitem(SHARED, 0, registry)
+    monkeypatch.syspath_prepend(tmp_path)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            registry["a"]
+    (tmp_path / "halves.py").write_text(
+        "from tests.core.test_registry import SHARED\nSHARED[0].register('a', len)\nSHARED[0]['a']\n"
+    )
+    importlib.invalidate_caches()
+    assert registry["a"] is len, "a module may ask for what it has registered while it loads"
+    assert registry.names() == ["a"]
+    sys.modules.pop("halves")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("9007199254740993", 2**53 + 1), ("1e4", 10_000), (str(2**63 - 1), 2**63 - 1)]
+)
+def test_whole_numbers_are_exact(given: str, expected: int) -> None:
+    assert coerce("it", Parameter("n", int, 1), given) == expected
