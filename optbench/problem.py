@@ -240,7 +240,10 @@ class Problem(Parametrized):
         array of shape (...)
             Values.
         """
-        return self.value_and_grad(x)[0]
+        pair = self.value_and_grad(x)
+        if not isinstance(pair, tuple | list):
+            raise TypeError(f"value_and_grad() of the problem {self.spec} must return the pair (f, g), not {pair!r:.60}")
+        return pair[0]
 
     def hvp(self, x: Array, v: Array) -> Array:
         """Products of Hessians and vectors, by default from `hessian`.

@@ -26,6 +26,7 @@ from optbench.results.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIMIT = 60.0  # seconds in which a command must end, whatever was killed; it has a few seconds of work
+USUAL_SECONDS = 2.0  # of a study, where that has not been measured
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 MARK = "OPTBENCH_TEST_RUN"  # environment variable by which all processes of a command are found
 EXCLUDED = ("created", "chunk_runs", "device_bytes")  # columns that may differ between two runs of a study
@@ -209,7 +210,9 @@ class Report:
 class Torture:
     """Runs of one study in one mode."""
 
-    def __init__(self, mode: str, folder: Path, milliseconds: float = 1.0, seed: int = 0) -> None:
+    def __init__(
+        self, mode: str, folder: Path, milliseconds: float = 1.0, seed: int = 0, undisturbed: Path | None = None
+    ) -> None:
         self.mode, self.folder, self.random, self.report = mode, folder, random.Random(f"{mode}{seed}"), Report(mode)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "paced.py").write_text(PROBLEM)
@@ -217,6 +220,7 @@ class Torture:
         (folder / "pool.py").write_text(POOL)
         self.cluster = Cluster(folder)
         self.errors = folder / "errors.txt"
+        self.undisturbed = undisturbed or folder / "undisturbed"
 
     def command(self, store: str) -> list[str]:
         if self.mode == "pool":
@@ -257,10 +261,11 @@ class Torture:
     def run(self, kills: int) -> Report:
         """Kill until `kills` processes have been killed and every study that was begun is complete."""
         try:
-            assert self.run_undisturbed("undisturbed") == 0, self.errors.read_text()
-            if self.mode == "dask":  # the first command may have waited for the cluster
-                assert self.run_undisturbed("again") == 0, self.errors.read_text()
-            duration = self.report.undisturbed_seconds
+            if not self.undisturbed.is_dir():
+                assert self.run_undisturbed("undisturbed") == 0, self.errors.read_text()
+            if self.mode == "dask":
+                self.cluster.repair()  # before the clock starts
+            duration = self.report.undisturbed_seconds or USUAL_SECONDS
             while self.report.kills.total() < kills:
                 self._one_study(f"store{self.report.studies}", duration, kills)
             return self.report
@@ -295,7 +300,7 @@ class Torture:
             if status == 0:
                 break
             assert disturbed, f"exit status {status} without a kill: {text}"
-        assert_equal_rows(path, self.folder / "undisturbed")
+        assert_equal_rows(path, self.undisturbed)
         # workers of a pool whose command was killed may still be writing
         wait_until(lambda: not self._temporary_files(path), f"removal of {self._temporary_files(path)}", 20)
         self.report.studies += 1
