@@ -31,21 +31,6 @@ __all__ = ["check", "compact", "drop", "export", "find", "merge", "repair", "sto
 
 FILE_ROWS, FILE_BYTES = 100_000, 1 << 25  # above which a file is large enough
 
-# what distinguishes and describes runs, without their curves
-_FACTS = [
-    "key",
-    "identity",
-    "code",
-    "created",
-    "status",
-    "problem_spec",
-    "problem_name",
-    "data_hash",
-    "optimizer",
-    "fixed",
-]
-_FACTS += ["settings", "schedule", "batch_size", "seed", "steps", "backend", "precision"]
-
 
 def stored_rows(store: Store) -> pd.DataFrame:
     """Every stored row of runs, also those that `Store.load` does not return, without curves.
@@ -58,11 +43,12 @@ def stored_rows(store: Store) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns of `COLUMNS` that describe a run, the labels ``problem`` and ``method``, and ``file``, ``bytes`` (the row's
-        share of its file) and ``current`` (whether `Store.load` returns it).
+        The columns of `COLUMNS` without lists and the description, the labels ``problem`` and ``method``, and ``file``,
+        ``bytes`` (the row's share of its file) and ``current`` (whether `Store.load` returns it).
 
     Examples
     --------
+    >>> from optbench.results import maintenance
     >>> _ = optbench.sweep("quadratic:dim=5", "adam", lr=0.1, seeds=2, steps=20, store="results")
     >>> rows = maintenance.stored_rows(optbench.Store("results"))
     >>> rows[["method", "seed", "status", "current"]]
@@ -96,6 +82,7 @@ def check(store: Store) -> list[str]:
 
     Examples
     --------
+    >>> from optbench.results import maintenance
     >>> _ = optbench.sweep("quadratic:dim=5", "adam", lr=0.1, seeds=2, steps=20, store="results")
     >>> maintenance.check(optbench.Store("results"))
     []
@@ -141,6 +128,8 @@ def repair(store: Store) -> Repaired:
 
     Examples
     --------
+    >>> from optbench.results import maintenance
+    >>> _ = optbench.sweep("quadratic:dim=5", "adam", lr=0.1, seeds=2, steps=20, store="results")
     >>> maintenance.repair(optbench.Store("results"))
     Repaired(damaged={}, lost_runs=0, removed=[])
     """
@@ -196,6 +185,7 @@ def compact(store: Store) -> Compacted:
 
     Examples
     --------
+    >>> from optbench.results import maintenance
     >>> for seed in range(3):
     ...     _ = optbench.sweep("quadratic:dim=3", "sgd", lr=0.1, seeds=[seed], steps=9, store="many")
     >>> maintenance.compact(optbench.Store("many"))
@@ -241,8 +231,8 @@ def _read_facts(store: Store) -> tuple[dict[Path, pa.Table], pd.DataFrame]:
     import pyarrow as pa
 
     store.check_exists()
-    tables = store.read_runs(_FACTS)
-    frame = schema.to_frame(pa.concat_tables([schema.to_arrow([]).select(_FACTS), *tables.values()]))
+    tables = store.read_runs(schema.SCALARS)
+    frame = schema.to_frame(pa.concat_tables([schema.to_arrow([]).select(schema.SCALARS), *tables.values()]))
     shares = [(path, _size(path) / max(table.num_rows, 1), table.num_rows) for path, table in tables.items()]
     of_rows = [(path, share) for path, share, count in shares for _ in range(count)]
     return tables, frame.join(pd.DataFrame(of_rows, frame.index, ["file", "bytes"]))
@@ -311,6 +301,7 @@ def merge(target: Store, sources: Sequence[Store]) -> Merged:
 
     Examples
     --------
+    >>> from optbench.results import maintenance
     >>> _ = optbench.sweep("quadratic:dim=3", "sgd", lr=0.1, seeds=2, steps=9, store="server")
     >>> maintenance.merge(optbench.Store("both"), [optbench.Store("server")])
     Merged(files=1, runs=2, damaged={})
@@ -390,6 +381,8 @@ def find(
 
     Examples
     --------
+    >>> from optbench.results import maintenance
+    >>> _ = optbench.sweep("quadratic:dim=5", "adam", lr=0.1, seeds=2, steps=20, store="results")
     >>> rows = maintenance.stored_rows(optbench.Store("results"))
     >>> len(maintenance.find(rows, optimizers=["adam"])), len(maintenance.find(rows, failed=True))
     (2, 0)
@@ -435,7 +428,9 @@ def drop(store: Store, rows: pd.DataFrame) -> int:
 
     Examples
     --------
-    >>> store = optbench.Store("server")
+    >>> from optbench.results import maintenance
+    >>> _ = optbench.sweep("quadratic:dim=5", "adam", lr=0.1, seeds=2, steps=20, store="results")
+    >>> store = optbench.Store("results")
     >>> rows = maintenance.stored_rows(store)
     >>> maintenance.drop(store, rows[rows["seed"] == 1]), len(store.load())
     (1, 1)
@@ -443,7 +438,7 @@ def drop(store: Store, rows: pd.DataFrame) -> int:
     unwanted = {*rows[["key", "status", "created"]].itertuples(index=False, name=None)}
     deleted = 0
     with _maintained(store):
-        for path, table in store.read_runs(_FACTS).items():
+        for path, table in store.read_runs(schema.SCALARS).items():
             columns = (table[name].to_pylist() for name in ("key", "status", "created"))
             keep = np.array([row not in unwanted for row in zip(*columns, strict=True)], dtype=bool)
             if not keep.all():
@@ -481,6 +476,8 @@ def export(runs: Runs, path: str | Path, *, curves: bool = False, force: bool = 
 
     Examples
     --------
+    >>> from optbench.results import maintenance
+    >>> _ = optbench.sweep("quadratic:dim=5", "adam", lr=0.1, seeds=2, steps=20, store="results")
     >>> maintenance.export(optbench.Store("results").load(), "runs.csv").read_text().split(",")[:3]
     ['problem', 'method', 'key']
     """
