@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from optbench.core.errors import InputError, shown, suggestion
+from optbench.core.memory import check_memory
 
+MAX_DIM = 10**8  # parameters of a problem, or rows of its data; one vector has 0.8 GB
 MAX_INTEGER = 2**63 - 1  # largest integer of an array, and of an Arrow column
 
 T = TypeVar("T")
@@ -273,6 +275,11 @@ class Parametrized:
         return frozenset()
 
     @property
+    def bytes_to_create(self) -> float:
+        """Estimated bytes of the arrays that the constructor creates from the parameters; 0 if they are few."""
+        return 0
+
+    @property
     def params(self) -> dict[str, Any]:
         """The parameters that have an effect, by name."""
         return {name: getattr(self, name) for name in parameters(type(self)) if name not in self.unused}
@@ -297,11 +304,13 @@ class Parametrized:
         Raises
         ------
         InputError
-            If a value has another type or is out of range, or a parameter without effect is set.
+            If a value has another type or is out of range, the object does not fit into memory, or a parameter without
+            effect is set.
         """
         declared = parameters(type(self))
         for name, parameter in declared.items():
             setattr(self, name, coerce(f"{self.kind} {self.name!r}", parameter, getattr(self, name)))
+        check_memory(f"{self.kind} {self.spec!r}", self.bytes_to_create)
         for name in sorted(self.unused):
             if getattr(self, name) != declared[name].default:
                 raise InputError(f"{self.kind} {self.spec!r}: {name} has no effect here; leave it out")
