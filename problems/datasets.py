@@ -260,9 +260,7 @@ def _read(path: Path, read: Callable[[IO[bytes], bytes], Any], where: Callable[[
             if not first:
                 raise InputError(f"{path}: the file is empty")
             if len(first) == MAX_LINE or b"\0" in first:
-                raise InputError(
-                    f"{path}: the first line is longer than {MAX_LINE >> 20} MiB or has NUL, so it is no text"
-                )
+                raise InputError(f"{path}: the file is malformed: no line of text at its beginning")
             file.seek(0)
             return read(file, first)
     except InputError:

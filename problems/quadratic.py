@@ -71,7 +71,7 @@ class Quadratic(Problem):
 
     @property
     def bytes_to_create(self) -> float:
-        has_matrix = self.rotate or self.spectrum == "chain"
+        has_matrix = (self.rotate or self.spectrum == "chain") and self.dim <= MAX_MATRIX  # else it is refused below
         return 8 * self.dim * (6 + 4 * self.dim * has_matrix)  # the factors and the product of a rotation
 
     def __post_init__(self) -> None:

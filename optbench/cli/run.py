@@ -19,6 +19,7 @@ from optbench.cli.arguments import (
 )
 from optbench.cli.console import CommandProgress, make_console, print_table
 from optbench.core.errors import InputError
+from optbench.core.types import Status
 from optbench.runner.options import StudyOptions
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 # columns of the summary that a narrow terminal does without, in this order
 OPTIONAL_COLUMNS = ("oracle", "tried", "95 % interval", "calls to 1e-8", "diverged", "calls to 1e-2")
+
+
+MAX_REASONS = 8  # of failed runs that are printed
 
 
 def add_parser(commands: Any) -> None:
@@ -53,6 +57,18 @@ def add_parser(commands: Any) -> None:
     add_options(parser, StudyOptions)
     parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: all cores where that pays)")
     parser.add_argument("--dask", metavar="ADDRESS", help="run on the Dask cluster of this scheduler instead")
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help="seconds that a chunk of runs may take before they fail (default: 3600 for plug-ins, else none)",
+    )
+    parser.add_argument(
+        "--memory-limit",
+        type=float,
+        metavar="GB",
+        help="memory of the process that computes a chunk (Linux; default for plug-ins: about that of the machine)",
+    )
     parser.add_argument("--retry-failed", action="store_true", help="try runs again that are stored as failed")
     add_device_and_store(parser)
     parser.add_argument("--no-report", action="store_true", help="do not write the page")
@@ -83,8 +99,13 @@ def execute(arguments: argparse.Namespace) -> int:
             jobs=arguments.jobs,
             executor=executor,
             retry_failed=arguments.retry_failed,
+            time_limit=arguments.time_limit,
+            memory_limit=arguments.memory_limit,
+            isolate=True,
             progress=CommandProgress(announcement),
         )
+    if not len(runs):
+        return 1
     console = make_console()
     _print_summary(console, runs, details=arguments.details)
     if not arguments.no_report:
@@ -92,7 +113,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
         page = report(
             runs,
-            Path(arguments.store) / "report.html",
+            store.path / "report.html",
             title=study.title,
             timings=store,
             jobs=arguments.jobs,
@@ -155,8 +176,18 @@ def _print_frame(console: Console, title: str, table: pd.DataFrame) -> None:
 
 
 def _print_failures(runs: Runs) -> int:
-    failed = runs.rows[runs.rows["status"] == "failed"]
-    for error, rows in failed.groupby("error"):
-        methods = ", ".join(sorted(rows["method"].unique()))
-        print(f"optbench: {len(rows)} runs of {methods} failed: {error}", file=sys.stderr)
-    return 1 if len(failed) else 0
+    """Print why runs failed and what can be done. Returns the exit status; missing runs have been reported already."""
+    from optbench.reports.wording import names, plural
+
+    failed = runs.rows[runs.rows["status"] == Status.FAILED]
+    reasons = [rows for _, rows in failed.groupby("error", sort=False)]
+    for rows in reasons[:MAX_REASONS]:
+        methods, problems = (names(sorted(rows[column].unique())) for column in ("method", "problem"))
+        what = f"{plural(len(rows), 'run')} of {methods} on {problems}"
+        print(f"optbench: {what} failed: {rows['error'].iloc[0]}", file=sys.stderr)
+    if len(reasons) > MAX_REASONS:
+        others = sum(map(len, reasons[MAX_REASONS:]))
+        print(f"optbench: {plural(others, 'run')} failed for other reasons", file=sys.stderr)
+    if reasons:
+        print("optbench: --retry-failed computes failed runs again; changed code does so by itself", file=sys.stderr)
+    return int(bool(len(failed) or runs.missing or (runs.rows["status"] == Status.INVALID).any()))

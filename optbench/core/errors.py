@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import difflib
 import reprlib
+import sysconfig
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+_OWN = [Path(__file__).parents[1], *(Path(__file__).parents[2] / name for name in ("problems", "reports"))]
+_INSTALLED = {Path(sysconfig.get_paths()[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 MAX_WORD, MAX_MESSAGE = 200, 450  # characters; a word may be a path
 
 
@@ -14,9 +19,7 @@ class OptbenchError(Exception):
     """Base of every error that optbench raises on purpose. Its message is one line of at most `MAX_MESSAGE` characters."""
 
     def __init__(self, message: object = "") -> None:
-        text = _shortened(str(message), 20 * MAX_MESSAGE)
-        words = "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text).split()
-        super().__init__(_shortened(" ".join(_shortened(word, MAX_WORD) for word in words), MAX_MESSAGE))
+        super().__init__(_one_line(str(message)))
 
 
 class InputError(OptbenchError, ValueError):
@@ -31,6 +34,24 @@ class StoreError(OptbenchError, OSError):
     """The results folder cannot be read or written."""
 
 
+def error_text(error: BaseException) -> str:
+    """Type and message of an error in one line, and the file and line of the user's code that raised it."""
+    try:
+        message = _one_line(str(error))
+    except Exception as other:  # its __str__ raises
+        message = f"(no message, because its __str__ raises {type(other).__name__})"
+    name = type(error).__name__
+    lines = [(f.f_code.co_filename, line) for f, line in traceback.walk_tb(error.__traceback__)]
+    lines = [(file, line) for file, line in lines if _is_of_user(file)]
+    place = f" ({Path(lines[-1][0]).name}, line {lines[-1][1]})" if lines else ""
+    return (f"{name}: {message}" if message else name) + place
+
+
+def _is_of_user(filename: str) -> bool:
+    """Whether a file belongs neither to Python nor to an installed package nor to optbench."""
+    return not filename.startswith("<") and not any(Path(filename).is_relative_to(p) for p in (*_OWN, *_INSTALLED))
+
+
 def shown(value: Any) -> str:
     """The `repr` of a value for a message, which is short whatever the value is."""
     try:
@@ -41,6 +62,13 @@ def shown(value: Any) -> str:
 
 _reprlib = reprlib.Repr()
 _reprlib.maxstring = _reprlib.maxother = _reprlib.maxlong = 100
+
+
+def _one_line(text: str) -> str:
+    """A short text of printable characters."""
+    text = _shortened(text, 20 * MAX_MESSAGE)
+    words = "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text).split()
+    return _shortened(" ".join(_shortened(word, MAX_WORD) for word in words), MAX_MESSAGE)
 
 
 def _shortened(text: str, length: int) -> str:

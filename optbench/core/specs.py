@@ -59,6 +59,13 @@ class Interval:
             return f"{'at most' if right else 'below'} {self.high:g}"
         return f"in {'[' if left else '('}{self.low:g}, {self.high:g}{']' if right else ')'}"
 
+    def violated_by(self, value: float) -> str:
+        """What a value outside violates, for messages: the range or, where it is wide, one end of it."""
+        if self.high - self.low < 100:
+            return str(self)
+        is_below = value <= self.low
+        return str(Interval(self.low if is_below else -math.inf, math.inf if is_below else self.high, self.closed))
+
 
 class Choices(tuple[str, ...]):
     """The values that a text parameter may have."""
@@ -194,7 +201,9 @@ def coerce(owner: str, parameter: Parameter, value: Any) -> Any:
     for number in result if isinstance(result, tuple) else (result,):
         if parameter.range is not None and number is not None and number not in parameter.range:
             every = "every number of " if isinstance(result, tuple) else ""
-            raise InputError(f"{owner}: {every}{parameter.name} must be {parameter.range}, not {format_value(number)}")
+            raise InputError(
+                f"{owner}: {every}{parameter.name} must be {parameter.range.violated_by(number)}, not {shown(number)}"
+            )
     return result
 
 
@@ -240,10 +249,21 @@ def format_value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:.12g}"
+        return text if float(text := f"{value:.12g}") == value else repr(float(value))  # so that two have two texts
     if isinstance(value, tuple):
         return "-".join(format_value(v) for v in value)
-    return "none" if value is None else str(value)
+    if value is None or isinstance(value, str | int | Path):
+        return "none" if value is None else str(value)
+    # not the numbers of an array, nor the address of an object
+    shape = "x".join(map(str, getattr(value, "shape", ())))
+    return getattr(value, "__name__", None) or type(value).__name__ + f"[{shape}]" * bool(shape)
+
+
+def _differ(value: Any, default: Any) -> bool:
+    try:
+        return value is not default and bool(value != default)
+    except ValueError:  # arrays
+        return True
 
 
 def format_spec(name: str, settings: Mapping[str, Any]) -> str:
@@ -291,7 +311,7 @@ class Parametrized:
         shown = {
             name: value
             for name, value in self.params.items()
-            if value != declared[name].default or name in self.always_shown
+            if _differ(value, declared[name].default) or name in self.always_shown
         }
         return format_spec(self.name or type(self).__name__, shown)
 

@@ -52,6 +52,12 @@ class Chunk:
         """Estimated seconds of the chunk, on one core."""
         return self.plan.steps * (self.size * run_nanoseconds(self.plan) * 1e-9 + STEP_SECONDS)
 
+    def pieces(self) -> list[Chunk]:
+        """The settings of this chunk one by one; the seeds of a single setting."""
+        if len(self.grid) > 1:
+            return [Chunk(self.plan, (point,), self.seeds) for point in self.grid]
+        return [Chunk(self.plan, self.grid, (seed,)) for seed in self.seeds]
+
     def __reduce__(self) -> tuple[Any, ...]:
         # the imports are unpickled before the plan, which refers to them
         return _chunk_of, (Imports(), self.plan, self.grid, self.seeds)

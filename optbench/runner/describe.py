@@ -61,24 +61,26 @@ def describe(problem: Problem, *, evaluate: bool = True) -> str:
 
 
 def _describe(problem: Problem, evaluate: bool) -> str:
-    optimum = problem.optimum
-    content: dict[str, Any] = {
-        "formula": str(problem.formula),
-        "citation": str(problem.citation),
-        "summary": _summary(type(problem)),
-        "metrics": [dataclasses.asdict(metric) for metric in problem.metric_types],
-        "n_samples": _number(problem.n_samples, int),
-        "smoothness": _number(problem.smoothness),
-        "strong_convexity": _number(problem.strong_convexity),
-        "gradient_norm": _number(optimum.gradient_norm if optimum is not None else None),
+    optimum = problem.optimum if evaluate or problem.is_solved else None  # `solve` may have failed
+    facts: dict[str, Callable[[Problem], Any]] = {
+        "formula": lambda problem: str(problem.formula),
+        "citation": lambda problem: str(problem.citation),
+        "summary": lambda problem: _summary(type(problem)),
+        "metrics": lambda problem: [dataclasses.asdict(metric) for metric in problem.metric_types],
+        "n_samples": lambda problem: _number(problem.n_samples, int),
+        "smoothness": lambda problem: _number(problem.smoothness),
+        "strong_convexity": lambda problem: _number(problem.strong_convexity),
     }
-    parts = {"minimizers": _minimizers, "surface": surface, "differences": differences} if evaluate else {}
+    content: dict[str, Any] = {"formula": "", "citation": "", "summary": "", "metrics": [], "n_samples": None}
+    content |= {"smoothness": None, "strong_convexity": None}
+    content["gradient_norm"] = _number(optimum.gradient_norm if optimum is not None else None)
+    parts = facts | ({"minimizers": _minimizers, "surface": surface, "differences": differences} if evaluate else {})
     # one thread, so that every process computes the same last digits
     with blas_threads(1), np.errstate(all="ignore"):
         for name, compute in parts.items():
             try:
                 part = compute(problem)
-            except Exception:  # an error here must not lose the rows
+            except (Exception, SystemExit):  # an error here must not lose the rows
                 continue
             if part is not None:
                 content[name] = part

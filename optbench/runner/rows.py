@@ -30,16 +30,13 @@ def time_now() -> str:
 
 @dataclass(frozen=True, eq=False)
 class ChunkResult:
-    """Trace of a chunk or the error that stopped it, peak device memory, and time of completion."""
+    """Trace of a chunk or the error that stopped it, peak device memory, time of completion, and a known description."""
 
     trace: Trace | None
     error: str | None = None
     device_bytes: int | None = None
     created: str = dataclasses.field(default_factory=time_now)
-
-    @classmethod
-    def failed(cls, error: BaseException) -> ChunkResult:
-        return cls(None, f"{type(error).__name__}: {error}")
+    description: str | None = None
 
 
 def chunk_rows(chunk: Chunk, result: ChunkResult) -> list[dict[str, Any]]:
@@ -72,8 +69,12 @@ def _run_columns(trace: Trace, r: int) -> dict[str, Any]:
         return (t + 1) * trace.calls_per_step
 
     t, calls = curve(trace.t, end).astype(int), calls_at(end)
+    targets, unresolved = calls_at(trace.steps_to_target[r]), np.isnan(trace.steps_to_target[r])  # each (50,)
+    if unresolved.any():  # null in tables, or no list at all
+        targets = None if unresolved.all() else np.where(unresolved, None, targets)
     return {
         "status": trace.status[r],
+        "error": trace.errors[r],
         "end": end,
         "oracle": trace.oracle,
         "calls": calls,
@@ -85,7 +86,7 @@ def _run_columns(trace: Trace, r: int) -> dict[str, Any]:
         "f_start": finite_or_none(trace.f[r, 0]),
         "f_end": finite_or_none(trace.f_end[r]),
         "f_best": finite_or_none(trace.best_end[r]),
-        "calls_to_target": None if np.isnan(trace.steps_to_target[r, 0]) else calls_at(trace.steps_to_target[r]),
+        "calls_to_target": targets,
         "t": t,
         "checkpoint_calls": calls_at(t),
         "f": curve(trace.f[r], trace.f_end[r]),
@@ -103,12 +104,12 @@ def _common_columns(chunk: Chunk, result: ChunkResult) -> Iterator[dict[str, Any
         "created": result.created,
         "problem_spec": problem.spec,
         "chunk_runs": chunk.size,
-        "fused": plan.problem_as_run.backend.fused is True,
+        "fused": plan.is_compiled,
         "device_bytes": result.device_bytes,
         # after a failure the problem is not evaluated again, because it may have ended a process
-        "description": describe(problem, evaluate=result.trace is not None),
+        "description": result.description or describe(problem, evaluate=result.trace is not None),
     }
-    if problem.optimum is not None:
+    if problem.is_solved and problem.optimum is not None:
         optimum = problem.optimum
         common |= {"f_star": optimum.f, "f_star_lower": optimum.lower, "f_star_method": optimum.method}
     by_point = [(point, method_columns(plan, point)) for point in chunk.grid]
@@ -121,13 +122,15 @@ def method_columns(plan: Plan, point: Mapping[str, float]) -> dict[str, Any]:
     problem, settings, step_size = plan.problem, plan.settings(point), plan.recipe.kind.step_size
     return {
         "code": plan.code,
-        "problem_name": problem.name,
-        "problem_params": json.dumps(problem.params, sort_keys=True),
-        "data_hash": problem.fingerprint,
+        "problem_name": problem.name or type(problem).__name__,
+        "problem_origin": plan.problem_origin,
+        "problem_params": json.dumps(plan.params, sort_keys=True),
+        "data_hash": plan.data_hash,
         "dim": problem.dim,
         "optimizer": plan.recipe.name,
-        "fixed": canonical(plan.fixed),
-        "settings": json.dumps(settings, sort_keys=True),
+        "optimizer_origin": plan.optimizer_origin,
+        "fixed": canonical({key: plan.plain(value) for key, value in plan.fixed.items()}),
+        "settings": json.dumps({key: plan.plain(value) for key, value in settings.items()}, sort_keys=True),
         "step_size": float(settings[step_size]) if step_size else None,
         "schedule": plan.schedule,
         "batch_size": plan.batch_size,

@@ -32,6 +32,8 @@ def sweep(
     store: Store | str | Path | None = None,
     jobs: int | None = 1,
     executor: cf.Executor | None = None,
+    time_limit: float | None = None,
+    memory_limit: float | None = None,
     progress: bool | ProgressBar | None = None,
     **settings: Any,
 ) -> Runs:
@@ -53,6 +55,8 @@ def sweep(
     jobs, executor : int or None, and concurrent.futures.Executor, optional
         Number of processes, or an executor; see `execute`. The default 1 computes in this process, None chooses the
         fastest number. Several processes need a script with ``if __name__ == "__main__":``.
+    time_limit, memory_limit : float, optional
+        Seconds and gigabytes that a chunk of runs may take in a worker process; its runs fail otherwise. See `execute`.
     progress : bool, optional
         Whether to show a progress bar; by default in terminals and notebooks, if the call takes longer than a second.
     {options}
@@ -87,7 +91,8 @@ def sweep(
     check_size(plans)
     if jobs != 1 or executor is not None:
         plans = for_threads(plans) if executor is None and store is None else for_cores(plans)
-    return _execute(plans, store=store, jobs=jobs, executor=executor, progress=progress)
+    limits = {"time_limit": time_limit, "memory_limit": memory_limit}
+    return _execute(plans, store=store, jobs=jobs, executor=executor, progress=progress, **limits)
 
 
 @with_options(StudyOptions)
@@ -101,6 +106,8 @@ def compare(
     jobs: int | None = 1,
     executor: cf.Executor | None = None,
     retry_failed: bool = False,
+    time_limit: float | None = None,
+    memory_limit: float | None = None,
     progress: bool | ProgressBar | None = None,
     **options: Any,
 ) -> Runs:
@@ -112,7 +119,7 @@ def compare(
         Problems, their classes, or specs such as ``"quadratic:dim=100"``.
     optimizers : str, rule, Optimizer class, or a list of them
         Registered names, specs such as ``"adam:beta1=0.8"``, or your own update rules.
-    device, fused, store, jobs, executor : optional
+    device, fused, store, jobs, executor, time_limit, memory_limit : optional
         As in `sweep`.
     retry_failed : bool
         Whether to compute runs again that are stored as failed.
@@ -141,7 +148,16 @@ def compare(
         device=device,
         fused=fused,
     )
-    return run(study, store=store, jobs=jobs, executor=executor, retry_failed=retry_failed, progress=progress)
+    return run(
+        study,
+        store=store,
+        jobs=jobs,
+        executor=executor,
+        retry_failed=retry_failed,
+        time_limit=time_limit,
+        memory_limit=memory_limit,
+        progress=progress,
+    )
 
 
 @with_options(StudyOptions)
@@ -153,6 +169,9 @@ def run(
     jobs: int | None = 1,
     executor: cf.Executor | None = None,
     retry_failed: bool = False,
+    time_limit: float | None = None,
+    memory_limit: float | None = None,
+    isolate: bool = False,
     progress: bool | ProgressBar | None = None,
     **options: Any,
 ) -> Runs:
@@ -165,8 +184,11 @@ def run(
     study : str, Path, dict or Study
         Name of a suite, path of a TOML file, a dictionary of the same form (see `optbench.runner.study`), or a result of
         `load_study`.
-    device, store, jobs, executor, retry_failed, progress : optional
+    device, store, jobs, executor, retry_failed, time_limit, memory_limit, progress : optional
         As in `compare`.
+    isolate : bool
+        Whether to compute plug-in code in a worker process even with one job, and with limits, as the command does; see
+        `execute`.
     {options}
 
     Returns
@@ -186,7 +208,17 @@ def run(
     12
     """
     plans = load_study(study, device=device, **options).plans
-    return _execute(plans, store=store, jobs=jobs, executor=executor, retry_failed=retry_failed, progress=progress)
+    return _execute(
+        plans,
+        store=store,
+        jobs=jobs,
+        executor=executor,
+        retry_failed=retry_failed,
+        time_limit=time_limit,
+        memory_limit=memory_limit,
+        isolate=isolate,
+        progress=progress,
+    )
 
 
 def _execute(

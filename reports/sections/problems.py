@@ -8,10 +8,8 @@ from __future__ import annotations
 import concurrent.futures as cf
 import contextlib
 import json
-import multiprocessing
 import operator
 from collections.abc import Callable, Iterator
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,8 +19,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from optbench.analysis import metrics, tuning
+from optbench.core import workers
 from optbench.core.progress import ProgressBar
 from optbench.core.types import Status
+from optbench.core.workers import StartError, WorkerDiedError
 from optbench.results.runs import Runs
 
 from .. import tables
@@ -82,18 +82,17 @@ def drawing(context: PageContext, jobs: int, bar: ProgressBar) -> Iterator[Calla
     """
     names = list(context.parts)
     lines: Tables = dict(iter(tables.lines(context.runs).groupby("problem", sort=False)))
-    workers = min(jobs - 1, len(names) // 2)
+    others = min(jobs - 1, len(names) // 2)
 
     def draw(name: str) -> ProblemSection:
         drawn = section(context, name, lines[name])
         bar.advance(1)
         return drawn
 
-    if workers < 1:
+    if others < 1:
         yield lambda: [draw(name) for name in names]
         return
-    # spawned: a fork may hang, because libraries have started threads here
-    pool = cf.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = workers.acquire(others)
     started: dict[str, cf.Future[tuple[ProblemSection, Tables]]] = {}
 
     def wait() -> list[ProblemSection]:
@@ -104,17 +103,18 @@ def drawing(context: PageContext, jobs: int, bar: ProgressBar) -> Iterator[Calla
                     sections[name], offered = started[name].result()
                     context.tables |= offered
                     bar.advance(1)
-                except BrokenProcessPool:  # for example, out of memory
+                except (WorkerDiedError, StartError):  # such as too little memory, or a main module that is no file
                     sections[name] = draw(name)
         return [sections[name] for name in names]
 
     try:
-        with contextlib.suppress(BrokenProcessPool):  # no process can start if the main module is not a file
-            for name in names:
-                started[name] = pool.submit(_section_and_tables, context.only(name), name, lines[name])
+        for name in names:
+            started[name] = pool.submit(_section_and_tables, context.only(name), name, lines[name])
         yield wait
-    finally:
-        pool.shutdown(cancel_futures=True)
+    except BaseException:
+        pool.stop()
+        raise
+    workers.release(pool)
 
 
 def _section_and_tables(context: PageContext, name: str, lines: pd.DataFrame) -> tuple[ProblemSection, Tables]:

@@ -15,7 +15,7 @@ from optbench.core.errors import InputError
 from optbench.core.workers import blas_threads
 from optbench.problem import Problem
 from optbench.results.schema import COLUMNS
-from optbench.runner import execute
+from optbench.runner import compute, execute
 from optbench.runner.chunks import chunks_of, for_cores, for_threads
 from optbench.runner.plan import Parallelism, Plan, make_plans
 from problems import Logistic, Quadratic
@@ -150,7 +150,7 @@ def test_a_large_matrix_is_shared_by_threads(monkeypatch: pytest.MonkeyPatch) ->
     for others in (noisy, plain, diagonal, [plan, plan]):
         assert not any(one.parallelism is Parallelism.THREADS for one in for_threads(others))
     counts: list[Any] = []
-    monkeypatch.setattr(execute, "blas_threads", noting(blas_threads, counts))
+    monkeypatch.setattr(compute, "blas_threads", noting(blas_threads, counts))
     monkeypatch.setattr(execute, "available_cores", lambda: 2)
     monkeypatch.setattr("optbench.runner.chunks.MIN_CORE_SECONDS", 0.0)
     few: dict[str, Any] = {"lr": [0.1, 0.2], "seeds": 2, "steps": 20, "fused": True}
@@ -206,7 +206,7 @@ def test_keys_do_not_depend_on_spelling(same: dict[str, Any]) -> None:
 def test_a_change_of_code_changes_keys_but_not_identities(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(Quadratic(), "adam")
     key, identity = plan.key(plan.grid[0], 0), plan.identity(plan.grid[0], 0)
-    monkeypatch.setattr(Quadratic, "code_version", "another")
+    monkeypatch.setattr(Quadratic, "max_hessian_dim", 4999)
     changed = plan_of(Quadratic(), "adam")
     assert changed.identity(plan.grid[0], 0) == identity
     assert changed.key(plan.grid[0], 0) != key

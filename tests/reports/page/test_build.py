@@ -7,8 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import pandas as pd
 import pytest
 
 import reports
+from optbench.core import workers
 from optbench.core.errors import InputError, StoreError
 from optbench.results.runs import Runs
 from optbench.results.store import Store
@@ -113,11 +112,11 @@ def test_same_results_same_bytes(
     assert page_of(runs, tmp_path, title="A page", races=races.sample(frac=1, random_state=1)) == raced_page
     assert page_of(runs, tmp_path, **options, jobs=2) == page
 
-    class Broken(ProcessPoolExecutor):
-        def submit(self, *args: Any, **options: Any) -> Any:
-            raise BrokenProcessPool("a worker ended")
+    def refuse(*_: Any) -> Any:
+        raise OSError("no more processes")
 
-    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", Broken)
+    workers.dismiss_idle()
+    monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", refuse)
     assert page_of(runs, tmp_path, **options, jobs=2) == page
 
 
