@@ -320,7 +320,9 @@ def _compute_pickled(pickled: bytes, store: Store | None, memory: int | None) ->
             ) from None
         raise
     if store is not None:
-        import pyarrow.parquet  # noqa: F401 - takes a second, which does not count
+        # these imports take a second, which does not count
+        import pandas  # noqa: F401, ICN001
+        import pyarrow.parquet  # noqa: F401
     workers.restart_clock()
     if isinstance(item, Problem):
         return solve_sent(item, memory)
