@@ -100,7 +100,7 @@ class Optimizer:
         Parameters
         ----------
         x : array of shape (R, d)
-            Start points.
+            Start points, a copy that the optimizer may keep and overwrite.
         backend : Backend
             Backend of the arrays of the state.
 
@@ -114,7 +114,8 @@ class Optimizer:
     def step(self, t: int, at: At, state: Any) -> tuple[Array, Any]:
         """Next points and state after the answer of the oracle.
 
-        The arrays of `at` and `state` may be overwritten.
+        The arrays of `at` and `state` belong to the optimizer, which may keep and overwrite them: the loop keeps copies of
+        what it records, and the problem does not hold them.
 
         Parameters
         ----------
@@ -129,7 +130,7 @@ class Optimizer:
         Returns
         -------
         x : array of shape (R, d)
-            Next points.
+            Next points, in the precision of ``at.x``. Another shape or type is an error, and the runs fail.
         state : object
             Next state.
         """

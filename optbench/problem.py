@@ -484,7 +484,7 @@ class Problem(Parametrized):
         array of shape (d,)
             The start point.
         """
-        return self.backend.asarray(self.draw_start(stream("start", seed)))
+        return self.backend.asarray(self._checked_start(seed))
 
     def starts(self, seeds: Iterable[int]) -> Array:
         """Start points of several seeds.
@@ -504,8 +504,20 @@ class Problem(Parametrized):
     def _starts(self, seeds: tuple[int, ...]) -> np.ndarray:
         """Start points on the host, (S, d); the last ones are cached for the next optimizer."""
         if self._cached_starts is None or self._cached_starts[0] != seeds:
-            self._cached_starts = seeds, np.stack([self.draw_start(stream("start", seed)) for seed in seeds])
+            self._cached_starts = seeds, np.stack([self._checked_start(seed) for seed in seeds])
         return self._cached_starts[1].copy()
+
+    def _checked_start(self, seed: int) -> np.ndarray:
+        """Start point of a seed on the host, (d,)."""
+        x: Any = self.draw_start(stream("start", seed))
+        if type(x) is not np.ndarray or x.shape != (self.dim,) or x.dtype.kind != "f":
+            kind = f"shape {x.shape} and type {x.dtype}" if isinstance(x, np.ndarray) else f"a {type(x).__name__}"
+            raise InputError(
+                f"{self.spec}: draw_start() must return a NumPy array of shape ({self.dim},) and type float64, not {kind}"
+            )
+        if not np.isfinite(x).all():
+            raise InputError(f"{self.spec}: draw_start() returns numbers that are not finite for seed {seed}")
+        return x
 
     @property
     def optimum(self) -> Optimum | None:

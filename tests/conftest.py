@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -91,13 +92,12 @@ def no_host_sync() -> Iterator[None]:
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parquet files cannot be written to their end."""
+    """Files cannot be written to their end."""
 
-    def write_half(table: object, file: IO[bytes], **_: object) -> None:
-        file.write(b"half a file")
-        raise OSError(28, "No space left on device")
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("pyarrow.parquet.write_table", write_half)
+    monkeypatch.setattr("os.fsync", fail)
 
 
 @pytest.fixture

@@ -37,8 +37,6 @@ def execute(arguments: argparse.Namespace) -> int:
         headings = ("check", "error", "limit", "", "note")
         title = f"{problem.spec}  (d = {problem.dim})"
         print_table(console, title, headings, map(_cells, problem_check.findings), text_columns=(0, 3, 4))
-        if problem.optimum is not None:
-            console.print(f"f* = {problem.optimum.f:.12g}  ({problem.optimum.method})\n")
     passed = sum(problem_check.passed for problem_check in checks)
     console.print(f"{passed} of {len(checks)} problems passed")
     return 0 if passed == len(checks) else 1

@@ -85,6 +85,7 @@ class FusedLoop:
         columns = [self._pad(np.asarray(hyperparameters[name], float)[:, None])[:, 0] for name in self.loop.columns]
         self._x = self._as_blocks(np.asarray(x))
         shapes = {name: (self.blocks, 1 if name in per_run else d, block) for name in state_names(rule)}
+        self._own = 1 + len(shapes)  # arrays that change: iterates and state
         self._arrays = [*data, *columns, self._x, *(_aligned(np.zeros(s, self.dtype)) for s in shapes.values())]
         self._values = np.array([*numbers.values(), 0.0], dtype=float)
         self._least = np.full(self.padded, np.inf)
@@ -97,13 +98,38 @@ class FusedLoop:
         """The iterates, (R, d)."""
         return self._as_rows(self._x).copy()
 
-    def advance(self, first: int, last: int, with_norm: np.ndarray, with_x: np.ndarray) -> Values:
+    def copy(self) -> FusedLoop:
+        """A loop at the same iterates, which advances on its own."""
+        other, shared = copy.copy(self), len(self._arrays) - self._own
+        own = [_aligned(array) for array in self._arrays[shared:]]
+        other._x, other._least, other._arrays = own[0], self._least.copy(), [*self._arrays[:shared], *own]
+        return other
+
+    def iterate(self, block: int, first: int, t: int) -> np.ndarray:
+        """Iterates t of a block of runs, in rows (R, d) that are undefined for other runs.
+
+        The block advances from step `first` to t + 1.
+        """
+        is_last = np.arange(first, t + 1) == t
+        values = self.advance(first, t + 1, np.zeros_like(is_last), is_last, block)
+        x: np.ndarray = values.x[0]
+        return x
+
+    def block_of(self, run: int) -> int:
+        """Number of the block of runs that contains a run."""
+        return run // max(1, self.lanes)
+
+    def advance(
+        self, first: int, last: int, with_norm: np.ndarray, with_x: np.ndarray, block: int | None = None
+    ) -> Values:
         """Evaluate the iterates `first <= t < last`, and take a step after each of them.
 
         Parameters
         ----------
         with_norm, with_x : arrays of bool, shape (last - first,)
             The steps at which gradient norms and iterates are wanted.
+        block : int, optional
+            The only block of runs that advances; the results of other runs are then undefined.
         """
         count = last - first
         f, best = np.empty((2, count, self.padded))
@@ -111,9 +137,10 @@ class FusedLoop:
         squares = np.empty((int(with_norm.sum()) + 1, self.padded))
         x = np.empty((int(with_x.sum()), *self._x.shape), self.dtype)
         factors = b"" if self.factor is None else np.array([*map(self.factor, range(first, last))], float).tobytes()
+        table_of = _table_of if block is None else _table_of.__wrapped__  # which is needed once
         arrays = {
             **{steps.F: f, steps.BEST: best, steps.LEAST: self._least, steps.SQUARES: squares, steps.SNAPSHOTS: x},
-            steps.TABLE: _table_of(self.ir, self._values.tobytes(), factors, first, count, self.width),
+            steps.TABLE: table_of(self.ir, self._values.tobytes(), factors, first, count, self.width),
             steps.ROWS: np.where(with_norm, np.cumsum(with_norm) - 1, len(squares) - 1),
             steps.MARKS: np.where(with_x, np.cumsum(with_x) - 1, -1),
         }
@@ -123,7 +150,12 @@ class FusedLoop:
         arguments[list(arrays)] = [address(array) for array in arrays.values()]
         arguments = np.append(arguments, [address(array) for array in self._arrays])
         edges, threads = (steps.FIRST_BLOCK, steps.LAST_BLOCK), granted_threads() if self.is_threaded else 1
-        in_threads(self.steps, arguments, edges, lambda: _aligned(self.scratch), threads)
+        if block is None:
+            in_threads(self.steps, arguments, edges, lambda: _aligned(self.scratch), threads)
+        else:
+            scratch = _aligned(self.scratch)
+            arguments[[*edges, steps.SCRATCH]] = block, block + 1, address(scratch)
+            self.steps(address(arguments))
         # as the uncompiled loop has them: roots in the precision of the arrays
         norms = np.sqrt(squares[:-1, : self.runs].astype(self.dtype)).astype(float)
         return Values(f[:, : self.runs], best[:, : self.runs], norms, self._as_rows(x))

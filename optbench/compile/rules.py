@@ -166,7 +166,7 @@ class RuleKernel:
                 return variant.run(x, g, t, state, hyperparameters)
         # the first step of a variant is compared with the rule
         with np.errstate(all="ignore"):
-            expected = self.rule(rule_module(self.backend), x + 0, g, t, *[s + 0 for s in state], **settings)
+            expected = self.rule(rule_module(self.backend), x + 0, g + 0, t, *[s + 0 for s in state], **settings)
         if not self.refusal:
             try:
                 self.variants.append(self.variant(self, values))
@@ -323,7 +323,7 @@ def _is_right(kernel: RuleKernel, dim: int) -> bool:
             for t in (1, 2, 30, 1000):  # late steps too, because a rule may choose by t
                 g = stack(scale, runs, dim)
                 # on the host, where columns are rounded as numbers are
-                x, *state = rule(xp, x, g, t, *state, **values)
+                x, *state = rule(xp, x, g + 0, t, *state, **values)
                 y, copies = kernel(y, backend.asarray(g), t, copies, tuple(values.values()))
                 if not kernel.agrees((x, *state), (y, copies)):
                     return False

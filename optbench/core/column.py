@@ -31,7 +31,17 @@ class Column(np.ndarray):
         """A column of values (R,) or (R, 1)."""
         column = np.array(values, dtype=np.float64).reshape(-1, 1).view(cls)
         column.precision = precision
+        column.flags.writeable = False
         return column
+
+    # as for numbers, ``lr *= 0.5`` gives the name a new value; the next step of a rule gets the old one
+    __iadd__ = np.ndarray.__add__  # type: ignore[assignment]
+    __isub__ = np.ndarray.__sub__  # type: ignore[assignment]
+    __imul__ = np.ndarray.__mul__  # type: ignore[assignment]
+    __itruediv__ = np.ndarray.__truediv__  # type: ignore[assignment]
+    __ifloordiv__ = np.ndarray.__floordiv__  # type: ignore[assignment]
+    __imod__ = np.ndarray.__mod__  # type: ignore[assignment]
+    __ipow__ = np.ndarray.__pow__  # type: ignore[assignment]
 
     def __array_finalize__(self, source: Any) -> None:
         self.precision = getattr(source, "precision", "float64")

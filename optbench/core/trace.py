@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from optbench.core.types import Oracle, Status
 TARGETS = 10.0 ** (-0.2 * np.arange(1, 51))  # fractions of the initial gap, (50,)
 STATUSES = (Status.BUDGET, Status.TARGET, Status.GRADIENT, Status.DIVERGED)  # by number
 BUDGET, TARGET, GRADIENT, DIVERGED = range(4)
+ROUNDING = 64  # machine epsilons by which a value may miss a bound
 MAX_BLOCK = 16384  # steps whose values wait on the device
 MAX_BLOCK_BYTES = 1 << 24  # bytes of them
 
@@ -30,22 +32,27 @@ class Trace:
         Full objective at the iterate, and the smallest so far; NaN where it is not finite. For methods that may reject
         points, the iterate is the best point so far.
     gradient_norm : array of shape (R, C)
-        Euclidean norm of the full gradient at the iterate; NaN where it is not known (with mini-batches, for methods that
-        use values only, and for methods that may reject points).
+        Euclidean norm of the full gradient at the iterate; NaN where it is not known (with mini-batches, and for methods
+        that use values only).
     metrics : dict of arrays of shape (R, C)
         `Problem.metrics` at the checkpoints.
     steps_to_target : array of shape (R, 50)
-        Steps to the first iterate that reaches each of `TARGETS`; inf if there is none, NaN if no optimum is known. Exact
-        for full batches, at the resolution of the checkpoints for mini-batches.
+        Steps to the first iterate that reaches each of `TARGETS`; inf if there is none, or the run is invalid. NaN if no
+        optimum is known, and for targets whose gap is below the resolution, see `Recorder`. Exact for full batches, at
+        the resolution of the checkpoints for mini-batches.
     status : list of Status, length R
-        How each run ended.
+        How each run ended. A run is invalid if one of its values up to its end is below the certified lower bound, or its
+        start is below the stated optimum, by more than rounding; it continues like other runs.
+    errors : list of str or None, length R
+        Why a run is invalid.
     end : array of int, shape (R,)
         Iterate at which the run ended: the last one, or the first that reached the last target, had a small gradient or
         was not finite.
     f_end, best_end : arrays of shape (R,)
         Value at the last finite iterate up to `end`, and the smallest value until then.
     x : array of shape (R, d)
-        Last iterates of all runs; the best ones for methods that may reject points.
+        The iterate at `end`, NaN for runs that diverged. For methods that may reject points, the iterate is the best point
+        so far.
     steps : int
         Requested steps.
     calls_per_step : float
@@ -68,6 +75,7 @@ class Trace:
     metrics: dict[str, np.ndarray]
     steps_to_target: np.ndarray
     status: list[Status]
+    errors: list[str | None]
     end: np.ndarray
     f_end: np.ndarray
     best_end: np.ndarray
@@ -104,7 +112,13 @@ class Recorder:
     f_star : float or None
         Optimal value, from which gaps are measured.
     stop : bool
-        Whether a run ends at the last target.
+        Whether a run ends at the last target. If that is below the resolution, the run does not end there.
+    lower : float
+        Certified lower bound of all values.
+    resolution : float
+        Smallest gap that can be told from 0.
+    eps : float
+        Machine epsilon of the values.
     tolerance : float or None
         Gradient norm at which a run ends.
     sparse : bool
@@ -119,11 +133,15 @@ class Recorder:
         f_star: float | None,
         stop: bool,
         *,
+        lower: float = -np.inf,
+        resolution: float = 0.0,
+        eps: float = float(np.finfo(float).eps),
         tolerance: float | None = None,
         sparse: bool = False,
     ) -> None:
         self.runs, self.steps, self.t, self.f_star = runs, steps, t, f_star
         self.stop, self.tolerance, self.sparse = stop, tolerance, sparse
+        self.lower, self.resolution, self.eps = lower, resolution, eps
         self.folded = 0  # iterates folded so far
         self.curves: dict[str, list[np.ndarray]] = {"f": [], "best": [], "gradient_norm": []}  # parts (k, R)
         self.best = np.full(runs, np.inf)
@@ -134,23 +152,45 @@ class Recorder:
         self.best_end = np.full(runs, np.nan)
         self.steps_to_target = np.full((runs, len(TARGETS)), np.nan)
         self.reached = np.zeros(runs, dtype=np.int64)
-        self.targets = np.full((runs, len(TARGETS)), -np.inf)  # known with the first values
+        # known with the first values
+        self.targets = np.full((runs, len(TARGETS)), -np.inf)
+        self.floor = np.full(runs, -np.inf)  # values below it are impossible
+        self.errors: list[str | None] = [None] * runs
         self.max_block = max(1, min(MAX_BLOCK, MAX_BLOCK_BYTES // (8 * runs)))
         # runs that may stop early are folded often, so that a finished stack stops soon
-        often = stop or tolerance is not None
-        self.first_block, self.growth = (8, 1.125) if often else (64, 8.0)
+        self.first_block, self.growth = (8, 1.125) if self.ends_early else (64, 8.0)
         self.next_fold = min(self.first_block, self.max_block, steps + 1) - 1  # iterate after which to fold
 
     def begin(self, f: np.ndarray) -> None:
-        """Compute the targets of every run from its first value; f of shape (R,)."""
-        if self.f_star is not None:
-            finite = np.isfinite(f)
-            self.targets[finite] = self.f_star + TARGETS * (f[finite, None] - self.f_star)
-            self.steps_to_target[finite] = np.inf
+        """Compute the targets and the floor of every run from its first value; f of shape (R,)."""
+        if self.f_star is None:
+            return
+        gap = np.where(np.isfinite(f), f - self.f_star, np.nan)  # (R,)
+        is_resolved = TARGETS * gap[:, None] >= self.resolution  # (R, 50)
+        self.targets = np.where(is_resolved, self.f_star + TARGETS * gap[:, None], -np.inf)
+        self.steps_to_target = np.where(is_resolved, np.inf, np.nan)
+        rounding = ROUNDING * self.eps * (abs(self.f_star) + np.abs(gap))
+        self.floor = self.lower - rounding
+        for r in np.flatnonzero(gap < -rounding):
+            self._refuse(r, f"the start value {f[r]} is below the stated optimal value {self.f_star}")
+
+    def _refuse(self, r: Any, contradiction: str) -> None:
+        self.errors[r] = f"{contradiction}; correct solve() or the objective of the problem"
+        self.floor[r] = -np.inf  # one contradiction is enough
 
     @property
     def finished(self) -> bool:
         return not self.active.any()
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether a run may end before it has used its budget or diverged."""
+        return self.stop or self.tolerance is not None
+
+    def ended(self, first: int) -> dict[int, int]:
+        """Iterates `first` or later at which runs have ended early, by run."""
+        has_ended = ((self.status == TARGET) | (self.status == GRADIENT)) & (self.end >= first)
+        return {int(r): int(self.end[r]) for r in np.flatnonzero(has_ended)}
 
     def fold(
         self,
@@ -219,6 +259,11 @@ class Recorder:
             if last >= 0:
                 self.f_end[r], self.best_end[r] = values[last, r], best[last, r]
         self.f_end[self.active], self.best_end[self.active] = values[-1, self.active], self.best[self.active]
+        for r in np.flatnonzero(self.best < self.floor):
+            position = int(np.argmax(best[:, r] < self.floor[r]))
+            if times[position] <= self.end[r]:
+                where = f"at step {times[position]} is below the certified lower bound {self.lower}"
+                self._refuse(r, f"the value {best[position, r]} {where}")
         return best
 
     def _find_targets(
@@ -245,9 +290,10 @@ class Recorder:
                 self.f_end[r], self.best_end[r] = values[last, r], best[last, r]
 
     def trace(self, x: np.ndarray, calls_per_step: float, oracle: Oracle) -> Trace:
-        """The trace of the runs whose last iterates are x, (R, d)."""
+        """The trace of the runs whose iterates at their ends are x, (R, d)."""
         curves = {name: np.concatenate(parts).T for name, parts in self.curves.items() if parts}  # each (R, C)
         t = self.t[: curves["f"].shape[1]]
+        invalid = np.array([error is not None for error in self.errors])  # (R,)
         f, best = curves.pop("f"), curves.pop("best")
         return Trace(
             t=t,
@@ -255,12 +301,16 @@ class Recorder:
             best=np.where(np.isfinite(best), best, np.nan),
             gradient_norm=curves.pop("gradient_norm"),
             metrics=curves,
-            steps_to_target=self.steps_to_target,
-            status=[STATUSES[code] for code in self.status],
+            steps_to_target=np.where(invalid[:, None], np.inf, self.steps_to_target),
+            status=[
+                STATUSES[code] if error is None else Status.INVALID
+                for code, error in zip(self.status, self.errors, strict=True)
+            ],
+            errors=self.errors,
             end=self.end,
             f_end=self.f_end,
             best_end=self.best_end,
-            x=x,
+            x=np.where(self.status[:, None] == DIVERGED, np.nan, x),
             steps=self.steps,
             calls_per_step=calls_per_step,
             oracle=oracle,

@@ -18,7 +18,7 @@ import numpy as np
 from optbench.core.errors import InputError, StoreError
 from optbench.core.trace import TARGETS
 from optbench.core.types import Status
-from optbench.results import schema
+from optbench.results import files, schema
 from optbench.results.methods import add_labels
 
 if TYPE_CHECKING:
@@ -214,9 +214,11 @@ class Runs:
         StoreError
             If the file cannot be written; an existing file then stays as it was.
         """
-        schema.write_parquet(
-            schema.to_arrow(self.rows), Path(path), {"environments": self.environments}, **schema.RUN_ENCODING
-        )
+        table = schema.to_arrow(self.rows)
+        if reason := schema.inconsistency(table):
+            raise StoreError(f"these runs cannot be saved: {reason.replace('it has', 'there is')}")
+        data, _ = schema.to_parquet(table, {"environments": self.environments}, **schema.RUN_ENCODING)
+        files.write_file(Path(path).absolute(), data)
 
     @classmethod
     def load(cls, path: str | Path) -> Runs:
@@ -238,15 +240,21 @@ class Runs:
             If there is no such file, it cannot be read, or it contains no runs.
         """
         path = Path(path)
-        if not path.is_file():
+        if not files.exists(path, folder=False):
             raise StoreError(
                 f"there is no file {str(path)!r}; to read a results folder use Store({str(path)!r}).load()"
             )
-        table = schema.read_parquet(path)
-        metadata = schema.metadata_of(table)
-        if metadata.get("schema") != schema.VERSION or not set(schema.COLUMNS) <= set(table.column_names):
-            raise StoreError(f"{path} contains no runs, or runs of another version of optbench")
-        return cls(add_labels(schema.to_frame(table.select(list(schema.COLUMNS)))), metadata.get("environments", ()))
+        data = files.read_file(path)
+        try:
+            schema.verify(data)
+            table = schema.from_parquet(data, schema.COLUMNS)
+            if reason := schema.inconsistency(table):
+                raise files.DamagedFileError(reason)
+        except files.DamagedFileError as error:
+            raise StoreError(f"{path} contains no runs that can be used: {error}") from None
+        metadata = schema.metadata_of(table.schema)  # a file of a results folder has one environment
+        environments = metadata.get("environments", [metadata.get("environment", {})])
+        return cls(add_labels(schema.to_frame(table)), environments)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -1,4 +1,4 @@
-"""The columns of stored tables, and their conversion to Arrow, pandas and Parquet files.
+"""The columns of stored tables, and their conversion to Arrow, pandas and the bytes of Parquet files.
 
 `COLUMNS` declares the columns of runs, `RACE_COLUMNS` those of races. Reading runs adds two display labels, ``problem`` and
 ``method``; see `optbench.results.methods`.
@@ -6,15 +6,17 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
+import hashlib
 import json
-import os
-import secrets
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optbench.core.errors import StoreError
+import numpy as np
+
+from optbench.core.trace import TARGETS
+from optbench.core.types import Status
+from optbench.results.files import DamagedFileError, reason_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,18 +119,46 @@ RUN_ENCODING: dict[str, Any] = {
     "column_encoding": dict.fromkeys(_CURVES.values(), "BYTE_STREAM_SPLIT"),
 }  # of files of runs
 
+# of every run, because labels, identity and order of the rows depend on them
+_REQUIRED = [
+    "key",
+    "created",
+    "problem_spec",
+    "data_hash",
+    "optimizer",
+    "fixed",
+    "settings",
+    "schedule",
+    "seed",
+    "steps",
+]
+_REQUIRED += ["backend", "precision", "status", "t", "checkpoint_calls", "f", "best", "gradient_norm", "metrics"]
+
+_MARK, _BLANK = b"optbench sha256:", b"0" * 64  # what a digest follows, and what stands for it while it is computed
+
 
 def to_arrow(rows: list[dict[str, Any]] | pd.DataFrame, columns: Mapping[str, tuple[str, str]] = COLUMNS) -> pa.Table:
     """Rows as an Arrow table with the given columns: `COLUMNS` for runs, `RACE_COLUMNS` for races."""
     import pyarrow as pa
 
+    if isinstance(rows, list):
+        return pa.Table.from_pylist(rows, schema=arrow_schema(columns))
+    return pa.Table.from_pandas(rows, schema=arrow_schema(columns), preserve_index=False)
+
+
+def arrow_schema(columns: Mapping[str, tuple[str, str]]) -> pa.Schema:
+    """The Arrow types of the given columns."""
+    return _arrow_schema(tuple((name, kind) for name, (kind, _) in columns.items()))
+
+
+@functools.cache
+def _arrow_schema(kinds: tuple[tuple[str, str], ...]) -> pa.Schema:
+    import pyarrow as pa
+
     numbers = pa.list_(pa.float64())
     types = {"dictionary<string>": pa.dictionary(pa.int32(), pa.string()), "list<double>": numbers}
     types |= {"list<int64>": pa.list_(pa.int64()), "map<string, list<double>>": pa.map_(pa.string(), numbers)}
-    schema = pa.schema([pa.field(name, types.get(kind, kind)) for name, (kind, _) in columns.items()])
-    if isinstance(rows, list):
-        return pa.Table.from_pylist(rows, schema=schema)
-    return pa.Table.from_pandas(rows, schema=schema, preserve_index=False)
+    return pa.schema([pa.field(name, types.get(kind, kind)) for name, kind in kinds])
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
@@ -143,58 +173,149 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def write_parquet(table: pa.Table, path: Path, metadata: Mapping[str, Any], **encoding: Any) -> None:
-    """Write a table with metadata and the version of the schema, atomically.
+def to_parquet(table: pa.Table, metadata: Mapping[str, Any], **encoding: Any) -> tuple[bytes, str]:
+    """A table as the bytes of a Parquet file, and their digest.
 
-    Raises
-    ------
-    StoreError
-        If the disk is full or the folder cannot be written; no partial file remains.
+    The file carries the metadata, the version of the schema and the digest: a SHA-256 of all its bytes, computed while the
+    place of the digest holds zeros.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     text = json.dumps({"schema": VERSION, **metadata}, sort_keys=True)
-    # not by tempfile, whose files other users of a shared disk cannot read
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            pq.write_table(table.replace_schema_metadata({"optbench": text}), file, compression="zstd", **encoding)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise StoreError(
-            f"cannot write results to {str(path.parent)!r} ({error.strerror or error}); free some space or choose another "
-            "folder. Earlier results are safe"
-        ) from None
+    table = table.replace_schema_metadata({"optbench": text, "optbench digest": _MARK.decode() + _BLANK.decode()})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True, **encoding)
+    data = bytearray(sink.getvalue())
+    place = _place_of_digest(data)
+    digest = _digest(data, place)
+    data[place] = digest.encode()
+    return bytes(data), digest
 
 
-def read_parquet(path: Path, columns: Sequence[str] | None = None, *, advice: str = "") -> pa.Table:
-    """The given columns of a file, or all.
+def verify(data: bytes) -> str:
+    """The digest of the bytes of a file.
 
     Raises
     ------
-    StoreError
-        If the file cannot be read or lacks a column; the message ends with the advice.
+    DamagedFileError
+        If they have none, or are not what was written.
+    """
+    place = _place_of_digest(data)
+    digest = _digest(data, place)
+    if data[place] != digest.encode():
+        raise DamagedFileError("it is damaged: its content does not match its digest")
+    return digest
+
+
+def _place_of_digest(data: bytes | bytearray) -> slice:
+    # the last mark, because text in the columns may contain one; the metadata are at the end of a file
+    start = data.rfind(_MARK) + len(_MARK)
+    if start < len(_MARK) or start + len(_BLANK) > len(data):
+        raise DamagedFileError("optbench did not write it, or it is damaged: it has no digest")
+    return slice(start, start + len(_BLANK))
+
+
+def _digest(data: bytes | bytearray, place: slice) -> str:
+    view, digest = memoryview(data), hashlib.sha256()
+    for part in (view[: place.start], _BLANK, view[place.stop :]):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def from_parquet(
+    data: bytes, columns: Mapping[str, tuple[str, str]] | None = None, names: Sequence[str] | None = None
+) -> pa.Table:
+    """The table in the verified bytes of a file.
+
+    Parameters
+    ----------
+    columns : mapping, optional
+        The columns that it must have, exactly, as in `COLUMNS`; by default any.
+    names : sequence of str, optional
+        The columns to read; by default all.
+
+    Raises
+    ------
+    DamagedFileError
+        If it cannot be decoded, has other columns or types, or is of another version of the schema.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
-            if missing := [name for name in columns or () if name not in file.schema_arrow.names]:
-                raise OSError(f"it has no column {missing[0]}")
+        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+            schema = file.schema_arrow
+            if (version := metadata_of(schema).get("schema")) != VERSION:
+                raise DamagedFileError(f"it has version {version} of the schema, and this optbench reads {VERSION}")
+            if columns is not None and not schema.equals(needed := arrow_schema(columns)):
+                raise DamagedFileError(_difference(schema, needed))
             # without threads, because files are small and several are read at once
-            return file.read(columns=None if columns is None else list(columns), use_threads=False)
-    except (OSError, pa.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
-        raise StoreError(f"{path} cannot be read ({reason}){advice}") from None
+            return file.read(columns=None if names is None else list(names), use_threads=False)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        if isinstance(error, DamagedFileError):
+            raise
+        raise DamagedFileError(f"it is no table of optbench ({reason_of(error)})") from None
 
 
-def metadata_of(table: pa.Table) -> dict[str, Any]:
-    """The metadata that `write_parquet` stored, and the version of the schema."""
-    metadata: dict[str, Any] = json.loads((table.schema.metadata or {}).get(b"optbench", b"{}"))
-    return metadata
+def _difference(actual: pa.Schema, needed: pa.Schema) -> str:
+    """What distinguishes the columns of a file from those it must have."""
+    if actual.names != needed.names:
+        others = {*actual.names} ^ {*needed.names}
+        return f"it has other columns: {', '.join(sorted(others)) or 'in another order, or twice'}"
+    name, kind = next(
+        (name, kind) for name, kind in zip(needed.names, needed.types, strict=True) if actual.field(name).type != kind
+    )
+    return f"its column {name!r} has the type {actual.field(name).type}, not {kind}"
+
+
+def metadata_of(schema: pa.Schema) -> dict[str, Any]:
+    """The metadata that `to_parquet` stored, and the version of the schema."""
+    metadata = json.loads((schema.metadata or {}).get(b"optbench", b"{}"))
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def inconsistency(table: pa.Table, parts: Sequence[pa.Table] = ()) -> str:
+    """What is wrong with rows of runs, all columns or only ``key`` and ``status``; empty if nothing is.
+
+    Keys are unique in the table, or in each of its `parts`; the status is known, required columns are not null, JSON can be
+    read, and the curves of a run have equal lengths.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name in (name for name in _REQUIRED if name in table.column_names):
+        if table.column(name).null_count:
+            return f"it has a run without {name!r}"
+    if any(pc.count_distinct(part.column("key")).as_py() != part.num_rows for part in parts or [table]):
+        return "it has a key twice"
+    known = pa.array([str(status) for status in Status])
+    if not pc.all(pc.is_in(table.column("status"), known)).as_py() and table.num_rows:
+        return "it has a run of unknown status"
+    if not set(_CURVES) <= set(table.column_names):
+        return ""
+    for name in ("fixed", "settings"):
+        if not all(_is_object(text) for text in table.column(name).unique().to_pylist()):
+            return f"{name!r} of a run is no JSON object"
+    lengths = pc.list_value_length(table.column("t"))
+    for name in ("checkpoint_calls", "f", "best", "gradient_norm"):
+        if not pc.list_value_length(table.column(name)).equals(lengths):
+            return f"its lists 't' and {name!r} have different lengths"
+    if not set(pc.list_value_length(table.column("calls_to_target")).unique().to_pylist()) <= {None, len(TARGETS)}:
+        return f"'calls_to_target' of a run has not {len(TARGETS)} numbers"
+    start = 0
+    for metrics in filter(len, table.column("metrics").chunks):
+        offsets = metrics.offsets.to_numpy()  # of the first metric of each run, (rows of the chunk + 1,)
+        of_run = np.repeat(lengths[start : start + len(metrics)].to_numpy(), np.diff(offsets))
+        of_metric = pc.list_value_length(metrics.items.slice(offsets[0], offsets[-1] - offsets[0]))
+        if not np.array_equal(of_metric.to_numpy(zero_copy_only=False), of_run):
+            return "a metric of a run has not the length of 't'"
+        start += len(metrics)
+    return ""
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False

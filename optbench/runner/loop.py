@@ -7,6 +7,7 @@ compiled code: the kernel of an update rule, or rule and oracle as one fused loo
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,8 @@ from optbench.core.specs import state_names
 from optbench.core.trace import Recorder, Trace, checkpoints
 from optbench.core.types import Array, Oracle
 from optbench.optimizer import At, FirstOrder, Optimizer
-from optbench.problem import Problem
+from optbench.problem import Optimum, Problem
+from optbench.runner.answers import Answers
 
 MAX_FEED_BYTES = 1 << 24  # random numbers drawn in advance
 
@@ -92,9 +94,10 @@ def minimize(
     batch_size : int, optional
         Samples in a mini-batch; None for all samples.
     stop_at_target : bool
-        End a run once it reaches the last of `TARGETS`; the loop ends when every run has ended.
+        End a run once it reaches the last of `TARGETS`, unless its gap is too small to be resolved (see `Trace`). The loop
+        ends when every run has ended.
     stop_at_gradient : float, optional
-        End a run when its gradient norm is at most this; None never does.
+        End a run when the gradient norm at its iterate is at most this; None never does.
     checkpoint_count : int
         Approximate number of checkpoints.
     progress : callable, optional
@@ -110,6 +113,8 @@ def minimize(
     InputError
         If optimizer and problem do not fit (see `check_pair`), a rule combines the runs of a stack, or for invalid start
         points or steps.
+    TypeError
+        If the problem or the optimizer returns anything but arrays of the right shape and precision.
 
     Examples
     --------
@@ -138,6 +143,7 @@ def minimize(
 
 def init_state(optimizer: Optimizer, x: Array, backend: Backend) -> Any:
     """State of an optimizer at its start points (R, d); a rule is compiled if the backend or the optimizer says so."""
+    x, backend = backend.xp.asarray(x, copy=True), dataclasses.replace(backend)  # the optimizer may change both
     if not isinstance(optimizer, FirstOrder):
         return optimizer.init(x, backend)
     rule, per_run, kernel = optimizer.rule, optimizer.traits.per_run, None
@@ -199,9 +205,13 @@ class Loop:
                     "reduce over the parameters of a run: axis=-1, keepdims=True"
                 )
         self.problem, self.optimizer, self.steps, self.runs = problem, optimizer, steps, runs
+        # read once, because an optimizer may change its attributes
+        self.oracle, self.keeps_best = Oracle(optimizer.oracle), optimizer.keeps_best
         self.backend = problem.backend
         self.xp = problem.backend.xp
+        self.answers = Answers(problem, optimizer.name or type(optimizer).__name__)
         self.calls_per_step = problem.calls_per_step(batch)
+        self.shape = (runs, problem.dim)
         self.stack = (len(seeds), runs // len(seeds), problem.dim)  # (S, L, d)
         sampler = problem.sampler(seeds, batch)
         self.stochastic = sampler is not None
@@ -210,21 +220,35 @@ class Loop:
         self.normals = _Feed(normals, self.backend, steps + 1) if normals is not None else None
 
     def evaluate(self, t: int, x: Array) -> At:
-        """What the oracle returns at the points x of shape (R, d) in step t."""
-        problem = self.problem
+        """What the oracle returns at the points x of shape (R, d) in step t: checked arrays that nobody else holds."""
+        problem, own = self.problem, self.answers.own
         z = None
         if self.normals is not None:
             # all settings of a seed share its directions
-            z = self.xp.broadcast_to(self.normals[t][:, None, :], self.stack)
-            z = self.xp.reshape(z, (self.runs, problem.dim))
-        if self.optimizer.oracle == Oracle.VALUE:
-            return At(x, problem.value(x)[:, None], z=z)
+            z = self.xp.asarray(self.xp.broadcast_to(self.normals[t][:, None, :], self.stack), copy=True)
+            z = self.xp.reshape(z, self.shape)
+        if self.oracle == Oracle.VALUE:
+            (f,) = own("value", [problem.value(x)], ((self.runs,),))
+            return At(x, f[:, None], z=z)
         if self.samples is not None:
-            f, g = problem.value_and_grad(self.xp.reshape(x, self.stack), self.samples[t])
-            return At(x, self.xp.reshape(f, (self.runs, 1)), self.xp.reshape(g, (self.runs, problem.dim)), z=z)
-        f, g = problem.value_and_grad(x)
-        hessian = problem.hessian(x) if self.optimizer.oracle == Oracle.HESSIAN else None
+            points, samples = self.xp.reshape(x, self.stack), self.samples[t]
+            f, g = own("value_and_grad", problem.value_and_grad(points, samples), (self.stack[:2], self.stack))
+            return At(x, self.xp.reshape(f, (self.runs, 1)), self.xp.reshape(g, self.shape), z=z)
+        f, g = own("value_and_grad", problem.value_and_grad(x), (self.shape[:1], self.shape))
+        hessian = None
+        if self.oracle == Oracle.HESSIAN:
+            (hessian,) = own("hessian", [problem.hessian(x)], ((*self.shape, problem.dim),))
         return At(x, f[:, None], g, hessian, z)
+
+    def step(self, t: int, at: At, state: Any) -> tuple[Array, Any]:
+        """The checked points (R, d) and the state that the optimizer returns in step t."""
+        result = self.optimizer.step(t, at, state)
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            raise TypeError(f"step() of {self.answers.optimizer!r} must return the pair (x, state), not {result!r:.60}")
+        x, state = result
+        if not self.answers.fits(x, self.shape):
+            self.answers.blame_optimizer(x, self.shape)
+        return x, state
 
     def begin(self, x0: Array) -> tuple[Array, Any]:
         """A copy of the start points (R, d), because a fused rule overwrites them, and the state of the optimizer."""
@@ -232,23 +256,44 @@ class Loop:
         return x, init_state(self.optimizer, x, self.backend)
 
     def _start(self, x0: Array) -> Array:
-        """A copy of points (R, d), row by row as machine code reads them, and at least as precise as the problem."""
-        x = self.xp.asarray(x0, dtype=self.xp.result_type(x0.dtype, self.backend.dtype), copy=True)
+        """A copy of points (R, d), row by row as machine code reads them, in the precision of the problem."""
+        x = self.xp.asarray(x0, dtype=self.backend.dtype, copy=True)
         return self.xp.reshape(self.xp.reshape(x, (-1,)), x.shape)
 
     def run(
         self, x0: Array, stop: bool, tolerance: float | None, count: int, progress: Callable[[int], None] | None
     ) -> Trace:
-        t, f_star = checkpoints(self.steps, count), self.problem.f_star
-        recorder = Recorder(self.runs, self.steps, t, f_star, stop, tolerance=tolerance, sparse=self.stochastic)
+        optimum = self.problem.optimum
+        recorder = Recorder(
+            self.runs,
+            self.steps,
+            checkpoints(self.steps, count),
+            self.problem.f_star,
+            stop,
+            lower=-np.inf if optimum is None else optimum.lower,
+            resolution=0.0 if optimum is None else self._resolution(optimum),
+            eps=self.backend.eps,
+            tolerance=tolerance,
+            sparse=self.stochastic,
+        )
         x = self._start(x0)
         fused_loop = self._fused_loop(x)
         report = progress or (lambda steps: None)
         if fused_loop is None:
             x = self._steps(x, init_state(self.optimizer, x, self.backend), recorder, report)
         else:
-            x = _run_fused(fused_loop, self.problem, recorder, report)
-        return recorder.trace(self.backend.to_host(x), self.calls_per_step, Oracle(self.optimizer.oracle))
+            x = _run_fused(fused_loop, self.answers, recorder, report)
+        return recorder.trace(self.backend.to_host(x), self.calls_per_step, self.oracle)
+
+    def _resolution(self, optimum: Optimum) -> float:
+        """Smallest gap that is beyond the rounding of values near the optimum, and beyond its certificate."""
+        resolution = max(8 * self.backend.eps * abs(optimum.f), optimum.f - optimum.lower)
+        if optimum.x is not None:
+            x = self.backend.asarray(optimum.x)[None, :]
+            (f,) = self.answers.own("value", [self.problem.value(x)], ((1,),))
+            error = abs(float(self.backend.to_host(f)[0]) - optimum.f)
+            resolution = max(resolution, 4 * error if np.isfinite(error) else np.inf)
+        return resolution
 
     def _fused_loop(self, x: Array) -> FusedLoop | None:
         """Optimizer and oracle as one compiled loop that starts at x; None if other work is needed between steps."""
@@ -280,19 +325,21 @@ class Loop:
         tolerance = 0.0 if fused_loop.graph.exact else self.backend.eps**0.5
         for t in range(4):
             at = self.evaluate(t, x)
-            norms = self.xp.linalg.vector_norm(at.g, axis=-1)
+            norms = _norms(self.xp, at.g)
             results = (at.f[:, 0], values.f[t]), (norms, values.norms[t]), (x, values.x[t])
             if not all(same(a, b, tolerance) for a, b in results):
                 return False
-            x, state = optimizer.step(first + t + 1, at, state)
+            x, state = self.step(first + t + 1, at, state)
         return True
 
     def _steps(self, x: Array, state: Any, recorder: Recorder, progress: Callable[[int], None]) -> Array:
-        """Evaluate, record, step. Returns the last iterates (R, d)."""
-        xp, optimizer, keeps_best = self.xp, self.optimizer, self.optimizer.keeps_best
+        """Evaluate, record, step. Returns the iterates at the ends of the runs, (R, d)."""
+        xp, keeps_best, has_gradient = self.xp, self.keeps_best, self.oracle != Oracle.VALUE
         marks = set(recorder.t.tolist())
         best_x = x
         best_f = self.backend.zeros((self.runs, 1)) + xp.inf
+        best_norm = self.backend.zeros((self.runs,)) + xp.nan
+        ends = _Ends(recorder, x, self.backend) if recorder.ends_early else None
         # since the last fold: arrays (R,) of every step and of every checkpoint
         values: list[Array] = []  # with full batches
         norms: list[Array] = []  # with a tolerance
@@ -300,19 +347,29 @@ class Loop:
         since = 0
         for t in range(self.steps + 1):
             # after the last step only the trace needs values: the full objective, not a mini-batch
-            at = self.evaluate(t, x) if t < self.steps or not self.stochastic else At(x, x[:, :1])
-            if keeps_best:
+            at = self.evaluate(t, x) if t < self.steps or not self.stochastic else None
+            f = norm = None
+            if at is not None and keeps_best:
                 better = at.f < best_f
                 best_x = xp.where(better, at.x, best_x)
                 best_f = xp.where(better, at.f, best_f)
-            if not self.stochastic:
-                values.append(best_f[:, 0] if keeps_best else at.f[:, 0])
-            if recorder.tolerance is not None:
-                norms.append(xp.linalg.vector_norm(at.g, axis=-1))
+                if has_gradient:
+                    best_norm = xp.where(better[:, 0], _norms(xp, at.g), best_norm)
+            if at is not None and not self.stochastic:
+                # a copy, because the optimizer may change its own
+                f = best_f[:, 0] if keeps_best else xp.asarray(at.f[:, 0], copy=True)
+                values.append(f)
+                if has_gradient and (recorder.tolerance is not None or t in marks):
+                    norm = best_norm if keeps_best else _norms(xp, at.g)
+                    if recorder.tolerance is not None:
+                        norms.append(norm)
             if t in marks:
-                curves.append(self._checkpoint(best_x if keeps_best else x, None if keeps_best else at))
-            if t < self.steps:
-                x, state = optimizer.step(t + 1, at, state)
+                curves.append(self._checkpoint(best_x if keeps_best else x, norm))
+                f = curves[-1].get("f", f)
+            if ends is not None and f is not None:
+                ends.update(best_x if keeps_best else x, f, norm)
+            if at is not None and t < self.steps:
+                x, state = self.step(t + 1, at, state)
             since += 1
             if t == recorder.next_fold:
                 fetched = {key: self._fetch([row[key] for row in curves]) for key in (curves[0] if curves else ())}
@@ -322,21 +379,21 @@ class Loop:
                 since = 0
                 if recorder.finished:
                     break
-        return best_x if keeps_best else x
+        x = best_x if keeps_best else x
+        return x if ends is None else xp.where(ends.is_known, ends.x, x)
 
-    def _checkpoint(self, x: Array, at: At | None) -> dict[str, Array]:
-        """Metrics, and the gradient norm or (with mini-batches) the full objective, at x, (R, d); each of shape (R,)."""
+    def _checkpoint(self, x: Array, norm: Array | None) -> dict[str, Array]:
+        """Metrics at x, (R, d), and the gradient norm or (with mini-batches) the full objective; each of shape (R,)."""
         if self.stochastic:
             f, metrics = self.problem.evaluate(x)
+            (f,) = self.answers.own("evaluate", [f], (self.shape[:1],))
             return {**self._copies(metrics), "f": f}
         values = self._copies(self.problem.metrics(x))
-        if at is not None and at.g is not None:
-            values["gradient_norm"] = self.xp.linalg.vector_norm(at.g, axis=-1)
-        return values
+        return values if norm is None else values | {"gradient_norm": norm}
 
     def _copies(self, metrics: Mapping[str, Array]) -> dict[str, Array]:
         """Copies of metrics, which may be views of iterates that a fused rule overwrites."""
-        self.problem.check_metrics(metrics)
+        self.answers.check_metrics(metrics, self.shape[:1])
         return {name: self.xp.asarray(values, copy=True) for name, values in metrics.items()}
 
     def _fetch(self, rows: list[Array]) -> np.ndarray:
@@ -350,10 +407,12 @@ _is_correct: dict[str, bool] = {}  # whether each kind of fused loop agrees with
 
 
 def _run_fused(
-    fused_loop: FusedLoop, problem: Problem, recorder: Recorder, progress: Callable[[int], None]
+    fused_loop: FusedLoop, answers: Answers, recorder: Recorder, progress: Callable[[int], None]
 ) -> np.ndarray:
-    """Take all steps. Returns the last iterates (R, d). The recorder decides when a run ends, as in the other loop."""
+    """Take all steps. Returns the iterates at the ends of the runs, (R, d). The recorder decides when a run ends."""
+    problem = answers.problem
     first, has_metrics = 0, bool(problem.metrics(fused_loop.x))
+    iterates: dict[int, np.ndarray] = {}  # (d,), of runs that have ended
     while first <= recorder.steps and not recorder.finished:
         last = recorder.next_fold + 1
         is_checkpoint = np.zeros(last - first, dtype=bool)
@@ -361,6 +420,7 @@ def _run_fused(
         with_norm = is_checkpoint if recorder.tolerance is None else np.ones_like(is_checkpoint)
         with_x = is_checkpoint.copy() if has_metrics else np.zeros_like(is_checkpoint)
         with_x[-1] |= last > recorder.steps  # the last iterate, after which the machine code takes one more step
+        at_first = fused_loop.copy() if recorder.ends_early else None
         parts = []
         for low in range(first, last, fused_loop.max_steps):
             high = min(low + fused_loop.max_steps, last)
@@ -371,12 +431,65 @@ def _run_fused(
         curves = {"gradient_norm": norms if recorder.tolerance is None else norms[is_checkpoint]}
         if has_metrics:
             metrics = problem.metrics(x)
-            problem.check_metrics(metrics)
+            answers.check_metrics(metrics, x.shape[:2])
             rows = len(curves["gradient_norm"])
             curves |= {name: np.asarray(values, dtype=float)[:rows] for name, values in metrics.items()}
         recorder.fold(last - 1, f, curves, None if recorder.tolerance is None else norms, best)
+        if at_first is not None:
+            iterates |= _iterates_at_ends(at_first, first, recorder.ended(first))
         first = last
-    return x[-1] if first > recorder.steps else fused_loop.x
+    x = x[-1] if first > recorder.steps else fused_loop.x
+    for run, iterate in iterates.items():
+        x[run] = iterate
+    return x
+
+
+def _iterates_at_ends(fused_loop: FusedLoop, first: int, ends: Mapping[int, int]) -> dict[int, np.ndarray]:
+    """Iterates (d,) of the runs that ended since step `first`, at which the loop is, by taking their steps again."""
+    steps: dict[int, int] = {}  # of each block of runs
+    iterates: dict[int, np.ndarray] = {}
+    for (end, block), group in itertools.groupby(
+        sorted((end, fused_loop.block_of(run), run) for run, end in ends.items()), key=lambda item: item[:2]
+    ):
+        x = fused_loop.iterate(block, steps.get(block, first), end)
+        steps[block] = end + 1
+        iterates |= {run: x[run] for *_, run in group}
+    return iterates
+
+
+class _Ends:
+    """The iterates at which runs end. They are kept on the device, because the recorder learns of ends at its next fold."""
+
+    def __init__(self, recorder: Recorder, x: Array, backend: Backend) -> None:
+        self.recorder, self.backend, self.x = recorder, backend, x
+        self.is_known = backend.zeros((recorder.runs, 1)) > 0  # (R, 1)
+        # in float64, as the recorder compares
+        self.level: Array | None = None  # known with the first values
+        self.never = backend.as_float64(np.full((recorder.runs, 1), -np.inf))
+        tolerance = -np.inf if recorder.tolerance is None else recorder.tolerance
+        self.tolerance = backend.as_float64(np.full((recorder.runs, 1), tolerance))
+
+    def update(self, x: Array, f: Array, norm: Array | None) -> None:
+        """Keep the rows of x, (R, d), whose runs end with these values and gradient norms, (R,)."""
+        xp = self.backend.xp
+        if self.level is None:
+            self.recorder.begin(self.backend.to_host(f).astype(float))
+            stop = self.recorder.stop
+            self.level = self.backend.as_float64(self.recorder.targets[:, -1:]) if stop else self.never
+        ends = f[:, None] <= self.level
+        if norm is not None:
+            ends = ends | (norm[:, None] <= self.tolerance)
+        if self.backend.name == "numpy" and not xp.any(ends):
+            return
+        self.x, self.is_known = xp.where(ends, x, self.x), self.is_known | ends
+        # a run ends once
+        self.level, self.tolerance = xp.where(ends, self.never, self.level), xp.where(ends, self.never, self.tolerance)
+
+
+def _norms(xp: Any, g: Array) -> Array:
+    """Euclidean norms of the rows of g, (R, d); shape (R,)."""
+    norms: Array = xp.linalg.vector_norm(g, axis=-1)
+    return norms
 
 
 class _Feed:

@@ -177,7 +177,8 @@ class Plan:
         swept = {key: np.tile([point[key] for point in grid], len(seeds)) for key in grid[0]}  # each (R,)
         fixed = {key: value for key, value in self.recipe.settings.items() if key not in swept}
         _, schedule = make_schedule(self.schedule)
-        factor = None if self.schedule == "constant" else lambda t: schedule(t, self.steps)
+        steps = self.steps  # not `self` below, because an optimizer must not reach the problem
+        factor = None if self.schedule == "constant" else lambda t: schedule(t, steps)
         return self.recipe.build(fixed | swept, factor, fused=self.fused)
 
 

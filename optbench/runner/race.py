@@ -285,13 +285,13 @@ def _visited_points(loop: Loop, x0: Array) -> list[Array]:
         for t in part:
             if t % stride == 0:
                 points.append(loop.xp.asarray(x, copy=True))  # a step may overwrite its point
-            x, state = loop.optimizer.step(t + 1, loop.evaluate(t, x), state)
+            x, state = loop.step(t + 1, loop.evaluate(t, x), state)
     return points
 
 
 def _time_steps(loop: Loop, x0: Array, points: Sequence[Array]) -> tuple[float, float, Array]:
     """Seconds of all steps from x0, seconds of their oracle calls at the saved points, and the last iterate (1, d)."""
-    evaluate, step, clock, stride = loop.evaluate, loop.optimizer.step, loop.backend.clock, _stride(loop)
+    evaluate, step, clock, stride = loop.evaluate, loop.step, loop.backend.clock, _stride(loop)
     x, state = loop.begin(x0)
     seconds = oracle_seconds = 0.0
     for part in _parts(loop):

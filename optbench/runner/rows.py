@@ -69,8 +69,12 @@ def _run_columns(trace: Trace, r: int) -> dict[str, Any]:
         return (t + 1) * trace.calls_per_step
 
     t, calls = curve(trace.t, end).astype(int), calls_at(end)
+    targets, unresolved = calls_at(trace.steps_to_target[r]), np.isnan(trace.steps_to_target[r])  # each (50,)
+    if unresolved.any():  # null in tables, or no list at all
+        targets = None if unresolved.all() else np.where(unresolved, None, targets)
     return {
         "status": trace.status[r],
+        "error": trace.errors[r],
         "end": end,
         "oracle": trace.oracle,
         "calls": calls,
@@ -82,7 +86,7 @@ def _run_columns(trace: Trace, r: int) -> dict[str, Any]:
         "f_start": finite_or_none(trace.f[r, 0]),
         "f_end": finite_or_none(trace.f_end[r]),
         "f_best": finite_or_none(trace.best_end[r]),
-        "calls_to_target": None if np.isnan(trace.steps_to_target[r, 0]) else calls_at(trace.steps_to_target[r]),
+        "calls_to_target": targets,
         "t": t,
         "checkpoint_calls": calls_at(t),
         "f": curve(trace.f[r], trace.f_end[r]),

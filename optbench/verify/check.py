@@ -20,7 +20,7 @@ from optbench.problem import Problem, ProblemLike, as_problem
 from optbench.verify.findings import Finding
 from optbench.verify.gradients import gradient_findings, hessian_findings
 from optbench.verify.optima import constants_findings, optimum_findings
-from optbench.verify.samples import metrics_findings, samples_findings, shapes_findings
+from optbench.verify.samples import history_findings, metrics_findings, samples_findings, shapes_findings
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def check_problem(problem: Problem | type[Problem] | str, seed: int = 0) -> Prob
     --------
     >>> check = optbench.check_problem("beale")
     >>> check.passed, check.findings[1].check
-    (True, 'gradient')
+    (True, 'repeated calls')
     """
     problem = as_problem(problem)
     findings: list[Finding] = []
@@ -120,6 +120,7 @@ def check_problem(problem: Problem | type[Problem] | str, seed: int = 0) -> Prob
 
 CHECKS: dict[str, Callable[[Problem, int], Iterable[Finding]]] = {
     "shapes": shapes_findings,
+    "repeated calls": history_findings,  # before the others call the problem many times
     "gradient": gradient_findings,
     "hessian": hessian_findings,
     "optimum": optimum_findings,

@@ -57,9 +57,11 @@ def in_chunks(problem: Problem, points: np.ndarray, evaluate: Evaluate) -> np.nd
 def to_host(
     problem: Problem, name: str, array: Array, shape: tuple[int, ...], where: str = "a single point"
 ) -> np.ndarray:
-    """An array of the problem's backend as float64 on the host; `InputError` unless it has this shape."""
+    """An array of the problem's backend as float64 on the host; `InputError` unless it has this shape and precision."""
     host = problem.backend.to_host(array)
     expect_shape(name, host, shape, where)
+    if host.dtype != problem.backend.precision:
+        raise InputError(f"{name} has the precision {host.dtype}, not {problem.backend.precision}")
     return host.astype(float)
 
 

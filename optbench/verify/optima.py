@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from optbench.core.random import stream
-from optbench.problem import Problem
+from optbench.problem import Optimum, Problem
 from optbench.verify.evaluation import directions, expect_shape, gradients, in_chunks, points_around_start, values
 from optbench.verify.findings import TINY, Finding, limits, measurement, norm, not_offered
+
+ROUNDING = 64 * float(np.finfo(float).eps)  # by which a proved bound may be below the stated one
 
 
 def optimum_findings(problem: Problem, seed: int = 0, points: int = 8) -> Iterator[Finding]:
@@ -41,12 +43,27 @@ def optimum_findings(problem: Problem, seed: int = 0, points: int = 8) -> Iterat
         yield measurement("f(x*) - f*", error, limits(problem).f_star, optimum.method)
         near = [x_star + r * directions(problem, points, rng) for r in (1e-3, 1e-2, 1e-1, 1.0)]
         around = np.concatenate([around, in_chunks(problem, np.concatenate(near), values)])
-    interval = (optimum.f - optimum.lower) / scale
-    note = f"certified to {interval:.1e}" if interval >= 0 else "the lower bound is above f*"
-    yield measurement("lower <= f*", max(0.0, -interval), 0.0, note)
+    yield _lower_finding(problem, optimum, scale)
     undercut = max(optimum.lower - float(np.min(around)), 0.0) / scale
     note = f"{len(around)} values around x* and after a short descent"
     yield measurement("f >= f*", undercut, limits(problem).f_star, note)
+
+
+def _lower_finding(problem: Problem, optimum: Optimum, scale: float) -> Finding:
+    """Whether the lower bound can be proved here: by f(x*) - |g|^2 / (2 mu), if f is strongly convex with the stated mu."""
+    mu, name = problem.strong_convexity, "lower bound of f*"
+    width = f"f* within {optimum.f - optimum.lower:.1e}"
+    unproved = Finding(name, None, None, None, f"{width}, stated by the problem, not proved ({optimum.method})")
+    if optimum.x is None or not mu:
+        return unproved
+    x = optimum.x[None]
+    f, g = float(values(problem.host, x)[0]), gradients(problem.host, x)[0]
+    bound = f - float(g @ g) / (2 * mu)
+    excess = max(optimum.lower - bound, 0.0) / scale
+    if excess > ROUNDING:
+        return unproved
+    note = f"{width}; f(x*) - |g|^2 / (2 mu) proves it, if mu = {mu:.6g} holds"
+    return measurement(name, excess, ROUNDING, note)
 
 
 def _descend(problem: Problem, x: np.ndarray, f: np.ndarray, steps: int = 100) -> np.ndarray:

@@ -14,6 +14,8 @@ from optbench.problem import Problem
 from optbench.verify.evaluation import directions, expect_shape, gradients, points_around_start, to_host
 from optbench.verify.findings import TINY, Finding, limits, measurement, not_offered, relative_error
 
+REPEATED = 64  # units in the last place by which repeated calls may differ
+
 
 def samples_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
     """Compare the mean over mini-batches that partition the samples, weighted by their sizes, with the full objective.
@@ -106,6 +108,53 @@ def metrics_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
         relative_error(*(to_host(problem, name, array, (3,), where) for array in pair)) for name, pair in pairs.items()
     ]
     yield measurement("metrics", np.max(errors), limits(problem).stack, "evaluate() against value() and metrics()")
+
+
+def history_findings(problem: Problem, seed: int = 0) -> Iterator[Finding]:
+    """Repeat calls after many others: in another order, alone and in stacks, of everything that the problem offers.
+
+    Values and gradients must be equal up to the last digits, and the arrays of earlier calls and the points unchanged.
+
+    Raises
+    ------
+    InputError
+        If a call changes the points or samples that it was given, or arrays that an earlier call returned.
+    """
+    backend, n = problem.backend, problem.n_samples
+    points = np.stack(list(points_around_start(problem, 4, stream("check", seed))))  # (4, d)
+    given = [backend.asarray(x.copy()) for x in points]
+    stack, batch = backend.asarray(points.copy()), None if n is None else backend.indices(np.arange(min(n, 2)))
+    returned = problem.value_and_grad(given[0])
+    first = [_host_pair(problem, x) for x in given]
+    kept = [np.array(backend.to_host(array)) for array in returned]
+    for _ in range(3):
+        problem.value_and_grad(stack)
+        problem.evaluate(stack)
+        problem.metrics(stack)
+        if batch is not None:
+            problem.value_and_grad(stack, batch)
+        if problem.has_hvp:
+            problem.hvp(given[1], given[2])
+        if problem.has_hessian:
+            problem.hessian(given[1])
+    again = [_host_pair(problem, given[k]) for k in (2, 0, 3, 1)]
+    if any(
+        not np.array_equal(backend.to_host(x), point)
+        for x, point in zip([*given, stack], [*points, points], strict=True)
+    ):
+        raise InputError("a call changes the points x that it is given; compute with a copy")
+    if batch is not None and not np.array_equal(backend.to_host(batch), np.arange(batch.shape[0])):
+        raise InputError("a call changes the samples that it is given; compute with a copy")
+    if any(not np.array_equal(backend.to_host(a), b, equal_nan=True) for a, b in zip(returned, kept, strict=True)):
+        raise InputError("a later call changes the arrays that an earlier one returned; return new arrays")
+    singles = [np.stack([pair[k] for pair in first]) for k in (0, 1)]  # (4,) and (4, d)
+    errors = [relative_error(np.stack([pair[k] for pair in again]), singles[k][[2, 0, 3, 1]]) for k in (0, 1)]
+    values = to_host(problem, "f", problem.value(stack), (4,), f"points of shape {points.shape}")
+    yield measurement(
+        "repeated calls", np.max(errors), REPEATED * backend.eps, "the same points again, after other calls"
+    )
+    error = relative_error(values, singles[0])
+    yield measurement("value", error, limits(problem).stack, "value() against value_and_grad()")
 
 
 def _host_pair(problem: Problem, x: Any, samples: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -283,11 +283,11 @@ def test_without_a_gpu_the_script_states_why(tmp_path: Path) -> None:
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     store = Store(tmp_path)
     row = dict.fromkeys(gpu.COLUMNS) | {"measurement": "a", "section": "steps", "value": 1.0}
-    store.write_table("gpu", "a-steps", [row], gpu.COLUMNS)
+    path = store.write_table("gpu", "a-steps", [row], gpu.COLUMNS)
     request.getfixturevalue("full_disk")
     with pytest.raises(StoreError, match="No space left"):
         store.write_table("gpu", "a-sizes", [row | {"section": "sizes"}], gpu.COLUMNS)
-    assert [path.name for path in store.table_files("gpu")] == ["a-steps.parquet"]
+    assert store.table_files("gpu") == [path]
     assert not list(tmp_path.rglob("*.tmp"))
     assert store.load_table("gpu")["value"].tolist() == [1.0]
 

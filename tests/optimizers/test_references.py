@@ -244,14 +244,15 @@ HARD = [
 CURVATURE = [name for name in OPTIMIZERS.names() if isinstance(make_recipe(name).build({}), LineSearchMethod)]
 
 
-@pytest.mark.parametrize(("precision", "fall"), [("float64", 1e-4), ("float32", 3e-3)])
+# in float32, the squares of gradients overflow earlier
+@pytest.mark.parametrize(("precision", "far", "fall"), [("float64", 1e3, 1e-4), ("float32", 1e2, 3e-3)])
 @pytest.mark.parametrize("name", CURVATURE)
 @pytest.mark.parametrize("spec", HARD)
-def test_every_start_leads_to_a_stationary_point(spec: str, name: str, precision: str, fall: float) -> None:
-    """Starts of two seeds, multiplied by 1, 1/1000 and 1000."""
+def test_every_start_leads_to_a_stationary_point(spec: str, name: str, precision: str, far: float, fall: float) -> None:
+    """Starts of two seeds, also 1000 times nearer to the origin, and `far` times further away."""
     host = make_problem(*parse_spec(spec))
     problem = host.on(get_backend(precision=precision))
-    x0 = np.concatenate([scale * host.starts([0, 1]) for scale in (1, 1e-3, 1e3)])
+    x0 = np.concatenate([scale * host.starts([0, 1]) for scale in (1, 1e-3, far)])
     trace = minimize(problem, make_recipe(name).build({}, None), x0, steps=250)
     start = np.linalg.norm(host.value_and_grad(x0)[1], axis=1)
     end = np.linalg.norm(host.value_and_grad(trace.x.astype(float))[1], axis=1)

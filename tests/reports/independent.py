@@ -48,18 +48,16 @@ DIGITS = 6  # significant digits of embedded numbers
 
 
 def stored(folder: Path) -> list[Row]:
-    """The newest of the runs with the same identity, sorted, with the labels of their problems and methods."""
-    newest: dict[tuple[Any, ...], Row] = {}
-    question = [
-        "problem_spec", "data_hash", "optimizer", "fixed", "schedule", "batch_size", "settings", "seed", "steps",
-        "precision", "backend",
-    ]  # fmt: skip
+    """The best of the rows with the same identity, sorted, with the labels of their problems and methods.
+
+    A failed row is used only where there is no other; then the newest one is.
+    """
+    best: dict[str, tuple[Any, Row]] = {}
     for path in sorted((folder / "v3").glob("??/*.parquet")):
         for row in pq.read_table(path).to_pylist():
-            key = tuple(row[name] for name in question)
-            if key not in newest or (row["created"], row["key"]) > (newest[key]["created"], newest[key]["key"]):
-                newest[key] = row
-    rows = list(newest.values())
+            rank = row["status"] != "failed", row["created"], row["key"]
+            best[row["identity"]] = max((rank, row), best.get(row["identity"], (rank, row)), key=lambda pair: pair[0])
+    rows = [row for _, row in best.values()]
     for group in grouped(rows, "problem_spec").values():
         several = len({row["data_hash"] for row in group}) > 1
         for row in group:

@@ -120,16 +120,28 @@ def test_files_without_runs_are_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"there is no file '.*absent'"):
         Runs.load(tmp_path / "absent")
     (tmp_path / "text").write_text("no table")
-    with pytest.raises(StoreError, match="text cannot be read"):
+    with pytest.raises(StoreError, match="text contains no runs that can be used: optbench did not write it"):
         Runs.load(tmp_path / "text")
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
-    with pytest.raises(StoreError, match=r"other\.parquet contains no runs, or runs of another version"):
+    with pytest.raises(StoreError, match=r"other\.parquet contains no runs"):
         Runs.load(tmp_path / "other.parquet")
     with pytest.raises(StoreError, match="there is no file"):
         Runs.load(tmp_path)
-    Store(tmp_path / "results").write_table("gpu", "a", [{"a": 1.0}], {"a": ("double", "a number")})
+    path = Store(tmp_path / "results").write_table("gpu", "a", [{"a": 1.0}], {"a": ("double", "a number")})
     with pytest.raises(StoreError, match="contains no runs"):
-        Runs.load(tmp_path / "results" / "gpu" / "v3" / "a.parquet")
+        Runs.load(path)
+
+
+def test_no_changed_bit_of_a_file_goes_unnoticed(tmp_path: Path) -> None:
+    runs, path = optbench.sweep("quadratic:dim=3", "sgd", **FEW), tmp_path / "runs.parquet"
+    runs.save(path)
+    data, other = path.read_bytes(), tmp_path / "renamed"
+    other.write_bytes(data)
+    assert len(Runs.load(other)) == len(runs)
+    for place in np.random.default_rng(1).integers(8 * len(data), size=200):
+        other.write_bytes(data[: place // 8] + bytes([data[place // 8] ^ (1 << place % 8)]) + data[place // 8 + 1 :])
+        with pytest.raises(StoreError, match="renamed contains no runs that can be used"):
+            Runs.load(other)
 
 
 def test_a_file_that_cannot_be_written_is_left_as_it_was(tmp_path: Path, request: pytest.FixtureRequest) -> None:

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import dataclasses
+import errno
 import os
+import pickle
+import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import optbench
 from optbench.core.errors import InputError, StoreError
+from optbench.results import files
+from optbench.results.files import write_file
 from optbench.results.runs import Runs
-from optbench.results.schema import COLUMNS
+from optbench.results.schema import COLUMNS, from_parquet, to_arrow, to_parquet, verify
 from optbench.results.store import Store
 from optbench.runner.chunks import chunks_of, for_cores
 from optbench.runner.execute import execute
 from optbench.runner.plan import Plan, make_plans
 from problems import Logistic, Quadratic
+from tests.rows import race_rows, run_row
 
 
 def plans(seeds: int = 3, **options: Any) -> list[Plan]:
@@ -47,8 +56,6 @@ def test_stored_runs_equal_computed_runs(tmp_path: Path) -> None:
 
 
 def test_curves_are_stored_without_a_dictionary(tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
     optbench.sweep("rosenbrock", "sgd", lr=1e-4, seeds=2, steps=9, store=tmp_path)
     group = pq.read_metadata(Store(tmp_path).files[0]).row_group(0)
     encodings_of = {group.column(k).path_in_schema: group.column(k).encodings for k in range(group.num_columns)}
@@ -111,22 +118,277 @@ def test_a_failed_write_leaves_no_file(tmp_path: Path, request: pytest.FixtureRe
     assert len(store.load()) == 4
 
 
-def test_stray_temporary_files_are_ignored_and_a_broken_file_is_named(tmp_path: Path) -> None:
+def row(
+    key: str, status: str = "budget", identity: str | None = None, created: str = "1", **more: Any
+) -> dict[str, Any]:
+    """A stored run with a short curve; a failed one without."""
+    curve: dict[str, Any] = {"t": [0, 1], "f": [2.0, 1.0], "best": [2.0, 1.0], "gradient_norm": [1.0, np.nan]}
+    curve["metrics"] = [("accuracy", [0.5, 0.75])]
+    named = {"problem_spec": "p", "optimizer": "adam", "identity": identity or key, "code": key}
+    return run_row(**named, key=key, status=status, created=created, **({} if status == "failed" else curve) | more)
+
+
+@pytest.mark.parametrize("again", ["failed", "budget"])
+def test_a_failure_never_hides_a_result(again: str, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    execute(plans(1), store=store)
-    (store.files[0].parent / "abc.tmp").write_bytes(b"half")
-    assert len(store.load()) == 4
-    store.files[0].write_bytes(b"not parquet")
-    with pytest.raises(StoreError, match=f"{store.files[0].name} cannot be read"):
+    store.write([row("a"), row("b", "failed")])
+    store.write([row("a", "failed", created="2"), row("b", again, created="2"), row("c", "failed", "a", created="3")])
+    assert store.keys() == {"a", "b", "c"}
+    assert store.keys(failed=False) == {"a", *("b" * (again == "budget"))}
+    statuses = store.load().rows.set_index("key")["status"].to_dict()
+    assert statuses == {"a": "budget", "b": again}
+    # what is asked for by its key is not replaced by another version of the code
+    assert store.load(["a", "c", "absent"]).rows.set_index("key")["status"].to_dict() == {"a": "budget", "c": "failed"}
+    assert store.load(["b"]).rows["created"].tolist() == ["2"]
+
+
+def test_environments_are_those_of_the_loaded_runs(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for key, created in (("a", "1"), ("b", "2")):
+        store.write_runs(to_arrow([row(key, identity="same", created=created)]), {"machine": key})
+    assert store.load().environments == [{"machine": "b"}]
+    assert store.load(["a"]).environments == [{"machine": "a"}]
+
+
+def damage(data: bytes, kind: str, place: float) -> bytes:
+    """The bytes of a file after a fault at a place between 0 and 1."""
+    at = int(place * len(data))
+    if kind == "bit":
+        return data[:at] + bytes([data[at] ^ (1 << int(place * 8e6) % 8)]) + data[at + 1 :]
+    return data[:at] + (b"\0" * (len(data) - at) if kind == "zeros" else b"")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    path = Store(tmp_path_factory.mktemp("whole")).write([row(key) for key in "abc"])
+    return path, path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["bit", "truncated", "zeros"])
+def test_no_fault_of_a_file_goes_unnoticed(kind: str, whole: tuple[Path, bytes]) -> None:
+    path, data = whole
+
+    def read(content: bytes) -> pa.Table:
+        if verify(content) != path.stem:
+            raise StoreError("it has the name of another file")
+        return from_parquet(content, COLUMNS)
+
+    assert read(data).num_rows == 3
+    for place in [*np.random.default_rng(1).random(600), 0.0, 1 - 1e-9]:
+        if (changed := damage(data, kind, place)) != data:
+            with pytest.raises(StoreError):
+                read(changed)
+
+
+def test_pages_have_checksums_that_any_reader_can_verify(whole: tuple[Path, bytes]) -> None:
+    data = bytearray(whole[1])
+    group = pq.read_metadata(whole[0]).row_group(0)
+    column = next(k for k in range(group.num_columns) if group.column(k).path_in_schema.startswith("f."))
+    data[group.column(column).data_page_offset + group.column(column).total_compressed_size - 1] ^= 1
+    with (
+        pytest.raises(OSError, match="CRC"),
+        pq.ParquetFile(pa.BufferReader(bytes(data)), page_checksum_verification=True) as file,
+    ):
+        file.read()
+
+
+def inconsistent_tables() -> dict[str, pa.Table]:
+    """Tables that are no runs, by what is wrong with them."""
+    rows = [row("a"), row("b")]
+    table = to_arrow(rows)
+
+    def changed(**columns: Any) -> pa.Table:
+        return to_arrow([rows[0], rows[1] | columns])
+
+    return {
+        "no column 'f'": table.drop_columns("f"),
+        "dtype": table.set_column(table.schema.get_field_index("seed"), "seed", pa.array(["0", "1"])),
+        "foreign": pa.table({"a": [1]}),
+        "another column": table.append_column("mine", pa.array([1, 2])),
+        "a column twice": table.append_column("seed", table.column("seed")),
+        "length of f": changed(f=[1.0]),
+        "length of t": changed(t=[1, 2, 3]),
+        "length of a metric": changed(metrics=[("accuracy", [0.5])]),
+        "null metric": changed(metrics=[("accuracy", None)]),
+        "targets": changed(calls_to_target=[1.0]),
+        "status": changed(status="unheard of"),
+        "no status": changed(status=None),
+        "no key": changed(key=None),
+        "key twice": changed(key="a"),
+        "no JSON": changed(settings="{"),
+        "no object": changed(fixed="[]"),
+    }
+
+
+@pytest.mark.parametrize("what", inconsistent_tables())
+def test_an_inconsistent_file_is_put_aside_and_the_rest_is_used(what: str, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write([row("good")])
+    data, digest = to_parquet(inconsistent_tables()[what], {"environment": {}})
+    bad = tmp_path / "v3" / "ab" / f"{digest}.parquet"
+    write_file(bad, data)
+    with pytest.warns(UserWarning, match=f"1 file of the results folder .*{digest}.*moved to .*quarantine"):
+        assert store.load().rows["key"].tolist() == ["good"]
+    assert not bad.exists()
+    assert (tmp_path / "quarantine" / "v3" / "ab" / bad.name).read_bytes() == data
+    assert store.keys() == {"good"}  # without another warning
+
+
+@pytest.mark.parametrize("what", ["length of f", "key twice", "status"])
+def test_inconsistent_rows_are_not_stored(what: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="these rows cannot be stored: "):
+        Store(tmp_path).write_runs(inconsistent_tables()[what], {})
+    assert not Store(tmp_path).files
+
+
+def spoil(store: Store) -> None:
+    """Everything that may be found in a folder in place of a file of runs."""
+    one, two = (store.write([row(key)]) for key in ("one", "two"))
+    one.write_bytes(one.read_bytes()[:-1])
+    two.rename(two.with_name("0" * 64 + ".parquet"))
+    folder = store.path / "v3" / "ff"
+    folder.mkdir(exist_ok=True)
+    pd.DataFrame({"a": [1]}).to_parquet(folder / "foreign.parquet")
+    (folder / "empty.parquet").touch()
+    (folder / "folder.parquet").mkdir()
+    (folder / "nowhere.parquet").symlink_to("absent")
+    os.mkfifo(folder / "pipe.parquet")
+    data, digest = to_parquet(to_arrow([row("old")]), {"schema": 2})
+    write_file(folder / f"{digest}.parquet", data)
+
+
+def test_one_warning_names_all_files_that_cannot_be_used(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write([row("good")])
+    spoil(store)
+    with pytest.warns(UserWarning, match="8 files of the results folder") as caught:
+        assert store.keys() == {"good"}
+    assert len(caught) == 1
+    assert len([*(tmp_path / "quarantine").rglob("*.parquet")]) == 8
+    spoil(store)
+    with pytest.warns(UserWarning, match="8 files"):  # names that are in the quarantine already are not replaced
         store.load()
+    assert len([*(tmp_path / "quarantine").rglob("*.parquet*")]) == 16
+    assert len(store.load()) == 1
 
 
-def test_a_foreign_table_is_named(tmp_path: Path) -> None:
-    (tmp_path / "v3" / "aa").mkdir(parents=True)
-    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "v3" / "aa" / "x.parquet")
-    for read in (Store(tmp_path).load, Store(tmp_path).keys):
-        with pytest.raises(StoreError, match=r"x\.parquet cannot be read"):
-            read()
+def test_another_version_is_named(tmp_path: Path) -> None:
+    data, digest = to_parquet(to_arrow([row("a")]), {"schema": 2})
+    write_file(tmp_path / "v3" / "aa" / f"{digest}.parquet", data)
+    with pytest.warns(UserWarning, match="it has version 2 of the schema, and this optbench reads 3"):
+        Store(tmp_path).load()
+
+
+def test_damaged_races_are_put_aside_too(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write_race(race_rows("a"))
+    other = store.write_table("races", "other", [{"a": 1.0}], {"a": ("double", "a number")})
+    gpu = store.write_table("gpu", "b", [{"a": 1.0}], {"a": ("double", "a number")})
+    gpu.write_bytes(gpu.read_bytes()[:-99])
+    with pytest.warns(UserWarning, match=f"{other.name}: it has other columns"):
+        assert len(store.load_races()) == 3
+    with pytest.warns(UserWarning, match=f"{gpu.name}: .* its content does not match its digest"):
+        assert store.load_table("gpu").empty
+    assert not gpu.exists()
+
+
+def test_where_nothing_can_be_moved_the_rest_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    store.write([row("good")])
+    store.write([row("bad")]).write_bytes(b"not parquet")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.warns(UserWarning, match="1 file .* cannot be moved"):
+        assert store.keys() == {"good"}
+    assert store.load().rows["key"].tolist() == ["good"]  # without another warning
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.EACCES])
+def test_a_file_that_cannot_be_read_now_stays(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    path = store.write([row("a")])
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        for read in (store.load, store.keys):
+            with pytest.raises(StoreError, match=f"{path.name} cannot be read .{os.strerror(number)}"):
+                read()
+    assert len(store.load()) == 1
+
+
+def test_files_that_are_replaced_while_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    small = [store.write([row(key)]) for key in "abc"]
+    read_file, lock = files.read_file, threading.Lock()
+
+    def replaced(path: Path) -> bytes:
+        with lock:
+            if small:
+                store.write([row(key) for key in "abc"])
+                for each in small:
+                    each.unlink()
+                small.clear()
+        return read_file(path)
+
+    monkeypatch.setattr("optbench.results.files.read_file", replaced)
+    assert store.keys() == {"a", "b", "c"}
+
+
+def test_two_writers_of_the_same_rows(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with cf.ThreadPoolExecutor(8) as pool:
+        paths = {*pool.map(store.write, [[row("a"), row("b")]] * 16)}
+    assert {*store.files} == paths
+    assert len(paths) == 1
+    assert len(store.load()) == 2
+
+
+def test_a_folder_keeps_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    store = Store("results")
+    monkeypatch.chdir(tmp_path / "b")
+    store.write([row("a")])
+    assert len(Store(tmp_path / "a" / "results").load()) == 1
+    assert not [*(tmp_path / "b").iterdir()]
+    assert pickle.loads(pickle.dumps(store)).path == store.path
+
+
+def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write([row("a")])
+    store.write_race(race_rows("a"))
+    for folder in (store.files[0].parent, store.table_files("races")[0].parent):
+        (folder / "old.tmp").touch()
+        os.utime(folder / "old.tmp", (0, 0))
+        (folder / "new.tmp").touch()
+    store.check_writable()
+    assert [path.name for path in tmp_path.rglob("*.tmp")] == ["new.tmp", "new.tmp"]
+
+
+def test_a_store_deleted_midway_is_written_again(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    store.check_writable()
+    store.write([row("a")])
+    shutil.rmtree(tmp_path / "results")
+    store.write([row("b")])
+    assert store.keys() == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("", "it is empty"), ("a\0b", "null character"), ("a\udcff", "not UTF-8")]
+)
+def test_names_that_no_folder_has(name: str, reason: str) -> None:
+    with pytest.raises(StoreError, match=f"cannot be the name of a results folder: .*{reason}"):
+        Store(name)
 
 
 def test_results_of_another_version_are_not_hidden(tmp_path: Path) -> None:
@@ -142,11 +404,15 @@ def test_results_of_another_version_are_not_hidden(tmp_path: Path) -> None:
 
 
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no results folder"):
-        Store(tmp_path / "absent").load()
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be written"):
-        execute(plans(1), store=Store(tmp_path / "file"))
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("absent", "file", "loop", "pipe", "file/below", "long" * 100):
+        with pytest.raises(StoreError, match="no results folder"):
+            Store(tmp_path / name).load()
+        if name != "absent":
+            with pytest.raises(StoreError, match=r"cannot be written .*choose another folder"):
+                Store(tmp_path / name).check_writable()
 
 
 @pytest.mark.skipif(not Path("/proc/version").exists(), reason="needs a file system that refuses to be written")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optbench.core.backend import Backend
+import optbench
+from optbench.core.backend import Backend, get_backend
 from optbench.core.errors import InputError
+from optbench.core.registry import OPTIMIZERS, PROBLEMS
 from optbench.core.specs import parse_spec
-from optbench.core.trace import MAX_BLOCK, TARGETS, checkpoints
-from optbench.core.types import Oracle
+from optbench.core.trace import MAX_BLOCK, TARGETS, Trace, checkpoints
+from optbench.core.types import Oracle, Status
 from optbench.optimizer import At, Optimizer, make_recipe
 from optbench.optimizers.random_search import RandomSearch
 from optbench.problem import Problem, make_problem
@@ -45,6 +48,9 @@ class Counting(Quadratic):
         return super().hessian(x)
 
 
+AT_OPTIMUM = Counter(value=1)  # the loop's own call, which finds the rounding of values there
+
+
 @pytest.mark.parametrize(
     ("name", "requests"),
     [("adam", {"gradient": 31}), ("lbfgs", {"gradient": 31}), ("newton", {"gradient": 31, "hessian": 31})]
@@ -54,7 +60,7 @@ def test_every_oracle_call_is_counted(name: str, requests: dict[str, int]) -> No
     problem = Counting(dim=5)
     trace = minimize(problem, build(name), steps=30, checkpoint_count=5)
     assert trace.calls[-1] == 31
-    assert problem.requests == Counter(requests)
+    assert problem.requests == Counter(requests) + AT_OPTIMUM
 
 
 def test_a_mini_batch_counts_its_fraction() -> None:
@@ -256,7 +262,7 @@ def test_an_oracle_may_be_a_string() -> None:
     problem = Counting(dim=3)
     trace = minimize(problem, Written(), steps=4)
     assert trace.oracle is Oracle.VALUE
-    assert problem.requests == Counter(value=5)
+    assert problem.requests == Counter(value=5) + AT_OPTIMUM
 
 
 @pytest.mark.parametrize(
@@ -310,3 +316,173 @@ def test_runs_stop_at_a_small_gradient(optimizer: str) -> None:
         before = minimize(problem, build(optimizer, **settings), steps=int(trace.end[0]), checkpoint_count=1000)
         assert (before.gradient_norm[0, :-1] > 1e-3).all()
         assert before.gradient_norm[0, -1] <= 1e-3
+
+
+# ---- the points at which runs end ------------------------------------------------------------------------------------
+
+WITH_GRADIENT = [name for name in OPTIMIZERS.names() if make_recipe(name).kind.oracle != Oracle.VALUE]
+
+
+def gradient_norms(problem: Problem, x: Any) -> Any:
+    return np.linalg.norm(problem.value_and_grad(x)[1], axis=-1)
+
+
+@pytest.mark.usefixtures("no_host_sync")
+@pytest.mark.parametrize("name", WITH_GRADIENT)
+def test_the_returned_point_has_a_small_gradient(backend: Backend, name: str) -> None:
+    """Also in stacks whose runs end at different steps."""
+    problem, tolerance = Quadratic(dim=4, condition=5, rotate=False), 0.5
+    seeds, recipe = range(6), make_recipe(name)
+    settings = {"lr": 0.05} if "lr" in recipe.declared else {}
+    x0 = problem.starts(seeds) * np.array([[0.02, 0.1, 0.3, 1, 3, 1e3]]).T  # (6, d)
+    on_backend = problem.on(backend)
+
+    def trace_of(rows: slice, stop: float | None, steps: int = 300) -> Trace:
+        optimizer = recipe.build(settings, None)
+        chosen = seeds[rows]
+        return minimize(on_backend, optimizer, x0[rows], seeds=chosen, steps=steps, stop_at_gradient=stop)
+
+    trace = trace_of(slice(0, 6), tolerance)
+    ended = np.array(trace.status) == Status.GRADIENT
+    assert ended.sum() > 2
+    assert len(set(trace.end[ended])) > 1 or trace.end.max() == 1  # Newton's method needs one step
+    np.testing.assert_array_less(gradient_norms(problem, trace.x[ended]), tolerance * (1 + 1e-9))
+    np.testing.assert_allclose(problem.value(trace.x), trace.f_end, rtol=1e-9, atol=1e-12)
+    for r in (0, 3, 4):
+        alone = trace_of(slice(r, r + 1), tolerance)
+        assert alone.status[0] == trace.status[r]
+        assert alone.end[0] == trace.end[r]
+        assert alone.x[0] == pytest.approx(trace.x[r], rel=1e-9, abs=1e-11)
+        if trace.end[r]:  # the first small gradient, at the iterate of a run without this rule
+            whole = trace_of(slice(r, r + 1), None, steps=int(trace.end[r]))
+            assert whole.x[0] == pytest.approx(trace.x[r], rel=1e-9, abs=1e-11)
+
+
+@pytest.mark.usefixtures("no_host_sync")
+@pytest.mark.parametrize("batch_size", [None, 20])
+def test_the_returned_point_of_a_run_is_that_of_its_last_target(backend: Backend, batch_size: int | None) -> None:
+    problem = Logistic(data="iris", l2=0.5)
+    x_star = problem.x_star
+    assert x_star is not None
+    # with mini-batches only a run near the optimum of all samples could end, so all but the first start there
+    x0 = np.stack([problem.start(0), x_star, x_star + 1.0, x_star + 1e-2])
+    optimizer = build("sgd", lr=[0.5, 0.5, 0.3, 0.7])
+    options: dict[str, Any] = {"steps": 400, "batch_size": batch_size, "checkpoint_count": 1000}
+    trace = minimize(problem.on(backend), optimizer, x0, stop_at_target=True, **options)
+    assert (np.array(trace.status) == Status.TARGET).sum() == (0 if batch_size else 3)
+    np.testing.assert_allclose(problem.value(problem.points(trace.x)), trace.f_end, rtol=1e-12)
+    assert batch_size or len(set(trace.end)) > 2
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_compiled_and_uncompiled_runs_end_at_the_same_points(fused: bool) -> None:
+    """In blocks of runs that the machine code advances together, some runs end in the same block of steps."""
+    problem = Rosenbrock(dim=3).on(get_backend(fused=fused))
+    rates = np.geomspace(1e-4, 1e-3, 23)
+    x0 = np.tile(problem.start(0), (23, 1))
+    trace = minimize(problem, build("momentum", lr=rates), x0, steps=4000, stop_at_gradient=1e-2)
+    assert trace.status.count(Status.GRADIENT) > 15
+    assert len(set(trace.end)) > 15
+    for r, end in enumerate(trace.end):
+        alone = minimize(Rosenbrock(dim=3), build("momentum", lr=rates[r]), steps=int(end))
+        np.testing.assert_array_equal(trace.x[r], alone.x[0])
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_GRADIENT if make_recipe(name).kind.keeps_best])
+def test_gradient_norms_of_methods_that_reject_points_are_those_of_the_best_point(name: str) -> None:
+    problem = Rosenbrock()
+    trace = minimize(problem, build(name), seeds=(0, 1), steps=15, checkpoint_count=16)
+    path = np.stack([trace.metrics["x_1"], trace.metrics["x_2"]], axis=-1)  # (R, C, 2)
+    np.testing.assert_allclose(trace.gradient_norm, gradient_norms(problem, path), rtol=1e-12)
+
+
+def test_runs_that_diverge_return_no_point() -> None:
+    trace = minimize(Quadratic(dim=3), build("sgd", lr=[0.1, 1e10]), np.ones((2, 3)), steps=300)
+    np.testing.assert_array_equal(np.isnan(trace.x), [[False] * 3, [True] * 3])
+
+
+# ---- impossible and unresolved values --------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Claims(Logistic):
+    """A logistic regression with a stated optimum that is wrong or shifted."""
+
+    shift: float = 0.0  # of the values
+    above: float = 0.0  # of the stated optimum and its bound, from the truth
+    doubt: float = 0.0  # width of the stated interval
+
+    def value_and_grad(self, x: Any, samples: Any = None) -> Any:
+        f, g = super().value_and_grad(x, samples)
+        return f + self.shift, g
+
+    def value(self, x: Any) -> Any:
+        return super().value(x) + self.shift
+
+    def evaluate(self, x: Any) -> Any:
+        f, metrics = super().evaluate(x)
+        return f + self.shift, metrics
+
+    def solve(self) -> Any:
+        optimum = Logistic(data="iris").optimum
+        assert optimum is not None
+        f = optimum.f + self.shift + self.above
+        return dataclasses.replace(optimum, f=f, lower=f - self.doubt)
+
+
+@pytest.mark.parametrize(("fused", "batch_size"), [(False, None), (True, None), (False, 30)])
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_runs_below_the_certified_bound_are_invalid(fused: bool, batch_size: int | None, precision: str) -> None:
+    options: dict[str, Any] = {"lr": [0.1, 0.5], "seeds": 2, "steps": 300, "batch_size": batch_size}
+    options |= {"precision": precision, "fused": fused, "stop_at_target": True}
+    table, curves = {}, {}
+    for above in (0.0, 0.1):
+        runs = optbench.sweep(Claims(data="iris", above=above), "sgd", **options)
+        table[above], curves[above] = runs.rows, runs.curves
+    assert not set(table[0.0]["status"]) & {Status.INVALID}
+    assert set(table[0.1]["status"]) == {Status.INVALID}
+    assert table[0.1]["error"].str.contains(r"^the value 0\.\d+ at step \d+ is below the certified lower bound 0").all()
+    assert all(np.isinf(row).all() for row in table[0.1]["calls_to_target"])
+    np.testing.assert_array_equal(curves[0.1]["f"], curves[0.0]["f"])
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize(
+    ("precision", "settings", "resolution"),
+    [
+        ("float64", {}, 0.0),
+        ("float64", {"shift": 1e12}, 8 * 2.0**-52 * 1e12),
+        ("float64", {"doubt": 1e-3}, 1e-3),
+        ("float32", {}, 1e-7),
+    ],
+)
+def test_targets_that_cannot_be_resolved_are_null(
+    precision: str, settings: dict[str, Any], resolution: float, fused: bool
+) -> None:
+    problem = Claims(data="iris", **settings)
+    options: dict[str, Any] = {"seeds": 2, "steps": 600, "lr": 5.0, "precision": precision, "fused": fused}
+    rows = optbench.sweep(problem, "gradient_descent", stop_at_target=True, **options).rows
+    for calls, f_start in zip(rows["calls_to_target"], rows["f_start"], strict=True):
+        gaps = TARGETS * (f_start - problem.f_star)
+        assert np.isnan(calls[gaps < resolution]).all()
+        assert not np.isnan(calls[gaps > 10 * resolution]).any()
+        assert np.isfinite(calls[gaps > max(10 * resolution, 1e-2)]).all()
+    if resolution:
+        assert set(rows["status"]) == {Status.BUDGET}
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("name", PROBLEMS.names())
+def test_reached_targets_are_reached_in_exact_arithmetic(name: str, precision: str) -> None:
+    """Gradient descent reaches no target in float32 that it misses in float64 at the same point."""
+    host = make_problem(name)
+    f_star = host.f_star
+    if f_star is None:
+        pytest.skip("no optimum is known")
+    problem, start = host.on(get_backend(precision=precision)), host.value(host.start(0))
+    for optimizer, steps in ((build("gradient_descent", lr=1 / (host.smoothness or 1e3)), 500), (build("lbfgs"), 60)):
+        trace = minimize(problem, optimizer, steps=steps)
+        reached = np.isfinite(trace.steps_to_target[0])
+        gap = (host.value(trace.x[0].astype(float)) - f_star) / (start - f_star)
+        if trace.status == [Status.BUDGET] and reached.any():
+            assert gap <= 1.5 * TARGETS[reached].min()

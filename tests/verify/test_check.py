@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ import pytest
 from optbench.core.backend import Backend, get_backend
 from optbench.core.errors import InputError
 from optbench.core.random import stream
-from optbench.problem import Optimum, Problem
+from optbench.core.registry import PROBLEMS
+from optbench.problem import Optimum, Problem, make_problem
 from optbench.verify import gradients
 from optbench.verify.check import ProblemCheck, check_problem
 from optbench.verify.evaluation import points_around_start
@@ -178,8 +180,11 @@ def test_checks_know_the_precision(module: str) -> None:
 
 def test_findings_describe_what_was_checked() -> None:
     rows = {row.check: row for row in check_problem(Ridge()).findings}
-    names = "shapes, gradient, hessian, hessian symmetry, hvp, gradient at x*, f(x*) - f*, lower <= f*, f >= f*"
-    assert ", ".join(rows) == f"{names}, smoothness L, convexity mu, mini-batches, batches by seed, metrics"
+    names = "shapes, repeated calls, value, gradient, each coordinate, hessian, hessian symmetry, hvp, gradient at x*"
+    names += (
+        ", f(x*) - f*, lower bound of f*, f >= f*, smoothness L, convexity mu, mini-batches, batches by seed, metrics"
+    )
+    assert ", ".join(rows) == names
     assert all(row.passed for row in rows.values())
     assert "all 4 coordinates at 3 points" in rows["gradient"].note
 
@@ -285,15 +290,15 @@ class Raises(Ridge):
 WRONG = {
     "sign error": (
         with_oracle(lambda p, x, samples, f, g: (f, g * np.array([1.0, 1.0, -1.0, 1.0]))),
-        {"gradient", "hessian", "convexity mu"},
+        {"gradient", "each coordinate", "hessian", "convexity mu"},
     ),
     "slightly wrong gradient": (
         with_oracle(lambda p, x, samples, f, g: (f, g * (1 + 1e-5))),
-        {"gradient", "smoothness L"},
+        {"gradient", "each coordinate", "smoothness L"},
     ),
     "no gradient of the regularizer": (
         with_oracle(lambda p, x, samples, f, g: (f, g - p.l2 * x)),
-        {"gradient", "hessian", "gradient at x*", "convexity mu"},
+        {"gradient", "each coordinate", "hessian", "gradient at x*", "convexity mu"},
     ),
     "asymmetric Hessian": (with_changed("H", lambda H: H + 1e-3 * np.eye(4, k=1)), {"hessian", "hessian symmetry"}),
     "slightly asymmetric Hessian": (with_changed("H", lambda H: H + 1e-9 * np.eye(4, k=1)), {"hessian symmetry"}),
@@ -303,7 +308,7 @@ WRONG = {
         {"f(x*) - f*", "f >= f*"},
     ),
     "wrong minimizer": (with_optimum(lambda f, lower, x: (f, lower, x + 1e-5)), {"gradient at x*"}),
-    "interval upside down": (with_optimum(lambda f, lower, x: (f, f + 1e-3, x)), {"lower <= f*", "f >= f*"}),
+    "interval upside down": (with_optimum(lambda f, lower, x: (f, f + 1e-3, x)), {"optimum"}),
     "unscaled batches": (UnscaledBatches(), {"mini-batches"}),
     "regularizer scaled by the batch": (
         with_oracle(
@@ -316,19 +321,193 @@ WRONG = {
     "too large mu": (with_changed("strong_convexity", lambda mu: 1.01 * mu), {"convexity mu"}),
     "column of values": (
         with_oracle(lambda p, x, samples, f, g: (f[..., None], g)),
-        {"shapes", "gradient", "optimum", "mini-batches", "metrics"},
+        {"shapes", "gradient", "optimum", "mini-batches", "metrics", "repeated calls"},
     ),
     "runs disturb each other": (
         with_oracle(lambda p, x, samples, f, g: (f, g + (0 if x.ndim == 1 else 1e-6 * np.mean(x)))),
-        {"shapes", "gradient", "batches by seed"},
+        {"shapes", "gradient", "each coordinate", "batches by seed"},
     ),
-    "an error": (Raises(), {"hessian"}),
+    "an error": (Raises(), {"hessian", "repeated calls"}),
 }
 
 
 @pytest.mark.parametrize(("problem", "expected"), WRONG.values(), ids=WRONG)
 def test_wrong_statements_fail(problem: Ridge, expected: set[str]) -> None:
     assert failures(check_problem(problem)) == expected
+
+
+# ---- single coordinates ----------------------------------------------------------------------------------------------
+
+
+def with_coordinate(problem: Problem, i: int, factor: float) -> Problem:
+    """A copy whose gradient has one coordinate multiplied by a factor."""
+    other = copy.copy(problem)
+
+    def value_and_grad(x: Any, samples: Any = None) -> Pair:
+        f, g = problem.value_and_grad(x, samples)
+        g = np.array(g)
+        g[..., i] *= factor
+        return f, g
+
+    vars(other).update(value_and_grad=value_and_grad, value=problem.value)
+    return other
+
+
+LARGE = [
+    "rosenbrock:dim=500", "styblinski_tang:dim=2500", "quadratic:dim=1500,rotate=false,condition=1e6",
+    "quadratic:dim=300,condition=1e4", "strict_saddle:dim=300", "teacher:activation=relu",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spec", [*PROBLEMS.names(), *LARGE])
+def test_an_error_of_1e_6_in_one_coordinate_is_found(spec: str, rng: np.random.Generator) -> None:
+    """In any coordinate that is not too small beside the rounding of the value, of which the check tells the number."""
+    problem = make_problem(spec)
+    true = check_gradient(problem, points=1)[0]
+    assert true.passed
+    assert np.mean(true.unresolved) < 0.2
+    resolved = np.flatnonzero(~true.unresolved)
+    g = np.abs(problem.value_and_grad(next(points_around_start(problem, 1, stream("check", 0))))[1][resolved])
+    chosen = {resolved[np.argmin(g)], resolved[np.argmax(g)], rng.choice(resolved)} if problem.dim < 1000 else {}
+    for i in chosen or {rng.choice(resolved)}:
+        found = check_gradient(with_coordinate(problem, int(i), 1 + 1e-6), points=1)[0]
+        if problem.value_and_grad(problem.start(0))[1][i] != 0:
+            assert not found.passed
+            assert found.wrong == i
+
+
+def test_the_note_names_the_wrong_coordinate() -> None:
+    rows = {row.check: row for row in check_problem(with_coordinate(Quadratic(dim=40), 7, 1 + 1e-6)).findings}
+    assert rows["gradient"].passed
+    assert not rows["each coordinate"].passed
+    assert rows["each coordinate"].error == pytest.approx(1e-6, rel=0.2)
+    assert rows["each coordinate"].note.endswith("wrong coordinate 7")
+
+
+def test_a_vanishing_coordinate_must_be_zero() -> None:
+    """Also by an error that is tiny beside the others."""
+    tilted = with_oracle(lambda p, x, samples, f, g: (f, g + 1e-9 * np.eye(4)[3]), Padded)
+    assert check_gradient(Padded(), points=1)[0].passed
+    assert check_gradient(tilted, points=1)[0].wrong == 3
+
+
+class Padded(Rosenbrock):
+    """Rosenbrock in three dimensions, with a fourth that does not matter."""
+
+    def __init__(self) -> None:
+        super().__init__(dim=4)
+
+    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+        f, g = Rosenbrock(dim=3).value_and_grad(x[..., :3])
+        return f, np.concatenate([g, np.zeros_like(x[..., 3:])], axis=-1)
+
+
+# ---- calls do not depend on earlier calls ----------------------------------------------------------------------------
+
+
+class Drifting(Ridge):
+    """Each call adds to the value."""
+
+    calls = 0
+
+    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+        f, g = super().value_and_grad(x, samples)
+        self.calls += 1
+        return f + 1e-9 * self.calls, g
+
+
+class RemembersBatches(Ridge):
+    """After a mini-batch the gradient is another."""
+
+    factor = 1.0
+
+    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+        f, g = super().value_and_grad(x, samples)
+        if samples is not None:
+            self.factor = 1 + 1e-10
+        return f, g * self.factor if samples is None else g
+
+
+class RemembersPoint(Ridge):
+    """The gradient contains a part of the one before."""
+
+    before: Any = 0.0
+
+    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+        f, g = super().value_and_grad(x, samples)
+        mixed = g + 1e-9 * self.before
+        self.before = np.max(g)
+        return f, mixed
+
+
+class ChangesPoints(Ridge):
+    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+        result = super().value_and_grad(x, samples)
+        x *= 1 + 1e-12
+        return result
+
+
+class ReusesArrays(Ridge):
+    """All gradients of one shape are the same array."""
+
+    def value_and_grad(self, x: Any, samples: Any = None) -> Pair:
+        f, g = super().value_and_grad(x, samples)
+        cache = vars(self).setdefault("cache", {})
+        array = cache.setdefault(g.shape, np.empty_like(g))
+        array[...] = g
+        return f, array
+
+
+class OtherValue(Ridge):
+    def value(self, x: Any) -> Any:
+        return super().value(x) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("kind", "check", "reason"),
+    [
+        (Drifting, "repeated calls", ""),
+        (RemembersBatches, "repeated calls", ""),
+        (RemembersPoint, "repeated calls", ""),
+        (ChangesPoints, "repeated calls", "a call changes the points x"),
+        (ReusesArrays, "repeated calls", "return new arrays"),
+        (OtherValue, "value", ""),
+    ],
+)
+def test_values_that_depend_on_other_calls_are_found(kind: type[Ridge], check: str, reason: str) -> None:
+    rows = {row.check: row for row in check_problem(kind()).findings}
+    assert rows[check].passed is False
+    assert reason in rows[check].note
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda p, x, samples, f, g: (f, g + 0j), "g has the precision complex128, not float64"),
+        (lambda p, x, samples, f, g: (f + 0j, g), "f has the precision complex128, not float64"),
+        (lambda p, x, samples, f, g: (f.astype(int), g), "f has the precision int64, not float64"),
+        (lambda p, x, samples, f, g: (f, g.astype(object)), "g has the precision object, not float64"),
+    ],
+)
+def test_what_is_not_a_real_float_fails(change: Any, reason: str) -> None:
+    finding = check_problem(with_oracle(change)).findings[0]
+    assert finding.passed is False
+    assert finding.note == f"InputError: {reason}"
+
+
+def test_an_impossible_optimum_is_a_finding() -> None:
+    rows = {row.check: row for row in check_problem(with_optimum(lambda f, lower, x: (np.nan, lower, x))).findings}
+    assert rows["optimum"].passed is False
+    assert "f is nan; give a finite float" in rows["optimum"].note
+
+
+def test_only_what_the_check_proves_is_called_proved() -> None:
+    def note(problem: Problem) -> str:
+        return {row.check: row.note for row in check_problem(problem).findings}["lower bound of f*"]
+
+    assert "proves it, if mu = " in note(Ridge())
+    assert "stated by the problem, not proved" in note(Beale())
+    assert "stated by the problem, not proved" in note(with_optimum(lambda f, lower, x: (f, f, x + 1e-6)))
 
 
 def test_what_is_not_finite_fails() -> None:
