@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 
 from optbench.core.backend import NUMPY, Backend, get_backend
-from optbench.core.code_hash import source_hash
+from optbench.core.code_hash import Hasher
 from optbench.core.errors import InputError
 from optbench.core.random import Batches, Sampler, stream
 from optbench.core.registry import PROBLEMS
@@ -128,9 +128,9 @@ class Problem(Parametrized):
     shares_matrix : bool
         Whether the oracle is a product with one d x d matrix for all runs, which threads can share.
     fingerprint : str
-        Hash of data from files; empty if the parameters determine the problem.
-    code_modules : tuple of str
-        Modules, besides those of the class and its bases, whose code determines the results.
+        Hash of data from files that the problem does not hold; empty if the parameters determine the problem.
+    display_only : tuple of str
+        Class attributes that are only displayed, so that runs are not computed again when they change.
 
     Examples
     --------
@@ -152,7 +152,7 @@ class Problem(Parametrized):
     citation: ClassVar[str] = ""
     formula: ClassVar[str] = ""
     max_hessian_dim: ClassVar[int] = 1000
-    code_modules: ClassVar[tuple[str, ...]] = ()
+    display_only: ClassVar[tuple[str, ...]] = ("citation", "formula", "always_shown", "display_only")
 
     fingerprint: str = ""
     dim: int
@@ -568,9 +568,32 @@ class Problem(Parametrized):
         return self.smoothness / self.strong_convexity
 
     @property
-    def code_version(self) -> str:
-        """Hash of the source of the problem's class, its bases and `code_modules`."""
-        return source_hash(type(self).__mro__[:-1], self.code_modules)
+    def is_builtin(self) -> bool:
+        """Whether the problem belongs to optbench."""
+        return type(self).__module__.startswith("optbench.problems.")
+
+    @property
+    def held_data(self) -> dict[str, Any]:
+        """What the problem holds on the host besides its parameters, by name; empty for built-in problems.
+
+        Those are determined by their parameters and `fingerprint`, also where machines round differently.
+        """
+        if self.is_builtin:
+            return {}
+        members = (item for base in type(self).__mro__ for item in vars(base).items())
+        skipped = {name for name, member in members if isinstance(member, functools.cached_property)}
+        skipped |= {*parameters(type(self)), "backend", "_host", "_cached_starts"}
+        return {name: value for name, value in vars(self.host).items() if name not in skipped}
+
+    def content_to_hash(self) -> tuple[Any, ...]:
+        """What distinguishes problems of this class in the keys of their runs.
+
+        Returns
+        -------
+        tuple
+            Parameters, `fingerprint` and `held_data`.
+        """
+        return self.params, self.fingerprint, dict(sorted(self.held_data.items()))
 
     def __copy__(self) -> Self:
         other = object.__new__(type(self))  # `__reduce__` would create all data again
@@ -580,7 +603,7 @@ class Problem(Parametrized):
     def __reduce__(self) -> tuple[Any, ...]:
         # another process creates the arrays from the parameters; a known optimum is sent, as it may be expensive
         solved = {"_optimum": self.host._optimum} if "_optimum" in vars(self.host) else {}
-        return _rebuild, (type(self), self.params, self.backend, self.fingerprint, solved)
+        return _rebuild, (type(self), self.params, self.backend, self.fingerprint, solved, _Data.of(self))
 
     def points(self, x: Any) -> Array:
         """Convert values to points on the backend of this problem.
@@ -708,15 +731,73 @@ def _receive(key: Any, problem: Problem) -> None:
         del _received[next(iter(_received))], sizes[0]
 
 
+@dataclasses.dataclass
+class _Data:
+    """The data of a problem on their way to another process, where its constructor may give others.
+
+    `values` are pickled. `hashes` are for values that cannot be pickled, or are too large to be sent with every chunk.
+    """
+
+    values: dict[str, bytes]
+    hashes: dict[str, str]
+
+    @classmethod
+    def of(cls, problem: Problem) -> _Data:
+        parcel, hasher = cls({}, {}), Hasher(names_suffice=True)
+        if id(problem.host) in _on_their_way:
+            raise pickle.PicklingError(f"the data of {problem.spec} refer to it")
+        _on_their_way.add(id(problem.host))
+        try:
+            for name, value in problem.held_data.items():
+                try:
+                    if getattr(value, "nbytes", 0) > MAX_SENT_BYTES:
+                        raise pickle.PicklingError
+                    parcel.values[name] = pickle.dumps(value)
+                except Exception:  # of many kinds; without pickling, only a difference can be found
+                    parcel.hashes[name] = hasher.hash(value, owner=problem.spec)
+        finally:
+            _on_their_way.remove(id(problem.host))
+        parcel.hashes = {name: text for name, text in parcel.hashes.items() if text not in hasher.random}
+        return parcel
+
+    def restore(self, problem: Problem) -> None:
+        """Give a problem these data.
+
+        Raises
+        ------
+        InputError
+            If the problem has others, and they were not sent.
+        """
+        vars(problem).update({name: pickle.loads(value) for name, value in self.values.items()})
+        hasher = Hasher(names_suffice=True)
+        for name, expected in self.hashes.items():
+            if hasher.hash(vars(problem).get(name)) != expected:
+                raise InputError(
+                    f"{problem.spec}: a worker process makes another {name!r} from the parameters of the problem, and it "
+                    "cannot be sent; create it from the parameters in __post_init__, or compute with jobs=1"
+                )
+
+
+_on_their_way: set[int] = set()
+MAX_SENT_BYTES = 1 << 25
+
+
 def _rebuild(
-    cls: type[Problem], params: dict[str, Any], backend: Backend, fingerprint: str, solved: dict[str, Any]
+    cls: type[Problem],
+    params: dict[str, Any],
+    backend: Backend,
+    fingerprint: str,
+    solved: dict[str, Any],
+    data: _Data,
 ) -> Problem:
-    """The problem of these parameters; in a worker process the cached one, if there is one."""
+    """The problem of these parameters and data; in a worker process the cached one, if there is one."""
     # the fingerprint, because a file may have changed; as bytes, because a parameter may be a list
-    key = (cls, backend, pickle.dumps((params, fingerprint)))
+    key = (cls, backend, pickle.dumps((params, fingerprint, data)))
     problem = _received.get(key)
     if problem is None:
-        problem = cls(**params).on(backend)
+        host = cls(**params)
+        data.restore(host)
+        problem = host.on(backend)
     vars(problem.host).update(solved)
     if multiprocessing.parent_process() is not None:
         _receive(key, problem)

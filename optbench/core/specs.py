@@ -238,10 +238,21 @@ def format_value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:.12g}"
+        return text if float(text := f"{value:.12g}") == value else repr(float(value))  # so that two have two texts
     if isinstance(value, tuple):
         return "-".join(format_value(v) for v in value)
-    return "none" if value is None else str(value)
+    if value is None or isinstance(value, str | int | Path):
+        return "none" if value is None else str(value)
+    # not the numbers of an array, nor the address of an object
+    shape = "x".join(map(str, getattr(value, "shape", ())))
+    return getattr(value, "__name__", None) or type(value).__name__ + f"[{shape}]" * bool(shape)
+
+
+def _differ(value: Any, default: Any) -> bool:
+    try:
+        return value is not default and bool(value != default)
+    except ValueError:  # arrays
+        return True
 
 
 def format_spec(name: str, settings: Mapping[str, Any]) -> str:
@@ -284,7 +295,7 @@ class Parametrized:
         shown = {
             name: value
             for name, value in self.params.items()
-            if value != declared[name].default or name in self.always_shown
+            if _differ(value, declared[name].default) or name in self.always_shown
         }
         return format_spec(self.name or type(self).__name__, shown)
 

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from optbench.core.backend import Backend
+from optbench.core.code_hash import Hasher
 from optbench.core.errors import InputError, suggestion
 from optbench.core.imports import import_all
 from optbench.core.specs import as_list, check_names
@@ -124,7 +125,7 @@ def load_study(
         raise InputError(f"{place or 'the study'} has no [[compare]] table, so there is nothing to run")
     import_all(content.get("import", []), folder)
     common = {name: content[name] for name in table_names if name in content}
-    problems: dict[str, Problem] = {}  # shared by all tables, so that each optimum is solved once
+    problems: dict[Any, Problem] = {}  # shared by all tables, so that each optimum is solved once
     comparisons = []
     for number, table in enumerate(tables, start=1):
         table_place = ", ".join([place] * bool(place) + [f"table {number}"] * (len(tables) > 1))
@@ -193,7 +194,7 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _comparison(
-    table: dict[str, Any], device: str | Backend | None, problems: dict[str, Problem]
+    table: dict[str, Any], device: str | Backend | None, problems: dict[Any, Problem]
 ) -> tuple[list[Problem], list[Recipe], dict[str, Any]]:
     """Checked problems, optimizers with their learning rates, and sweep options of a table."""
     entries = {}
@@ -202,11 +203,11 @@ def _comparison(
         if not entries[key]:
             raise InputError(f"{key} is missing; name at least one, such as {key} = [{example!r}]")
     options = StudyOptions(**table)
-    selected, recipes = [], []
+    selected, recipes, hasher = [], [], Hasher(names_suffice=True)
     for entry in entries["problems"]:
         problem = on_device(as_problem(*_name_and_settings(entry)), device, options.precision)
         backend = problem.backend
-        identity = repr((problem.name, problem.params, problem.fingerprint, backend.label, backend.device))
+        identity = type(problem), hasher.hash(problem.host), backend.label, backend.device
         selected.append(problems.setdefault(identity, problem))
     rates = learning_rates(options.lr)
     for entry in entries["optimizers"]:
