@@ -202,13 +202,27 @@ def test_an_exception_fails_only_the_seeds_that_raise_it() -> None:
     assert rows["status"].tolist() == ["budget", "failed", "budget"]
 
 
-def test_a_failed_run_is_superseded_by_a_successful_retry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plans = plans_of(Faulty(when_evaluated="raises"))
-    assert set(execute(plans, store=Store(tmp_path)).rows["status"]) == {"failed"}
-    monkeypatch.setitem(FAULTS, "raises", (lambda: None, ""))
-    assert set(execute(plans, store=Store(tmp_path)).rows["status"]) == {"failed"}
-    assert set(execute(plans, store=Store(tmp_path), retry_failed=True).rows["status"]) == {"budget"}
-    assert set(execute(plans, store=Store(tmp_path)).rows["status"]) == {"budget"}
+@dataclass(eq=False)
+class Obstructed(Problem):
+    """Fails while a file exists, such as a full disk would let it."""
+
+    file: str
+    dim: int = 3
+
+    def value_and_grad(self, x: Any, samples: Any = None) -> Any:
+        if Path(self.file).exists():
+            raise OSError("obstructed")
+        return (x**4).sum(axis=-1), 4 * x**3
+
+
+def test_a_failed_run_is_superseded_by_a_successful_retry(tmp_path: Path) -> None:
+    plans, store = plans_of(Obstructed(str(tmp_path / "file"))), Store(tmp_path / "store")
+    (tmp_path / "file").touch()
+    assert set(execute(plans, store=store).rows["status"]) == {"failed"}
+    (tmp_path / "file").unlink()
+    assert set(execute(plans, store=store).rows["status"]) == {"failed"}
+    assert set(execute(plans, store=store, retry_failed=True).rows["status"]) == {"budget"}
+    assert set(execute(plans, store=store).rows["status"]) == {"budget"}
 
 
 @pytest.mark.parametrize("limits", [{"time_limit": 0}, {"time_limit": float("nan")}, {"memory_limit": -1}])
