@@ -131,8 +131,7 @@ class WorkerPool:
         function : callable
         *arguments
         limit : float, optional
-            Seconds after which the worker is killed, counted from when it begins to call the function, or from when that
-        function calls `restart_clock`.
+            Seconds after which the worker is killed, counted from when the function calls `start_clock`.
 
         Returns
         -------
@@ -443,7 +442,7 @@ def report_progress(amount: float) -> None:
     _reporter.add(amount)
 
 
-def restart_clock() -> None:
+def start_clock() -> None:
     """In a worker: let the time limit of the task begin now, after its preparations."""
     assert _reporter is not None
     _reporter.pipe.send(("begin", None))
@@ -461,7 +460,6 @@ def _work(pipe: Any) -> None:
             payload = pipe.recv_bytes()
             try:
                 function, arguments = pickle.loads(payload)
-                pipe.send(("begin", None))
                 outcome = "result", function(*arguments)
             except Exception as error:
                 outcome = "error", error

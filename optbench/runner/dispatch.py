@@ -310,6 +310,11 @@ def _ending(exitcode: int | None) -> str:
 
 
 def _compute_pickled(pickled: bytes, store: Store | None, memory: int | None) -> Any:
+    if store is not None:
+        # these imports take a second, which does not count
+        import pandas  # noqa: F401
+        import pyarrow.parquet  # noqa: F401
+    workers.start_clock()
     # unpickled here, where errors have messages
     try:
         _, item = pickle.loads(pickled)
@@ -320,9 +325,6 @@ def _compute_pickled(pickled: bytes, store: Store | None, memory: int | None) ->
                 "move it to a file and import it, or compute with jobs=1"
             ) from None
         raise
-    if store is not None:
-        import pyarrow.parquet  # noqa: F401 - takes a second, which does not count
-    workers.restart_clock()
     if isinstance(item, Problem):
         return solve_sent(item, memory)
     return compute_sent(item, store, workers.report_progress, memory)
