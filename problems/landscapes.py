@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from optbench.core.errors import InputError
-from optbench.core.specs import NONNEGATIVE, POSITIVE, Interval
+from optbench.core.specs import MAX_DIM, NONNEGATIVE, POSITIVE, Interval
 from optbench.core.types import Array
 from optbench.problem import Optimum, Problem, View, problem
 
@@ -143,7 +143,7 @@ class Rosenbrock(Landscape):
     formula = "f(x) = sum_i 100 (x_{i+1} - x_i^2)^2 + (1 - x_i)^2"
     view = ((-2.0, 2.0), (-1.0, 3.0))
 
-    dim: Annotated[int, Interval(2)] = 2
+    dim: Annotated[int, Interval(2, MAX_DIM)] = 2
 
     def __post_init__(self) -> None:
         self.check_parameters()
@@ -291,7 +291,7 @@ class StyblinskiTang(Landscape):
     formula = "f(x) = 1/2 sum_i (x_i^4 - 16 x_i^2 + 5 x_i)"
     view = ((-4.5, 4.5), (-4.5, 4.5))
 
-    dim: Annotated[int, Interval(1)] = 2
+    dim: Annotated[int, Interval(1, MAX_DIM)] = 2
 
     def __post_init__(self) -> None:
         self.check_parameters()
@@ -348,7 +348,7 @@ class StrictSaddle(Landscape):
     view = ((-1.5, 1.5), (-1.5, 1.5))
     minimum = Fraction(-1, 4)
 
-    dim: Annotated[int, Interval(2)] = 2
+    dim: Annotated[int, Interval(2, MAX_DIM)] = 2
     curvature: Annotated[float, Interval(1)] = 10.0
     offset: Annotated[float, NONNEGATIVE] = 1e-3
 
