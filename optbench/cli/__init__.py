@@ -90,7 +90,8 @@ class Parser(argparse.ArgumentParser):
             name = wrong[1] or wrong[2].split("=")[0]
             owners = [parser.prog for parser in self.commands.values() if name in parser._option_string_actions]
             hint = f"{name} belongs to {' and '.join(owners)}" if owners else suggestion(name, self.spellings())
-        self.exit(2, f"optbench: {message.split(' (choose')[0]}; {hint or f'see {self.prog} --help'}\n")
+        short = OptbenchError(f"{message.split(' (choose')[0]}; {hint or f'see {self.prog} --help'}")
+        self.exit(2, f"optbench: {short}\n")
 
     def spellings(self) -> set[str]:
         """Options of this parser, and its commands where none was called."""
