@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from optbench.core.errors import InputError
 from optbench.core.registry import SCHEDULES, Traits
 from optbench.core.specs import (
     NONNEGATIVE,
@@ -89,11 +90,12 @@ def warm_up(after: Schedule, length: float) -> Schedule:
 
 
 def schedule_parameters(name: str) -> dict[str, Parameter]:
-    """The declared parameters of a registered schedule, and `warmup`, which all schedules have."""
+    """The declared parameters of a registered schedule, and `warmup` and `warmup_steps`, which all schedules have."""
     declared, ranges = parameters(SCHEDULES[name]), SCHEDULES.traits(name).ranges
     kinds = {key: tuple[float, ...] if isinstance(p.default, tuple) else p.type for key, p in declared.items()}
     own = {key: Parameter(key, kinds[key], p.default, ranges.get(key)) for key, p in declared.items()}
-    return {**own, "warmup": Parameter("warmup", float, 0.0, NONNEGATIVE)}
+    warmup = Parameter("warmup", float, 0.0, Interval(0, 1, closed="left"))
+    return {**own, "warmup": warmup, "warmup_steps": Parameter("warmup_steps", int, 0, NONNEGATIVE)}
 
 
 def make_schedule(spec: str) -> tuple[str, Schedule]:
@@ -108,9 +110,11 @@ def make_schedule(spec: str) -> tuple[str, Schedule]:
     function = SCHEDULES[name]
     settings = coerce_all(f"schedule {name!r}", schedule_parameters(name), texts)
     canonical_spec = format_spec(name, settings)
-    length: float = settings.pop("warmup", 0.0)
+    fraction, steps = settings.pop("warmup", 0.0), settings.pop("warmup_steps", 0)
+    if fraction and steps:
+        raise InputError(f"{spec!r} has two lengths of the warm-up; give either warmup or warmup_steps")
 
     def plain(t: int, T: int, **more: Any) -> float:
         return float(function(t, T, **settings))
 
-    return canonical_spec, warm_up(plain, length)
+    return canonical_spec, warm_up(plain, fraction or steps)

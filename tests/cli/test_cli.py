@@ -221,7 +221,7 @@ def test_a_failed_run_is_told_and_the_status_is_1(
     monkeypatch.setattr("optbench.problems.quadratic.Quadratic.value_and_grad", defect)
     assert main(SMALL) == 1
     err = capsys.readouterr().err
-    assert "6 runs of adam, lbfgs failed: ZeroDivisionError: a defect" in err
+    assert "6 runs of adam, lbfgs on quadratic:dim=4 failed: ZeroDivisionError: a defect" in err
     assert "Traceback" not in err
 
 
