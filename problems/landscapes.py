@@ -84,6 +84,7 @@ class Plane(Landscape):
     def __post_init__(self) -> None:
         self.check_parameters()
         self.place()
+        self.seal()
 
     def partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
         """f, df/dx and df/dy, each of the shape of x and y."""
@@ -149,6 +150,7 @@ class Rosenbrock(Landscape):
         self.classic_start = np.resize([-1.2, 1.0], self.dim)
         self.minimizers = np.ones((1, self.dim))
         self.place()
+        self.seal()
 
     def closed_form(self, x: Array) -> tuple[Array, Array]:
         a, b = x[..., :-1], x[..., 1:]  # x_i and x_{i+1}, (..., d - 1)
@@ -299,6 +301,7 @@ class StyblinskiTang(Landscape):
         # f is exact at t, and f' there, below 1e-14, moves the minimum by less than 1e-29
         self.minimum = self.dim * (Fraction(t) ** 4 - 16 * Fraction(t) ** 2 + 5 * Fraction(t)) / 2
         self.place()
+        self.seal()
 
     def closed_form(self, x: Array) -> tuple[Array, Array]:
         x2 = x * x
@@ -357,6 +360,7 @@ class StrictSaddle(Landscape):
         self.minimizers = np.zeros((2, self.dim))
         self.minimizers[:, -1] = 1, -1
         self.place()
+        self.seal()
 
     def place(self) -> None:
         super().place()
@@ -417,6 +421,7 @@ class MonkeySaddle(Plane):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.classic_start = np.full(2, self.offset * 0.5**0.5)
+        self.seal()
 
     def draw_start(self, rng: np.random.Generator) -> np.ndarray:
         """A point at distance `offset` from the saddle in a uniformly random direction; (2,)."""
@@ -473,6 +478,7 @@ class Valley(Plane):
         self.strong_convexity = 1 / self.condition
         self._cos, self._sin = float(np.cos(np.radians(self.angle))), float(np.sin(np.radians(self.angle)))
         self.classic_start = np.array([2 * self._cos - self._sin, 2 * self._sin + self._cos])
+        self.seal()
 
     def partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
         mu, c, s = 1 / self.condition, self._cos, self._sin

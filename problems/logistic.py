@@ -135,6 +135,7 @@ class Logistic(LearningProblem):
         self.smoothness = _largest_eigenvalue(self._train[0]) / (4 if self.heads == 1 else 2) + self.l2
         self.strong_convexity = self.l2
         self.place()
+        self.seal()
 
     def _rows(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Features with the constant 1 appended, (n, p + 1); two classes: times y_i = -1, 1."""

@@ -256,6 +256,7 @@ class LinearAutoencoder(Network):
         self.n_samples = n
         self.dim = 2 * p * self.hidden
         self.place()
+        self.seal()
 
     def place(self) -> None:
         to = self.backend.asarray

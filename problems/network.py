@@ -186,6 +186,7 @@ class Perceptron(Network):
         self.n_samples = len(parts["train"][0])
         self.set_samples(*((X, self._labels(targets)) for X, targets in (parts["train"], parts["test"])))
         self.place()
+        self.seal()
 
     def _labels(self, targets: np.ndarray) -> np.ndarray:
         """Targets (m, q) as class numbers (m,) if they are classes, or as (m,) if q = 1."""

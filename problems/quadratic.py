@@ -102,6 +102,7 @@ class Quadratic(Problem):
         if self.dim == 2:
             self.view = self._around(self._center[0]), self._around(self._center[1])
         self.place()
+        self.seal()
 
     @staticmethod
     def _around(center: float) -> tuple[float, float]:
