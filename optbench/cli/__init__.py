@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from optbench import __version__
-from optbench.cli import check, list, race, report, run
+from optbench.cli import check, list, race, report, run, store
 from optbench.core.errors import InputError, OptbenchError, suggestion
 from optbench.core.specs import check_text
 from optbench.core.workers import environment_variables
@@ -94,8 +94,9 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"optbench: {short}\n")
 
     def spellings(self) -> set[str]:
-        """Options of this parser, and all commands where none was called."""
-        return {*self._option_string_actions, *(() if self._subparsers is None else self.commands)}
+        """Options of this parser, and its commands where none was called."""
+        groups = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        return {*self._option_string_actions, *(name for group in groups for name in group.choices)}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -109,7 +110,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"optbench {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (list, check, run, race, report):
+    for command in (list, check, run, race, report, store):
         command.add_parser(commands)
     for each in (parser, *commands.choices.values()):
         each.commands = commands.choices
