@@ -10,10 +10,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import importlib
+import io
 import math
 import multiprocessing
 import pickle
-from collections.abc import Callable, Iterable
+import types
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -165,6 +168,7 @@ class Problem(Parametrized):
     backend: Backend = NUMPY
     _host: Self | None = None
     _cached_starts: tuple[tuple[int, ...], np.ndarray] | None = None
+    _sealed: Mapping[str, Any] = {}
 
     # ---- what a subclass implements ----------------------------------------------------------------------------------
 
@@ -569,20 +573,36 @@ class Problem(Parametrized):
 
     @property
     def is_builtin(self) -> bool:
-        """Whether the problem belongs to optbench."""
-        return type(self).__module__.startswith("optbench.problems.")
+        """Whether the problem belongs to optbench and is as its constructor made it."""
+        host = self.host
+        now = {name: value for name, value in vars(host).items() if name not in host._not_data}
+        return now.keys() == host._sealed.keys() and all(value is host._sealed[name] for name, value in now.items())
+
+    @property
+    def _not_data(self) -> set[str]:
+        """Names of attributes that follow from others."""
+        members = (item for base in type(self).__mro__ for item in vars(base).items())
+        derived = {name for name, member in members if isinstance(member, functools.cached_property)}
+        return {"backend", "_host", "_cached_starts", "_sealed"} | derived
+
+    def seal(self) -> None:
+        """End the construction of a problem of optbench.
+
+        From now on its arrays are read-only, and if an attribute is changed, all that the problem holds counts as data.
+        """
+        if type(self).__module__.startswith("optbench.problems."):
+            _make_read_only(list(vars(self).values()))
+            self._sealed = {name: value for name, value in vars(self).items() if name not in self._not_data}
 
     @property
     def held_data(self) -> dict[str, Any]:
-        """What the problem holds on the host besides its parameters, by name; empty for built-in problems.
+        """What the problem holds on the host besides its parameters, by name; empty if `is_builtin`.
 
-        Those are determined by their parameters and `fingerprint`, also where machines round differently.
+        Built-in problems are determined by their parameters and `fingerprint`, also where machines round differently.
         """
         if self.is_builtin:
             return {}
-        members = (item for base in type(self).__mro__ for item in vars(base).items())
-        skipped = {name for name, member in members if isinstance(member, functools.cached_property)}
-        skipped |= {*parameters(type(self)), "backend", "_host", "_cached_starts"}
+        skipped = self._not_data | set(parameters(type(self)))
         return {name: value for name, value in vars(self.host).items() if name not in skipped}
 
     def content_to_hash(self) -> tuple[Any, ...]:
@@ -731,34 +751,60 @@ def _receive(key: Any, problem: Problem) -> None:
         del _received[next(iter(_received))], sizes[0]
 
 
+def _make_read_only(values: Iterable[Any]) -> None:
+    """Make NumPy arrays read-only, also those in lists, tuples and dicts."""
+    for value in values:
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+        elif isinstance(value, list | tuple | dict):
+            _make_read_only(value.values() if isinstance(value, dict) else value)
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles modules by name."""
+
+    def reducer_override(self, value: Any) -> Any:
+        return (importlib.import_module, (value.__name__,)) if isinstance(value, types.ModuleType) else NotImplemented
+
+
+def _pickled(value: Any) -> bytes:
+    """A value as bytes; raises an exception of any kind if it cannot be pickled."""
+    buffer: io.BytesIO = io.BytesIO()
+    _Pickler(buffer).dump(value)
+    return buffer.getvalue()
+
+
+def _can_be_sent(value: Any) -> bool:
+    try:
+        return getattr(value, "nbytes", 0) <= MAX_SENT_BYTES and bool(_pickled(value))
+    except Exception:
+        return False
+
+
 @dataclasses.dataclass
 class _Data:
     """The data of a problem on their way to another process, where its constructor may give others.
 
-    `values` are pickled. `hashes` are for values that cannot be pickled, or are too large to be sent with every chunk.
+    `values` are pickled. `hashes` are of values that cannot be pickled, or are too large to be sent with every chunk.
     """
 
-    values: dict[str, bytes]
+    values: bytes
     hashes: dict[str, str]
 
     @classmethod
     def of(cls, problem: Problem) -> _Data:
-        parcel, hasher = cls({}, {}), Hasher(names_suffice=True)
         if id(problem.host) in _on_their_way:
             raise pickle.PicklingError(f"the data of {problem.spec} refer to it")
         _on_their_way.add(id(problem.host))
         try:
-            for name, value in problem.held_data.items():
-                try:
-                    if getattr(value, "nbytes", 0) > MAX_SENT_BYTES:
-                        raise pickle.PicklingError
-                    parcel.values[name] = pickle.dumps(value)
-                except Exception:  # of many kinds; without pickling, only a difference can be found
-                    parcel.hashes[name] = hasher.hash(value, owner=problem.spec)
+            data = problem.held_data
+            sent = {name: value for name, value in data.items() if _can_be_sent(value)}
+            values = _pickled(sent)  # together, because they may refer to each other
         finally:
             _on_their_way.remove(id(problem.host))
-        parcel.hashes = {name: text for name, text in parcel.hashes.items() if text not in hasher.random}
-        return parcel
+        hasher = Hasher(names_suffice=True)
+        hashes = {name: hasher.hash(value, owner=problem.spec) for name, value in data.items() if name not in sent}
+        return cls(values, {name: text for name, text in hashes.items() if text not in hasher.random})
 
     def restore(self, problem: Problem) -> None:
         """Give a problem these data.
@@ -768,7 +814,7 @@ class _Data:
         InputError
             If the problem has others, and they were not sent.
         """
-        vars(problem).update({name: pickle.loads(value) for name, value in self.values.items()})
+        vars(problem).update(pickle.loads(self.values))
         hasher = Hasher(names_suffice=True)
         for name, expected in self.hashes.items():
             if hasher.hash(vars(problem).get(name)) != expected:

@@ -538,34 +538,6 @@ def _interrupts_wait() -> Iterator[None]:
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 
-def machine_memory() -> int | None:
-    """Bytes of memory that the processes of this machine or control group may use; None if unknown."""
-    try:
-        sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    except (AttributeError, OSError, ValueError):  # not on Windows
-        return None
-    for folder in _control_groups():
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            with contextlib.suppress(OSError, ValueError):  # "max" is no limit
-                sizes.append(int((folder / name).read_text()))
-    return min(sizes)
-
-
-def _control_groups() -> Iterator[Path]:
-    """Folders of the control groups, of version 2 or 1, of which this process may be a member."""
-    root = Path("/sys/fs/cgroup")
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers in ("", "memory"):
-            top = root / controllers
-            group = top / path.lstrip("/")
-            yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(top))
-
-
 @contextlib.contextmanager
 def memory_limit(size: int | None) -> Iterator[None]:
     """A context in which this process cannot allocate more than `size` bytes in total; without effect if not on Linux."""

@@ -263,8 +263,8 @@ def from_parquet(
 def _difference(actual: pa.Schema, needed: pa.Schema) -> str:
     """What distinguishes the columns of a file from those it must have."""
     if actual.names != needed.names:
-        others = {*actual.names} ^ {*needed.names}
-        return f"it has other columns: {', '.join(sorted(others)) or 'in another order, or twice'}"
+        other = min({*actual.names} ^ {*needed.names}, default="")
+        return f"it has other columns than it must have, such as {other!r}" if other else "its columns are out of order"
     name, kind = next(
         (name, kind) for name, kind in zip(needed.names, needed.types, strict=True) if actual.field(name).type != kind
     )

@@ -21,6 +21,7 @@ from typing import Any
 from optbench.core import workers
 from optbench.core.errors import InputError, OptbenchError, error_text
 from optbench.core.imports import Imports
+from optbench.core.memory import machine_memory
 from optbench.core.workers import StartError, TimeLimitError, WorkerDiedError, available_cores
 from optbench.problem import Problem
 from optbench.results.store import Store
@@ -102,7 +103,7 @@ class Limits:
         """The memory limit of built-in or of plug-in code, with several processes."""
         if self.gigabytes is not None:
             return int(self.gigabytes * 1e9)
-        memory = workers.machine_memory()
+        memory = machine_memory()
         if is_built_in or not self.isolate or memory is None:
             return None
         return int(MEMORY_SHARE * memory if jobs == 1 else max(MEMORY_SHARE * memory / jobs, min(MIN_MEMORY, memory)))

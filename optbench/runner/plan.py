@@ -31,6 +31,8 @@ from optbench.runner.loop import check_pair
 from optbench.runner.options import SweepOptions
 
 DEFAULT_STEPS = 1000
+MAX_STEPS = 10**10  # they take days even where steps are fastest
+MAX_RUNS = 10**7  # of a sweep or a study; their rows take more memory than a machine has
 
 # modules that compute, whose code is part of every key; those of problems, optimizers and schedules are hashed where used
 _COMPILE = "batches cuda elementary elementwise fused_loop graph llvm loops rules steps"
@@ -362,6 +364,7 @@ def make_plans(
     fixed = {key: value for key, value in recipe.settings.items() if key not in swept}
     separate = [key for key in swept if key not in recipe.sweepable]
     stacked = [key for key in swept if key in recipe.sweepable]
+    check_count(len(sweep.seed_numbers) * math.prod(map(len, swept.values())))
     plans, hashers = [], Hashers()
     for batch_size, spec in itertools.product(sweep.batch_sizes, as_list(sweep.schedule)):
         check_pair(problem, recipe.kind, recipe.name, batch_size, sweep.stop_at_gradient)
@@ -373,8 +376,8 @@ def make_plans(
         steps = DEFAULT_STEPS if sweep.steps is None else int(sweep.steps)
         if sweep.calls is not None:
             steps = max(1, round(sweep.calls / problem.calls_per_step(batch_size)) - 1)
-        if steps < 1:
-            raise InputError(f"the budget must be at least one step, not {steps}")
+        if not 1 <= steps <= MAX_STEPS:
+            raise InputError(f"the budget must be at least one step and at most {MAX_STEPS:.0e}, not {steps:.6g}")
         scale = (batch_size or 1) / (sweep.batch_sizes[0] or 1) if sweep.linear_scaling else 1.0
         for values in itertools.product(*(swept[key] for key in separate)):
             grid = tuple(
@@ -391,7 +394,7 @@ def make_plans(
                 batch_size=batch_size,
                 stop_at_target=sweep.stop_at_target,
                 stop_at_gradient=None if sweep.stop_at_gradient is None else float(sweep.stop_at_gradient),
-                checkpoint_count=int(sweep.checkpoint_count),
+                checkpoint_count=min(int(sweep.checkpoint_count), steps + 1),
                 fused=bool(fused),
                 hashers=hashers,
             )
@@ -399,6 +402,12 @@ def make_plans(
                 plan = dataclasses.replace(plan, fused=pays_to_compile(plan))
             plans.append(plan)
     return plans
+
+
+def check_count(runs: int) -> None:
+    """Raise `InputError` for more than `MAX_RUNS` runs."""
+    if runs > MAX_RUNS:
+        raise InputError(f"{runs:.3g} runs are requested, above {MAX_RUNS:.0e}; request fewer seeds or settings")
 
 
 def _hash(text: str) -> str:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,14 +33,17 @@ from typing import Any
 
 from optbench.core.backend import Backend
 from optbench.core.code_hash import Hasher
-from optbench.core.errors import InputError, suggestion
+from optbench.core.errors import InputError, shown, suggestion
+from optbench.core.files import open_file
 from optbench.core.imports import import_all
-from optbench.core.specs import as_list, check_names
+from optbench.core.specs import as_list, check_names, check_text
 from optbench.optimizer import Recipe, make_recipe
 from optbench.problem import Problem, as_problem, on_device
-from optbench.runner.chunks import for_cores
+from optbench.runner.chunks import check_size, for_cores
 from optbench.runner.options import StudyOptions, learning_rates, names_of
 from optbench.runner.plan import Plan, make_plans
+
+MAX_BYTES = 1 << 20  # of a study file
 
 SUITES = Path(__file__).parent / "suites"
 
@@ -146,6 +150,7 @@ def load_study(
                     if name not in usable or _RATE_OPTIONS[name](recipe)
                 }
                 plans += make_plans(problem, recipe, fused=fused, **applicable)
+    check_size(plans)
     return Study(str(content.get("title", place or "A study")), tuple(for_cores(plans)))
 
 
@@ -158,23 +163,32 @@ _RATE_OPTIONS: dict[str, Callable[[Recipe], bool]] = {
 
 def _read(study: str | Path) -> tuple[dict[str, Any], str, Path]:
     """The content of a study file or a suite, its name for messages, and its folder."""
+    check_text("study", str(study))
     path, place, folder = Path(study), str(study), Path(study).parent
-    if path.suffix != ".toml" and not path.exists():
+    if path.suffix != ".toml" and not os.path.exists(path):  # noqa: PTH110 - False for a name that is too long
         names = list(suites())
         if study not in names:
             files = map(str, path.parent.glob("*.toml"))
             hint = (
                 suggestion(place, [*names, *files]) or f"choose {' or '.join(names)}, or give the path of a .toml file"
             )
-            raise InputError(f"no suite {place!r}; {hint}")
+            raise InputError(f"no suite {shown(place)}; {hint}")
         path, place, folder = SUITES / f"{study}.toml", f"suite {study}", Path()
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8")), place, folder
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{place} is not valid TOML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InputError(f"cannot read the study {str(path)!r}: {reason}") from None
+        with open_file(path) as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise InputError(f"{place}: the file is larger than a study can be, which is {MAX_BYTES >> 20} MiB")
+        return tomllib.loads(content.decode()), place, folder
+    except UnicodeDecodeError:
+        raise InputError(f"cannot read the study {str(path)!r}: it is not UTF-8 text") from None
+    except (ValueError, RecursionError) as error:  # a long number, or deep brackets
+        if isinstance(error, InputError):
+            raise
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise InputError(f"{place} is not valid TOML: {reason}") from None
+    except OSError as error:
+        raise InputError(f"cannot read the study {str(path)!r}: {error.strerror}") from None
 
 
 @contextlib.contextmanager
@@ -225,4 +239,4 @@ def _name_and_settings(entry: Any) -> tuple[Any, dict[str, Any]]:
         return entry["name"], {key: value for key, value in entry.items() if key != "name"}
     if isinstance(entry, str | Problem | type) or callable(entry):
         return entry, {}
-    raise InputError(f"{entry!r} is neither a spec such as 'adam:lr=0.1' nor a table with a name")
+    raise InputError(f"{shown(entry)} is neither a spec such as 'adam:lr=0.1' nor a table with a name")

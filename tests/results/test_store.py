@@ -28,7 +28,8 @@ from optbench.runner.chunks import chunks_of, for_cores
 from optbench.runner.execute import execute
 from optbench.runner.plan import Plan, make_plans
 from problems import Logistic, Quadratic
-from tests.rows import race_rows, run_row
+from tests.rows import race_rows
+from tests.rows import stored_row as row
 
 
 def plans(seeds: int = 3, **options: Any) -> list[Plan]:
@@ -115,16 +116,6 @@ def test_a_failed_write_leaves_no_file(tmp_path: Path, request: pytest.FixtureRe
     assert store.files == before
     assert not list(tmp_path.rglob("*.tmp"))
     assert len(store.load()) == 4
-
-
-def row(
-    key: str, status: str = "budget", identity: str | None = None, created: str = "1", **more: Any
-) -> dict[str, Any]:
-    """A stored run with a short curve; a failed one without."""
-    curve: dict[str, Any] = {"t": [0, 1], "f": [2.0, 1.0], "best": [2.0, 1.0], "gradient_norm": [1.0, np.nan]}
-    curve["metrics"] = [("accuracy", [0.5, 0.75])]
-    named = {"problem_spec": "p", "optimizer": "adam", "identity": identity or key, "code": key}
-    return run_row(**named, key=key, status=status, created=created, **({} if status == "failed" else curve) | more)
 
 
 @pytest.mark.parametrize("again", ["failed", "budget"])
@@ -284,7 +275,7 @@ def test_damaged_races_are_put_aside_too(tmp_path: Path) -> None:
     other = store.write_table("races", "other", [{"a": 1.0}], {"a": ("double", "a number")})
     gpu = store.write_table("gpu", "b", [{"a": 1.0}], {"a": ("double", "a number")})
     gpu.write_bytes(gpu.read_bytes()[:-99])
-    with pytest.warns(UserWarning, match=f"{other.name}: it has other columns"):
+    with pytest.warns(UserWarning, match=f"{other.name}: it has other columns than it must have"):
         assert len(store.load_races()) == 3
     with pytest.warns(UserWarning, match=f"{gpu.name}: .* its content does not match its digest"):
         assert store.load_table("gpu").empty

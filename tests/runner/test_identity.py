@@ -17,7 +17,7 @@ import pytest
 
 from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES
-from optbench.problem import Problem
+from optbench.problem import Problem, make_problem
 from optbench.results.store import Store
 from optbench.runner.execute import execute
 from optbench.runner.plan import Plan, make_plans, refreshed
@@ -256,6 +256,29 @@ def test_a_problem_keeps_its_key_while_it_is_used() -> None:
         sweep(problem, "sgd", **SMALL, fused=True)
         sweep(problem, "sgd", **SMALL, precision="float32")
         assert key_of(problem) == before
+
+
+@pytest.mark.parametrize("name", PROBLEMS.names())
+def test_a_changed_built_in_problem_is_another_problem(name: str, tmp_path: Path) -> None:
+    first, second = make_problem(name), make_problem(name)
+    assert first.held_data == {}
+    assert key_of(first) == key_of(second)
+    arrays = {name: value for name, value in vars(second).items() if isinstance(value, np.ndarray) and value.size}
+    for array in arrays.values():
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+    second.smoothness = 123.0
+    (before, identity), (after, other) = key_of(first), key_of(second)
+    assert before != after
+    assert identity != other
+    there = pickle.loads(pickle.dumps(second))
+    assert (there.smoothness, key_of(there)) == (123.0, (after, other))
+    for name in arrays:
+        third = make_problem(second.spec)
+        setattr(third, name, arrays[name] + 1)
+        assert key_of(third)[0] not in (before, after)
+        np.testing.assert_array_equal(vars(pickle.loads(pickle.dumps(third)))[name], arrays[name] + 1)
+    assert key_of(first)[0] == before
 
 
 def test_keys_are_those_of_the_time_of_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
