@@ -38,7 +38,8 @@ def start_page(namespace: dict[str, Any]) -> None:
     cleanup.enter_context(contextlib.chdir(folder))
     for registry in (OPTIMIZERS, PROBLEMS, SCHEDULES):
         registry.names()  # what ships with optbench is registered before
-        cleanup.callback(vars(registry).update, {key: copy.copy(value) for key, value in vars(registry).items()})
+        contents = {key: copy.copy(value) for key, value in vars(registry).items() if isinstance(value, dict | set)}
+        cleanup.callback(vars(registry).update, contents)
     path = [*sys.path]
     sys.path.insert(0, folder)
     cleanup.callback(sys.path.__setitem__, slice(None), path)

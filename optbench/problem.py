@@ -10,17 +10,21 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import importlib
+import io
 import math
 import multiprocessing
 import pickle
-from collections.abc import Callable, Iterable
+import threading
+import types
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
 from optbench.core.backend import NUMPY, Backend, get_backend
-from optbench.core.code_hash import source_hash
+from optbench.core.code_hash import Hasher
 from optbench.core.errors import InputError
 from optbench.core.random import Batches, Sampler, stream
 from optbench.core.registry import PROBLEMS
@@ -128,9 +132,9 @@ class Problem(Parametrized):
     shares_matrix : bool
         Whether the oracle is a product with one d x d matrix for all runs, which threads can share.
     fingerprint : str
-        Hash of data from files; empty if the parameters determine the problem.
-    code_modules : tuple of str
-        Modules, besides those of the class and its bases, whose code determines the results.
+        Hash of data from files that the problem does not hold; empty if the parameters determine the problem.
+    display_only : tuple of str
+        Class attributes that are only displayed, so that runs are not computed again when they change.
 
     Examples
     --------
@@ -152,7 +156,7 @@ class Problem(Parametrized):
     citation: ClassVar[str] = ""
     formula: ClassVar[str] = ""
     max_hessian_dim: ClassVar[int] = 1000
-    code_modules: ClassVar[tuple[str, ...]] = ()
+    display_only: ClassVar[tuple[str, ...]] = ("citation", "formula", "always_shown", "display_only")
 
     fingerprint: str = ""
     dim: int
@@ -165,6 +169,7 @@ class Problem(Parametrized):
     backend: Backend = NUMPY
     _host: Self | None = None
     _cached_starts: tuple[tuple[int, ...], np.ndarray] | None = None
+    _sealed: Mapping[str, Any] = {}
 
     # ---- what a subclass implements ----------------------------------------------------------------------------------
 
@@ -568,9 +573,48 @@ class Problem(Parametrized):
         return self.smoothness / self.strong_convexity
 
     @property
-    def code_version(self) -> str:
-        """Hash of the source of the problem's class, its bases and `code_modules`."""
-        return source_hash(type(self).__mro__[:-1], self.code_modules)
+    def is_builtin(self) -> bool:
+        """Whether the problem belongs to optbench and is as its constructor made it."""
+        host = self.host
+        now = {name: value for name, value in vars(host).items() if name not in host._not_data}
+        return now.keys() == host._sealed.keys() and all(value is host._sealed[name] for name, value in now.items())
+
+    @property
+    def _not_data(self) -> set[str]:
+        """Names of attributes that follow from others."""
+        members = (item for base in type(self).__mro__ for item in vars(base).items())
+        derived = {name for name, member in members if isinstance(member, functools.cached_property)}
+        return {"backend", "_host", "_cached_starts", "_sealed"} | derived
+
+    def seal(self) -> None:
+        """End the construction of a problem of optbench.
+
+        From now on its arrays are read-only, and if an attribute is changed, all that the problem holds counts as data.
+        """
+        if type(self).__module__.startswith("optbench.problems."):
+            _make_read_only(list(vars(self).values()))
+            self._sealed = {name: value for name, value in vars(self).items() if name not in self._not_data}
+
+    @property
+    def held_data(self) -> dict[str, Any]:
+        """What the problem holds on the host besides its parameters, by name; empty if `is_builtin`.
+
+        Built-in problems are determined by their parameters and `fingerprint`, also where machines round differently.
+        """
+        if self.is_builtin:
+            return {}
+        skipped = self._not_data | set(parameters(type(self)))
+        return {name: value for name, value in vars(self.host).items() if name not in skipped}
+
+    def content_to_hash(self) -> tuple[Any, ...]:
+        """What distinguishes problems of this class in the keys of their runs.
+
+        Returns
+        -------
+        tuple
+            Parameters, `fingerprint` and `held_data`.
+        """
+        return self.params, self.fingerprint, dict(sorted(self.held_data.items()))
 
     def __copy__(self) -> Self:
         other = object.__new__(type(self))  # `__reduce__` would create all data again
@@ -580,7 +624,7 @@ class Problem(Parametrized):
     def __reduce__(self) -> tuple[Any, ...]:
         # another process creates the arrays from the parameters; a known optimum is sent, as it may be expensive
         solved = {"_optimum": self.host._optimum} if "_optimum" in vars(self.host) else {}
-        return _rebuild, (type(self), self.params, self.backend, self.fingerprint, solved)
+        return _rebuild, (type(self), self.params, self.backend, self.fingerprint, solved, _Data.of(self))
 
     def points(self, x: Any) -> Array:
         """Convert values to points on the backend of this problem.
@@ -708,15 +752,100 @@ def _receive(key: Any, problem: Problem) -> None:
         del _received[next(iter(_received))], sizes[0]
 
 
+def _make_read_only(values: Iterable[Any]) -> None:
+    """Make NumPy arrays read-only, also those in lists, tuples and dicts."""
+    for value in values:
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+        elif isinstance(value, list | tuple | dict):
+            _make_read_only(value.values() if isinstance(value, dict) else value)
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles modules by name."""
+
+    def reducer_override(self, value: Any) -> Any:
+        return (importlib.import_module, (value.__name__,)) if isinstance(value, types.ModuleType) else NotImplemented
+
+
+def _pickled(value: Any) -> bytes:
+    """A value as bytes; raises an exception of any kind if it cannot be pickled."""
+    buffer: io.BytesIO = io.BytesIO()
+    _Pickler(buffer).dump(value)
+    return buffer.getvalue()
+
+
+def _can_be_sent(value: Any) -> bool:
+    try:
+        return getattr(value, "nbytes", 0) <= MAX_SENT_BYTES and len(_pickled(value)) <= MAX_SENT_BYTES
+    except Exception:
+        return False
+
+
+@dataclasses.dataclass
+class _Data:
+    """The data of a problem on their way to another process, where its constructor may give others.
+
+    `values` are pickled. `hashes` are of values that cannot be pickled, or are too large to be sent with every chunk.
+    """
+
+    values: bytes
+    hashes: dict[str, str]
+
+    @classmethod
+    def of(cls, problem: Problem) -> _Data:
+        mark = threading.get_ident(), id(problem.host)
+        if mark in _on_their_way:
+            raise pickle.PicklingError(f"the data of {problem.spec} refer to it")
+        _on_their_way.add(mark)
+        try:
+            data = problem.held_data
+            sent = {name: value for name, value in data.items() if _can_be_sent(value)}
+            values = _pickled(sent)  # together, because they may refer to each other
+        finally:
+            _on_their_way.remove(mark)
+        hasher = Hasher(names_suffice=True)
+        hashes = {name: hasher.hash(value, owner=problem.spec) for name, value in data.items() if name not in sent}
+        return cls(values, {name: text for name, text in hashes.items() if text not in hasher.random})
+
+    def restore(self, problem: Problem) -> None:
+        """Give a problem these data.
+
+        Raises
+        ------
+        InputError
+            If the problem has others, and they were not sent.
+        """
+        vars(problem).update(pickle.loads(self.values))
+        hasher = Hasher(names_suffice=True)
+        for name, expected in self.hashes.items():
+            if hasher.hash(vars(problem).get(name)) != expected:
+                raise InputError(
+                    f"{problem.spec}: a worker process makes another {name!r} from the parameters of the problem, and it "
+                    "cannot be sent; create it from the parameters in __post_init__, or compute with jobs=1"
+                )
+
+
+_on_their_way: set[tuple[int, int]] = set()  # problems that a thread is pickling
+MAX_SENT_BYTES = 1 << 25  # of an attribute
+
+
 def _rebuild(
-    cls: type[Problem], params: dict[str, Any], backend: Backend, fingerprint: str, solved: dict[str, Any]
+    cls: type[Problem],
+    params: dict[str, Any],
+    backend: Backend,
+    fingerprint: str,
+    solved: dict[str, Any],
+    data: _Data,
 ) -> Problem:
-    """The problem of these parameters; in a worker process the cached one, if there is one."""
+    """The problem of these parameters and data; in a worker process the cached one, if there is one."""
     # the fingerprint, because a file may have changed; as bytes, because a parameter may be a list
-    key = (cls, backend, pickle.dumps((params, fingerprint)))
+    key = (cls, backend, pickle.dumps((params, fingerprint, data)))
     problem = _received.get(key)
     if problem is None:
-        problem = cls(**params).on(backend)
+        host = cls(**params)
+        data.restore(host)
+        problem = host.on(backend)
     vars(problem.host).update(solved)
     if multiprocessing.parent_process() is not None:
         _receive(key, problem)

@@ -6,27 +6,35 @@ All arrays are NumPy float64 on the host. Nothing is downloaded. Errors about a 
 from __future__ import annotations
 
 import contextlib
+import csv
 import functools
 import gzip
 import hashlib
 import itertools
 import math
+import os
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
-from optbench.core.errors import InputError, suggestion
+from optbench.core.errors import InputError, shown, suggestion
+from optbench.core.files import open_file
 from optbench.core.random import stream
+from optbench.core.specs import check_text
 
 BUILTIN = ("breast_cancer", "digits", "digits_binary", "wine", "iris")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".libsvm", ".svm", ".svmlight", ".txt", *SEPARATORS)
 MAX_BYTES = 4 * 2**30  # of dense features; a small sparse file may need more
+MAX_DECOMPRESSED = 256 << 20  # bytes of a compressed file; a small one may expand without end
+MAX_LINE = 16 << 20  # bytes of the first line; without any end of line a file is no table
+MAX_COLUMNS = 100_000
 MANY_LABELS = 50  # more distinct labels may be measurements, see `_labelled`
 
 
@@ -75,9 +83,10 @@ def load(data: str, target: str = "") -> Dataset:
     ------
     InputError
         If there is no such data set, file or column, or the file does not contain finite numeric features and at least
-        two classes; the message names the place.
+        two classes, or is too large; the message names the place.
     """
-    path = Path(data).expanduser()
+    check_text("data", data)
+    path = Path(os.path.expanduser(data))  # noqa: PTH111 - leaves ~ where there is no such user
     suffix = "" if data in BUILTIN else _suffix(data, path)
     if target and suffix not in SEPARATORS:
         raise InputError(f"{data}: only CSV files have a target column; leave target={target!r} out")
@@ -226,44 +235,77 @@ def _builtin(name: str) -> Dataset:
 def _suffix(data: str, path: Path) -> str:
     """The suffix of a data file without .gz; `InputError` if there is no such data set or file."""
     suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
-    if len(path.parts) < 2 and not suffixes and not path.exists():
+    exists = os.path.exists(path)  # noqa: PTH110 - False for a name that is too long
+    if len(path.parts) < 2 and not suffixes and not exists:
         hint = suggestion(data, BUILTIN) or f"choose {', '.join(BUILTIN)}, synthetic, or the path of a file"
-        raise InputError(f"no data set {data!r}; {hint}")
+        raise InputError(f"no data set {shown(data)}; {hint}")
+    if not exists:
+        raise InputError(f"there is no file {data}; check the path (it is read from {os.getcwd()})")  # noqa: PTH109
     if path.is_dir():
         raise InputError(f"{data} is a directory; name a data file in it")
-    if not path.exists():
-        raise InputError(f"there is no file {data}; check the path (it is read from {Path.cwd()})")
     if not suffixes or suffixes[-1] not in SUFFIXES:
         raise InputError(f"{data}: unknown format; use one of the suffixes {' '.join(SUFFIXES)}, also with .gz")
     return suffixes[-1]
 
 
-def _attempt(path: Path, read: Callable[[], Any], where: Callable[[], str] = str) -> Any:
-    """The result of `read`, with its errors as `InputError`; `where` finds the place once reading has failed."""
+def _read(path: Path, read: Callable[[IO[bytes], bytes], Any], where: Callable[[], str] = str) -> Any:
+    """The result of `read`, which gets the open file and its first line.
+
+    Errors become `InputError`; `where` finds the place once reading has failed.
+    """
     try:
-        if path.stat().st_size == 0:
-            raise InputError(f"{path}: the file is empty")
-        with warnings.catch_warnings():
+        with _open(path) as file, warnings.catch_warnings():
             warnings.simplefilter("error")  # the readers warn about data that they drop
-            return read()
+            first = file.readline(MAX_LINE)
+            if not first:
+                raise InputError(f"{path}: the file is empty")
+            if len(first) == MAX_LINE or b"\0" in first:
+                raise InputError(f"{path}: the file is malformed: no line of text at its beginning")
+            file.seek(0)
+            return read(file, first)
     except InputError:
         raise
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: the file cannot be read ({reason})") from error
-    except (ValueError, OverflowError, Warning) as error:
+    except (ValueError, OverflowError, csv.Error, Warning) as error:
         reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
         raise InputError(f"{path}: the file is malformed{where()}: {reason}") from error
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    """The decompressed content of a file, of which no more than `MAX_DECOMPRESSED` bytes are compressed."""
+    with open_file(path) as file:
+        if path.suffix.lower() != ".gz":
+            yield file
+            return
+        with gzip.GzipFile(fileobj=file) as content:
+            size = 0
+            while part := content.read(1 << 20):
+                size += len(part)
+                if size > MAX_DECOMPRESSED:
+                    raise InputError(
+                        f"{path}: a compressed file may contain {MAX_DECOMPRESSED >> 20} MiB; decompress it first"
+                    )
+            content.seek(0)
+            yield cast(IO[bytes], content)
+
+
+def _check_columns(path: Path, columns: int) -> None:
+    if columns > MAX_COLUMNS:
+        raise InputError(f"{path}: {columns} columns are above {MAX_COLUMNS}; leave columns out")
 
 
 def _read_libsvm(path: Path) -> tuple[np.ndarray, np.ndarray, Sequence[Any]]:
     """Features (n, p), made dense, labels (n,) and numbers of the features of a LIBSVM file."""
     from sklearn.datasets import load_svmlight_file
 
-    sparse, labels = _attempt(path, lambda: load_svmlight_file(str(path)), lambda: _malformed_line(path))
+    sparse, labels = _read(path, lambda file, first: load_svmlight_file(file), lambda: _malformed_line(path))
     n, p = sparse.shape
     if sparse.nnz == 0:
         raise InputError(f"{path}: the file has {n} rows and no features; a data set needs at least one")
+    _check_columns(path, p)
     if 8 * n * p > MAX_BYTES:
         raise InputError(
             f"{path}: {n} x {p} dense features take {8 * n * p / 2**30:.0f} GiB, above {MAX_BYTES / 2**30:.0f} "
@@ -274,7 +316,7 @@ def _read_libsvm(path: Path) -> tuple[np.ndarray, np.ndarray, Sequence[Any]]:
 
 def _malformed_line(path: Path) -> str:
     """The place of the first malformed line, which scikit-learn does not name."""
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+    with _open(path) as lines:
         for number, line in enumerate(lines, start=1):
             label, *pairs = line.partition(b"#")[0].split() or [b"0"]
             try:
@@ -291,14 +333,19 @@ def _read_csv(path: Path, separator: str, target: str) -> tuple[np.ndarray, np.n
     """Features (n, p), labels (n,) of the column `target` or the last one, and the names of the feature columns."""
     import pandas as pd
 
-    # index_col=False, because a line with one field too many would shift all columns without a warning
-    frame = _attempt(path, lambda: pd.read_csv(path, sep=separator, index_col=False, low_memory=False))
+    def read(file: IO[bytes], first: bytes) -> Any:
+        header = [name.strip() for name in next(csv.reader([first.decode("utf-8-sig")], delimiter=separator))]
+        _check_columns(path, len(header))
+        twice = [name for name, count in Counter(filter(None, header)).items() if count > 1]
+        if twice and not all(map(_is_number, header)):  # else it is data, which is refused below
+            raise InputError(f"{path}: two columns are called {shown(twice[0])}; rename one")
+        # index_col=False, because a line with one field too many would shift all columns without a warning
+        return pd.read_csv(file, sep=separator, index_col=False, low_memory=False)
+
+    frame = _read(path, read)
     frame.columns = [str(name).strip() for name in frame.columns]
     names = list(frame.columns)
-    numbers = []
-    for name in names:
-        with contextlib.suppress(ValueError):
-            numbers.append(float(name))
+    numbers = [float(name) for name in names if _is_number(name)]
     if numbers and numbers != [numbers[0] + i for i in range(len(numbers))]:  # numbered columns (0, 1, 2 ...) are names
         raise InputError(
             f"{path}: its first line ({', '.join(names[:4])}{', ...' if names[4:] else ''}) looks like data; "
@@ -329,6 +376,14 @@ def _read_csv(path: Path, separator: str, target: str) -> tuple[np.ndarray, np.n
     column = frame[target]
     labels = column.to_numpy() if pd.api.types.is_numeric_dtype(column) else column.astype(str).to_numpy(dtype=str)
     return features.to_numpy(dtype=np.float64), labels, list(features.columns)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 # ---- data sets -------------------------------------------------------------------------------------------------------

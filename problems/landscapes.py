@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from optbench.core.errors import InputError
-from optbench.core.specs import NONNEGATIVE, POSITIVE, Interval
+from optbench.core.specs import MAX_DIM, NONNEGATIVE, POSITIVE, Interval
 from optbench.core.types import Array
 from optbench.problem import Optimum, Problem, View, problem
 
@@ -84,6 +84,7 @@ class Plane(Landscape):
     def __post_init__(self) -> None:
         self.check_parameters()
         self.place()
+        self.seal()
 
     def partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
         """f, df/dx and df/dy, each of the shape of x and y."""
@@ -142,13 +143,14 @@ class Rosenbrock(Landscape):
     formula = "f(x) = sum_i 100 (x_{i+1} - x_i^2)^2 + (1 - x_i)^2"
     view = ((-2.0, 2.0), (-1.0, 3.0))
 
-    dim: Annotated[int, Interval(2)] = 2
+    dim: Annotated[int, Interval(2, MAX_DIM)] = 2
 
     def __post_init__(self) -> None:
         self.check_parameters()
         self.classic_start = np.resize([-1.2, 1.0], self.dim)
         self.minimizers = np.ones((1, self.dim))
         self.place()
+        self.seal()
 
     def closed_form(self, x: Array) -> tuple[Array, Array]:
         a, b = x[..., :-1], x[..., 1:]  # x_i and x_{i+1}, (..., d - 1)
@@ -289,7 +291,7 @@ class StyblinskiTang(Landscape):
     formula = "f(x) = 1/2 sum_i (x_i^4 - 16 x_i^2 + 5 x_i)"
     view = ((-4.5, 4.5), (-4.5, 4.5))
 
-    dim: Annotated[int, Interval(1)] = 2
+    dim: Annotated[int, Interval(1, MAX_DIM)] = 2
 
     def __post_init__(self) -> None:
         self.check_parameters()
@@ -299,6 +301,7 @@ class StyblinskiTang(Landscape):
         # f is exact at t, and f' there, below 1e-14, moves the minimum by less than 1e-29
         self.minimum = self.dim * (Fraction(t) ** 4 - 16 * Fraction(t) ** 2 + 5 * Fraction(t)) / 2
         self.place()
+        self.seal()
 
     def closed_form(self, x: Array) -> tuple[Array, Array]:
         x2 = x * x
@@ -345,7 +348,7 @@ class StrictSaddle(Landscape):
     view = ((-1.5, 1.5), (-1.5, 1.5))
     minimum = Fraction(-1, 4)
 
-    dim: Annotated[int, Interval(2)] = 2
+    dim: Annotated[int, Interval(2, MAX_DIM)] = 2
     curvature: Annotated[float, Interval(1)] = 10.0
     offset: Annotated[float, NONNEGATIVE] = 1e-3
 
@@ -357,6 +360,7 @@ class StrictSaddle(Landscape):
         self.minimizers = np.zeros((2, self.dim))
         self.minimizers[:, -1] = 1, -1
         self.place()
+        self.seal()
 
     def place(self) -> None:
         super().place()
@@ -417,6 +421,7 @@ class MonkeySaddle(Plane):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.classic_start = np.full(2, self.offset * 0.5**0.5)
+        self.seal()
 
     def draw_start(self, rng: np.random.Generator) -> np.ndarray:
         """A point at distance `offset` from the saddle in a uniformly random direction; (2,)."""
@@ -473,6 +478,7 @@ class Valley(Plane):
         self.strong_convexity = 1 / self.condition
         self._cos, self._sin = float(np.cos(np.radians(self.angle))), float(np.sin(np.radians(self.angle)))
         self.classic_start = np.array([2 * self._cos - self._sin, 2 * self._sin + self._cos])
+        self.seal()
 
     def partials(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
         mu, c, s = 1 / self.condition, self._cos, self._sin

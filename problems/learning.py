@@ -36,8 +36,6 @@ class LearningProblem(Problem):
         The same for the test part, scaled like the training part; None if the problem has no test part.
     """
 
-    code_modules = ("optbench.problems.datasets",)
-
     X: np.ndarray
     y: np.ndarray
     X_test: np.ndarray | None = None

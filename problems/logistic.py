@@ -12,7 +12,7 @@ import numpy as np
 
 from optbench.compile.batches import FEW_RUNS, batch_sums
 from optbench.compile.elementwise import kernel
-from optbench.core.specs import NONNEGATIVE, Interval
+from optbench.core.specs import MAX_DIM, NONNEGATIVE, Interval
 from optbench.core.types import Array, Metric
 from optbench.problem import Optimum, problem
 
@@ -104,10 +104,17 @@ class Logistic(LearningProblem):
     l2: Annotated[float, NONNEGATIVE] = 1e-2
     target: str = ""
     test_fraction: Annotated[float, Interval(0, 1, closed="left")] = 0.0
-    rows: int = 1000
-    columns: int = 20
-    condition: float = 100.0
+    rows: Annotated[int, Interval(2, MAX_DIM)] = 1000
+    columns: Annotated[int, Interval(1, MAX_DIM)] = 20
+    condition: Annotated[float, Interval(1)] = 100.0
     seed: Annotated[int, NONNEGATIVE] = 0
+
+    @property
+    def bytes_to_create(self) -> float:
+        is_synthetic = self.data == "synthetic"
+        return (
+            8 * 6 * self.columns * (self.rows + self.columns) * is_synthetic
+        )  # the data, their factors and their parts
 
     def __post_init__(self) -> None:
         self.check_parameters()
@@ -128,6 +135,7 @@ class Logistic(LearningProblem):
         self.smoothness = _largest_eigenvalue(self._train[0]) / (4 if self.heads == 1 else 2) + self.l2
         self.strong_convexity = self.l2
         self.place()
+        self.seal()
 
     def _rows(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Features with the constant 1 appended, (n, p + 1); two classes: times y_i = -1, 1."""

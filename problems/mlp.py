@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 
 from optbench.core.errors import InputError
-from optbench.core.specs import NONNEGATIVE, Choices, Interval
+from optbench.core.specs import MAX_DIM, NONNEGATIVE, Choices, Interval
 from optbench.core.types import Array
 from optbench.problem import Optimum, problem, stream
 
@@ -74,17 +74,21 @@ class MLP(Perceptron):
 
     data: str = "digits"
     target: str = ""
-    hidden: Annotated[tuple[int, ...], Interval(1)] = (16,)
+    hidden: Annotated[tuple[int, ...], Interval(1, MAX_DIM)] = (16,)
     activation: Annotated[str, ACTIVATION_NAMES] = "tanh"
     loss: Annotated[str, LOSSES] = "cross_entropy"
     l2: Annotated[float, NONNEGATIVE] = 1e-4
-    rows: Annotated[int, Interval(10)] = 500
+    rows: Annotated[int, Interval(10, MAX_DIM)] = 500
     noise: Annotated[float, NONNEGATIVE] = 0.2
     seed: Annotated[int, NONNEGATIVE] = 0
 
     @property
     def unused(self) -> frozenset[str]:
         return frozenset({"target"} if self.data == "moons" else {"rows", "noise"})
+
+    @property
+    def bytes_to_create(self) -> float:
+        return 8 * 20 * self.rows * (self.data == "moons")  # points, classes and their parts
 
     def __post_init__(self) -> None:
         self.check_parameters()
@@ -144,14 +148,20 @@ class TeacherStudent(Perceptron):
     classifies = False
     loss = "squared"
 
-    inputs: Annotated[int, Interval(1)] = 10
-    outputs: Annotated[int, Interval(1)] = 1
-    hidden: Annotated[tuple[int, ...], Interval(1)] = (16,)
-    teacher_hidden: Annotated[tuple[int, ...], Interval(1)] = (8,)
+    inputs: Annotated[int, Interval(1, MAX_DIM)] = 10
+    outputs: Annotated[int, Interval(1, MAX_DIM)] = 1
+    hidden: Annotated[tuple[int, ...], Interval(1, MAX_DIM)] = (16,)
+    teacher_hidden: Annotated[tuple[int, ...], Interval(1, MAX_DIM)] = (8,)
     activation: Annotated[str, ACTIVATION_NAMES] = "tanh"
     l2: Annotated[float, NONNEGATIVE] = 0.0
-    rows: Annotated[int, Interval(10)] = 500
+    rows: Annotated[int, Interval(10, MAX_DIM)] = 500
     seed: Annotated[int, NONNEGATIVE] = 0
+
+    @property
+    def bytes_to_create(self) -> float:
+        sizes = (self.inputs, *self.hidden, self.outputs)
+        weights = sum(p * q for p, q in itertools.pairwise(sizes))
+        return 8 * (3 * weights + 4 * self.rows * (self.inputs + max(sizes[1:])))
 
     def __post_init__(self) -> None:
         self.check_parameters()
@@ -246,6 +256,7 @@ class LinearAutoencoder(Network):
         self.n_samples = n
         self.dim = 2 * p * self.hidden
         self.place()
+        self.seal()
 
     def place(self) -> None:
         to = self.backend.asarray

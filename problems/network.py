@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from optbench.compile.elementwise import kernel
+from optbench.core.memory import check_memory
 from optbench.core.specs import Choices
 from optbench.core.types import Array, Metric, Namespace
 
@@ -181,9 +182,11 @@ class Perceptron(Network):
         for p, q in itertools.pairwise(sizes):
             self._layer_slots.append((self.dim, q, p))
             self.dim += q * (p + 1)
+        check_memory(f"problem {self.spec!r}", 8 * 4 * self.dim)
         self.n_samples = len(parts["train"][0])
         self.set_samples(*((X, self._labels(targets)) for X, targets in (parts["train"], parts["test"])))
         self.place()
+        self.seal()
 
     def _labels(self, targets: np.ndarray) -> np.ndarray:
         """Targets (m, q) as class numbers (m,) if they are classes, or as (m,) if q = 1."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from optbench.core.errors import InputError
 from optbench.core.random import Normals, Sampler
-from optbench.core.specs import NONNEGATIVE, Choices, Interval
+from optbench.core.specs import MAX_DIM, NONNEGATIVE, Choices, Interval
 from optbench.core.types import Array
 from optbench.problem import Optimum, Problem, problem, stream
 
@@ -62,12 +62,17 @@ class Quadratic(Problem):
     max_hessian_dim = 5000
     always_shown = ("dim",)
 
-    dim: Annotated[int, Interval(1)] = 100
+    dim: Annotated[int, Interval(1, MAX_DIM)] = 100
     condition: Annotated[float, Interval(1)] = 100.0
     spectrum: Annotated[str, SPECTRA] = "log"
     rotate: bool = True
     noise: Annotated[float, NONNEGATIVE] = 0.0
     seed: Annotated[int, NONNEGATIVE] = 0
+
+    @property
+    def bytes_to_create(self) -> float:
+        has_matrix = (self.rotate or self.spectrum == "chain") and self.dim <= MAX_MATRIX  # else it is refused below
+        return 8 * self.dim * (6 + 4 * self.dim * has_matrix)  # the factors and the product of a rotation
 
     def __post_init__(self) -> None:
         self.check_parameters()
@@ -97,6 +102,7 @@ class Quadratic(Problem):
         if self.dim == 2:
             self.view = self._around(self._center[0]), self._around(self._center[1])
         self.place()
+        self.seal()
 
     @staticmethod
     def _around(center: float) -> tuple[float, float]:

@@ -25,6 +25,17 @@ def run_row(**known: Any) -> dict[str, Any]:
     return row
 
 
+def stored_row(
+    key: str, status: str = "budget", identity: str | None = None, created: str = "1", **more: Any
+) -> dict[str, Any]:
+    """A stored run with a short curve; a failed one without."""
+    curve: dict[str, Any] = {"t": [0, 1], "f": [2.0, 1.0], "best": [2.0, 1.0], "gradient_norm": [1.0, np.nan]}
+    curve["metrics"] = [("accuracy", [0.5, 0.75])]
+    named: dict[str, Any] = {"problem_spec": "p", "optimizer": "adam", "identity": identity or key, "code": key}
+    named |= {"key": key, "status": status, "created": created}
+    return run_row(**named | ({} if status == "failed" else curve) | more)
+
+
 def race_rows(
     configuration: str, seconds: Any = (1e-3, 1.05e-3, 0.95e-3), place: int = 0, **more: Any
 ) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from optbench.core.backend import get_backend
 from optbench.core.registry import OPTIMIZERS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PACKAGES = ["optbench", "optbench.problems", "optbench.reports"]
+PACKAGES = ["optbench", "optbench.problems", "optbench.reports", "optbench.results.maintenance"]
 SCRIPTS = sorted([*DOCS.glob("gallery/*.py"), *DOCS.glob("tutorials/*/*.py")])
 
 

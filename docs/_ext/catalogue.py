@@ -39,7 +39,7 @@ of the step, counted from 1; other letters are state that starts at zero.
 """
 SCHEDULES_PAGE = """
 A schedule is a factor on the learning rate; t is the number of steps already taken and T the number of all steps. With
-``warmup`` the factor first rises linearly, over that many steps or, below 1, that fraction of all steps.
+``warmup`` the factor first rises linearly, over that fraction of all steps, or over ``warmup_steps`` steps.
 """
 HEADER = ".. This page is generated from the registries by docs/_ext/catalogue.py.\n"
 

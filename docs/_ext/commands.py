@@ -17,17 +17,25 @@ def write(app: Sphinx, config: Config) -> None:
     parser = make_parser()
     parts = [heading("Command line", "="), escaped(" ".join((parser.description or "").split()))]
     parts.append("Each command explains itself: ``optbench run --help``.")
-    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    for name, command in commands.choices.items():
-        parts += [f".. _command-{name}:", *_command(name, command)]
+    for name, command in _commands(parser).items():
+        parts += [f".. _command-{name}:", *_command(command, "-")]
+        for nested in _commands(command).values():
+            parts += _command(nested, "~")
     folder = Path(app.srcdir) / "reference" / "catalogue"
     folder.mkdir(parents=True, exist_ok=True)
     write_if_changed(folder / "commands.rst", "\n\n".join(parts) + "\n")
 
 
-def _command(name: str, parser: argparse.ArgumentParser) -> list[str]:
+def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    groups = (action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return {name: command for choices in groups for name, command in choices.items()}
+
+
+def _command(parser: argparse.ArgumentParser, underline: str) -> list[str]:
     """Heading, purpose, examples, and a table of the arguments of one command."""
-    parts = [heading(f"optbench {name}", "-"), escaped(" ".join((parser.description or "").split()))]
+    parts = [heading(parser.prog, underline), escaped(" ".join((parser.description or "").split()))]
+    if _commands(parser):
+        return parts
     _, _, examples = (parser.epilog or "").partition("\n")
     parts.append(".. code-block:: console\n\n" + textwrap.indent(textwrap.dedent(examples), "   "))
     rows = [".. list-table::", "   :header-rows: 1", "   :widths: 35 65", "", "   * - argument", "     - meaning"]

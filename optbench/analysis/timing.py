@@ -128,8 +128,8 @@ def seconds_to_target(runs: Runs, races: pd.DataFrame, target: float = 1e-4) -> 
     names = ["problem", "method", "step_size", "target", "calls", "reached", "seeds", "seconds_per_call", "seconds"]
     names += ["seconds_low", "seconds_high", "machine", "backend", "precision", "fused", "disturbed", "race", "places"]
     lines: list[dict[str, Any]] = []
-    same = ["problem_name", "problem_params", "data_hash"]
-    same += ["optimizer", "schedule", "batch_size", "precision", "backend"]
+    same = ["problem_name", "problem_origin", "problem_params", "data_hash"]
+    same += ["optimizer", "optimizer_origin", "schedule", "batch_size", "precision", "backend"]
     newest: dict[tuple[str, ...], list[pd.DataFrame]] = {}
     for _, rows in races.groupby([*same, "structure", "machine", "fused"], dropna=False):
         # the newest race of a configuration, if possible an undisturbed one

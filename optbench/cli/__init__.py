@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from optbench import __version__
-from optbench.cli import check, list, race, report, run
+from optbench.cli import check, list, race, report, run, store
 from optbench.core.errors import InputError, OptbenchError, suggestion
 from optbench.core.specs import check_text
 from optbench.core.workers import environment_variables
@@ -90,11 +90,13 @@ class Parser(argparse.ArgumentParser):
             name = wrong[1] or wrong[2].split("=")[0]
             owners = [parser.prog for parser in self.commands.values() if name in parser._option_string_actions]
             hint = f"{name} belongs to {' and '.join(owners)}" if owners else suggestion(name, self.spellings())
-        self.exit(2, f"optbench: {message.split(' (choose')[0]}; {hint or f'see {self.prog} --help'}\n")
+        short = OptbenchError(f"{message.split(' (choose')[0]}; {hint or f'see {self.prog} --help'}")
+        self.exit(2, f"optbench: {short}\n")
 
     def spellings(self) -> set[str]:
-        """Options of this parser, and all commands where none was called."""
-        return {*self._option_string_actions, *(() if self._subparsers is None else self.commands)}
+        """Options of this parser, and its commands where none was called."""
+        groups = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        return {*self._option_string_actions, *(name for group in groups for name in group.choices)}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -108,7 +110,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"optbench {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (list, check, run, race, report):
+    for command in (list, check, run, race, report, store):
         command.add_parser(commands)
     for each in (parser, *commands.choices.values()):
         each.commands = commands.choices

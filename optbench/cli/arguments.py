@@ -47,6 +47,13 @@ def add_command(
     return parser
 
 
+def path(text: str) -> str:
+    """A path on the command line; an empty one would mean the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path is empty; name one, or . for the working directory")
+    return text
+
+
 def add_methods(parser: argparse.ArgumentParser, optimizer_help: str) -> None:
     """``--problem`` and ``--optimizer``."""
     parser.add_argument("--problem", dest="problems", action="append", metavar="SPEC", help=f"{SPEC}; may be repeated")
@@ -57,7 +64,7 @@ def add_device_and_store(parser: argparse.ArgumentParser) -> None:
     """``--device`` and ``--store``."""
     parser.add_argument("--device", help="cpu or gpu (default cpu)")
     parser.add_argument(
-        "-o", "--store", default="results", metavar="FOLDER", help="where results are kept (default results)"
+        "-o", "--store", type=path, default="results", metavar="FOLDER", help="where results are kept (default results)"
     )
 
 

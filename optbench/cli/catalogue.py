@@ -42,7 +42,8 @@ MEANINGS = {
     "factor": "what the learning rate is multiplied by at each drop",
     "final": "factor at the end",
     "shift": "steps after which the factor has fallen to 0.71",
-    "warmup": "steps of linear warm-up or, below 1, their fraction of all steps",
+    "warmup": "linear warm-up, as a fraction of all steps",
+    "warmup_steps": "linear warm-up, as a number of steps",
 }
 
 

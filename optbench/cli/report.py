@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from optbench.cli.arguments import add_command
+from optbench.cli.arguments import add_command, path
 from optbench.cli.console import make_console
 
 
@@ -23,15 +23,18 @@ def add_parser(commands: Any) -> None:
         imports=False,
         after_interrupt="a page that was there before stays as it was",
     )
-    parser.add_argument("results", metavar="FOLDER", nargs="+", help="results folder of optbench run")
+    parser.add_argument("results", type=path, metavar="FOLDER", nargs="+", help="results folder of optbench run")
     parser.add_argument(
         "--table", choices=["markdown", "latex"], help="print the summary table in this form and write no page"
     )
-    parser.add_argument("-o", "--output", metavar="PATH", help="folder, or file ending in .html")
+    parser.add_argument("-o", "--output", type=path, metavar="PATH", help="folder, or file ending in .html")
     parser.add_argument("--title", default="optbench report", help="title of the page")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes that draw (default: as many as pay)")
     parser.add_argument(
-        "--history", metavar="FOLDER", help="results folder of asv (default .asv/results, where there is one)"
+        "--history",
+        type=path,
+        metavar="FOLDER",
+        help="results folder of asv (default .asv/results, where there is one)",
     )
 
 

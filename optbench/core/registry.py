@@ -85,6 +85,9 @@ class Registry:
         # No module that registers objects is imported under this lock: the import system has its own, without deadlocks.
         self._lock = threading.RLock()
 
+    def __reduce__(self) -> str:
+        return f"{self.kind.upper()}S"  # the same registry of another process, whatever it contains
+
     def register(self, name: str, target: Any, traits: Traits | None = None) -> None:
         """Register `target` under `name`, with its traits.
 

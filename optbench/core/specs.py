@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from optbench.core.errors import InputError, shown, suggestion
+from optbench.core.memory import check_memory
 
+MAX_DIM = 10**8  # parameters of a problem, or rows of its data; one vector has 0.8 GB
 MAX_INTEGER = 2**63 - 1  # largest integer of an array, and of an Arrow column
 
 T = TypeVar("T")
@@ -56,6 +58,13 @@ class Interval:
         if self.low == -math.inf:
             return f"{'at most' if right else 'below'} {self.high:g}"
         return f"in {'[' if left else '('}{self.low:g}, {self.high:g}{']' if right else ')'}"
+
+    def violated_by(self, value: float) -> str:
+        """What a value outside violates, for messages: the range or, where it is wide, one end of it."""
+        if self.high - self.low < 100:
+            return str(self)
+        is_below = value <= self.low
+        return str(Interval(self.low if is_below else -math.inf, math.inf if is_below else self.high, self.closed))
 
 
 class Choices(tuple[str, ...]):
@@ -192,7 +201,9 @@ def coerce(owner: str, parameter: Parameter, value: Any) -> Any:
     for number in result if isinstance(result, tuple) else (result,):
         if parameter.range is not None and number is not None and number not in parameter.range:
             every = "every number of " if isinstance(result, tuple) else ""
-            raise InputError(f"{owner}: {every}{parameter.name} must be {parameter.range}, not {format_value(number)}")
+            raise InputError(
+                f"{owner}: {every}{parameter.name} must be {parameter.range.violated_by(number)}, not {shown(number)}"
+            )
     return result
 
 
@@ -238,10 +249,21 @@ def format_value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:.12g}"
+        return text if float(text := f"{value:.12g}") == value else repr(float(value))  # so that two have two texts
     if isinstance(value, tuple):
         return "-".join(format_value(v) for v in value)
-    return "none" if value is None else str(value)
+    if value is None or isinstance(value, str | int | Path):
+        return "none" if value is None else str(value)
+    # not the numbers of an array, nor the address of an object
+    shape = "x".join(map(str, getattr(value, "shape", ())))
+    return getattr(value, "__name__", None) or type(value).__name__ + f"[{shape}]" * bool(shape)
+
+
+def _differ(value: Any, default: Any) -> bool:
+    try:
+        return value is not default and bool(value != default)
+    except ValueError:  # arrays
+        return True
 
 
 def format_spec(name: str, settings: Mapping[str, Any]) -> str:
@@ -273,6 +295,11 @@ class Parametrized:
         return frozenset()
 
     @property
+    def bytes_to_create(self) -> float:
+        """Estimated bytes of the arrays that the constructor creates from the parameters; 0 if they are few."""
+        return 0
+
+    @property
     def params(self) -> dict[str, Any]:
         """The parameters that have an effect, by name."""
         return {name: getattr(self, name) for name in parameters(type(self)) if name not in self.unused}
@@ -284,7 +311,7 @@ class Parametrized:
         shown = {
             name: value
             for name, value in self.params.items()
-            if value != declared[name].default or name in self.always_shown
+            if _differ(value, declared[name].default) or name in self.always_shown
         }
         return format_spec(self.name or type(self).__name__, shown)
 
@@ -297,11 +324,13 @@ class Parametrized:
         Raises
         ------
         InputError
-            If a value has another type or is out of range, or a parameter without effect is set.
+            If a value has another type or is out of range, the object does not fit into memory, or a parameter without
+            effect is set.
         """
         declared = parameters(type(self))
         for name, parameter in declared.items():
             setattr(self, name, coerce(f"{self.kind} {self.name!r}", parameter, getattr(self, name)))
+        check_memory(f"{self.kind} {self.spec!r}", self.bytes_to_create)
         for name in sorted(self.unused):
             if getattr(self, name) != declared[name].default:
                 raise InputError(f"{self.kind} {self.spec!r}: {name} has no effect here; leave it out")

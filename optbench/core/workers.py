@@ -131,8 +131,7 @@ class WorkerPool:
         function : callable
         *arguments
         limit : float, optional
-            Seconds after which the worker is killed, counted from when it begins to call the function, or from when that
-        function calls `restart_clock`.
+            Seconds after which the worker is killed, counted from when the function calls `start_clock`.
 
         Returns
         -------
@@ -443,7 +442,7 @@ def report_progress(amount: float) -> None:
     _reporter.add(amount)
 
 
-def restart_clock() -> None:
+def start_clock() -> None:
     """In a worker: let the time limit of the task begin now, after its preparations."""
     assert _reporter is not None
     _reporter.pipe.send(("begin", None))
@@ -461,7 +460,6 @@ def _work(pipe: Any) -> None:
             payload = pipe.recv_bytes()
             try:
                 function, arguments = pickle.loads(payload)
-                pipe.send(("begin", None))
                 outcome = "result", function(*arguments)
             except Exception as error:
                 outcome = "error", error
@@ -538,34 +536,6 @@ def _interrupts_wait() -> Iterator[None]:
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
-
-
-def machine_memory() -> int | None:
-    """Bytes of memory that the processes of this machine or control group may use; None if unknown."""
-    try:
-        sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    except (AttributeError, OSError, ValueError):  # not on Windows
-        return None
-    for folder in _control_groups():
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            with contextlib.suppress(OSError, ValueError):  # "max" is no limit
-                sizes.append(int((folder / name).read_text()))
-    return min(sizes)
-
-
-def _control_groups() -> Iterator[Path]:
-    """Folders of the control groups, of version 2 or 1, of which this process may be a member."""
-    root = Path("/sys/fs/cgroup")
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers in ("", "memory"):
-            top = root / controllers
-            group = top / path.lstrip("/")
-            yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(top))
 
 
 @contextlib.contextmanager

@@ -183,7 +183,7 @@ class LBFGS(LineSearchMethod):
         Number of stored pairs, at least 1.
     """
 
-    traits = dataclasses.replace(LineSearchMethod.traits, ranges={"memory": Interval(1)})
+    traits = dataclasses.replace(LineSearchMethod.traits, ranges={"memory": Interval(1, 10_000)})
 
     memory: int = 10
 

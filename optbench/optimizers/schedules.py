@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from optbench.core.errors import InputError
 from optbench.core.registry import SCHEDULES, Traits
 from optbench.core.specs import (
     NONNEGATIVE,
@@ -23,6 +24,7 @@ from optbench.core.specs import (
 )
 
 Schedule = Callable[[int, int], float]
+FACTORS = Interval(0, 1e6)
 F = TypeVar("F", bound=Callable[..., float])
 
 
@@ -42,19 +44,19 @@ def constant(t: int, T: int) -> float:
     return 1.0
 
 
-@schedule(at=Interval(0, 1, closed="neither"), factor=NONNEGATIVE)
+@schedule(at=Interval(0, 1, closed="neither"), factor=FACTORS)
 def drops(t: int, T: int, at: Sequence[float] = (0.5, 0.75), factor: float = 0.1) -> float:
     """Multiplied by `factor` at each of the fractions `at` of all steps."""
     return math.prod(factor for fraction in at if t >= fraction * T)
 
 
-@schedule(final=NONNEGATIVE)
+@schedule(final=FACTORS)
 def cosine(t: int, T: int, final: float = 0.0) -> float:
     """Half a cosine from 1 to `final` (Loshchilov & Hutter 2017, equation 5, without restarts)."""
     return final + (1 - final) * (1 + math.cos(math.pi * t / T)) / 2
 
 
-@schedule(final=NONNEGATIVE)
+@schedule(final=FACTORS)
 def linear(t: int, T: int, final: float = 0.0) -> float:
     """A straight line from 1 to `final`."""
     return 1 + (final - 1) * t / T
@@ -66,7 +68,7 @@ def inverse_sqrt(t: int, T: int, shift: float = 1.0) -> float:
     return math.sqrt(shift / (shift + t))
 
 
-@schedule(final=POSITIVE)
+@schedule(final=Interval(0, FACTORS.high, closed="right"))
 def exponential(t: int, T: int, final: float = 0.01) -> float:
     """final^(t/T): a constant ratio from step to step, from 1 to `final`."""
     return math.pow(final, t / T)
@@ -89,11 +91,12 @@ def warm_up(after: Schedule, length: float) -> Schedule:
 
 
 def schedule_parameters(name: str) -> dict[str, Parameter]:
-    """The declared parameters of a registered schedule, and `warmup`, which all schedules have."""
+    """The declared parameters of a registered schedule, and `warmup` and `warmup_steps`, which all schedules have."""
     declared, ranges = parameters(SCHEDULES[name]), SCHEDULES.traits(name).ranges
     kinds = {key: tuple[float, ...] if isinstance(p.default, tuple) else p.type for key, p in declared.items()}
     own = {key: Parameter(key, kinds[key], p.default, ranges.get(key)) for key, p in declared.items()}
-    return {**own, "warmup": Parameter("warmup", float, 0.0, NONNEGATIVE)}
+    warmup = Parameter("warmup", float, 0.0, Interval(0, 1, closed="left"))
+    return {**own, "warmup": warmup, "warmup_steps": Parameter("warmup_steps", int, 0, NONNEGATIVE)}
 
 
 def make_schedule(spec: str) -> tuple[str, Schedule]:
@@ -108,9 +111,11 @@ def make_schedule(spec: str) -> tuple[str, Schedule]:
     function = SCHEDULES[name]
     settings = coerce_all(f"schedule {name!r}", schedule_parameters(name), texts)
     canonical_spec = format_spec(name, settings)
-    length: float = settings.pop("warmup", 0.0)
+    fraction, steps = settings.pop("warmup", 0.0), settings.pop("warmup_steps", 0)
+    if fraction and steps:
+        raise InputError(f"{spec!r} has two lengths of the warm-up; give either warmup or warmup_steps")
 
     def plain(t: int, T: int, **more: Any) -> float:
         return float(function(t, T, **settings))
 
-    return canonical_spec, warm_up(plain, length)
+    return canonical_spec, warm_up(plain, fraction or steps)

@@ -20,7 +20,7 @@ def add_labels(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with new columns ``problem`` and ``method`` in front, which replace old ones."""
     import pandas as pd
 
-    problem, data = rows["problem_spec"], rows["data_hash"]
+    problem, data = _with_origin(rows["problem_spec"], rows["problem_origin"]), rows["data_hash"]
     # distinguishes several versions of a problem's data
     if (several := _several(data, [problem])).any():
         problem = problem.mask(several, problem + " [data " + data.str[:8] + "]")
@@ -37,11 +37,11 @@ def _label_methods(rows: pd.DataFrame) -> pd.Series:
     """
     import pandas as pd
 
-    parts = ["optimizer", "fixed", "schedule"]
-    keys = list(rows[parts].itertuples(index=False, name=None))
+    optimizer = _with_origin(rows["optimizer"], rows["optimizer_origin"])
+    keys = list(zip(optimizer, rows["fixed"], rows["schedule"], strict=True))
     names = {key: method_name(key[0], json.loads(key[1]), key[2]) for key in set(keys)}
     method = pd.Series([names[key] for key in keys], index=rows.index, dtype=object)
-    place = [rows["problem_spec"], rows["data_hash"]]
+    place = [rows["problem_spec"], rows["problem_origin"].fillna(""), rows["data_hash"]]
 
     size = rows["batch_size"].astype("Int64").fillna(0)  # 0 for full batches
     several_sizes = _several(size, [*place, method])
@@ -60,6 +60,16 @@ def _label_methods(rows: pd.DataFrame) -> pd.Series:
     return method
 
 
+def _with_origin(name: pd.Series, origin: pd.Series) -> pd.Series:
+    """Names, followed by where they are defined if one name belongs to several problems or optimizers."""
+    several = _several(origin, [name])
+    if not several.any():
+        return name
+    module = origin.str.rpartition(".")[0]  # the rest is the name, and a hash of code that has no name of its own
+    shown = origin.mask(module.groupby(name).transform("nunique") == origin.groupby(name).transform("nunique"), module)
+    return name.mask(several, name + " [" + shown + "]")
+
+
 def _several(column: pd.Series, groups: list[pd.Series]) -> pd.Series:
     """Whether a column has several values in the group of each row."""
     import pandas as pd
@@ -75,7 +85,10 @@ def match_methods(lines: pd.DataFrame, rows: pd.DataFrame) -> pd.Series:
     Lines, such as those of races, have the columns of a method, ``batch_size`` and ``steps``. Optimizer, fixed settings and
     schedule must agree. Among several matches, the most agreement in the other columns decides, then the largest budget.
     """
-    same, further = ["optimizer", "fixed", "schedule"], ["batch_size", "precision", "backend", "steps"]
+    same, further = (
+        ["optimizer", "optimizer_origin", "fixed", "schedule"],
+        ["batch_size", "precision", "backend", "steps"],
+    )
     methods = rows[["method", *same, *further]].drop_duplicates()
     pairs = lines.reset_index()[["index", *same, *further]].merge(methods, on=same, suffixes=("", "_of_runs"))
     agreement = sum((pairs[name].fillna(0) == pairs[f"{name}_of_runs"].fillna(0)).astype(int) for name in further)

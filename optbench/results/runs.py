@@ -35,7 +35,7 @@ def newest(rows: pd.DataFrame) -> pd.DataFrame:
     identity = rows["identity"].astype(object)
     if (unknown := identity.isna()).any():
         names = ["problem_spec", "data_hash", "optimizer", "fixed", "schedule", "batch_size", "settings", "seed"]
-        names += ["steps", "precision", "backend"]
+        names += ["steps", "precision", "backend", "problem_origin", "optimizer_origin"]
         facts = rows.loc[unknown, names].itertuples(index=False, name=None)
         identity[unknown] = [repr(values) for values in facts]
     return by_precedence(rows).assign(run=identity).drop_duplicates("run", keep="last").drop(columns="run")

@@ -29,14 +29,16 @@ VERSION = 3  # of this schema: part of every key and of the folders of a store
 COLUMNS: dict[str, tuple[str, str]] = {
     "key": ("string", "hash of everything that determines the result"),
     "identity": ("string", "hash of what determines the result, except the code"),
-    "code": ("string", "hash of the source code of problem, optimizer and engine"),
+    "code": ("string", "hash of the code of problem, optimizer, schedule and engine, and of all that it uses"),
     "created": ("string", "when the run ended, UTC"),
     "problem_spec": ("string", "spec of the problem"),
-    "problem_name": ("string", "registered name of the problem"),
+    "problem_name": ("string", "registered name of the problem, or name of its class"),
+    "problem_origin": ("string", "module and name of the problem's class"),
     "problem_params": ("string", "all parameters of the problem, JSON"),
-    "data_hash": ("string", "hash of the problem's data; empty if the parameters determine the problem"),
+    "data_hash": ("string", "hash of the problem's data; empty if its spec determines the problem"),
     "dim": ("int64", "number of parameters d"),
-    "optimizer": ("string", "registered name of the optimizer"),
+    "optimizer": ("string", "registered name of the optimizer, or name of the rule or class"),
+    "optimizer_origin": ("string", "module and name of the rule or of the optimizer's class"),
     "fixed": ("string", "settings that are not swept and differ from their defaults, JSON"),
     "settings": ("string", "all hyperparameters, JSON"),
     "step_size": ("double", "value of the tuned hyperparameter, lr or scale; null if there is none"),
@@ -93,9 +95,9 @@ RACE_COLUMNS: dict[str, tuple[str, str]] = {
     "place": ("int64", "position of the configuration in every round, from 0"),
     "seed": ("int64", "seed of start point, mini-batches, noise and search directions; one for each round"),
     "problem": COLUMNS["problem_spec"],
-    **{name: COLUMNS[name] for name in ("problem_name", "problem_params", "data_hash", "dim")},
+    **{name: COLUMNS[name] for name in ("problem_name", "problem_origin", "problem_params", "data_hash", "dim")},
     "configuration": ("string", "optimizer with all settings that differ from their defaults, schedule and batch size"),
-    **{name: COLUMNS[name] for name in ("optimizer", "fixed", "settings")},
+    **{name: COLUMNS[name] for name in ("optimizer", "optimizer_origin", "fixed", "settings")},
     "structure": ("string", "settings that can change the cost of a step, JSON"),
     **{name: COLUMNS[name] for name in ("step_size", "schedule", "batch_size", "calls_per_step", "oracle", "steps")},
     **{name: COLUMNS[name] for name in ("backend", "precision", "code")},
@@ -261,8 +263,8 @@ def from_parquet(
 def _difference(actual: pa.Schema, needed: pa.Schema) -> str:
     """What distinguishes the columns of a file from those it must have."""
     if actual.names != needed.names:
-        others = {*actual.names} ^ {*needed.names}
-        return f"it has other columns: {', '.join(sorted(others)) or 'in another order, or twice'}"
+        other = min({*actual.names} ^ {*needed.names}, default="")
+        return f"it has other columns than it must have, such as {other!r}" if other else "its columns are out of order"
     name, kind = next(
         (name, kind) for name, kind in zip(needed.names, needed.types, strict=True) if actual.field(name).type != kind
     )

@@ -85,7 +85,13 @@ class Store:
         return sorted(path.parent.name for path in self.path.glob(f"*/v{schema.VERSION}") if path.is_dir())
 
     def stale_files(self) -> list[Path]:
-        """Temporary files of processes that were killed while they wrote."""
+        """Temporary files of processes that were killed while they wrote.
+
+        Returns
+        -------
+        list of Path
+            The files.
+        """
         others = [path for kind in self.kinds for path in files.stale_files(self._folder_of(kind))]
         return [*files.stale_files(self._folder, depth=2), *others]
 
@@ -340,48 +346,75 @@ class Store:
         """
         return self._read(self._folder, 2, schema.COLUMNS, names)
 
-    def examine(self) -> tuple[dict[Path, int], dict[Path, str]]:
-        """Read every file of the store, and change nothing.
-
-        Returns
-        -------
-        rows : dict of Path to int
-            The number of rows of each usable file.
-        damaged : dict of Path to str
-            What is wrong with each other file.
-        """
-        tables, damaged = self._scan(self._folder, 2, schema.COLUMNS)
-        rows = {path: table.num_rows for path, table in tables.items()}
-        for kind in self.kinds:
-            tables, more = self._scan(self._folder_of(kind), 1, schema.RACE_COLUMNS if kind == "races" else None)
-            rows |= {path: table.num_rows for path, table in tables.items()}
-            damaged |= more
-        return rows, damaged
-
-    def quarantine(self, damaged: Mapping[Path, str]) -> None:
-        """Move files that cannot be used to the folder ``quarantine``, and warn once.
-
-        Where the folder cannot be written they stay, and are left out.
+    def read_table(
+        self, path: Path, columns: Columns | None = schema.COLUMNS, names: Sequence[str] | None = None
+    ) -> pa.Table:
+        """The verified table of a file of the store.
 
         Parameters
         ----------
-        damaged : mapping of Path to str
-            What is wrong with each file.
+        path : Path
+            The file.
+        columns : mapping, optional
+            The columns that it must have, as in `write_table`; None for any.
+        names : sequence of str, optional
+            The columns to read; by default all.
+
+        Returns
+        -------
+        pyarrow.Table
+            The table.
+
+        Raises
+        ------
+        StoreError
+            If the file is damaged or foreign, or cannot be read at the moment.
+        FileNotFoundError
+            If there is no such file any more.
         """
-        new = {path: reason for path, reason in damaged.items() if path not in self._ignored}
-        if not new:
-            return
-        moved = sum([self._move_to_quarantine(path) for path in new])
-        path, reason = next(iter(new.items()))
-        count = "1 file" if len(new) == 1 else f"{len(new)} files"
-        place = f"; moved to {str(self.path / 'quarantine')!r}" if moved else ""
-        if moved < len(new):
-            place += f"; {len(new) - moved} of them cannot be moved and are left out"
-        warnings.warn(
-            f"{count} of the results folder {str(self.path)!r} cannot be used ({path.relative_to(self.path)}: {reason})"
-            f"{place}. optbench run computes their runs again",
-            stacklevel=4,
-        )
+        data = files.read_file(path)
+        if schema.verify(data) != path.stem.rpartition(".")[2]:
+            raise files.DamagedFileError("it has the name of another file")
+        return schema.from_parquet(data, columns, names)
+
+    def scan(self, kind: str | None = None) -> tuple[dict[Path, pa.Table], dict[Path, str]]:
+        """Read all files of runs, or of other tables of a kind, and change nothing.
+
+        Parameters
+        ----------
+        kind : str, optional
+            See `write_table`; by default files of runs.
+
+        Returns
+        -------
+        tables : dict of Path to pyarrow.Table
+            The table of each usable file.
+        damaged : dict of Path to str
+            What is wrong with each other file.
+
+        Raises
+        ------
+        StoreError
+            If a file cannot be read at the moment.
+        """
+        if kind is None:
+            return self._scan(self._folder, 2, schema.COLUMNS)
+        return self._scan(self._folder_of(kind), 1, schema.RACE_COLUMNS if kind == "races" else None)
+
+    def quarantine(self, damaged: Iterable[Path]) -> int:
+        """Move files that cannot be used to the folder ``quarantine``.
+
+        Parameters
+        ----------
+        damaged : iterable of Path
+            The files.
+
+        Returns
+        -------
+        int
+            How many were moved; the others stay, because the folder cannot be written.
+        """
+        return sum([self._move_to_quarantine(path) for path in damaged])
 
     def _move_to_quarantine(self, path: Path) -> bool:
         target = self.path / "quarantine" / path.relative_to(self.path)
@@ -402,7 +435,20 @@ class Store:
         self, folder: Path, depth: int, columns: Columns | None, names: Sequence[str] | None = None
     ) -> dict[Path, pa.Table]:
         tables, damaged = self._scan(folder, depth, columns, names)
-        self.quarantine(damaged)
+        new = {path: reason for path, reason in damaged.items() if path not in self._ignored}
+        if not new:
+            return tables
+        moved = self.quarantine(new)
+        path, reason = next(iter(new.items()))
+        count = "1 file" if len(new) == 1 else f"{len(new)} files"
+        place = f"; moved to {str(self.path / 'quarantine')!r}" if moved else ""
+        if moved < len(new):
+            place += f"; {len(new) - moved} of them cannot be moved and are left out"
+        warnings.warn(
+            f"{count} of the results folder {str(self.path)!r} cannot be used ({path.relative_to(self.path)}: {reason})"
+            f"{place}. optbench run computes their runs again",
+            stacklevel=4,
+        )
         return tables
 
     def _scan(
@@ -413,10 +459,7 @@ class Store:
 
         def read(path: Path) -> pa.Table | str | None:
             try:
-                data = files.read_file(path)
-                if schema.verify(data) != path.stem.rpartition(".")[2]:
-                    raise files.DamagedFileError("it has the name of another file")
-                return schema.from_parquet(data, columns, names)
+                return self.read_table(path, columns, names)
             except files.DamagedFileError as error:
                 return str(error)
             except FileNotFoundError:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
+from sys import getrefcount
 from typing import Any, NoReturn
 
 import numpy as np
 
 from optbench.core.types import Array
 from optbench.problem import Problem
+
+PAIRS = (tuple, list)
 
 
 class Answers:
@@ -43,17 +45,29 @@ class Answers:
         TypeError
             If the results are not arrays of these shapes and of the precision of the run.
         """
-        if not isinstance(results, tuple | list) or len(results) != len(shapes):
+        if not isinstance(results, PAIRS) or len(results) != len(shapes):
             self._blame_problem(function, f"must return the pair (f, g), not {_description(results)}")
-        arrays = list(results)
+        arrays, kind, dtype = list(results), self.kind, self.dtype
         del results  # now only `arrays` refers to an array that the problem does not hold
         for k, shape in enumerate(shapes):
-            if not self.fits(arrays[k], shape):
+            array = arrays[k]
+            if type(array) is not kind or array.shape != shape or array.dtype != dtype:
                 name = "f" if k == 0 else "g"
-                self._refuse(function, "H" if function == "hessian" else name, arrays[k], shape)
-            if not self.shows_owner or _is_shared(arrays, k):
-                arrays[k] = self.xp.asarray(arrays[k], copy=True)
+                self._refuse(function, "H" if function == "hessian" else name, array, shape)
+            del array
+            # names count as references too; here there are that by the list, and that by the argument
+            if (
+                not self.shows_owner
+                or getrefcount(arrays[k]) > 2
+                or (arrays[k].base is not None and _is_shared(arrays[k]))
+            ):
+                arrays[k] = self.copy(arrays[k])
         return arrays
+
+    def copy(self, array: Array) -> Array:
+        """A copy of an array of the run."""
+        copied: Any = array
+        return copied.copy() if self.shows_owner else self.xp.asarray(array, copy=True)
 
     def check_metrics(self, metrics: Any, shape: tuple[int, ...]) -> None:
         """Raise an error unless metrics are those that the problem declares, real numbers of this shape."""
@@ -91,15 +105,9 @@ class Answers:
         return f"an {kind} of shape {shape} and type {self.dtype}"
 
 
-def _is_shared(arrays: list[Any], k: int) -> bool:
-    """Whether an array, or the memory of which it is a view, may be held by others than this list."""
-    # no name here refers to the array, because names count as references: one by the list, one by the argument
-    if sys.getrefcount(arrays[k]) > 2:
-        return True
-    if arrays[k].base is None:
-        return False
-    # a view: one reference by the array, one by the argument
-    return type(arrays[k].base) is not type(arrays[k]) or sys.getrefcount(arrays[k].base) > 2
+def _is_shared(view: Any) -> bool:
+    """Whether others may hold the memory of an array that is a view."""
+    return type(view.base) is not type(view) or getrefcount(view.base) > 2
 
 
 def _description(value: Any) -> str:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from optbench.core.imports import Imports
+from optbench.core.memory import check_memory
 from optbench.core.trace import Trace
 from optbench.runner.loop import minimize
-from optbench.runner.plan import STEP_SECONDS, Parallelism, Plan, plan_seconds, run_nanoseconds
+from optbench.runner.plan import STEP_SECONDS, Parallelism, Plan, check_count, plan_seconds, run_nanoseconds
 
 # An array has as many runs as fit CHUNK_BYTES of intermediate results, but at least CHUNK_RUNS if MEMORY_BYTES allow it.
 # Measurements: docs/explanation/design-notes/2026-11-23-chunks.md.
@@ -103,9 +104,7 @@ def count_parts(plan: Plan) -> tuple[int, int]:
     """
     S, L = len(plan.seeds), len(plan.grid)
     on_cpu = plan.problem.backend.name == "numpy"
-    bytes_per_run = plan.problem.bytes_per_run(plan.batch_size) + 8 * plan.recipe.kind.matrices * plan.problem.dim**2
-    chunk_bytes = CHUNK_BYTES if on_cpu else MEMORY_BYTES
-    max_runs = max(1, chunk_bytes // bytes_per_run, min(CHUNK_RUNS, MEMORY_BYTES // bytes_per_run))
+    max_runs = _max_runs(plan)
     cores, min_runs = 1, max_runs
     nanoseconds = run_nanoseconds(plan)
     is_large = nanoseconds >= MIN_CORE_NANOSECONDS and plan_seconds(plan) >= MIN_CORE_SECONDS
@@ -153,6 +152,27 @@ def _pieces(items: Sequence[Any], count: int) -> list[Sequence[Any]]:
     """The items in `count` consecutive pieces of almost equal length."""
     edges = [round(i * len(items) / count) for i in range(count + 1)]
     return [items[a:b] for a, b in itertools.pairwise(edges)]
+
+
+def check_size(plans: Sequence[Plan]) -> None:
+    """Raise `InputError` for plans with too many runs, or with arrays that do not fit into memory."""
+    check_count(sum(plan.size for plan in plans))
+    for plan in plans:
+        runs = min(plan.size, _max_runs(plan))
+        curves = 8 * 4 * plan.checkpoint_count  # bytes per run; two copies of values and of gradient norms
+        check_memory(f"{plan.recipe.name} on {plan.problem.spec}", runs * (_bytes_per_run(plan) + curves))
+
+
+def _bytes_per_run(plan: Plan) -> int:
+    matrices: int = plan.recipe.kind.matrices
+    return plan.problem.bytes_per_run(plan.batch_size) + 8 * matrices * plan.problem.dim**2
+
+
+def _max_runs(plan: Plan) -> int:
+    """The number of runs of an array."""
+    bytes_per_run = _bytes_per_run(plan)
+    chunk_bytes = CHUNK_BYTES if plan.problem.backend.name == "numpy" else MEMORY_BYTES
+    return max(1, chunk_bytes // bytes_per_run, min(CHUNK_RUNS, MEMORY_BYTES // bytes_per_run))
 
 
 def for_cores(plans: Sequence[Plan]) -> list[Plan]:

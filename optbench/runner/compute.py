@@ -168,7 +168,8 @@ def rows_of(parts: Parts) -> list[dict[str, Any]]:
     rows = []
     for chunk, result in parts:
         try:
-            rows += chunk_rows(chunk, result)
+            with _same_folder():
+                rows += chunk_rows(chunk, result)
         except (Exception, SystemExit) as error:
             rows += chunk_rows(chunk, ChunkResult(None, error_text(error)))
     return rows
@@ -226,7 +227,8 @@ def compute_sent(
     parts = compute(chunk, report, memory=memory)
     if not is_own_problem(chunk.plan.problem):
         # here, because a plug-in that is evaluated in the other process may end it
-        parts = [(part, _described(part, result)) for part, result in parts]
+        with _same_folder():
+            parts = [(part, _described(part, result)) for part, result in parts]
     if store is not None:
         with contextlib.suppress(StoreError):  # that process may be able to store it, or will raise
             store.write(rows_of(parts))

@@ -21,6 +21,7 @@ from typing import Any
 from optbench.core import workers
 from optbench.core.errors import InputError, OptbenchError, error_text
 from optbench.core.imports import Imports
+from optbench.core.memory import machine_memory
 from optbench.core.workers import StartError, TimeLimitError, WorkerDiedError, available_cores
 from optbench.problem import Problem
 from optbench.results.store import Store
@@ -102,7 +103,7 @@ class Limits:
         """The memory limit of built-in or of plug-in code, with several processes."""
         if self.gigabytes is not None:
             return int(self.gigabytes * 1e9)
-        memory = workers.machine_memory()
+        memory = machine_memory()
         if is_built_in or not self.isolate or memory is None:
             return None
         return int(MEMORY_SHARE * memory if jobs == 1 else max(MEMORY_SHARE * memory / jobs, min(MIN_MEMORY, memory)))
@@ -309,6 +310,11 @@ def _ending(exitcode: int | None) -> str:
 
 
 def _compute_pickled(pickled: bytes, store: Store | None, memory: int | None) -> Any:
+    if store is not None:
+        # these imports take a second, which does not count
+        import pandas  # noqa: F401
+        import pyarrow.parquet  # noqa: F401
+    workers.start_clock()
     # unpickled here, where errors have messages
     try:
         _, item = pickle.loads(pickled)
@@ -319,9 +325,6 @@ def _compute_pickled(pickled: bytes, store: Store | None, memory: int | None) ->
                 "move it to a file and import it, or compute with jobs=1"
             ) from None
         raise
-    if store is not None:
-        import pyarrow.parquet  # noqa: F401 - takes a second, which does not count
-    workers.restart_clock()
     if isinstance(item, Problem):
         return solve_sent(item, memory)
     return compute_sent(item, store, workers.report_progress, memory)

@@ -21,7 +21,7 @@ from optbench.results.store import Store
 from optbench.runner.chunks import Chunk, chunks_of
 from optbench.runner.compute import Parts, Progress, compute, solve, store_parts
 from optbench.runner.dispatch import Limits, OnExecutor, Processes, Results
-from optbench.runner.plan import Parallelism, Plan
+from optbench.runner.plan import Parallelism, Plan, refreshed
 from optbench.runner.rows import ChunkResult, runs_from_chunks
 
 START_SECONDS = 1.0  # start of worker processes; measured: 0.8 for two, 1.3 for four on four cores
@@ -85,6 +85,7 @@ def execute(
     """
     if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
         raise InputError(f"jobs must be at least 1, not {jobs!r}")
+    plans = refreshed(plans)
     limits = Limits(time_limit, memory_limit, isolate)
     stored: set[str] = set()
     if store is not None:

@@ -28,7 +28,7 @@ from optbench.core.trace import Recorder, Trace, checkpoints
 from optbench.core.types import Array, Oracle
 from optbench.optimizer import At, FirstOrder, Optimizer
 from optbench.problem import Optimum, Problem
-from optbench.runner.answers import Answers
+from optbench.runner.answers import PAIRS, Answers
 
 MAX_FEED_BYTES = 1 << 24  # random numbers drawn in advance
 
@@ -207,12 +207,15 @@ class Loop:
         self.problem, self.optimizer, self.steps, self.runs = problem, optimizer, steps, runs
         # read once, because an optimizer may change its attributes
         self.oracle, self.keeps_best = Oracle(optimizer.oracle), optimizer.keeps_best
+        self.has_gradient, self.has_hessian = self.oracle != Oracle.VALUE, self.oracle == Oracle.HESSIAN
         self.backend = problem.backend
         self.xp = problem.backend.xp
         self.answers = Answers(problem, optimizer.name or type(optimizer).__name__)
         self.calls_per_step = problem.calls_per_step(batch)
         self.shape = (runs, problem.dim)
+        self.shapes = (runs,), self.shape  # of f and g
         self.stack = (len(seeds), runs // len(seeds), problem.dim)  # (S, L, d)
+        self.f: Any = None  # values (R,) of the last evaluation, which the optimizer does not get
         sampler = problem.sampler(seeds, batch)
         self.stochastic = sampler is not None
         self.samples = _Feed(sampler, self.backend, steps + 1) if sampler is not None else None
@@ -222,28 +225,28 @@ class Loop:
     def evaluate(self, t: int, x: Array) -> At:
         """What the oracle returns at the points x of shape (R, d) in step t: checked arrays that nobody else holds."""
         problem, own = self.problem, self.answers.own
-        z = None
+        g = hessian = z = None
         if self.normals is not None:
             # all settings of a seed share its directions
             z = self.xp.asarray(self.xp.broadcast_to(self.normals[t][:, None, :], self.stack), copy=True)
             z = self.xp.reshape(z, self.shape)
-        if self.oracle == Oracle.VALUE:
-            (f,) = own("value", [problem.value(x)], ((self.runs,),))
-            return At(x, f[:, None], z=z)
-        if self.samples is not None:
+        if not self.has_gradient:
+            (f,) = own("value", [problem.value(x)], self.shapes[:1])
+        elif self.samples is not None:
             points, samples = self.xp.reshape(x, self.stack), self.samples[t]
             f, g = own("value_and_grad", problem.value_and_grad(points, samples), (self.stack[:2], self.stack))
-            return At(x, self.xp.reshape(f, (self.runs, 1)), self.xp.reshape(g, self.shape), z=z)
-        f, g = own("value_and_grad", problem.value_and_grad(x), (self.shape[:1], self.shape))
-        hessian = None
-        if self.oracle == Oracle.HESSIAN:
-            (hessian,) = own("hessian", [problem.hessian(x)], ((*self.shape, problem.dim),))
-        return At(x, f[:, None], g, hessian, z)
+            f, g = self.xp.reshape(f, (self.runs,)), self.xp.reshape(g, self.shape)
+        else:
+            f, g = own("value_and_grad", problem.value_and_grad(x), self.shapes)
+            if self.has_hessian:
+                (hessian,) = own("hessian", [problem.hessian(x)], ((*self.shape, problem.dim),))
+        self.f = f
+        return At(x, self.answers.copy(f)[:, None], g, hessian, z)
 
     def step(self, t: int, at: At, state: Any) -> tuple[Array, Any]:
         """The checked points (R, d) and the state that the optimizer returns in step t."""
         result = self.optimizer.step(t, at, state)
-        if not isinstance(result, tuple | list) or len(result) != 2:
+        if not isinstance(result, PAIRS) or len(result) != 2:
             raise TypeError(f"step() of {self.answers.optimizer!r} must return the pair (x, state), not {result!r:.60}")
         x, state = result
         if not self.answers.fits(x, self.shape):
@@ -334,7 +337,8 @@ class Loop:
 
     def _steps(self, x: Array, state: Any, recorder: Recorder, progress: Callable[[int], None]) -> Array:
         """Evaluate, record, step. Returns the iterates at the ends of the runs, (R, d)."""
-        xp, keeps_best, has_gradient = self.xp, self.keeps_best, self.oracle != Oracle.VALUE
+        xp, keeps_best = self.xp, self.keeps_best
+        counts_values, has_tolerance = not self.stochastic, recorder.tolerance is not None
         marks = set(recorder.t.tolist())
         best_x = x
         best_f = self.backend.zeros((self.runs, 1)) + xp.inf
@@ -347,21 +351,20 @@ class Loop:
         since = 0
         for t in range(self.steps + 1):
             # after the last step only the trace needs values: the full objective, not a mini-batch
-            at = self.evaluate(t, x) if t < self.steps or not self.stochastic else None
+            at = self.evaluate(t, x) if t < self.steps or counts_values else None
             f = norm = None
             if at is not None and keeps_best:
                 better = at.f < best_f
                 best_x = xp.where(better, at.x, best_x)
                 best_f = xp.where(better, at.f, best_f)
-                if has_gradient:
+                if self.has_gradient:
                     best_norm = xp.where(better[:, 0], _norms(xp, at.g), best_norm)
-            if at is not None and not self.stochastic:
-                # a copy, because the optimizer may change its own
-                f = best_f[:, 0] if keeps_best else xp.asarray(at.f[:, 0], copy=True)
+            if counts_values and at is not None:
+                f = best_f[:, 0] if keeps_best else self.f
                 values.append(f)
-                if has_gradient and (recorder.tolerance is not None or t in marks):
+                if self.has_gradient and (has_tolerance or t in marks):
                     norm = best_norm if keeps_best else _norms(xp, at.g)
-                    if recorder.tolerance is not None:
+                    if has_tolerance:
                         norms.append(norm)
             if t in marks:
                 curves.append(self._checkpoint(best_x if keeps_best else x, norm))
@@ -380,7 +383,7 @@ class Loop:
                 if recorder.finished:
                     break
         x = best_x if keeps_best else x
-        return x if ends is None else xp.where(ends.is_known, ends.x, x)
+        return x if ends is None else xp.where(ends.is_known[:, None], ends.x, x)
 
     def _checkpoint(self, x: Array, norm: Array | None) -> dict[str, Array]:
         """Metrics at x, (R, d), and the gradient norm or (with mini-batches) the full objective; each of shape (R,)."""
@@ -462,12 +465,12 @@ class _Ends:
 
     def __init__(self, recorder: Recorder, x: Array, backend: Backend) -> None:
         self.recorder, self.backend, self.x = recorder, backend, x
-        self.is_known = backend.zeros((recorder.runs, 1)) > 0  # (R, 1)
+        self.is_known = backend.zeros((recorder.runs,)) > 0  # (R,), as the following arrays
         # in float64, as the recorder compares
         self.level: Array | None = None  # known with the first values
-        self.never = backend.as_float64(np.full((recorder.runs, 1), -np.inf))
+        self.never = backend.as_float64(np.full(recorder.runs, -np.inf))
         tolerance = -np.inf if recorder.tolerance is None else recorder.tolerance
-        self.tolerance = backend.as_float64(np.full((recorder.runs, 1), tolerance))
+        self.tolerance = backend.as_float64(np.full(recorder.runs, tolerance))
 
     def update(self, x: Array, f: Array, norm: Array | None) -> None:
         """Keep the rows of x, (R, d), whose runs end with these values and gradient norms, (R,)."""
@@ -475,13 +478,13 @@ class _Ends:
         if self.level is None:
             self.recorder.begin(self.backend.to_host(f).astype(float))
             stop = self.recorder.stop
-            self.level = self.backend.as_float64(self.recorder.targets[:, -1:]) if stop else self.never
-        ends = f[:, None] <= self.level
+            self.level = self.backend.as_float64(self.recorder.targets[:, -1]) if stop else self.never
+        ends = f <= self.level
         if norm is not None:
-            ends = ends | (norm[:, None] <= self.tolerance)
-        if self.backend.name == "numpy" and not xp.any(ends):
+            ends = ends | (norm <= self.tolerance)
+        if self.backend.name == "numpy" and not np.count_nonzero(ends):
             return
-        self.x, self.is_known = xp.where(ends, x, self.x), self.is_known | ends
+        self.x, self.is_known = xp.where(ends[:, None], x, self.x), self.is_known | ends
         # a run ends once
         self.level, self.tolerance = xp.where(ends, self.never, self.level), xp.where(ends, self.never, self.tolerance)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
@@ -16,10 +17,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from optbench.core.backend import PRECISIONS
-from optbench.core.errors import InputError
+from optbench.core.errors import InputError, shown
 from optbench.core.specs import MAX_INTEGER, as_list, check_names
 
-MAX_RATES = 10_000  # of a range; more are a typing error
+MAX_RATES = 10_000  # more are a typing error
+MAX_SEEDS = 1_000_000
+MAX_ROUNDS = 100_000
 MIN_ROUNDS = 3  # fewer give no interval
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,7 +33,10 @@ def _is_integer(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer that is no float
+        return False
 
 
 def _one_or_more(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -56,15 +62,17 @@ def learning_rates(value: Any) -> tuple[float, ...]:
         items = _rates_of_range(value) if isinstance(value, Mapping) else as_list(value)
         if any(isinstance(item, bool) for item in items):
             raise TypeError
+        if len(items) > MAX_RATES:
+            raise InputError(f"lr must be at most {MAX_RATES} learning rates, not {len(items)}")
         rates = tuple(map(float, items))
     except InputError:
         raise
     except (TypeError, ValueError, KeyError, OverflowError):
         raise InputError(
-            f"lr must be a number, a list, low:high:count or {{low, high, per_decade}}, not {given!r}"
+            f"lr must be a number, a list, low:high:count or {{low, high, per_decade}}, not {shown(given)}"
         ) from None
     if not rates or not all(0 < rate < np.inf for rate in rates):
-        raise InputError(f"learning rates must be positive numbers, not {given!r}")
+        raise InputError(f"learning rates must be positive numbers, not {shown(given)}")
     return rates
 
 
@@ -89,13 +97,13 @@ def _rates_of_range(value: Mapping[str, Any]) -> list[float]:
     check_names("lr", ["low", "high", "per_decade", "count"], value)
     low, high = float(value["low"]), float(value["high"])
     if not 0 < low <= high < math.inf:
-        raise InputError(f"a range of learning rates needs 0 < low <= high, not {value!r}")
+        raise InputError(f"a range of learning rates needs 0 < low <= high, not {shown(value)}")
     if not value.get("per_decade", 1) > 0:
-        raise InputError(f"per_decade must be above 0, not {value['per_decade']!r}")
+        raise InputError(f"per_decade must be above 0, not {shown(value['per_decade'])}")
     by_decade = round(math.log10(high / low) * value.get("per_decade", 3)) + 1
     count = int(value.get("count", by_decade))
     if not 1 <= count <= MAX_RATES or count != value.get("count", count):
-        raise InputError(f"the count of a range must be a whole number from 1 to {MAX_RATES}, not {value!r}")
+        raise InputError(f"the count of a range must be a whole number from 1 to {MAX_RATES}, not {shown(value)}")
     # rounded to 12 digits, so that a grid is the same on every machine
     return [float(f"{rate:.12g}") for rate in np.geomspace(low, high, count)]
 
@@ -132,11 +140,11 @@ class Options:
             if isinstance(value, str) and ("int" in str(field.type) or "float" in str(field.type)):
                 value = _numbers(value)
             elif isinstance(value, Iterable) and not isinstance(value, str | Mapping):
-                value = tuple(value)
+                value = tuple(itertools.islice(value, MAX_SEEDS + 1))
             object.__setattr__(self, field.name, value)
             expected, is_valid = field.metadata["kind"]
             if not (value is None and field.default is None) and not is_valid(value):
-                raise InputError(f"{field.name} must be {expected}, not {value!r}")
+                raise InputError(f"{field.name} must be {expected}, not {shown(value)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,10 +184,11 @@ class SweepOptions(Options):
         super().__post_init__()
         if self.steps is not None and self.calls is not None:
             raise InputError("give either steps or calls, not both")
-        if _is_integer(self.seeds) and not self.seed_numbers:
-            raise InputError(f"seeds must be at least 1, not {self.seeds!r}")
+        count = len(self.seeds) if isinstance(self.seeds, tuple) else int(str(self.seeds))
+        if not 1 <= count <= MAX_SEEDS:
+            raise InputError(f"seeds must be at least 1 and at most {MAX_SEEDS}, not {shown(self.seeds)}")
         if min(self.seed_numbers) < 0 or len(set(self.seed_numbers)) < len(self.seed_numbers):
-            raise InputError(f"seeds must be different whole numbers of at least 0, not {self.seeds!r}")
+            raise InputError(f"seeds must be different whole numbers of at least 0, not {shown(self.seeds)}")
 
     @property
     def seed_numbers(self) -> tuple[int, ...]:
@@ -229,8 +238,10 @@ class RaceOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rounds < MIN_ROUNDS:
-            raise InputError(f"a race needs at least {MIN_ROUNDS} rounds for its intervals, not {self.rounds}")
+        if not MIN_ROUNDS <= self.rounds <= MAX_ROUNDS:
+            raise InputError(
+                f"a race needs at least {MIN_ROUNDS} rounds for its intervals, not {self.rounds}, and at most {MAX_ROUNDS}"
+            )
         if not 0 <= self.seed <= 2**62:
             raise InputError(f"seed must be from 0 to 2^62, not {self.seed}")
 

@@ -9,6 +9,8 @@ import dataclasses
 import enum
 import hashlib
 import itertools
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from optbench.core.code_hash import source_hash
+from optbench.compile import llvm
+from optbench.core.code_hash import Hasher, is_importable, module_hash, qualified_name
 from optbench.core.errors import InputError
-from optbench.core.specs import as_list, canonical
+from optbench.core.registry import SCHEDULES
+from optbench.core.specs import as_list, canonical, parse_spec
 from optbench.optimizer import Optimizer, Recipe, make_recipe
 from optbench.optimizers.schedules import make_schedule
 from optbench.problem import Problem
@@ -27,25 +31,21 @@ from optbench.runner.loop import check_pair
 from optbench.runner.options import SweepOptions
 
 DEFAULT_STEPS = 1000
+MAX_STEPS = 10**10  # they take days even where steps are fastest
+MAX_RUNS = 10**7  # of a sweep or a study; their rows take more memory than a machine has
 
-# modules whose source is part of every key, besides those of the problem and the optimizer
-_COMPILE = (
-    "graph",
-    "elementary",
-    "llvm",
-    "steps",
-    "loops",
-    "cuda",
-    "rules",
-    "fused_loop",
-    "elementwise",
-    "loops",
-    "batches",
-)
+# modules that compute, whose code is part of every key; those of problems, optimizers and schedules are hashed where used
+_COMPILE = "batches cuda elementary elementwise fused_loop graph llvm loops rules steps"
 ENGINE = (
-    *("optbench.optimizer", "optbench.runner.loop", "optbench.core.trace", "optbench.core.column"),
-    *(f"optbench.compile.{name}" for name in _COMPILE),
-    *("optbench.core.random", "optbench.optimizers.schedules", "optbench.problem"),
+    *(
+        "optbench.optimizer",
+        "optbench.problem",
+        "optbench.core.backend",
+        "optbench.core.column",
+        "optbench.core.random",
+    ),
+    *("optbench.core.trace", "optbench.runner.answers", "optbench.runner.chunks", "optbench.runner.loop"),
+    *("optbench.runner.plan", "optbench.runner.rows", *(f"optbench.compile.{name}" for name in _COMPILE.split())),
 )
 
 STEP_SECONDS = 4e-5  # overhead of a step as it is written
@@ -63,6 +63,20 @@ class Parallelism(enum.Enum):
     NONE = "none"  # chunks fill the cache
     CHUNKS = "chunks"  # a large plan is cut into chunks for several cores
     THREADS = "threads"  # one chunk, whose matrix products use several threads
+
+
+class Hashers:
+    """Hashers of code and of data that several plans share. A copy in another process has seen nothing yet."""
+
+    def __init__(self) -> None:
+        self.code = Hasher()
+        self.data = self.code.by_name()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Hashers, ()
+
+
+_first_seen = Hashers()  # of a worker process
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -86,6 +100,8 @@ class Plan:
     fused : bool
         Whether to compile rules and oracles; `Backend.fused` takes precedence.
     parallelism : Parallelism
+    hashers : Hashers
+        They know the code and the data at the time of their first use; see `refreshed`.
     """
 
     problem: Problem
@@ -100,6 +116,25 @@ class Plan:
     checkpoint_count: int
     fused: bool
     parallelism: Parallelism = Parallelism.NONE
+    hashers: Hashers = dataclasses.field(default_factory=Hashers, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # keys are computed where plans are made, never again in a worker
+        names = "code", "data_hash", "params", "problem_origin", "optimizer_origin", "_common"
+        state = vars(self) | {name: getattr(self, name) for name in names}
+        state.pop("_keys", None)
+        definitions = None if self._definitions in self.hashers.code.random else self._definitions
+        return state | {"_sender": (sys.version_info[:2], definitions)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        version, definitions = state.pop("_sender")
+        state.pop("_definitions", None)
+        vars(self).update(state, hashers=_first_seen)
+        if definitions not in (None, self._definitions) and version == sys.version_info[:2]:
+            raise InputError(
+                f"{self.recipe.name} on {self.problem.spec}: the code in a worker process is not the code here; it was "
+                "changed after it was imported, so start again, or compute with jobs=1"
+            )
 
     @property
     def size(self) -> int:
@@ -127,6 +162,61 @@ class Plan:
         return defaults | self.recipe.settings | dict(point)
 
     @cached_property
+    def is_compiled(self) -> bool:
+        """Whether compiled code may run, so that results may differ in digits from those of an uncompiled run.
+
+        It cannot where no part of a built-in problem and optimizer is ever compiled.
+        """
+        backend, target = self.problem_as_run.backend, self.recipe.target
+        if not backend.fused or (backend.name == "numpy" and not llvm.is_available()):
+            return False
+        is_plain = type(self.problem).choose_kernels is Problem.choose_kernels and self.problem.is_builtin
+        return not (is_plain and isinstance(target, type) and target.__module__.startswith("optbench.optimizers."))
+
+    @cached_property
+    def params(self) -> dict[str, Any]:
+        """The parameters of the problem as plain values."""
+        return {name: self.plain(value) for name, value in self.problem.params.items()}
+
+    def plain(self, value: Any) -> Any:
+        """A value as JSON has it; for arrays, functions and other objects, their type and a hash."""
+        if _is_plain(value):
+            return value
+        if isinstance(value, np.generic) and _is_plain(value.item()):
+            return value.item()
+        return f"{type(value).__name__} {self._data_hash(value)}"
+
+    @cached_property
+    def data_hash(self) -> str:
+        """Hash of the problem's data and of parameters that its spec cannot show; empty if the spec determines all."""
+        problem = self.problem
+        if problem.is_builtin:
+            return problem.fingerprint
+        return self._data_hash(problem.host)
+
+    @property
+    def _owner(self) -> str:
+        return f"{self.recipe.name} on {self.problem.spec}"
+
+    def _data_hash(self, value: Any) -> str:
+        return self.hashers.data.hash(value, owner=self._owner)
+
+    @cached_property
+    def problem_origin(self) -> str:
+        """Where the problem's class is defined."""
+        return self._origin(type(self.problem))
+
+    @cached_property
+    def optimizer_origin(self) -> str:
+        """Where the rule, or the class of the optimizer, is defined."""
+        return self._origin(self.recipe.target)
+
+    def _origin(self, target: Any) -> str:
+        """Module and name; and a hash of the code, where the name does not lead to it, as for a function in a function."""
+        name = qualified_name(target)
+        return name if is_importable(target) else f"{name} {self.hashers.code.hash(target, owner=self._owner)[:16]}"
+
+    @cached_property
     def _common(self) -> str:
         """The part of the identity that all runs of this plan share, as canonical JSON."""
         problem = self.problem
@@ -134,8 +224,8 @@ class Plan:
         return canonical(
             {
                 "schema": VERSION,
-                "problem": [problem.name, problem.params, problem.fingerprint],
-                "optimizer": self.recipe.name,
+                "problem": [problem.name, self.problem_origin, self.params, self.data_hash],
+                "optimizer": [self.recipe.name, self.optimizer_origin],
                 "schedule": self.schedule,
                 "steps": self.steps,
                 "batch_size": self.batch_size,
@@ -148,23 +238,40 @@ class Plan:
         )
 
     @cached_property
+    def _definitions(self) -> str:
+        """Hash of the code of problem, optimizer, schedule and engine, and of all that it uses."""
+        traits = self.recipe.traits.per_run, self.recipe.traits.elementwise
+        schedule = SCHEDULES[parse_spec(self.schedule)[0]], make_schedule
+        targets = type(self.problem), self.recipe.target, *schedule, traits, module_hash(ENGINE)
+        return self.hashers.code.hash(*targets, owner=self._owner)
+
+    @cached_property
     def code(self) -> str:
-        """Hash of all source code that affects the result."""
-        return _hash(self.problem.code_version + source_hash([self.recipe.target], ENGINE))[:16]
+        """Hash of all code that affects the result."""
+        # of built-in problems, `held_data` is empty; otherwise functions may be among them
+        held = self.hashers.code.hash((self.problem.params, self.problem.held_data), owner=self._owner)
+        return _hash(self._definitions + held)[:16]
 
     def identity(self, point: Mapping[str, float], seed: int) -> str:
         """Hash of all inputs of a run; it does not depend on the version of the code."""
-        return _hash(f"{self._common}{canonical(self.settings(point))}{seed}")
+        numbers = tuple(point.values())
+        if numbers not in self._settings:
+            self._settings[numbers] = canonical({k: self.plain(value) for k, value in self.settings(point).items()})
+        return _hash(f"{self._common}{self._settings[numbers]}{seed}")
+
+    @cached_property
+    def _settings(self) -> dict[tuple[float, ...], str]:
+        return {}
 
     @cached_property
     def _keys(self) -> dict[tuple[Any, ...], str]:
         return {}
 
     def key(self, point: Mapping[str, float], seed: int) -> str:
-        """Hash of all inputs of a run and of the code."""
+        """Hash of all inputs of a run, of the code, and of whether it is compiled."""
         run = (*point.values(), seed)
         if run not in self._keys:
-            self._keys[run] = _hash(self.identity(point, seed) + self.code)
+            self._keys[run] = _hash(f"{self.identity(point, seed)}{self.code}{self.is_compiled}")
         return self._keys[run]
 
     @property
@@ -180,6 +287,21 @@ class Plan:
         steps = self.steps  # not `self` below, because an optimizer must not reach the problem
         factor = None if self.schedule == "constant" else lambda t: schedule(t, steps)
         return self.recipe.build(fixed | swept, factor, fused=self.fused)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON has the value."""
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    return value is None or isinstance(value, str | int) or (type(value) is float and math.isfinite(value))
+
+
+def refreshed(plans: Sequence[Plan]) -> list[Plan]:
+    """Copies of plans whose keys are of the code and the data as they are now."""
+    hashers = Hashers()
+    return [dataclasses.replace(plan, hashers=hashers) for plan in plans]
 
 
 def run_nanoseconds(plan: Plan) -> float:
@@ -242,7 +364,8 @@ def make_plans(
     fixed = {key: value for key, value in recipe.settings.items() if key not in swept}
     separate = [key for key in swept if key not in recipe.sweepable]
     stacked = [key for key in swept if key in recipe.sweepable]
-    plans = []
+    check_count(len(sweep.seed_numbers) * math.prod(map(len, swept.values())))
+    plans, hashers = [], Hashers()
     for batch_size, spec in itertools.product(sweep.batch_sizes, as_list(sweep.schedule)):
         check_pair(problem, recipe.kind, recipe.name, batch_size, sweep.stop_at_gradient)
         schedule, _ = make_schedule(spec)
@@ -253,8 +376,8 @@ def make_plans(
         steps = DEFAULT_STEPS if sweep.steps is None else int(sweep.steps)
         if sweep.calls is not None:
             steps = max(1, round(sweep.calls / problem.calls_per_step(batch_size)) - 1)
-        if steps < 1:
-            raise InputError(f"the budget must be at least one step, not {steps}")
+        if not 1 <= steps <= MAX_STEPS:
+            raise InputError(f"the budget must be at least one step and at most {MAX_STEPS:.0e}, not {steps:.6g}")
         scale = (batch_size or 1) / (sweep.batch_sizes[0] or 1) if sweep.linear_scaling else 1.0
         for values in itertools.product(*(swept[key] for key in separate)):
             grid = tuple(
@@ -271,13 +394,20 @@ def make_plans(
                 batch_size=batch_size,
                 stop_at_target=sweep.stop_at_target,
                 stop_at_gradient=None if sweep.stop_at_gradient is None else float(sweep.stop_at_gradient),
-                checkpoint_count=int(sweep.checkpoint_count),
+                checkpoint_count=min(int(sweep.checkpoint_count), steps + 1),
                 fused=bool(fused),
+                hashers=hashers,
             )
             if fused is None:
                 plan = dataclasses.replace(plan, fused=pays_to_compile(plan))
             plans.append(plan)
     return plans
+
+
+def check_count(runs: int) -> None:
+    """Raise `InputError` for more than `MAX_RUNS` runs."""
+    if runs > MAX_RUNS:
+        raise InputError(f"{runs:.3g} runs are requested, above {MAX_RUNS:.0e}; request fewer seeds or settings")
 
 
 def _hash(text: str) -> str:

@@ -43,7 +43,7 @@ from optbench.results.environment import environment
 from optbench.results.methods import method_name
 from optbench.results.schema import RACE_COLUMNS, to_arrow, to_frame
 from optbench.results.store import Store
-from optbench.runner.chunks import ceil_div
+from optbench.runner.chunks import ceil_div, check_size
 from optbench.runner.loop import Loop
 from optbench.runner.options import RaceOptions, with_options
 from optbench.runner.plan import Plan, make_plans
@@ -93,6 +93,7 @@ def make_race_plans(
             batch_size=race.batch_size,
             schedule=race.schedule if recipe.takes_schedule else "constant",
         )
+    check_size(plans)
     return plans
 
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,14 +32,18 @@ from pathlib import Path
 from typing import Any
 
 from optbench.core.backend import Backend
-from optbench.core.errors import InputError, suggestion
+from optbench.core.code_hash import Hasher
+from optbench.core.errors import InputError, shown, suggestion
+from optbench.core.files import open_file
 from optbench.core.imports import import_all
-from optbench.core.specs import as_list, check_names
+from optbench.core.specs import as_list, check_names, check_text
 from optbench.optimizer import Recipe, make_recipe
 from optbench.problem import Problem, as_problem, on_device
-from optbench.runner.chunks import for_cores
+from optbench.runner.chunks import check_size, for_cores
 from optbench.runner.options import StudyOptions, learning_rates, names_of
 from optbench.runner.plan import Plan, make_plans
+
+MAX_BYTES = 1 << 20  # of a study file
 
 SUITES = Path(__file__).parent / "suites"
 
@@ -124,7 +129,7 @@ def load_study(
         raise InputError(f"{place or 'the study'} has no [[compare]] table, so there is nothing to run")
     import_all(content.get("import", []), folder)
     common = {name: content[name] for name in table_names if name in content}
-    problems: dict[str, Problem] = {}  # shared by all tables, so that each optimum is solved once
+    problems: dict[Any, Problem] = {}  # shared by all tables, so that each optimum is solved once
     comparisons = []
     for number, table in enumerate(tables, start=1):
         table_place = ", ".join([place] * bool(place) + [f"table {number}"] * (len(tables) > 1))
@@ -145,6 +150,7 @@ def load_study(
                     if name not in usable or _RATE_OPTIONS[name](recipe)
                 }
                 plans += make_plans(problem, recipe, fused=fused, **applicable)
+    check_size(plans)
     return Study(str(content.get("title", place or "A study")), tuple(for_cores(plans)))
 
 
@@ -157,23 +163,32 @@ _RATE_OPTIONS: dict[str, Callable[[Recipe], bool]] = {
 
 def _read(study: str | Path) -> tuple[dict[str, Any], str, Path]:
     """The content of a study file or a suite, its name for messages, and its folder."""
+    check_text("study", str(study))
     path, place, folder = Path(study), str(study), Path(study).parent
-    if path.suffix != ".toml" and not path.exists():
+    if path.suffix != ".toml" and not os.path.exists(path):  # noqa: PTH110 - False for a name that is too long
         names = list(suites())
         if study not in names:
             files = map(str, path.parent.glob("*.toml"))
             hint = (
                 suggestion(place, [*names, *files]) or f"choose {' or '.join(names)}, or give the path of a .toml file"
             )
-            raise InputError(f"no suite {place!r}; {hint}")
+            raise InputError(f"no suite {shown(place)}; {hint}")
         path, place, folder = SUITES / f"{study}.toml", f"suite {study}", Path()
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8")), place, folder
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{place} is not valid TOML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InputError(f"cannot read the study {str(path)!r}: {reason}") from None
+        with open_file(path) as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise InputError(f"{place}: the file is larger than a study can be, which is {MAX_BYTES >> 20} MiB")
+        return tomllib.loads(content.decode()), place, folder
+    except UnicodeDecodeError:
+        raise InputError(f"cannot read the study {str(path)!r}: it is not UTF-8 text") from None
+    except (ValueError, RecursionError) as error:  # a long number, or deep brackets
+        if isinstance(error, InputError):
+            raise
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise InputError(f"{place} is not valid TOML: {reason}") from None
+    except OSError as error:
+        raise InputError(f"cannot read the study {str(path)!r}: {error.strerror}") from None
 
 
 @contextlib.contextmanager
@@ -193,7 +208,7 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _comparison(
-    table: dict[str, Any], device: str | Backend | None, problems: dict[str, Problem]
+    table: dict[str, Any], device: str | Backend | None, problems: dict[Any, Problem]
 ) -> tuple[list[Problem], list[Recipe], dict[str, Any]]:
     """Checked problems, optimizers with their learning rates, and sweep options of a table."""
     entries = {}
@@ -202,11 +217,11 @@ def _comparison(
         if not entries[key]:
             raise InputError(f"{key} is missing; name at least one, such as {key} = [{example!r}]")
     options = StudyOptions(**table)
-    selected, recipes = [], []
+    selected, recipes, hasher = [], [], Hasher(names_suffice=True)
     for entry in entries["problems"]:
         problem = on_device(as_problem(*_name_and_settings(entry)), device, options.precision)
         backend = problem.backend
-        identity = repr((problem.name, problem.params, problem.fingerprint, backend.label, backend.device))
+        identity = type(problem), hasher.hash(problem.host), backend.label, backend.device
         selected.append(problems.setdefault(identity, problem))
     rates = learning_rates(options.lr)
     for entry in entries["optimizers"]:
@@ -224,4 +239,4 @@ def _name_and_settings(entry: Any) -> tuple[Any, dict[str, Any]]:
         return entry["name"], {key: value for key, value in entry.items() if key != "name"}
     if isinstance(entry, str | Problem | type) or callable(entry):
         return entry, {}
-    raise InputError(f"{entry!r} is neither a spec such as 'adam:lr=0.1' nor a table with a name")
+    raise InputError(f"{shown(entry)} is neither a spec such as 'adam:lr=0.1' nor a table with a name")

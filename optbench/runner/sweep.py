@@ -14,7 +14,7 @@ from optbench.optimizer import make_recipe
 from optbench.problem import ProblemLike, as_problem, on_device
 from optbench.results.runs import Runs
 from optbench.results.store import Store
-from optbench.runner.chunks import for_cores, for_threads
+from optbench.runner.chunks import check_size, for_cores, for_threads
 from optbench.runner.execute import execute
 from optbench.runner.options import StudyOptions, SweepOptions, names_of, with_options
 from optbench.runner.plan import Plan, make_plans
@@ -88,6 +88,7 @@ def sweep(
         fused=fused,
         **options,
     )
+    check_size(plans)
     if jobs != 1 or executor is not None:
         plans = for_threads(plans) if executor is None and store is None else for_cores(plans)
     limits = {"time_limit": time_limit, "memory_limit": memory_limit}

@@ -143,7 +143,18 @@ def step_seconds(races: pd.DataFrame, runs: Runs | None = None) -> pd.DataFrame:
     if races.empty:
         return pd.DataFrame(columns=columns)
     current = timing.current_races(races)
-    further = ["race", "place", "machine", "created", "data_hash", "optimizer", "fixed", "schedule", "batch_size"]
+    further = [
+        "race",
+        "place",
+        "machine",
+        "created",
+        "data_hash",
+        "optimizer",
+        "fixed",
+        "optimizer_origin",
+        "schedule",
+        "batch_size",
+    ]
     table = timing.race_summary(current).merge(current[further].drop_duplicates(), on=["race", "place"])
     if runs is not None:
         table["method"] = match_methods(table, runs.rows).fillna(table["method"])

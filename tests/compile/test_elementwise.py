@@ -253,7 +253,6 @@ def test_copies_share_arrays_and_keep_the_flag(spec: str, monkeypatch: pytest.Mo
     there = pickle.loads(pickle.dumps(quick))
     assert there.backend.fused
     np.testing.assert_array_equal(there.value_and_grad(x)[1], quick.value_and_grad(x)[1])
-    assert quick.code_version == host.code_version
 
 
 # ---- the cache, and what cannot be compiled --------------------------------------------------------------------------

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
-import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -14,15 +12,13 @@ from typing import Annotated, Any
 
 import pytest
 
-from optbench.core.code_hash import source_hash
 from optbench.core.errors import InputError
 from optbench.core.registry import OPTIMIZERS, PROBLEMS, SCHEDULES, Registry
 from optbench.core.specs import Choices, Interval, Parameter, Parametrized, canonical, coerce, format_spec, parse_spec
 from optbench.optimizer import make_recipe, rule
 from optbench.optimizers.adaptive import adam
-from optbench.optimizers.gradient import momentum, sgd
+from optbench.optimizers.gradient import sgd
 from optbench.problem import make_problem
-from tests.conftest import run_python
 
 
 @pytest.mark.parametrize("registry", [PROBLEMS, OPTIMIZERS, SCHEDULES], ids=lambda r: r.kind)
@@ -229,133 +225,3 @@ def test_impossible_recipes(optimizer: Any, settings: dict[str, Any], message: s
 def test_recipe_spec() -> None:
     assert make_recipe("adam", {"lr": "0.1/0.2", "eps": 1e-7}).spec == "adam:lr=0.1/0.2,eps=1e-07"
     assert make_recipe(adam).name == "adam"
-
-
-def twin(x: float) -> float:
-    return x
-
-
-FIRST = twin
-
-
-def twin(x: float) -> float:  # type: ignore[no-redef]
-    return -x
-
-
-def test_source_hash_distinguishes_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert source_hash([momentum]) == source_hash([sgd])  # one module, one version
-    assert source_hash([adam]) != source_hash([make_problem])
-    typed: dict[str, Any] = {"__name__": "__console__"}
-    exec("def f(x): return x.sin()\ndef g(x): return x.cos()", typed)
-    monkeypatch.setitem(sys.modules, "__console__", types.ModuleType("__console__"))
-    assert source_hash([typed["f"]]) != source_hash([typed["g"]])
-    assert source_hash([FIRST]) != source_hash([twin])
-
-
-def test_source_hash_follows_a_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "rules_of_a_user.py"
-    path.write_text("def f(x):\n    return x\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    module = importlib.import_module("rules_of_a_user")
-    before = source_hash([module.f])
-    path.write_text("def f(x):\n    return -x\n")
-    os.utime(path, (1e9, 1e9))
-    assert source_hash([module.f]) == before  # the loaded source is still the old one
-    importlib.reload(module)
-    assert source_hash([module.f]) != before
-
-
-def test_source_hash_distinguishes_closures() -> None:
-    def scaled(factor: float) -> Any:
-        def rule(xp: Any, x: Any, g: Any, t: int, lr: float = 0.1) -> Any:
-            return (x - factor * lr * g,)
-
-        return rule
-
-    assert source_hash([scaled(1.0)]) == source_hash([scaled(1.0)])
-    assert source_hash([scaled(1.0)]) != source_hash([scaled(2.0)])
-    assert source_hash([lambda x: x.sin()]) != source_hash([lambda x: x.cos()])
-
-
-THREADS = """
-import os, sys, threading
-import optbench
-
-def ask(barrier, errors, question):
-    barrier.wait()
-    try:
-        question()
-    except BaseException as error:
-        errors.append(error)
-
-def by_import():
-    from optbench.core.imports import import_all
-    import_all("mine.py")
-    optbench.make_recipe("lately:lr=0.1")
-
-def by_registry(kind, name):
-    from optbench.core import registry
-    assert name in getattr(registry, kind).names()
-
-def by_module():
-    from optbench.optimizers.schedules import make_schedule
-    make_schedule("cosine:warmup=0.1")
-
-questions = [
-    lambda: optbench.make_problem("quadratic:dim=3"),
-    lambda: optbench.make_recipe("adam"),
-    lambda: by_registry("PROBLEMS", "rosenbrock"),
-    lambda: by_registry("OPTIMIZERS", "lbfgs"),
-    lambda: by_registry("SCHEDULES", "linear"),
-    by_module,
-    by_import,
-]
-for repetition in range(6):
-    if os.fork() == 0:  # in each process nothing is loaded yet
-        sys.setswitchinterval(1e-5)
-        barrier, errors = threading.Barrier(2 * len(questions)), []
-        threads = [threading.Thread(target=ask, args=(barrier, errors, question)) for question in questions * 2]
-        for thread in threads: thread.start()
-        for thread in threads: thread.join()
-        print(errors, end="")
-        sys.stdout.flush()
-        os._exit(len(errors))
-    assert os.wait()[1] == 0
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="repeats by forks")
-def test_many_threads_may_ask_first(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
-        "import time\nimport optbench\ntime.sleep(0.05)\n\n"
-        "@optbench.rule\ndef lately(xp, x, g, t, lr=0.1):\n    return (x - lr * g,)\n"
-    )
-    path = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
-    done = run_python("-W", "ignore", "-c", THREADS, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path})
-    assert (done.stdout, done.returncode) == ("[]" * 6, 0), done.stderr
-
-
-def test_a_module_that_fails_while_it_registers_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "halves.py").write_text(
-        "from tests.core.test_registry import SHARED\nSHARED[0].register('a', len)\n1 / 0\n"
-    )
-    registry = Registry("optimizer", ("halves",))
-    monkeypatch.setitem(SHARED, 0, registry)
-    monkeypatch.syspath_prepend(tmp_path)
-    for _ in range(2):
-        with pytest.raises(ZeroDivisionError):
-            registry["a"]
-    (tmp_path / "halves.py").write_text(
-        "from tests.core.test_registry import SHARED\nSHARED[0].register('a', len)\nSHARED[0]['a']\n"
-    )
-    importlib.invalidate_caches()
-    assert registry["a"] is len, "a module may ask for what it has registered while it loads"
-    assert registry.names() == ["a"]
-    sys.modules.pop("halves")
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"), [("9007199254740993", 2**53 + 1), ("1e4", 10_000), (str(2**63 - 1), 2**63 - 1)]
-)
-def test_whole_numbers_are_exact(given: str, expected: int) -> None:
-    assert coerce("it", Parameter("n", int, 1), given) == expected

@@ -311,10 +311,13 @@ def test_parameters_of_schedules_outside_their_range_are_rejected(name: str) -> 
 
 
 @pytest.mark.parametrize("name", SCHEDULES.names())
-@pytest.mark.parametrize(("warmup", "length"), [("8", 8), ("0.2", 8), ("1", 1), ("100", 39), ("0", 0)])
+@pytest.mark.parametrize(
+    ("warmup", "length"),
+    [("warmup_steps=8", 8), ("warmup=0.2", 8), ("warmup_steps=1", 1), ("warmup_steps=100", 39), ("warmup=0", 0)],
+)
 def test_warm_up_is_linear_and_precedes_the_schedule(name: str, warmup: str, length: int) -> None:
     """The schedule has at least the last step."""
-    f = factors(f"{name}:warmup={warmup}")
+    f = factors(f"{name}:{warmup}")
     np.testing.assert_allclose(f[:length], np.arange(1, length + 1) / max(length, 1))
     np.testing.assert_array_equal(f[length:], factors(name, T=40 - length))
 
@@ -334,7 +337,10 @@ def test_no_warm_up_is_the_schedule_itself() -> None:
         ("inverse_sqrt:shift=0", "shift must be above 0, not 0"),
         ("drops:factor=-1", "factor must be at least 0, not -1"),
         ("drops:at=0.5-1.5", r"at must be in \(0, 1\), not 1.5"),
-        ("constant:warmup=-3", "warmup must be at least 0, not -3"),
+        ("constant:warmup=-3", r"warmup must be in \[0, 1\), not -3"),
+        ("cosine:warmup=2", r"warmup must be in \[0, 1\), not 2"),
+        ("cosine:warmup_steps=2.5", "warmup_steps must be a whole number"),
+        ("cosine:warmup=0.5,warmup_steps=2", "give either warmup or warmup_steps"),
     ],
 )
 def test_impossible_schedules(spec: str, message: str) -> None:
@@ -352,7 +358,7 @@ def test_canonical_specs_of_schedules(spec: str) -> None:
 def test_the_factor_multiplies_the_learning_rate_of_each_step(name: str, starts: np.ndarray) -> None:
     """A rule whose learning rate is set at each step has the same iterates."""
     recipe = make_recipe(name)
-    lr, schedule = recipe.declared["lr"].default, make_schedule("linear:warmup=3")[1]
+    lr, schedule = recipe.declared["lr"].default, make_schedule("linear:warmup_steps=3")[1]
     optimizer = recipe.build({}, lambda t: schedule(t, 10))
     x: Array = starts
     y = starts

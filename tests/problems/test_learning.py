@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from optbench.core.registry import PROBLEMS
 from optbench.problem import make_problem
 from problems import MLP, LinearAutoencoder, Logistic, TeacherStudent
 from problems.learning import LearningProblem
-from tests.conftest import present, run_python
+from tests.conftest import present
 from tests.test_problem import make
 
 LEARNING = [name for name in PROBLEMS.names() if issubclass(PROBLEMS[name], LearningProblem)]
@@ -109,17 +108,3 @@ def test_stated_memory_matches_the_memory_of_a_run(spec: str, batch: int | None)
     peak = tracemalloc.get_traced_memory()[1] / runs
     tracemalloc.stop()
     assert 0.6 < problem.bytes_per_run(batch) / peak < 1.6
-
-
-def test_code_version_covers_the_data_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = TeacherStudent().code_version
-    monkeypatch.setattr(LearningProblem, "code_modules", ())
-    assert TeacherStudent().code_version != whole
-
-
-def test_code_version_ignores_other_packages_of_the_same_name(tmp_path: Path) -> None:
-    (tmp_path / "problems").mkdir()
-    (tmp_path / "problems" / "__init__.py").write_text("raise RuntimeError('not the package that was meant')")
-    code = "from optbench.problems import Logistic; print(Logistic(data='iris').code_version)"
-    done = run_python("-c", code, cwd=tmp_path)
-    assert done.stdout.strip() == Logistic(data="iris").code_version

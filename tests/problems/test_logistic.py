@@ -204,7 +204,6 @@ def test_synthetic_data_have_the_requested_condition() -> None:
     Z = problem._train[0][:, :-1] * np.where(problem._train[1] == 1, 1, -1)[:, None]
     assert np.linalg.cond(Z.T @ Z) == pytest.approx(1e3, rel=1e-9)
     assert problem.fingerprint == ""  # the parameters determine the problem
-    assert problem.code_version != ""
 
 
 def test_smoothness_of_a_wide_problem_is_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

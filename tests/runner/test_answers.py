@@ -275,7 +275,7 @@ CHANGES: dict[str, Any] = {
     "type >f8": lambda x: x.astype(">f8"),
     "a MaskedArray of shape": np.ma.masked_array,
     "shape ()": lambda x: x[0, 0][...] if x.ndim else x,
-    "shape (1,": lambda x: x[:1],
+    "shape (0,": lambda x: x[:0],
     "an array of shape (": lambda x: x[..., None],
 }
 
@@ -336,7 +336,7 @@ class Wrong(Quadratic):
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
-@pytest.mark.parametrize("expected", [change for change in CHANGES if change != "shape (1,"], ids=change_id)
+@pytest.mark.parametrize("expected", [change for change in CHANGES if change != "shape (0,"], ids=change_id)
 @pytest.mark.parametrize("part", ["f", "g", "H", "'size'"])
 def test_wrong_answers_are_blamed_on_the_problem(part: str, expected: str, noise: float) -> None:
     if part == "H" and noise:
