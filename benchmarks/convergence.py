@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import optbench
-from optbench.analysis import tuning
+from optbench.analysis import tuning, validity
 
 CASES: dict[str, dict[str, Any]] = {
     "gradient_descent": {"lr": 1.9},
@@ -29,6 +29,6 @@ class Calls:
 
     def track_calls_to_target(self, optimizer: str, problem: str) -> float:
         runs = optbench.sweep(problem, optimizer, seeds=3, steps=1000, stop_at_target=True, **CASES[optimizer])
-        return float(np.median(tuning.calls_to_target(runs.rows)[:, tuning.target_index(1e-4)]))
+        return float(np.median(validity.calls_to_target(runs.rows)[:, tuning.target_index(1e-4)]))
 
     track_calls_to_target.unit = unit  # type: ignore[attr-defined]

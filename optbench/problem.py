@@ -15,6 +15,7 @@ import io
 import math
 import multiprocessing
 import pickle
+import threading
 import types
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
@@ -779,7 +780,7 @@ def _pickled(value: Any) -> bytes:
 
 def _can_be_sent(value: Any) -> bool:
     try:
-        return getattr(value, "nbytes", 0) <= MAX_SENT_BYTES and bool(_pickled(value))
+        return getattr(value, "nbytes", 0) <= MAX_SENT_BYTES and len(_pickled(value)) <= MAX_SENT_BYTES
     except Exception:
         return False
 
@@ -796,15 +797,16 @@ class _Data:
 
     @classmethod
     def of(cls, problem: Problem) -> _Data:
-        if id(problem.host) in _on_their_way:
+        mark = threading.get_ident(), id(problem.host)
+        if mark in _on_their_way:
             raise pickle.PicklingError(f"the data of {problem.spec} refer to it")
-        _on_their_way.add(id(problem.host))
+        _on_their_way.add(mark)
         try:
             data = problem.held_data
             sent = {name: value for name, value in data.items() if _can_be_sent(value)}
             values = _pickled(sent)  # together, because they may refer to each other
         finally:
-            _on_their_way.remove(id(problem.host))
+            _on_their_way.remove(mark)
         hasher = Hasher(names_suffice=True)
         hashes = {name: hasher.hash(value, owner=problem.spec) for name, value in data.items() if name not in sent}
         return cls(values, {name: text for name, text in hashes.items() if text not in hasher.random})
@@ -827,8 +829,8 @@ class _Data:
                 )
 
 
-_on_their_way: set[int] = set()
-MAX_SENT_BYTES = 1 << 25
+_on_their_way: set[tuple[int, int]] = set()  # problems that a thread is pickling
+MAX_SENT_BYTES = 1 << 25  # of an attribute
 
 
 def _rebuild(

@@ -22,6 +22,8 @@ from .tables import markdown as markdown
 from .tables import seconds_table as seconds_table
 from .tables import speed_table as speed_table
 from .tables import summary_table as summary_table
+from .validity import alerts as alerts
+from .validity import unresolved_targets as unresolved_targets
 from .verdict import answer as answer
 from .verdict import headline as headline
 from .verdict import overview_table as overview_table

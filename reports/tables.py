@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from optbench.analysis import metrics, timing, tuning
+from optbench.analysis import metrics, timing, tuning, validity
 from optbench.core.trace import TARGETS
 from optbench.core.types import Oracle
 from optbench.results.runs import Runs
@@ -23,6 +23,7 @@ from .wording import NEVER, calls, duration, factor, notation, number, target_na
 ORACLES: dict[str, str] = {
     Oracle.VALUE: "f", Oracle.GRADIENT: "f, gradient", Oracle.HESSIAN: "f, gradient, Hessian", "": NEVER
 }  # fmt: skip
+UNRESOLVED = "n/a"  # instead of calls to a target that cannot be resolved
 Show = Callable[[dict[Any, Any]], Cell]  # from a row of `lines`
 
 
@@ -47,19 +48,9 @@ def lines(runs: Runs) -> pd.DataFrame:
     return table.assign(shown=without_rounding(table, runs.rows))
 
 
-def rounding(rows: pd.DataFrame) -> pd.Series[float]:
-    """How far below the stated optimal value the rounding errors of each run can take its objective."""
-    f_star = rows["f_star"].astype(float)
-    floor = rows["f_star_lower"].astype(float).fillna(f_star)
-    # values are sums of numbers as large as those at the start
-    scale = np.maximum(1.0, np.fmax(floor.abs(), rows["f_start"].astype(float).abs()))
-    eps = rows["precision"].map({name: np.finfo(name).eps for name in ("float64", "float32")}).fillna(0.0).astype(float)
-    return f_star - floor + 64 * eps * scale
-
-
 def without_rounding(table: pd.DataFrame, rows: pd.DataFrame) -> pd.Series[float]:
     """The column `final` of a table of problems, with 0 where a gap is negative by rounding alone."""
-    room = table["problem"].map(rounding(rows).groupby(rows["problem"]).max()).astype(float)
+    room = table["problem"].map(validity.rounding(rows).groupby(rows["problem"]).max()).astype(float)
     return table["final"].mask(table["final"].between(-room, 0), 0.0)
 
 
@@ -73,6 +64,9 @@ def columns(table: pd.DataFrame) -> list[Column]:
     gaps = set(table["gap"])
     end = "gap" if gaps == {True} else "objective" if gaps == {False} else "gap or objective"
     failed = Column("failed", _share("failed"), meaning="runs that failed, of all settings and seeds")
+    invalid = Column(
+        "invalid", _share("invalid"), meaning="runs that contradict their problem, of all settings and seeds"
+    )
     settings = "step size (* at the edge of its grid), other swept settings, batch size"
     return [
         Column("method", _text("method"), "row", "optimizer with its fixed settings and schedule"),
@@ -85,6 +79,7 @@ def columns(table: pd.DataFrame) -> list[Column]:
         Column(f"{end} at the end", _number(table, "shown"), meaning="median over seeds, at the last iterate of a run"),
         Column("diverged", _share("diverged"), meaning="runs that diverged, of all settings and seeds"),
         *([failed] if (table["failed"] > 0).any() else []),
+        *([invalid] if (table["invalid"] > 0).any() else []),
         Column("tried", lambda line: Cell(str(line["n_settings"])), meaning="number of settings that were compared"),
         Column("oracle", _text("oracle", ORACLES), "", "what one oracle call returns"),
     ]
@@ -103,9 +98,9 @@ def summary_table(runs: Runs) -> pd.DataFrame:
     DataFrame
         All columns are text: problem, method, best settings (with * where the step size is the smallest or largest that was
         tried), median oracle calls to 1e-2, 1e-4 and 1e-8 of the initial gap ("41 (4/5)" where one of five seeds missed the
-        target, "– (1/5)" where half or more missed it, "–" where all did), gap or objective at the end (0 where a gap is
-        negative by rounding alone), runs that diverged, runs that failed (if any did), number of settings that were tried,
-        and what an oracle call returns.
+        target, "– (1/5)" where half or more missed it, "–" where all did, "n/a" where it cannot be resolved), gap or
+        objective at the end (0 where a gap is negative by rounding alone), runs that diverged, runs that failed or
+        contradict their problem (if any did), number of settings that were tried, and what an oracle call returns.
 
     Examples
     --------
@@ -314,6 +309,7 @@ def seconds_table(runs: Runs, races: pd.DataFrame) -> pd.DataFrame:
         for line in several:
             reached, seeds = line["reached"], line["seeds"]
             text, interval = duration(line["seconds"], line["seconds_low"], line["seconds_high"])
+            text = UNRESOLVED if np.isnan(line["calls"]) else text
             cells += [text + (f" ({reached}/{seeds})" if 0 < reached < seeds else ""), interval]
         first = first | {"update": "fused" if first["fused"] else "as written"}
         order = (first["problem"], first["machine"], *(_finite_first(line["seconds"]) for line in reversed(several)))
@@ -338,11 +334,16 @@ def leaders(runs: Runs) -> list[Leader]:
 
     Where the optimum is known, it is the method with the smallest median of oracle calls to the hardest target that any
     method reaches in the median. Elsewhere, it is the one with the smallest objective within the oracle calls that every
-    method made.
+    method made. Nothing is claimed about problems that contradict themselves.
     """
-    best = tuning.tuned_rows(runs)[["problem", "method", "seed", "f_star", "calls_to_target", "oracle"]]
-    leaders = []
+    best = tuning.tuned_rows(runs)[
+        ["problem", "method", "seed", "f_star", "f_start", "status", "calls_to_target", "oracle"]
+    ]
+    leaders, unjudged = [], validity.judged(runs).unjudged
     for problem, rows in best.groupby("problem", sort=True):
+        if problem in unjudged and unjudged[problem].is_wrong:
+            leaders.append(Leader(str(problem), NEVER, (), NEVER, NEVER, f"it {unjudged[problem].why}"))
+            continue
         known = bool(rows["f_star"].notna().all())
         leaders.append((_fastest if known else _lowest)(str(problem), rows, runs))
     return leaders
@@ -391,14 +392,14 @@ def _wins(first: dict[int, float], other: dict[int, float]) -> tuple[bool, str]:
 def _by_seed(rows: pd.DataFrame, method: str, index: int) -> dict[int, float]:
     """Oracle calls of a method to a target, by seed."""
     part = rows[rows["method"] == method].drop_duplicates("seed")
-    return dict(zip(part["seed"], tuning.calls_to_target(part)[:, index], strict=True))
+    return dict(zip(part["seed"], validity.calls_to_target(part)[:, index], strict=True))
 
 
 def _ranking(rows: pd.DataFrame) -> tuple[float, list[tuple[float, str]]]:
     """The hardest target that any method reaches in the median, and (median calls, method) of those that do."""
     medians = {}
     for method, part in rows.groupby("method", sort=True):
-        count = tuning.calls_to_target(part)  # (S, 50)
+        count = validity.calls_to_target(part)  # (S, 50)
         medians[str(method)] = np.sort(np.where(np.isnan(count), np.inf, count), axis=0)[len(part) // 2]
     finite = np.isfinite(np.array(list(medians.values())).reshape(-1, len(TARGETS))).any(axis=0)
     if not finite.any():
@@ -467,9 +468,14 @@ def _share(name: str) -> Show:
 
 def _target(table: pd.DataFrame, name: str) -> Show:
     write = _notations(table, f"calls_{name}", 2)
-    return lambda line: calls_cell(
-        line[f"calls_{name}"], line[f"reached_{name}"], line["seeds"], write[line["problem"]]
-    )
+
+    def show(line: dict[Any, Any]) -> Cell:
+        count = line[f"calls_{name}"]
+        if line["gap"] and np.isnan(count):
+            return Cell(UNRESOLVED, np.inf, title="this target cannot be resolved, so it counts for no method")
+        return calls_cell(count, line[f"reached_{name}"], line["seeds"], write[line["problem"]])
+
+    return show
 
 
 def calls_cell(count: float, reached: int, seeds: int, write: Callable[[float], str]) -> Cell:

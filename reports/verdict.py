@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from optbench.analysis import profiles, statistics
-from optbench.analysis.grid import CompleteSet, complete_set, tuned_runs
+from optbench.analysis.grid import CompleteSet, complete_set, run_grid, tuned_runs
 from optbench.analysis.ranking import ranking
+from optbench.analysis.validity import judged
 from optbench.core.types import Oracle, Status
 from optbench.results.runs import Runs
 
@@ -150,8 +151,9 @@ def overview_table(runs: Runs) -> pd.DataFrame:
     ['adam', 'momentum']
     """
     complete = complete_set(runs)
+    resolved = _resolved(runs, DEFAULT)
     calls = profiles.relative_calls(runs, DEFAULT)
-    calls = calls[calls["problem"].isin(complete.problems) & np.isfinite(calls["ratio"])]
+    calls = calls[calls["problem"].isin(resolved) & np.isfinite(calls["ratio"])]
     rows = runs.rows[runs.rows["problem"].isin(complete.problems)]
     diverged = (rows["status"] == Status.DIVERGED).groupby(rows["method"]).mean()
     ratios = calls.groupby("method")["ratio"].agg(["size", "median"])
@@ -161,9 +163,7 @@ def overview_table(runs: Runs) -> pd.DataFrame:
         solved, ratio = ratios.loc[name] if name in ratios.index else (0, np.inf)
         place = rank(line["rank"]), f"{rank(line['low'])} to {rank(line['high'])}"
         oracle = " or ".join(tables.ORACLES[kind] for kind in line["oracle"].split(" or "))
-        lines.append(
-            [name, *place, f"{solved:.0f}/{len(complete.problems)}", factor(ratio), _share(diverged[name]), oracle]
-        )
+        lines.append([name, *place, f"{solved:.0f}/{len(resolved)}", factor(ratio), _share(diverged[name]), oracle])
     goal = target_name(DEFAULT)
     names = ["method", "mean rank", "95 % interval", f"solved to {goal}", "× best where solved", "diverged", "oracle"]
     return pd.DataFrame(lines, columns=names, dtype=object)
@@ -243,7 +243,7 @@ def _lead(runs: Runs, table: pd.DataFrame, among: str = "") -> Sentence:
     else:
         same = f" have the same mean rank, {best} (95 % intervals {interval} and {next_interval}). "
         claim = (close, winner, " and ", other, same)
-    return (*claim, *_margin(runs, winner, other, problems))
+    return (*claim, *_margin(runs, winner, other))
 
 
 def _listed(methods: Sequence[str]) -> Sentence:
@@ -254,9 +254,17 @@ def _listed(methods: Sequence[str]) -> Sentence:
     return tuple(parts)
 
 
-def _margin(runs: Runs, winner: Name, other: Name, problems: int) -> Sentence:
+def _resolved(runs: Runs, target: float) -> list[str]:
+    """The problems of the complete set on which a target can be resolved."""
+    grid, complete = run_grid(runs), complete_set(runs)
+    resolved = dict(zip(grid.problems, grid.resolved(target), strict=True))
+    return [name for name in complete.problems if resolved[name]]
+
+
+def _margin(runs: Runs, winner: Name, other: Name) -> Sentence:
     """How many times as many oracle calls the second needs as the first, where both reach the target."""
-    chosen = complete_set(runs).problems
+    chosen = _resolved(runs, DEFAULT)
+    problems = len(chosen)
     table = profiles.relative_calls(runs, DEFAULT)
     table = table[table["problem"].isin(chosen)].sort_values("problem")
     calls = {name: table.loc[table["method"] == name, "calls"].to_numpy(float) for name in (winner, other)}  # (P,) each
@@ -286,7 +294,8 @@ def _with_learning_rate(runs: Runs, names: Sequence[str]) -> list[str]:
 def _losses(runs: Runs, tuned: Sequence[str], table: pd.DataFrame) -> Sentence:
     """What share of the runs of the best method with a learning rate was lost, over all step sizes that were tried."""
     best = next((name for name in table["method"] if name in tuned), None)
-    rows = runs.rows[runs.rows["method"] == best]
+    wrong = {name for name, entry in judged(runs).unjudged.items() if entry.is_wrong}
+    rows = runs.rows[(runs.rows["method"] == best) & ~runs.rows["problem"].isin(wrong)]
     sizes = rows["step_size"].nunique()
     if best is None or sizes < 2:
         return ()

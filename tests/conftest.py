@@ -113,6 +113,18 @@ def run_python(*arguments: str, **options: Any) -> subprocess.CompletedProcess[s
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, **options)
 
 
+@contextlib.contextmanager
+def short_errors() -> Iterator[None]:
+    """Of what is raised, only an error of optbench with one short line is allowed."""
+    from optbench.core.errors import MAX_MESSAGE, OptbenchError
+
+    try:
+        yield
+    except OptbenchError as error:
+        if len(str(error)) > MAX_MESSAGE or not str(error).isprintable():
+            raise AssertionError("the message is not one short line") from error
+
+
 def assert_refused(arguments: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A command refuses its arguments with one sentence that has the message, and stores nothing in the folder."""
     from optbench.cli import main
@@ -122,6 +134,7 @@ def assert_refused(arguments: list[str], message: str, folder: Path, capsys: pyt
     assert message in err
     assert err.startswith("optbench: ")
     assert err.count("\n") == 1
+    assert len(err) < 500
     assert not list(folder.rglob("*.parquet"))
 
 

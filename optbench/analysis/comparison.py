@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from optbench.analysis import metrics, tuning
+from optbench.analysis import metrics, validity
 from optbench.results.methods import add_labels
 from optbench.results.runs import Runs
 
@@ -64,7 +64,7 @@ def combine_stores(named: Mapping[str, Runs]) -> Runs:
 
 
 def _same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
-    names, calls = ["identity", "status"], tuning.calls_to_target
+    names, calls = ["identity", "status"], validity.calls_to_target
     ends = one["f_end"].to_numpy(dtype=float), other["f_end"].to_numpy(dtype=float)
     return (
         np.array_equal(one[names].to_numpy(), other[names].to_numpy())

@@ -14,9 +14,12 @@ import pandas as pd
 
 from optbench.analysis import tuning
 from optbench.analysis.tuning import PAIR, cached
+from optbench.analysis.validity import calls_to_target, judged
 from optbench.core.errors import InputError
 from optbench.core.trace import TARGETS
 from optbench.results.runs import Runs
+
+EVERY = np.ones(len(TARGETS), dtype=bool)
 
 
 @cached
@@ -29,7 +32,7 @@ def tuned_runs(runs: Runs) -> pd.DataFrame:
         One row for each run: method, problem, settings (JSON), batch_size, step_size, oracle, seed, budget (in oracle
         calls; null if unknown), first (oracle calls at the start point), exact (whether calls_to_target is exact, or
         rounded up to checkpoints), known (whether the optimum is known), calls_to_target (array (50,); inf for missed
-        targets, NaN if no optimum is known).
+        targets, NaN for targets that do not count).
     """
     rows = tuning.tuned_rows(runs).sort_values(["method", "problem", "seed"], kind="stable")
     rows = rows.drop_duplicates(["method", "problem", "seed"], ignore_index=True)
@@ -40,9 +43,13 @@ def tuned_runs(runs: Runs) -> pd.DataFrame:
     rows["oracle"] = pair["oracle"].transform("first").fillna("")
     rows["exact"] = rows["exact_targets"].map(lambda value: value is not False)
     rows["known"] = rows.groupby("problem")["f_star"].transform("count") > 0
-    calls = tuning.calls_to_target(rows)  # (R, 50)
-    # a run that failed before its optimum was known has missed all targets
-    calls[rows["known"].to_numpy()[:, None] & np.isnan(calls)] = np.inf
+    calls = calls_to_target(rows)  # (R, 50)
+    # a run that failed before its optimum was known has missed all targets that count
+    resolved = judged(runs).resolved
+    counts = np.array([resolved.get(problem, EVERY) for problem in rows["problem"]], dtype=bool).reshape(
+        -1, len(TARGETS)
+    )
+    calls[rows["known"].to_numpy(dtype=bool)[:, None] & counts & np.isnan(calls)] = np.inf
     rows["calls_to_target"] = list(calls)
     columns = ["method", "problem", "settings", "batch_size", "step_size", "oracle", "seed", "budget", "first"]
     return rows[[*columns, "exact", "known", "calls_to_target"]]
@@ -57,13 +64,13 @@ class RunGrid:
     methods, problems : tuple of str
         Sorted names.
     calls_to_target : array of shape (M, P, S, 50)
-        NaN for missing runs, which come last along S.
+        NaN for targets that cannot be resolved, and for missing runs, which come last along S.
     seeds : array of int, shape (M, P)
         Number of seeds.
     known : array of bool, shape (P,)
         Whether the optimum is known.
     counted : array of bool, shape (P, 50)
-        Whether a target counts. It does not if every run starts below it.
+        Whether a target counts. It does not if every run starts below it, or it cannot be resolved.
     budget : array of shape (M, P)
         The largest budget, in oracle calls; NaN without runs.
     oracles : DataFrame
@@ -82,6 +89,12 @@ class RunGrid:
     def index(self, methods: Sequence[str], problems: Sequence[str]) -> tuple[np.ndarray, ...]:
         """Indices (M, 1) of methods and (1, P) of problems, for arrays of shape (M, P, ...)."""
         return np.ix_([self.methods.index(name) for name in methods], [self.problems.index(name) for name in problems])
+
+    def resolved(self, target: float) -> np.ndarray:
+        """Whether a target can be resolved on each problem, (P,); False if no optimum is known."""
+        at = self.calls_to_target[..., tuning.target_index(target)]  # (M, P, S)
+        resolved: np.ndarray = self.known & ~np.isnan(at).all(axis=(0, 2))
+        return resolved
 
     def medians(self, target: float) -> np.ndarray:
         """Median over seeds of the calls to a target, (M, P), as `statistics.median`; NaN without runs."""
@@ -109,8 +122,8 @@ def run_grid(runs: Runs) -> RunGrid:
     known[p] = table["known"].to_numpy(bool)
     budget = np.full(shape, np.nan)
     np.fmax.at(budget, (m, p), table["budget"].to_numpy(float))
-    starts_below, ran = calls <= first[..., None], ~np.isnan(calls)
-    counted = known[:, None] & ~((starts_below | ~ran).all(axis=(0, 2)) & ran.any(axis=(0, 2)))
+    starts_below, resolved = calls <= first[..., None], ~np.isnan(calls)
+    counted = known[:, None] & ~(starts_below | ~resolved).all(axis=(0, 2))
     seeds = np.zeros(shape, dtype=int)
     np.add.at(seeds, (m, p), 1)
     oracles = table.drop_duplicates(PAIR, ignore_index=True)[["method", "problem", "oracle"]]
@@ -156,7 +169,7 @@ def complete_set(runs: Runs) -> CompleteSet:
     all of them. The candidate with the most pairs of method and problem is selected; ties go to more problems, then to the
     first names. A candidate with a single method is used only if there is no other.
     """
-    grid = run_grid(runs)
+    grid, unjudged = run_grid(runs), judged(runs).unjudged
     ran = grid.seeds > 0  # (M, P)
     shared = ran[:, None] & ran & grid.known  # (M, M, P)
     # (U, P), in ascending order: the last of several ties has the first names
@@ -172,8 +185,12 @@ def complete_set(runs: Runs) -> CompleteSet:
     left_out = []
     for p, name in enumerate(grid.problems):
         if p not in problems:
-            reason = f"was run by only {ran[:, p].sum()} of {len(grid.methods)} methods"
-            left_out.append((name, reason if grid.known[p] else "has no known optimum, so it has no targets"))
+            reason = "has no known optimum, so it has no targets"
+            if grid.known[p]:
+                reason = f"was run by only {ran[:, p].sum()} of {len(grid.methods)} methods"
+            elif name in unjudged:
+                reason = unjudged[name].why
+            left_out.append((name, reason))
     for m in np.flatnonzero(~complete):
         absent = [grid.problems[p] for p in problems if not ran[m, p]]
         names = absent if len(absent) <= 2 else [", ".join(absent[:2]), f"{len(absent) - 2} more"]

@@ -18,7 +18,6 @@ from optbench.analysis.tuning import (
     BEST_FIRST,
     PAIR,
     cached,
-    calls_to_target,
     final_objective,
     is_lost,
     setting_scores,
@@ -26,6 +25,7 @@ from optbench.analysis.tuning import (
     tuned,
     tuned_rows,
 )
+from optbench.analysis.validity import calls_to_target, judged
 from optbench.core.errors import InputError
 from optbench.core.types import Status
 from optbench.results.runs import Runs
@@ -43,12 +43,12 @@ def summary(runs: Runs) -> pd.DataFrame:
     -------
     problem, method, step_size, batch_size : the method and its best step size; null if it has none
     calls_1e-02, calls_1e-04, calls_1e-08 : median over seeds of the oracle calls until f - f* is this fraction of its
-        initial value; inf if at least half of the seeds missed the target, NaN if no optimum is known
+        initial value; inf if at least half of the seeds missed the target, NaN if it does not count
     reached_1e-02, ... : number of seeds that reached the target
     final : median of f - f* at the end; of f if no optimum is known
     gap : whether `final` is a gap
     seeds : number of seeds
-    diverged, failed : number of runs that diverged or failed, over all settings
+    diverged, failed, invalid : number of runs that diverged, failed or contradict their problem, over all settings
     runs : number of runs, over all settings
     oracle : what an oracle call returns
     edge : whether the best step size is the smallest or the largest of the grid, so that a better one may lie outside
@@ -64,9 +64,9 @@ def summary(runs: Runs) -> pd.DataFrame:
         table[f"reached_{target:.0e}"] = np.bincount(group, np.isfinite(at)).astype(int)
     table["final"] = group_medians(final_objective(rows) - np.where(gap[group], star, 0.0), group)
     table["gap"], table["seeds"] = gap, pairs["seed"].nunique().to_numpy()
-    lost = {status: runs.rows["status"] == status for status in (Status.DIVERGED, Status.FAILED)}
+    lost = {status: runs.rows["status"] == status for status in (Status.DIVERGED, Status.FAILED, Status.INVALID)}
     all_runs = runs.rows.assign(**lost).groupby(PAIR)
-    table[["diverged", "failed"]] = all_runs[["diverged", "failed"]].sum().to_numpy()
+    table[[*map(str, lost)]] = all_runs[[*lost]].sum().to_numpy()
     table["runs"], table["oracle"] = all_runs.size().to_numpy(), pairs["oracle"].first().fillna("").to_numpy()
     tried = all_runs["step_size"].agg(["min", "max", "nunique"]).reset_index()
     at_end = (table["step_size"] == tried["min"]) | (table["step_size"] == tried["max"])
@@ -89,7 +89,7 @@ def sensitivity(runs: Runs) -> pd.DataFrame:
     """
     pair = [*PAIR, "step_size"]
     best = setting_scores(runs).dropna(subset="step_size").drop_duplicates(pair)  # the best setting comes first
-    rows = runs.rows.merge(best[[*PAIR, "settings"]])
+    rows = judged(runs).rows.merge(best[[*PAIR, "settings"]])
     lost = is_lost(rows)
     known = rows["f_star"].notna().groupby([rows[name] for name in pair]).transform("all").to_numpy(dtype=bool)
     value = rows["f_best"].where(~lost, rows["f_start"]).to_numpy(dtype=float)
@@ -204,9 +204,9 @@ def calls_by_target(runs: Runs) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row for each problem with a known optimum, method and target, best method first: problem, method, target, calls
-        (median over seeds; inf if at least half of them missed it), reached, seeds, censored (median of all oracle calls of
-        the runs that missed the target; NaN if none did).
+        One row for each problem with a known optimum, method and target that counts, best method first: problem, method,
+        target, calls (median over seeds; inf if at least half of them missed it), reached, seeds, censored (median of all
+        oracle calls of the runs that missed the target; NaN if none did).
     """
     rows = tuned_rows(runs)
     rows = rows[rows["f_star"].notna().groupby([rows[name] for name in PAIR]).transform("all").astype(bool)]
@@ -217,9 +217,9 @@ def calls_by_target(runs: Runs) -> pd.DataFrame:
     for target in DECADES:
         at = calls[:, target_index(target)]
         missed = np.isinf(at)
-        figures = {"calls": group_medians(at, group), "reached": np.bincount(group, ~missed).astype(int)}
+        figures = {"calls": group_medians(at, group), "reached": np.bincount(group, np.isfinite(at)).astype(int)}
         censored = group_medians(np.where(missed & np.isfinite(spent), spent, np.nan), group)
-        parts.append(pairs.assign(target=target, censored=censored, **figures))
+        parts.append(pairs.assign(target=target, censored=censored, **figures).dropna(subset="calls"))
     table = tuned(runs).sort_values(BEST_FIRST)[PAIR].merge(pd.concat(parts))
     return table[[*PAIR, "target", "calls", "reached", "seeds", "censored"]]
 

@@ -30,15 +30,16 @@ def relative_calls(runs: Runs, target: float = 1e-4) -> pd.DataFrame:
         One row for each pair of method and problem, sorted: method, problem, oracle (null without runs), calls (median over
         seeds; inf if at least half of them missed the target, NaN without runs or optimum), reached (number of seeds that
         reached it), seeds, ratio (calls / fewest calls of any method; inf if missed), status ("reached" or "missed" in the
-        median, "not run", or "no target" if no optimum is known).
+        median, "not run", or "no target" if no optimum is known or the target cannot be resolved).
     """
     grid = run_grid(runs)
-    calls = np.where(grid.known, grid.medians(target), np.nan)
+    resolved = grid.resolved(target)
+    calls = np.where(resolved, grid.medians(target), np.nan)
     best = np.fmin.reduce(calls, axis=0, initial=np.inf)  # (P,)
     missed = np.isinf(calls)
     with np.errstate(invalid="ignore"):
         ratio = np.where(missed, np.inf, calls / best)
-    status = np.where(grid.known, np.where(missed, "missed", "reached"), "no target")
+    status = np.where(resolved, np.where(missed, "missed", "reached"), "no target")
     status = np.where(grid.seeds > 0, status, "not run")
     reached = np.isfinite(grid.calls_to_target[..., target_index(target)]).sum(axis=2)
     figures = {"calls": calls, "reached": reached, "seeds": grid.seeds, "ratio": ratio, "status": status}
@@ -52,7 +53,8 @@ def performance_profile(runs: Runs, target: float = 1e-4, among: Sequence[str] |
 
     rho_s(tau) is the share of problems on which the ratio t_ps / min_s t_ps of method s is at most tau. Here t_ps is the
     median over seeds of the oracle calls to the target, infinite if at least half of the seeds missed it. Methods that tie
-    for the best all have ratio 1. Problems that every method missed stay in the denominator.
+    for the best all have ratio 1. Problems that every method missed stay in the denominator; those on which the target
+    cannot be resolved are left out.
 
     Among more than two methods, compare only rho(1), the share of problems on which a method is best, and the right end,
     the share that it solves. Elsewhere the order of two methods can depend on the others (Gould & Scott 2016,
@@ -100,10 +102,11 @@ def data_profile(runs: Runs, target: float = 1e-4) -> pd.DataFrame:
 
 
 def _times(runs: Runs, target: float, among: Sequence[str] | None) -> tuple[tuple[str, ...], np.ndarray]:
-    """Methods and their median calls to the target on the problems of the complete set, (M, P)."""
+    """Methods and their median calls to the target on the problems of the complete set that resolve it, (M, P)."""
     grid, complete = run_grid(runs), complete_set(runs)
-    methods = complete.select(among)
-    return methods, grid.medians(target)[grid.index(methods, complete.problems)]
+    methods, resolved = complete.select(among), grid.resolved(target)
+    problems = [name for name in complete.problems if resolved[grid.problems.index(name)]]
+    return methods, grid.medians(target)[grid.index(methods, problems)]
 
 
 def _steps(methods: Sequence[str], values: np.ndarray, start: float, named: str) -> pd.DataFrame:
@@ -131,7 +134,7 @@ def ecdf(runs: Runs, at: np.ndarray | None = None) -> pd.DataFrame:
     This is the empirical distribution function of the runtimes of all (problem, target, seed) triples of the complete set
     (Hansen et al. 2016, https://doi.org/10.48550/arXiv.1605.03560). Missed targets have infinite runtime. All problems have
     equal weight, whatever their number of seeds. Restarts are not simulated, so curves are flat beyond the budget. A target
-    is left out if every run on its problem starts below it.
+    is left out if every run on its problem starts below it, or it cannot be resolved.
 
     Parameters
     ----------

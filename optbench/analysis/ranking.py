@@ -49,7 +49,8 @@ def _areas(runs: Runs) -> tuple[np.ndarray, np.ndarray]:
     with np.errstate(invalid="ignore"):  # a budget is unknown if all runs failed
         saved = np.log10(budget[:, None, None] / np.minimum(calls, budget[:, None, None]))
     saved[np.isinf(calls)] = 0.0
-    saved *= counted[:, None]
+    ran = np.arange(calls.shape[2]) < grid.seeds[index][..., None]  # (M, P, S)
+    saved = np.where(ran[..., None], np.where(counted[:, None], saved, 0.0), np.nan)
     area: np.ndarray = saved.sum(axis=3) / np.maximum(counted.sum(axis=1), 1)[:, None]
     return area, budget
 

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from optbench.analysis.statistics import interval, median, resample, spread
-from optbench.analysis.tuning import PAIR, calls_to_target, target_index, tuned_rows
+from optbench.analysis.tuning import PAIR, target_index, tuned_rows
+from optbench.analysis.validity import calls_to_target
 from optbench.core.trace import TARGETS
 from optbench.results.methods import method_name
 from optbench.results.runs import Runs

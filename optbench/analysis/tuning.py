@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from optbench.analysis.statistics import group_medians
+from optbench.analysis.validity import calls_to_target, judged
 from optbench.core.trace import TARGETS
 from optbench.core.types import Status
 from optbench.results.runs import Runs
@@ -38,7 +39,7 @@ def cached(function: Callable[Concatenate[Runs, P], T]) -> Callable[Concatenate[
 
 
 def is_lost(rows: pd.DataFrame) -> np.ndarray:
-    """Whether each run diverged or failed, so that it has no valid end; shape (R,)."""
+    """Whether each run diverged, is invalid or failed, so that it has no valid end; shape (R,)."""
     lost: np.ndarray = rows["status"].isin([status for status in Status if status.is_lost]).to_numpy()
     return lost
 
@@ -48,18 +49,8 @@ def target_index(target: float) -> int:
     return int(np.argmin(np.abs(np.log10(TARGETS) - np.log10(target))))
 
 
-def calls_to_target(rows: pd.DataFrame) -> np.ndarray:
-    """Oracle calls to each target, shape (R, 50); inf for missed targets, NaN if no optimum is known."""
-    calls = np.full((len(rows), len(TARGETS)), np.inf)
-    calls[rows["f_star"].isna().to_numpy()] = np.nan
-    for row, known in zip(calls, rows["calls_to_target"], strict=True):
-        if known is not None:
-            row[:] = known
-    return calls
-
-
 def final_objective(rows: pd.DataFrame) -> np.ndarray:
-    """Objective at the end of each run, shape (R,); inf if it diverged or failed."""
+    """Objective at the end of each run, shape (R,); inf if it diverged, is invalid or failed."""
     return np.where(is_lost(rows), np.inf, rows["f_end"].to_numpy(dtype=float))
 
 
@@ -76,7 +67,7 @@ def setting_scores(runs: Runs) -> pd.DataFrame:
         problem, method, settings (JSON), step_size, batch_size, hardest (minus the index of the hardest target), calls
         (to this target), final; sorted by problem and method, the best setting first.
     """
-    rows, names = runs.rows, [*PAIR, "settings"]
+    rows, names = judged(runs).rows, [*PAIR, "settings"]
     group = rows.groupby(names).ngroup().to_numpy(int)  # setting of each run, 0 to G - 1
     calls = calls_to_target(rows)
     reached = pd.DataFrame(np.isfinite(calls)).groupby(group).sum().to_numpy()  # runs, (G, 50)
@@ -121,4 +112,4 @@ def ranked(runs: Runs) -> dict[str, list[str]]:
 def tuned_rows(runs: Runs) -> pd.DataFrame:
     """The rows of the best settings of every method on every problem."""
     names = [*PAIR, "settings"]
-    return runs.rows.merge(tuned(runs)[names], on=names)
+    return judged(runs).rows.merge(tuned(runs)[names], on=names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from optbench.cli.arguments import add_command, path
@@ -39,12 +40,15 @@ def add_parser(commands: Any) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     from optbench import report
-    from optbench.reports import latex, load_results, markdown, summary_table
+    from optbench.reports import alerts, latex, load_results, markdown, summary_table
 
+    wrong = alerts(load_results(arguments.results).runs)
+    for line in wrong:
+        print(f"optbench: WRONG: {line}", file=sys.stderr)
     if arguments.table:
         table = summary_table(load_results(arguments.results).runs)
         print({"markdown": markdown, "latex": latex}[arguments.table](table))
-        return 0
+        return int(bool(wrong))
     page = report(
         arguments.results,
         arguments.output,
@@ -54,4 +58,4 @@ def execute(arguments: argparse.Namespace) -> int:
         command=arguments.command_line,
     )
     make_console().print(f"report   {page}", soft_wrap=True)
-    return 0
+    return int(bool(wrong))

@@ -144,11 +144,15 @@ def _executor(address: str | None) -> Iterator[Any]:
 def _print_summary(console: Console, runs: Runs, *, details: bool) -> None:
     """The answer in three lines, one table, and with `details` a table for each problem."""
     from optbench.analysis.grid import complete_set
-    from optbench.reports import answer, overview_table, summary_table
+    from optbench.reports import alerts, answer, overview_table, summary_table, unresolved_targets
     from optbench.reports.wording import plural
     from optbench.results.runs import Runs
 
+    for line in alerts(runs):
+        console.print(f"WRONG: {line}", style="bold red")
     for line in answer(runs):
+        console.print(line)
+    for line in unresolved_targets(runs):
         console.print(line)
     console.print()
     parts = [(str(problem), Runs(rows)) for problem, rows in runs.rows.groupby("problem")]
@@ -177,6 +181,7 @@ def _print_frame(console: Console, title: str, table: pd.DataFrame) -> None:
 
 def _print_failures(runs: Runs) -> int:
     """Print why runs failed and what can be done. Returns the exit status; missing runs have been reported already."""
+    from optbench.reports import alerts
     from optbench.reports.wording import names, plural
 
     failed = runs.rows[runs.rows["status"] == Status.FAILED]
@@ -190,4 +195,4 @@ def _print_failures(runs: Runs) -> int:
         print(f"optbench: {plural(others, 'run')} failed for other reasons", file=sys.stderr)
     if reasons:
         print("optbench: --retry-failed computes failed runs again; changed code does so by itself", file=sys.stderr)
-    return int(bool(len(failed) or runs.missing or (runs.rows["status"] == Status.INVALID).any()))
+    return int(bool(len(failed) or alerts(runs)))

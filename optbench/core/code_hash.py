@@ -261,7 +261,7 @@ class Hasher:
         if hasattr(kind, "content_to_hash"):
             self._add(node, value.content_to_hash())
             return
-        if not self._follows(node, kind) and hasattr(value, "__wrapped__"):  # a function that a library compiles
+        if not self._follows(node, kind) and "__wrapped__" in getattr(value, "__dict__", ()):  # a library compiles it
             self._add(node, value.__wrapped__)
             return
         if hasattr(kind, "__dlpack__") and not isinstance(value, np.ndarray):  # a tensor
@@ -426,7 +426,9 @@ def _code(code: types.CodeType) -> bytes:
     result = hashlib.blake2b(digest_size=16)
     counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & _FLAGS
     variables = code.co_varnames, code.co_cellvars, code.co_freevars
-    result.update(repr((counts, variables, code.co_exceptiontable)).encode())
+    # all names, because new versions of Python may number them in another way
+    names = sorted({*code.co_names} - {"__doc__", "__firstlineno__"})
+    result.update(repr((counts, variables, names, code.co_exceptiontable)).encode())
     raw, extended, constant = code.co_code, 0, None
     for op, low in zip(raw[::2], raw[1::2], strict=True):
         argument = extended | low
@@ -444,7 +446,8 @@ def _code(code: types.CodeType) -> bytes:
             constant = bytes([op]) + _constant(code.co_consts[argument])
         elif op in _NAMES:
             shift = _SHIFT.get(op, 0)
-            result.update(f"{op} {argument & (1 << shift) - 1} {code.co_names[argument >> shift]};".encode())
+            k = argument >> shift
+            result.update(f"{op} {argument & (1 << shift) - 1} {code.co_names[k : k + 1]};".encode())
         else:
             result.update(bytes([op]) + b"%d;" % argument)
     if constant is not None:

@@ -24,6 +24,7 @@ from optbench.core.specs import (
 )
 
 Schedule = Callable[[int, int], float]
+FACTORS = Interval(0, 1e6)
 F = TypeVar("F", bound=Callable[..., float])
 
 
@@ -43,19 +44,19 @@ def constant(t: int, T: int) -> float:
     return 1.0
 
 
-@schedule(at=Interval(0, 1, closed="neither"), factor=NONNEGATIVE)
+@schedule(at=Interval(0, 1, closed="neither"), factor=FACTORS)
 def drops(t: int, T: int, at: Sequence[float] = (0.5, 0.75), factor: float = 0.1) -> float:
     """Multiplied by `factor` at each of the fractions `at` of all steps."""
     return math.prod(factor for fraction in at if t >= fraction * T)
 
 
-@schedule(final=NONNEGATIVE)
+@schedule(final=FACTORS)
 def cosine(t: int, T: int, final: float = 0.0) -> float:
     """Half a cosine from 1 to `final` (Loshchilov & Hutter 2017, equation 5, without restarts)."""
     return final + (1 - final) * (1 + math.cos(math.pi * t / T)) / 2
 
 
-@schedule(final=NONNEGATIVE)
+@schedule(final=FACTORS)
 def linear(t: int, T: int, final: float = 0.0) -> float:
     """A straight line from 1 to `final`."""
     return 1 + (final - 1) * t / T
@@ -67,7 +68,7 @@ def inverse_sqrt(t: int, T: int, shift: float = 1.0) -> float:
     return math.sqrt(shift / (shift + t))
 
 
-@schedule(final=POSITIVE)
+@schedule(final=Interval(0, FACTORS.high, closed="right"))
 def exponential(t: int, T: int, final: float = 0.01) -> float:
     """final^(t/T): a constant ratio from step to step, from 1 to `final`."""
     return math.pow(final, t / T)

@@ -55,7 +55,7 @@ class Store:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = _absolute(path)
+        self.path, self._name = _absolute(path), os.fspath(path)  # messages have the name as it was given
         self._folder = self.path / f"v{schema.VERSION}"
         self._ignored: set[Path] = set()  # unusable files that could not be moved
 
@@ -112,8 +112,7 @@ class Store:
             raise
         except OSError as error:
             raise StoreError(
-                f"the results folder {str(self.path)!r} cannot be written ({files.reason_of(error)}); "
-                "choose another folder"
+                f"the results folder {self._name!r} cannot be written ({files.reason_of(error)}); choose another folder"
             ) from None
         for path in self.stale_files():
             path.unlink(missing_ok=True)
@@ -324,7 +323,7 @@ class Store:
     def check_exists(self) -> None:
         """Raise `StoreError` if there is no such folder."""
         if not files.exists(self.path, folder=True):
-            raise StoreError(f"there is no results folder {str(self.path)!r}; optbench run creates one")
+            raise StoreError(f"there is no results folder {self._name!r}; optbench run creates one")
 
     def read_runs(self, names: Sequence[str] | None = None) -> dict[Path, pa.Table]:
         """The tables of all files of runs; those that cannot be used are moved to the quarantine.
@@ -445,7 +444,7 @@ class Store:
         if moved < len(new):
             place += f"; {len(new) - moved} of them cannot be moved and are left out"
         warnings.warn(
-            f"{count} of the results folder {str(self.path)!r} cannot be used ({path.relative_to(self.path)}: {reason})"
+            f"{count} of the results folder {self._name!r} cannot be used ({path.relative_to(self.path)}: {reason})"
             f"{place}. optbench run computes their runs again",
             stacklevel=4,
         )

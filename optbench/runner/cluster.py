@@ -7,8 +7,8 @@ import warnings
 from typing import Any, Self
 
 POLL_SECONDS = 2.0
-ANSWER_SECONDS = 8.0  # within which the scheduler must answer
-GRACE_SECONDS = 15.0  # in which lost workers, or the connection to the scheduler, may come back
+ANSWER_SECONDS = 6.0  # within which the scheduler must answer
+GRACE_SECONDS = 20.0  # in which lost workers, or the connection to the scheduler, may come back
 
 
 class Cluster:

@@ -52,7 +52,7 @@ def optimum_findings(problem: Problem, seed: int = 0, points: int = 8) -> Iterat
 def _lower_finding(problem: Problem, optimum: Optimum, scale: float) -> Finding:
     """Whether the lower bound can be proved here: by f(x*) - |g|^2 / (2 mu), if f is strongly convex with the stated mu."""
     mu, name = problem.strong_convexity, "lower bound of f*"
-    width = f"f* within {optimum.f - optimum.lower:.1e}"
+    width = f"f* = {optimum.f:.12g} within {optimum.f - optimum.lower:.1e}"
     unproved = Finding(name, None, None, None, f"{width}, stated by the problem, not proved ({optimum.method})")
     if optimum.x is None or not mu:
         return unproved

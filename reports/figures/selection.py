@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from optbench.analysis.validity import judged
 from optbench.core.errors import InputError
 from optbench.core.specs import format_value, parse_spec
 from optbench.results.runs import Runs
 
 
 def as_runs(runs: Runs | pd.DataFrame) -> Runs:
-    """Runs, also from a table of curves (`Runs.curves` or a part of it)."""
-    return Runs.from_curves(runs) if isinstance(runs, pd.DataFrame) else runs
+    """Runs, also from a table of curves (`Runs.curves` or a part of it), without optima that cannot be used."""
+    return judged(Runs.from_curves(runs) if isinstance(runs, pd.DataFrame) else runs)
 
 
 def one_of(known: Iterable[str], name: str | None, missing: str, wrong: str, there: str, none: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from optbench.analysis.validity import judged
 from optbench.core.types import Status
 from optbench.results.runs import Runs
 
@@ -63,10 +64,11 @@ def find_lessons(runs: Runs, *, styles: style.Styles | None = None) -> list[Less
     >>> reports.find_lessons(valley)
     []
     """
+    runs = judged(runs)
     rows = runs.rows
     if "store" in rows and runs.environments:
         rows = rows[rows["store"].isna() | (rows["store"] == runs.environments[0]["store"])]
-    rows = rows[rows["status"] != Status.FAILED]
+    rows = rows[~rows["status"].isin([Status.FAILED, Status.INVALID])]
     # the same object where nothing is left out, so that cached results are reused
     selected = runs if len(rows) == len(runs.rows) else Runs(rows, runs.environments)
     selection = Selection(selected, styles or style.method_styles(runs))

@@ -24,7 +24,8 @@ INFINITE_GAP = 1e100  # gaps from here on count as infinite; axes of 300 decades
 NEEDED = [
     "problem", "problem_spec", "problem_name", "problem_params", "method", "optimizer", "fixed", "settings", "step_size",
     "schedule", "batch_size", "seed", "steps", "status", "end", "calls", "calls_per_step", "budget_calls",
-    "checkpoint_calls", "f_end", "f_star", "calls_to_target", "t", "f", "metrics", "description",
+    "checkpoint_calls", "f_start", "f_end", "f_best", "f_star", "f_star_lower", "precision", "error", "calls_to_target",
+    "t", "f", "metrics", "description",
 ]  # fmt: skip  # filtering all columns would be slow
 
 

@@ -19,6 +19,7 @@ from optbench.results.runs import Runs
 from ..figures import style
 from ..sections import SECTIONS, explorer
 from ..sections.problems import drawing
+from ..validity import alerts
 from ..wording import clean, plural
 from .context import PageContext, collecting_rarely
 from .embed import packed
@@ -118,6 +119,7 @@ def _page(context: PageContext, title: str, command: str | None, jobs: int, bar:
     return {
         "title": title,
         "lead": _lead(context),
+        "alerts": alerts(context.runs),
         "empty": context.runs.rows.empty,
         "command": command,
         "styles": list(context.styles.values()),

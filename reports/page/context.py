@@ -15,6 +15,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from optbench.analysis import tuning
+from optbench.analysis.validity import judged
 from optbench.core.types import Status
 from optbench.results.runs import Runs
 
@@ -49,7 +50,8 @@ class PageContext:
     Attributes
     ----------
     runs : Runs
-        Sorted, so that the page does not depend on the order of the rows.
+        Sorted, so that the page does not depend on the order of the rows, and without optima that cannot be used (see
+        `optbench.analysis.validity.judged`).
     parts : dict of str to Runs
         The runs of each problem, the problems with the most methods first.
     races : DataFrame
@@ -76,7 +78,8 @@ class PageContext:
         history: pd.DataFrame | None = None,
     ) -> None:
         rows = runs.rows.sort_values(["problem", "method", "settings", "seed", "key"], ignore_index=True)
-        self.runs = Runs(rows, runs.environments)
+        self.runs: Runs = judged(Runs(rows, runs.environments, missing=runs.missing))
+        rows = self.runs.rows
         self.races = pd.DataFrame() if races is None else races
         self.gpu, self.history = gpu, history
         self.styles = style.method_styles(self.runs)

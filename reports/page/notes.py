@@ -6,8 +6,6 @@ import pandas as pd
 
 from optbench.core.types import Status
 
-from ..tables import rounding
-
 
 def notes(rows: pd.DataFrame, lines: pd.DataFrame, races: pd.DataFrame) -> list[str]:
     """The notes that apply to these results.
@@ -32,11 +30,6 @@ def notes(rows: pd.DataFrame, lines: pd.DataFrame, races: pd.DataFrame) -> list[
             else "All times come from races; see Speed."
         ),
     ]
-    if below := _below_the_optimum(rows):
-        notes.append(
-            f"On {'; '.join(below)} some runs fell below the stated optimal value by more than rounding. That value is "
-            "wrong, and so are all gaps and calls to targets there."
-        )
     if not all(rows["exact_targets"].dropna()):
         notes.append(
             "With mini-batches or noise the full objective is evaluated only at checkpoints, and calls to a target are "
@@ -61,9 +54,3 @@ def notes(rows: pd.DataFrame, lines: pd.DataFrame, races: pd.DataFrame) -> list[
     if (budget["max"] - budget["min"] > 1).any():
         notes.append("The methods had different budgets, so their values at the end are not after the same work.")
     return notes
-
-
-def _below_the_optimum(rows: pd.DataFrame) -> list[str]:
-    """Problems on which a run fell below the optimal value, or its certified lower bound, by more than rounding."""
-    gap = rows["f_best"].astype(float) - rows["f_star"].astype(float)
-    return sorted(set(rows.loc[gap < -rounding(rows), "problem"]))

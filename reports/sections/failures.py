@@ -1,4 +1,4 @@
-"""The section on runs that diverged, failed or are missing."""
+"""The section on runs that diverged, are invalid, failed or are missing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup
 
+from optbench.analysis import tuning
 from optbench.core.types import Status
 
 from ..page.context import PageContext
@@ -26,13 +27,13 @@ class LostSection:
 
 
 def section(context: PageContext) -> LostSection | None:
-    """The methods and problems with runs that diverged, failed or are missing; None without runs."""
+    """The methods and problems with runs that diverged, are invalid, failed or are missing; None without runs."""
     if not context.parts:
         return None
     rows = context.runs.rows[[*COLUMNS, "step_size"]]
     methods = rows.groupby(["problem", "method"], sort=True)
     missing = methods["settings"].nunique() * methods["seed"].nunique() - methods.size()
-    lost = rows[rows["status"].isin([Status.DIVERGED, Status.FAILED])]
+    lost = rows[tuning.is_lost(rows)]
     parts = dict(iter(lost.groupby(["problem", "method"])))
     entries = []
     for (problem, method), count in missing.items():
@@ -66,9 +67,10 @@ def _reasons(rows: pd.DataFrame, missing: int) -> list[str]:
         steps = sorted({int(end) for end in diverged["end"].dropna()})
         when = f", after {' to '.join(map(str, dict.fromkeys((steps[0], steps[-1]))))} steps" if steps else ""
         reasons.append(f"{len(diverged)} diverged{where}{when}")
-    failed = rows[rows["status"] == Status.FAILED]
-    for error, part in failed.groupby(failed["error"].fillna("no reason was recorded"), sort=True):
-        reasons.append(f"{len(part)} failed: {shorten(str(error), 600)}")
+    for status, verb in ((Status.INVALID, "contradicted the problem"), (Status.FAILED, "failed")):
+        of_status = rows[rows["status"] == status]
+        for error, part in of_status.groupby(of_status["error"].fillna("no reason was recorded"), sort=True):
+            reasons.append(f"{len(part)} {verb}: {shorten(str(error), 600)}")
     if missing:
         verb, owner = ("is", "its") if missing == 1 else ("are", "their")
         reasons.append(

@@ -20,6 +20,7 @@ from ..figures import profiles as profile_figures
 from ..page.context import PageContext, Picture
 from ..page.notes import notes
 from ..page.table import BREAK, FLAG, Cell, Column, Link, MethodKey, Table
+from ..validity import unresolved_targets
 from ..verdict import Name, headline
 from ..wording import DEFAULT, NEVER, rank, target_name
 
@@ -76,7 +77,7 @@ def section(context: PageContext) -> OverviewSection | None:
         ranking=_ranking(context, ranking),
         legend=[(text, f"r{i}") for i, text in enumerate(heatmap.limits())],
         without_targets=[context.link(name) for name in context.parts if name not in with_targets],
-        notes=notes(runs.rows, tables.lines(runs), context.races),
+        notes=[*unresolved_targets(runs), *notes(runs.rows, tables.lines(runs), context.races)],
     )
 
 

@@ -292,7 +292,8 @@ def _targets(context: PageContext, name: str) -> Table | None:
         | {line["target"]: _to_target(line, write[line["target"]]) for line in part.to_dict("records")}
         for method, part in table.groupby("method", sort=False)
     ]
-    to_target = [Column(target_name(target), operator.itemgetter(target)) for target in metrics.DECADES]
+    targets = sorted(write, reverse=True)
+    to_target = [Column(target_name(target), operator.itemgetter(target)) for target in targets]
     return Table.of([_methods(context), *to_target], lines)
 
 
@@ -323,7 +324,7 @@ def facts(part: Runs) -> list[tuple[str, str]]:
     if rows["f_star"].notna().all():
         f_star, lower = float(first["f_star"]), first["f_star_lower"]
         width = 0.0 if pd.isna(lower) else max(0.0, f_star - float(lower))
-        certain = f", certain to {number(width)}" if width > 0 else ""
+        certain = f", stated to within {number(width)}" if width > 0 else ""
         method = first["f_star_method"] or "source not stated"
         pairs.append(("optimal value", f"f* = {f_star:.12g}{certain} ({method})"))
     else:

@@ -176,12 +176,23 @@ ONE, RACE = ([command, "--problem", "quadratic", "--optimizer", "adam"] for comm
         (["run", "--problem", "quadratic:dim=1000000", "--optimizer", "adam"], "dim must be at most 20000"),
         (["check", "quadratic:dim=1e30,rotate=false"], "dim must be a whole number below 2^63, not '1e30'"),
         (["check", "mlp:hidden=-3"], "hidden must be numbers"),
+        ([*ONE, "--calls", "1e300"], "at most 1e+10, not 1e+300"),
+        ([*ONE, "--seeds", "100000000"], "seeds must be at least 1 and at most 1000000"),
+        ([*ONE, "--seeds", "1" * 5000], "seeds must be"),
+        ([*ONE, "--schedule", "cosine:warmup=2"], "warmup must be in [0, 1), not 2"),
+        ([*ONE, "--schedule", "x" * 5000], "no schedule 'xxx"),
+        (["run", "x" * 5000], "no suite 'xxx"),
+        (["list", "x" * 5000], "nothing is called 'xxx"),
+        (["check", "logistic:data=~nosuchuser/x.csv"], "there is no file ~nosuchuser/x.csv"),
+        (["check", "quadratic:dim=1e9,rotate=false"], "dim must be at most 1e+08"),
+        (["check", "--import", "", "beale"], "cannot import ''"),
+        (["check", "\udcff"], "is not UTF-8"),
         ([*ONE, "--steps", "0"], "at least one step"),
         ([*ONE, "--schedule", "cosin"], "did you mean 'cosine'"),
         ([*ONE, "--jobs", "0"], "jobs must be at least 1"),
         ([*ONE, "--device", "tpu"], "choose cpu"),
-        ([*ONE, "-o", "file"], "'file' cannot be written"),
-        (["report", "absent"], "no results folder 'absent'"),
+        ([*ONE, "-o", "file"], "/file' cannot be written"),
+        (["report", "absent"], "/absent'; optbench run creates one"),
         (["report", "."], "no results in '.'"),
         (["list", "adamm"], "did you mean 'adam'"),
         (["check", "logstic"], "did you mean 'logistic'"),
@@ -199,7 +210,7 @@ ONE, RACE = ([command, "--problem", "quadratic", "--optimizer", "adam"] for comm
         ([*RACE, "--seed", "-1"], "seed must be from 0"),
         ([*RACE, "--schedule", "cosin"], "did you mean 'cosine'"),
         ([*RACE, "--device", "tpu"], "choose cpu"),
-        ([*RACE, "-o", "file"], "'file' cannot be written"),
+        ([*RACE, "-o", "file"], "/file' cannot be written"),
     ],
 )
 def test_bad_requests_get_one_sentence(
@@ -223,6 +234,20 @@ def test_a_failed_run_is_told_and_the_status_is_1(
     err = capsys.readouterr().err
     assert "6 runs of adam, lbfgs on quadratic:dim=4 failed: ZeroDivisionError: a defect" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [[*ONE, "-o", ""], ["report", ""], ["report", ".", "--history", ""], ["check", "--seed", "1" * 5000]]
+)
+def test_impossible_arguments_get_one_short_sentence(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("optbench: argument ")
+    assert len(line) < 500
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,8 @@ def test_a_module_can_be_named(folder: Path) -> None:
         ("absent.py", None, "absent.py': there is no such file"),
         ("raises.py", "x = 1\ny = z\n", "raises.py': line 2: NameError: name 'z' is not defined"),
         ("syntax.py", "x = 1\n\ny = (\n", "syntax.py': line 3: SyntaxError: '(' was never closed"),
+        ("exits.py", "import sys\nsys.exit(3)\n", "exits.py': line 2: SystemExit: 3"),
+        ("recursive.py", "def f():\n    f()\nf()\n", "RecursionError"),
         ("absent_module", None, "cannot import 'absent_module': ModuleNotFoundError"),
         (
             "clash.py",

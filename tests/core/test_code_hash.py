@@ -501,7 +501,15 @@ def test_a_module_is_hashed_without_its_comments(folder: Path) -> None:
 NOT_COMPUTING = {
     *("", ".core", ".compile", ".runner", ".results", ".optimizers", ".optimizers.schedules", ".compile.cache"),
     *(".core.code_hash", ".core.errors", ".core.imports", ".core.lazy", ".core.registry", ".core.specs", ".core.types"),
-    *(".core.workers", ".runner.describe", ".runner.options", ".results.methods", ".results.runs", ".results.schema"),
+    *(
+        ".core.memory",
+        ".core.workers",
+        ".runner.describe",
+        ".runner.options",
+        ".results.methods",
+        ".results.runs",
+        ".results.schema",
+    ),
 }
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from optbench.core.errors import InputError
 from problems import datasets
 from problems.datasets import load, split, standardize, synthetic
+from tests.conftest import short_errors
 
 GOOD_CSV = "a,b,label\n1,2,yes\n3,4.5,no\n-1,0,yes\n"
 
@@ -274,3 +279,77 @@ def test_standardize_constant_and_huge_columns() -> None:
     assert np.array_equal(other[:, 0], np.zeros(2))
     assert np.allclose(scaled[:, 1:].std(axis=0), 1)
     assert standardize(train, np.empty((0, 3)))[1].shape == (0, 3)
+
+
+# ---- hostile files ---------------------------------------------------------------------------------------------------
+
+
+def test_a_compressed_file_that_expands_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "MAX_DECOMPRESSED", 1 << 20)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"a,y\n" + b"1,0\n2,1\n" * (1 << 18)))
+    with pytest.raises(InputError, match="a compressed file may contain 1 MiB; decompress it first"):
+        load(str(tmp_path / "a.csv.gz"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "svm"])
+def test_only_regular_files_are_read(tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"pipe.{suffix}")
+    (tmp_path / f"zero.{suffix}").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(InputError, match=r"cannot be read \(it is a pipe or a device"):
+            load(str(tmp_path / f"{name}.{suffix}"))
+
+
+@pytest.mark.parametrize(
+    "data", ["~nosuchuser/x.csv", "x" * 5000, "x" * 5000 + ".csv", "", "a\0.csv", "\udcff.csv", "/dev/zero"]
+)
+def test_impossible_names(data: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load(data)
+    with short_errors():
+        raise caught.value
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"a,a,y\n1,2,0\n2,3,1\n", "two columns are called 'a'; rename one"),
+        ("a.csv", b",".join([b"c%d" % i for i in range(100_001)]), "100001 columns are above 100000"),
+        ("a.csv", b"\0" * 1000, "no line of text"),
+        ("a.svm", b"1 999999999:1\n0 1:1\n", "999999999 columns are above 100000"),
+        ("a.svm", b"1 99999999999999999999:1\n", "malformed"),
+        ("a.svm", b"1 -1:1\n", "malformed"),
+    ],
+)
+def test_hostile_tables(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        load(str(tmp_path / name))
+
+
+def test_marks_of_byte_order_and_line_ends_of_windows(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfy,a\r\n0,1\r\n1,2\r\n")
+    assert load(str(tmp_path / "a.csv"), "y").X.tolist() == [[1.0], [2.0]]
+
+
+CELLS = st.sampled_from(["", "1", "-2.5", "nan", "inf", "1e999", "x", "1:2", "3:4", '"', "#"])
+
+
+@given(
+    st.sampled_from(["a.csv", "a.tsv", "a.svm", "a.csv.gz", "a.svm.gz"]),
+    st.binary(max_size=60) | st.lists(st.lists(CELLS, max_size=4), max_size=6),
+)
+@settings(max_examples=150, deadline=2000)
+def test_any_content_is_a_data_set_or_an_input_error(
+    tmp_path_factory: pytest.TempPathFactory, name: str, content: Any
+) -> None:
+    path = tmp_path_factory.getbasetemp() / name
+    if isinstance(content, list):
+        separator = {"a.csv": ",", "a.tsv": "\t"}.get(name.removesuffix(".gz"), " ")
+        content = "\n".join(separator.join(row) for row in content).encode()
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") and len(content) % 3 else content)
+    with short_errors():
+        dataset = load(str(path))
+        assert np.isfinite(dataset.X).all()
+        assert len(dataset.classes) >= 2

@@ -298,7 +298,7 @@ class Results:
             gap = all(row["known"] for row in rows)
             line["final"] = middle(row["final"] - (row["f_star"] if gap else 0.0) for row in rows)
             line |= {"gap": gap, "seeds": len({row["seed"] for row in rows})}
-            line |= {name: sum(row["status"] == name for row in whole) for name in ("diverged", "failed")}
+            line |= {name: sum(row["status"] == name for row in whole) for name in ("diverged", "failed", "invalid")}
             line |= {"runs": len(whole), "oracle": next((r["oracle"] for r in rows if r["oracle"] is not None), "")}
             sizes = {row["step_size"] for row in whole if not math.isnan(row["step_size"])}
             line["edge"] = len(sizes) > 1 and size in (min(sizes), max(sizes))
@@ -740,7 +740,9 @@ def lost_text(results: Results) -> list[Row]:
     lines = []
     for (problem, method), rows in results.pairs.items():
         missing = len({r["settings"] for r in rows}) * len({r["seed"] for r in rows}) - len(rows)
-        diverged, failed = ([r for r in rows if r["status"] == status] for status in ("diverged", "failed"))
+        diverged, invalid, failed = (
+            [r for r in rows if r["status"] == status] for status in ("diverged", "invalid", "failed")
+        )
         numbers: list[Any] = []
         if diverged:
             sizes = [row["step_size"] for row in diverged if not math.isnan(row["step_size"])]
@@ -748,10 +750,12 @@ def lost_text(results: Results) -> list[Row]:
             numbers.append(len(diverged))
             for values in (sizes, steps):
                 numbers += dict.fromkeys((min(values), max(values))) if values else ()
-        numbers += collections.Counter(row["error"] for row in failed).values()
+        for of_status in (invalid, failed):
+            for error, count in sorted(collections.Counter(row["error"] for row in of_status).items()):
+                numbers += [count, *map(float, re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", error))]
         numbers += [missing] if missing else []
         if numbers:
-            runs = len(diverged) + len(failed) + missing
+            runs = len(diverged) + len(invalid) + len(failed) + missing
             lines.append({"problem": problem, "method": [method], "runs": [runs], "what happened": numbers})
     return lines
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from optbench.core.errors import InputError
-from optbench.runner.options import learning_rates
+from optbench.runner.options import StudyOptions, learning_rates, names_of
 from optbench.runner.study import load_study, suites
-from tests.conftest import present
+from tests.conftest import present, short_errors
 
 STUDY = """
 title = "A study"
@@ -142,3 +145,72 @@ def test_linear_scaling_in_a_study() -> None:
     content["compare"][0] |= {"linear_scaling": True, "lr": [0.1]}
     study = load_study(content)
     assert [plan.grid for plan in study.plans] == [({"lr": 0.1},), ({"lr": 0.2},)]
+
+
+HOSTILE = {
+    "digits": b"steps = " + b"9" * 5000,
+    "hexadecimal": b"seeds = 0x" + b"f" * 5000,
+    "brackets": b"title = " + b"[" * 5000 + b"]" * 5000,
+    "tables": b"a = " + b"{a=" * 3000 + b"1" + b"}" * 3000,
+    "large": b"#" * (2 << 20),
+    "bytes": b"title = '\xff'",
+    "nul": b"[[compare]]\nproblems = ['quadr\\u0000atic']\noptimizers = ['adam']",
+    "import": b"import = 5\n[[compare]]\nproblems = ['quadratic']",
+    "names": b"[[compare]]\nproblems = ['" + b"x" * 5000 + b"']\noptimizers = ['adam']",
+    "runs": b"[[compare]]\nproblems = ['quadratic:dim=2']\noptimizers = ['adam']\nseeds = 1000000",
+    "seeds": b"[[compare]]\nproblems = ['quadratic:dim=2']\noptimizers = ['adam']\nseeds = 100000000",
+    "calls": b"[[compare]]\nproblems = ['quadratic:dim=2']\noptimizers = ['adam']\ncalls = 1e300",
+    "curves": b"[[compare]]\nproblems = ['quadratic:dim=2']\noptimizers = ['adam']\nsteps = 1000000000\n"
+    b"checkpoint_count = 1000000000\nseeds = 100",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_get_one_short_message(tmp_path: Path, name: str) -> None:
+    (tmp_path / "study.toml").write_bytes(HOSTILE[name])
+    with pytest.raises(InputError) as caught:
+        load_study(tmp_path / "study.toml")
+    with short_errors():
+        raise caught.value
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+@pytest.mark.parametrize(
+    "name", ["pipe.toml", "zero.toml", "folder.toml", "x" * 5000, "x" * 5000 + ".toml", "", "\udcff", "a\0b"]
+)
+def test_what_is_no_file_is_no_study(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "zero.toml").symlink_to("/dev/zero")
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(InputError) as caught:
+        load_study(f"{tmp_path}/{name}")
+    with short_errors():
+        raise caught.value
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["adam", "rosenbrock"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "low", "high", "count", "dim"]), inner)
+    ),
+    max_leaves=6,
+)
+KEYS = ["problems", "optimizers", "title", "import", "nope", *names_of(StudyOptions)]
+
+
+@given(
+    st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=3),
+    st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=3),
+    st.dictionaries(st.sampled_from(KEYS[4:]), VALUES, max_size=2),
+)
+@settings(max_examples=150, deadline=2000, suppress_health_check=[HealthCheck.too_slow])
+def test_any_dictionary_is_a_study_or_an_input_error(top: Any, table: Any, options: Any) -> None:
+    top.pop("import", None)  # a text may be the name of any module
+    table = {"problems": ["beale"], "optimizers": ["sgd"], "lr": [0.1], "seeds": 2} | table
+    with short_errors():
+        load_study(top | {"compare": [table]}, **options)
