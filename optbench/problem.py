@@ -247,7 +247,9 @@ class Problem(Parametrized):
         """
         pair = self.value_and_grad(x)
         if not isinstance(pair, tuple | list):
-            raise TypeError(f"value_and_grad() of the problem {self.spec} must return the pair (f, g), not {pair!r:.60}")
+            raise TypeError(
+                f"value_and_grad() of the problem {self.spec} must return the pair (f, g), not {pair!r:.60}"
+            )
         return pair[0]
 
     def hvp(self, x: Array, v: Array) -> Array:

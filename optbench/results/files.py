@@ -29,6 +29,12 @@ class DamagedFileError(StoreError):
     """A file that is not what was written, or was never a file of ours."""
 
 
+def temporary_file(folder: Path) -> Path:
+    """A new name in a folder for a file of this process; once the process has ended, `stale_files` finds the file."""
+    # not by tempfile, whose files other users of a shared disk cannot read
+    return folder / f"{_host()}-{os.getpid()}-{secrets.token_hex(8)}.tmp"
+
+
 def write_file(path: Path, data: bytes | bytearray) -> None:
     """Write a file that is complete as soon as it is visible, and survives a crash of the machine.
 
@@ -39,8 +45,7 @@ def write_file(path: Path, data: bytes | bytearray) -> None:
     StoreError
         If it cannot be written; a file of this name then stays as it was.
     """
-    # not by tempfile, whose files other users of a shared disk cannot read
-    temporary = path.parent / f"{_host()}-{os.getpid()}-{secrets.token_hex(8)}.tmp"
+    temporary = temporary_file(path.parent)
     try:
         make_folder(path.parent)
         try:

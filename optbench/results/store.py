@@ -93,7 +93,7 @@ class Store:
             The files.
         """
         others = [path for kind in self.kinds for path in files.stale_files(self._folder_of(kind))]
-        return [*files.stale_files(self._folder, depth=2), *others]
+        return [*files.stale_files(self.path), *files.stale_files(self._folder, depth=2), *others]
 
     def check_writable(self) -> None:
         """Create the folder, check that it can be written, and remove temporary files of processes that were killed.

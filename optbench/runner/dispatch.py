@@ -12,7 +12,6 @@ import dataclasses
 import pickle
 import queue
 import signal
-import uuid
 import warnings
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from optbench.core.imports import Imports
 from optbench.core.memory import machine_memory
 from optbench.core.workers import StartError, TimeLimitError, WorkerDiedError, available_cores
 from optbench.problem import Problem
+from optbench.results import files
 from optbench.results.store import Store
 from optbench.runner.chunks import Chunk
 from optbench.runner.cluster import Cluster
@@ -362,7 +362,7 @@ class OnExecutor(_Dispatcher):
         if self.store is None:
             yield
             return
-        probe = self.store.path / f".driver-{uuid.uuid4().hex}.tmp"
+        probe = files.temporary_file(self.store.path)
         try:
             with contextlib.suppress(OSError):  # then workers send their rows
                 probe.touch()

@@ -218,6 +218,24 @@ def test_a_full_disk_is_reported_and_nothing_is_stored_as_failed(here: Path) -> 
     assert len(rows_of(here / "results")) == 8
 
 
+def test_temporary_files_of_a_killed_command_are_removed(here: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from optbench.results import files
+for name in sys.argv[1:]:
+    Path(name).mkdir(parents=True, exist_ok=True)
+    files.temporary_file(Path(name)).touch()
+"""
+    store = Store(here / "results")
+    store.check_writable()
+    version = next(store.path.iterdir())
+    run_python("-c", code, str(store.path), str(version), str(version / "ab"), env=ENVIRONMENT)
+    assert len(list(store.path.rglob("*.tmp"))) == 3
+    store.check_writable()
+    assert not list(store.path.rglob("*.tmp"))
+
+
 WANDERING = PROBLEM.replace("import time", "import os, time").replace("time.sleep", "os.chdir('/'); time.sleep")
 
 
