@@ -118,7 +118,7 @@ def test_tuning_prefers_no_setting_for_a_target_that_a_seed_cannot_resolve() -> 
 
 
 def test_a_failed_run_misses_only_targets_that_count(half: Runs) -> None:
-    failed = {"f_start": None, "f_end": None, "f_best": None, "f_star": None, "calls_to_target": None}
+    failed: dict[str, Any] = {"f_start": None, "f_end": None, "f_best": None, "f_star": None, "calls_to_target": None}
     failed |= {"status": "failed", "error": "no luck", "end": None, "calls_per_step": None}
     rows = [target_row("c", problem, seed, None, **failed) for problem in ("coarse", "fine") for seed in range(3)]
     grid = run_grid(half + runs_of(*rows))
