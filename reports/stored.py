@@ -72,8 +72,14 @@ def load_results(folders: str | Path | Sequence[str | Path]) -> StoredResults:
     )
 
 
+def page_of_folders(folders: str | Path | Sequence[str | Path]) -> Path:
+    """Where the page of results folders is written by default: in the folder if it is one, else in the current folder."""
+    several = [folders] if isinstance(folders, str | Path) else folders
+    return Path(several[0] if len(several) == 1 else "") / "report.html"
+
+
 def report(
-    results: Runs | str | Path | Sequence[str | Path],
+    results: Runs | StoredResults | str | Path | Sequence[str | Path],
     output: str | Path | None = None,
     *,
     title: str = "optbench report",
@@ -87,8 +93,8 @@ def report(
 
     Parameters
     ----------
-    results : Runs, str, Path, or a list of paths
-        Runs, or results folders; several folders are shown side by side.
+    results : Runs, StoredResults, str, Path, or a list of paths
+        Runs, results folders, or what `reports.load_results` returns for them; several folders are shown side by side.
     output : str or Path
         File that ends in .html, or a folder, which gets an index.html. By default ``report.html``: in the results folder if
         exactly one is given, else in the current folder.
@@ -125,13 +131,13 @@ def report(
     'page.html'
     """
     page = Path("report.html")
-    if isinstance(results, Runs):
+    if isinstance(results, StoredResults):
+        contents = results
+    elif isinstance(results, Runs):
         store = Store(timings) if isinstance(timings, str | Path) else timings
         contents = StoredResults(results, *((store.load_races(), store.load_table("gpu")) if store else ()))
     else:
-        contents = load_results(results)
-        if isinstance(results, str | Path) or len(results) == 1:
-            page = Path(results if isinstance(results, str | Path) else results[0]) / page
+        contents, page = load_results(results), page_of_folders(results)
     folder = history or (ASV_RESULTS if ASV_RESULTS.is_dir() else None)
     return build_page(
         contents.runs,

@@ -41,17 +41,19 @@ def add_parser(commands: Any) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from optbench import report
     from optbench.reports import alerts, latex, load_results, markdown, summary_table
+    from optbench.reports.stored import page_of_folders
 
-    wrong = alerts(load_results(arguments.results).runs)
+    results = load_results(arguments.results)
+    wrong = alerts(results.runs)
     for line in wrong:
         print(f"optbench: WRONG: {line}", file=sys.stderr)
     if arguments.table:
-        table = summary_table(load_results(arguments.results).runs)
+        table = summary_table(results.runs)
         print({"markdown": markdown, "latex": latex}[arguments.table](table))
         return int(bool(wrong))
     page = report(
-        arguments.results,
-        arguments.output,
+        results,
+        arguments.output or page_of_folders(arguments.results),
         title=arguments.title,
         history=arguments.history,
         jobs=arguments.jobs,
