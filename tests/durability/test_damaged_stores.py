@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,27 @@ def test_two_commands_may_fill_one_store(study: Path) -> None:
     assert main([*RUN, "-o", "alone"]) == 0
     assert_equal_rows(study / "results", study / "alone")
     assert not list(study.rglob("*.tmp"))
+
+
+def test_a_store_may_be_maintained_while_a_command_fills_it(study: Path) -> None:
+    process = start(*RUN)
+    try:
+        wait_until(lambda: len(Store("results").files) > 2, "the first results")
+        while process.poll() is None:
+            assert main(["store", "compact", "results"]) == 0
+            assert main(["store", "merge", "results", "-o", "copy"]) == 0
+            assert main(["store", "check", "results"]) == 0
+            time.sleep(0.1)
+        _, error = process.communicate(timeout=LIMIT)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0, error
+    assert main([*RUN, "-o", "alone"]) == 0
+    assert_equal_rows(study / "results", study / "alone")
+    everything, part = rows_of(study / "alone"), rows_of(study / "copy")
+    assert part
+    assert part == {key: everything[key] for key in part}
 
 
 def test_a_full_disk_is_reported_and_nothing_is_stored_as_failed(here: Path) -> None:
