@@ -21,11 +21,12 @@ ASV_RESULTS = Path(".asv/results")  # as asv.conf.json has it
 
 
 class StoredResults(NamedTuple):
-    """The contents of results folders: runs, races and measurements of a GPU."""
+    """The contents of results folders: runs, races, measurements of a GPU, and where their page is by default."""
 
     runs: Runs
     races: pd.DataFrame | None = None
     gpu: pd.DataFrame | None = None
+    page: Path = Path("report.html")
 
 
 def load_results(folders: str | Path | Sequence[str | Path]) -> StoredResults:
@@ -39,7 +40,7 @@ def load_results(folders: str | Path | Sequence[str | Path]) -> StoredResults:
     Returns
     -------
     StoredResults
-        The named tuple ``(runs, races, gpu)``.
+        The named tuple ``(runs, races, gpu, page)``.
 
     Raises
     ------
@@ -66,16 +67,10 @@ def load_results(folders: str | Path | Sequence[str | Path]) -> StoredResults:
         if not len(runs[name]) and races[name].empty and gpu[name].empty:
             raise InputError(f"there are no results in {str(path)!r}; optbench run -o {path} makes some")
     if len(names) == 1:
-        return StoredResults(runs[names[0]], races[names[0]], gpu[names[0]])
+        return StoredResults(runs[names[0]], races[names[0]], gpu[names[0]], Path(paths[0]) / "report.html")
     return StoredResults(
         comparison.combine_stores(runs), comparison.combine_races(races), pd.concat(gpu.values(), ignore_index=True)
     )
-
-
-def page_of_folders(folders: str | Path | Sequence[str | Path]) -> Path:
-    """Where the page of results folders is written by default: in the folder if it is one, else in the current folder."""
-    several = [folders] if isinstance(folders, str | Path) else folders
-    return Path(several[0] if len(several) == 1 else "") / "report.html"
 
 
 def report(
@@ -130,18 +125,17 @@ def report(
     >>> page.name
     'page.html'
     """
-    page = Path("report.html")
     if isinstance(results, StoredResults):
         contents = results
     elif isinstance(results, Runs):
         store = Store(timings) if isinstance(timings, str | Path) else timings
         contents = StoredResults(results, *((store.load_races(), store.load_table("gpu")) if store else ()))
     else:
-        contents, page = load_results(results), page_of_folders(results)
+        contents = load_results(results)
     folder = history or (ASV_RESULTS if ASV_RESULTS.is_dir() else None)
     return build_page(
         contents.runs,
-        output or page,
+        output or contents.page,
         title=title,
         command=command,
         races=contents.races,

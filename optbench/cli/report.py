@@ -41,7 +41,6 @@ def add_parser(commands: Any) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from optbench import report
     from optbench.reports import alerts, latex, load_results, markdown, summary_table
-    from optbench.reports.stored import page_of_folders
 
     results = load_results(arguments.results)
     wrong = alerts(results.runs)
@@ -53,7 +52,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return int(bool(wrong))
     page = report(
         results,
-        arguments.output or page_of_folders(arguments.results),
+        arguments.output,
         title=arguments.title,
         history=arguments.history,
         jobs=arguments.jobs,

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 POLL_SECONDS = 2.0
 ANSWER_SECONDS = 6.0  # within which the scheduler must answer
-GRACE_SECONDS = 20.0  # in which lost workers, or the connection to the scheduler, may come back
+GRACE_SECONDS = 20.0  # in which workers, or the connection to the scheduler, may come or come back
 
 
 class Cluster:
@@ -19,7 +19,7 @@ class Cluster:
         self.polled = time.monotonic()
         self.well = time.monotonic()  # when there was last an answer and a worker
         self.workers: set[str] = set()  # seen at the last poll
-        self.had_workers = self.warned = False
+        self.had_workers = False
         self.answers = True  # whether work can be sent
 
     @classmethod
@@ -49,9 +49,6 @@ class Cluster:
         self.workers, self.answers = names, True
         if names:
             self.had_workers, self.well = True, now
-        elif self.had_workers and now - self.well > GRACE_SECONDS:
-            return "all Dask workers were lost"
-        elif not self.had_workers and not self.warned and now - self.well > GRACE_SECONDS:
-            self.warned = True
-            warnings.warn("the Dask scheduler has no workers yet; waiting for them", stacklevel=2)
+        elif now - self.well > GRACE_SECONDS:
+            return "all Dask workers were lost" if self.had_workers else "the Dask scheduler has no workers; start some"
         return None

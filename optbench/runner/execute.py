@@ -130,15 +130,19 @@ def execute(
         lost = reasons.total()
     if lost:
         runs.missing = lost
-        reasons["the results folder does not have them"] = lost - reasons.total()
-        why = "; ".join(f"{count}: {reason}" for reason, count in reasons.items() if count > 0)
+        why, left = [], lost  # runs may be stored although the news of it was lost with a cluster
+        for reason, count in (*reasons.items(), ("the results folder does not have them", lost)):
+            if part := min(count, left):
+                why.append(f"{part}: {reason}")
+                left -= part
         remedy = (
             "the same call again computes them"
             if store is not None
             else "call again with a store, which keeps the others"
         )
         warnings.warn(
-            f"{lost} of {len(requested) or len(runs) + lost} runs are missing ({why}); {remedy}", stacklevel=2
+            f"{lost} of {len(requested) or len(runs) + lost} runs are missing ({'; '.join(why)}); {remedy}",
+            stacklevel=2,
         )
     return runs
 

@@ -528,7 +528,7 @@ def test_a_dying_process_loses_only_its_own_runs(tmp_path: Path) -> None:
 
 def test_dask_cluster(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
-    local = {"n_workers": 1, "processes": False, "dashboard_address": None}
+    local = {"n_workers": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
     with distributed.LocalCluster(**local) as cluster, distributed.Client(cluster) as client:
         runs = execute(plans(1), store=Store(tmp_path), executor=client.get_executor(pure=False))
     assert len(runs) == 4
