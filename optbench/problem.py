@@ -78,8 +78,12 @@ class Optimum:
         ----------
         value : Fraction
             The infimum.
-        x, method, gradient_norm
-            As of the class.
+        x : array of shape (d,), or None
+            A global minimizer.
+        method : str
+            How the value is known.
+        gradient_norm : float or None
+            Euclidean norm of the gradient at `x`.
 
         Returns
         -------
@@ -169,6 +173,7 @@ class Problem(Parametrized):
     backend: Backend = NUMPY
     _host: Self | None = None
     _cached_starts: tuple[tuple[int, ...], np.ndarray] | None = None
+    cached_description: str | None = None
     _sealed: Mapping[str, Any] = {}
 
     # ---- what a subclass implements ----------------------------------------------------------------------------------
@@ -558,7 +563,13 @@ class Problem(Parametrized):
         return "_optimum" in vars(self.host)
 
     def set_optimum(self, optimum: Optimum | None) -> None:
-        """Set the optimum that another process has solved and checked."""
+        """Set the optimum that another process has solved and checked.
+
+        Parameters
+        ----------
+        optimum : Optimum or None
+            None if it is not known.
+        """
         vars(self.host)["_optimum"] = optimum
 
     @property
@@ -590,7 +601,7 @@ class Problem(Parametrized):
         """Names of attributes that follow from others."""
         members = (item for base in type(self).__mro__ for item in vars(base).items())
         derived = {name for name, member in members if isinstance(member, functools.cached_property)}
-        return {"backend", "_host", "_cached_starts", "_sealed"} | derived
+        return {"backend", "_host", "_cached_starts", "cached_description", "_sealed"} | derived
 
     def seal(self) -> None:
         """End the construction of a problem of optbench.

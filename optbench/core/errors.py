@@ -19,8 +19,8 @@ MAX_WORD, MAX_MESSAGE = 200, 450  # characters; a word may be a path
 class OptbenchError(Exception):
     """Base of every error that optbench raises on purpose. Its message is one line of at most `MAX_MESSAGE` characters."""
 
-    def __init__(self, message: object = "") -> None:
-        super().__init__(_one_line(str(message)))
+    def __str__(self) -> str:
+        return _one_line(super().__str__())
 
 
 class InputError(OptbenchError, ValueError):

@@ -60,7 +60,18 @@ class Interval:
         return f"in {'[' if left else '('}{self.low:g}, {self.high:g}{']' if right else ')'}"
 
     def violated_by(self, value: float) -> str:
-        """What a value outside violates, for messages: the range or, where it is wide, one end of it."""
+        """What a value outside violates, for messages: the range or, where it is wide, one end of it.
+
+        Parameters
+        ----------
+        value : float
+            A number that does not belong to the range.
+
+        Returns
+        -------
+        str
+            Such as ``"at most 10000"`` or ``"in [0, 1)"``.
+        """
         if self.high - self.low < 100:
             return str(self)
         is_below = value <= self.low

@@ -52,12 +52,12 @@ def describe(problem: Problem, *, evaluate: bool = True) -> str:
         - ``differences``: {h, forward, central}, see `differences`; missing if the problem is too slow.
     """
     host = problem.host
-    text = vars(host).get("_description")
-    if text is None:
-        text = _describe(host, evaluate)
-        if evaluate:
-            vars(host)["_description"] = text
-    return str(text)
+    if host.cached_description is not None:
+        return host.cached_description
+    text = _describe(host, evaluate)
+    if evaluate:
+        host.cached_description = text
+    return text
 
 
 def _describe(problem: Problem, evaluate: bool) -> str:

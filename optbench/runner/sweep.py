@@ -119,11 +119,11 @@ def compare(
         Problems, their classes, or specs such as ``"quadratic:dim=100"``.
     optimizers : str, rule, Optimizer class, or a list of them
         Registered names, specs such as ``"adam:beta1=0.8"``, or your own update rules.
-    device, fused, store, jobs, executor, time_limit, memory_limit : optional
+    device, fused, store, jobs, executor : optional
         As in `sweep`.
     retry_failed : bool
         Whether to compute runs again that are stored as failed.
-    progress : bool, optional
+    time_limit, memory_limit, progress : optional
         As in `sweep`.
     {options}
 
@@ -184,11 +184,13 @@ def run(
     study : str, Path, dict or Study
         Name of a suite, path of a TOML file, a dictionary of the same form (see `optbench.runner.study`), or a result of
         `load_study`.
-    device, store, jobs, executor, retry_failed, time_limit, memory_limit, progress : optional
+    device, store, jobs, executor, retry_failed, time_limit, memory_limit : optional
         As in `compare`.
     isolate : bool
         Whether to compute plug-in code in a worker process even with one job, and with limits, as the command does; see
         `execute`.
+    progress : bool, optional
+        As in `sweep`.
     {options}
 
     Returns

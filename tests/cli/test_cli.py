@@ -191,8 +191,8 @@ ONE, RACE = ([command, "--problem", "quadratic", "--optimizer", "adam"] for comm
         ([*ONE, "--schedule", "cosin"], "did you mean 'cosine'"),
         ([*ONE, "--jobs", "0"], "jobs must be at least 1"),
         ([*ONE, "--device", "tpu"], "choose cpu"),
-        ([*ONE, "-o", "file"], "/file' cannot be written"),
-        (["report", "absent"], "/absent'; optbench run creates one"),
+        ([*ONE, "-o", "file"], "the results folder 'file' cannot be written"),
+        (["report", "absent"], "no results folder 'absent'; optbench run creates one"),
         (["report", "."], "no results in '.'"),
         (["list", "adamm"], "did you mean 'adam'"),
         (["check", "logstic"], "did you mean 'logistic'"),
@@ -210,7 +210,7 @@ ONE, RACE = ([command, "--problem", "quadratic", "--optimizer", "adam"] for comm
         ([*RACE, "--seed", "-1"], "seed must be from 0"),
         ([*RACE, "--schedule", "cosin"], "did you mean 'cosine'"),
         ([*RACE, "--device", "tpu"], "choose cpu"),
-        ([*RACE, "-o", "file"], "/file' cannot be written"),
+        ([*RACE, "-o", "file"], "the results folder 'file' cannot be written"),
     ],
 )
 def test_bad_requests_get_one_sentence(

@@ -189,7 +189,9 @@ def test_hyperparameters_outside_their_range_are_rejected(name: str) -> None:
         assert parameter.range is not None
         assert parameter.default in parameter.range
         for number in numbers_outside(parameter.range):
-            with pytest.raises(InputError, match=f"{key} must be {re.escape(str(parameter.range))}, not"):
+            with pytest.raises(
+                InputError, match=f"{key} must be {re.escape(parameter.range.violated_by(number))}, not"
+            ):
                 make_recipe(name, {key: number})
     with pytest.raises(InputError, match="has no parameter"):
         make_recipe(name, {"learning_rate": 0.1})

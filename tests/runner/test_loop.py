@@ -270,7 +270,7 @@ def test_an_oracle_may_be_a_string() -> None:
     [
         (lambda: minimize(Quadratic(), build("adam"), steps=0), "steps must be at least 1"),
         (lambda: minimize(Quadratic(), "adam"), "minimize takes an Optimizer"),  # type: ignore[arg-type]
-        (lambda: Quadratic(dim=10**9), "dim must be at most 20000"),
+        (lambda: Quadratic(dim=10**6), "dim must be at most 20000"),
         (lambda: minimize(Quadratic(dim=3), build("adam"), np.ones((2, 4))), r"points of shape \(..., 3\)"),
         (lambda: minimize(Quadratic(dim=3), build("adam"), np.ones((3, 3)), seeds=(0, 1)), "whole number of rows"),
         (lambda: minimize(Logistic(), build("lbfgs"), batch_size=8), "lbfgs compares values"),
