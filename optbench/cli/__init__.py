@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from optbench import __version__
 from optbench.cli import check, list, race, report, run, store
-from optbench.core.errors import InputError, OptbenchError, suggestion
+from optbench.core.errors import InputError, OptbenchError, error_text, place_of, suggestion
 from optbench.core.specs import check_text
 from optbench.core.workers import environment_variables
 
@@ -55,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             _say(f"interrupted; {options.after_interrupt}")
             return 130
+        except BaseException as error:
+            if not place_of(error):  # a defect of optbench
+                raise
+            return _refuse(error_text(error))
 
 
 def _say(message: str) -> None:
