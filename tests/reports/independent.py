@@ -444,7 +444,8 @@ class Overview:
     def counted(self) -> np.ndarray:
         """(P, 50): targets of known problems below which not every run begins."""
         begun = ~(self.calls > self.first[..., None])  # what did not run takes no part
-        return self.known[:, None] & self.resolved & ~begun.all(axis=(0, 2))
+        counted: np.ndarray = self.known[:, None] & self.resolved & ~begun.all(axis=(0, 2))
+        return counted
 
     @functools.cached_property
     def areas(self) -> np.ndarray:
