@@ -780,9 +780,11 @@ def lost_text(results: Results) -> list[Row]:
             numbers.append(len(diverged))
             for values in (sizes, steps):
                 numbers += dict.fromkeys((min(values), max(values))) if values else ()
-        for of_status in (invalid, failed):
-            for error, count in sorted(collections.Counter(row["error"] for row in of_status).items()):
-                numbers += [count, *map(float, re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", error))]
+        reasons = sorted(collections.Counter(row["error"] for row in failed).items())
+        if invalid:
+            reasons.insert(0, (min(row["error"] for row in invalid), len(invalid)))
+        for error, count in reasons:
+            numbers += [count, *map(float, re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", error))]
         numbers += [missing] if missing else []
         if numbers:
             runs = len(diverged) + len(invalid) + len(failed) + missing

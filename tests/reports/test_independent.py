@@ -98,10 +98,12 @@ def test_it_masks_what_cannot_be_judged_as_the_page_does(tmp_path: Path) -> None
         rows.append(target_row("adam", "coarse", seed, COARSE, precision="float32"))
         rows.append(target_row("adam", "mixed", seed, 9.0, f_star=0.25))
         rows.append(target_row("lion", "coarse", seed, None, **failed))
-    rows.append(target_row("adam", "invalid", 7, math.inf, **INVALID))
+    for seed, error in ((7, INVALID["error"]), (8, "the value -2 is below the stated lower bound 0")):
+        rows.append(target_row("adam", "invalid", seed, math.inf, **INVALID | {"error": error}))
     store = Store(tmp_path)
     store.write([row | {"identity": row["key"]} for row in rows])
     page = reports.build_page(store.load(), tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "2 contradicted the problem, for example: the value -1 is" in page
     audit = independent.audited(tmp_path, page)
     assert audit.wrong == []
     assert {"leaders", "ranking", "profiles, embedded", "targets at any time, embedded"} <= set(audit.compared)
