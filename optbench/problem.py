@@ -587,10 +587,10 @@ class Problem(Parametrized):
 
     @property
     def _not_data(self) -> set[str]:
-        """Names of attributes that follow from others."""
+        """Names of attributes that follow from others, caches of other modules among them."""
         members = (item for base in type(self).__mro__ for item in vars(base).items())
         derived = {name for name, member in members if isinstance(member, functools.cached_property)}
-        return {"backend", "_host", "_cached_starts", "_sealed"} | derived
+        return {"backend", "_host", "_cached_starts", "_description", "_sealed"} | derived
 
     def seal(self) -> None:
         """End the construction of a problem of optbench.
