@@ -598,7 +598,7 @@ class Problem(Parametrized):
 
     @property
     def _not_data(self) -> set[str]:
-        """Names of attributes that follow from others."""
+        """Names of attributes that follow from others, and caches."""
         members = (item for base in type(self).__mro__ for item in vars(base).items())
         derived = {name for name, member in members if isinstance(member, functools.cached_property)}
         return {"backend", "_host", "_cached_starts", "cached_description", "_sealed"} | derived

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from optbench.cli.arguments import add_command, path
-from optbench.cli.console import make_console
+from optbench.cli.console import make_console, say
 
 
 def add_parser(commands: Any) -> None:
@@ -45,7 +44,7 @@ def execute(arguments: argparse.Namespace) -> int:
     results = load_results(arguments.results)
     wrong = alerts(results.runs)
     for line in wrong:
-        print(f"optbench: WRONG: {line}", file=sys.stderr)
+        say(f"WRONG: {line}")
     if arguments.table:
         table = summary_table(results.runs)
         print({"markdown": markdown, "latex": latex}[arguments.table](table))
