@@ -589,7 +589,7 @@ class Problem(Parametrized):
         """Names of attributes that follow from others."""
         members = (item for base in type(self).__mro__ for item in vars(base).items())
         derived = {name for name, member in members if isinstance(member, functools.cached_property)}
-        return {"backend", "_host", "_cached_starts", "_sealed"} | derived
+        return {"backend", "_host", "_cached_starts", "_description", "_sealed"} | derived
 
     def seal(self) -> None:
         """End the construction of a problem of optbench.
