@@ -25,7 +25,7 @@ import numpy as np
 
 from optbench.core.backend import NUMPY, Backend, get_backend
 from optbench.core.code_hash import Hasher
-from optbench.core.errors import InputError
+from optbench.core.errors import InputError, OptbenchError, blaming, error_text, place_of
 from optbench.core.random import Batches, Sampler, stream
 from optbench.core.registry import PROBLEMS
 from optbench.core.specs import Parametrized, coerce_all, format_spec, parameters, parse_spec
@@ -470,10 +470,11 @@ class Problem(Parametrized):
             return self
         other = copy.copy(self)
         other.backend, other._host = backend, self.host
-        if dataclasses.replace(backend, fused=self.backend.fused) == self.backend:
-            other.choose_kernels()  # the arrays are shared
-        else:
-            other.place()
+        with blaming(self.name or type(self).__name__):
+            if dataclasses.replace(backend, fused=self.backend.fused) == self.backend:
+                other.choose_kernels()  # the arrays are shared
+            else:
+                other.place()
         return other
 
     @property
@@ -586,7 +587,7 @@ class Problem(Parametrized):
 
     @property
     def _not_data(self) -> set[str]:
-        """Names of attributes that follow from others."""
+        """Names of attributes that follow from others, caches of other modules among them."""
         members = (item for base in type(self).__mro__ for item in vars(base).items())
         derived = {name for name, member in members if isinstance(member, functools.cached_property)}
         return {"backend", "_host", "_cached_starts", "_description", "_sealed"} | derived
@@ -899,10 +900,11 @@ def make_problem(name: str, settings: dict[str, Any] | None = None) -> Problem:
     checked = coerce_all(f"problem {name!r}", parameters(cls), given | (settings or {}))
     try:
         problem: Problem = cls(**checked)
-    except InputError:
+    except (OptbenchError, KeyboardInterrupt):
         raise
-    except (MemoryError, OverflowError, ValueError) as error:  # NumPy: ValueError if no memory holds a shape
-        raise InputError(f"{format_spec(name, checked)} cannot be created: {error}") from error
+    except BaseException as error:  # NumPy: ValueError if no memory holds a shape; plug-ins: anything, also SystemExit
+        reason = error_text(error) if place_of(error) else error
+        raise InputError(f"{format_spec(name, checked)} cannot be created: {reason}") from error
     return problem
 
 
@@ -920,7 +922,8 @@ def as_problem(problem: Any, settings: dict[str, Any] | None = None) -> Problem:
     if isinstance(problem, str):
         return make_problem(problem, settings)
     if isinstance(problem, type) and issubclass(problem, Problem):
-        return problem(**(settings or {}))
+        with blaming(problem.name or problem.__name__):
+            return problem(**(settings or {}))
     if not isinstance(problem, Problem) or settings:
         raise InputError(
             f"a problem must be a spec such as 'quadratic:dim=100', a Problem or its class, not {problem!r}"

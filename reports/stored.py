@@ -21,11 +21,12 @@ ASV_RESULTS = Path(".asv/results")  # as asv.conf.json has it
 
 
 class StoredResults(NamedTuple):
-    """The contents of results folders: runs, races and measurements of a GPU."""
+    """The contents of results folders: runs, races, measurements of a GPU, and where their page is by default."""
 
     runs: Runs
     races: pd.DataFrame | None = None
     gpu: pd.DataFrame | None = None
+    page: Path = Path("report.html")
 
 
 def load_results(folders: str | Path | Sequence[str | Path]) -> StoredResults:
@@ -39,7 +40,7 @@ def load_results(folders: str | Path | Sequence[str | Path]) -> StoredResults:
     Returns
     -------
     StoredResults
-        The named tuple ``(runs, races, gpu)``.
+        The named tuple ``(runs, races, gpu, page)``.
 
     Raises
     ------
@@ -66,14 +67,14 @@ def load_results(folders: str | Path | Sequence[str | Path]) -> StoredResults:
         if not len(runs[name]) and races[name].empty and gpu[name].empty:
             raise InputError(f"there are no results in {str(path)!r}; optbench run -o {path} makes some")
     if len(names) == 1:
-        return StoredResults(runs[names[0]], races[names[0]], gpu[names[0]])
+        return StoredResults(runs[names[0]], races[names[0]], gpu[names[0]], Path(paths[0]) / "report.html")
     return StoredResults(
         comparison.combine_stores(runs), comparison.combine_races(races), pd.concat(gpu.values(), ignore_index=True)
     )
 
 
 def report(
-    results: Runs | str | Path | Sequence[str | Path],
+    results: Runs | StoredResults | str | Path | Sequence[str | Path],
     output: str | Path | None = None,
     *,
     title: str = "optbench report",
@@ -87,8 +88,8 @@ def report(
 
     Parameters
     ----------
-    results : Runs, str, Path, or a list of paths
-        Runs, or results folders; several folders are shown side by side.
+    results : Runs, StoredResults, str, Path, or a list of paths
+        Runs, results folders, or what `reports.load_results` returns for them; several folders are shown side by side.
     output : str or Path
         File that ends in .html, or a folder, which gets an index.html. By default ``report.html``: in the results folder if
         exactly one is given, else in the current folder.
@@ -124,18 +125,17 @@ def report(
     >>> page.name
     'page.html'
     """
-    page = Path("report.html")
-    if isinstance(results, Runs):
+    if isinstance(results, StoredResults):
+        contents = results
+    elif isinstance(results, Runs):
         store = Store(timings) if isinstance(timings, str | Path) else timings
         contents = StoredResults(results, *((store.load_races(), store.load_table("gpu")) if store else ()))
     else:
         contents = load_results(results)
-        if isinstance(results, str | Path) or len(results) == 1:
-            page = Path(results if isinstance(results, str | Path) else results[0]) / page
     folder = history or (ASV_RESULTS if ASV_RESULTS.is_dir() else None)
     return build_page(
         contents.runs,
-        output or page,
+        output or contents.page,
         title=title,
         command=command,
         races=contents.races,

@@ -48,9 +48,10 @@ def alerts(runs: Runs) -> list[str]:
             )
     lines.sort(key=lambda line: "contradicts itself" not in line)
     if runs.missing:
+        requested = plural(len(runs) + runs.missing, "requested run")
         lines.append(
-            f"{runs.missing} of {plural(len(runs) + runs.missing, 'requested run')} are missing, as their computation was "
-            "interrupted. The same command computes them."
+            f"{runs.missing} of {requested} {'is' if runs.missing == 1 else 'are'} missing, because the computation was "
+            "interrupted. The same command computes what is missing."
         )
     return lines
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from optbench.core.trace import TARGETS
 from optbench.results.schema import COLUMNS, RACE_COLUMNS, to_arrow, to_frame
 
 
@@ -34,6 +35,19 @@ def stored_row(
     named: dict[str, Any] = {"problem_spec": "p", "optimizer": "adam", "identity": identity or key, "code": key}
     named |= {"key": key, "status": status, "created": created}
     return run_row(**named | ({} if status == "failed" else curve) | more)
+
+
+def target_row(method: str, problem: str, seed: int, calls: Any, **more: Any) -> dict[str, Any]:
+    """A run: `calls` is one number for all targets, a list for the first of them, or None without a known optimum."""
+    has_optimum = calls is not None
+    to_target = list(calls) + [np.inf] * (len(TARGETS) - len(calls)) if np.ndim(calls) else [calls] * len(TARGETS)
+    known = {
+        "key": f"{method}-{problem}-{seed}-{more.get('settings')}", "problem_spec": problem, "optimizer": method,
+        "seed": seed, "f_start": 1.0, "f_end": 0.5, "f_best": 0.5, "f_star": 0.0 if has_optimum else None,
+        "calls_to_target": to_target if has_optimum else None, "t": [0, 1], "f": [1.0, 0.5], "best": [1.0, 0.5],
+        "end": 99, "gradient_norm": [1.0, 0.5],
+    }  # fmt: skip
+    return run_row(**known | more)
 
 
 def race_rows(

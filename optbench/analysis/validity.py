@@ -62,11 +62,17 @@ class JudgedRuns(Runs):
     resolved: dict[str, np.ndarray]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (*super().__reduce__()[1:], self.unjudged, self.resolved)
+        return _rebuild, (self.rows, self.environments, self.missing, self.unjudged, self.resolved)
 
 
-def _rebuild(arguments: tuple[Any, ...], unjudged: dict[str, Unjudged], resolved: dict[str, np.ndarray]) -> JudgedRuns:
-    runs = JudgedRuns(*arguments)
+def _rebuild(
+    rows: pd.DataFrame,
+    environments: list[dict[str, str]],
+    missing: int,
+    unjudged: dict[str, Unjudged],
+    resolved: dict[str, np.ndarray],
+) -> JudgedRuns:
+    runs = JudgedRuns(rows, environments, missing=missing)
     runs.unjudged, runs.resolved = unjudged, resolved
     return runs
 
@@ -100,10 +106,8 @@ def _judge(runs: Runs) -> JudgedRuns:
         without = rows["problem"].isin(set(unjudged)).to_numpy()
         calls[unresolved[problem] | without[:, None]] = np.nan
         rows = rows.assign(calls_to_target=list(calls), f_star=rows["f_star"].mask(without))
-    result = JudgedRuns(rows, runs.environments, missing=runs.missing)
-    result.unjudged = dict(sorted(unjudged.items()))
-    result.resolved = {name: known for name, known in resolved.items() if name not in unjudged}
-    return result
+    resolved = {name: counts for name, counts in resolved.items() if name not in unjudged}
+    return _rebuild(rows, runs.environments, runs.missing, dict(sorted(unjudged.items())), resolved)
 
 
 def calls_to_target(rows: pd.DataFrame) -> np.ndarray:

@@ -7,7 +7,6 @@ to import are imported by the command that needs them.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
 import shlex
 import sys
@@ -18,7 +17,8 @@ from typing import Any, NoReturn
 
 from optbench import __version__
 from optbench.cli import check, list, race, report, run, store
-from optbench.core.errors import InputError, OptbenchError, suggestion
+from optbench.cli.console import say
+from optbench.core.errors import InputError, OptbenchError, error_text, place_of, suggestion
 from optbench.core.specs import check_text
 from optbench.core.workers import environment_variables
 
@@ -53,22 +53,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         except MemoryError as error:
             return _refuse(f"there is not enough memory ({error or 'none left'}); request less")
         except KeyboardInterrupt:
-            _say(f"interrupted; {options.after_interrupt}")
+            say(f"interrupted; {options.after_interrupt}")
             return 130
-
-
-def _say(message: str) -> None:
-    with contextlib.suppress(OSError):  # as of a full disk
-        print(f"optbench: {message}", file=sys.stderr)
+        except BaseException as error:
+            if not place_of(error):  # a defect of optbench
+                raise
+            return _refuse(error_text(error))
 
 
 def _refuse(reason: object) -> int:
-    _say(str(reason))
+    say(reason)
     return 2
 
 
 def _show_warning(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
-    _say(f"warning: {message}")
+    say(f"warning: {message}")
 
 
 class Parser(argparse.ArgumentParser):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -44,6 +47,16 @@ def make_console() -> Console:
     width = None if terminal or "COLUMNS" in os.environ else UNLIMITED
     file = None if terminal else cast(IO[str], StrippedOutput())
     return QuietConsole(file=file, width=width, highlight=False, soft_wrap=False, markup=False, emoji=False)
+
+
+def say(message: object) -> None:
+    """Print a message on standard error, folded to the width of a terminal."""
+    text = f"optbench: {message}"
+    if sys.stderr.isatty() or "COLUMNS" in os.environ:
+        width = shutil.get_terminal_size().columns
+        text = textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    with contextlib.suppress(OSError):  # as of a full disk
+        print(text, file=sys.stderr)
 
 
 def print_table(

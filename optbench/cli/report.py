@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from optbench.cli.arguments import add_command, path
-from optbench.cli.console import make_console
+from optbench.cli.console import make_console, say
 
 
 def add_parser(commands: Any) -> None:
@@ -42,15 +41,16 @@ def execute(arguments: argparse.Namespace) -> int:
     from optbench import report
     from optbench.reports import alerts, latex, load_results, markdown, summary_table
 
-    wrong = alerts(load_results(arguments.results).runs)
+    results = load_results(arguments.results)
+    wrong = alerts(results.runs)
     for line in wrong:
-        print(f"optbench: WRONG: {line}", file=sys.stderr)
+        say(f"WRONG: {line}")
     if arguments.table:
-        table = summary_table(load_results(arguments.results).runs)
+        table = summary_table(results.runs)
         print({"markdown": markdown, "latex": latex}[arguments.table](table))
         return int(bool(wrong))
     page = report(
-        arguments.results,
+        results,
         arguments.output,
         title=arguments.title,
         history=arguments.history,

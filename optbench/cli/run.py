@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from optbench.cli.arguments import (
     check_methods,
     given_options,
 )
-from optbench.cli.console import CommandProgress, make_console, print_table
+from optbench.cli.console import CommandProgress, make_console, print_table, say
 from optbench.core.errors import InputError
 from optbench.core.types import Status
 from optbench.runner.options import StudyOptions
@@ -120,7 +119,9 @@ def execute(arguments: argparse.Namespace) -> int:
             jobs=arguments.jobs,
             command=arguments.command_line,
         )
-        console.print(f"results  {Path(arguments.store)}/\nreport   {page}", soft_wrap=True)
+        console.print(
+            f"results  {Path(arguments.store)}/\nreport   {Path(arguments.store) / page.name}", soft_wrap=True
+        )
     return _print_failures(runs)
 
 
@@ -192,10 +193,10 @@ def _print_failures(runs: Runs) -> int:
     for rows in reasons[:MAX_REASONS]:
         methods, problems = (names(sorted(rows[column].unique())) for column in ("method", "problem"))
         what = f"{plural(len(rows), 'run')} of {methods} on {problems}"
-        print(f"optbench: {what} failed: {rows['error'].iloc[0]}", file=sys.stderr)
+        say(f"{what} failed: {rows['error'].iloc[0]}")
     if len(reasons) > MAX_REASONS:
         others = sum(map(len, reasons[MAX_REASONS:]))
-        print(f"optbench: {plural(others, 'run')} failed for other reasons", file=sys.stderr)
+        say(f"{plural(others, 'run')} failed for other reasons")
     if reasons:
-        print("optbench: --retry-failed computes failed runs again; changed code does so by itself", file=sys.stderr)
+        say("--retry-failed computes failed runs again; changed code does so by itself")
     return int(bool(len(failed) or alerts(runs)))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import reprlib
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +35,32 @@ class StoreError(OptbenchError, OSError):
     """The results folder cannot be read or written."""
 
 
+@contextlib.contextmanager
+def blaming(owner: str) -> Iterator[None]:
+    """A context whose code may belong to a plug-in: what it raises becomes an `InputError` that names the owner."""
+    try:
+        yield
+    except (OptbenchError, MemoryError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # SystemExit as well, or a plug-in could end the command without a word
+        raise InputError(f"{owner}: {error_text(error)}") from error
+
+
 def error_text(error: BaseException) -> str:
     """Type and message of an error in one line, and the file and line of the user's code that raised it."""
     try:
         message = _one_line(str(error))
     except Exception as other:  # its __str__ raises
         message = f"(no message, because its __str__ raises {type(other).__name__})"
-    name = type(error).__name__
+    name, place = type(error).__name__, place_of(error)
+    return (f"{name}: {message}" if message else name) + (f" ({place})" if place else "")
+
+
+def place_of(error: BaseException) -> str:
+    """File and line of the user's code that raised an error; empty if there is none."""
     lines = [(f.f_code.co_filename, line) for f, line in traceback.walk_tb(error.__traceback__)]
     lines = [(file, line) for file, line in lines if _is_of_user(file)]
-    place = f" ({Path(lines[-1][0]).name}, line {lines[-1][1]})" if lines else ""
-    return (f"{name}: {message}" if message else name) + place
+    return f"{Path(lines[-1][0]).name}, line {lines[-1][1]}" if lines else ""
 
 
 def _is_of_user(filename: str) -> bool:

@@ -41,7 +41,7 @@ class Trace:
         optimum is known, and for targets whose gap is below the resolution, see `Recorder`. Exact for full batches, at
         the resolution of the checkpoints for mini-batches.
     status : list of Status, length R
-        How each run ended. A run is invalid if one of its values up to its end is below the certified lower bound, or its
+        How each run ended. A run is invalid if one of its values up to its end is below the stated lower bound, or its
         start is below the stated optimum, by more than rounding; it continues like other runs.
     errors : list of str or None, length R
         Why a run is invalid.
@@ -114,7 +114,7 @@ class Recorder:
     stop : bool
         Whether a run ends at the last target. If that is below the resolution, the run does not end there.
     lower : float
-        Certified lower bound of all values.
+        Lower bound of all values, as the problem states it.
     resolution : float
         Smallest gap that can be told from 0.
     eps : float
@@ -262,7 +262,7 @@ class Recorder:
         for r in np.flatnonzero(self.best < self.floor):
             position = int(np.argmax(best[:, r] < self.floor[r]))
             if times[position] <= self.end[r]:
-                where = f"at step {times[position]} is below the certified lower bound {self.lower}"
+                where = f"at step {times[position]} is below the stated lower bound {self.lower}"
                 self._refuse(r, f"the value {best[position, r]} {where}")
         return best
 

@@ -82,7 +82,7 @@ class Status(StrEnum):
     TARGET = "target"  # it reached the last target
     GRADIENT = "gradient"  # its gradient became small enough
     DIVERGED = "diverged"  # an iterate, or its value, was not finite
-    INVALID = "invalid"  # its problem contradicts itself, for example by a value below its certified lower bound
+    INVALID = "invalid"  # its problem contradicts itself, for example by a value below its stated lower bound
     FAILED = "failed"  # the computation raised an error, or ended its process, or exceeded its limits
 
     @property

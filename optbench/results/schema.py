@@ -64,11 +64,11 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "f_end": ("double", "objective at the last finite iterate"),
     "f_best": ("double", "smallest objective of the run"),
     "f_star": ("double", "optimal value; null if unknown"),
-    "f_star_lower": ("double", "certified lower bound of the optimal value"),
+    "f_star_lower": ("double", "lower bound of the optimal value, as the problem states it"),
     "f_star_method": ("string", "how the optimum was determined"),
     "calls_to_target": (
         "list<double>",
-        "oracle calls to each of 50 targets; inf if missed; null for targets that the precision or the certificate of the "
+        "oracle calls to each of 50 targets; inf if missed; null for targets that the precision or the interval of the "
         "optimum cannot resolve, and if no optimum is known",
     ),
     "exact_targets": ("bool", "whether calls_to_target is exact; otherwise rounded up to checkpoints"),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from optbench.core.errors import blaming
 from optbench.core.imports import Imports
 from optbench.core.memory import check_memory
 from optbench.core.trace import Trace
@@ -164,8 +165,12 @@ def check_size(plans: Sequence[Plan]) -> None:
 
 
 def _bytes_per_run(plan: Plan) -> int:
-    matrices: int = plan.recipe.kind.matrices
-    return plan.problem.bytes_per_run(plan.batch_size) + 8 * matrices * plan.problem.dim**2
+    with blaming(plan.title):
+        matrices: int = plan.recipe.kind.matrices
+        size = int(plan.problem.bytes_per_run(plan.batch_size))
+        if size < 1:
+            raise ValueError(f"bytes_per_run() returned {size}, not a number above 0")
+        return size + 8 * matrices * plan.problem.dim**2
 
 
 def _max_runs(plan: Plan) -> int:
@@ -199,7 +204,8 @@ def for_threads(plans: Sequence[Plan]) -> list[Plan]:
 
 def _is_matrix_loop(plan: Plan) -> bool:
     """Whether a plan is one compiled loop with products of a matrix that all runs share."""
-    problem, backend = plan.problem, plan.problem_as_run.backend
-    is_loop = backend.name == "numpy" and backend.fused and not isinstance(plan.recipe.target, type)
-    is_exact = problem.sampler(plan.seeds, plan.batch_size) is None
-    return bool(problem.shares_matrix and is_loop and is_exact and run_nanoseconds(plan) >= MIN_CORE_NANOSECONDS)
+    with blaming(plan.title):
+        problem, backend = plan.problem, plan.problem_as_run.backend
+        is_loop = backend.name == "numpy" and backend.fused and not isinstance(plan.recipe.target, type)
+        is_exact = problem.sampler(plan.seeds, plan.batch_size) is None
+        return bool(problem.shares_matrix and is_loop and is_exact and run_nanoseconds(plan) >= MIN_CORE_NANOSECONDS)

@@ -161,7 +161,7 @@ class _Dispatcher:
             if task is not None:
                 try:
                     future = self.send(task)
-                except Exception as error:  # it cannot be pickled, or the executor does not take it
+                except (Exception, SystemExit) as error:  # it cannot be pickled, or the executor does not take it
                     future = cf.Future()
                     future.set_exception(error)
                 self.pending[future] = task
@@ -272,7 +272,7 @@ class Processes(_Dispatcher):
             yield from self.fail(task, f"it took longer than {seconds:g} s; raise --time-limit")
         except WorkerDiedError as error:
             yield from self._finish_dead(task, error.exitcode)
-        except Exception as error:  # the chunk cannot be pickled or unpickled
+        except (Exception, SystemExit) as error:  # the chunk cannot be pickled or unpickled
             yield from self.fail(task, error_text(error))
         else:
             yield from self.succeed(task, value)

@@ -289,7 +289,7 @@ class Loop:
         return recorder.trace(self.backend.to_host(x), self.calls_per_step, self.oracle)
 
     def _resolution(self, optimum: Optimum) -> float:
-        """Smallest gap that is beyond the rounding of values near the optimum, and beyond its certificate."""
+        """Smallest gap that is beyond the rounding of values near the optimum, and beyond its interval."""
         resolution = max(8 * self.backend.eps * abs(optimum.f), optimum.f - optimum.lower)
         if optimum.x is not None:
             x = self.backend.asarray(optimum.x)[None, :]

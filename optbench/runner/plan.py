@@ -20,7 +20,7 @@ import numpy as np
 
 from optbench.compile import llvm
 from optbench.core.code_hash import Hasher, is_importable, module_hash, qualified_name
-from optbench.core.errors import InputError
+from optbench.core.errors import InputError, blaming
 from optbench.core.registry import SCHEDULES
 from optbench.core.specs import as_list, canonical, parse_spec
 from optbench.optimizer import Optimizer, Recipe, make_recipe
@@ -135,6 +135,11 @@ class Plan:
                 f"{self.recipe.name} on {self.problem.spec}: the code in a worker process is not the code here; it was "
                 "changed after it was imported, so start again, or compute with jobs=1"
             )
+
+    @property
+    def title(self) -> str:
+        """Names of the optimizer and the problem, for messages; a spec is code of the problem, which may raise."""
+        return f"{self.recipe.name} on {title_of(self.problem)}"
 
     @property
     def size(self) -> int:
@@ -277,7 +282,8 @@ class Plan:
     @property
     def keys(self) -> list[str]:
         """Keys of all R runs, seed by seed."""
-        return [self.key(point, seed) for seed in self.seeds for point in self.grid]
+        with blaming(self.title):
+            return [self.key(point, seed) for seed in self.seeds for point in self.grid]
 
     def build(self, grid: Sequence[Mapping[str, float]], seeds: Sequence[int]) -> Optimizer:
         """The optimizer of the runs `seeds` x `grid`; its swept settings are arrays of shape (R,), seed by seed."""
@@ -298,6 +304,11 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, str | int) or (type(value) is float and math.isfinite(value))
 
 
+def title_of(problem: Problem) -> str:
+    """The name of a problem, for messages."""
+    return problem.name or type(problem).__name__
+
+
 def refreshed(plans: Sequence[Plan]) -> list[Plan]:
     """Copies of plans whose keys are of the code and the data as they are now."""
     hashers = Hashers()
@@ -306,9 +317,13 @@ def refreshed(plans: Sequence[Plan]) -> list[Plan]:
 
 def run_nanoseconds(plan: Plan) -> float:
     """Estimated time of one step of one run in a large array, on one core."""
-    kind, d = plan.recipe.kind, plan.problem.dim
-    optimizer: float = 3.0 * d + 3.0 * kind.matrices * d**2 + (0.4 * d**3 if kind.oracle == "hessian" else 0.0)
-    return plan.problem.nanoseconds_per_run(plan.batch_size) + optimizer
+    with blaming(plan.title):
+        kind, d = plan.recipe.kind, plan.problem.dim
+        optimizer: float = 3.0 * d + 3.0 * kind.matrices * d**2 + (0.4 * d**3 if kind.oracle == "hessian" else 0.0)
+        oracle = float(plan.problem.nanoseconds_per_run(plan.batch_size))
+        if not 0 <= oracle < math.inf:
+            raise ValueError(f"nanoseconds_per_run() returned {oracle}, not a number from 0 on")
+        return oracle + optimizer
 
 
 def plan_seconds(plan: Plan) -> float:
@@ -355,6 +370,11 @@ def make_plans(
     """
     recipe = optimizer if isinstance(optimizer, Recipe) else make_recipe(optimizer, settings)
     sweep = SweepOptions(**options)
+    with blaming(f"{recipe.name} on {title_of(problem)}"):
+        return _checked_plans(problem, recipe, sweep, fused)
+
+
+def _checked_plans(problem: Problem, recipe: Recipe, sweep: SweepOptions, fused: bool | None) -> list[Plan]:
     step_size = recipe.kind.step_size
     if sweep.linear_scaling and (None in sweep.batch_sizes or step_size != "lr"):
         raise InputError("linear_scaling needs batch sizes, and an optimizer with a learning rate")

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optbench.core.backend import Backend, get_backend
-from optbench.core.errors import InputError
+from optbench.core.errors import InputError, blaming
 from optbench.core.specs import as_list
 from optbench.core.types import Array
 from optbench.core.workers import blas_threads
@@ -250,32 +250,36 @@ def _load_average() -> float | None:
 
 def _identity(place: int, plan: Plan) -> dict[str, Any]:
     """The columns that all rows of a configuration share."""
-    problem, (point,) = plan.problem, plan.grid
-    settings, declared = plan.settings(point), plan.recipe.declared
-    given = {key: value for key, value in settings.items() if value != declared[key].default}
-    batch = "" if plan.batch_size is None else f", batch {plan.batch_size}"
-    return method_columns(plan, point) | {
-        "place": place,
-        "problem": problem.spec,
-        "configuration": method_name(plan.recipe.name, given, plan.schedule) + batch,
-        "structure": json.dumps({k: v for k, v in settings.items() if k not in plan.recipe.sweepable}, sort_keys=True),
-        "calls_per_step": problem.calls_per_step(plan.batch_size),
-        "oracle": plan.recipe.kind.oracle,
-    }
+    with blaming(plan.title):
+        problem, (point,) = plan.problem, plan.grid
+        settings, declared = plan.settings(point), plan.recipe.declared
+        given = {key: value for key, value in settings.items() if value != declared[key].default}
+        batch = "" if plan.batch_size is None else f", batch {plan.batch_size}"
+        return method_columns(plan, point) | {
+            "place": place,
+            "problem": problem.spec,
+            "configuration": method_name(plan.recipe.name, given, plan.schedule) + batch,
+            "structure": json.dumps(
+                {k: v for k, v in settings.items() if k not in plan.recipe.sweepable}, sort_keys=True
+            ),
+            "calls_per_step": problem.calls_per_step(plan.batch_size),
+            "oracle": plan.recipe.kind.oracle,
+        }
 
 
 def _measure(plan: Plan, seed: int) -> dict[str, Any]:
     """Time one run of a configuration: all of its steps, and their oracle calls alone."""
-    optimizer = plan.build(plan.grid, (seed,))
-    loop = Loop(plan.problem, optimizer, (seed,), plan.steps, plan.batch_size, 1)
-    x0 = plan.problem.starts((seed,))  # (1, d)
-    seconds, oracle_seconds, x = _time_steps(loop, x0, _visited_points(loop, x0))
-    return {
-        "seconds": seconds,
-        "oracle_seconds": oracle_seconds,
-        "fused": getattr(optimizer, "kernel", None) is not None,
-        "finite": bool(np.isfinite(loop.backend.to_host(x)).all()),
-    }
+    with blaming(plan.title):
+        optimizer = plan.build(plan.grid, (seed,))
+        loop = Loop(plan.problem, optimizer, (seed,), plan.steps, plan.batch_size, 1)
+        x0 = plan.problem.starts((seed,))  # (1, d)
+        seconds, oracle_seconds, x = _time_steps(loop, x0, _visited_points(loop, x0))
+        return {
+            "seconds": seconds,
+            "oracle_seconds": oracle_seconds,
+            "fused": getattr(optimizer, "kernel", None) is not None,
+            "finite": bool(np.isfinite(loop.backend.to_host(x)).all()),
+        }
 
 
 def _visited_points(loop: Loop, x0: Array) -> list[Array]:

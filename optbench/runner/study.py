@@ -33,7 +33,7 @@ from typing import Any
 
 from optbench.core.backend import Backend
 from optbench.core.code_hash import Hasher
-from optbench.core.errors import InputError, shown, suggestion
+from optbench.core.errors import InputError, blaming, shown, suggestion
 from optbench.core.files import open_file
 from optbench.core.imports import import_all
 from optbench.core.specs import as_list, check_names, check_text
@@ -41,7 +41,7 @@ from optbench.optimizer import Recipe, make_recipe
 from optbench.problem import Problem, as_problem, on_device
 from optbench.runner.chunks import check_size, for_cores
 from optbench.runner.options import StudyOptions, learning_rates, names_of
-from optbench.runner.plan import Plan, make_plans
+from optbench.runner.plan import Plan, make_plans, title_of
 
 MAX_BYTES = 1 << 20  # of a study file
 
@@ -221,7 +221,8 @@ def _comparison(
     for entry in entries["problems"]:
         problem = on_device(as_problem(*_name_and_settings(entry)), device, options.precision)
         backend = problem.backend
-        identity = type(problem), hasher.hash(problem.host), backend.label, backend.device
+        with blaming(title_of(problem)):
+            identity = type(problem), hasher.hash(problem.host), backend.label, backend.device
         selected.append(problems.setdefault(identity, problem))
     rates = learning_rates(options.lr)
     for entry in entries["optimizers"]:

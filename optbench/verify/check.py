@@ -111,7 +111,7 @@ def check_problem(problem: Problem | type[Problem] | str, seed: int = 0) -> Prob
             # the check of a network eight times as slow on a busy machine
             with np.errstate(all="ignore"), threadpool_limits(1, user_api="blas"):
                 findings += check(problem, seed)
-        except Exception as error:  # a broken plug-in is a finding, not a traceback
+        except (Exception, SystemExit) as error:  # a broken plug-in is a finding, not a traceback
             lines = str(error).splitlines()
             message = f": {lines[0]}" if lines else ""
             findings.append(Finding(name, None, None, False, f"{type(error).__name__}{message}"))

@@ -67,10 +67,12 @@ def _reasons(rows: pd.DataFrame, missing: int) -> list[str]:
         steps = sorted({int(end) for end in diverged["end"].dropna()})
         when = f", after {' to '.join(map(str, dict.fromkeys((steps[0], steps[-1]))))} steps" if steps else ""
         reasons.append(f"{len(diverged)} diverged{where}{when}")
-    for status, verb in ((Status.INVALID, "contradicted the problem"), (Status.FAILED, "failed")):
-        of_status = rows[rows["status"] == status]
-        for error, part in of_status.groupby(of_status["error"].fillna("no reason was recorded"), sort=True):
-            reasons.append(f"{len(part)} {verb}: {shorten(str(error), 600)}")
+    errors = rows["error"].fillna("no reason was recorded").astype(str)
+    if len(invalid := errors[rows["status"] == Status.INVALID]):  # each names a value of its own
+        example = ", for example" if len(set(invalid)) > 1 else ""
+        reasons.append(f"{len(invalid)} contradicted the problem{example}: {shorten(invalid.min(), 600)}")
+    for error, count in errors[rows["status"] == Status.FAILED].value_counts().sort_index().items():
+        reasons.append(f"{count} failed: {shorten(str(error), 600)}")
     if missing:
         verb, owner = ("is", "its") if missing == 1 else ("are", "their")
         reasons.append(

@@ -13,24 +13,10 @@ import pytest
 
 from optbench.analysis import grid, metrics, profiles, ranking, statistics, tuning
 from optbench.core.errors import InputError
-from optbench.core.trace import TARGETS
 from optbench.results.runs import Runs
-from tests.rows import run_row
+from tests.rows import target_row as row
 
 Calls = Mapping[tuple[str, str], Sequence[Any]]  # (method, problem) -> calls to the targets of every seed
-
-
-def row(method: str, problem: str, seed: int, calls: Any, **more: Any) -> dict[str, Any]:
-    """A run: `calls` is one number for all targets, a list for the first of them, or None without a known optimum."""
-    has_optimum = calls is not None
-    to_target = list(calls) + [np.inf] * (len(TARGETS) - len(calls)) if np.ndim(calls) else [calls] * len(TARGETS)
-    known = {
-        "key": f"{method}-{problem}-{seed}-{more.get('settings')}", "problem_spec": problem, "optimizer": method,
-        "seed": seed, "f_start": 1.0, "f_end": 0.5, "f_best": 0.5, "f_star": 0.0 if has_optimum else None,
-        "calls_to_target": to_target if has_optimum else None, "t": [0, 1], "f": [1.0, 0.5], "best": [1.0, 0.5],
-        "end": 99, "gradient_norm": [1.0, 0.5],
-    }  # fmt: skip
-    return run_row(**known | more)
 
 
 def runs_with(calls_of: Calls, **more: Any) -> Runs:

@@ -191,8 +191,8 @@ ONE, RACE = ([command, "--problem", "quadratic", "--optimizer", "adam"] for comm
         ([*ONE, "--schedule", "cosin"], "did you mean 'cosine'"),
         ([*ONE, "--jobs", "0"], "jobs must be at least 1"),
         ([*ONE, "--device", "tpu"], "choose cpu"),
-        ([*ONE, "-o", "file"], "/file' cannot be written"),
-        (["report", "absent"], "/absent'; optbench run creates one"),
+        ([*ONE, "-o", "file"], "'file' cannot be written"),
+        (["report", "absent"], "'absent'; optbench run creates one"),
         (["report", "."], "no results in '.'"),
         (["list", "adamm"], "did you mean 'adam'"),
         (["check", "logstic"], "did you mean 'logistic'"),
@@ -210,7 +210,7 @@ ONE, RACE = ([command, "--problem", "quadratic", "--optimizer", "adam"] for comm
         ([*RACE, "--seed", "-1"], "seed must be from 0"),
         ([*RACE, "--schedule", "cosin"], "did you mean 'cosine'"),
         ([*RACE, "--device", "tpu"], "choose cpu"),
-        ([*RACE, "-o", "file"], "/file' cannot be written"),
+        ([*RACE, "-o", "file"], "'file' cannot be written"),
     ],
 )
 def test_bad_requests_get_one_sentence(
@@ -308,6 +308,20 @@ def test_output_fits_the_terminal(
     assert max(len(line) for line in lines if line not in paths) <= columns
     assert not [line for line in lines if line.endswith(" ")]
     assert not [line for line in lines if "\x1b" in line]  # no colour where the output is no terminal
+
+
+def test_messages_of_failed_runs_fit_the_terminal(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(*_: object) -> None:
+        raise ZeroDivisionError("a defect " * 30)
+
+    monkeypatch.setattr("optbench.problems.quadratic.Quadratic.value_and_grad", defect)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*SMALL, "--no-report"]) == 1
+    lines = [line for text in capsys.readouterr() for line in text.splitlines()]
+    assert any(line.startswith("optbench: 6 runs of adam, lbfgs on quadratic:dim=4 failed: Zero") for line in lines)
+    assert max(map(len, lines)) <= 80
 
 
 @pytest.mark.parametrize("command", [[], ["run"], ["race"], ["list"], ["check"], ["report"]], ids=" ".join)

@@ -68,9 +68,9 @@ def test_a_value_below_the_lower_bound_makes_a_run_invalid(blocks: Any, sparse: 
     assert trace.status == [Status.BUDGET, Status.INVALID, Status.DIVERGED, Status.INVALID]
     assert [error and error.partition(";")[0] for error in trace.errors] == [
         None,
-        "the value 0.1 at step 7 is below the certified lower bound 0.25",
+        "the value 0.1 at step 7 is below the stated lower bound 0.25",
         None,
-        "the value 0.2 at step 10 is below the certified lower bound 0.25",
+        "the value 0.2 at step 10 is below the stated lower bound 0.25",
     ]
     assert np.isinf(trace.steps_to_target[[1, 3]]).all()
     assert np.isfinite(trace.steps_to_target[0, 0])

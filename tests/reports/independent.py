@@ -81,7 +81,29 @@ def stored(folder: Path) -> list[Row]:
         row["metrics"] = dict(row["metrics"] or ())
         never = np.full(50, np.inf if row["known"] else np.nan)
         row["runtimes"] = never if row["calls_to_target"] is None else np.array(row["calls_to_target"], dtype=float)
+    for group in grouped(rows, "problem").values():
+        forget_what_cannot_be_judged(group)
     return sorted(rows, key=lambda row: tuple(row[name] for name in (*PAIR, "settings", "seed", "key")))
+
+
+def forget_what_cannot_be_judged(rows: list[Row]) -> None:
+    """Of one problem: no optimum if it contradicts itself, else no target that one of its runs cannot resolve."""
+    ran = [row for row in rows if row["status"] != "failed"]
+    stated = [row for row in ran if row["known"]]
+    lost = [r for r in rows if r["status"] == "invalid" or r["f_best"] < r["f_star"] - rounding([r])]
+    unresolved = [np.isnan(row["runtimes"]) for row in rows if row["known"]]
+    none = np.logical_or.reduce([*unresolved, np.zeros(50, dtype=bool)])
+    wrong: list[Any] = [len(lost)] if lost else []
+    if stated and not lost:
+        lower = [row["f_star"] if row["f_star_lower"] is None else row["f_star_lower"] for row in stated]
+        size = max(*(abs(row["f_star"]) for row in stated), *(abs(row["f_start"]) for row in ran))
+        if len(stated) < len(ran) or max(lower) - min(r["f_star"] for r in stated) > 64 * 2.0**-52 * size:
+            wrong = sorted({row["f_star"] for row in stated})
+    for row in rows:
+        row["wrong"], row["counts"] = wrong, ~none
+        if wrong or none.all():
+            row["known"], row["f_star"], row["runtimes"] = False, math.nan, np.full(50, np.nan)
+        row["runtimes"] = np.where(none, np.nan, row["runtimes"])
 
 
 def label_batches(rows: list[Row]) -> None:
@@ -326,6 +348,8 @@ class Results:
             rows = self.tuned[problem, method]
             for k in range(1, 11) if all(row["known"] for row in rows) else ():
                 place = 5 * k - 1
+                if not rows[0]["counts"][place]:
+                    continue
                 at = [row["runtimes"][place] for row in rows]
                 calls = [r["calls"] for r in rows if math.isinf(r["runtimes"][place]) and math.isfinite(r["calls"])]
                 lines.append(
@@ -365,6 +389,7 @@ class Overview:
         self.seeds = np.zeros((E, P), dtype=int)
         self.oracle: dict[tuple[int, int], str] = {}
         self.known = np.array([any(r["known"] for r in results.parts[p]) for p in self.problems], dtype=bool)
+        self.resolved = np.array([results.parts[p][0]["counts"] for p in self.problems]).reshape(-1, 50)  # (P, 50)
         for (problem, method), tuned in results.tuned.items():
             e, p = self.names.index(method), self.problems.index(problem)
             rows = {row["seed"]: row for row in reversed(tuned)}
@@ -372,7 +397,7 @@ class Overview:
             for s, (_, row) in enumerate(sorted(rows.items())):
                 count, cost = row["runtimes"], row["calls_per_step"]
                 cost = max(costs, default=math.nan) if math.isnan(cost) else cost
-                self.calls[e, p, s] = np.where(np.isnan(count) & self.known[p], np.inf, count)
+                self.calls[e, p, s] = np.where(np.isnan(count) & self.known[p] & row["counts"], np.inf, count)
                 self.first[e, p, s] = cost
                 self.budget[e, p] = np.fmax(self.budget[e, p], (row["steps"] + 1) * cost)
             self.seeds[e, p] = len(rows)
@@ -402,7 +427,8 @@ class Overview:
                 count = self.median(e, p, place)
                 best = np.nanmin([self.median(k, p, place) for k in range(len(self.names))] + [np.inf])
                 reached = int(np.isfinite(self.calls[e, p, :, place]).sum())
-                status = "not run" if not self.seeds[e, p] else "no target" if not self.known[p] else "reached"
+                status = "not run" if not self.seeds[e, p] else "no target"
+                status = "reached" if self.seeds[e, p] and self.known[p] and self.resolved[p, place] else status
                 if status == "reached" and math.isinf(count):
                     status = "missed"
                 ratio = math.inf if status == "missed" else count / best
@@ -418,7 +444,8 @@ class Overview:
     def counted(self) -> np.ndarray:
         """(P, 50): targets of known problems below which not every run begins."""
         begun = ~(self.calls > self.first[..., None])  # what did not run takes no part
-        return self.known[:, None] & ~begun.all(axis=(0, 2))
+        counted: np.ndarray = self.known[:, None] & self.resolved & ~begun.all(axis=(0, 2))
+        return counted
 
     @functools.cached_property
     def areas(self) -> np.ndarray:
@@ -489,9 +516,10 @@ class Overview:
 
     def profile(self, place: int, relative: bool) -> list[Row]:
         """Steps of the performance profile, or of the data profile."""
-        times = np.array([[self.median(e, p, place) for p in self.on] for e in self.block])  # (E, P)
+        on = [p for p in self.on if self.resolved[p, place]]
+        times = np.array([[self.median(e, p, place) for p in on] for e in self.block]).reshape(-1, len(on))  # (E, P)
         if relative:
-            best = times.min(axis=0)
+            best = times.min(axis=0, initial=math.inf)
             times = np.array(
                 [[t / b if math.isfinite(t) else math.inf for t, b in zip(ts, best, strict=True)] for ts in times]
             )
@@ -499,7 +527,7 @@ class Overview:
         lines = []
         for e, own in zip(self.block, times, strict=True):
             for at in sorted({start, *own[np.isfinite(own)].tolist()}):
-                share = float((own <= at).sum() / len(own))
+                share = float((own <= at).sum() / max(len(own), 1))
                 lines.append({"method": self.names[e], "ratio" if relative else "calls": at, "share": share})
         return lines
 
@@ -596,7 +624,7 @@ def summary_text(line: Row, lines: list[Row], room: float) -> Row:
     gaps = {other["gap"] for other in lines}
     what = "gap" if gaps == {True} else "objective" if gaps == {False} else "gap or objective"
     text[f"{what} at the end"] = [0.0 if -room <= line["final"] < 0 else line["final"]]
-    for name in ("diverged", *(["failed"] if any(other["failed"] for other in lines) else [])):
+    for name in ("diverged", *(lost for lost in ("failed", "invalid") if any(other[lost] for other in lines))):
         text[name] = [line[name], line["runs"]] if line[name] else [0]
     return text | {"tried": [line["n_settings"]], "oracle": ORACLES[line["oracle"]]}
 
@@ -658,6 +686,8 @@ def leaders(results: Results) -> list[Row]:
     for problem in sorted(results.problems):
         known = all(row["known"] for m in results.methods[problem] for row in results.tuned[problem, m])
         goal, first, flag, result, remark = (fastest if known else lowest)(results, problem)
+        if wrong := results.parts[problem][0]["wrong"]:
+            goal, first, flag, result, remark = [], [], False, [], wrong
         oracles = {next((r["oracle"] for r in results.tuned[problem, m] if r["oracle"] is not None), "") for m in first}
         line: Row = {"problem": problem, "compared by": goal, "result": result}
         line["leader"] = " ".join(first) + " too close to call" * flag if first else "none"
@@ -750,9 +780,11 @@ def lost_text(results: Results) -> list[Row]:
             numbers.append(len(diverged))
             for values in (sizes, steps):
                 numbers += dict.fromkeys((min(values), max(values))) if values else ()
-        for of_status in (invalid, failed):
-            for error, count in sorted(collections.Counter(row["error"] for row in of_status).items()):
-                numbers += [count, *map(float, re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", error))]
+        reasons = sorted(collections.Counter(row["error"] for row in failed).items())
+        if invalid:
+            reasons.insert(0, (min(row["error"] for row in invalid), len(invalid)))
+        for error, count in reasons:
+            numbers += [count, *map(float, re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", error))]
         numbers += [missing] if missing else []
         if numbers:
             runs = len(diverged) + len(invalid) + len(failed) + missing

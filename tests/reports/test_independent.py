@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import math
 import re
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from optbench.runner.execute import execute
 from optbench.runner.plan import make_plans
 from optbench.runner.study import load_study
 from tests.reports import independent
+from tests.rows import target_row
 
 STUDY = {
     "seeds": 4,
@@ -68,6 +70,43 @@ def test_it_agrees_with_the_page_about_every_table(folder: Path, text: str) -> N
     assert {"divergences and failures", "profiles, embedded", "relative calls, embedded"} <= compared
     assert sum(audit.compared.values()) > 2_000
     assert "table lesson-valley" in audit.unknown  # tests of lessons recompute it
+
+
+COARSE = [*[9.0] * 20, *[math.inf] * 5, *[math.nan] * 25]
+INVALID: dict[str, Any] = {
+    "status": "invalid",
+    "error": "the value -1 is below the stated lower bound 0",
+    "f_best": -1.0,
+}
+
+
+def test_it_masks_what_cannot_be_judged_as_the_page_does(tmp_path: Path) -> None:
+    """Targets that one method cannot resolve, an invalid run, different optima, and a method that only failed."""
+    failed: dict[str, Any] = dict.fromkeys(
+        ["f_start", "f_end", "f_best", "f_star", "calls_to_target", "calls_per_step"]
+    )
+    failed |= {"status": "failed", "error": "no luck", "end": None, "checkpoint_calls": []}
+    failed |= {name: [] for name in ("t", "f", "best", "gradient_norm")}
+    rows = [
+        target_row(method, problem, seed, 20.0 + seed)
+        for problem in ("fine", "coarse", "invalid", "mixed")
+        for method in ("adam", "sgd")
+        for seed in range(3)
+        if (problem, method) not in {("coarse", "adam"), ("mixed", "adam")}
+    ]
+    for seed in range(3):
+        rows.append(target_row("adam", "coarse", seed, COARSE, precision="float32"))
+        rows.append(target_row("adam", "mixed", seed, 9.0, f_star=0.25))
+        rows.append(target_row("lion", "coarse", seed, None, **failed))
+    for seed, error in ((7, INVALID["error"]), (8, "the value -2 is below the stated lower bound 0")):
+        rows.append(target_row("adam", "invalid", seed, math.inf, **INVALID | {"error": error}))
+    store = Store(tmp_path)
+    store.write([row | {"identity": row["key"]} for row in rows])
+    page = reports.build_page(store.load(), tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "2 contradicted the problem, for example: the value -1 is" in page
+    audit = independent.audited(tmp_path, page)
+    assert audit.wrong == []
+    assert {"leaders", "ranking", "profiles, embedded", "targets at any time, embedded"} <= set(audit.compared)
 
 
 def seen(pattern: str) -> Callable[[str], str]:

@@ -252,7 +252,7 @@ def test_a_problem_keeps_its_key_while_it_is_used() -> None:
         problem.starts([0, 1])
         assert problem.optimum is not None or type(problem) is Bowl
         problem.value_and_grad(problem.start(0))
-        _ = sweep(problem, "sgd", **SMALL).rows  # with the description of the problem
+        assert len(sweep(problem, "sgd", **SMALL).table) == 2  # whose rows describe the problem
         sweep(problem, "sgd", **SMALL, fused=True)
         sweep(problem, "sgd", **SMALL, precision="float32")
         assert key_of(problem) == before

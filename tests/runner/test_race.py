@@ -274,7 +274,7 @@ def test_an_error_in_a_rule_restores_the_machine(machine: Machine) -> None:
     def defect(xp: Any, x: Array, g: Array, t: int, lr: float = 0.1) -> tuple[Array]:
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(InputError, match=r"^defect on kernels: ZeroDivisionError \(test_race.py, line"):
         run_race(machine, defect)
 
 
