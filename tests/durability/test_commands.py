@@ -179,7 +179,7 @@ def outcome(words: list[str]) -> tuple[int, str]:
 
 
 @settings(
-    max_examples=int(os.environ.get("OPTBENCH_FUZZ_EXAMPLES", "40")),
+    max_examples=int(os.environ.get("OPTBENCH_FUZZ_EXAMPLES", "20")),
     deadline=None,
     derandomize="OPTBENCH_FUZZ_EXAMPLES" not in os.environ,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],

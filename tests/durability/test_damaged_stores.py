@@ -42,7 +42,7 @@ def result_files(store: Path) -> list[Path]:
     return sorted(path for path in store.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_flipped_bit_never_changes_a_table(reference: Path, capsys: pytest.CaptureFixture[str], seed: int) -> None:
     chooser = random.Random(seed)
     expected = rows_of(reference)
@@ -190,7 +190,7 @@ def test_a_store_that_is_deleted_midway_is_reported(study: Path) -> None:
     assert "Traceback" not in error
     assert process.returncode == 1, error
     assert f"{78 - len(rows)} of 78" in error  # how many are missing
-    assert main(RUN) == 0
+    assert start(*RUN).wait(LIMIT) == 0  # a new process, as this one may know another paced.py
     assert len(rows_of(study / "results")) == 78
 
 
@@ -199,7 +199,7 @@ def test_two_commands_may_fill_one_store(study: Path) -> None:
     for process in processes:
         _, error = process.communicate(timeout=2 * LIMIT)
         assert process.returncode == 0, error
-    assert main([*RUN, "-o", "alone"]) == 0
+    assert start(*RUN, "-o", "alone").wait(LIMIT) == 0
     assert_equal_rows(study / "results", study / "alone")
     assert not list(study.rglob("*.tmp"))
 
@@ -218,7 +218,7 @@ def test_a_store_may_be_maintained_while_a_command_fills_it(study: Path) -> None
         process.kill()
         process.communicate()
     assert process.returncode == 0, error
-    assert main([*RUN, "-o", "alone"]) == 0
+    assert start(*RUN, "-o", "alone").wait(LIMIT) == 0
     assert_equal_rows(study / "results", study / "alone")
     everything, part = rows_of(study / "alone"), rows_of(study / "copy")
     assert part
@@ -264,10 +264,11 @@ WANDERING = PROBLEM.replace("import time", "import os, time").replace("time.slee
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_problem_that_changes_the_folder_loses_nothing(study: Path, jobs: str) -> None:
     (study / "paced.py").write_text(WANDERING)
-    process = start("run", "study.toml", "--jobs", jobs, "--steps", "10", "-o", "results")
+    methods = ["--optimizer", "adam", "--optimizer", "momentum", "--lr", "0.01,0.1", "--seeds", "2", "--steps", "10"]
+    process = start("run", "--import", "paced.py", "--problem", "paced", *methods, "--jobs", jobs, "-o", "results")
     _, error = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, error
-    assert len(rows_of(study / "results")) == 78
+    assert len(rows_of(study / "results")) == 8
     assert (study / "results" / "report.html").exists()
 
 
@@ -314,9 +315,8 @@ threads = [threading.Thread(target=work) for _ in range(8)]
 [thread.join(60) for thread in threads]
 assert not errors, errors
 """
-    for _ in range(3):
-        done = run_python("-c", code, timeout=LIMIT)
-        assert done.returncode == 0, done.stderr
+    done = run_python("-c", code, timeout=LIMIT)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(not Path("/proc/version").exists(), reason="needs a file system that refuses to be written")
