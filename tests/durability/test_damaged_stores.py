@@ -190,7 +190,9 @@ def test_a_store_that_is_deleted_midway_is_reported(study: Path) -> None:
     assert "Traceback" not in error
     assert process.returncode == 1, error
     assert f"{78 - len(rows)} of 78" in error  # how many are missing
-    assert start(*RUN).wait(LIMIT) == 0  # a new process, as this one may know another paced.py
+    assert (
+        run_python("-m", "optbench", *RUN, env=ENVIRONMENT).returncode == 0
+    )  # a new process, as this one may know another paced.py
     assert len(rows_of(study / "results")) == 78
 
 
@@ -199,7 +201,7 @@ def test_two_commands_may_fill_one_store(study: Path) -> None:
     for process in processes:
         _, error = process.communicate(timeout=2 * LIMIT)
         assert process.returncode == 0, error
-    assert start(*RUN, "-o", "alone").wait(LIMIT) == 0
+    assert run_python("-m", "optbench", *RUN, "-o", "alone", env=ENVIRONMENT).returncode == 0
     assert_equal_rows(study / "results", study / "alone")
     assert not list(study.rglob("*.tmp"))
 
@@ -218,7 +220,7 @@ def test_a_store_may_be_maintained_while_a_command_fills_it(study: Path) -> None
         process.kill()
         process.communicate()
     assert process.returncode == 0, error
-    assert start(*RUN, "-o", "alone").wait(LIMIT) == 0
+    assert run_python("-m", "optbench", *RUN, "-o", "alone", env=ENVIRONMENT).returncode == 0
     assert_equal_rows(study / "results", study / "alone")
     everything, part = rows_of(study / "alone"), rows_of(study / "copy")
     assert part
