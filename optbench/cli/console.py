@@ -52,7 +52,7 @@ def make_console() -> Console:
 def say(message: object) -> None:
     """Print a message on standard error, folded to the width of a terminal."""
     text = f"optbench: {message}"
-    if sys.stderr.isatty() or "COLUMNS" in os.environ:
+    if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns
         text = textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     with contextlib.suppress(OSError):  # as of a full disk

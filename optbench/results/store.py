@@ -480,7 +480,8 @@ class Store:
 
     def _check_version(self, folder: Path) -> None:
         """Raise `StoreError` if `folder` does not exist and there are results of other versions."""
-        if not folder.is_dir() and (others := sorted(folder.parent.glob("v[0-9]*"))):
+        # another process may create `folder` just now
+        if not folder.is_dir() and (others := sorted({*folder.parent.glob("v[0-9]*")} - {folder})):
             raise StoreError(
                 f"{str(others[-1])!r} was written by another version of optbench and cannot be read; choose another "
                 "folder, or move it elsewhere, and optbench run will compute its runs again"

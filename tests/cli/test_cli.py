@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -318,6 +319,7 @@ def test_messages_of_failed_runs_fit_the_terminal(
 
     monkeypatch.setattr("optbench.problems.quadratic.Quadratic.value_and_grad", defect)
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert main([*SMALL, "--no-report"]) == 1
     lines = [line for text in capsys.readouterr() for line in text.splitlines()]
     assert any(line.startswith("optbench: 6 runs of adam, lbfgs on quadratic:dim=4 failed: Zero") for line in lines)

@@ -55,6 +55,7 @@ COMMANDS = {
 @pytest.fixture(autouse=True)
 def _forget_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     for registry in (PROBLEMS, OPTIMIZERS):
+        registry.names()  # what ships with optbench is registered before
         for attribute in ("_objects", "_traits"):
             monkeypatch.setattr(registry, attribute, dict(getattr(registry, attribute)))
 

@@ -393,6 +393,20 @@ def test_results_of_another_version_are_not_hidden(tmp_path: Path) -> None:
     assert store.load_table("gpu").empty
 
 
+def test_a_folder_that_appears_meanwhile_is_no_other_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, is_dir = Store(tmp_path), Path.is_dir
+
+    def create_after(path: Path) -> bool:
+        found = is_dir(path)
+        if path.name.startswith("v"):
+            path.mkdir(parents=True, exist_ok=True)
+        return found
+
+    monkeypatch.setattr(Path, "is_dir", create_after)
+    assert len(store.load_table("races")) == 0
+    assert is_dir(tmp_path / "races" / "v3")
+
+
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "loop").symlink_to("loop")
