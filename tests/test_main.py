@@ -56,7 +56,7 @@ def test_an_error_that_a_library_makes_of_an_interruption_is_not_shown(tmp_path:
         text.replace("except Exception:\n            pass", "except BaseException:\n            1 / 0")
     )
     done = run_python("-m", "optbench", "check", "--import", "mine.py", "interrupted", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (130, "optbench: interrupted\n")
+    assert (done.returncode, done.stderr) == (130, "optbench: interrupted; nothing was computed\n")
 
 
 @pytest.mark.parametrize(

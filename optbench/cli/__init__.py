@@ -47,18 +47,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BrokenPipeError:  # the reader of a pipe (head, less) has gone; nothing is left to say to it
             return 141
         except (OptbenchError, RecursionError) as error:
+            if _comes_from_interrupt(error):
+                return _interrupted(options)
             return _refuse(error)
         except OSError as error:
             return _refuse(OptbenchError(error))
         except MemoryError as error:
             return _refuse(f"there is not enough memory ({error or 'none left'}); request less")
         except KeyboardInterrupt:
-            say(f"interrupted; {options.after_interrupt}")
-            return 130
+            return _interrupted(options)
         except BaseException as error:
             if not place_of(error):  # a defect of optbench
                 raise
             return _refuse(error_text(error))
+
+
+def _interrupted(options: argparse.Namespace) -> int:
+    say(f"interrupted; {options.after_interrupt}")
+    return 130
+
+
+def _comes_from_interrupt(error: BaseException) -> bool:
+    """Whether other code, such as a plug-in, has turned Ctrl-C into this error."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
 
 
 def _refuse(reason: object) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from typing import Any, Self
@@ -16,7 +17,7 @@ class Cluster:
 
     def __init__(self, client: Any) -> None:
         self.client = client
-        self.polled = time.monotonic()
+        self.polled = -math.inf  # the first poll is at once, to know the workers before some are lost
         self.well = time.monotonic()  # when there was last an answer and a worker
         self.workers: set[str] = set()  # seen at the last poll
         self.had_workers = False

@@ -25,9 +25,11 @@ pytestmark = [
 @pytest.fixture
 def study(tmp_path: Path) -> Iterator[Torture]:
     """A study of some seconds, and a scheduler with two workers, which are processes."""
-    pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    distributed = pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
     study = Torture("dask", tmp_path, milliseconds=3)
     study.cluster.repair()
+    with distributed.Client(scheduler_file=str(study.cluster.file), set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=LIMIT)
     yield study
     study.cluster.stop()
 
