@@ -6,6 +6,7 @@ chunks are computed again, and counted as missing if that does not help.
 
 from __future__ import annotations
 
+import abc
 import concurrent.futures as cf
 import contextlib
 import dataclasses
@@ -119,7 +120,7 @@ class _Task:
     kills: int = 0
 
 
-class _Dispatcher:
+class _Dispatcher(abc.ABC):
     """Sends tasks away and collects results. A chunk waits until the optimum of its problem is solved.
 
     Attributes
@@ -137,15 +138,19 @@ class _Dispatcher:
         self.done: queue.SimpleQueue[cf.Future[Any]] = queue.SimpleQueue()
         self.waiting: dict[int, list[Chunk]] = {}  # chunks whose problem is not solved yet, by its id
 
+    @abc.abstractmethod
     def send(self, task: _Task) -> cf.Future[Any]:
-        raise NotImplementedError
+        """Send a task away; what this raises is the outcome of the task."""
 
+    @abc.abstractmethod
     def has_room(self) -> bool:
-        raise NotImplementedError
+        """Whether another task can be sent."""
 
+    @abc.abstractmethod
     def finish(self, task: _Task, future: cf.Future[Any]) -> Results:
-        raise NotImplementedError
+        """The chunks of a task that has ended, with their results; or queue it again, or give it up."""
 
+    @abc.abstractmethod
     def poll(self) -> None:
         """Called at least every `POLL_SECONDS`."""
 
